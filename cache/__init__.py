@@ -1,0 +1,3 @@
+"""
+Driven adapters, storage: raw responses by key. They know bytes and ages, no PKI rules.
+"""

@@ -1,0 +1,31 @@
+"""
+Why the status of a certificate could not be established: the rows of the policy table.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Cause(enum.StrEnum):
+    """
+    One reason why a source, or all sources of a hop together, established nothing.
+
+    The names are configuration keys (`[policy.NAME]`) and appear in evidence.
+    """
+
+    NO_SOURCE = "no_source"  # neither certificate nor configuration names a location, nothing was handed in
+    UNREACHABLE = "unreachable"  # resolve, connect, TLS, HTTP status, connection cut
+    TIMED_OUT = "timed_out"  # the wall-clock budget was used up
+    TRY_LATER = "try_later"  # OCSP tryLater (3)
+    RESPONDER_ERROR = "responder_error"  # OCSP malformedRequest (1), internalError (2), sigRequired (5)
+    UNAUTHORIZED = "unauthorized"  # OCSP unauthorized (6): "not known here" (RFC 5019 2.2.3)
+    UNKNOWN = "unknown"  # a signed OCSP "unknown", or a REST lookup that does not know the serial
+    STALE = "stale"  # authentic, but too old (nextUpdate past, thisUpdate beyond the age limit) or not yet valid
+    MALFORMED = "malformed"  # not parseable, wrong content, doubled or unknown critical extensions
+    BAD_SIGNATURE = "bad_signature"  # signature wrong, signer not entitled, weak algorithm, nonce mismatch
+    WRONG_SCOPE = "wrong_scope"  # speaks of another certificate, issuer, distribution point or only of some reasons
+    TOO_LARGE = "too_large"
+    FORBIDDEN_URL = "forbidden_url"  # scheme, host or address that the configuration does not allow
+    DISAGREEMENT = "disagreement"  # cross-check: sources contradict each other
+    MUST_STAPLE = "must_staple"  # RFC 7633 asks for a staple and none came

@@ -1,0 +1,87 @@
+"""
+The words that every other module uses: directions, phases, where a status came from.
+
+Owns small frozen values without behaviour. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Direction(enum.StrEnum):
+    """
+    Our host's side of the TLS session, as in a rule: `SERVER` means that the peer's chain is a client's.
+    """
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class Phase(enum.IntEnum):
+    """
+    The ten points at which the host calls the exit ("Using PKI exits", phase list), in the order of a session.
+
+    The numbers are those of our reference header `native/include/cftpkie.h` and of the wire.
+    """
+
+    START_TASK = 1
+    START_HANDSHAKE = 2
+    GET_CERTIFICATE = 3
+    GET_CA_LIST = 4
+    CHECK_CERTIFICATE = 5
+    CRYPT_DATA = 6
+    HANDSHAKE_ALERT = 7
+    HANDSHAKE_DONE = 8
+    END_SESSION = 9
+    END_TASK = 10
+
+
+class SourceKind(enum.StrEnum):
+    """
+    What kind of statement about a certificate's status this is.
+    """
+
+    OCSP = "ocsp"
+    CRL = "crl"
+    REST = "rest"
+
+
+class Origin(enum.StrEnum):
+    """
+    How a statement reached us.
+    """
+
+    HANDED_IN = "handed_in"
+    STAPLED = "stapled"
+    MEMORY = "memory"
+    DISK = "disk"
+    NETWORK = "network"
+    KNOWN_REVOKED = "known_revoked"
+
+
+class Leniency(enum.StrEnum):
+    """
+    What the strict parse forgives for one trust set (`compat`), each because real corporate CAs did it.
+    """
+
+    NEGATIVE_SERIAL = "negative_serial"
+    ZERO_SERIAL = "zero_serial"
+    LONG_SERIAL = "long_serial"
+    SHA1_SIGNATURE = "sha1_signature"
+    RSA_1024 = "rsa_1024"
+    BASIC_CONSTRAINTS_NOT_CRITICAL = "basic_constraints_not_critical"
+    CA_WITHOUT_KEY_USAGE = "ca_without_key_usage"
+    CRL_WITHOUT_NEXT_UPDATE = "crl_without_next_update"
+    CRL_WITHOUT_NUMBER = "crl_without_number"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAddress:
+    """
+    The remote end of a session: textual IP address and port (0 where the host does not say).
+    """
+
+    host: str
+    port: int

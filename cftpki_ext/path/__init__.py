@@ -1,0 +1,3 @@
+"""
+Certification paths: building and RFC 5280 section 6.1 validation.
+"""

@@ -1,0 +1,104 @@
+"""
+The ports: what the core asks of the outside world. Each docstring is the contract of its adapters.
+
+Adapters live in `connectors/` (network) and `cache/` (storage) and register through the entry point groups
+`cftpki.status_sources` and `cftpki.stores`; a third party's use the same door.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.statement import Lookup, Statement
+from cftpki_ext.x509.certificate import Certificate
+
+
+class Clock(Protocol):
+    """
+    Wall time for validity, monotonic time for waits. Never mixed.
+    """
+
+    def now(self) -> datetime:
+        """
+        The wall-clock time, aware, in UTC.
+        """
+
+    def monotonic(self) -> float:
+        """
+        Seconds that only ever grow.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusQuestion:
+    """
+    What a status source is asked: the certificate, its issuer, where, and until when (monotonic seconds).
+    """
+
+    lookup: Lookup
+    certificate: Certificate
+    issuer: Certificate
+    trust: TrustSet
+    limits: Limits
+    deadline: float
+
+
+class StatusSource(Protocol):
+    """
+    Fetches one statement from one location. Judges nothing: bytes come back as received.
+
+    An adapter never raises for what the network does: failure is a `Statement` with its cause. It connects
+    only where the trust set allows, keeps to the limits, and gives up at the deadline.
+    """
+
+    async def ask(self, question: StatusQuestion) -> Statement:
+        """
+        Ask `question.lookup.url` for the status of `question.certificate`.
+        """
+
+    async def aclose(self) -> None:
+        """
+        Release connections.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResponse:
+    """
+    Bytes from a store, unverified, with when they were received from their source.
+    """
+
+    raw: bytes
+    received_at: datetime
+
+
+class ResponseStore(Protocol):
+    """
+    Keeps raw responses by key. Knows bytes and ages, no PKI rules.
+
+    A store never raises for a full, read-only or corrupt disk: it forgets, logs once, and goes on. What it
+    returns is exactly what was put under that key (a digest is kept beside it), or nothing.
+    """
+
+    def get(self, key: str) -> StoredResponse | None:
+        """
+        The bytes under `key`, or `None`.
+        """
+
+    def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+        """
+        Keep `raw` for at most `keep_s` seconds, replacing what was there.
+        """
+
+    def drop(self, key: str) -> None:
+        """
+        Forget `key` (the bytes turned out to be unusable).
+        """
+
+    def close(self) -> None:
+        """
+        Release files.
+        """

@@ -1,0 +1,174 @@
+"""
+The settings: what the configuration file means, as frozen values, and the one set of defaults and limits.
+
+Pure data. `cftpki_ext.config` turns TOML into these; everything else only reads them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from types import MappingProxyType
+
+from cftpki_ext.model import Direction, Leniency, Phase, SourceKind
+from cftpki_ext.policy import STRICT, Policy
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    Every bound of the decision and of fetching, each with its unit in the name and its reason above it.
+    """
+
+    # A chain as it comes in the handshake: 64 KiB holds ten 4-KB certificates and more than any partner sends.
+    chain_bytes: int = 64 * 1024
+    # RFC 5280 sets no bound; corporate paths have two to four certificates.
+    chain_certificates: int = 10
+    certificate_bytes: int = 32 * 1024
+    # Candidate paths, and signatures checked for them: a hostile mesh must not buy CPU.
+    path_candidates: int = 64
+    path_signatures: int = 128
+    # One wall-clock budget per handshake, shared by hops, URLs, methods and retries.
+    budget_ms: int = 5_000
+    # The slice of the budget that is kept back for the decision on what is at hand.
+    reserve_ms: int = 200
+    # The second source starts when the first has not answered for so long.
+    hedge_ms: int = 700
+    # One request, inside the budget.
+    request_ms: int = 3_000
+    # Certificates name one or two locations; 240 were seen in an attack.
+    urls_per_certificate: int = 4
+    redirects: int = 3
+    ocsp_bytes: int = 64 * 1024
+    crl_bytes: int = 64 * 1024 * 1024
+    rest_bytes: int = 256 * 1024
+    # What two well-kept clocks differ by (NATS 30 s, nginx 300 s).
+    clock_skew: timedelta = timedelta(seconds=60)
+    # Life of an OCSP answer without nextUpdate, and the oldest thisUpdate that counts, whatever nextUpdate says.
+    ocsp_life_without_next_update: timedelta = timedelta(hours=1)
+    ocsp_max_age: timedelta = timedelta(days=10)
+    crl_max_age: timedelta = timedelta(days=40)
+
+
+class NonceMode(enum.StrEnum):
+    """
+    OCSP nonce (RFC 9654): `SEND` compares it where the answer has one; `REQUIRE` also refuses without; `OFF` sends none.
+    """
+
+    SEND = "send"
+    REQUIRE = "require"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyInputs:
+    """
+    The inputs of RFC 5280 6.1.1 (c) to (g) that concern certificate policies.
+    """
+
+    initial_policies: frozenset[str] = frozenset({"2.5.29.32.0"})  # any-policy
+    explicit_policy: bool = False
+    inhibit_policy_mapping: bool = False
+    inhibit_any_policy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustSet:
+    """
+    Whom we trust, where their status is asked, and how strictly. Certificates are DER.
+    """
+
+    name: str
+    anchors: tuple[bytes, ...]
+    intermediates: tuple[bytes, ...] = ()
+    policy: Policy = STRICT
+    sources: tuple[SourceKind, ...] = (SourceKind.OCSP, SourceKind.CRL)
+    ocsp_urls: tuple[str, ...] = ()  # asked besides those that the certificates name, and first
+    crl_urls: tuple[str, ...] = ()
+    crl_files: tuple[Path, ...] = ()
+    ocsp_signers: tuple[bytes, ...] = ()  # responder certificates trusted for this set without delegation
+    allow_hosts: tuple[str, ...] = ()  # names, *.suffix, addresses or CIDRs
+    allow_networks: tuple[Network, ...] = ()  # private, loopback and link-local ranges that may be connected to
+    proxy: str | None = None
+    nonce: NonceMode = NonceMode.SEND
+    policy_inputs: PolicyInputs = field(default_factory=PolicyInputs)
+    compat: frozenset[Leniency] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """
+    One certificate of our own: chain file (leaf first) and PKCS#8 key file, encrypted or not.
+    """
+
+    name: str
+    chain_file: Path
+    key_file: Path
+    password_file: Path | None = None
+    password_env: str | None = None
+    hand_over_key: bool = False  # CryptData may give the key to the host instead of signing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """
+    What applies to a session: matched by direction, profile, remote network and listening port; the most
+    specific match wins and overlapping equals are a configuration fault.
+    """
+
+    name: str
+    direction: Direction
+    trust: str
+    identity: str | None = None
+    profile: str | None = None  # the host's security profile (CFTSSL), None = any
+    networks: tuple[Network, ...] = ()  # empty = any
+    port: int | None = None  # listening port in server mode, remote port in client mode; None = any
+    not_handled: frozenset[Phase] = frozenset()
+    min_tls: int | None = None  # 0x0303 = TLS 1.2; may only narrow the profile
+    client_auth: bool | None = None  # server mode: ask for a client certificate; None = as the profile says
+
+
+class Unreachable(enum.StrEnum):
+    """
+    What the exit answers when the service cannot be reached: refuse with alert 80, or leave it to the host's PKI.
+    """
+
+    REFUSE = "refuse"
+    NOT_HANDLED = "not_handled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """
+    The process: where it listens, whom it answers, where it keeps its state.
+    """
+
+    socket: Path = Path("/run/cftpki/cftpki.sock")
+    state: Path = Path("/var/lib/cftpki")
+    allow_users: tuple[int, ...] = ()  # peer uids besides our own and root
+    phases: frozenset[Phase] = frozenset(Phase)  # the others answer "not handled" for every rule
+    unreachable: Unreachable = Unreachable.REFUSE
+    datafile_password_file: Path | None = None
+    cache_bytes: int = 512 * 1024 * 1024
+    memory_entries: int = 4096
+    max_sessions: int = 4096
+    log_format: str = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    The whole configuration, checked.
+    """
+
+    service: ServiceSettings = field(default_factory=ServiceSettings)
+    limits: Limits = field(default_factory=Limits)
+    trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
+    identities: Mapping[str, Identity] = field(default_factory=lambda: MappingProxyType({}))
+    rules: tuple[Rule, ...] = ()

@@ -1,0 +1,3 @@
+"""
+RFC 5280 certificates as frozen values: strict DER, names, signatures, extensions.
+"""
