@@ -54,11 +54,19 @@ class Limits:
     ocsp_life_without_next_update: timedelta = timedelta(hours=1)
     ocsp_max_age: timedelta = timedelta(days=10)
     crl_max_age: timedelta = timedelta(days=40)
+    # How long a cached statement answers without asking its source again. Afterwards it still counts while its
+    # own nextUpdate allows, but only when the source cannot be asked: this bounds how late a revocation is seen.
+    ocsp_refresh: timedelta = timedelta(minutes=5)
+    crl_refresh: timedelta = timedelta(minutes=15)
+    # How long a statement is kept past its own end: for `max_stale`, and because old proof of revocation counts.
+    keep_stale: timedelta = timedelta(days=7)
 
 
 class NonceMode(enum.StrEnum):
     """
-    OCSP nonce (RFC 9654): `SEND` compares it where the answer has one; `REQUIRE` also refuses without; `OFF` sends none.
+    OCSP nonce (RFC 9654).
+
+    `SEND` compares it where the answer has one; `REQUIRE` also refuses an answer without; `OFF` sends none.
     """
 
     SEND = "send"

@@ -1,0 +1,67 @@
+# One command each. Every target sets up what it needs; nothing outside this folder is changed, except that
+# root's `apt-get install` brings the Debian packages that scripts/system-packages lists.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD ?= build/native
+# The folder of the vendor's cftpkie.h; ours, written from the public documents, when empty.
+CFTPKIE_INC ?=
+CMAKE_FLAGS ?=
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(VENV)/.ready: pyproject.toml
+	scripts/make-venv $(PYTHON) $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,check]'
+	touch $@
+
+.PHONY: setup
+setup: $(VENV)/.ready ## the virtual environment with everything that development needs
+
+.PHONY: native
+native: $(VENV)/.ready ## libcftpkie.so and cft-hostsim (CFTPKIE_INC=DIR: against the vendor's header)
+	scripts/system-packages build
+	$(BIN)/cmake -S native -B $(BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+	  $(if $(CFTPKIE_INC),-DCFTPKIE_INC=$(abspath $(CFTPKIE_INC))) $(CMAKE_FLAGS) >/dev/null
+	$(BIN)/cmake --build $(BUILD)
+
+.PHONY: demo
+demo: native ## real handshakes with a small PKI: one partner accepted, one refused 44, one 45, and why
+	scripts/system-packages demo
+	$(BIN)/python -m cftpki_ext.lab.demo --build $(BUILD)
+
+.PHONY: test
+test: native ## every test, against real servers and real TLS peers
+	scripts/system-packages test
+	scripts/go-tools
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(VENV)/.ready native ## ruff, mypy strict, import-linter, C warnings as errors, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	git ls-files 'native/*.c' 'native/*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/python -m cftpki_ext.wire | diff - native/include/cftpki_wire.h
+
+.PHONY: bench
+bench: native ## figures, as ratios against a named peer or the same run without us
+	$(BIN)/python -m pytest --version >/dev/null
+	$(BIN)/python bench/run.py --build $(BUILD)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.ready ## every parser for FUZZ_SECONDS each (default 60)
+	scripts/fuzz $(or $(FUZZ_SECONDS),60)
+
+.PHONY: clean
+clean: ## what was built here
+	rm -rf build dist $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis
