@@ -1,0 +1,228 @@
+"""
+The Python door: `check_certificate` judges one chain and says why.
+
+    from cftpki_ext.api import check_certificate
+    verdict = check_certificate(chain_pem, trust=[root_pem])
+    if not verdict.accepted:
+        print(verdict.alert, verdict.summary)
+
+The same engine answers the exit, the socket and the command line; the same question gets the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+
+from cftpki_ext import encodings
+from cftpki_ext.bootstrap import make_checker
+from cftpki_ext.config import load
+from cftpki_ext.decide import Question
+from cftpki_ext.errors import InputError
+from cftpki_ext.model import Direction, Leniency, Origin, SourceKind
+from cftpki_ext.policy import PROFILES, Policy
+from cftpki_ext.settings import Limits, PolicyInputs, Settings, TrustSet
+from cftpki_ext.statement import Statement
+from cftpki_ext.verdict import Verdict
+
+__all__ = ["check_certificate", "check_certificate_async", "trust_set"]
+
+
+def trust_set(
+    anchors: Sequence[bytes],
+    *,
+    name: str = "given",
+    policy: Policy | str = "strict",
+    allow_hosts: Sequence[str] = (),
+    allow_networks: Sequence[str] = (),
+    policy_inputs: PolicyInputs | None = None,
+    compat: Sequence[str | Leniency] = (),
+) -> TrustSet:
+    """
+    Make a trust set from anchors alone.
+
+    Status is asked of OCSP, then CRL, at the locations that the certificates name, on hosts that the anchors
+    name themselves or `allow_hosts` allows.
+
+    Args:
+        anchors: trusted certificates, each PEM (any number of blocks) or DER.
+        name: how evidence calls it.
+        policy: a policy, or the name of a built-in profile (`strict`, `resilient`, `audit`).
+        allow_hosts: names, `*.suffix`, addresses or CIDRs that may be asked.
+        allow_networks: private ranges that may be connected to, as CIDRs.
+        policy_inputs: the initial certificate policies of RFC 5280 6.1.1; any-policy by default.
+        compat: leniencies for old CAs, by name.
+
+    Returns:
+        The trust set.
+
+    Raises:
+        InputError: no anchor, an unknown policy or leniency, a network that is none.
+
+    """
+    ders = tuple(der for data in anchors for der in encodings.certificates(data, what="trust anchor"))
+    if not ders:
+        msg = "trust: no certificate was given to trust"
+        raise InputError(msg)
+    if isinstance(policy, str):
+        if policy not in PROFILES:
+            msg = f"policy {policy!r} is none of {', '.join(sorted(PROFILES))}"
+            raise InputError(msg)
+        policy = PROFILES[policy]
+    try:
+        networks = tuple(ip_network(network) for network in allow_networks)
+        leniencies = frozenset(Leniency(item) for item in compat)
+    except ValueError as exc:
+        raise InputError(str(exc)) from exc
+    return TrustSet(
+        name=name,
+        anchors=ders,
+        policy=policy,
+        allow_hosts=tuple(allow_hosts),
+        allow_networks=networks,
+        policy_inputs=policy_inputs or PolicyInputs(),
+        compat=leniencies,
+    )
+
+
+async def check_certificate_async(
+    chain: bytes | Sequence[bytes],
+    *,
+    trust: TrustSet | Sequence[bytes] | None = None,
+    config: Settings | Path | str | None = None,
+    direction: Direction | str = Direction.SERVER,
+    crls: Sequence[bytes] = (),
+    ocsp: Sequence[bytes] = (),
+    staple: bytes | None = None,
+    untrusted: Sequence[bytes] = (),
+    at: datetime | None = None,
+    fetch: bool = True,
+    path_only: bool = False,
+    limits: Limits | None = None,
+) -> Verdict:
+    """
+    Judge a partner's chain; see `check_certificate`.
+    """
+    side = Direction(direction)
+    settings = load(Path(config)) if isinstance(config, str | Path) else config
+    rule, chosen = _trust(trust, settings, side)
+    at = at or datetime.now(UTC)
+    if at.tzinfo is None:
+        msg = f"at: {at.isoformat()} has no time zone"
+        raise InputError(msg)
+    handed_in = [
+        Statement(kind=kind, origin=origin, received_at=at, raw=der)
+        for kind, origin, ders in (
+            (SourceKind.OCSP, Origin.STAPLED, [staple] if staple is not None else []),
+            (SourceKind.OCSP, Origin.HANDED_IN, [d for o in ocsp for d in encodings.ocsp_responses(o)]),
+            (SourceKind.CRL, Origin.HANDED_IN, [d for c in crls for d in encodings.crls(c)]),
+        )
+        for der in ders
+    ]
+    question = Question(
+        chain=_chain(chain),
+        direction=side,
+        trust=chosen,
+        limits=limits or (settings.limits if settings else Limits()),
+        at=at,
+        rule=rule,
+        path_only=path_only,
+        untrusted=tuple(d for u in untrusted for d in encodings.certificates(u, what="untrusted")),
+    )
+    checker = make_checker(settings, fetch=fetch)
+    try:
+        return await checker.check(question, handed_in)
+    finally:
+        await checker.aclose()
+
+
+def check_certificate(
+    chain: bytes | Sequence[bytes],
+    *,
+    trust: TrustSet | Sequence[bytes] | None = None,
+    config: Settings | Path | str | None = None,
+    direction: Direction | str = Direction.SERVER,
+    crls: Sequence[bytes] = (),
+    ocsp: Sequence[bytes] = (),
+    staple: bytes | None = None,
+    untrusted: Sequence[bytes] = (),
+    at: datetime | None = None,
+    fetch: bool = True,
+    path_only: bool = False,
+    limits: Limits | None = None,
+) -> Verdict:
+    """
+    Judge a partner's chain: path (RFC 5280 section 6), then revocation of every hop, then policy.
+
+    By default everything that could not be established refuses, statuses are fetched from the network, and
+    nothing is cached unless `config` names a state directory. Host names are *not* compared: the host that
+    opens the session knows whom it meant to reach.
+
+    Args:
+        chain: the chain as presented, leaf first: PEM or DER bytes, or one such per certificate.
+        trust: anchors (PEM or DER), or a `TrustSet`; alternatively `config`.
+        config: settings or their file; the rule for `direction` names the trust set.
+        direction: our host's side; `server` means that the chain is a client's.
+        crls: CRLs (PEM or DER) that count besides what is fetched.
+        ocsp: OCSP responses (DER or PEM), likewise.
+        staple: the OCSP response that came in the handshake.
+        untrusted: intermediate certificates that may help to build the path.
+        at: the time of judgement, aware; now by default.
+        fetch: whether the network may be asked.
+        path_only: leave revocation out; the verdict says so in its notes.
+        limits: bounds; those of `config`, or the defaults.
+
+    Returns:
+        The verdict, accepted or refused, with its evidence.
+
+    Raises:
+        InputError: what was handed in cannot be read at all (the chain itself never raises: it is refused).
+        ConfigError: `config` has faults.
+
+    """
+    return asyncio.run(
+        check_certificate_async(
+            chain,
+            trust=trust,
+            config=config,
+            direction=direction,
+            crls=crls,
+            ocsp=ocsp,
+            staple=staple,
+            untrusted=untrusted,
+            at=at,
+            fetch=fetch,
+            path_only=path_only,
+            limits=limits,
+        )
+    )
+
+
+def _chain(chain: bytes | Sequence[bytes]) -> tuple[bytes, ...]:
+    parts = [chain] if isinstance(chain, bytes) else chain
+    try:
+        return tuple(der for part in parts for der in encodings.certificates(part, what="chain"))
+    except InputError:
+        # A chain that cannot be read is refused like any other bad chain, not reported as the caller's fault.
+        return tuple(parts)
+
+
+def _trust(
+    trust: TrustSet | Sequence[bytes] | None, settings: Settings | None, direction: Direction
+) -> tuple[str | None, TrustSet]:
+    if isinstance(trust, TrustSet):
+        return None, trust
+    if trust is not None:
+        return None, trust_set(trust)
+    if settings is None:
+        msg = "neither trust anchors nor a configuration were given"
+        raise InputError(msg)
+    rules = [rule for rule in settings.rules if rule.direction is direction]
+    if len(rules) != 1:
+        names = ", ".join(rule.name for rule in rules) or "none"
+        msg = f"{len(rules)} rules have direction {direction.value!r} ({names}): name the trust set instead"
+        raise InputError(msg)
+    return rules[0].name, settings.trusts[rules[0].trust]
