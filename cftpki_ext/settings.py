@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cftpki_ext.model import Direction, Leniency, Phase, SourceKind
-from cftpki_ext.policy import STRICT, Policy
+from cftpki_ext.policy import PROFILES, STRICT, Policy
 
 Network = IPv4Network | IPv6Network
 
@@ -179,4 +179,5 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, Identity] = field(default_factory=lambda: MappingProxyType({}))
+    policies: Mapping[str, Policy] = PROFILES  # the built-in profiles and the file's own
     rules: tuple[Rule, ...] = ()

@@ -1,0 +1,84 @@
+"""
+Reading files that somebody else named: regular ones only, bounded, never blocking.
+
+Owns the one way in which configuration, command line and lab open a file. Knows no formats.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from cftpki_ext.errors import InputError
+
+# A configuration of a thousand rules is 100 KB.
+MAX_TEXT_BYTES = 1024 * 1024
+# A bundle of every anchor of a large company; a chain, a key.
+MAX_PEM_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileContent:
+    """
+    The bytes of one regular file, with the permission bits that it had when it was opened.
+    """
+
+    data: bytes
+    mode: int
+
+
+def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
+    """
+    Read a whole regular file.
+
+    A FIFO, a device, a socket or a directory is refused without waiting for it: it is opened non-blocking
+    and looked at before the first read. Symbolic links are followed. What the bytes mean is *not* checked.
+
+    Args:
+        path: the file.
+        cap: the most bytes that are read; a larger file is refused.
+        what: a noun for the message, e.g. "trust anchor".
+
+    Returns:
+        The content and its permission bits.
+
+    Raises:
+        InputError: no such file, not readable, not a regular file, too large. One line.
+
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        msg = f"{what}: {printable(str(path))}: {reason.lower()}"
+        raise InputError(msg) from exc
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            msg = f"{what}: {printable(str(path))} is not a regular file"
+            raise InputError(msg)
+        try:
+            data = stream.read(cap + 1)
+        except OSError as exc:
+            msg = f"{what}: {printable(str(path))}: {(exc.strerror or str(exc)).lower()}"
+            raise InputError(msg) from exc
+    if len(data) > cap:
+        msg = f"{what}: {printable(str(path))} is larger than the {cap} bytes that are read"
+        raise InputError(msg)
+    return FileContent(data=data, mode=stat.S_IMODE(status.st_mode))
+
+
+def printable(text: str) -> str:
+    """
+    The text with control characters, line ends and what no terminal should see written as escapes.
+
+    Args:
+        text: anything, also what a stranger chose.
+
+    Returns:
+        One line of printable characters.
+
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
