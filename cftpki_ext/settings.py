@@ -53,6 +53,8 @@ class Limits:
     # Life of an OCSP answer without nextUpdate, and the oldest thisUpdate that counts, whatever nextUpdate says.
     ocsp_life_without_next_update: timedelta = timedelta(hours=1)
     ocsp_max_age: timedelta = timedelta(days=10)
+    # Life of a CRL without nextUpdate (compat `crl_without_next_update`). Where the CA gives nextUpdate, that alone
+    # decides: the CRL of an offline root lives for half a year and more.
     crl_max_age: timedelta = timedelta(days=40)
     # How long a cached statement answers without asking its source again. Afterwards it still counts while its
     # own nextUpdate allows, but only when the source cannot be asked: this bounds how late a revocation is seen.

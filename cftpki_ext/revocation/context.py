@@ -1,0 +1,39 @@
+"""
+What the judgement of revocation needs to know besides the statements themselves.
+
+Owns `RevocationContext`. A value: the time is in it, and nothing here reads a clock or a file. May import x509,
+settings, statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.statement import Statement
+from cftpki_ext.x509.certificate import Certificate
+
+IssuerPath = Callable[[Certificate], tuple[Certificate, ...] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationContext:
+    """
+    One trusted path and everything that may help to establish the status of its certificates.
+
+    The path is taken as trusted: names and signatures of its certificates are not looked at again. `issuer_path`
+    gives a valid path (the signer first, the anchor last) for a certificate that signed a CRL, ending at the *same
+    anchor* as `path`, or `None`; it need not look at revocation, `judge_crls` does.
+    """
+
+    now: datetime
+    path: tuple[Certificate, ...]  # leaf … anchor
+    trust: TrustSet
+    limits: Limits
+    pool: tuple[Certificate, ...]  # everything that could have signed a CRL, or issued a delegate
+    issuer_path: IssuerPath
+    # Statements about other hops: a CRL signer outside the path is looked up in these too, because its own issuer
+    # is most often the CA one hop above.
+    statements: tuple[Statement, ...] = ()
