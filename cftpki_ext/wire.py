@@ -132,7 +132,9 @@ FIELDS: Mapping[Tag, Field] = {
     Tag.CLIENT_AUTH: Field(FieldType.U32, 4, 0, 1),
     Tag.CHAIN: Field(FieldType.BYTES, 128 * 1024),  # u24 total, then u24 length + DER each, leaf first
     Tag.CA_LIST: Field(FieldType.BYTES, 64 * 1024 + 4),  # 01 01, u16 total, then u16 length + DER Name each
-    Tag.CRYPT_SCHEME: Field(FieldType.U32, 4, 0, 0xFFFF),  # 0 = PKCS#1 v1.5 over the input as given, else TLS SignatureScheme
+    Tag.CRYPT_SCHEME: Field(
+        FieldType.U32, 4, 0, 0xFFFF
+    ),  # 0 = PKCS#1 v1.5 over the input as given, else TLS SignatureScheme
     Tag.CRYPT_INPUT: Field(FieldType.BYTES, 4096),
     Tag.CRYPT_OUTPUT: Field(FieldType.BYTES, 4096),
     Tag.CRYPT_KEY: Field(FieldType.BYTES, 16 * 1024),  # PKCS#8 DER
@@ -193,14 +195,24 @@ MESSAGES: Mapping[Message, Signature] = {
         (Tag.PASSWORD,),
     ),
     Message.START_HANDSHAKE: Signature(
-        (Tag.TASK, Tag.MODE, Tag.REMOTE_ADDRESS, Tag.REMOTE_PORT, Tag.LOCAL_PORT, Tag.HOST_TASK, Tag.HOST_SESSION),
+        (
+            Tag.TASK,
+            Tag.MODE,
+            Tag.REMOTE_ADDRESS,
+            Tag.REMOTE_PORT,
+            Tag.LOCAL_PORT,
+            Tag.HOST_TASK,
+            Tag.HOST_SESSION,
+        ),
         (Tag.PROFILE, Tag.TLS_MIN, Tag.TLS_MAX, Tag.SUITES, Tag.CLIENT_AUTH),
         (Tag.SESSION, Tag.RULE, Tag.PHASE_MASK),
         (Tag.TLS_MIN, Tag.TLS_MAX, Tag.SUITES, Tag.CLIENT_AUTH),
     ),
     Message.GET_CERTIFICATE: Signature((Tag.SESSION,), (Tag.CA_LIST,), (Tag.CHAIN,), (Tag.DETAIL,)),
     Message.GET_CA_LIST: Signature((Tag.SESSION,), (), (Tag.CA_LIST,), ()),
-    Message.CHECK_CERTIFICATE: Signature((Tag.SESSION, Tag.CHAIN), (Tag.STAPLE,), (Tag.VERDICT_ID,), (Tag.DETAIL,)),
+    Message.CHECK_CERTIFICATE: Signature(
+        (Tag.SESSION, Tag.CHAIN), (Tag.STAPLE,), (Tag.VERDICT_ID,), (Tag.DETAIL,)
+    ),
     Message.CRYPT_DATA: Signature(
         (Tag.SESSION, Tag.CRYPT_SCHEME, Tag.CRYPT_INPUT),
         (),
@@ -241,6 +253,27 @@ class Frame:
     response: bool
     sequence: int
     fields: Mapping[Tag, Value]
+
+    def number(self, tag: Tag) -> int | None:
+        """
+        The value of a U32 or U64 field, `None` where it is absent.
+        """
+        value = self.fields.get(tag)
+        return value if isinstance(value, int) else None
+
+    def text(self, tag: Tag) -> str | None:
+        """
+        The value of a TEXT field, `None` where it is absent.
+        """
+        value = self.fields.get(tag)
+        return value if isinstance(value, str) else None
+
+    def raw(self, tag: Tag) -> bytes | None:
+        """
+        The value of a BYTES field, `None` where it is absent.
+        """
+        value = self.fields.get(tag)
+        return value if isinstance(value, bytes) else None
 
 
 @dataclass(frozen=True, slots=True)

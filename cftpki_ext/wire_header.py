@@ -94,18 +94,26 @@ def c_header() -> str:
         "",
         "/* Messages. 1 to 10 are the phases of cftpkie.h. */",
         *_enum("cftpki_wire_message", "CFTPKI_WIRE_MSG_", [(m.name, m.value, "") for m in Message]),
-        *_enum("cftpki_wire_tag", "CFTPKI_WIRE_TAG_", [(t.name, t.value, _field_comment(FIELDS[t])) for t in Tag]),
+        *_enum(
+            "cftpki_wire_tag", "CFTPKI_WIRE_TAG_", [(t.name, t.value, _field_comment(FIELDS[t])) for t in Tag]
+        ),
         *_enum("cftpki_wire_result", "CFTPKI_WIRE_RESULT_", [(r.name, r.value, "") for r in Result]),
         *_enum("cftpki_wire_mode", "CFTPKI_WIRE_MODE_", [(m.name, m.value, "") for m in Mode]),
         "/* ALERT_SIDE: who raised the alert. */",
-        *_enum("cftpki_wire_side", "CFTPKI_WIRE_SIDE_", [("LOCAL", 1, "the host"), ("REMOTE", 2, "the partner")]),
-        *_enum("cftpki_wire_type", "CFTPKI_WIRE_TYPE_", [(t.name, i, "") for i, t in enumerate(FieldType, 1)]),
+        *_enum(
+            "cftpki_wire_side", "CFTPKI_WIRE_SIDE_", [("LOCAL", 1, "the host"), ("REMOTE", 2, "the partner")]
+        ),
+        *_enum(
+            "cftpki_wire_type", "CFTPKI_WIRE_TYPE_", [(t.name, i, "") for i, t in enumerate(FieldType, 1)]
+        ),
         "/* Greatest length of each field's value in bytes. */",
         *(f"#define CFTPKI_WIRE_CAP_{tag.name} {FIELDS[tag].cap}" for tag in Tag),
         "",
         "/* X(name, tag, type, cap) for each field. */",
         "#define CFTPKI_WIRE_FIELDS(X) \\",
-        " \\\n".join(f"  X({t.name}, {t.value}, CFTPKI_WIRE_TYPE_{FIELDS[t].type.name}, {FIELDS[t].cap})" for t in Tag),
+        " \\\n".join(
+            f"  X({t.name}, {t.value}, CFTPKI_WIRE_TYPE_{FIELDS[t].type.name}, {FIELDS[t].cap})" for t in Tag
+        ),
         "",
         "/*",
         " * Fields of each message, [in brackets] those that may be absent.",
