@@ -181,5 +181,5 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, Identity] = field(default_factory=lambda: MappingProxyType({}))
-    policies: Mapping[str, Policy] = PROFILES  # the built-in profiles and the file's own
+    policies: Mapping[str, Policy] = field(default_factory=lambda: PROFILES)  # the built-in profiles and the file's own
     rules: tuple[Rule, ...] = ()
