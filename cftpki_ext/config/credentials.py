@@ -1,0 +1,194 @@
+"""
+Looks at the certificate, CRL and key files that a configuration names, and says what is wrong with them.
+
+Reads files, decides nothing about partners, and keeps no key: what was loaded for the comparison is dropped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from cftpki_ext import encodings
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.model import Leniency
+from cftpki_ext.settings import Identity
+from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
+
+# Longest password that is read from a file; the rest of the line would be a mistake.
+MAX_PASSWORD_BYTES = 1024
+_OTHERS = 0o077
+
+
+def certificates_in(path: Path, *, what: str, compat: frozenset[Leniency] = frozenset()) -> tuple[bytes, ...]:
+    """
+    The certificates of one file, each parsed as strictly as a partner's.
+
+    Whether they are CA certificates, or still valid, is *not* checked: that is the path's business.
+
+    Args:
+        path: PEM or DER.
+        what: a noun for the message.
+        compat: leniencies of the trust set.
+
+    Returns:
+        DER, in the order of the file; at least one.
+
+    Raises:
+        InputError: unreadable, holds no certificate, or one that does not parse.
+
+    """
+    content = read_regular(path, cap=MAX_PEM_BYTES, what=what)
+    ders = encodings.certificates(content.data, what=f"{what}: {path}")
+    if not ders:
+        msg = f"{what}: {path} holds no certificate"
+        raise InputError(msg)
+    for number, der in enumerate(ders, start=1):
+        try:
+            parse_certificate(der, compat=compat)
+        except MalformedCertificateError as exc:
+            place = f" (number {number} of {len(ders)})" if len(ders) > 1 else ""
+            msg = f"{what}: {path}{place} is no usable certificate: {exc.fault.detail or exc.fault.reason.value}"
+            raise InputError(msg) from exc
+    return ders
+
+
+def check_crl_file(path: Path, *, cap: int) -> None:
+    """
+    Make sure that a file holds at least one CRL. Signature, age and scope are *not* checked here.
+
+    Args:
+        path: PEM or DER.
+        cap: the limit `crl_bytes`.
+
+    Raises:
+        InputError: unreadable, too large, or no CRL.
+
+    """
+    data = read_regular(path, cap=cap, what="CRL").data
+    ders = encodings.crls(data, what=f"CRL: {path}")
+    if not ders:
+        msg = f"CRL: {path} holds no CRL"
+        raise InputError(msg)
+    for der in ders:
+        try:
+            x509.load_der_x509_crl(der)
+        except ValueError as exc:
+            msg = f"CRL: {path} is no CRL"
+            raise InputError(msg) from exc
+
+
+def private_file_fault(path: Path, mode: int, *, what: str) -> str | None:
+    """
+    What is wrong with the permissions of a file that holds a secret.
+
+    Args:
+        path: the file.
+        mode: its permission bits.
+        what: a noun for the message.
+
+    Returns:
+        A clause that says what to do, or `None`.
+
+    """
+    if mode & _OTHERS:
+        return f"{what}: {path} can be read or written by others (mode {mode:04o}): chmod 600 {path}"
+    return None
+
+
+def identity_faults(identity: Identity) -> Iterator[tuple[str, str]]:
+    """
+    Everything that is wrong with an identity's files.
+
+    The certificate's validity and purpose are *not* checked: an expired one must not keep the service down.
+
+    Args:
+        identity: chain, key and where the password comes from.
+
+    Yields:
+        The key of the section that is at fault, and a clause.
+
+    """
+    leaf: x509.Certificate | None = None
+    try:
+        chain = [
+            x509.load_der_x509_certificate(der) for der in certificates_in(identity.chain_file, what="chain")
+        ]
+        leaf = chain[0]
+        for lower, upper in itertools.pairwise(chain):
+            if lower.issuer != upper.subject:
+                yield (
+                    "chain",
+                    f"chain: {identity.chain_file} is not in order: leaf first, each signed by the next",
+                )
+                break
+    except (InputError, ValueError) as exc:
+        yield "chain", str(exc)
+    password: bytes | None = None
+    try:
+        password, fault = _password(identity)
+        if fault:
+            yield fault
+    except InputError as exc:
+        yield "password_file" if identity.password_file else "password_env", str(exc)
+        return
+    try:
+        content = read_regular(identity.key_file, cap=MAX_PEM_BYTES, what="key")
+    except InputError as exc:
+        yield "key", str(exc)
+        return
+    exposed = private_file_fault(identity.key_file, content.mode, what="key")
+    if exposed:
+        yield "key", exposed
+    try:
+        public = _public_key(content.data, password)
+    except TypeError:
+        # cryptography's answer to a password that is missing, or that nothing asks for
+        if password is None:
+            yield "key", f"key: {identity.key_file} is encrypted: set password_file or password_env"
+        else:
+            yield "key", f"key: {identity.key_file} is not encrypted, but a password is set"
+    except (ValueError, UnsupportedAlgorithm):
+        yield "key", f"key: {identity.key_file} is no private key, or the password is wrong"
+    else:
+        if leaf is not None and public != _spki(leaf.public_key()):
+            yield (
+                "key",
+                f"key: {identity.key_file} does not belong to the first certificate of {identity.chain_file}",
+            )
+
+
+def _password(identity: Identity) -> tuple[bytes | None, tuple[str, str] | None]:
+    if identity.password_file is not None:
+        content = read_regular(identity.password_file, cap=MAX_PASSWORD_BYTES, what="password")
+        exposed = private_file_fault(identity.password_file, content.mode, what="password")
+        return content.data.rstrip(b"\r\n"), ("password_file", exposed) if exposed else None
+    if identity.password_env is not None:
+        value = os.environb.get(identity.password_env.encode())
+        if value is None:
+            msg = f"password: environment variable {identity.password_env} is not set"
+            raise InputError(msg)
+        return value, None
+    return None, None
+
+
+def _public_key(data: bytes, password: bytes | None) -> bytes:
+    load = load_pem_private_key if b"-----BEGIN " in data else load_der_private_key
+    return _spki(load(data, password).public_key())
+
+
+def _spki(key: object) -> bytes:
+    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return encoded

@@ -1,0 +1,155 @@
+"""
+`load`: one file, all its faults, or the settings.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from cftpki_ext.config.faults import Faults
+from cftpki_ext.config.positions import key_lines
+from cftpki_ext.config.sections import Names, Reader
+from cftpki_ext.errors import ConfigError, InputError
+from cftpki_ext.files import MAX_TEXT_BYTES, printable, read_regular
+from cftpki_ext.policy import PROFILES
+from cftpki_ext.rules import overlaps
+from cftpki_ext.settings import Rule, Settings
+
+DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
+
+_SECTIONS = ("service", "limits", "trust", "policy", "identity", "rule")
+# The keys of a rule that say which sessions it applies to.
+_CONDITIONS = ("direction", "profile", "networks", "port")
+_WORLD_WRITABLE = 0o002
+_LINE = re.compile(r"\(at line (\d+), column \d+\)")
+
+
+def load(path: Path, *, now: datetime | None = None) -> Settings:
+    """
+    Read and check a configuration file.
+
+    Files that it names are opened and looked at, so that `config check` finds today what would fail tonight.
+    Nothing is asked of the network.
+
+    Args:
+        path: the file; what it names is relative to its directory.
+        now: what end dates are compared with; the present by default.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: with every fault, in the order of the file, as `file:line: [key] message`.
+
+    """
+    origin = printable(str(path))
+    document, text = _parse(path, origin)
+    faults = Faults(origin=origin, lines=key_lines(text))
+    for key in document:
+        if key not in _SECTIONS:
+            faults.add((key,), "unknown section", wanted=key, known=_SECTIONS)
+    tables = {kind: _tables(faults, document, kind) for kind in ("trust", "policy", "identity")}
+    reader = Reader(
+        faults=faults,
+        directory=path.absolute().parent,
+        now=now or datetime.now(UTC),
+        names=Names(
+            trusts=frozenset(tables["trust"]),
+            identities=frozenset(tables["identity"]),
+            policies=frozenset(tables["policy"]) | frozenset(PROFILES),
+        ),
+    )
+    settings = _read(reader, document, tables)
+    report = faults.report()
+    if report:
+        raise ConfigError(report)
+    return settings
+
+
+def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Settings:
+    reader = replace(reader, limits=reader.read_limits(document.get("limits", {})))
+    policies = reader.policies(tables["policy"])
+    identities = {name: reader.identity(name, raw) for name, raw in tables["identity"].items()}
+    return Settings(
+        service=reader.service(document.get("service", {})),
+        limits=reader.limits,
+        trusts=MappingProxyType(
+            {name: reader.trust(name, raw, policies) for name, raw in tables["trust"].items()}
+        ),
+        identities=MappingProxyType({name: made for name, made in identities.items() if made is not None}),
+        policies=policies,
+        rules=_rules(reader, document.get("rule", [])),
+    )
+
+
+def _parse(path: Path, origin: str) -> tuple[dict[str, Any], str]:
+    try:
+        content = read_regular(path, cap=MAX_TEXT_BYTES, what="configuration")
+    except InputError as exc:
+        raise ConfigError((str(exc),)) from exc
+    if content.mode & _WORLD_WRITABLE:
+        msg = f"{origin}:1: [file] everybody may write it (mode {content.mode:04o}): chmod o-w {origin}"
+        raise ConfigError((msg,))
+    try:
+        text = content.data.decode()
+        return tomllib.loads(text), text
+    except UnicodeDecodeError as exc:
+        line = content.data.count(b"\n", 0, exc.start) + 1
+        msg = f"{origin}:{line}: [file] is not UTF-8 text"
+        raise ConfigError((msg,)) from exc
+    except tomllib.TOMLDecodeError as exc:
+        message = str(exc)
+        found = _LINE.search(message)
+        last = max(1, len(content.data.splitlines()))
+        line = int(found[1]) if found else last
+        clause = printable(_LINE.sub("", message).strip())
+        msg = f"{origin}:{line}: [file] is no TOML: {clause[:1].lower()}{clause[1:]}"
+        raise ConfigError((msg,)) from exc
+    except RecursionError as exc:
+        msg = f"{origin}:1: [file] is no TOML that can be read: nested too deeply"
+        raise ConfigError((msg,)) from exc
+
+
+def _tables(faults: Faults, document: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    found = document.get(kind, {})
+    if isinstance(found, dict):
+        return found
+    faults.add((kind,), f"must be tables with names: [{kind}.NAME]")
+    return {}
+
+
+def _rules(reader: Reader, raw: object) -> tuple[Rule, ...]:
+    if not isinstance(raw, list):
+        reader.faults.add(("rule",), "must be an array of tables: [[rule]]")
+        return ()
+    made = [(index, rule) for index, item in enumerate(raw) if (rule := reader.rule(index, item)) is not None]
+    counts = Counter(rule.name for _, rule in made)
+    first: dict[str, int] = {}
+    for index, rule in made:
+        if counts[rule.name] > 1 and rule.name in first:
+            reader.faults.add(
+                ("rule", index, "name"), f"{rule.name!r} is also the name of rule[{first[rule.name] + 1}]"
+            )
+        first.setdefault(rule.name, index)
+    places = {id(rule): index for index, rule in made}
+    # What could not be read of a rule is left out of it, and would make it overlap with others for no reason.
+    whole = [
+        rule
+        for index, rule in made
+        if not any(reader.faults.within(("rule", index, key)) for key in _CONDITIONS)
+    ]
+    for earlier, later in overlaps(whole):
+        reader.faults.add(
+            ("rule", places[id(later)]),
+            f"applies to the same sessions as rule[{places[id(earlier)] + 1}] ({earlier.name!r}):"
+            " tell them apart by networks, profile or port",
+        )
+    return tuple(rule for _, rule in made)

@@ -1,0 +1,305 @@
+"""
+What each section of the file may hold, key by key: pydantic models, one per kind of section.
+
+Every field may be absent here; what must be there is asked in `sections`, so that one missing key hides no
+other fault. Types are strict: a number in quotes is no number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from ipaddress import ip_network
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from cftpki_ext.causes import Cause
+from cftpki_ext.config.faults import nearest
+from cftpki_ext.config.units import format_duration, format_size, parse_duration, parse_size
+from cftpki_ext.model import Direction, Leniency, Phase, SourceKind
+from cftpki_ext.policy import Action, Depth, Enforcement
+from cftpki_ext.settings import Limits, Network, NonceMode, Unreachable
+
+T = TypeVar("T")
+
+TLS_VERSIONS = {"1.0": 0x0301, "1.1": 0x0302, "1.2": 0x0303, "1.3": 0x0304}
+
+
+class Section(BaseModel):
+    """
+    What all sections share: unknown keys are faults, types are strict.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        msg = "must be a string"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic reports ValueError, a TypeError would end the program
+    return value
+
+
+def _choice(table: dict[str, T]) -> Callable[[object], T]:
+    """
+    A validator that takes one of the table's names, and names the nearest for any other.
+    """
+
+    def validate(value: object) -> T:
+        text = _text(value)
+        if text not in table:
+            near = nearest(text, table)
+            hint = f' (did you mean "{near}"?)' if near else ""
+            msg = f"{text!r} is none of {', '.join(table)}{hint}"
+            raise ValueError(msg)
+        return table[text]
+
+    return validate
+
+
+def _duration(value: object) -> timedelta:
+    return parse_duration(_text(value))
+
+
+def _size(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else parse_size(_text(value))
+
+
+def _milliseconds(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return parse_duration(_text(value)) // timedelta(milliseconds=1)
+
+
+def _network(value: object) -> Network:
+    return ip_network(_text(value))
+
+
+def _end(value: object) -> datetime:
+    """
+    The end of an exception: an instant with its zone, or a date, whose whole day in UTC still counts.
+    """
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            msg = f"{value.isoformat()} has no time zone: write {value.isoformat()}Z for UTC"
+            raise ValueError(msg)
+        return value.astimezone(UTC)
+    if isinstance(value, date):
+        try:
+            return datetime.combine(value + timedelta(days=1), time(), UTC)
+        except OverflowError as exc:
+            msg = f"{value.isoformat()} is too late a date"
+            raise ValueError(msg) from exc
+    msg = "must be a date or a date with time and zone, without quotes, e.g. 2027-03-31"
+    raise ValueError(msg)
+
+
+def _phase(value: object) -> Phase:
+    """
+    A phase by its documented name (`CryptData`) or in our spelling (`crypt_data`).
+    """
+    names = {phase.name.replace("_", "").casefold(): phase for phase in Phase}
+    text = _text(value)
+    folded = text.replace("_", "").replace("-", "").casefold()
+    if folded not in names:
+        known = [phase.name.lower() for phase in Phase]
+        near = nearest(text, known)
+        hint = f' (did you mean "{near}"?)' if near else ""
+        msg = f"{text!r} is none of {', '.join(known)}{hint}"
+        raise ValueError(msg)
+    return names[folded]
+
+
+def _user(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 0):
+        msg = "must be a user's name or number"
+        raise ValueError(msg)
+    return value
+
+
+def _names(enumeration: Any) -> dict[str, Any]:
+    return {member.value: member for member in enumeration}
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size)]
+Cidr = Annotated[Network, BeforeValidator(_network)]
+End = Annotated[datetime, BeforeValidator(_end)]
+User = Annotated[int | str, BeforeValidator(_user)]
+PhaseName = Annotated[Phase, BeforeValidator(_phase)]
+DirectionName = Annotated[Direction, BeforeValidator(_choice(_names(Direction)))]
+SourceName = Annotated[SourceKind, BeforeValidator(_choice(_names(SourceKind)))]
+LeniencyName = Annotated[Leniency, BeforeValidator(_choice(_names(Leniency)))]
+NonceName = Annotated[NonceMode, BeforeValidator(_choice(_names(NonceMode)))]
+ActionName = Annotated[Action, BeforeValidator(_choice(_names(Action)))]
+DepthName = Annotated[Depth, BeforeValidator(_choice(_names(Depth)))]
+EnforcementName = Annotated[Enforcement, BeforeValidator(_choice(_names(Enforcement)))]
+UnreachableName = Annotated[Unreachable, BeforeValidator(_choice(_names(Unreachable)))]
+TlsVersion = Annotated[int, BeforeValidator(_choice(TLS_VERSIONS))]
+LogFormat = Annotated[str, BeforeValidator(_choice({"json": "json", "console": "console"}))]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Oid = Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]{0,38})){1,32}$")]
+
+
+class ServiceModel(Section):
+    """
+    `[service]`.
+    """
+
+    socket: str | None = None
+    state: str | None = None
+    allow_users: list[User] = []
+    phases: list[PhaseName] | None = None
+    unreachable: UnreachableName | None = None
+    datafile_password_file: str | None = None
+    cache_bytes: Annotated[Size, Field(ge=1 << 20, le=1 << 40)] | None = None
+    memory_entries: Annotated[int, Field(ge=16, le=1_000_000)] | None = None
+    max_sessions: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    log_format: LogFormat | None = None
+
+
+class TrustModel(Section):
+    """
+    `[trust.NAME]`.
+    """
+
+    anchors: list[str] = []
+    intermediates: list[str] = []
+    policy: str | None = None
+    sources: list[SourceName] | None = None
+    ocsp: list[str] = []
+    crl: list[str] = []
+    ocsp_signers: list[str] = []
+    allow_hosts: list[str] = []
+    allow_networks: list[Cidr] = []
+    proxy: str | None = None
+    nonce: NonceName | None = None
+    initial_policies: list[Oid] | None = None
+    explicit_policy: bool = False
+    inhibit_policy_mapping: bool = False
+    inhibit_any_policy: bool = False
+    compat: list[LeniencyName] = []
+
+
+class TreatmentModel(Section):
+    """
+    The value of a cause in `[policy.NAME]`: an action alone, or a table.
+    """
+
+    action: ActionName | None = None
+    max_stale: Duration | None = None
+    until: End | None = None
+
+
+def _treatment(value: object) -> object:
+    return {"action": value} if isinstance(value, str) else value
+
+
+class _PolicyBase(Section):
+    base: str | None = None
+    depth: DepthName | None = None
+    enforcement: EnforcementName | None = None
+
+
+_Treatment = Annotated[TreatmentModel, BeforeValidator(_treatment)]
+_TREATMENTS: dict[str, Any] = {cause.value: (_Treatment | None, None) for cause in Cause}
+# `[policy.NAME]`: one key per cause besides those of the base, so that the two cannot drift apart.
+PolicyModel: type[_PolicyBase] = create_model("PolicyModel", __base__=_PolicyBase, **_TREATMENTS)
+
+
+class IdentityModel(Section):
+    """
+    `[identity.NAME]`.
+    """
+
+    chain: str | None = None
+    key: str | None = None
+    password_file: str | None = None
+    password_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] | None = None
+    hand_over_key: bool = False
+
+
+class RuleModel(Section):
+    """
+    `[[rule]]`.
+    """
+
+    name: str | None = None
+    direction: DirectionName | None = None
+    trust: str | None = None
+    identity: str | None = None
+    profile: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    networks: list[Cidr] = []
+    port: Port | None = None
+    not_handled: list[PhaseName] = []
+    min_tls: TlsVersion | None = None
+    client_auth: bool | None = None
+
+
+_DAY = timedelta(days=1)
+# Every limit's range. Below the lower bound honest partners would be refused, above the upper one the limit
+# would no longer bound anything.
+LIMIT_RANGES: dict[str, tuple[Any, Any]] = {
+    "chain_bytes": (4 * 1024, 128 * 1024),  # the wire carries no longer chain
+    "chain_certificates": (1, 64),
+    "certificate_bytes": (2 * 1024, 128 * 1024),
+    "path_candidates": (1, 4096),
+    "path_signatures": (4, 4096),
+    "budget_ms": (100, 120_000),
+    "reserve_ms": (1, 10_000),
+    "hedge_ms": (1, 60_000),
+    "request_ms": (10, 60_000),
+    "urls_per_certificate": (1, 32),
+    "redirects": (0, 10),
+    "ocsp_bytes": (2 * 1024, 1 << 20),
+    "crl_bytes": (1024, 1 << 30),
+    "rest_bytes": (1024, 16 << 20),
+    "clock_skew": (timedelta(0), timedelta(hours=1)),
+    "ocsp_life_without_next_update": (timedelta(0), 30 * _DAY),
+    "ocsp_max_age": (timedelta(minutes=1), 366 * _DAY),
+    "crl_max_age": (timedelta(minutes=1), 366 * _DAY),
+    "ocsp_refresh": (timedelta(0), 30 * _DAY),
+    "crl_refresh": (timedelta(0), 30 * _DAY),
+    "keep_stale": (timedelta(0), 366 * _DAY),
+}
+
+
+def _ranged(
+    name: str, parse: Callable[[object], Any], spell: Callable[[Any], str]
+) -> Callable[[object], Any]:
+    low, high = LIMIT_RANGES[name]
+
+    def validate(value: object) -> Any:
+        parsed = parse(value)
+        if not low <= parsed <= high:
+            msg = f"{spell(parsed)} is out of range: {spell(low)} to {spell(high)}"
+            raise ValueError(msg)
+        return parsed
+
+    return validate
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = "must be a whole number"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic reports ValueError, a TypeError would end the program
+    return value
+
+
+def _limit_type(name: str) -> Any:
+    if name.endswith("_bytes"):
+        return Annotated[int, BeforeValidator(_ranged(name, _size, format_size))]
+    if name.endswith("_ms"):
+        return Annotated[int, BeforeValidator(_ranged(name, _milliseconds, lambda ms: f"{ms}ms"))]
+    if isinstance(LIMIT_RANGES[name][0], timedelta):
+        return Annotated[timedelta, BeforeValidator(_ranged(name, _duration, format_duration))]
+    return Annotated[int, BeforeValidator(_ranged(name, _count, str))]
+
+
+_LIMITS: dict[str, Any] = {
+    limit.name: (_limit_type(limit.name) | None, None) for limit in dataclasses.fields(Limits)
+}
+# `[limits]`: one key per field of `Limits`.
+LimitsModel: type[Section] = create_model("LimitsModel", __base__=Section, **_LIMITS)

@@ -1,0 +1,413 @@
+"""
+One section of the file → one value of `cftpki_ext.settings`, with every fault noted on the way.
+
+A value is made even where there were faults, so that later checks can look at the rest; `loader` uses the
+values only when there was none.
+"""
+
+from __future__ import annotations
+
+import pwd
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from cftpki_ext.causes import Cause
+from cftpki_ext.config.credentials import (
+    MAX_PASSWORD_BYTES,
+    certificates_in,
+    check_crl_file,
+    identity_faults,
+    private_file_fault,
+)
+from cftpki_ext.config.faults import Faults
+from cftpki_ext.config.models import (
+    IdentityModel,
+    LimitsModel,
+    PolicyModel,
+    RuleModel,
+    Section,
+    ServiceModel,
+    TreatmentModel,
+    TrustModel,
+)
+from cftpki_ext.config.positions import KeyPath
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import read_regular
+from cftpki_ext.model import Direction, SourceKind
+from cftpki_ext.policy import PROFILES, STRICT, Action, Policy, Treatment
+from cftpki_ext.settings import Identity, Limits, NonceMode, PolicyInputs, Rule, ServiceSettings, TrustSet
+
+M = TypeVar("M", bound=Section)
+
+# Names travel in 64-byte fields of the socket protocol and in log lines.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)
+# sun_path of unix(7), less the closing NUL.
+MAX_SOCKET_PATH_BYTES = 107
+_HOST = re.compile(
+    r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """
+    The names that the file defines, whether or not their sections are sound: what a reference may mean.
+    """
+
+    trusts: frozenset[str]
+    identities: frozenset[str]
+    policies: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """
+    Reads sections. `directory` is what relative paths start from, `now` what dates are compared with.
+    """
+
+    faults: Faults
+    directory: Path
+    now: datetime
+    names: Names
+    limits: Limits = field(default_factory=Limits)
+
+    def validate(self, model: type[M], path: KeyPath, raw: object) -> M:
+        """
+        The section as a model; keys with faults are noted and left out.
+
+        Args:
+            model: the kind of section.
+            path: where it stands.
+            raw: what tomllib read.
+
+        Returns:
+            A model of what was sound.
+
+        """
+        if not isinstance(raw, dict):
+            self.faults.add(path, "must be a table")
+            return model()
+        try:
+            return model.model_validate(raw)
+        except ValidationError as exc:
+            bad = set()
+            for error in exc.errors(include_url=False, include_context=False, include_input=False):
+                bad.add(error["loc"][0])
+                self._note(model, path, raw, error)
+        return self.validate(model, path, {key: value for key, value in raw.items() if key not in bad})
+
+    def _note(self, model: type[Section], path: KeyPath, raw: Any, error: ErrorDetails) -> None:
+        # pydantic's location also names the branch of a union that it tried: keep what is in the file.
+        place: KeyPath = ()
+        kind = error["type"]
+        for part in error["loc"]:
+            try:
+                raw = raw[part]
+            except (KeyError, IndexError, TypeError):
+                break
+            place = (*place, part)
+        if kind == "extra_forbidden":
+            owner: type[Section] = model if len(place) == 1 else TreatmentModel
+            self.faults.add((*path, *place), "unknown key", wanted=str(place[-1]), known=owner.model_fields)
+            return
+        message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        if kind in {"model_type", "dict_type"}:
+            message = "must be a table" if len(place) == 0 else "must be an action or a table"
+        self.faults.add((*path, *place), message[:1].lower() + message[1:])
+
+    def path(self, text: str) -> Path:
+        """
+        A path as written, from the directory of the file.
+        """
+        return self.directory / text
+
+    def name(self, path: KeyPath, name: str) -> None:
+        """
+        Note a name that logs or the protocol could not carry.
+        """
+        if not _NAME.fullmatch(name):
+            self.faults.add(path, f"{name!r} is no name: letters, digits, '.', '_' and '-', at most 64")
+
+    def service(self, raw: object) -> ServiceSettings:
+        """
+        Read `[service]`.
+        """
+        model = self.validate(ServiceModel, ("service",), raw)
+        values: dict[str, Any] = {
+            key: getattr(model, key)
+            for key in ("unreachable", "cache_bytes", "memory_entries", "max_sessions", "log_format")
+            if getattr(model, key) is not None
+        }
+        for key in ("socket", "state", "datafile_password_file"):
+            text = getattr(model, key)
+            if text == "":
+                self.faults.add(("service", key), "is empty")
+            elif text is not None:
+                values[key] = self.path(text)
+        if model.phases is not None:
+            values["phases"] = frozenset(model.phases)
+        values["allow_users"] = tuple(
+            self._user(("service", "allow_users", index), user)
+            for index, user in enumerate(model.allow_users)
+        )
+        service = ServiceSettings(**values)
+        length = len(str(service.socket).encode())
+        if length > MAX_SOCKET_PATH_BYTES:
+            self.faults.add(
+                ("service", "socket"),
+                f"the path has {length} bytes, a unix socket's at most {MAX_SOCKET_PATH_BYTES}: use a shorter directory",
+            )
+        if service.datafile_password_file is not None:
+            self._secret(("service", "datafile_password_file"), service.datafile_password_file)
+        return service
+
+    def _user(self, path: KeyPath, user: int | str) -> int:
+        if isinstance(user, int):
+            return user
+        try:
+            return pwd.getpwnam(user).pw_uid
+        except (KeyError, ValueError):
+            self.faults.add(path, f"there is no user {user!r}")
+            return 0
+
+    def _secret(self, path: KeyPath, file: Path) -> None:
+        try:
+            content = read_regular(file, cap=MAX_PASSWORD_BYTES, what="password")
+        except InputError as exc:
+            self.faults.add(path, str(exc))
+            return
+        exposed = private_file_fault(file, content.mode, what="password")
+        if exposed:
+            self.faults.add(path, exposed)
+
+    def read_limits(self, raw: object) -> Limits:
+        """
+        Read `[limits]`.
+        """
+        model = self.validate(LimitsModel, ("limits",), raw)
+        limits = Limits(**{key: value for key, value in model if value is not None})
+        if limits.reserve_ms >= limits.budget_ms:
+            self.faults.add(
+                ("limits", "reserve_ms"),
+                f"{limits.reserve_ms}ms leaves nothing of budget_ms = {limits.budget_ms}ms",
+            )
+        return limits
+
+    def policies(self, raw: Mapping[str, Any]) -> Mapping[str, Policy]:
+        """
+        Read every `[policy.NAME]`, bases first.
+        """
+        models = {
+            name: self.validate(PolicyModel, ("policy", name), section) for name, section in raw.items()
+        }
+        made: dict[str, Policy] = dict(PROFILES)
+        for name in models:
+            self.name(("policy", name), name)
+            if name in PROFILES:
+                self.faults.add(("policy", name), f"{name!r} is a built-in profile: choose another name")
+        waiting = {name: model for name, model in models.items() if name not in PROFILES}
+        while waiting:
+            ready = [name for name, model in waiting.items() if (model.base or STRICT.name) not in waiting]
+            if not ready:
+                for name, model in waiting.items():
+                    self.faults.add(
+                        ("policy", name, "base"), f"{model.base!r} is based on this policy in turn"
+                    )
+                break
+            for name in ready:
+                model = waiting.pop(name)
+                base = model.base or STRICT.name
+                if base not in made:
+                    self._unknown(("policy", name, "base"), "policy", base, self.names.policies)
+                made[name] = self._policy(name, made.get(base, STRICT), model)
+        return MappingProxyType(made)
+
+    def _policy(self, name: str, base: Policy, model: Any) -> Policy:
+        treatments = dict(base.treatments)
+        for cause in Cause:
+            treatment: TreatmentModel | None = getattr(model, cause.value)
+            if treatment is None:
+                continue
+            path = ("policy", name, cause.value)
+            if treatment.action is None:
+                self.faults.add(
+                    path, f'says no action: add action = "refuse", "accept_warn" or "accept" to {name!r}'
+                )
+            if treatment.action is Action.REFUSE and (treatment.max_stale or treatment.until):
+                self.faults.add(path, "max_stale and until bound an acceptance; this refuses anyway")
+            if treatment.until is not None and treatment.until <= self.now:
+                self.faults.add(
+                    (*path, "until"),
+                    f"{treatment.until.isoformat()} is past: the exception has ended, take it out",
+                )
+            treatments[cause] = Treatment(
+                action=treatment.action or Action.REFUSE, max_stale=treatment.max_stale, until=treatment.until
+            )
+        return Policy(
+            name=name,
+            treatments=MappingProxyType(treatments),
+            depth=model.depth or base.depth,
+            enforcement=model.enforcement or base.enforcement,
+        )
+
+    def trust(self, name: str, raw: object, policies: Mapping[str, Policy]) -> TrustSet:
+        """
+        Read one `[trust.NAME]`.
+        """
+        path: KeyPath = ("trust", name)
+        self.name(path, name)
+        model = self.validate(TrustModel, path, raw)
+        policy = model.policy or STRICT.name
+        if policy not in self.names.policies:
+            self._unknown((*path, "policy"), "policy", policy, self.names.policies)
+        if not model.anchors and not (isinstance(raw, dict) and raw.get("anchors")):
+            self.faults.add((*path, "anchors"), "names no trust anchor, so nobody could ever be accepted")
+        crl_urls, crl_files = [], []
+        for index, place in enumerate(model.crl):
+            if "://" in place:
+                self._url((*path, "crl", index), place)
+                crl_urls.append(place)
+            else:
+                crl_files.append(self.path(place))
+                try:
+                    check_crl_file(self.path(place), cap=self.limits.crl_bytes)
+                except InputError as exc:
+                    self.faults.add((*path, "crl", index), str(exc))
+        for index, url in enumerate(model.ocsp):
+            self._url((*path, "ocsp", index), url)
+        for index, host in enumerate(model.allow_hosts):
+            self._host((*path, "allow_hosts", index), host)
+        if model.proxy is not None:
+            self._url((*path, "proxy"), model.proxy)
+        if model.sources is not None and len(set(model.sources)) != len(model.sources):
+            self.faults.add((*path, "sources"), "names a source twice")
+        inputs = (
+            {} if model.initial_policies is None else {"initial_policies": frozenset(model.initial_policies)}
+        )
+        if model.initial_policies == []:
+            self.faults.add((*path, "initial_policies"), "is empty; leave it out for any policy")
+        compat = frozenset(model.compat)
+        return TrustSet(
+            name=name,
+            anchors=self._certificates((*path, "anchors"), model.anchors, compat),
+            intermediates=self._certificates((*path, "intermediates"), model.intermediates, compat),
+            policy=policies.get(policy, STRICT),
+            ocsp_urls=tuple(model.ocsp),
+            crl_urls=tuple(crl_urls),
+            crl_files=tuple(crl_files),
+            ocsp_signers=self._certificates((*path, "ocsp_signers"), model.ocsp_signers, compat),
+            allow_hosts=tuple(model.allow_hosts),
+            allow_networks=tuple(model.allow_networks),
+            proxy=model.proxy,
+            policy_inputs=PolicyInputs(
+                explicit_policy=model.explicit_policy,
+                inhibit_policy_mapping=model.inhibit_policy_mapping,
+                inhibit_any_policy=model.inhibit_any_policy,
+                **inputs,
+            ),
+            compat=compat,
+            nonce=model.nonce or NonceMode.SEND,
+            sources=DEFAULT_SOURCES if model.sources is None else tuple(model.sources),
+        )
+
+    def _certificates(self, path: KeyPath, files: list[str], compat: Any) -> tuple[bytes, ...]:
+        ders: list[bytes] = []
+        for index, file in enumerate(files):
+            try:
+                ders.extend(certificates_in(self.path(file), what="certificate", compat=compat))
+            except InputError as exc:
+                self.faults.add((*path, index), str(exc))
+        return tuple(dict.fromkeys(ders))
+
+    def _url(self, path: KeyPath, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            sound = False
+        if not sound or not url.isascii() or not url.isprintable() or " " in url:
+            self.faults.add(path, f"{url!r} is no http or https address")
+        elif parts.username is not None or parts.password is not None:
+            self.faults.add(path, "holds a user name or password: secrets come from files or the environment")
+
+    def _host(self, path: KeyPath, host: str) -> None:
+        if _HOST.fullmatch(host) or re.fullmatch(r"[0-9A-Fa-f:.]+(/\d{1,3})?", host):
+            return
+        self.faults.add(
+            path, f"{host!r} is no host: write a name, *.suffix, an address or a CIDR, without http://"
+        )
+
+    def identity(self, name: str, raw: object) -> Identity | None:
+        """
+        Read one `[identity.NAME]`; `None` where it names no files.
+        """
+        path: KeyPath = ("identity", name)
+        self.name(path, name)
+        model = self.validate(IdentityModel, path, raw)
+        written = raw if isinstance(raw, dict) else {}
+        for key in ("chain", "key"):
+            if not getattr(model, key) and not written.get(key):
+                self.faults.add((*path, key), f"{key!r} is missing: name the file")
+        if model.password_file is not None and model.password_env is not None:
+            self.faults.add((*path, "password_env"), "two passwords: keep password_file or password_env")
+        if not model.chain or not model.key:
+            return None
+        identity = Identity(
+            name=name,
+            chain_file=self.path(model.chain),
+            key_file=self.path(model.key),
+            password_file=None if model.password_file is None else self.path(model.password_file),
+            password_env=model.password_env,
+            hand_over_key=model.hand_over_key,
+        )
+        for key, message in identity_faults(identity):
+            self.faults.add((*path, key), message)
+        return identity
+
+    def rule(self, index: int, raw: object) -> Rule | None:
+        """
+        Read one `[[rule]]`; `None` where its direction or trust set is missing.
+        """
+        path: KeyPath = ("rule", index)
+        model = self.validate(RuleModel, path, raw)
+        written = raw if isinstance(raw, dict) else {}
+        name = model.name if model.name is not None else f"rule-{index + 1}"
+        self.name((*path, "name"), name)
+        for key in ("direction", "trust"):
+            if getattr(model, key) is None and key not in written:
+                self.faults.add((*path, key), f"{key!r} is missing")
+        if model.trust is not None and model.trust not in self.names.trusts:
+            self._unknown((*path, "trust"), "trust", model.trust, self.names.trusts)
+        if model.identity is not None and model.identity not in self.names.identities:
+            self._unknown((*path, "identity"), "identity", model.identity, self.names.identities)
+        if model.client_auth is not None and model.direction is Direction.CLIENT:
+            self.faults.add(
+                (*path, "client_auth"), "is for server mode: a client does not ask for client certificates"
+            )
+        if model.direction is None or model.trust is None:
+            return None
+        return Rule(
+            name=name,
+            direction=model.direction,
+            trust=model.trust,
+            identity=model.identity,
+            profile=model.profile,
+            networks=tuple(model.networks),
+            port=model.port,
+            not_handled=frozenset(model.not_handled),
+            min_tls=model.min_tls,
+            client_auth=model.client_auth,
+        )
+
+    def _unknown(self, path: KeyPath, kind: str, name: str, known: frozenset[str]) -> None:
+        self.faults.add(path, f"there is no [{kind}.{name}]", wanted=name, known=sorted(known))
