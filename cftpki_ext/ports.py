@@ -102,3 +102,32 @@ class ResponseStore(Protocol):
         """
         Release files.
         """
+
+
+class ProofStore(Protocol):
+    """
+    Keeps proofs of revocation for good, by certificate. Knows bytes, no PKI rules.
+    """
+
+    def recall(self, certificate: str) -> tuple[Statement, ...]:
+        """
+        The proofs kept under `certificate`, with origin `KNOWN_REVOKED`.
+
+        Raises:
+            StoreError: they cannot be read.
+
+        """
+
+    def remember(self, certificate: str, statement: Statement) -> None:
+        """
+        Keep `statement` durably: it is on the disk when this returns.
+
+        Raises:
+            StoreError: it could not be written.
+
+        """
+
+    def close(self) -> None:
+        """
+        Release files.
+        """

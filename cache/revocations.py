@@ -1,0 +1,144 @@
+"""
+The memory of revocations: once a partner's certificate was seen revoked, the signed proof is kept for good.
+
+Survives restart, full caches and soft settings; nothing here expires or is evicted. Only the statement is
+kept, never a conclusion: it is judged again each time it is recalled.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from cftpki_ext.errors import StoreError
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.statement import Statement
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS proof (
+  certificate TEXT NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL, url TEXT, received_at TEXT NOT NULL,
+  PRIMARY KEY (certificate, digest)) STRICT;
+CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT;
+"""
+# How long another process's write is waited for; the refusal itself never waits for this store.
+_BUSY_MS = 2000
+# One proof is enough; a few more are kept because a later one may stay verifiable for longer.
+_PROOFS_PER_CERTIFICATE = 4
+
+
+class RevocationMemory:
+    """
+    Proofs of revocation by certificate. One instance per process; processes may share the folder.
+
+    Safe for several threads. What `remember` returned for is on the disk (SQLite, synchronous=FULL).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Open or create the memory.
+
+        Args:
+            folder: made with mode 0700 where it does not exist.
+
+        Raises:
+            StoreError: the folder or database cannot be used.
+
+        """
+        self._lock = threading.Lock()
+        path = folder / "revocations.sqlite3"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
+            )
+            path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as exc:
+            msg = f"memory of revocations in {folder}: {exc}"
+            raise StoreError(msg) from exc
+
+    def recall(self, certificate: str) -> tuple[Statement, ...]:
+        """
+        The proofs kept for a certificate.
+
+        Args:
+            certificate: its key, see `cftpki_ext.response_key.certificate_key`.
+
+        Returns:
+            Statements with origin `KNOWN_REVOKED`, oldest first, without a hop.
+
+        Raises:
+            StoreError: the database cannot be read: then revocations may be forgotten, and the caller refuses.
+
+        """
+        try:
+            with self._lock:
+                rows = self._db.execute(
+                    "SELECT kind, url, received_at, raw, proof.digest FROM proof JOIN blob USING (digest)"
+                    " WHERE certificate = ? ORDER BY received_at",
+                    (certificate,),
+                ).fetchall()
+        except sqlite3.Error as exc:
+            msg = f"memory of revocations cannot be read: {exc}"
+            raise StoreError(msg) from exc
+        return tuple(
+            Statement(
+                kind=SourceKind(kind),
+                origin=Origin.KNOWN_REVOKED,
+                url=url,
+                received_at=datetime.fromisoformat(received_at),
+                raw=bytes(raw),
+            )
+            for kind, url, received_at, raw, digest in rows
+            if sha256(raw).hexdigest() == digest
+        )
+
+    def remember(self, certificate: str, statement: Statement) -> None:
+        """
+        Keep a statement that proved the certificate revoked (or on hold). Keeping it again changes nothing.
+
+        Args:
+            certificate: its key.
+            statement: the statement, with its raw bytes.
+
+        Raises:
+            StoreError: it could not be written.
+
+        """
+        if statement.raw is None:
+            return
+        digest = sha256(statement.raw).hexdigest()
+        received_at = statement.received_at.astimezone(UTC).isoformat()
+        try:
+            with self._lock:
+                (kept,) = self._db.execute(
+                    "SELECT count(*) FROM proof WHERE certificate = ?", (certificate,)
+                ).fetchone()
+                if kept >= _PROOFS_PER_CERTIFICATE:
+                    return
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, statement.raw))
+                    self._db.execute(
+                        "INSERT OR IGNORE INTO proof VALUES (?, ?, ?, ?, ?)",
+                        (certificate, digest, statement.kind.value, statement.url, received_at),
+                    )
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            msg = f"proof of revocation could not be kept: {exc}"
+            raise StoreError(msg) from exc
+
+    def close(self) -> None:
+        """
+        Close the database.
+        """
+        with self._lock:
+            self._db.close()

@@ -1,0 +1,145 @@
+"""
+The stored form of one decision: a JSON document, and the raw bytes that it names by their SHA-256.
+
+pydantic turns our frozen values into plain data and back; every byte string of more than a few octets
+(certificates, responses, CRLs) becomes a reference to a blob, so that a CRL which decided a thousand
+handshakes is kept once. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from cftpki_ext.decide import Question
+from cftpki_ext.errors import StoreError
+from cftpki_ext.statement import Statement
+from cftpki_ext.verdict import Verdict
+
+FORMAT = 1
+# A chain, a trust set and a handful of statements, all but the raw bytes.
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+_BLOB = "$sha256"
+_HEX = "$hex"
+# Nonces and fingerprints stay in the document; whatever is longer is a blob.
+_INLINE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """
+    One decision with everything it depended on. Deciding `question` on `statements` again gives `verdict`.
+    """
+
+    question: Question
+    statements: tuple[Statement, ...]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordBytes:
+    """
+    A record as it is kept: the document, and the blobs that it refers to, by SHA-256 (hex).
+    """
+
+    document: bytes
+    blobs: Mapping[str, bytes]
+
+
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record, config=ConfigDict(ser_json_timedelta="iso8601"))
+
+
+def encode(record: Record) -> RecordBytes:
+    """
+    The stored form of a record.
+
+    Args:
+        record: the decision.
+
+    Returns:
+        Document and blobs; the same record always gives the same bytes.
+
+    """
+    blobs: dict[str, bytes] = {}
+    plain = _adapter().dump_python(record, mode="python", warnings=False)
+    document = {"format": FORMAT, **_to_json(plain, blobs)}
+    return RecordBytes(
+        document=json.dumps(document, sort_keys=True, separators=(",", ":")).encode(),
+        blobs=blobs,
+    )
+
+
+def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
+    """
+    The record that `encode` made.
+
+    Args:
+        document: the stored document.
+        blob: gives the bytes of a SHA-256 (hex), or `None` where they are gone.
+
+    Returns:
+        The record.
+
+    Raises:
+        StoreError: another format, a missing or changed blob, or a document that is not one of ours.
+
+    """
+    if len(document) > MAX_DOCUMENT_BYTES:
+        msg = f"evidence document of {len(document)} bytes is larger than {MAX_DOCUMENT_BYTES}"
+        raise StoreError(msg)
+    try:
+        plain = json.loads(document)
+        if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
+            msg = f"evidence document is not of format {FORMAT}"
+            raise StoreError(msg)
+        return _adapter().validate_python(_from_json(plain, blob))
+    except (ValueError, ValidationError, RecursionError) as exc:
+        msg = f"evidence document cannot be read: {type(exc).__name__}"
+        raise StoreError(msg) from exc
+
+
+def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:
+    if isinstance(value, bytes):
+        if len(value) <= _INLINE_BYTES:
+            return {_HEX: value.hex()}
+        digest = sha256(value).hexdigest()
+        blobs[digest] = value
+        return {_BLOB: digest}
+    if isinstance(value, Mapping):
+        return {str(getattr(key, "value", key)): _to_json(item, blobs) for key, item in value.items()}
+    if isinstance(value, frozenset | set):
+        return sorted((_to_json(item, blobs) for item in value), key=str)
+    if isinstance(value, tuple | list):
+        return [_to_json(item, blobs) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return getattr(value, "value", value)
+    return _scalar().dump_python(value, mode="json")
+
+
+@cache
+def _scalar() -> TypeAdapter[Any]:
+    return TypeAdapter(Any, config=ConfigDict(ser_json_timedelta="iso8601"))
+
+
+def _from_json(value: Any, blob: Callable[[str], bytes | None]) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item, blob) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {_HEX}:
+        return bytes.fromhex(value[_HEX])
+    if value.keys() == {_BLOB}:
+        raw = blob(value[_BLOB])
+        if raw is None or sha256(raw).hexdigest() != value[_BLOB]:
+            msg = f"evidence blob {value[_BLOB]} is missing or was changed"
+            raise StoreError(msg)
+        return raw
+    return {key: _from_json(item, blob) for key, item in value.items()}
