@@ -1,0 +1,58 @@
+"""
+The least that is looked at before bytes are handed on: one whole DER SEQUENCE, and PEM around it.
+
+Pure, linear in the size of the input. Everything else about the bytes is the judge's business.
+"""
+
+from __future__ import annotations
+
+import binascii
+
+_BEGIN = b"-----BEGIN X509 CRL-----"
+_END = b"-----END X509 CRL-----"
+
+
+def is_whole_sequence(raw: bytes) -> bool:
+    """
+    Whether `raw` is one SEQUENCE of definite length, with nothing missing and nothing behind it.
+    """
+    if len(raw) < 2 or raw[0] != 0x30:
+        return False
+    first = raw[1]
+    if first < 0x80:
+        return len(raw) == 2 + first
+    octets = first & 0x7F
+    if not 1 <= octets <= 4 or len(raw) < 2 + octets:
+        return False
+    return len(raw) == 2 + octets + int.from_bytes(raw[2 : 2 + octets], "big")
+
+
+def is_ocsp_error(raw: bytes) -> bool:
+    """
+    Whether this is an unsigned OCSP error: a responseStatus other than successful, and nothing else (RFC 6960 4.2.1).
+    """
+    return len(raw) == 5 and raw[:4] == b"\x30\x03\x0a\x01" and raw[4] != 0
+
+
+def crl_der(raw: bytes) -> bytes | None:
+    """
+    The DER of a CRL that is DER or one PEM block, with whatever text around it.
+
+    Args:
+        raw: as received, already bounded in size.
+
+    Returns:
+        One whole SEQUENCE, or `None`: neither, more than one block, broken base64, cut off.
+
+    """
+    if raw[:1] == b"\x30":
+        return raw if is_whole_sequence(raw) else None
+    begin = raw.find(_BEGIN)
+    end = raw.find(_END, begin + len(_BEGIN))
+    if begin < 0 or end < 0 or raw.find(_BEGIN, end) >= 0:
+        return None
+    try:
+        der = binascii.a2b_base64(b"".join(raw[begin + len(_BEGIN) : end].split()), strict_mode=True)
+    except binascii.Error:
+        return None
+    return der if is_whole_sequence(der) else None

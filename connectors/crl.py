@@ -1,0 +1,129 @@
+"""
+The CRL status source: lists by HTTP (RFC 5280 4.2.1.13) and from the files that a trust set names.
+
+Owns where lists come from and PEM to DER. Judges nothing, keeps nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Hashable
+from pathlib import Path
+from types import MappingProxyType
+
+from cftpki_ext.causes import Cause
+from cftpki_ext.errors import SourceError
+from cftpki_ext.model import SourceKind
+from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from connectors import _der, _threads
+from connectors._guard import guard_of
+from connectors._http import FetchRequest
+from connectors._source import Answer, FetchingSource
+
+_HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})
+_PIECE_BYTES = 1024 * 1024
+
+
+class CrlSource(FetchingSource):
+    """
+    Gets CRLs.
+
+    A `file:` location counts only where it is one of `trust.crl_files`, whoever names it. Content types are
+    not insisted on (web servers seldom know `application/pkix-crl`), but HTML is refused as such. By default
+    the whole list is got each time: conditional requests would need the old list, which the stores have.
+    """
+
+    kind = SourceKind.CRL
+
+    def _sameness(self, question: StatusQuestion) -> Hashable:
+        return (
+            question.lookup.url,
+            question.trust.crl_files,
+            guard_of(question.trust),
+            question.limits.crl_bytes,
+            question.limits.redirects,
+        )
+
+    async def _fetch(self, question: StatusQuestion, deadline: float) -> Answer:
+        url = question.lookup.url
+        if url[:5].lower() == "file:":
+            raw = await self._read(question)
+        else:
+            request = FetchRequest(
+                url=url,
+                guard=guard_of(question.trust),
+                deadline=deadline,
+                max_bytes=question.limits.crl_bytes,
+                redirects=question.limits.redirects,
+                headers=_HEADERS,
+            )
+            raw = await self._fetcher.fetch(request)
+        der = _der.crl_der(raw)
+        if der is None:
+            raise SourceError(Cause.MALFORMED, f"{len(raw)} bytes that are no CRL in DER or PEM", url=url)
+        return Answer(raw=der)
+
+    async def _read(self, question: StatusQuestion) -> bytes:
+        url = question.lookup.url
+        path = next((path for path in question.trust.crl_files if file_url(path) == url), None)
+        if path is None:
+            raise SourceError(Cause.FORBIDDEN_URL, "a file that is not one of crl_files", url=url)
+        return await _threads.call(lambda: read_crl_file(path, question.limits.crl_bytes))
+
+
+def file_url(path: Path) -> str:
+    """
+    The location under which a configured CRL file is asked for.
+
+    Args:
+        path: absolute, as the configuration holds it.
+
+    Returns:
+        A `file:` URL.
+
+    """
+    return path.absolute().as_uri()
+
+
+def read_crl_file(path: Path, max_bytes: int) -> bytes:
+    """
+    Read a CRL file as it is.
+
+    Symbolic links are followed (administrators use them to switch lists), but only a regular file is read: a
+    FIFO or a device would hang or never end.
+
+    Args:
+        path: the file.
+        max_bytes: the largest size that is read.
+
+    Returns:
+        The content, PEM or DER.
+
+    Raises:
+        SourceError: not there, not readable, not a regular file, or too large.
+
+    """
+    try:
+        # O_NONBLOCK: opening a FIFO without a writer must not hang before it can be looked at.
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(number, "rb", buffering=0) as file:  # noqa: PTH123  # pathlib opens no descriptors
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise SourceError(Cause.UNREACHABLE, "not a regular file", url=str(path))
+            content = bytearray()
+            while piece := file.read(min(_PIECE_BYTES, max_bytes + 1 - len(content))):
+                content += piece
+                if len(content) > max_bytes:
+                    raise SourceError(Cause.TOO_LARGE, f"more than {max_bytes} bytes", url=str(path))
+            return bytes(content)
+    except OSError as error:
+        detail = f"cannot be read: {error.strerror}"
+        raise SourceError(Cause.UNREACHABLE, detail, url=str(path)) from error
+
+
+def create(clock: Clock) -> StatusSource:
+    """
+    The factory behind the entry point `crl` of `cftpki.status_sources`.
+    """
+    return CrlSource(clock)
