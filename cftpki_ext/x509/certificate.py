@@ -1,0 +1,412 @@
+"""
+Certificates: parsed whole and strictly, once, from the bytes as received.
+
+Owns `Certificate`. `cryptography` reads the same bytes as a second strict parser, so that nothing passes that
+only one of the two understands; every value used for a decision is sliced from what was received. Imports the
+rest of this package, the leniencies and `Fault`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+
+from cryptography.x509 import load_der_x509_certificate
+
+from cftpki_ext.errors import InputError
+from cftpki_ext.model import Leniency
+from cftpki_ext.verdict import Fault, Reason
+from cftpki_ext.x509 import der
+from cftpki_ext.x509 import extensions as ext
+from cftpki_ext.x509.der import DerError, Element
+from cftpki_ext.x509.extensions import (
+    BasicConstraints,
+    DistributionPoint,
+    Extension,
+    GeneralName,
+    KeyUsage,
+    NameConstraints,
+    PolicyConstraints,
+)
+from cftpki_ext.x509.keys import PublicKey, load_key
+from cftpki_ext.x509.name import Name, parse_name
+from cftpki_ext.x509.signed import AlgorithmIdentifier, Signed, algorithm, split
+
+# The largest certificate that is looked at; real ones have one to four KiB. The same bound as
+# `Limits.certificate_bytes`, held here too because not every caller has limits.
+CERTIFICATE_BYTES = 32 * 1024
+
+_SERIAL_OCTETS = 20
+_ECDSA_OIDS = "1.2.840.10045.4."
+
+# RFC 5280 says of these "MUST mark as non-critical"; a critical one is a sign of a broken or hostile issuer.
+_NEVER_CRITICAL = (ext.AUTHORITY_KEY_ID, ext.SUBJECT_KEY_ID, ext.AUTHORITY_INFORMATION, ext.FRESHEST_CRL)
+
+# What the engine acts upon, so that it may be critical.
+HANDLED_EXTENSIONS = frozenset(
+    (
+        ext.KEY_USAGE,
+        ext.SUBJECT_ALT_NAME,
+        ext.BASIC_CONSTRAINTS,
+        ext.NAME_CONSTRAINTS,
+        ext.DISTRIBUTION_POINTS,
+        ext.CERTIFICATE_POLICIES,
+        ext.POLICY_MAPPINGS,
+        ext.POLICY_CONSTRAINTS,
+        ext.EXTENDED_KEY_USAGE,
+        ext.INHIBIT_ANY_POLICY,
+        ext.TLS_FEATURE,
+        ext.OCSP_NOCHECK,
+    )
+)
+
+
+class MalformedCertificateError(InputError):
+    """
+    The bytes are no certificate that RFC 5280 allows. `fault` says which rule, with `hop` `None`.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.detail} ({fault.rule})")
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Certificate:
+    """
+    A certificate. Equal to another only when all bytes are: a name, serial or signature identifies nothing.
+
+    Optional views are `None` (or empty) where the extension is absent. `policies` is `None` where absent.
+    """
+
+    der: bytes
+    digest: bytes
+    signed: Signed
+    version: int
+    serial: int
+    serial_hex: str
+    issuer: Name
+    subject: Name
+    not_before: datetime
+    not_after: datetime
+    spki: bytes
+    key: PublicKey
+    key_bits: bytes
+    extensions: Mapping[str, Extension]
+    self_issued: bool
+    basic_constraints: BasicConstraints | None = None
+    key_usage: frozenset[KeyUsage] | None = None
+    extended_key_usage: frozenset[str] | None = None
+    subject_alt_names: tuple[GeneralName, ...] = ()
+    name_constraints: NameConstraints | None = None
+    policies: tuple[str, ...] | None = None
+    policy_mappings: tuple[tuple[str, str], ...] = ()
+    policy_constraints: PolicyConstraints | None = None
+    inhibit_any_policy: int | None = None
+    authority_key_id: bytes | None = None
+    subject_key_id: bytes | None = None
+    distribution_points: tuple[DistributionPoint, ...] = ()
+    freshest_crl: tuple[DistributionPoint, ...] = ()
+    ocsp_urls: tuple[str, ...] = ()
+    ca_issuer_urls: tuple[str, ...] = ()
+    tls_features: frozenset[int] = frozenset()
+    ocsp_nocheck: bool = False
+    unhandled_critical: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """
+        Whether all bytes are the same.
+        """
+        return isinstance(other, Certificate) and self.der == other.der
+
+    def __hash__(self) -> int:
+        """
+        By the bytes.
+        """
+        return hash(self.der)
+
+    def __repr__(self) -> str:
+        """
+        Subject, serial and fingerprint: enough to tell which one it is.
+        """
+        return f"<Certificate {self.subject.text!r} serial {self.serial_hex} sha256 {self.digest.hex()[:16]}>"
+
+    @property
+    def is_ca(self) -> bool:
+        """
+        Whether basic constraints say that the subject is a CA.
+        """
+        return self.basic_constraints is not None and self.basic_constraints.ca
+
+    @property
+    def fingerprint(self) -> str:
+        """
+        SHA-256 of the DER, lower-case hex.
+        """
+        return self.digest.hex()
+
+
+def _refused(detail: str, rule: str, reason: Reason = Reason.MALFORMED) -> MalformedCertificateError:
+    return MalformedCertificateError(Fault(reason=reason, hop=None, rule=rule, detail=detail))
+
+
+def parse_certificate(encoded: bytes, *, compat: frozenset[Leniency] = frozenset()) -> Certificate:
+    """
+    Parse a certificate (RFC 5280 4.1) and everything in it that a decision may use.
+
+    By default everything that the profile forbids is refused: other than minimal DER, trailing bytes, an
+    inner algorithm unlike the outer one, serial numbers that are negative, zero or longer than 20 octets,
+    extensions twice or in the wrong version, impossible times, an empty issuer, key usage that contradicts
+    basic constraints. Not checked here: signature, validity at some time, strength of keys, what the
+    certificate may be used for. Results are remembered (bounded) by the whole bytes and `compat`.
+
+    Args:
+        encoded: DER, at most 32 KiB.
+        compat: the leniencies of the trust set; those for serial numbers are honoured here.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        MalformedCertificateError: it is none, with the rule that it breaks.
+
+    """
+    if len(encoded) > CERTIFICATE_BYTES:
+        msg = f"certificate has {len(encoded)} octets, at most {CERTIFICATE_BYTES} are read"
+        raise _refused(msg, "limits.certificate_bytes")
+    return _parse(bytes(encoded), compat)
+
+
+@functools.lru_cache(maxsize=2048)
+def _parse(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
+    try:
+        certificate = _read(encoded, compat)
+    except DerError as error:
+        raise _refused(error.detail, error.rule) from error
+    # The second parser warns instead of reading serials that are not positive, which only `compat` lets through.
+    if certificate.serial > 0:
+        try:
+            load_der_x509_certificate(encoded)
+        except ValueError as error:
+            msg = f"not parseable: {str(error)[:200]}"
+            raise _refused(msg, "RFC 5280 4.1") from error
+    return certificate
+
+
+def clear_parsed() -> None:
+    """
+    Forget every parsed certificate, name and key (benchmarks and tests start cold with it).
+    """
+    _parse.cache_clear()
+    parse_name.cache_clear()
+    load_key.cache_clear()
+
+
+def _serial(encoded: bytes, element: Element, compat: frozenset[Leniency]) -> int:
+    """
+    The serial number (RFC 5280 4.1.2.2): positive, at most 20 octets.
+    """
+    rule = "RFC 5280 4.1.2.2"
+    serial = der.integer(encoded, der.expect(element, der.INTEGER, "serial number"))
+    octets = element.end - element.content
+    if serial < 0 and Leniency.NEGATIVE_SERIAL not in compat:
+        msg = "serial number is negative"
+        raise _refused(msg, rule)
+    if serial == 0 and Leniency.ZERO_SERIAL not in compat:
+        msg = "serial number is zero"
+        raise _refused(msg, rule)
+    if octets > _SERIAL_OCTETS and Leniency.LONG_SERIAL not in compat:
+        msg = f"serial number has {octets} octets, at most {_SERIAL_OCTETS} are allowed"
+        raise _refused(msg, rule)
+    return serial
+
+
+def _serial_hex(serial: int) -> str:
+    """
+    Lower-case hex of even length; a negative one has a leading minus.
+    """
+    digits = f"{abs(serial):x}"
+    return ("-" if serial < 0 else "") + ("0" if len(digits) % 2 else "") + digits
+
+
+def _version(encoded: bytes, fields: list[Element]) -> int:
+    """
+    Take the explicit version off the fields: 2 or 3, or 1 where it is absent (DER writes no default).
+    """
+    rule = "RFC 5280 4.1.2.1"
+    if not fields or fields[0].tag != 0xA0:
+        return 1
+    inner = der.children(encoded, fields.pop(0))
+    if len(inner) != 1:
+        msg = "version is not one integer"
+        raise _refused(msg, rule)
+    version = der.integer(encoded, der.expect(inner[0], der.INTEGER, "version")) + 1
+    if version not in (2, 3):
+        msg = f"version {version} where 2 or 3 may be written"
+        raise _refused(msg, rule)
+    return version
+
+
+def _inner_algorithm(encoded: bytes, element: Element, outer: AlgorithmIdentifier) -> None:
+    """
+    Refuse an inner algorithm identifier that is not the outer one (RFC 5280 4.1.1.2).
+    """
+    inner = algorithm(encoded, element)
+    if inner != outer:
+        msg = f"algorithm {inner.oid} inside, {outer.oid} outside, or other parameters"
+        raise _refused(msg, "RFC 5280 4.1.1.2")
+    if outer.oid.startswith(_ECDSA_OIDS) and outer.parameters is not None:
+        msg = "ECDSA signature algorithm has parameters"
+        raise _refused(msg, "RFC 5758 3.2")
+
+
+def _read(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
+    """
+    Slice the certificate and refuse what the profile forbids.
+    """
+    signed, body, rest = split(encoded)
+    if rest:
+        msg = "certificate has more than three parts"
+        raise _refused(msg, "RFC 5280 4.1.1")
+    fields = der.children(encoded, body)
+    version = _version(encoded, fields)
+    if len(fields) < 6:
+        msg = "signed part has fewer than six fields"
+        raise _refused(msg, "RFC 5280 4.1.2")
+    serial = _serial(encoded, fields[0], compat)
+    _inner_algorithm(encoded, fields[1], signed.algorithm)
+    issuer = parse_name(der.encoded(encoded, fields[2]))
+    if not issuer.rdns:
+        msg = "issuer is empty"
+        raise _refused(msg, "RFC 5280 4.1.2.4")
+    times = der.children(encoded, der.expect(fields[3], der.SEQUENCE, "validity"))
+    if len(times) != 2:
+        msg = "validity is not a pair of times"
+        raise _refused(msg, "RFC 5280 4.1.2.5")
+    not_before, not_after = der.time(encoded, times[0]), der.time(encoded, times[1])
+    if not_after < not_before:
+        msg = f"valid from {not_before.isoformat()} but only until {not_after.isoformat()}"
+        raise _refused(msg, "RFC 5280 4.1.2.5")
+    subject = parse_name(der.encoded(encoded, fields[4]))
+    spki = der.encoded(encoded, fields[5])
+    key = load_key(spki)
+    extensions = _extensions(encoded, fields[6:], version)
+    certificate = Certificate(
+        der=encoded,
+        digest=signed.digest,
+        signed=signed,
+        version=version,
+        serial=serial,
+        serial_hex=_serial_hex(serial),
+        issuer=issuer,
+        subject=subject,
+        not_before=not_before,
+        not_after=not_after,
+        spki=spki,
+        key=key,
+        key_bits=key.bit_string,
+        extensions=extensions,
+        self_issued=issuer.key == subject.key,
+        **_views(extensions),  # type: ignore[arg-type]  # one keyword per field, typed by its parser
+    )
+    _consistent(certificate)
+    return certificate
+
+
+def _extensions(encoded: bytes, rest: list[Element], version: int) -> Mapping[str, Extension]:
+    """
+    The optional fields behind the key: unique identifiers of versions 2 and 3, extensions of version 3.
+    """
+    fields = ext.in_order(rest, (0x81, 0x82, 0xA3), "signed part", "RFC 5280 4.1.2")
+    unique = 0x81 in fields or 0x82 in fields
+    if (unique and version == 1) or (0xA3 in fields and version != 3):
+        msg = f"version {version} has fields of a later one"
+        raise _refused(msg, "RFC 5280 4.1.2.1")
+    for tag in (0x81, 0x82):
+        if tag in fields:
+            der.bit_string(encoded, fields[tag])
+    if 0xA3 not in fields:
+        return MappingProxyType({})
+    inner = der.children(encoded, fields[0xA3])
+    if len(inner) != 1:
+        msg = "extensions are not one list"
+        raise _refused(msg, "RFC 5280 4.1.2.9")
+    found = ext.parse_extensions(encoded, inner[0])
+    for oid in _NEVER_CRITICAL:
+        if oid in found and found[oid].critical:
+            msg = f"extension {oid} is critical"
+            raise _refused(msg, "RFC 5280 4.2")
+    return MappingProxyType(dict(found))
+
+
+_PARSERS: Mapping[str, tuple[str, Callable[[bytes], object]]] = MappingProxyType(
+    {
+        ext.BASIC_CONSTRAINTS: ("basic_constraints", ext.basic_constraints),
+        ext.KEY_USAGE: ("key_usage", ext.key_usage),
+        ext.EXTENDED_KEY_USAGE: ("extended_key_usage", ext.extended_key_usage),
+        ext.SUBJECT_ALT_NAME: ("subject_alt_names", ext.subject_alt_name),
+        ext.NAME_CONSTRAINTS: ("name_constraints", ext.name_constraints),
+        ext.CERTIFICATE_POLICIES: ("policies", ext.certificate_policies),
+        ext.POLICY_MAPPINGS: ("policy_mappings", ext.policy_mappings),
+        ext.POLICY_CONSTRAINTS: ("policy_constraints", ext.policy_constraints),
+        ext.INHIBIT_ANY_POLICY: ("inhibit_any_policy", ext.inhibit_any_policy),
+        ext.AUTHORITY_KEY_ID: ("authority_key_id", ext.authority_key_id),
+        ext.SUBJECT_KEY_ID: ("subject_key_id", ext.subject_key_id),
+        ext.DISTRIBUTION_POINTS: ("distribution_points", ext.distribution_points),
+        ext.FRESHEST_CRL: ("freshest_crl", ext.distribution_points),
+        ext.TLS_FEATURE: ("tls_features", ext.tls_features),
+        ext.OCSP_NOCHECK: ("ocsp_nocheck", ext.ocsp_nocheck),
+    }
+)
+
+
+def _views(extensions: Mapping[str, Extension]) -> dict[str, object]:
+    """
+    The typed views, by field name; everything is parsed now, so that no error can surface later.
+    """
+    views: dict[str, object] = {}
+    unhandled = []
+    for oid, extension in extensions.items():
+        parser = _PARSERS.get(oid)
+        if parser is not None:
+            views[parser[0]] = parser[1](extension.value)
+        elif oid == ext.AUTHORITY_INFORMATION:
+            views["ocsp_urls"], views["ca_issuer_urls"] = ext.authority_information(extension.value)
+        if extension.critical and oid not in HANDLED_EXTENSIONS:
+            unhandled.append(oid)
+    if unhandled:
+        views["unhandled_critical"] = tuple(unhandled)
+    return views
+
+
+def _consistent(certificate: Certificate) -> None:
+    """
+    Refuse extensions that contradict each other or the subject.
+    """
+    constraints = certificate.basic_constraints
+    usage = certificate.key_usage
+    if usage is not None and KeyUsage.KEY_CERT_SIGN in usage and not certificate.is_ca:
+        msg = "key usage has keyCertSign, but basic constraints do not say CA"
+        raise _refused(msg, "RFC 5280 4.2.1.9", Reason.BASIC_CONSTRAINTS)
+    if (
+        constraints is not None
+        and constraints.path_length is not None
+        and usage is not None
+        and KeyUsage.KEY_CERT_SIGN not in usage
+    ):
+        msg = "path length constraint, but key usage has no keyCertSign"
+        raise _refused(msg, "RFC 5280 4.2.1.9", Reason.BASIC_CONSTRAINTS)
+    if certificate.name_constraints is not None and not certificate.is_ca:
+        msg = "name constraints, but basic constraints do not say CA"
+        raise _refused(msg, "RFC 5280 4.2.1.10")
+    if not certificate.subject.rdns:
+        if certificate.is_ca:
+            msg = "subject of a CA is empty"
+            raise _refused(msg, "RFC 5280 4.1.2.6")
+        names = certificate.extensions.get(ext.SUBJECT_ALT_NAME)
+        if names is None or not names.critical:
+            msg = "subject is empty without a critical subject alternative name"
+            raise _refused(msg, "RFC 5280 4.1.2.6")

@@ -1,0 +1,697 @@
+"""
+The extensions of RFC 5280 4.2 (and RFC 6960, 7633) as values, parsed strictly.
+
+Owns general names and the content of each extension; what an extension means for a path or for revocation is
+decided elsewhere. Imports der and name only.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cftpki_ext.x509 import der
+from cftpki_ext.x509.der import DerError, Element
+from cftpki_ext.x509.name import Name, parse_name
+
+SUBJECT_KEY_ID = "2.5.29.14"
+KEY_USAGE = "2.5.29.15"
+SUBJECT_ALT_NAME = "2.5.29.17"
+BASIC_CONSTRAINTS = "2.5.29.19"
+NAME_CONSTRAINTS = "2.5.29.30"
+DISTRIBUTION_POINTS = "2.5.29.31"
+CERTIFICATE_POLICIES = "2.5.29.32"
+ANY_POLICY = "2.5.29.32.0"
+POLICY_MAPPINGS = "2.5.29.33"
+AUTHORITY_KEY_ID = "2.5.29.35"
+POLICY_CONSTRAINTS = "2.5.29.36"
+EXTENDED_KEY_USAGE = "2.5.29.37"
+FRESHEST_CRL = "2.5.29.46"
+INHIBIT_ANY_POLICY = "2.5.29.54"
+AUTHORITY_INFORMATION = "1.3.6.1.5.5.7.1.1"
+TLS_FEATURE = "1.3.6.1.5.5.7.1.24"
+OCSP_NOCHECK = "1.3.6.1.5.5.7.48.1.5"
+
+ANY_EKU = "2.5.29.37.0"
+SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
+CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
+OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"
+
+_ACCESS_OCSP = "1.3.6.1.5.5.7.48.1"
+_ACCESS_CA_ISSUERS = "1.3.6.1.5.5.7.48.2"
+
+# Anything in an IA5String name outside these is a way to make two readers see two names.
+_VISIBLE = re.compile(r"[!-~]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """
+    One extension as received; `value` is the content of its OCTET STRING.
+    """
+
+    oid: str
+    critical: bool
+    value: bytes
+
+
+class KeyUsage(enum.StrEnum):
+    """
+    The bits of RFC 5280 4.2.1.3, in their order.
+    """
+
+    DIGITAL_SIGNATURE = "digitalSignature"
+    CONTENT_COMMITMENT = "contentCommitment"
+    KEY_ENCIPHERMENT = "keyEncipherment"
+    DATA_ENCIPHERMENT = "dataEncipherment"
+    KEY_AGREEMENT = "keyAgreement"
+    KEY_CERT_SIGN = "keyCertSign"
+    CRL_SIGN = "cRLSign"
+    ENCIPHER_ONLY = "encipherOnly"
+    DECIPHER_ONLY = "decipherOnly"
+
+
+_KEY_USAGES = tuple(KeyUsage)
+
+# The bits of RFC 5280 4.2.1.13, in their order; bit 0 is unused.
+REASON_FLAGS = (
+    "unused",
+    "keyCompromise",
+    "cACompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "certificateHold",
+    "privilegeWithdrawn",
+    "aACompromise",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralName:
+    """
+    A GeneralName (RFC 5280 4.2.1.6).
+
+    `kind` is `dns`, `email`, `uri`, `registered_id` (value: text), `directory` (value: `Name`), `ip` (value:
+    the octets), or `other`, `x400`, `edi` (value: the content as received).
+    """
+
+    kind: str
+    value: str | bytes | Name
+
+
+@dataclass(frozen=True, slots=True)
+class BasicConstraints:
+    """
+    RFC 5280 4.2.1.9.
+    """
+
+    ca: bool
+    path_length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NameConstraints:
+    """
+    RFC 5280 4.2.1.10: the bases of the subtrees (minimum is 0 and maximum absent, or it is malformed).
+    """
+
+    permitted: tuple[GeneralName, ...]
+    excluded: tuple[GeneralName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConstraints:
+    """
+    RFC 5280 4.2.1.11.
+    """
+
+    require_explicit_policy: int | None
+    inhibit_policy_mapping: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionPoint:
+    """
+    RFC 5280 4.2.1.13, and the name and scope of an issuing distribution point (5.2.5).
+
+    `relative_name` is the content of the RelativeDistinguishedName; `reasons` is `None` where all are meant.
+    """
+
+    full_names: tuple[GeneralName, ...] = ()
+    relative_name: bytes | None = None
+    reasons: frozenset[str] | None = None
+    crl_issuers: tuple[Name, ...] = ()
+
+
+def _only(value: bytes, tag: int, what: str, rule: str) -> list[Element]:
+    """
+    The children of the one constructed element that fills an extension's value.
+    """
+    try:
+        return der.children(value, der.whole(value, tag))
+    except DerError as error:
+        msg = f"{what}: {error.detail}"
+        raise DerError(msg, rule) from error
+
+
+def _text(data: bytes, element: Element, what: str) -> str:
+    """
+    An IA5String name: visible ASCII and nothing else.
+    """
+    text = data[element.content : element.end].decode("latin-1")
+    if not _VISIBLE.fullmatch(text):
+        msg = f"{what} has characters that are no visible ASCII"
+        raise DerError(msg, "RFC 5280 4.2.1.6")
+    return text
+
+
+_OPAQUE = {0xA0: "other", 0xA3: "x400", 0xA5: "edi"}
+_TEXTUAL = {0x81: "email", 0x82: "dns", 0x86: "uri"}
+
+
+def general_name(data: bytes, element: Element, *, constraint: bool = False) -> GeneralName:
+    """
+    Read a GeneralName.
+
+    By default an empty text or an address of other than 4 or 16 octets is refused.
+
+    Args:
+        data: the buffer.
+        element: the tagged element.
+        constraint: it is the base of a name constraint: address and mask of 8 or 32 octets, empty allowed.
+
+    Returns:
+        The name.
+
+    Raises:
+        DerError: it is none.
+
+    """
+    rule = "RFC 5280 4.2.1.10" if constraint else "RFC 5280 4.2.1.6"
+    tag = element.tag
+    kind = _TEXTUAL.get(tag)
+    if kind is not None:
+        text = _text(data, element, kind)
+        if not text and not constraint:
+            msg = f"{kind} name is empty"
+            raise DerError(msg, rule)
+        return GeneralName(kind, text)
+    raw = data[element.content : element.end]
+    if tag == 0xA4:
+        inner = der.children(data, element)
+        if len(inner) != 1:
+            msg = "directory name is not one name"
+            raise DerError(msg, rule)
+        return GeneralName("directory", parse_name(der.encoded(data, inner[0])))
+    if tag == 0x87:
+        if len(raw) not in ((8, 32) if constraint else (4, 16)):
+            msg = f"address has {len(raw)} octets"
+            raise DerError(msg, rule)
+        return GeneralName("ip", raw)
+    if tag == 0x88:
+        return GeneralName("registered_id", der.dotted(raw))
+    if tag in _OPAQUE:
+        return GeneralName(_OPAQUE[tag], raw)
+    msg = f"tag {tag:#04x} is no general name"
+    raise DerError(msg, rule)
+
+
+def general_names(data: bytes, parent: Element) -> tuple[GeneralName, ...]:
+    """
+    Read GeneralNames: one or more.
+
+    Args:
+        data: the buffer.
+        parent: the SEQUENCE (its tag is not looked at, it may be implicit).
+
+    Returns:
+        The names, in order.
+
+    Raises:
+        DerError: none in it, or one that is no general name.
+
+    """
+    names = tuple(general_name(data, child) for child in der.children(data, parent))
+    if not names:
+        msg = "list of general names is empty"
+        raise DerError(msg, "RFC 5280 4.2.1.6")
+    return names
+
+
+def reason_flags(data: bytes, element: Element) -> frozenset[str]:
+    """
+    Read ReasonFlags (RFC 5280 4.2.1.13); bit 0 and unknown bits are left out.
+
+    Raises:
+        DerError: not a named bit list.
+
+    """
+    bits = der.named_bits(data, element)
+    return frozenset(REASON_FLAGS[bit] for bit in bits if 1 <= bit < len(REASON_FLAGS))
+
+
+def distribution_point_name(data: bytes, element: Element) -> tuple[tuple[GeneralName, ...], bytes | None]:
+    """
+    Read a DistributionPointName: a choice of full names and of a name relative to the issuer.
+
+    Args:
+        data: the buffer.
+        element: the choice itself, tag [0] or [1].
+
+    Returns:
+        The full names, and the content of the relative name.
+
+    Raises:
+        DerError: neither of the two.
+
+    """
+    if element.tag == 0xA0:
+        return general_names(data, element), None
+    if element.tag == 0xA1:
+        relative = der.content(data, element)
+        if not relative:
+            msg = "relative name of a distribution point is empty"
+            raise DerError(msg, "RFC 5280 4.2.1.13")
+        return (), relative
+    msg = f"tag {element.tag:#04x} is no distribution point name"
+    raise DerError(msg, "RFC 5280 4.2.1.13")
+
+
+def in_order(parts: list[Element], tags: tuple[int, ...], what: str, rule: str) -> dict[int, Element]:
+    """
+    The optional fields of a SEQUENCE by tag.
+
+    Args:
+        parts: the children.
+        tags: the tags that may appear, in their order.
+        what: the structure's name, for the message.
+        rule: the clause.
+
+    Returns:
+        The element of each tag that is there.
+
+    Raises:
+        DerError: another tag, a doubled one, or the wrong order.
+
+    """
+    position = 0
+    found: dict[int, Element] = {}
+    for part in parts:
+        while position < len(tags) and tags[position] != part.tag:
+            position += 1
+        if position == len(tags):
+            msg = f"{what} has an unknown, doubled or misplaced field {part.tag:#04x}"
+            raise DerError(msg, rule)
+        found[part.tag] = part
+        position += 1
+    return found
+
+
+def basic_constraints(value: bytes) -> BasicConstraints:
+    """
+    Parse basicConstraints (RFC 5280 4.2.1.9).
+
+    Raises:
+        DerError: malformed, `cA FALSE` written out (DER leaves defaults out), a path length without CA.
+
+    """
+    rule = "RFC 5280 4.2.1.9"
+    parts = _only(value, der.SEQUENCE, "basic constraints", rule)
+    fields = in_order(parts, (der.BOOLEAN, der.INTEGER), "basic constraints", rule)
+    ca = False
+    if der.BOOLEAN in fields:
+        ca = der.boolean(value, fields[der.BOOLEAN])
+        if not ca:
+            msg = "basic constraints write out a default value"
+            raise DerError(msg, rule)
+    path_length = der.integer(value, fields[der.INTEGER]) if der.INTEGER in fields else None
+    if path_length is not None and (path_length < 0 or not ca):
+        msg = f"path length constraint {path_length} with cA {ca}"
+        raise DerError(msg, rule)
+    return BasicConstraints(ca, path_length)
+
+
+def key_usage(value: bytes) -> frozenset[KeyUsage]:
+    """
+    Parse keyUsage (RFC 5280 4.2.1.3).
+
+    Raises:
+        DerError: malformed, no bit set, or a bit that has no meaning.
+
+    """
+    rule = "RFC 5280 4.2.1.3"
+    try:
+        bits = der.named_bits(value, der.whole(value, der.BIT_STRING))
+    except DerError as error:
+        msg = f"key usage: {error.detail}"
+        raise DerError(msg, rule) from error
+    if not bits or max(bits) >= len(_KEY_USAGES):
+        msg = "key usage sets no bit, or one without meaning"
+        raise DerError(msg, rule)
+    return frozenset(_KEY_USAGES[bit] for bit in bits)
+
+
+def extended_key_usage(value: bytes) -> frozenset[str]:
+    """
+    Parse extKeyUsage (RFC 5280 4.2.1.12): one or more identifiers.
+
+    Raises:
+        DerError: malformed or empty.
+
+    """
+    rule = "RFC 5280 4.2.1.12"
+    usages = frozenset(
+        der.oid(value, part) for part in _only(value, der.SEQUENCE, "extended key usage", rule)
+    )
+    if not usages:
+        msg = "extended key usage is empty"
+        raise DerError(msg, rule)
+    return usages
+
+
+def subject_alt_name(value: bytes) -> tuple[GeneralName, ...]:
+    """
+    Parse subjectAltName (RFC 5280 4.2.1.6).
+
+    Raises:
+        DerError: malformed or empty.
+
+    """
+    return general_names(value, der.whole(value))
+
+
+def _mask_is_contiguous(mask: bytes) -> bool:
+    inverted = int.from_bytes(mask, "big") ^ ((1 << 8 * len(mask)) - 1)
+    return inverted & (inverted + 1) == 0
+
+
+_DNS_BASE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
+
+
+def _check_base(base: GeneralName) -> None:
+    """
+    Refuse a constraint whose meaning two readers could see differently.
+    """
+    value = base.value
+    sound = True
+    if base.kind == "ip" and isinstance(value, bytes):
+        half = len(value) // 2
+        sound = _mask_is_contiguous(value[half:])
+    elif base.kind == "dns" and isinstance(value, str):
+        sound = not value or _DNS_BASE.fullmatch(value) is not None
+    elif base.kind == "email" and isinstance(value, str):
+        local, at, host = value.rpartition("@")
+        domain = host if at else host.removeprefix(".")
+        sound = _DNS_BASE.fullmatch(domain) is not None and (not at or ("@" not in local and local != ""))
+    elif base.kind == "uri" and isinstance(value, str):
+        sound = _DNS_BASE.fullmatch(value.removeprefix(".")) is not None
+    if not sound:
+        msg = f"name constraint {base.kind} {value!r} is not of the form that its type has"
+        raise DerError(msg, "RFC 5280 4.2.1.10")
+
+
+def name_constraints(value: bytes) -> NameConstraints:
+    """
+    Parse nameConstraints (RFC 5280 4.2.1.10).
+
+    Raises:
+        DerError: malformed, empty, a minimum other than 0 or a maximum, or a base that is none of its type
+            (a DNS name with a wildcard or leading dot, a mask with holes).
+
+    """
+    rule = "RFC 5280 4.2.1.10"
+    parts = _only(value, der.SEQUENCE, "name constraints", rule)
+    fields = in_order(parts, (0xA0, 0xA1), "name constraints", rule)
+    if not fields:
+        msg = "name constraints are empty"
+        raise DerError(msg, rule)
+    trees: dict[int, tuple[GeneralName, ...]] = {}
+    for tag, field in fields.items():
+        bases = []
+        for subtree in der.children(value, field):
+            inner = der.children(value, der.expect(subtree, der.SEQUENCE, "subtree"))
+            if len(inner) != 1:
+                msg = "subtree of a name constraint has a minimum or maximum, or no base"
+                raise DerError(msg, rule)
+            base = general_name(value, inner[0], constraint=True)
+            _check_base(base)
+            bases.append(base)
+        if not bases:
+            msg = "list of subtrees is empty"
+            raise DerError(msg, rule)
+        trees[tag] = tuple(bases)
+    return NameConstraints(trees.get(0xA0, ()), trees.get(0xA1, ()))
+
+
+def certificate_policies(value: bytes) -> tuple[str, ...]:
+    """
+    Parse certificatePolicies (RFC 5280 4.2.1.4): the identifiers. Qualifiers are for display, not decision.
+
+    Raises:
+        DerError: malformed, empty, or a policy twice.
+
+    """
+    rule = "RFC 5280 4.2.1.4"
+    found = []
+    for part in _only(value, der.SEQUENCE, "certificate policies", rule):
+        inner = der.children(value, der.expect(part, der.SEQUENCE, "policy information"))
+        if not 1 <= len(inner) <= 2:
+            msg = "policy information is not a policy with qualifiers"
+            raise DerError(msg, rule)
+        found.append(der.oid(value, inner[0]))
+        if len(inner) == 2 and not der.children(
+            value, der.expect(inner[1], der.SEQUENCE, "policy qualifiers")
+        ):
+            msg = "policy qualifiers are empty"
+            raise DerError(msg, rule)
+    if not found or len(set(found)) != len(found):
+        msg = "certificate policies are empty or name a policy twice"
+        raise DerError(msg, rule)
+    return tuple(found)
+
+
+def policy_mappings(value: bytes) -> tuple[tuple[str, str], ...]:
+    """
+    Parse policyMappings (RFC 5280 4.2.1.5): pairs of issuer's and subject's policy.
+
+    Raises:
+        DerError: malformed or empty. A mapping of anyPolicy is a fault of the path, not of the form.
+
+    """
+    rule = "RFC 5280 4.2.1.5"
+    found = []
+    for part in _only(value, der.SEQUENCE, "policy mappings", rule):
+        inner = der.children(value, der.expect(part, der.SEQUENCE, "policy mapping"))
+        if len(inner) != 2:
+            msg = "policy mapping is not a pair"
+            raise DerError(msg, rule)
+        found.append((der.oid(value, inner[0]), der.oid(value, inner[1])))
+    if not found:
+        msg = "policy mappings are empty"
+        raise DerError(msg, rule)
+    return tuple(found)
+
+
+def _skip_certs(value: bytes, element: Element, rule: str) -> int:
+    number = der.integer(value, element)
+    if number < 0:
+        msg = f"number of certificates to skip is {number}"
+        raise DerError(msg, rule)
+    return number
+
+
+def policy_constraints(value: bytes) -> PolicyConstraints:
+    """
+    Parse policyConstraints (RFC 5280 4.2.1.11).
+
+    Raises:
+        DerError: malformed or empty.
+
+    """
+    rule = "RFC 5280 4.2.1.11"
+    parts = _only(value, der.SEQUENCE, "policy constraints", rule)
+    fields = in_order(parts, (0x80, 0x81), "policy constraints", rule)
+    if not fields:
+        msg = "policy constraints are empty"
+        raise DerError(msg, rule)
+    explicit = _skip_certs(value, fields[0x80], rule) if 0x80 in fields else None
+    mapping = _skip_certs(value, fields[0x81], rule) if 0x81 in fields else None
+    return PolicyConstraints(explicit, mapping)
+
+
+def inhibit_any_policy(value: bytes) -> int:
+    """
+    Parse inhibitAnyPolicy (RFC 5280 4.2.1.14).
+
+    Raises:
+        DerError: not a number of certificates.
+
+    """
+    return _skip_certs(value, der.whole(value, der.INTEGER), "RFC 5280 4.2.1.14")
+
+
+def authority_key_id(value: bytes) -> bytes | None:
+    """
+    Parse authorityKeyIdentifier (RFC 5280 4.2.1.1): the key identifier; issuer and serial only for form.
+
+    Raises:
+        DerError: malformed, or only one of issuer and serial.
+
+    """
+    rule = "RFC 5280 4.2.1.1"
+    parts = _only(value, der.SEQUENCE, "authority key identifier", rule)
+    fields = in_order(parts, (0x80, 0xA1, 0x82), "authority key identifier", rule)
+    if (0xA1 in fields) != (0x82 in fields):
+        msg = "authority key identifier has only one of issuer and serial number"
+        raise DerError(msg, rule)
+    if 0xA1 in fields:
+        general_names(value, fields[0xA1])
+        der.integer(value, fields[0x82])
+    return der.content(value, fields[0x80]) if 0x80 in fields else None
+
+
+def subject_key_id(value: bytes) -> bytes:
+    """
+    Parse subjectKeyIdentifier (RFC 5280 4.2.1.2).
+
+    Raises:
+        DerError: not an OCTET STRING.
+
+    """
+    return der.content(value, der.whole(value, der.OCTET_STRING))
+
+
+def distribution_points(value: bytes) -> tuple[DistributionPoint, ...]:
+    """
+    Parse cRLDistributionPoints or freshestCRL (RFC 5280 4.2.1.13, 4.2.1.15).
+
+    Raises:
+        DerError: malformed or empty, a point with reasons alone, or a CRL issuer that is no directory name.
+
+    """
+    rule = "RFC 5280 4.2.1.13"
+    points = []
+    for part in _only(value, der.SEQUENCE, "distribution points", rule):
+        inner = der.children(value, der.expect(part, der.SEQUENCE, "distribution point"))
+        fields = in_order(inner, (0xA0, 0x81, 0xA2), "distribution point", rule)
+        full: tuple[GeneralName, ...] = ()
+        relative = None
+        if 0xA0 in fields:
+            choice = der.children(value, fields[0xA0])
+            if len(choice) != 1:
+                msg = "distribution point name is not one choice"
+                raise DerError(msg, rule)
+            full, relative = distribution_point_name(value, choice[0])
+        issuers = general_names(value, fields[0xA2]) if 0xA2 in fields else ()
+        names = tuple(n.value for n in issuers if isinstance(n.value, Name))
+        if len(names) != len(issuers) or (not names and 0xA0 not in fields):
+            msg = "distribution point has neither a name nor a CRL issuer that is a directory name"
+            raise DerError(msg, rule)
+        reasons = reason_flags(value, fields[0x81]) if 0x81 in fields else None
+        points.append(DistributionPoint(full, relative, reasons, names))
+    if not points:
+        msg = "distribution points are empty"
+        raise DerError(msg, rule)
+    return tuple(points)
+
+
+def authority_information(value: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """
+    Parse authorityInfoAccess (RFC 5280 4.2.2.1).
+
+    Returns:
+        The OCSP locations and the locations of issuers' certificates, URIs only, in order.
+
+    Raises:
+        DerError: malformed or empty.
+
+    """
+    rule = "RFC 5280 4.2.2.1"
+    ocsp: list[str] = []
+    issuers: list[str] = []
+    parts = _only(value, der.SEQUENCE, "authority information access", rule)
+    for part in parts:
+        inner = der.children(value, der.expect(part, der.SEQUENCE, "access description"))
+        if len(inner) != 2:
+            msg = "access description is not a pair"
+            raise DerError(msg, rule)
+        method = der.oid(value, inner[0])
+        name = general_name(value, inner[1])
+        if name.kind == "uri" and isinstance(name.value, str):
+            if method == _ACCESS_OCSP:
+                ocsp.append(name.value)
+            elif method == _ACCESS_CA_ISSUERS:
+                issuers.append(name.value)
+    if not parts:
+        msg = "authority information access is empty"
+        raise DerError(msg, rule)
+    return tuple(ocsp), tuple(issuers)
+
+
+def tls_features(value: bytes) -> frozenset[int]:
+    """
+    Parse the TLS feature extension (RFC 7633 4): the numbers; 5 is "must staple".
+
+    Raises:
+        DerError: malformed.
+
+    """
+    return frozenset(
+        der.integer(value, der.expect(part, der.INTEGER, "TLS feature"))
+        for part in _only(value, der.SEQUENCE, "TLS features", "RFC 7633 4")
+    )
+
+
+def ocsp_nocheck(value: bytes) -> bool:
+    """
+    Parse id-pkix-ocsp-nocheck (RFC 6960 4.2.2.2.1): its content is NULL.
+
+    Raises:
+        DerError: anything else.
+
+    """
+    if value != b"\x05\x00":
+        msg = "OCSP nocheck is not NULL"
+        raise DerError(msg, "RFC 6960 4.2.2.2.1")
+    return True
+
+
+def parse_extensions(data: bytes, parent: Element) -> Mapping[str, Extension]:
+    """
+    Read an Extensions SEQUENCE (of a certificate, a CRL, a CRL entry or an OCSP response).
+
+    Args:
+        data: the buffer.
+        parent: the SEQUENCE.
+
+    Returns:
+        The extensions by identifier, in their order.
+
+    Raises:
+        DerError: empty, malformed, an extension twice, or `critical FALSE` written out.
+
+    """
+    rule = "RFC 5280 4.2"
+    found: dict[str, Extension] = {}
+    for part in der.children(data, der.expect(parent, der.SEQUENCE, "extensions")):
+        inner = der.children(data, der.expect(part, der.SEQUENCE, "extension"))
+        critical = len(inner) == 3
+        if not critical and len(inner) != 2:
+            msg = "extension is not an identifier, a criticality and a value"
+            raise DerError(msg, rule)
+        oid = der.oid(data, inner[0])
+        if critical and not der.boolean(data, der.expect(inner[1], der.BOOLEAN, "criticality")):
+            msg = f"extension {oid} writes out a default criticality"
+            raise DerError(msg, rule)
+        value = der.content(data, der.expect(inner[-1], der.OCTET_STRING, f"value of extension {oid}"))
+        if oid in found:
+            msg = f"extension {oid} is there twice"
+            raise DerError(msg, rule)
+        found[oid] = Extension(oid, critical, value)
+    if not found:
+        msg = "list of extensions is empty"
+        raise DerError(msg, rule)
+    return found

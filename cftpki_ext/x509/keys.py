@@ -1,0 +1,129 @@
+"""
+Public keys: read once, of known kind and strength.
+
+Owns `PublicKey`. The arithmetic is `cryptography`'s. Imports der only.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+from dataclasses import dataclass
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from cftpki_ext.x509 import der
+from cftpki_ext.x509.der import DerError
+
+_RSA = "1.2.840.113549.1.1.1"
+_RSA_PSS = "1.2.840.113549.1.1.10"
+_EC = "1.2.840.10045.2.1"
+_ED25519 = "1.3.101.112"
+_ED448 = "1.3.101.113"
+
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+# RFC 8017 sets no bound; a verification with 16384 bits takes milliseconds, with more it is a way to stall us.
+_RSA_MAX_BITS = 16384
+
+Handle = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
+
+
+class KeyKind(enum.StrEnum):
+    """
+    What the key can do. `UNSUPPORTED` keys verify nothing.
+    """
+
+    RSA = "RSA"
+    RSA_PSS = "RSA-PSS"
+    EC = "EC"
+    ED25519 = "Ed25519"
+    ED448 = "Ed448"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """
+    A subject public key. `bits` is the modulus or field size (0 where unsupported), `handle` verifies.
+
+    `digest` is the SHA-256 of the whole SubjectPublicKeyInfo, `bit_string` the content of its BIT STRING.
+    """
+
+    kind: KeyKind
+    algorithm: str
+    bits: int
+    digest: bytes
+    bit_string: bytes
+    handle: Handle | None
+
+
+_KINDS = {
+    _RSA: KeyKind.RSA,
+    _RSA_PSS: KeyKind.RSA_PSS,
+    _EC: KeyKind.EC,
+    _ED25519: KeyKind.ED25519,
+    _ED448: KeyKind.ED448,
+}
+
+
+@functools.lru_cache(maxsize=2048)
+def load_key(spki: bytes) -> PublicKey:
+    """
+    Read a SubjectPublicKeyInfo (RFC 5280 4.1.2.7).
+
+    By default RSA, RSA-PSS, ECDSA on P-256, P-384 and P-521, Ed25519 and Ed448 are supported; any other
+    algorithm or curve is `UNSUPPORTED`, which is not an error here. Strength is reported, not judged.
+
+    Args:
+        spki: the DER.
+
+    Returns:
+        The key. The result is remembered by the whole bytes.
+
+    Raises:
+        DerError: not a SubjectPublicKeyInfo, or not a key of the algorithm that it names.
+
+    """
+    rule = "RFC 5280 4.1.2.7"
+    parts = der.children(spki, der.whole(spki))
+    if len(parts) != 2:
+        msg = "subject public key info is not a pair of algorithm and key"
+        raise DerError(msg, rule)
+    algorithm = der.children(spki, der.expect(parts[0], der.SEQUENCE, "key algorithm"))
+    if not 1 <= len(algorithm) <= 2:
+        msg = "key algorithm is not an identifier with parameters"
+        raise DerError(msg, rule)
+    oid = der.oid(spki, algorithm[0])
+    bit_string, unused = der.bit_string(spki, der.expect(parts[1], der.BIT_STRING, "subject public key"))
+    if unused:
+        msg = "subject public key is not whole octets"
+        raise DerError(msg, rule)
+    digest = hashlib.sha256(spki).digest()
+    unsupported = PublicKey(KeyKind.UNSUPPORTED, oid, 0, digest, bit_string, None)
+    kind = _KINDS.get(oid)
+    if kind is None:
+        return unsupported
+    if kind is KeyKind.EC and (len(algorithm) != 2 or algorithm[1].tag != der.OBJECT_IDENTIFIER):
+        return unsupported  # RFC 5480 2.1.1: only named curves
+    try:
+        handle = load_der_public_key(spki)
+    except UnsupportedAlgorithm:
+        return unsupported
+    except ValueError as error:
+        msg = f"subject public key is not a valid {kind.value} key"
+        raise DerError(msg, rule) from error
+    if isinstance(handle, rsa.RSAPublicKey):
+        if handle.key_size > _RSA_MAX_BITS:
+            return unsupported
+        return PublicKey(kind, oid, handle.key_size, digest, bit_string, handle)
+    if isinstance(handle, ec.EllipticCurvePublicKey):
+        if not isinstance(handle.curve, _CURVES):
+            return unsupported
+        return PublicKey(kind, oid, handle.curve.key_size, digest, bit_string, handle)
+    if isinstance(handle, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
+        bits = 256 if kind is KeyKind.ED25519 else 456
+        return PublicKey(kind, oid, bits, digest, bit_string, handle)
+    return unsupported

@@ -1,0 +1,238 @@
+"""
+Distinguished names: as received, as compared (RFC 5280 7.1) and as shown (RFC 4514).
+
+Owns `Name`. Imports der only.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from dataclasses import dataclass
+
+from cftpki_ext.x509 import der
+from cftpki_ext.x509.der import DerError, Element
+
+COMMON_NAME = "2.5.4.3"
+EMAIL_ADDRESS = "1.2.840.113549.1.9.1"
+
+_RULE = "RFC 5280 4.1.2.4"
+# A real name has fewer than twenty attributes; the bound keeps a hostile one from costing time.
+_ATTRIBUTES = 128
+
+_CODECS = {
+    der.UTF8_STRING: "utf-8",
+    der.PRINTABLE_STRING: "ascii",
+    # ISO 8859-1 is what issuers put into TeletexString; compared as text, a constraint cannot be dodged by it.
+    der.T61_STRING: "latin-1",
+    der.IA5_STRING: "ascii",
+    der.VISIBLE_STRING: "ascii",
+    0x12: "ascii",  # NumericString
+    der.BMP_STRING: "utf-16-be",
+    der.UNIVERSAL_STRING: "utf-32-be",
+}
+
+_LABELS = {
+    COMMON_NAME: "CN",
+    "2.5.4.4": "SN",
+    "2.5.4.5": "serialNumber",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.9": "STREET",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "2.5.4.12": "title",
+    "2.5.4.42": "GN",
+    "2.5.4.43": "initials",
+    "2.5.4.46": "dnQualifier",
+    "2.5.4.65": "pseudonym",
+    "2.5.4.97": "organizationIdentifier",
+    "0.9.2342.19200300.100.1.1": "UID",
+    "0.9.2342.19200300.100.1.25": "DC",
+    EMAIL_ADDRESS: "emailAddress",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """
+    A distinguished name. Two names are the same for chaining when their `key` is the same.
+
+    `rdns` are the normalised RDNs, root first: a name lies within a subtree when the subtree's `rdns` are a
+    prefix of its own. `attributes` are (object identifier, text) for those values that are text.
+    """
+
+    der: bytes
+    key: str
+    text: str
+    rdns: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...]
+
+
+def _prepared(text: str) -> str:
+    """
+    The string as compared (RFC 4518, RFC 5280 7.1): folded, compatibility-composed, spaces made one.
+
+    Control and format characters map to nothing, so that none is left in the result: the separators of
+    `Name.key` cannot be forged.
+    """
+    if not text.isascii():
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    else:
+        folded = text.lower()
+    if not folded.isprintable():
+        folded = "".join(
+            " " if c in "\t\n\v\f\r\x85" or unicodedata.category(c) in ("Zs", "Zl", "Zp") else c
+            for c in folded
+            if c in "\t\n\v\f\r\x85" or unicodedata.category(c) not in ("Cc", "Cf")
+        )
+    return " ".join(folded.split())
+
+
+def printable(text: str) -> str:
+    """
+    The text with control, format and other unprintable characters as hex octets of their UTF-8 (RFC 4514 2.4).
+
+    Args:
+        text: anything that came from outside.
+
+    Returns:
+        What may go into a log line or onto a terminal.
+
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else "".join(f"\\{octet:02X}" for octet in c.encode("utf-8", "surrogatepass"))
+        for c in text
+    )
+
+
+def _shown(text: str) -> str:
+    """
+    An attribute value escaped as RFC 4514 2.4 asks.
+    """
+    escaped = "".join("\\" + c if c in ',+"\\<>;' else c for c in text)
+    if escaped[:1] in ("#", " "):
+        escaped = "\\" + escaped
+    if escaped.endswith(" ") and len(text) > 1:
+        escaped = escaped[:-1] + "\\ "
+    return printable(escaped)
+
+
+def _attribute(data: bytes, element: Element) -> tuple[str, str, str | None, str]:
+    """
+    One AttributeTypeAndValue: identifier, compared form, text where it is text, shown form.
+    """
+    der.expect(element, der.SEQUENCE, "attribute")
+    parts = der.children(data, element)
+    if len(parts) != 2:
+        msg = "attribute is not a pair of type and value"
+        raise DerError(msg, _RULE)
+    oid = der.oid(data, parts[0])
+    value = parts[1]
+    raw = data[value.content : value.end]
+    codec = _CODECS.get(value.tag)
+    if codec is None:
+        shown = f"#{data[value.start : value.end].hex()}"
+        return oid, f"{oid}{shown}", None, f"{oid}={shown}"
+    try:
+        text = raw.decode(codec)
+    except UnicodeDecodeError as error:
+        msg = f"value of attribute {oid} is not valid {codec}"
+        raise DerError(msg, _RULE) from error
+    if not text:
+        msg = f"value of attribute {oid} is empty"
+        raise DerError(msg, _RULE)
+    return oid, f"{oid}={_prepared(text)}", text, f"{_LABELS.get(oid, oid)}={_shown(text)}"
+
+
+def relative_names(data: bytes, element: Element) -> tuple[str, str, list[tuple[str, str]]]:
+    """
+    One RelativeDistinguishedName: its compared form, its shown form, its text attributes.
+
+    Args:
+        data: the buffer.
+        element: the SET (its tag is not looked at, it may be implicit).
+
+    Returns:
+        The three, as they go into `Name`.
+
+    Raises:
+        DerError: empty, or an attribute that is none.
+
+    """
+    parts = der.children(data, element)
+    if not parts:
+        msg = "relative distinguished name is empty"
+        raise DerError(msg, _RULE)
+    if len(parts) > _ATTRIBUTES:
+        msg = "name has too many attributes"
+        raise DerError(msg, _RULE)
+    attributes = [_attribute(data, part) for part in parts]
+    key = "\x1f".join(sorted(attribute[1] for attribute in attributes))
+    shown = "+".join(attribute[3] for attribute in attributes)
+    return key, shown, [(a[0], a[2]) for a in attributes if a[2] is not None]
+
+
+@functools.lru_cache(maxsize=2048)
+def parse_name(encoded: bytes) -> Name:
+    """
+    Parse a Name.
+
+    By default an empty name is a name (a subject may be empty); who may not have one checks that. Lengths
+    and alphabets of attribute values are not checked. Values of any string type are compared as text.
+
+    Args:
+        encoded: the whole RDNSequence, header included.
+
+    Returns:
+        The name.
+
+    Raises:
+        DerError: it is none.
+
+    """
+    outer = der.whole(encoded)
+    parts = der.children(encoded, outer)
+    if len(parts) > _ATTRIBUTES:
+        msg = "name has too many attributes"
+        raise DerError(msg, _RULE)
+    keys = []
+    shown = []
+    attributes: list[tuple[str, str]] = []
+    for part in parts:
+        der.expect(part, der.SET, "relative distinguished name")
+        key, text, found = relative_names(encoded, part)
+        keys.append(key)
+        shown.append(text)
+        attributes += found
+    return Name(
+        der=encoded,
+        key="\x1e".join(keys),
+        text=",".join(reversed(shown)),
+        rdns=tuple(keys),
+        attributes=tuple(attributes),
+    )
+
+
+def name_with(issuer: Name, relative: bytes) -> Name:
+    """
+    The name that a relative name makes under an issuer (RFC 5280 4.2.1.13, nameRelativeToCRLIssuer).
+
+    Args:
+        issuer: the name it is relative to.
+        relative: the content of the RelativeDistinguishedName, without its header.
+
+    Returns:
+        The joined name.
+
+    Raises:
+        DerError: the relative name is none.
+
+    """
+    outer = der.whole(issuer.der)
+    return parse_name(
+        der.encode(der.SEQUENCE, issuer.der[outer.content : outer.end], der.encode(der.SET, relative))
+    )

@@ -1,0 +1,381 @@
+"""
+Signed objects (certificate, CRL, OCSP response): their parts as received, and whether the signature holds.
+
+Owns `Signed`, `verify` and the memory of what was verified. Imports der, keys and the leniencies.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+
+from cftpki_ext.model import Leniency
+from cftpki_ext.x509 import der
+from cftpki_ext.x509.der import DerError, Element
+from cftpki_ext.x509.keys import Handle, KeyKind, PublicKey, load_key
+
+RSA_BITS = 2048
+# What the leniency RSA_1024 lets pass; below that a key is broken by anyone with a week of computing.
+RSA_BITS_COMPAT = 1024
+
+_PSS = "1.2.840.113549.1.1.10"
+_MGF1 = "1.2.840.113549.1.1.8"
+_VERIFIED_MAX = 8192
+
+
+class SignatureStatus(enum.Enum):
+    """
+    Whether a signature proves anything. Only `VALID` does.
+    """
+
+    VALID = "valid"
+    INVALID = "invalid"
+    UNSUPPORTED = "unsupported"
+    WEAK = "weak"
+
+
+class KeyStrength(enum.Enum):
+    """
+    Whether a key may be relied upon at all.
+    """
+
+    GOOD = "good"
+    WEAK = "weak"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class AlgorithmIdentifier:
+    """
+    An algorithm and its parameters as received (`None` where absent).
+    """
+
+    oid: str
+    parameters: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """
+    A signed object: SHA-256 of all of it, the signed slice as received, the algorithm, the signature.
+    """
+
+    digest: bytes
+    tbs: bytes
+    algorithm: AlgorithmIdentifier
+    signature: bytes
+
+
+_Hash = Callable[[], hashes.HashAlgorithm]
+
+_RSA_HASHES: dict[str, _Hash] = {
+    "1.2.840.113549.1.1.4": hashes.MD5,
+    "1.2.840.113549.1.1.5": hashes.SHA1,
+    "1.2.840.113549.1.1.11": hashes.SHA256,
+    "1.2.840.113549.1.1.12": hashes.SHA384,
+    "1.2.840.113549.1.1.13": hashes.SHA512,
+}
+_ECDSA_HASHES: dict[str, _Hash] = {
+    "1.2.840.10045.4.1": hashes.SHA1,
+    "1.2.840.10045.4.3.2": hashes.SHA256,
+    "1.2.840.10045.4.3.3": hashes.SHA384,
+    "1.2.840.10045.4.3.4": hashes.SHA512,
+}
+_EDWARDS = {"1.3.101.112": KeyKind.ED25519, "1.3.101.113": KeyKind.ED448}
+_PLAIN_HASHES: dict[str, _Hash] = {
+    "1.3.14.3.2.26": hashes.SHA1,
+    "2.16.840.1.101.3.4.2.1": hashes.SHA256,
+    "2.16.840.1.101.3.4.2.2": hashes.SHA384,
+    "2.16.840.1.101.3.4.2.3": hashes.SHA512,
+}
+_NULL = b"\x05\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scheme:
+    """
+    How an algorithm identifier is verified: key kinds, digest name, and the check itself.
+    """
+
+    kinds: tuple[KeyKind, ...]
+    digest: str
+    check: Callable[[Handle, bytes, bytes], None]
+
+
+def algorithm(data: bytes, element: Element) -> AlgorithmIdentifier:
+    """
+    Read an AlgorithmIdentifier (RFC 5280 4.1.1.2).
+
+    Args:
+        data: the buffer.
+        element: the SEQUENCE.
+
+    Returns:
+        The identifier with its parameters as received.
+
+    Raises:
+        DerError: it is none.
+
+    """
+    parts = der.children(data, der.expect(element, der.SEQUENCE, "algorithm identifier"))
+    if not 1 <= len(parts) <= 2:
+        msg = "algorithm identifier is not an object identifier with parameters"
+        raise DerError(msg, "RFC 5280 4.1.1.2")
+    return AlgorithmIdentifier(
+        der.oid(data, parts[0]), der.encoded(data, parts[1]) if len(parts) == 2 else None
+    )
+
+
+def split(data: bytes) -> tuple[Signed, Element, tuple[Element, ...]]:
+    """
+    Take a signed object apart: SEQUENCE { signed part, algorithm, BIT STRING, rest }.
+
+    The signature is not verified, and an algorithm inside the signed part is the caller's to compare.
+
+    Args:
+        data: the whole object as received, nothing behind it.
+
+    Returns:
+        The parts, the element of the signed SEQUENCE, and what follows the signature (an OCSP response's
+        certificates; the caller refuses it elsewhere).
+
+    Raises:
+        DerError: another structure, or trailing bytes.
+
+    """
+    parts = der.children(data, der.whole(data))
+    if len(parts) < 3:
+        msg = "signed object has fewer than three parts"
+        raise DerError(msg, "RFC 5280 4.1.1")
+    body = der.expect(parts[0], der.SEQUENCE, "signed part")
+    signature, unused = der.bit_string(data, der.expect(parts[2], der.BIT_STRING, "signature"))
+    if unused:
+        msg = "signature is not whole octets"
+        raise DerError(msg, "RFC 5280 4.1.1.3")
+    signed = Signed(
+        digest=hashlib.sha256(data).digest(),
+        tbs=der.encoded(data, body),
+        algorithm=algorithm(data, parts[1]),
+        signature=signature,
+    )
+    return signed, body, tuple(parts[3:])
+
+
+def _rsa(make: _Hash) -> _Scheme:
+    hash_algorithm = make()
+    scheme = padding.PKCS1v15()
+
+    def check(key: Handle, signature: bytes, data: bytes) -> None:
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise InvalidSignature
+        key.verify(signature, data, scheme, hash_algorithm)
+
+    return _Scheme((KeyKind.RSA,), hash_algorithm.name, check)
+
+
+def _ecdsa(make: _Hash) -> _Scheme:
+    hash_algorithm = make()
+    scheme = ec.ECDSA(hash_algorithm)
+
+    def check(key: Handle, signature: bytes, data: bytes) -> None:
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise InvalidSignature
+        key.verify(signature, data, scheme)
+
+    return _Scheme((KeyKind.EC,), hash_algorithm.name, check)
+
+
+def _edwards(kind: KeyKind) -> _Scheme:
+    def check(key: Handle, signature: bytes, data: bytes) -> None:
+        if not isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
+            raise InvalidSignature
+        key.verify(signature, data)
+
+    return _Scheme((kind,), kind.value, check)
+
+
+def _plain_hash(data: bytes, element: Element) -> tuple[str, _Hash | None]:
+    """
+    The digest of PSS parameters (RFC 4055 3.1); its own parameters may be NULL or absent.
+    """
+    found = algorithm(data, element)
+    if found.parameters not in (None, _NULL):
+        msg = "digest of PSS parameters has parameters"
+        raise DerError(msg, "RFC 4055 3.1")
+    return found.oid, _PLAIN_HASHES.get(found.oid)
+
+
+def _pss(parameters: bytes | None) -> _Scheme | None:
+    """
+    RSASSA-PSS (RFC 4055 3.1): one digest for both uses, trailer 1; absent fields mean SHA-1 and 20 octets.
+    """
+    if parameters is None:
+        return None
+    name, make = "1.3.14.3.2.26", _PLAIN_HASHES["1.3.14.3.2.26"]
+    mask = name
+    salt = 20
+    for field in der.children(parameters, der.whole(parameters)):
+        inner = der.children(parameters, field)
+        if len(inner) != 1:
+            return None
+        if field.tag == 0xA0:
+            name, found = _plain_hash(parameters, inner[0])
+            if found is None:
+                return None
+            make = found
+        elif field.tag == 0xA1:
+            mgf = algorithm(parameters, inner[0])
+            if mgf.oid != _MGF1 or mgf.parameters is None:
+                return None
+            mask, _ = _plain_hash(mgf.parameters, der.whole(mgf.parameters))
+        elif field.tag == 0xA2:
+            salt = der.integer(parameters, der.expect(inner[0], der.INTEGER, "salt length"))
+        elif field.tag != 0xA3 or der.integer(parameters, inner[0]) != 1:
+            return None
+    if mask != name or not 0 <= salt <= 512:
+        return None
+    hash_algorithm = make()
+    scheme = padding.PSS(padding.MGF1(hash_algorithm), salt)
+
+    def check(key: Handle, signature: bytes, data: bytes) -> None:
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise InvalidSignature
+        key.verify(signature, data, scheme, hash_algorithm)
+
+    return _Scheme((KeyKind.RSA, KeyKind.RSA_PSS), hash_algorithm.name, check)
+
+
+@functools.lru_cache(maxsize=256)
+def _scheme(identifier: AlgorithmIdentifier) -> _Scheme | None:
+    """
+    How to verify an algorithm; `None` where it is unknown or its parameters are not those of its standard.
+    """
+    oid, parameters = identifier.oid, identifier.parameters
+    if oid in _RSA_HASHES:
+        # RFC 4055 5: NULL is written, absent must be accepted as well.
+        return _rsa(_RSA_HASHES[oid]) if parameters in (None, _NULL) else None
+    if oid in _ECDSA_HASHES:
+        return _ecdsa(_ECDSA_HASHES[oid]) if parameters is None else None
+    if oid in _EDWARDS:
+        return _edwards(_EDWARDS[oid]) if parameters is None else None
+    if oid == _PSS:
+        try:
+            return _pss(parameters)
+        except DerError:
+            return None
+    return None
+
+
+class _Verified:
+    """
+    The bounded memory of valid signatures: (digest of the whole object, digest of the whole key).
+
+    First in, first out: a hostile flood costs others their speed for a while and nothing else. Only single
+    dictionary operations, each of them atomic, touch it.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._seen: dict[bytes, None] = {}
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._seen
+
+    def add(self, key: bytes) -> None:
+        """
+        Remember one valid signature, forgetting the oldest where there are too many.
+        """
+        self._seen[key] = None
+        while len(self._seen) > self._entries:
+            try:
+                self._seen.pop(next(iter(self._seen)), None)
+            except (
+                RuntimeError,
+                StopIteration,
+            ):  # another thread changed it meanwhile: its turn to shrink it
+                return
+
+    def clear(self) -> None:
+        """
+        Forget everything.
+        """
+        self._seen.clear()
+
+
+_verified = _Verified(_VERIFIED_MAX)
+
+
+def key_strength(key: PublicKey, compat: frozenset[Leniency] = frozenset()) -> KeyStrength:
+    """
+    Whether a key may be relied upon: RSA of 2048 bits or more, the NIST curves, the Edwards curves.
+
+    Args:
+        key: the key.
+        compat: `RSA_1024` lets RSA from 1024 bits on pass.
+
+    Returns:
+        The strength.
+
+    """
+    if key.handle is None:
+        return KeyStrength.UNSUPPORTED
+    if key.kind in (KeyKind.RSA, KeyKind.RSA_PSS) and key.bits < RSA_BITS:
+        if key.bits >= RSA_BITS_COMPAT and Leniency.RSA_1024 in compat:
+            return KeyStrength.GOOD
+        return KeyStrength.WEAK
+    return KeyStrength.GOOD
+
+
+def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozenset()) -> SignatureStatus:
+    """
+    Verify a signature over the bytes as received.
+
+    By default MD5 and SHA-1 digests and RSA keys below 2048 bits are `WEAK`, whether or not the signature
+    would hold. Who signed is not looked at: name, key usage and validity are the caller's. A valid result is
+    remembered under the digests of the whole object and of the whole key (bounded); anything else is not.
+
+    Args:
+        signed: the object, from `split`.
+        spki: the signer's SubjectPublicKeyInfo, DER.
+        compat: `SHA1_SIGNATURE` and `RSA_1024` are honoured; MD5 never passes.
+
+    Returns:
+        The status; `VALID` only where the signature was checked and holds.
+
+    """
+    try:
+        key = load_key(spki)
+    except DerError:
+        return SignatureStatus.UNSUPPORTED
+    scheme = _scheme(signed.algorithm)
+    if scheme is None or key.handle is None:
+        return SignatureStatus.UNSUPPORTED
+    if scheme.digest == "md5" or (scheme.digest == "sha1" and Leniency.SHA1_SIGNATURE not in compat):
+        return SignatureStatus.WEAK
+    if key_strength(key, compat) is not KeyStrength.GOOD:
+        return SignatureStatus.WEAK
+    if key.kind not in scheme.kinds:
+        return SignatureStatus.INVALID
+    memo = signed.digest + key.digest
+    if memo in _verified:
+        return SignatureStatus.VALID
+    try:
+        scheme.check(key.handle, signed.signature, signed.tbs)
+    except (InvalidSignature, ValueError):
+        return SignatureStatus.INVALID
+    _verified.add(memo)
+    return SignatureStatus.VALID
+
+
+def clear_verified() -> None:
+    """
+    Forget every verified signature (benchmarks and tests start cold with it).
+    """
+    _verified.clear()
