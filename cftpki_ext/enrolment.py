@@ -12,10 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from pydantic import BaseModel
+
+from cftpki_ext.ports import Clock
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey
 # What a protocol writes down about an order under way: plain JSON values, no secrets, at most 64 KiB.
@@ -187,3 +191,31 @@ class Enroller(Protocol):
         """
         Release connections and listeners.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollerContext:
+    """
+    What an enroller works with besides its options.
+
+    `state` is a folder of its own (0700) for what outlives an order: account keys, pinned roots.
+    """
+
+    name: str
+    state: Path
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollerPlugin:
+    """
+    How an adapter registers (entry point group `cftpki.enrollers`): its options and its constructor.
+
+    `options` is a frozen pydantic model with `extra="forbid"`; it is the table `[enroller.NAME]` without
+    `type`. Fields of type `Path` are resolved against the configuration file's folder before validation of
+    their content; secrets are always files.
+    """
+
+    protocol: str
+    options: type[BaseModel]
+    make: Callable[[Any, EnrollerContext], Enroller]
