@@ -1,0 +1,280 @@
+"""
+Identities from files: a chain (PEM or DER) and a PKCS#8 key, read again when they change.
+
+Owns the checks at load and the atomic change of generation. Imports identity, encodings, files, settings, x509.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+from cftpki_ext.encodings import certificates
+from cftpki_ext.errors import InputError, KeyUnavailableError
+from cftpki_ext.files import read_regular
+from cftpki_ext.identity import HeldIdentity, PrivateKey
+from cftpki_ext.settings import Identity
+from cftpki_ext.x509.certificate import Certificate, parse_certificate
+
+# Ten certificates of 4 KB with PEM and text around them.
+MAX_CHAIN_BYTES = 256 * 1024
+# An RSA-16384 key is 13 KB in PEM.
+MAX_KEY_BYTES = 64 * 1024
+MAX_PASSWORD_BYTES = 1024
+MAX_CHAIN_CERTIFICATES = 10
+
+Log = Callable[..., Any]  # (event, **fields), as the methods of a structlog logger
+Marks = tuple[tuple[int, ...] | None, ...]
+
+
+def load_identity(identity: Identity, *, generation: int, environ: Mapping[str, str]) -> HeldIdentity:
+    """
+    Read and check one identity. Blocking: file reads, and for an encrypted key its key derivation.
+
+    Whether the chain leads to any anchor, and whether it is valid today, is *not* checked: a partner decides
+    that, and an expired chain is still better known to the operator than none.
+
+    Args:
+        identity: where the files are.
+        generation: the number that the result carries.
+        environ: where `password_env` is looked up.
+
+    Returns:
+        The identity: each certificate parses, each is issued (by name) by the next, the key is the leaf's.
+
+    Raises:
+        KeyUnavailableError: anything is wrong; the message names the file and never what is in it.
+
+    """
+    what = f"identity {identity.name!r}"
+    try:
+        content = read_regular(identity.chain_file, cap=MAX_CHAIN_BYTES, what=f"{what}: chain")
+        ders = certificates(content.data, what=f"{what}: {identity.chain_file}")
+        chain = tuple(parse_certificate(der) for der in ders)
+    except InputError as error:
+        raise KeyUnavailableError(str(error)) from error
+    if not 1 <= len(chain) <= MAX_CHAIN_CERTIFICATES:
+        msg = f"{what}: {identity.chain_file} holds {len(chain)} certificates, 1 to {MAX_CHAIN_CERTIFICATES} expected"
+        raise KeyUnavailableError(msg)
+    _check_order(what, chain)
+    key = _load_key(what, identity, environ)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    if public != chain[0].spki:
+        msg = f"{what}: the key in {identity.key_file} is not the one of the first certificate in {identity.chain_file}"
+        raise KeyUnavailableError(msg)
+    return HeldIdentity(
+        name=identity.name, generation=generation, chain=chain, key=key, hand_over_key=identity.hand_over_key
+    )
+
+
+def _check_order(what: str, chain: tuple[Certificate, ...]) -> None:
+    for index, (lower, upper) in enumerate(pairwise(chain)):
+        if lower.issuer.key != upper.subject.key:
+            msg = (
+                f"{what}: certificate {index} is issued by {lower.issuer.text!r}, "
+                f"but certificate {index + 1} is {upper.subject.text!r}"
+            )
+            raise KeyUnavailableError(msg)
+
+
+def _load_key(what: str, identity: Identity, environ: Mapping[str, str]) -> PrivateKey:
+    path = identity.key_file
+    try:
+        content = read_regular(path, cap=MAX_KEY_BYTES, what=f"{what}: key")
+        _check_private(what, path, content.mode)
+        password = _password(what, identity, environ)
+    except InputError as error:
+        raise KeyUnavailableError(str(error)) from error
+    load = (
+        serialization.load_pem_private_key
+        if b"-----BEGIN" in content.data
+        else serialization.load_der_private_key
+    )
+    try:
+        key = load(content.data, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        # The library's messages speak of format and password, never of key bytes; still, only the kind is kept.
+        state = "with the given password" if password is not None else "without a password"
+        msg = f"{what}: {path} cannot be read {state} ({type(error).__name__})"
+        raise KeyUnavailableError(msg) from None
+    if not isinstance(
+        key,
+        rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey,
+    ):
+        msg = f"{what}: the key in {path} is of a kind that TLS cannot use"
+        raise KeyUnavailableError(msg)
+    return key
+
+
+def _check_private(what: str, path: Path, mode: int) -> None:
+    """
+    Owner: us or root. Mode: nobody else's, but a group may read root's file (0640, as packages install keys).
+    """
+    try:
+        owner = path.stat().st_uid
+    except OSError as error:
+        msg = f"{what}: key: {path}: {error.strerror}"
+        raise InputError(msg) from error
+    if owner not in {0, os.geteuid()}:
+        msg = f"{what}: {path} belongs to user {owner}, not to this service's user or root"
+        raise InputError(msg)
+    forbidden = 0o037 if owner == 0 else 0o077
+    if mode & forbidden:
+        msg = f"{what}: {path} has mode {mode:04o}, others may use the key; chmod 0600 it"
+        raise InputError(msg)
+
+
+def _password(what: str, identity: Identity, environ: Mapping[str, str]) -> bytes | None:
+    if identity.password_file is not None:
+        content = read_regular(identity.password_file, cap=MAX_PASSWORD_BYTES, what=f"{what}: password")
+        _check_private(what, identity.password_file, content.mode)
+        return content.data.rstrip(b"\r\n") or None
+    if identity.password_env is not None:
+        value = environ.get(identity.password_env)
+        if value is None:
+            msg = f"{what}: environment variable {identity.password_env} is not set"
+            raise InputError(msg)
+        return value.encode()
+    return None
+
+
+@dataclass(slots=True)
+class _Slot:
+    identity: Identity
+    held: HeldIdentity | None = None
+    seen: Marks | None = None
+    error: KeyUnavailableError | None = None
+    generation: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class FileIdentities:
+    """
+    The `IdentityProvider` over files. For one event loop.
+
+    Files are looked at (not read) at every use; when one has changed, all are read again. A set that does not
+    pass the checks is logged once and leaves the generation in force.
+    """
+
+    def __init__(
+        self,
+        identities: Mapping[str, Identity],
+        *,
+        warning: Log,
+        info: Log,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._slots = {name: _Slot(identity) for name, identity in identities.items()}
+        self._warning = warning
+        self._info = info
+        self._environ = os.environ if environ is None else environ
+
+    def replace(self, identities: Mapping[str, Identity]) -> None:
+        """
+        Take over a new configuration; identities that are the same keep their generation.
+
+        Args:
+            identities: by name.
+
+        """
+        slots = {}
+        for name, identity in identities.items():
+            slot = self._slots.get(name)
+            if slot is None:
+                slot = _Slot(identity)
+            elif slot.identity != identity:
+                slot.identity, slot.seen = identity, None
+                if slot.held is not None and not identity.hand_over_key:
+                    slot.held = replace(
+                        slot.held, hand_over_key=False
+                    )  # holds even if the new files do not load
+            slots[name] = slot
+        self._slots = slots
+
+    async def current(self, name: str) -> HeldIdentity:
+        """
+        The generation in force.
+
+        Args:
+            name: of the identity.
+
+        Returns:
+            The newest set of files that passed the checks.
+
+        Raises:
+            KeyUnavailableError: no such identity, or it never passed.
+
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            msg = f"identity {name!r} is not configured"
+            raise KeyUnavailableError(msg)
+        if slot.seen is None or slot.seen != _marks(slot.identity):
+            async with slot.lock:
+                await self._refresh(slot)
+        if slot.held is None:
+            raise slot.error or KeyUnavailableError(f"identity {name!r} was not loaded")
+        return slot.held
+
+    async def _refresh(self, slot: _Slot) -> None:
+        marks = _marks(slot.identity)
+        if slot.seen == marks:
+            return
+        try:
+            held = await asyncio.to_thread(
+                load_identity, slot.identity, generation=slot.generation + 1, environ=self._environ
+            )
+        except KeyUnavailableError as error:
+            slot.error, slot.seen = error, marks
+            self._warning(
+                "identity_not_loaded",
+                identity=slot.identity.name,
+                error=str(error),
+                generation_in_force=slot.held.generation if slot.held else None,
+            )
+            return
+        slot.held, slot.generation, slot.error, slot.seen = held, held.generation, None, marks
+        leaf = held.chain[0]
+        self._info(
+            "identity_loaded",
+            identity=held.name,
+            generation=held.generation,
+            subject=leaf.subject.text,
+            serial=leaf.serial_hex,
+            not_after=leaf.not_after.isoformat(),
+        )
+
+
+def _marks(identity: Identity) -> Marks:
+    return tuple(
+        _mark(path)
+        for path in (identity.chain_file, identity.key_file, identity.password_file)
+        if path is not None
+    )
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_mode,
+        status.st_uid,
+    )

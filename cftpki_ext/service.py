@@ -1,0 +1,367 @@
+"""
+The driver of the phases: fetches what a decision needs, within one deadline, and answers with a frame.
+
+Owns conversations (one per connection), counters and the rule that any exception becomes FAILED with alert 80.
+Imports phases, wire, decide, identity, audit and ports; never connectors or cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Protocol, assert_never
+
+from pydantic import TypeAdapter
+from structlog.typing import FilteringBoundLogger
+
+from cftpki_ext import phases
+from cftpki_ext.audit import AuditSink
+from cftpki_ext.decide import Question
+from cftpki_ext.errors import InputError, WireError
+from cftpki_ext.files import read_regular
+from cftpki_ext.identity import HeldIdentity, IdentityProvider
+from cftpki_ext.identity.choose import leads_to
+from cftpki_ext.identity.keys import export_pkcs8, sign
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.phases import Fail, NotHandled, Refuse, Reply
+from cftpki_ext.ports import Clock
+from cftpki_ext.session import SessionContext, Stage
+from cftpki_ext.settings import Settings
+from cftpki_ext.statement import Statement
+from cftpki_ext.tls_formats import decode_ca_list
+from cftpki_ext.verdict import Verdict
+from cftpki_ext.wire import FIELDS, Frame, Message, Tag, Value, clip, encode
+from cftpki_ext.x509.certificate import parse_certificate
+
+# An RSA-2048 signature takes a millisecond of CPU outside the interpreter's lock; more threads than cores gain nothing.
+SIGNING_THREADS = 2
+
+Final = Reply | NotHandled | Refuse | Fail
+
+_VERDICT_JSON = TypeAdapter(Verdict)
+
+
+class Checker(Protocol):
+    """
+    Judges chains (`cftpki_ext.checker.Checker`).
+    """
+
+    async def check(self, question: Question, handed_in: Sequence[Statement] = ()) -> Verdict:
+        """
+        Judge one chain.
+        """
+
+
+class Service:
+    """
+    What all conversations share: settings, checker, identities, audit trail, counters. For one event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        checker: Checker,
+        identities: IdentityProvider,
+        audit: AuditSink,
+        log: FilteringBoundLogger,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.checker = checker
+        self.identities = identities
+        self.audit = audit
+        self.log = log
+        self.clock = clock
+        self.requests: Counter[str] = Counter()
+        self.results: Counter[str] = Counter()
+        self.sessions = 0
+        self.signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
+        self._started = clock.monotonic()
+
+    def status(self) -> dict[str, object]:
+        """
+        The service's own state, for STATUS.
+
+        Returns:
+            Plain data: version, seconds since start, open sessions, counters, names of what is configured.
+
+        """
+        return {
+            "version": version("cftpki-ext"),
+            "uptime_s": int(self.clock.monotonic() - self._started),
+            "sessions": self.sessions,
+            "max_sessions": self.settings.service.max_sessions,
+            "requests": dict(self.requests),
+            "results": dict(self.results),
+            "rules": [rule.name for rule in self.settings.rules],
+            "trusts": sorted(self.settings.trusts),
+            "identities": sorted(self.settings.identities),
+        }
+
+    def replace_settings(self, settings: Settings) -> None:
+        """
+        Take over a new configuration: rules, trust sets, policies, limits and identities from the next call on.
+
+        A session keeps the rule that it was matched by; the trust set of that rule is looked up anew.
+
+        Args:
+            settings: checked.
+
+        """
+        self.settings = settings
+        self.identities.replace(settings.identities)
+
+    def close(self) -> None:
+        """
+        Let the signing threads end; operations under way are finished first.
+        """
+        self.signers.shutdown()
+
+
+class Conversation:
+    """
+    One connection: at most one session, which lives exactly as long as this object is open.
+
+    Calls to `answer` must not overlap.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._session: SessionContext | None = None
+        self._held: HeldIdentity | None = None  # the generation whose chain was given, for CryptData
+
+    @property
+    def session(self) -> SessionContext | None:
+        """
+        What is known of the session; `None` before StartHandshake.
+        """
+        return self._session
+
+    def close(self) -> None:
+        """
+        Forget the session: its connection is gone.
+        """
+        session, self._session, self._held = self._session, None, None
+        if session is None:
+            return
+        self._service.sessions -= 1
+        if session.stage is Stage.HANDSHAKE:
+            self._service.audit.event("session_lost", session)
+
+    async def answer(self, request: Frame) -> bytes:
+        """
+        Answer one request. Never raises but for cancellation: whatever goes wrong is FAILED with alert 80.
+
+        Args:
+            request: of a decoded request frame.
+
+        Returns:
+            The response, encoded.
+
+        """
+        service = self._service
+        service.requests[request.message.name.lower()] += 1
+        before = self._session
+        limit_s = (service.settings.limits.budget_ms + phases.CALL_SLACK_MS) / 1000
+        try:
+            async with asyncio.timeout(limit_s):
+                final = await self._run(request)
+            raw = encode(phases.answer(request.message, request.sequence, final))
+        except TimeoutError:
+            service.log.warning("call_timed_out", message=request.message.name, limit_s=limit_s)
+            final = self._broken(f"no answer within {limit_s:g} s")
+            raw = encode(phases.answer(request.message, request.sequence, final))
+        except Exception as error:  # noqa: BLE001 - the boundary: nothing of ours may look like an answer
+            reference = secrets.token_hex(4)
+            # A plain traceback, no `exception()`: renderers that add local variables would print keys and passwords.
+            service.log.error(  # noqa: TRY400 - see above
+                "call_failed",
+                message=request.message.name,
+                reference=reference,
+                error=type(error).__name__,
+                traceback="".join(traceback.format_exception(error)),
+            )
+            final = self._broken(f"internal error, see {reference} in the service's log")
+            raw = encode(phases.answer(request.message, request.sequence, final))
+        service.results[type(final).__name__.lower()] += 1
+        if final.session is not None:
+            # A session ends with its connection and never before: messages outside sessions leave it as it is.
+            service.sessions += before is None
+            self._session = final.session
+        return raw
+
+    def _broken(self, detail: str) -> Fail:
+        session = self._session
+        return Fail(None if session is None else replace(session, stage=Stage.BROKEN), detail)
+
+    async def _run(self, request: Frame) -> Final:
+        service = self._service
+        opening = request.message is Message.START_HANDSHAKE and self._session is None
+        if opening and service.sessions >= service.settings.service.max_sessions:
+            return Fail(None, f"{service.sessions} sessions are open, service.max_sessions allows no more")
+        plan = phases.Plan(settings=service.settings, fresh=secrets.randbits(64) or 1)
+        decision = phases.decide(plan, self._session, request)
+        final: Final
+        match decision:
+            case Reply() | NotHandled() | Refuse() | Fail():
+                final = decision
+            case phases.NeedPassword():
+                final = Reply(None, {**decision.fields, Tag.PASSWORD: await self._password()})
+            case phases.NeedVerdict():
+                return await self._judge(decision)
+            case phases.NeedChain():
+                final = await self._chain(decision)
+            case phases.NeedCaList():
+                trust = service.settings.trusts[decision.trust]
+                names = tuple(
+                    parse_certificate(der, compat=trust.compat).subject.der for der in trust.anchors
+                )
+                final = phases.after_ca_list(decision, names)
+            case phases.NeedSignature():
+                final = await self._sign(decision)
+            case phases.NeedStatus():
+                final = Reply(self._session, {Tag.JSON: json.dumps(service.status())})
+            case _ as never:
+                assert_never(never)
+        self._record(request, final)
+        return final
+
+    async def _judge(self, need: phases.NeedVerdict) -> Final:
+        service = self._service
+        settings, rule = service.settings, need.rule
+        begun = service.clock.monotonic()
+        now = service.clock.now()
+        question = Question(
+            chain=need.chain,
+            direction=rule.direction,
+            trust=settings.trusts[rule.trust],
+            limits=settings.limits,
+            at=now,
+            rule=rule.name,
+        )
+        handed_in: tuple[Statement, ...] = ()
+        if need.staple:
+            handed_in = (
+                Statement(
+                    kind=SourceKind.OCSP, origin=Origin.STAPLED, received_at=now, hop=0, raw=need.staple
+                ),
+            )
+        verdict = await service.checker.check(question, handed_in)
+        elapsed_ms = int((service.clock.monotonic() - begun) * 1000)
+        service.audit.verdict(verdict, need.session, elapsed_ms=elapsed_ms)
+        final = phases.after_verdict(need, verdict)
+        if need.session is None:
+            extra: dict[Tag, Value] = {
+                Tag.RULE: clip(Tag.RULE, rule.name),
+                Tag.POLICY: clip(Tag.POLICY, verdict.evidence.policy),
+                Tag.JSON: _verdict_json(verdict),
+            }
+            final = replace(final, fields={**final.fields, **extra})
+        return final
+
+    async def _chain(self, need: phases.NeedChain) -> Final:
+        held = await self._service.identities.current(need.identity)
+        # An empty field is a list that was not sent; a list without names is `01 01 00 00`. Both mean any CA.
+        names = decode_ca_list(need.ca_list) if need.ca_list else ()
+        fits = leads_to(held.chain, names)
+        self._held = held if fits else None
+        ders = tuple(certificate.der for certificate in held.chain) if fits else ()
+        return phases.after_chain(need, ders, held.generation)
+
+    async def _sign(self, need: phases.NeedSignature) -> Final:
+        held = self._held
+        if held is None:
+            return self._broken("the presented identity is not at hand")
+        if held.hand_over_key:
+            return phases.after_signature(need, output=None, key=export_pkcs8(held.key))
+        loop = asyncio.get_running_loop()
+        try:
+            output = await loop.run_in_executor(self._service.signers, sign, held.key, need.scheme, need.data)
+        except InputError as error:
+            return self._broken(str(error))
+        return phases.after_signature(need, output=output, key=None)
+
+    async def _password(self) -> bytes:
+        path = self._service.settings.service.datafile_password_file
+        if path is None:
+            return b""
+        content = await asyncio.to_thread(
+            read_regular, path, cap=FIELDS[Tag.PASSWORD].cap + 2, what="datafile password"
+        )
+        password = content.data.rstrip(b"\r\n")
+        if not password or b"\0" in password or len(password) > FIELDS[Tag.PASSWORD].cap:
+            msg = f"datafile password in {path}: 1 to {FIELDS[Tag.PASSWORD].cap} bytes without NUL expected"
+            raise InputError(msg)
+        return password
+
+    def _record(self, request: Frame, final: Final) -> None:
+        audit = self._service.audit
+        name = request.message.name.lower()
+        match final:
+            case Refuse() | Fail():
+                reason = final.reason.value if isinstance(final, Refuse) else "failed"
+                audit.event(f"{name}_refused", final.session, reason=reason, detail=final.detail)
+            case Reply():
+                self._record_done(request, final)
+            case NotHandled():
+                pass
+            case _ as never:
+                assert_never(never)
+
+    def _record_done(self, request: Frame, final: Reply) -> None:
+        audit = self._service.audit
+        match request.message:
+            case Message.HANDSHAKE_ALERT:
+                side = "host" if request.number(Tag.ALERT_SIDE) == 1 else "partner"
+                audit.event("handshake_alert", final.session, alert=request.number(Tag.ALERT), side=side)
+            case Message.HANDSHAKE_DONE:
+                verdict_id = final.session.verdict_id if final.session else None
+                audit.event("handshake_done", final.session, verdict_id=verdict_id)
+            case Message.START_TASK | Message.END_TASK:
+                audit.event(request.message.name.lower(), None, host_task=request.number(Tag.HOST_TASK))
+            case Message.GET_CERTIFICATE:
+                presented = final.session.presented if final.session else None
+                audit.event(
+                    "certificate_given" if presented else "no_certificate_given",
+                    final.session,
+                    identity=presented.name if presented else None,
+                    generation=presented.generation if presented else None,
+                )
+            case _:
+                pass
+
+
+def _verdict_json(verdict: Verdict) -> str:
+    """
+    The verdict with its evidence; the verdict alone where a hostile chain made the evidence too large.
+    """
+    text = _VERDICT_JSON.dump_json(verdict).decode("utf-8", "replace").replace("\\u0000", "\\ufffd")
+    if len(text.encode()) <= FIELDS[Tag.JSON].cap:
+        return text
+    short = replace(
+        verdict, evidence=replace(verdict.evidence, path=(), faults=(), hops=(), notes=("too long",))
+    )
+    return _VERDICT_JSON.dump_json(short).decode()
+
+
+def unreadable(error: WireError, sequence: int) -> bytes:
+    """
+    The one answer to bytes that are no request: FAILED, after which the connection is closed.
+
+    Args:
+        error: what is wrong with them.
+        sequence: of the frame where it could be read, else 0.
+
+    Returns:
+        The response, encoded; its header carries our version.
+
+    """
+    return encode(phases.answer(Message.UNREADABLE, sequence, Fail(None, str(error))))
