@@ -56,7 +56,8 @@ _SETTINGS = {
     "eviction_policy": "least-recently-stored",
     "statistics": 0,
     "tag_index": 0,
-    "cull_limit": 64,
+    # Rows that one write removes at most when the database is too large: more than come in, few of many.
+    "cull_limit": 10,
 }
 
 

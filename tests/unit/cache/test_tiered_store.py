@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cache.memory import MemoryStore
+from cache.tiered import TieredStore
+
+RECEIVED = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def test_tiered_copies_up_and_the_copy_lives_no_longer_than_its_original() -> None:
+    now = [0.0]
+    upper, lower = (MemoryStore(monotonic=lambda: now[0]) for _ in range(2))
+    lower.put("key", b"raw", received_at=RECEIVED, keep_s=60)
+    now[0] = 50.0
+    assert TieredStore(upper, lower).get("key") is not None
+    now[0] = 59.9
+    assert upper.get("key") is not None
+    now[0] = 60.0
+    assert upper.get("key") is None
+
+
+def test_tiered_drop_does_not_come_back_from_below() -> None:
+    upper, lower = MemoryStore(), MemoryStore()
+    store = TieredStore(upper, lower)
+    store.put("key", b"raw", received_at=RECEIVED, keep_s=60)
+    store.drop("key")
+    assert store.get("key") is None
+    assert lower.get("key") is None
+
+
+def test_tiered_put_survives_the_loss_of_the_upper_tier() -> None:
+    upper, lower = MemoryStore(), MemoryStore()
+    store = TieredStore(upper, lower)
+    store.put("key", b"raw", received_at=RECEIVED, keep_s=60)
+    upper.drop("key")
+    assert store.get("key") is not None
