@@ -22,11 +22,12 @@ MAX_PEM_BYTES = 16 * 1024 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileContent:
     """
-    The bytes of one regular file, with the permission bits that it had when it was opened.
+    The bytes of one regular file, with owner and permission bits as they were when it was opened.
     """
 
     data: bytes
     mode: int
+    owner: int
 
 
 def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
@@ -42,7 +43,7 @@ def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
         what: a noun for the message, e.g. "trust anchor".
 
     Returns:
-        The content and its permission bits.
+        The content, its owner and permission bits.
 
     Raises:
         InputError: no such file, not readable, not a regular file, too large. One line.
@@ -67,7 +68,7 @@ def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
     if len(data) > cap:
         msg = f"{what}: {printable(str(path))} is larger than the {cap} bytes that are read"
         raise InputError(msg)
-    return FileContent(data=data, mode=stat.S_IMODE(status.st_mode))
+    return FileContent(data=data, mode=stat.S_IMODE(status.st_mode), owner=status.st_uid)
 
 
 def printable(text: str) -> str:

@@ -22,14 +22,16 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cftpki_ext import encodings
 from cftpki_ext.errors import InputError
-from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.files import MAX_PEM_BYTES, FileContent, read_regular
 from cftpki_ext.model import Leniency
 from cftpki_ext.settings import Identity
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # Longest password that is read from a file; the rest of the line would be a mistake.
 MAX_PASSWORD_BYTES = 1024
-_OTHERS = 0o077
+# A service reads root's files through its group, as with Debian's ssl-cert.
+_FORBIDDEN_OF_ROOT = 0o037
+_FORBIDDEN = 0o077
 
 
 def certificates_in(path: Path, *, what: str, compat: frozenset[Leniency] = frozenset()) -> tuple[bytes, ...]:
@@ -90,21 +92,21 @@ def check_crl_file(path: Path, *, cap: int) -> None:
             raise InputError(msg) from exc
 
 
-def private_file_fault(path: Path, mode: int, *, what: str) -> str | None:
+def private_file_fault(path: Path, content: FileContent, *, what: str) -> str | None:
     """
     What is wrong with the permissions of a file that holds a secret.
 
     Args:
         path: the file.
-        mode: its permission bits.
+        content: as it was read.
         what: a noun for the message.
 
     Returns:
         A clause that says what to do, or `None`.
 
     """
-    if mode & _OTHERS:
-        return f"{what}: {path} can be read or written by others (mode {mode:04o}): chmod 600 {path}"
+    if content.mode & (_FORBIDDEN_OF_ROOT if content.owner == 0 else _FORBIDDEN):
+        return f"{what}: {path} can be read or written by others (mode {content.mode:04o}): chmod 600 {path}"
     return None
 
 
@@ -149,7 +151,7 @@ def identity_faults(identity: Identity) -> Iterator[tuple[str, str]]:
     except InputError as exc:
         yield "key", str(exc)
         return
-    exposed = private_file_fault(identity.key_file, content.mode, what="key")
+    exposed = private_file_fault(identity.key_file, content, what="key")
     if exposed:
         yield "key", exposed
     try:
@@ -173,7 +175,7 @@ def identity_faults(identity: Identity) -> Iterator[tuple[str, str]]:
 def _password(identity: Identity) -> tuple[bytes | None, tuple[str, str] | None]:
     if identity.password_file is not None:
         content = read_regular(identity.password_file, cap=MAX_PASSWORD_BYTES, what="password")
-        exposed = private_file_fault(identity.password_file, content.mode, what="password")
+        exposed = private_file_fault(identity.password_file, content, what="password")
         return content.data.rstrip(b"\r\n"), ("password_file", exposed) if exposed else None
     if identity.password_env is not None:
         value = os.environb.get(identity.password_env.encode())

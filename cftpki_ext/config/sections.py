@@ -186,7 +186,7 @@ class Reader:
         except InputError as exc:
             self.faults.add(path, str(exc))
             return
-        exposed = private_file_fault(file, content.mode, what="password")
+        exposed = private_file_fault(file, content, what="password")
         if exposed:
             self.faults.add(path, exposed)
 

@@ -1,0 +1,190 @@
+"""
+The composition root: settings → stores, sources, checker, service. The only importer of connectors and cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from cache.disk import DiskStore
+from cache.memory import MemoryStore
+from cache.revocations import RevocationMemory
+from cache.tiered import TieredStore
+from cftpki_ext.audit import LogAudit
+from cftpki_ext.checker import Checker
+from cftpki_ext.config import load
+from cftpki_ext.daemon import Daemon
+from cftpki_ext.errors import ConfigError, StoreError
+from cftpki_ext.identity.files import FileIdentities
+from cftpki_ext.model import SourceKind
+from cftpki_ext.ports import ProofStore, ResponseStore, StatusSource
+from cftpki_ext.service import Service
+from cftpki_ext.settings import ServiceSettings, Settings
+from connectors.registry import load_factories
+
+DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemClock:
+    """
+    The machine's clocks.
+    """
+
+    def now(self) -> datetime:
+        """
+        The wall-clock time in UTC.
+        """
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """
+        Seconds that only ever grow.
+        """
+        return time.monotonic()
+
+
+def response_directory(service: ServiceSettings) -> Path:
+    """
+    Where the cache of raw responses is, below the state directory.
+    """
+    return service.state / "responses"
+
+
+def make_sources(kinds: Iterable[SourceKind]) -> Mapping[SourceKind, StatusSource]:
+    """
+    Make the status sources of some kinds, ours and third parties' by the same door.
+
+    Args:
+        kinds: what trust sets name in `sources`.
+
+    Returns:
+        kind → source, to be closed by its owner.
+
+    Raises:
+        ConfigError: nobody, or more than one distribution, offers a kind.
+
+    """
+    clock = SystemClock()
+    factories = load_factories(sorted({kind.value for kind in kinds}))
+    return {SourceKind(kind): factory(clock) for kind, factory in factories.items()}
+
+
+def make_checker(
+    settings: Settings | None, *, fetch: bool = True, kinds: Iterable[SourceKind] | None = None
+) -> Checker:
+    """
+    Make a checker for the command line, the Python door, or the service.
+
+    Without settings nothing outlives the call. With settings, the cache and the memory of revocations in the
+    state directory are used, so that what one door has learnt every door knows.
+
+    Args:
+        settings: the configuration, or none.
+        fetch: whether the network may be asked.
+        kinds: the sources that are wanted; by default those that the settings' trust sets name.
+
+    Returns:
+        The checker, which owns its sources and stores.
+
+    Raises:
+        ConfigError: a source cannot be loaded.
+        StoreError: the state directory cannot be used: without its memory of revocations nobody is judged.
+
+    """
+    if kinds is None:
+        kinds = DEFAULT_SOURCES if settings is None else source_kinds(settings)
+    sources = make_sources(kinds) if fetch else {}
+    if settings is None:
+        return Checker(sources=sources, store=MemoryStore(), clock=SystemClock())
+    store, proofs = open_stores(settings.service)
+    return Checker(sources=sources, store=store, clock=SystemClock(), proofs=proofs)
+
+
+def source_kinds(settings: Settings) -> frozenset[SourceKind]:
+    """
+    The kinds of source that the settings need; the usual ones where there is no trust set at all.
+    """
+    named = frozenset(kind for trust in settings.trusts.values() for kind in trust.sources)
+    return named if settings.trusts else frozenset(DEFAULT_SOURCES)
+
+
+def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
+    """
+    Open what lives in the state directory.
+
+    Args:
+        service: where it is and how large it may grow.
+
+    Returns:
+        The cache of responses (memory above disk), and the memory of revocations.
+
+    Raises:
+        StoreError: the directory cannot be made or used by this user.
+
+    """
+    try:
+        service.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        msg = (
+            f"state directory {service.state}: {(exc.strerror or str(exc)).lower()}; run as the service's user, "
+            "or set service.state"
+        )
+        raise StoreError(msg) from exc
+    proofs = RevocationMemory(service.state)
+    try:
+        disk = DiskStore(response_directory(service), max_bytes=service.cache_bytes)
+    except StoreError:
+        proofs.close()
+        raise
+    return TieredStore(MemoryStore(max_entries=service.memory_entries), disk), proofs
+
+
+def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
+    """
+    Be the service until it is told to stop.
+
+    Args:
+        path: the configuration file, read again at SIGHUP.
+        log: makes the logger once the configured form is known.
+
+    Raises:
+        ConfigError: the configuration has faults.
+        StoreError: the state directory cannot be used.
+        ListenError: the socket cannot be opened.
+
+    """
+    settings = load(path)
+    asyncio.run(_serve(path, settings, log(settings.service.log_format)))
+
+
+async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -> None:
+    kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
+    checker = make_checker(settings, kinds=kinds)
+
+    def reload() -> Settings:
+        fresh = load(path)
+        missing = sorted(kind.value for kind in source_kinds(fresh) - kinds)
+        if missing:
+            raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
+        return fresh
+
+    service = Service(
+        settings=settings,
+        checker=checker,
+        identities=FileIdentities(settings.identities, warning=logger.warning, info=logger.info),
+        audit=LogAudit(logger),
+        log=logger,
+        clock=SystemClock(),
+    )
+    try:
+        await Daemon(service, reload=reload).run()
+    finally:
+        await checker.aclose()
