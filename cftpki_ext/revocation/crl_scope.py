@@ -59,8 +59,9 @@ def may_speak(certificate: Certificate, view: CrlView) -> bool:
         return True
     if view.idp is None or not view.idp.indirect:
         return False
-    points = (*certificate.distribution_points, *certificate.freshest_crl)
-    return any(view.issuer.key == name.key for point in points for name in point.crl_issuers)
+    return any(
+        view.issuer.key == name.key for point in certificate.distribution_points for name in point.crl_issuers
+    )
 
 
 def coverage(certificate: Certificate, view: CrlView, *, locations: Collection[str]) -> Coverage:
