@@ -126,8 +126,8 @@ class Daemon:
             self._service.replace_settings(await asyncio.to_thread(self._reload))
             log.info("reloaded", rules=len(self._service.settings.rules))
         except CftPkiError as error:
-            # noqa below: the faults are the operator's, in one line each; a traceback would say nothing.
-            log.error("reload_failed", error=str(error), detail="the configuration in force stays")  # noqa: TRY400
+            # The faults are the operator's, a line each; a traceback would say nothing more.
+            log.warning("reload_failed", error=str(error), detail="the configuration in force stays")
         finally:
             notify(self._environ, "READY=1")
 

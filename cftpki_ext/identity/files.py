@@ -119,7 +119,7 @@ def _load_key(what: str, identity: Identity, environ: Mapping[str, str]) -> Priv
 
 def _check_private(what: str, path: Path, mode: int) -> None:
     """
-    Owner: us or root. Mode: nobody else's, but a group may read root's file (0640, as packages install keys).
+    Owner: us or root. Mode: nobody else's (0600 or 0400).
     """
     try:
         owner = path.stat().st_uid
@@ -129,9 +129,8 @@ def _check_private(what: str, path: Path, mode: int) -> None:
     if owner not in {0, os.geteuid()}:
         msg = f"{what}: {path} belongs to user {owner}, not to this service's user or root"
         raise InputError(msg)
-    forbidden = 0o037 if owner == 0 else 0o077
-    if mode & forbidden:
-        msg = f"{what}: {path} has mode {mode:04o}, others may use the key; chmod 0600 it"
+    if mode & 0o077:
+        msg = f"{what}: {path} has mode {mode:04o}, others may use it; chmod 0600 it"
         raise InputError(msg)
 
 
