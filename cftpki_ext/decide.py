@@ -1,0 +1,458 @@
+"""
+The decision: from a chain and what was heard about it to a verdict.
+
+Owns the order of the decision (docs/adr/0003-decision-order.md): bytes, path, revocation, policy. Pure: the
+same question and statements give the same verdict at any later time. Imports the core only; fetches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from cftpki_ext.alerts import Alert, alert_for
+from cftpki_ext.causes import Cause
+from cftpki_ext.errors import InputError
+from cftpki_ext.model import Direction, Leniency
+from cftpki_ext.path import PathRequest, Purpose, find_path
+from cftpki_ext.policy import Action, Enforcement
+from cftpki_ext.revocation.context import RevocationContext
+from cftpki_ext.revocation.freshness import fresh_until
+from cftpki_ext.revocation.judge import contradiction, judge_hop, require_staple
+from cftpki_ext.revocation.plan import hops_to_judge, plan_lookups
+from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.statement import Lookup, Statement
+from cftpki_ext.verdict import (
+    Evidence,
+    Fault,
+    HopFinding,
+    HopStatus,
+    PathEntry,
+    Reason,
+    Status,
+    Verdict,
+    strongest,
+)
+from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
+from cftpki_ext.x509.name import printable
+
+_TIME = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID})
+# Nothing was presented that could be let in: audit cannot accept it either.
+_NOTHING_JUDGED = frozenset({Reason.UNDECODABLE, Reason.NO_CERTIFICATE, Reason.INTERNAL_ERROR, Reason.NO_RULE})
+_PURPOSES = {Direction.SERVER: Purpose.TLS_CLIENT, Direction.CLIENT: Purpose.TLS_SERVER}
+# A summary is one line of a log and one field of the wire (1 KiB of UTF-8).
+_SUMMARY_CHARACTERS = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """
+    All that a decision depends on, save the statements. Certificates are DER, the chain leaf first.
+
+    `path_only` leaves revocation out. `untrusted` are certificates that may help to build the path.
+    """
+
+    chain: tuple[bytes, ...]
+    direction: Direction
+    trust: TrustSet
+    limits: Limits
+    at: datetime
+    rule: str | None
+    path_only: bool = False
+    untrusted: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """
+    The path, and what remains to be established. `path` is leaf first with the anchor last, when `trusted`.
+
+    `hops` are the certificates that need a status, `lookups` the places that know it. Only when `may_fetch`
+    may they be asked: a chain that is refused anyway is judged by what is at hand.
+    """
+
+    question: Question
+    path: tuple[Certificate, ...]
+    presented: tuple[Certificate, ...]
+    pool: tuple[Certificate, ...]
+    trusted: bool
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def hops(self) -> tuple[int, ...]:
+        """
+        The hops whose status is to be established; none for an untrusted path, or when revocation is left out.
+        """
+        if not self.trusted or self.question.path_only:
+            return ()
+        return hops_to_judge(self.path, self.question.trust)
+
+    @cached_property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """
+        Where the status of `hops` may be asked.
+        """
+        return plan_lookups(self.path, self.question.trust, self.question.limits) if self.hops else ()
+
+    @property
+    def may_fetch(self) -> bool:
+        """
+        Whether anything may be fetched: a trusted path whose only faults are those of time.
+        """
+        return bool(self.hops) and all(fault.reason in _TIME for fault in self.faults)
+
+    def pair(self, hop: int) -> tuple[Certificate, Certificate]:
+        """
+        The certificate of a hop and the one that issued it.
+        """
+        return self.path[hop], self.path[hop + 1]
+
+    def hop(self, hop: int, statements: Sequence[Statement]) -> HopFinding:
+        """
+        Judge one hop by what was heard so far. Policy is not looked at.
+
+        Args:
+            hop: one of `hops`.
+            statements: everything heard, about any hop.
+
+        Returns:
+            The finding.
+
+        """
+        return self._judge(hop, statements, self.question.at)
+
+    def _judge(self, hop: int, statements: Sequence[Statement], at: datetime) -> HopFinding:
+        context = RevocationContext(
+            now=at,
+            path=self.path,
+            trust=self.question.trust,
+            limits=self.question.limits,
+            pool=self.pool,
+            issuer_path=self._issuer_path,
+            statements=tuple(statements),
+        )
+        finding = judge_hop(context, hop, statements)
+        if hop == 0 and self.question.direction is Direction.CLIENT:
+            return require_staple(self.path[0], finding)
+        return finding
+
+    def good_until(self, finding: HopFinding, statements: Sequence[Statement]) -> datetime | None:
+        """
+        When the statements at hand last established "good" for a hop whose evidence has grown stale.
+
+        The hop is judged again as of the end of each stale statement's life: what counts is that all of
+        them together were enough then, not that one of them was authentic.
+
+        Args:
+            finding: an undetermined hop.
+            statements: those that it was judged by.
+
+        Returns:
+            The latest such moment, or `None` where there is none.
+
+        """
+        now = self.question.at
+        ends = {
+            min(now, fresh_until(source.kind, source.this_update, source.next_update, self.question.limits))
+            for source in finding.sources
+            if source.cause is Cause.STALE and source.this_update is not None and source.this_update <= now
+        }
+        for end in sorted(ends, reverse=True):
+            if self._judge(finding.hop, statements, end).status is HopStatus.GOOD:
+                return end
+        return None
+
+    def _issuer_path(self, signer: Certificate) -> tuple[Certificate, ...] | None:
+        """
+        A valid path for a certificate that signed a CRL, to the anchor of `path` itself.
+        """
+        key = signer.der
+        if key not in self._issuer_paths:
+            result = find_path(
+                PathRequest(
+                    chain=(signer,),
+                    anchors=self.path[-1:],
+                    intermediates=self.pool,
+                    now=self.question.at,
+                    purpose=Purpose.CRL_SIGNING,
+                    inputs=self.question.trust.policy_inputs,
+                    compat=self.question.trust.compat,
+                    limits=self.question.limits,
+                )
+            )
+            self._issuer_paths[key] = result.path if result.trusted and not result.faults else None
+        return self._issuer_paths[key]
+
+    @cached_property
+    def _issuer_paths(self) -> dict[bytes, tuple[Certificate, ...] | None]:
+        return {}
+
+
+def examine(question: Question) -> Examination:
+    """
+    Read the chain and find its path.
+
+    A leaf that cannot be read is refused. Other presented certificates that cannot be read are left out with
+    a note; where the path ends for want of one of them, its own fault is reported and not "no path".
+
+    Args:
+        question: what is asked.
+
+    Returns:
+        The examination; never raises for what a certificate is.
+
+    """
+    limits, trust = question.limits, question.trust
+    fault = _countable(question.chain, limits)
+    if fault is not None:
+        return _refused(question, (fault,))
+    try:
+        leaf = parse_certificate(question.chain[0], compat=trust.compat)
+    except MalformedCertificateError as exc:
+        return _refused(question, (replace(exc.fault, hop=0),))
+    notes: list[str] = []
+    broken: dict[int, MalformedCertificateError] = {}
+    presented = [leaf]
+    for position, der in enumerate(question.chain[1:], start=1):
+        try:
+            presented.append(parse_certificate(der, compat=trust.compat))
+        except MalformedCertificateError as exc:
+            broken[position] = exc
+            notes.append(printable(f"presented certificate {position} is left out: {exc}"))
+    helping = _usable((*trust.intermediates, *question.untrusted), trust.compat, "intermediate", notes)
+    anchors = _usable(trust.anchors, trust.compat, "anchor", notes)
+    result = find_path(
+        PathRequest(
+            chain=tuple(presented),
+            anchors=anchors,
+            intermediates=helping,
+            now=question.at,
+            purpose=_PURPOSES[question.direction],
+            inputs=trust.policy_inputs,
+            compat=trust.compat,
+            limits=limits,
+        )
+    )
+    faults = result.faults
+    if not result.trusted:
+        wanted = (result.path or (leaf,))[-1].issuer.der
+        missing = tuple(
+            replace(exc.fault, hop=position)
+            for position, exc in broken.items()
+            if wanted in question.chain[position]
+        )
+        if missing:
+            notes += (printable(f"no path without it: {fault.detail}") for fault in faults)
+            faults = missing
+        elif not faults:
+            faults = (_no_path("no path to an anchor was found"),)
+    if question.path_only:
+        notes.append("revocation was left out on request")
+    return Examination(
+        question=question,
+        path=result.path,
+        presented=tuple(presented),
+        pool=(*presented[1:], *helping),
+        trusted=result.trusted,
+        faults=faults,
+        notes=tuple(notes),
+    )
+
+
+def conclude(examination: Examination, statements: Sequence[Statement], *, verdict_id: str) -> Verdict:
+    """
+    Judge every hop by the statements, ask the policy about what was not established, and decide.
+
+    By default everything that is not good refuses. The strongest reason names the refusal (`verdict.RANK`);
+    evidence holds the others.
+
+    Args:
+        examination: from `examine`.
+        statements: everything that was heard.
+        verdict_id: the id of the verdict.
+
+    Returns:
+        The verdict.
+
+    """
+    question = examination.question
+    policy = question.trust.policy
+    faults, notes, warnings = list(examination.faults), list(examination.notes), list[str]()
+    findings = tuple(examination.hop(hop, statements) for hop in examination.hops)
+    for finding in findings:
+        disagreement = contradiction(finding)
+        if disagreement is not None:
+            notes.append(printable(disagreement))
+        if finding.status is HopStatus.UNDETERMINED:
+            fault, note = _treat(examination, finding, statements)
+            faults += [fault] if fault else []
+            notes += [note] if note else []
+            if note and fault is None and policy.treatment(_cause(finding), question.at).action is Action.ACCEPT_WARN:
+                warnings.append(note)
+        elif finding.status is not HopStatus.GOOD:
+            bad = Reason.REVOKED if finding.status is HopStatus.REVOKED else Reason.ON_HOLD
+            faults.append(Fault(reason=bad, hop=finding.hop, rule="RFC 5280 6.1.3 (a)(3)", detail=finding.detail))
+    deciding = strongest(faults)
+    reason = deciding.reason if deciding else None
+    alert = alert_for(reason)
+    summary = _refusal(examination, deciding, alert) if deciding else _acceptance(examination, findings)
+    if policy.enforcement is Enforcement.AUDIT and reason is not None and reason not in _NOTHING_JUDGED:
+        would = f"audit: would have been {summary}"
+        notes.append(would)
+        warnings.append(would)
+        reason, alert, summary = None, 0, _shorten(f"accepted by policy {policy.name!r} without enforcing; {would}")
+    return Verdict(
+        id=verdict_id,
+        status=Status.ACCEPTED if reason is None else Status.REFUSED,
+        reason=reason,
+        alert=alert,
+        summary=summary,
+        evidence=Evidence(
+            decided_at=question.at,
+            rule=question.rule,
+            trust=question.trust.name,
+            policy=policy.name,
+            direction=question.direction,
+            path=tuple(_entry(c) for c in examination.path or examination.presented),
+            faults=tuple(faults),
+            hops=findings,
+            notes=tuple(notes),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+def _countable(chain: tuple[bytes, ...], limits: Limits) -> Fault | None:
+    """
+    Whether there is a chain at all, and one within the caps.
+    """
+    if not chain:
+        return Fault(
+            reason=Reason.NO_CERTIFICATE, hop=None, rule="RFC 5246 7.4.6", detail="the peer sent no certificate"
+        )
+    detail = ""
+    if len(chain) > limits.chain_certificates:
+        detail = f"{len(chain)} certificates are over the limit of {limits.chain_certificates}"
+    elif sum(map(len, chain)) > limits.chain_bytes:
+        detail = f"chain of {sum(map(len, chain))} bytes is over the limit of {limits.chain_bytes}"
+    elif max(map(len, chain)) > limits.certificate_bytes:
+        detail = f"certificate of {max(map(len, chain))} bytes is over the limit of {limits.certificate_bytes}"
+    return Fault(reason=Reason.UNDECODABLE, hop=None, rule="limits", detail=detail) if detail else None
+
+
+def _refused(question: Question, faults: tuple[Fault, ...]) -> Examination:
+    return Examination(
+        question=question, path=(), presented=(), pool=(), trusted=False, faults=faults, notes=()
+    )
+
+
+def _no_path(detail: str) -> Fault:
+    return Fault(reason=Reason.NO_PATH, hop=None, rule="RFC 5280 6.1", detail=detail)
+
+
+def _usable(
+    ders: Sequence[bytes], compat: frozenset[Leniency], what: str, notes: list[str]
+) -> tuple[Certificate, ...]:
+    """
+    Those that can be read; the others are noted, and the path must do without them.
+    """
+    found: list[Certificate] = []
+    for index, der in enumerate(ders):
+        try:
+            found.append(parse_certificate(der, compat=compat))
+        except InputError as exc:
+            notes.append(printable(f"{what} {index} is left out: {exc}"))
+    return tuple(found)
+
+
+def _cause(finding: HopFinding) -> Cause:
+    return finding.cause or Cause.NO_SOURCE
+
+
+def _treat(
+    examination: Examination, finding: HopFinding, statements: Sequence[Statement]
+) -> tuple[Fault | None, str]:
+    """
+    What the policy does about an undetermined hop: a fault, or none with the note that says why.
+    """
+    question = examination.question
+    policy, cause = question.trust.policy, _cause(finding)
+    treatment = policy.treatment(cause, question.at)
+    who = f"hop {finding.hop} {finding.subject}: {cause.value}, {finding.detail}"
+    why_not = ""
+    if treatment.action is not Action.REFUSE:
+        age = ""
+        if treatment.max_stale is not None:
+            end = examination.good_until(finding, statements)
+            if end is None:
+                why_not = "; an exception asks for an earlier good statement, and there is none"
+            elif question.at - end > treatment.max_stale:
+                why_not = f"; good until {_moment(end)}, longer ago than the {_span(treatment.max_stale)} allowed"
+            else:
+                age = f", good until {_moment(end)}"
+        if not why_not:
+            return None, _shorten(f"{who}; accepted by policy {policy.name!r}{age}")
+    fault = Fault(
+        reason=Reason.STATUS_NOT_ESTABLISHED,
+        hop=finding.hop,
+        rule=f"policy {policy.name}: {cause.value}",
+        detail=f"{cause.value}: {finding.detail}{why_not}",
+    )
+    return fault, ""
+
+
+def _refusal(examination: Examination, fault: Fault, alert: int) -> str:
+    """
+    The line for a person: alert, which certificate, what about it.
+    """
+    certificates = examination.path or examination.presented
+    where = ""
+    if fault.hop is not None:
+        where = f"hop {fault.hop} "
+        if fault.hop < len(certificates) and fault.reason is not Reason.MALFORMED:
+            where += f"{certificates[fault.hop].subject.text} "
+        where = f"{where.rstrip()}, "
+    elif certificates:
+        where = f"{certificates[0].subject.text}, "
+    return _shorten(f"refused {alert} {Alert(alert).name.lower()}: {where}{fault.detail}")
+
+
+def _acceptance(examination: Examination, findings: Sequence[HopFinding]) -> str:
+    """
+    The line for a person: whom, and on whose word.
+    """
+    subject = examination.path[0].subject.text
+    if examination.question.path_only:
+        return _shorten(f"accepted: {subject}, by its path alone; revocation was left out on request")
+    words = "; ".join(
+        f"hop {f.hop} {f.detail}" if f.status is HopStatus.GOOD else f"hop {f.hop} by policy, {_cause(f).value}"
+        for f in findings
+    )
+    return _shorten(f"accepted: {subject}" + (f"; {words}" if words else ", trusted itself"))
+
+
+def _shorten(text: str) -> str:
+    clean = printable(text)
+    return clean if len(clean) <= _SUMMARY_CHARACTERS else f"{clean[: _SUMMARY_CHARACTERS - 1]}…"
+
+
+def _entry(certificate: Certificate) -> PathEntry:
+    return PathEntry(
+        subject=certificate.subject.text,
+        issuer=certificate.issuer.text,
+        serial=certificate.serial_hex,
+        fingerprint=certificate.fingerprint,
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+    )
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _span(span: timedelta) -> str:
+    return f"{span.total_seconds() / 3600:g} h"

@@ -1,0 +1,249 @@
+"""
+What all sources together say of one certificate.
+
+Owns the combination: bad news first, then good news, else the most telling cause. Each source's own rules
+live in `ocsp` and `crl`. Imports those, `statement`, `verdict` and `causes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cftpki_ext.causes import Cause
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.revocation.context import RevocationContext
+from cftpki_ext.revocation.crl import judge_crls
+from cftpki_ext.revocation.freshness import staleness
+from cftpki_ext.revocation.ocsp import NON_ISSUED, judge_ocsp
+from cftpki_ext.statement import Statement
+from cftpki_ext.verdict import HopFinding, HopStatus, SourceFinding
+from cftpki_ext.x509.certificate import Certificate
+
+# The TLS feature that a must-staple certificate lists: status_request (RFC 7633 4, RFC 6066 8), and the
+# older form for whole chains, status_request_v2 (RFC 6961 2.2).
+STATUS_REQUEST = frozenset({5, 17})
+
+# Which cause names an undetermined hop, and with it the row of the policy table: the first that was met.
+# What an authentic source said comes before what may have been put in its way, so that nobody can trade an
+# "unknown" for a softer cause by breaking the other source; then what an attack would look like; then an
+# unwilling source before an absent one.
+CAUSE_RANK: tuple[Cause, ...] = (
+    Cause.DISAGREEMENT,
+    Cause.MUST_STAPLE,
+    Cause.UNKNOWN,
+    Cause.BAD_SIGNATURE,
+    Cause.MALFORMED,
+    Cause.WRONG_SCOPE,
+    Cause.TOO_LARGE,
+    Cause.FORBIDDEN_URL,
+    Cause.UNAUTHORIZED,
+    Cause.STALE,
+    Cause.RESPONDER_ERROR,
+    Cause.TRY_LATER,
+    Cause.TIMED_OUT,
+    Cause.UNREACHABLE,
+    Cause.NO_SOURCE,
+)
+_BAD = (HopStatus.REVOKED, HopStatus.ON_HOLD)
+# A statement that was merely kept and has grown old says less than why no newer one came.
+_OLD_NEWS = len(CAUSE_RANK)
+# Evidence handed in for the chain as a whole is tried for every hop; that it is about another one says nothing.
+_OTHER_HOP = len(CAUSE_RANK) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Undetermined:
+    rank: int
+    cause: Cause
+    detail: str
+
+
+def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Statement]) -> HopFinding:
+    """
+    Combine all statements about one certificate of a trusted path.
+
+    An authentic "revoked" from any source decides, whatever the others say and however old it is. Then an
+    authentic hold decides, unless newer evidence lifts it. Then one "good" is enough. Otherwise the hop is
+    undetermined, with the first cause of `CAUSE_RANK`. Evidence counts whether or not the certificate names
+    a location for it. Policy is not looked at.
+
+    Args:
+        context: the path and the time of the decision.
+        hop: 0 = leaf; must be below the anchor.
+        statements: what was heard; those about other hops are left out.
+
+    Returns:
+        The finding, with one source finding per statement that was judged, in their order.
+
+    """
+    certificate = context.path[hop]
+    relevant = [s for s in statements if s.hop is None or s.hop == hop]
+    crls = [s for s in relevant if s.kind is SourceKind.CRL]
+    lists = judge_crls(context, hop, crls) if crls else None
+    list_findings = iter(lists.findings if lists else ())
+    findings: list[SourceFinding] = []
+    undetermined: list[_Undetermined] = []
+    for statement in relevant:
+        if statement.kind is SourceKind.CRL:
+            finding = next(list_findings)
+        elif statement.kind is SourceKind.OCSP:
+            finding = judge_ocsp(context, hop, statement, crls=crls)
+        else:
+            finding = _unread(statement)
+        findings.append(finding)
+        if finding.cause is not None:
+            undetermined.append(_Undetermined(_rank(statement, finding), finding.cause, finding.detail))
+    bad = [f for f in findings if f.status is HopStatus.REVOKED]
+    held = [f for f in findings if f.status is HopStatus.ON_HOLD]
+    good = [f for f in findings if f.status is HopStatus.GOOD and f.kind is not SourceKind.CRL]
+    if lists is not None and lists.status is HopStatus.GOOD:
+        # The lists were weighed against each other already: what one of them holds, another has released.
+        held = [f for f in held if f.kind is not SourceKind.CRL]
+        good += [f for f in findings if f.status is HopStatus.GOOD and f.kind is SourceKind.CRL]
+    final = [f for f in bad if f.revocation_reason != NON_ISSUED]
+    liftable = [f for f in (*bad, *held) if f not in final]
+    standing = final or [f for f in liftable if not _lifted(context, f, good)]
+    status, cause, detail = HopStatus.UNDETERMINED, None, ""
+    if standing:
+        worst = min(standing, key=lambda f: f.status is not HopStatus.REVOKED)
+        status, detail = worst.status, _describe(worst)
+    elif lists is not None and lists.status in _BAD and not any(f.status in _BAD for f in lists.findings):
+        status, detail = lists.status, lists.detail
+    elif good:
+        freshest = max(good, key=_this_update)
+        status, detail = HopStatus.GOOD, _describe(freshest)
+    else:
+        if lists is not None and lists.cause is not None:
+            undetermined += _beyond_single_lists(lists.cause, lists.detail, undetermined)
+        first = min(undetermined, key=lambda u: u.rank, default=None)
+        cause = first.cause if first else Cause.NO_SOURCE
+        detail = first.detail if first else "no source is named and nothing was handed in"
+    return HopFinding(
+        hop=hop,
+        subject=certificate.subject.text,
+        serial=certificate.serial_hex,
+        fingerprint=certificate.digest.hex(),
+        status=status,
+        cause=cause,
+        detail=detail,
+        sources=tuple(findings),
+    )
+
+
+def require_staple(certificate: Certificate, finding: HopFinding) -> HopFinding:
+    """
+    Hold a certificate with the TLS feature "status request" to its promise (RFC 7633 4.2.3).
+
+    A usable OCSP answer must have come with the chain: stapled, or handed in beside it. One that was
+    fetched by ourselves, and one that did not stand up, are none. Bad news stays bad news.
+
+    Args:
+        certificate: the server's certificate.
+        finding: what the sources said of it.
+
+    Returns:
+        The finding itself, or one that is undetermined with the cause `MUST_STAPLE`.
+
+    """
+    if not certificate.tls_features & STATUS_REQUEST or finding.status in _BAD:
+        return finding
+    for source in finding.sources:
+        brought = source.origin in (Origin.STAPLED, Origin.HANDED_IN)
+        if brought and source.kind is SourceKind.OCSP and source.status is HopStatus.GOOD:
+            return finding
+    return replace(
+        finding,
+        status=HopStatus.UNDETERMINED,
+        cause=Cause.MUST_STAPLE,
+        detail="the certificate promises a stapled status (RFC 7633) and no usable one came",
+    )
+
+
+def contradiction(finding: HopFinding) -> str | None:
+    """
+    Whether authentic sources of one hop contradict each other. The worse answer has counted already.
+
+    Args:
+        finding: a judged hop.
+
+    Returns:
+        A clause that names both sides, or `None` where they agree.
+
+    """
+    bad = [s for s in finding.sources if s.status in _BAD]
+    good = [s for s in finding.sources if s.status is HopStatus.GOOD]
+    if not bad or not good:
+        return None
+    return f"sources disagree about hop {finding.hop}: {_describe(bad[0])}; {_describe(good[0])}"
+
+
+def _unread(statement: Statement) -> SourceFinding:
+    """
+    A statement of a kind that has no reader: its failure is kept, its words establish nothing.
+    """
+    return SourceFinding(
+        kind=statement.kind,
+        origin=statement.origin,
+        url=statement.url,
+        status=HopStatus.UNDETERMINED,
+        cause=statement.failure or Cause.MALFORMED,
+        detail=statement.detail or f"answers of kind {statement.kind.value!r} cannot be read",
+        elapsed_ms=statement.elapsed_ms,
+    )
+
+
+def _rank(statement: Statement, finding: SourceFinding) -> int:
+    assert finding.cause is not None  # noqa: S101 - narrows the type; the caller asked
+    if finding.cause is Cause.WRONG_SCOPE and statement.hop is None:
+        return _OTHER_HOP
+    if finding.cause is Cause.STALE and statement.origin is not Origin.NETWORK:
+        return _OLD_NEWS
+    return CAUSE_RANK.index(finding.cause)
+
+
+def _beyond_single_lists(cause: Cause, detail: str, heard: Sequence[_Undetermined]) -> list[_Undetermined]:
+    """
+    The cause of all lists together, where none of them has it alone (e.g. reasons left uncovered).
+    """
+    if any(u.cause is cause for u in heard):
+        return []
+    return [_Undetermined(CAUSE_RANK.index(cause), cause, detail)]
+
+
+def _lifted(context: RevocationContext, held: SourceFinding, good: Sequence[SourceFinding]) -> bool:
+    """
+    Whether newer evidence ends a hold (or a "not issued"): RFC 5280 5.3.1, RFC 6960 2.2.
+
+    The same kind of source may always take its own word back. Another kind may only do so once the hold's
+    own evidence has run out; while both are in force they contradict each other, and the worse one counts.
+    """
+    if held.this_update is None:
+        return False
+    run_out = staleness(
+        held.kind, held.this_update, held.next_update, limits=context.limits, now=context.now
+    )
+    newer = [f for f in good if f.this_update is not None and f.this_update > held.this_update]
+    return any(run_out is not None or (f.kind is held.kind is SourceKind.OCSP) for f in newer)
+
+
+def _this_update(finding: SourceFinding) -> float:
+    return finding.this_update.timestamp() if finding.this_update else 0.0
+
+
+def _describe(finding: SourceFinding) -> str:
+    """
+    One clause: what was said, since when and why, by whom.
+    """
+    words = finding.status.value
+    if finding.revoked_at is not None:
+        words += f" {_moment(finding.revoked_at)}"
+    if finding.status is not HopStatus.GOOD and finding.revocation_reason:
+        words += f" ({finding.revocation_reason})"
+    where = finding.url or finding.origin.value.replace("_", " ")
+    return f"{words}, said by {finding.kind.value.upper()} {where}"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,202 @@
+"""
+Who may sign an OCSP answer about a certificate (RFC 6960 4.2.2.2), and whether the one who did may.
+
+Owns the search for the signer. Never asks OCSP about an OCSP signer. Imports `x509`, `context` and `crl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from hashlib import sha1
+
+from cftpki_ext.errors import InputError
+from cftpki_ext.model import Leniency
+from cftpki_ext.revocation.context import RevocationContext
+from cftpki_ext.revocation.crl import judge_crls
+from cftpki_ext.revocation.ocsp_response import BasicResponse
+from cftpki_ext.statement import Statement
+from cftpki_ext.verdict import HopStatus
+from cftpki_ext.x509 import extensions as ext
+from cftpki_ext.x509.certificate import Certificate, parse_certificate
+from cftpki_ext.x509.extensions import OCSP_SIGNING, KeyUsage
+from cftpki_ext.x509.signed import SignatureStatus, verify
+
+# Critical extensions of a delegate whose meaning is honoured here or cannot matter to signing answers.
+_UNDERSTOOD = frozenset(
+    {
+        ext.KEY_USAGE,
+        ext.EXTENDED_KEY_USAGE,
+        ext.BASIC_CONSTRAINTS,
+        ext.SUBJECT_ALT_NAME,
+        ext.CERTIFICATE_POLICIES,
+        ext.DISTRIBUTION_POINTS,
+        ext.OCSP_NOCHECK,
+    }
+)
+# One certificate signed the answer; a few may share its name. Each costs two signature checks.
+_CANDIDATES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """
+    The outcome of the search: who signed, or why nobody entitled did (`problem`).
+
+    `unproven` is set where the signer is entitled by everything but its own revocation status, which could
+    not be established: good news needs better, bad news does not.
+    """
+
+    certificate: Certificate | None = None
+    problem: str = ""
+    unproven: str = ""
+
+
+def find_signer(
+    context: RevocationContext,
+    hop: int,
+    basic: BasicResponse,
+    *,
+    valid_at: datetime,
+    crls: Sequence[Statement],
+) -> Signer:
+    """
+    Find the entitled signer of an answer about `context.path[hop]`.
+
+    Entitled are: the CA that issued the certificate (its name and its key), a certificate of
+    `trust.ocsp_signers` (byte for byte), and a delegate that this CA key itself has issued for OCSP signing.
+    Certificates of the judged path never sign, save the issuing CA. A delegate without id-pkix-ocsp-nocheck
+    must be shown good by a CRL among `crls`.
+
+    Args:
+        context: the path, the trust set.
+        hop: the certificate that the answer is about.
+        basic: the answer.
+        valid_at: when the signer's certificate must be valid.
+        crls: CRL statements at hand.
+
+    Returns:
+        The signer, or the most telling problem.
+
+    """
+    issuer = context.path[hop + 1]
+    compat = context.trust.compat
+    problem = "no certificate of the responder is at hand"
+    if _is_named(basic, issuer):
+        status = verify(basic.signed, issuer.spki, compat=compat)
+        if status is SignatureStatus.VALID:
+            return Signer(certificate=issuer)
+        problem = f"signature by the CA itself is {status.value}"
+    for candidate in _configured(context.trust.ocsp_signers, compat):
+        if _is_named(basic, candidate):
+            found = _out_of_time(candidate, valid_at) or _signature(basic, candidate, compat)
+            if not found:
+                return Signer(certificate=candidate)
+            problem = f"configured responder {candidate.subject.text!r}: {found}"
+    path = {certificate.der for certificate in context.path}
+    tried = 0
+    for der in basic.certificates:
+        if der == issuer.der or der in context.trust.ocsp_signers:
+            continue
+        try:
+            candidate = parse_certificate(der, compat=compat)
+        except InputError as exc:
+            problem = f"a certificate in the answer cannot be used: {exc}"
+            continue
+        if not _is_named(basic, candidate):
+            continue
+        tried += 1
+        if tried > _CANDIDATES:
+            return Signer(problem=f"more than {_CANDIDATES} certificates in the answer have the responder's name")
+        if der in path:
+            problem = f"{candidate.subject.text!r} belongs to the chain that is judged"
+            continue
+        found = _delegation(candidate, issuer, valid_at, compat) or _signature(basic, candidate, compat)
+        if found:
+            problem = f"delegate {candidate.subject.text!r}: {found}"
+            continue
+        return _established(context, hop, candidate, crls)
+    return Signer(problem=problem)
+
+
+def _is_named(basic: BasicResponse, candidate: Certificate) -> bool:
+    """
+    Whether the ResponderID speaks of this certificate, by name or by the SHA-1 of its key.
+    """
+    if basic.responder_name is not None:
+        return basic.responder_name.key == candidate.subject.key
+    return basic.responder_key_hash == key_hash(candidate)
+
+
+@lru_cache(maxsize=1024)
+def key_hash(certificate: Certificate) -> bytes:
+    """
+    The KeyHash of a ResponderID (RFC 6960 4.2.1): SHA-1 of the key's bits. An identifier, no protection.
+    """
+    return sha1(certificate.key_bits, usedforsecurity=False).digest()
+
+
+def _configured(ders: Sequence[bytes], compat: frozenset[Leniency]) -> Iterator[Certificate]:
+    for der in ders:
+        try:
+            yield parse_certificate(der, compat=compat)
+        except InputError:
+            continue  # the configuration's check names it; here it merely entitles nobody
+
+
+def _out_of_time(candidate: Certificate, valid_at: datetime) -> str:
+    if candidate.not_before <= valid_at <= candidate.not_after:
+        return ""
+    span = f"{candidate.not_before.isoformat()} to {candidate.not_after.isoformat()}"
+    return f"valid from {span}, not at {valid_at.isoformat()}"
+
+
+def _signature(basic: BasicResponse, candidate: Certificate, compat: frozenset[Leniency]) -> str:
+    status = verify(basic.signed, candidate.spki, compat=compat)
+    return "" if status is SignatureStatus.VALID else f"signature is {status.value}"
+
+
+def _delegation(
+    candidate: Certificate, issuer: Certificate, valid_at: datetime, compat: frozenset[Leniency]
+) -> str:
+    """
+    Why the CA has not entitled this certificate to sign answers (RFC 6960 4.2.2.2), or "".
+    """
+    if candidate.issuer.key != issuer.subject.key:
+        return f"issued by {candidate.issuer.text!r} and not directly by {issuer.subject.text!r}"
+    status = verify(candidate.signed, issuer.spki, compat=compat)
+    if status is not SignatureStatus.VALID:
+        return f"its signature by the CA's key is {status.value}"
+    if OCSP_SIGNING not in (candidate.extended_key_usage or ()):
+        return "no extended key usage OCSPSigning"
+    if candidate.key_usage is not None and KeyUsage.DIGITAL_SIGNATURE not in candidate.key_usage:
+        return "key usage without digitalSignature"
+    unknown = [e.oid for e in candidate.extensions.values() if e.critical and e.oid not in _UNDERSTOOD]
+    if unknown:
+        return f"critical extension {unknown[0]} is not understood"
+    return _out_of_time(candidate, valid_at)
+
+
+def _established(
+    context: RevocationContext, hop: int, delegate: Certificate, crls: Sequence[Statement]
+) -> Signer:
+    """
+    Whether the delegate itself is revoked: nocheck, or a CRL of its issuer (RFC 6960 4.2.2.2.1).
+    """
+    if delegate.ocsp_nocheck:
+        return Signer(certificate=delegate)
+    status = HopStatus.UNDETERMINED
+    if crls:
+        own = replace(context, path=(delegate, *context.path[hop + 1 :]))
+        status = judge_crls(own, 0, [replace(crl, hop=None) for crl in crls]).status
+    if status is HopStatus.GOOD:
+        return Signer(certificate=delegate)
+    name = delegate.subject.text
+    if status is HopStatus.UNDETERMINED:
+        return Signer(
+            certificate=delegate,
+            unproven=f"delegate {name!r} has no nocheck extension, and no CRL at hand says that it is good",
+        )
+    return Signer(problem=f"delegate {name!r} is itself {status.value} by CRL")

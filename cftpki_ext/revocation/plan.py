@@ -1,0 +1,95 @@
+"""
+Where the status of each certificate of a path may be asked, and in which order.
+
+Owns the list of locations; fetches nothing and judges no host (the connectors hold the configured hosts and
+addresses). Imports `model`, `settings`, `statement` and `x509`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cftpki_ext.model import SourceKind
+from cftpki_ext.policy import Depth
+from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.statement import Lookup
+from cftpki_ext.x509.certificate import Certificate
+
+_SCHEMES = ("http://", "https://")
+
+
+def hops_to_judge(path: tuple[Certificate, ...], trust: TrustSet) -> tuple[int, ...]:
+    """
+    The hops that need a status: every certificate below the anchor, or the leaf alone where policy says so.
+
+    Args:
+        path: leaf first, the anchor last.
+        trust: its policy's depth decides. By default the whole chain.
+
+    Returns:
+        Hop numbers, 0 = leaf; none for an anchor that stands alone.
+
+    """
+    hops = tuple(range(len(path) - 1))
+    return hops[:1] if trust.policy.depth is Depth.LEAF else hops
+
+
+def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits) -> tuple[Lookup, ...]:
+    """
+    The locations to ask, hop by hop, in the order of `trust.sources`.
+
+    The trust set's own locations come first and are all asked. Of those that a certificate names, at most
+    `limits.urls_per_certificate` are, shared fairly between the kinds. A location that is neither http nor
+    https is only listed where a certificate names no other of that kind: the connector then refuses it by
+    name, which tells more than "no source".
+
+    Args:
+        path: a trusted path, leaf first, the anchor last.
+        trust: its sources and its own locations.
+        limits: the cap.
+
+    Returns:
+        Lookups, none twice.
+
+    """
+    lookups: list[Lookup] = []
+    for hop in hops_to_judge(path, trust):
+        own = {SourceKind.OCSP: trust.ocsp_urls, SourceKind.CRL: trust.crl_urls}
+        named = _share({kind: _named(path[hop], kind) for kind in trust.sources}, limits.urls_per_certificate)
+        for kind in dict.fromkeys(trust.sources):
+            urls = dict.fromkeys((*own.get(kind, ()), *named[kind]))
+            lookups += (Lookup(hop=hop, kind=kind, url=url) for url in urls)
+    return tuple(lookups)
+
+
+def _named(certificate: Certificate, kind: SourceKind) -> tuple[str, ...]:
+    """
+    The locations of one kind that the certificate itself names, usable schemes only if there is any.
+    """
+    urls: Iterable[str] = ()
+    if kind is SourceKind.OCSP:
+        urls = certificate.ocsp_urls
+    elif kind is SourceKind.CRL:
+        # Complete lists before the deltas that build on them (RFC 5280 4.2.1.15).
+        urls = (
+            name.value
+            for point in (*certificate.distribution_points, *certificate.freshest_crl)
+            for name in point.full_names
+            if name.kind == "uri" and isinstance(name.value, str)
+        )
+    found = tuple(dict.fromkeys(urls))
+    usable = tuple(url for url in found if url.lower().startswith(_SCHEMES))
+    return usable or found
+
+
+def _share(named: dict[SourceKind, tuple[str, ...]], cap: int) -> dict[SourceKind, list[str]]:
+    """
+    Take from each kind in turn until the cap is reached, so that many of one kind leave room for the other.
+    """
+    taken: dict[SourceKind, list[str]] = {kind: [] for kind in named}
+    rounds = max((len(urls) for urls in named.values()), default=0)
+    for index in range(rounds):
+        for kind, urls in named.items():
+            if index < len(urls) and sum(map(len, taken.values())) < cap:
+                taken[kind].append(urls[index])
+    return taken
