@@ -171,19 +171,26 @@ def test_header_of_other_version_keeps_its_sequence_for_the_answer():
 )
 def test_encode_wrong_fields_is_refused(fields, words):
     with pytest.raises(WireError) as caught:
-        encode(Frame(Message.END_TASK, False, 0, fields))
+        encode(Frame(Message.END_TASK, response=False, sequence=0, fields=fields))
     assert words in str(caught.value)
 
 
 def test_encode_value_above_its_cap_is_refused():
     with pytest.raises(WireError, match="CHAIN of 131073 bytes, 131072 allowed"):
-        encode(Frame(Message.CHECK, False, 0, {Tag.MODE: 1, Tag.CHAIN: bytes(128 * 1024 + 1)}))
+        encode(
+            Frame(
+                Message.CHECK,
+                response=False,
+                sequence=0,
+                fields={Tag.MODE: 1, Tag.CHAIN: bytes(128 * 1024 + 1)},
+            )
+        )
 
 
 @given(st.text())
 def test_clip_any_text_fits_its_field(text):
     fields = {Tag.RESULT: 4, Tag.ALERT: 80, Tag.DETAIL: clip(Tag.DETAIL, text * 50)}
-    assert decode(encode(Frame(Message.UNREADABLE, True, 0, fields))) is not None
+    assert decode(encode(Frame(Message.UNREADABLE, response=True, sequence=0, fields=fields))) is not None
 
 
 def test_clip_surrogate_becomes_a_question_mark():
