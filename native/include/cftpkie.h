@@ -27,13 +27,21 @@ extern "C" {
 
 #define CFTPKIE_VERSION 1
 
+/* Tells pkicom_bind.h that this is our header and not the vendor's: the sizes
+ * and offsets that it asserts are those below. */
+#define CFTPKIE_REFERENCE_HEADER 1
+
 /* General execution code of the exit. A refusal in CheckCertificate is
  * CFTPKIE_RC_ERROR with iAlertReason_w set. */
 #define CFTPKIE_RC_DONE 0
 #define CFTPKIE_RC_ERROR (-1)
 #define CFTPKIE_RC_NOT_HANDLED 1
 
-/* Phases. */
+/* Phases, in the order of the documents' list. Server mode without client
+ * authentication has neither GetCAList nor CheckCertificate; client mode without
+ * it has neither GetCertificate nor CryptData. After HandshakeAlert the host
+ * deletes the session's context and calls no other phase for it; after
+ * HandshakeDone it calls EndSession alone. */
 #define CFTPKIE_START_TASK 1
 #define CFTPKIE_START_HANDSHAKE 2
 #define CFTPKIE_GET_CERTIFICATE 3
@@ -67,16 +75,18 @@ struct pkicom {
   int32_t iPhase;
   int32_t iMode;
 
-  /* References: the host's are unique, the exit's are returned in StartTask
-   * and StartHandshake and passed back unchanged. */
+  /* References: the host's are unique (a session's within its task), the
+   * exit's are returned in StartTask and StartHandshake and passed back
+   * unchanged. */
   int64_t lTaskRef;
   int64_t lTaskRef_w;
   int64_t lSessionRef;
   int64_t lSessionRef_w;
 
-  /* Areas. The public one is unique to a task (4 KB), the private one to a
-   * session, of the size that the exit asks for in StartTask; the global one
-   * is passed on to the host's other exits and is set in HandshakeDone. */
+  /* Areas. The public one is unique to a task (4 KB) and is not changed by the
+   * host between two calls; the private one belongs to a session, of the size
+   * that the exit asks for in StartTask; the global one is passed on to the
+   * host's other exits and is set in HandshakeDone. */
   uint8_t *pPublicArea_w;
   uint8_t *pPrivateArea_w;
   uint32_t uPrivateAreaSize;
@@ -93,10 +103,10 @@ struct pkicom {
   uint16_t usTlsMax_w;
   uint16_t ausSuites_w[CFTPKIE_MAX_SUITES];
   uint32_t uSuiteCount_w;
-  int32_t iClientAuth_w;     /* server mode: 1 = a client certificate is asked for */
-  char acRemoteAddress[64];  /* numeric, NUL-terminated */
+  int32_t iClientAuth_w;    /* server mode: 1 = a client certificate is asked for */
+  char acRemoteAddress[64]; /* numeric, NUL-terminated */
   uint32_t uRemotePort;
-  uint32_t uLocalPort;       /* listening port in server mode, else 0 */
+  uint32_t uLocalPort; /* listening port in server mode, else 0 */
 
   /* CheckCertificate: the received chain (u24 total, then u24 length + DER for
    * each certificate, leaf first), and the OCSP staple if one came. */
@@ -104,7 +114,7 @@ struct pkicom {
   uint32_t uChainLength;
   const uint8_t *pStaple;
   uint32_t uStapleLength;
-  int32_t iAlertReason_w;
+  int32_t iAlertReason_w; /* the alert of every CFTPKIE_RC_ERROR; else 0 */
 
   /* GetCertificate, client mode: the server's CA list (01 01, u16 total, then
    * u16 length + DER Name for each). */
@@ -112,7 +122,9 @@ struct pkicom {
   uint32_t uCaListLength;
 
   /* GetCertificate, GetCAList, CryptData: where the exit puts its bytes. A
-   * length of 0 with CFTPKIE_RC_DONE in GetCertificate is "no certificate". */
+   * length of 0 with CFTPKIE_RC_DONE in GetCertificate is "no certificate".
+   * CFTPKIE_RC_ERROR with a length above uOutputSize: the same call may be made
+   * again with that much room. */
   uint8_t *pOutput_w;
   uint32_t uOutputSize;
   uint32_t uOutputLength_w;
@@ -137,6 +149,10 @@ struct pkicom {
 /*
  * cftpkie - the exit.
  *
+ * Thread safety: as above; the exit has no state outside the areas, so that the
+ * host may also fork between two calls, and unload the library. It changes no
+ * signal, no locale and not errno, prints nothing, and returns within its
+ * deadline (docs/install.md).
  * Errors: returns CFTPKIE_RC_ERROR when the phase failed or the certificate is
  * refused; iAlertReason_w then holds the alert for the peer. Never returns
  * CFTPKIE_RC_DONE from CheckCertificate unless the service accepted the chain

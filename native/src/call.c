@@ -1,0 +1,132 @@
+/*
+ * call.c - the call under way. Owns: what an answer, or none, means.
+ */
+#include "call.h"
+
+#include <string.h>
+
+#include CFTPKIE_BIND
+
+bool cftpki_in_mask(uint32_t mask, unsigned phase) {
+  return phase < 32 && (mask >> phase & 1) != 0;
+}
+
+/* The certificate check error codes of the documents. */
+static bool is_documented(uint64_t alert) {
+  static const uint8_t codes[] = {40, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 60, 71, 80, 90};
+  return alert <= UINT8_MAX && memchr(codes, (int)alert, sizeof(codes)) != NULL;
+}
+
+struct cftpki_outcome cftpki_declined(const struct cftpki_response *response) {
+  if (response->result == CFTPKI_WIRE_RESULT_NOT_HANDLED) {
+    return cftpki_not_handled();
+  }
+  uint64_t alert = cftpki_response_number(response, CFTPKI_WIRE_TAG_ALERT, 0);
+  return cftpki_refuse(is_documented(alert) ? (int)alert : CFTPKI_ALERT_INTERNAL_ERROR);
+}
+
+struct cftpki_outcome cftpki_failed(enum cftpki_status status) {
+  return cftpki_refuse(status == CFTPKI_TOO_LARGE ? CFTPKI_ALERT_DECODE_ERROR
+                                                  : CFTPKI_ALERT_INTERNAL_ERROR);
+}
+
+enum cftpki_status cftpki_ask_once(const struct cftpki_task *task, uint32_t timeout_ms,
+                                   const struct cftpki_request *request,
+                                   struct cftpki_answer *answer) {
+  int64_t deadline = cftpki_deadline_in(timeout_ms);
+  struct cftpki_socket connection;
+  memset(answer, 0, sizeof(*answer));
+  enum cftpki_status status = cftpki_transport_open(task->socket_path, deadline, &connection);
+  if (status == CFTPKI_OK) {
+    status = cftpki_ask(&connection, deadline, request, 1, answer);
+  }
+  cftpki_transport_close(&connection);
+  return status;
+}
+
+bool cftpki_call_load(struct cftpki_call *call, const struct pkicom *pki, unsigned phase,
+                      struct cftpki_outcome *outcome) {
+  struct cftpki_room shared = bind_public_area(pki);
+  call->private_area = bind_private_area(pki);
+  *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+  if (!cftpki_task_load(shared.data, shared.size, &call->task) ||
+      !cftpki_session_load(call->private_area.data, call->private_area.size, &call->session)) {
+    return false;
+  }
+  /* A session that has ended is no "not handled": what it still asks is refused. */
+  if (call->session.state == CFTPKI_SESSION_LEFT ||
+      (call->session.state != CFTPKI_SESSION_ENDED &&
+       !cftpki_in_mask(call->session.phase_mask, phase))) {
+    *outcome = cftpki_not_handled();
+    return false;
+  }
+  return true;
+}
+
+void cftpki_call_request(const struct cftpki_call *call, struct cftpki_request *request,
+                         unsigned message) {
+  cftpki_request_start(request, message);
+  cftpki_request_number(request, CFTPKI_WIRE_TAG_SESSION, call->session.session);
+}
+
+static bool store(const struct cftpki_call *call) {
+  return cftpki_session_store(call->private_area.data, call->private_area.size, &call->session);
+}
+
+void cftpki_call_close(struct cftpki_call *call, enum cftpki_session_state state) {
+  cftpki_transport_close(&call->session.connection);
+  call->session.state = state;
+  store(call);
+}
+
+struct cftpki_outcome cftpki_call_fail(struct cftpki_call *call) {
+  cftpki_call_close(call, CFTPKI_SESSION_CLOSED);
+  return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+}
+
+static enum cftpki_status ask(struct cftpki_call *call, const struct cftpki_request *request,
+                              uint32_t timeout_ms, struct cftpki_answer *answer) {
+  memset(answer, 0, sizeof(*answer));
+  if (call->session.state != CFTPKI_SESSION_OPEN) {
+    return CFTPKI_LOST;
+  }
+  enum cftpki_status status = cftpki_transport_check(&call->session.connection);
+  if (status == CFTPKI_OK) {
+    call->session.sequence++;
+    status = cftpki_ask(&call->session.connection, cftpki_deadline_in(timeout_ms), request,
+                        call->session.sequence, answer);
+  }
+  return status;
+}
+
+bool cftpki_call_ask(struct cftpki_call *call, const struct cftpki_request *request,
+                     struct cftpki_answer *answer, struct cftpki_outcome *outcome) {
+  enum cftpki_status status = ask(call, request, call->task.timeout_ms, answer);
+  if (status != CFTPKI_OK) {
+    *outcome = cftpki_failed(status);
+  } else if (answer->response.result != CFTPKI_WIRE_RESULT_DONE) {
+    *outcome = cftpki_declined(&answer->response);
+  } else {
+    *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+    return store(call);
+  }
+  if (outcome->result == CFTPKI_ERROR) {
+    cftpki_call_close(call, CFTPKI_SESSION_CLOSED);
+  } else {
+    store(call);
+  }
+  return false;
+}
+
+void cftpki_call_notify(struct cftpki_call *call, const struct cftpki_request *request) {
+  uint32_t timeout_ms = call->task.timeout_ms < CFTPKI_NOTIFY_TIMEOUT_MS ? call->task.timeout_ms
+                                                                         : CFTPKI_NOTIFY_TIMEOUT_MS;
+  struct cftpki_answer answer;
+  if (call->session.state == CFTPKI_SESSION_OPEN) {
+    ask(call, request, timeout_ms, &answer);
+    cftpki_answer_free(&answer);
+  } else if (call->session.state == CFTPKI_SESSION_CLOSED) {
+    cftpki_ask_once(&call->task, timeout_ms, request, &answer);
+    cftpki_answer_free(&answer);
+  }
+}

@@ -1,0 +1,69 @@
+/*
+ * call.h - what the phases share: the call under way, and how the service's
+ * answer becomes the phase's outcome.
+ */
+#ifndef CFTPKI_CALL_H
+#define CFTPKI_CALL_H
+
+#include "client.h"
+#include "phases.h"
+#include "session_area.h"
+
+/* One call for a session that StartHandshake has begun. */
+struct cftpki_call {
+  struct cftpki_room private_area;
+  struct cftpki_task task;
+  struct cftpki_session session;
+};
+
+/*
+ * Reads both areas.
+ *
+ * Returns false with *outcome set when there is nothing to ask: areas unusable
+ * (refused), session not ours or phase not in its mask (not handled).
+ */
+bool cftpki_call_load(struct cftpki_call *call, const struct pkicom *pki, unsigned phase,
+                      struct cftpki_outcome *outcome);
+
+/* Starts a request whose first field is the session's reference. */
+void cftpki_call_request(const struct cftpki_call *call, struct cftpki_request *request,
+                         unsigned message);
+
+/*
+ * Asks on the session's connection and stores the session.
+ *
+ * Returns true when the service is done; its answer is then to be used. Else
+ * *outcome is final: a refusal closes the connection, since the host need not
+ * call again for a session that was refused. The answer is freed by the caller
+ * in either case.
+ */
+bool cftpki_call_ask(struct cftpki_call *call, const struct cftpki_request *request,
+                     struct cftpki_answer *answer, struct cftpki_outcome *outcome);
+
+/* Closes the connection, stores the session as `state`. */
+void cftpki_call_close(struct cftpki_call *call, enum cftpki_session_state state);
+
+/* Closes the connection and refuses with alert 80. */
+struct cftpki_outcome cftpki_call_fail(struct cftpki_call *call);
+
+/* Tells the service that something ended, on the session's connection while it
+ * is open and on one of its own otherwise. Best effort. */
+void cftpki_call_notify(struct cftpki_call *call, const struct cftpki_request *request);
+
+/* One request on a connection of its own. Errors: as cftpki_ask. */
+enum cftpki_status cftpki_ask_once(const struct cftpki_task *task, uint32_t timeout_ms,
+                                   const struct cftpki_request *request,
+                                   struct cftpki_answer *answer);
+
+/* The outcome of an answer that is not DONE: its alert if the host's documents
+ * name it, else 80. */
+struct cftpki_outcome cftpki_declined(const struct cftpki_response *response);
+
+/* The outcome of a failed exchange: nothing that was too large for the wire can
+ * be a sound handshake message, the rest is ours. */
+struct cftpki_outcome cftpki_failed(enum cftpki_status status);
+
+/* Does a phase mask name this phase? */
+bool cftpki_in_mask(uint32_t mask, unsigned phase);
+
+#endif

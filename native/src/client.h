@@ -1,0 +1,33 @@
+/*
+ * client.h - one question and its answer on a connection.
+ */
+#ifndef CFTPKI_CLIENT_H
+#define CFTPKI_CLIENT_H
+
+#include "frame.h"
+#include "transport.h"
+
+/* An answer and the memory that its fields point into. */
+struct cftpki_answer {
+  struct cftpki_response response;
+  uint8_t *payload;
+  size_t length;
+};
+
+/*
+ * Sends the request and waits for its answer.
+ *
+ * Ownership: the answer is released with cftpki_answer_free, also after an
+ * error. Thread safety: one call at a time per connection.
+ * Errors: the request's own fault (nothing was sent); CFTPKI_LOCAL;
+ * CFTPKI_UNREACHABLE (closed, or no whole answer before the deadline);
+ * CFTPKI_PROTOCOL. After any error the connection is of no further use.
+ */
+enum cftpki_status cftpki_ask(const struct cftpki_socket *connection, int64_t deadline,
+                              const struct cftpki_request *request, uint32_t sequence,
+                              struct cftpki_answer *answer);
+
+/* Zeroes and frees: an answer may hold a key or a password. */
+void cftpki_answer_free(struct cftpki_answer *answer);
+
+#endif

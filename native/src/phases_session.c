@@ -1,0 +1,219 @@
+/*
+ * phases_session.c - the phases of a session that StartHandshake has begun.
+ */
+#include <string.h>
+
+#include "call.h"
+#include "tls_vectors.h"
+
+#include CFTPKIE_BIND
+
+/* Puts bytes into the host's output. When they do not fit, the session stays
+ * open: the host is told the length and may ask again. */
+static struct cftpki_outcome put_output(struct pkicom *pki, struct cftpki_bytes bytes) {
+  struct cftpki_room room = bind_output(pki);
+  bind_set_output_length(pki, bytes.length);
+  if (bytes.length > room.size) {
+    return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+  }
+  if (bytes.length > 0) {
+    memcpy(room.data, bytes.data, bytes.length);
+  }
+  return cftpki_done();
+}
+
+struct cftpki_outcome cftpki_get_certificate(struct pkicom *pki) {
+  struct cftpki_outcome outcome;
+  struct cftpki_call call;
+  struct cftpki_request request;
+  struct cftpki_answer answer;
+  struct cftpki_bytes ca_list = bind_ca_list(pki);
+
+  bind_set_output_length(pki, 0);
+  if (!cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_GET_CERTIFICATE, &outcome)) {
+    return outcome;
+  }
+  cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_GET_CERTIFICATE);
+  if (ca_list.length > 0) {
+    cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_CA_LIST, ca_list);
+  }
+  if (cftpki_call_ask(&call, &request, &answer, &outcome)) {
+    struct cftpki_bytes chain = answer.response.fields[CFTPKI_WIRE_TAG_CHAIN];
+    if (chain.length == 0) {
+      outcome = cftpki_done(); /* no certificate */
+    } else if (!cftpki_is_chain(chain)) {
+      outcome = cftpki_call_fail(&call);
+    } else {
+      /* 00 00 00, a chain of none, is "no certificate" as well. */
+      outcome =
+          put_output(pki, (struct cftpki_bytes){chain.data, chain.length > 3 ? chain.length : 0});
+    }
+  }
+  cftpki_answer_free(&answer);
+  return outcome;
+}
+
+struct cftpki_outcome cftpki_get_ca_list(struct pkicom *pki) {
+  struct cftpki_outcome outcome;
+  struct cftpki_call call;
+  struct cftpki_request request;
+  struct cftpki_answer answer;
+
+  bind_set_output_length(pki, 0);
+  if (!cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_GET_CA_LIST, &outcome)) {
+    return outcome;
+  }
+  cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_GET_CA_LIST);
+  if (cftpki_call_ask(&call, &request, &answer, &outcome)) {
+    struct cftpki_bytes list = answer.response.fields[CFTPKI_WIRE_TAG_CA_LIST];
+    outcome = cftpki_is_ca_list(list) ? put_output(pki, list) : cftpki_call_fail(&call);
+  }
+  cftpki_answer_free(&answer);
+  return outcome;
+}
+
+/* An empty chain is asked about like any other: the service names the alert. */
+struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
+  struct cftpki_outcome outcome;
+  struct cftpki_call call;
+  struct cftpki_request request;
+  struct cftpki_answer answer;
+  struct cftpki_bytes staple = bind_staple(pki);
+
+  if (!cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE, &outcome)) {
+    return outcome;
+  }
+  cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE);
+  cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_CHAIN, bind_chain(pki));
+  if (staple.length > 0) {
+    cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_STAPLE, staple);
+  }
+  if (cftpki_call_ask(&call, &request, &answer, &outcome)) {
+    /* The answer is whole, is the one to this question, and says DONE. An
+     * acceptance without the id of its verdict could not be accounted for. */
+    if (answer.response.fields[CFTPKI_WIRE_TAG_VERDICT_ID].length > 0) {
+      outcome = (struct cftpki_outcome){CFTPKI_DONE, 0}; /* the only acceptance there is */
+    } else {
+      outcome = cftpki_call_fail(&call);
+    }
+  }
+  cftpki_answer_free(&answer);
+  return outcome;
+}
+
+static struct cftpki_outcome put_crypt_result(struct pkicom *pki, struct cftpki_call *call,
+                                              const struct cftpki_response *response) {
+  struct cftpki_bytes output = response->fields[CFTPKI_WIRE_TAG_CRYPT_OUTPUT];
+  struct cftpki_bytes key = response->fields[CFTPKI_WIRE_TAG_CRYPT_KEY];
+  if ((output.length > 0) == (key.length > 0)) {
+    return cftpki_call_fail(call); /* one of them, and not an empty one */
+  }
+  struct cftpki_outcome outcome = put_output(pki, output.length > 0 ? output : key);
+  if (outcome.result == CFTPKI_DONE) {
+    bind_set_crypt_result(pki,
+                          output.length > 0 ? CFTPKI_CRYPT_OPERATION : CFTPKI_CRYPT_PRIVATE_KEY);
+  }
+  return outcome;
+}
+
+struct cftpki_outcome cftpki_crypt_data(struct pkicom *pki) {
+  struct cftpki_outcome outcome;
+  struct cftpki_call call;
+  struct cftpki_request request;
+  struct cftpki_answer answer;
+
+  bind_set_output_length(pki, 0);
+  bind_set_crypt_result(pki, CFTPKI_CRYPT_NOTHING);
+  if (!cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_CRYPT_DATA, &outcome)) {
+    return outcome;
+  }
+  cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_CRYPT_DATA);
+  cftpki_request_number(&request, CFTPKI_WIRE_TAG_CRYPT_SCHEME, bind_crypt_scheme(pki));
+  cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_CRYPT_INPUT, bind_crypt_input(pki));
+  if (cftpki_call_ask(&call, &request, &answer, &outcome)) {
+    outcome = put_crypt_result(pki, &call, &answer.response);
+  }
+  cftpki_answer_free(&answer);
+  return outcome;
+}
+
+/* The host now deletes the session's context and never calls again for it: the
+ * connection is closed whatever else happens. Done even when the service could
+ * not be told: there is nothing to refuse. */
+struct cftpki_outcome cftpki_handshake_alert(struct pkicom *pki) {
+  struct cftpki_outcome outcome;
+  struct cftpki_call call;
+  struct cftpki_request request;
+  int code = bind_alert_code(pki);
+  unsigned side = bind_alert_side(pki);
+
+  memset(&call, 0, sizeof(call));
+  if (cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_HANDSHAKE_ALERT, &outcome)) {
+    outcome = cftpki_done();
+    if (code >= 0 && code <= UINT8_MAX && side != 0) {
+      cftpki_request_start(&request, CFTPKI_WIRE_MSG_HANDSHAKE_ALERT);
+      cftpki_request_number(&request, CFTPKI_WIRE_TAG_ALERT, (uint64_t)code);
+      cftpki_request_number(&request, CFTPKI_WIRE_TAG_SESSION, call.session.session);
+      cftpki_request_number(&request, CFTPKI_WIRE_TAG_ALERT_SIDE, side);
+      cftpki_call_notify(&call, &request);
+    }
+  }
+  if (call.session.state == CFTPKI_SESSION_OPEN || call.session.state == CFTPKI_SESSION_CLOSED) {
+    cftpki_call_close(&call, CFTPKI_SESSION_ENDED);
+  }
+  return outcome;
+}
+
+struct cftpki_outcome cftpki_handshake_done(struct pkicom *pki) {
+  struct cftpki_outcome outcome;
+  struct cftpki_call call;
+  struct cftpki_request request;
+  struct cftpki_answer answer;
+  uint16_t suite = bind_suite_negotiated(pki);
+  uint8_t suites[2] = {(uint8_t)(suite >> 8), (uint8_t)suite};
+
+  memset(&call, 0, sizeof(call));
+  memset(&answer, 0, sizeof(answer));
+  if (cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_HANDSHAKE_DONE, &outcome)) {
+    cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_HANDSHAKE_DONE);
+    if (bind_tls_negotiated(pki) != 0) {
+      cftpki_request_number(&request, CFTPKI_WIRE_TAG_TLS_MIN, bind_tls_negotiated(pki));
+    }
+    if (suite != 0) {
+      cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_SUITES,
+                           (struct cftpki_bytes){suites, sizeof(suites)});
+    }
+    if (cftpki_call_ask(&call, &request, &answer, &outcome)) {
+      struct cftpki_bytes area = answer.response.fields[CFTPKI_WIRE_TAG_GLOBAL_AREA];
+      bind_set_global_area(pki, area);
+      outcome = cftpki_done();
+    }
+  }
+  cftpki_answer_free(&answer);
+  /* The connection has done its part; a session lives for hours after this. */
+  if (call.session.state == CFTPKI_SESSION_OPEN) {
+    cftpki_call_close(&call, CFTPKI_SESSION_CLOSED);
+  }
+  return outcome;
+}
+
+/* Done even when the service cannot be told. */
+struct cftpki_outcome cftpki_end_session(struct pkicom *pki) {
+  struct cftpki_outcome outcome;
+  struct cftpki_call call;
+  struct cftpki_request request;
+
+  memset(&call, 0, sizeof(call));
+  if (cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_END_SESSION, &outcome)) {
+    outcome = cftpki_done();
+    cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_END_SESSION);
+    if (call.session.task != 0) {
+      cftpki_request_number(&request, CFTPKI_WIRE_TAG_TASK, call.session.task);
+    }
+    cftpki_call_notify(&call, &request);
+  }
+  if (call.session.state == CFTPKI_SESSION_OPEN || call.session.state == CFTPKI_SESSION_CLOSED) {
+    cftpki_call_close(&call, CFTPKI_SESSION_ENDED);
+  }
+  return outcome;
+}

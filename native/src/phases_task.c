@@ -1,0 +1,133 @@
+/*
+ * phases_task.c - StartTask and EndTask. Owns: the library's own configuration,
+ * which is read from the environment once a task, and the task's record.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "call.h"
+
+#include CFTPKIE_BIND
+
+#define ALL_PHASES                                                                                 \
+  ((UINT32_C(1) << (CFTPKI_WIRE_MSG_END_TASK + 1)) - (UINT32_C(1) << CFTPKI_WIRE_MSG_START_TASK))
+
+/* Phases beyond StartTask, which is over when the mask is known. */
+#define LATER_PHASES (ALL_PHASES & ~(UINT32_C(1) << CFTPKI_WIRE_MSG_START_TASK))
+
+static uint32_t clamp_timeout(uint64_t milliseconds) {
+  if (milliseconds < CFTPKI_MIN_TIMEOUT_MS) {
+    return CFTPKI_MIN_TIMEOUT_MS;
+  }
+  return milliseconds < CFTPKI_MAX_TIMEOUT_MS ? (uint32_t)milliseconds : CFTPKI_MAX_TIMEOUT_MS;
+}
+
+/* Decimal digits alone; anything else is the default. */
+static uint32_t parse_timeout(const char *text) {
+  uint64_t value = 0;
+  if (text == NULL || *text == 0) {
+    return CFTPKI_DEFAULT_TIMEOUT_MS;
+  }
+  for (; *text != 0; text++) {
+    if (*text < '0' || *text > '9') {
+      return CFTPKI_DEFAULT_TIMEOUT_MS;
+    }
+    value = value < CFTPKI_MAX_TIMEOUT_MS ? value * 10 + (uint64_t)(*text - '0') : value;
+  }
+  return clamp_timeout(value);
+}
+
+/* What holds until the service has answered, and as long as it cannot. A path
+ * that is no absolute one, or too long, becomes an empty one, which nothing
+ * listens on: the sessions are refused. */
+static void configure(struct cftpki_task *task) {
+  const char *path = secure_getenv("CFTPKI_SOCKET");
+  const char *unreachable = secure_getenv("CFTPKI_UNREACHABLE");
+  memset(task, 0, sizeof(*task));
+  if (path == NULL || *path == 0) {
+    path = CFTPKI_DEFAULT_SOCKET;
+  }
+  if (*path == '/' && strlen(path) < sizeof(task->socket_path)) {
+    memcpy(task->socket_path, path, strlen(path) + 1);
+  }
+  task->phase_mask = ALL_PHASES;
+  task->timeout_ms = parse_timeout(secure_getenv("CFTPKI_TIMEOUT_MS"));
+  task->leave_to_host = unreachable != NULL && strcmp(unreachable, "not_handled") == 0;
+}
+
+/* The service's word wins over the environment's. */
+static void adopt(struct cftpki_task *task, const struct cftpki_response *response) {
+  uint64_t timeout_ms = cftpki_response_number(response, CFTPKI_WIRE_TAG_TIMEOUT_MS, 0);
+  task->task = cftpki_response_number(response, CFTPKI_WIRE_TAG_TASK, 0);
+  task->phase_mask =
+      (uint32_t)cftpki_response_number(response, CFTPKI_WIRE_TAG_PHASE_MASK, 0) & ALL_PHASES;
+  task->timeout_ms = timeout_ms > 0 ? clamp_timeout(timeout_ms) : task->timeout_ms;
+  task->leave_to_host = cftpki_response_number(response, CFTPKI_WIRE_TAG_UNREACHABLE, 0) ==
+                        CFTPKI_WIRE_RESULT_NOT_HANDLED;
+}
+
+static bool hand_over_password(struct pkicom *pki, const struct cftpki_response *response) {
+  return !cftpki_response_has(response, CFTPKI_WIRE_TAG_PASSWORD) ||
+         bind_set_password(pki, response->fields[CFTPKI_WIRE_TAG_PASSWORD]);
+}
+
+/*
+ * "Not handled" here means that the host never calls again. That is said only
+ * when the service itself says it: a service that is out of reach when the task
+ * starts must not switch the protection off for the task's whole life, so the
+ * task is begun and each session decides by the rule for that case.
+ */
+struct cftpki_outcome cftpki_start_task(struct pkicom *pki) {
+  struct cftpki_room area = bind_public_area(pki);
+  struct cftpki_request request;
+  struct cftpki_answer answer;
+  struct cftpki_task task;
+  bool declined = false;
+
+  configure(&task);
+  cftpki_request_start(&request, CFTPKI_WIRE_MSG_START_TASK);
+  cftpki_request_number(&request, CFTPKI_WIRE_TAG_HOST_TASK, bind_host_task(pki));
+  if (cftpki_ask_once(&task, task.timeout_ms, &request, &answer) == CFTPKI_OK) {
+    const struct cftpki_response *response = &answer.response;
+    if (response->result == CFTPKI_WIRE_RESULT_DONE && hand_over_password(pki, response)) {
+      adopt(&task, response);
+      declined = (task.phase_mask & LATER_PHASES) == 0;
+    } else if (response->result == CFTPKI_WIRE_RESULT_NOT_HANDLED) {
+      declined = true;
+    }
+  }
+  cftpki_answer_free(&answer);
+  if (declined) {
+    task.phase_mask = 0;
+  }
+  bind_set_private_size(pki, CFTPKI_PRIVATE_AREA_SIZE);
+  bind_set_task(pki, task.task);
+  if (!cftpki_task_store(area.data, area.size, &task)) {
+    return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+  }
+  return declined ? cftpki_not_handled() : cftpki_done();
+}
+
+/* Done even when the service cannot be told: there is nothing to refuse. */
+struct cftpki_outcome cftpki_end_task(struct pkicom *pki) {
+  struct cftpki_room area = bind_public_area(pki);
+  struct cftpki_request request;
+  struct cftpki_answer answer;
+  struct cftpki_task task;
+
+  if (!cftpki_task_load(area.data, area.size, &task)) {
+    return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+  }
+  cftpki_task_clear(area.data, area.size);
+  if (!cftpki_in_mask(task.phase_mask, CFTPKI_WIRE_MSG_END_TASK)) {
+    return cftpki_not_handled();
+  }
+  if (task.task != 0) {
+    cftpki_request_start(&request, CFTPKI_WIRE_MSG_END_TASK);
+    cftpki_request_number(&request, CFTPKI_WIRE_TAG_TASK, task.task);
+    cftpki_request_number(&request, CFTPKI_WIRE_TAG_HOST_TASK, bind_host_task(pki));
+    cftpki_ask_once(&task, CFTPKI_NOTIFY_TIMEOUT_MS, &request, &answer);
+    cftpki_answer_free(&answer);
+  }
+  return cftpki_done();
+}

@@ -1,0 +1,20 @@
+/*
+ * status.h - what a step inside the exit came to. 0 is success, 16 to 31 the
+ * host's doing, 32 to 47 ours or this machine's, 48 to 63 the service's. Append
+ * only. Only entry.c turns anything into the host's codes.
+ */
+#ifndef CFTPKI_STATUS_H
+#define CFTPKI_STATUS_H
+
+enum cftpki_status {
+  CFTPKI_OK = 0,
+  CFTPKI_MISUSE = 16,      /* the host's structure makes no sense */
+  CFTPKI_TOO_LARGE = 17,   /* a value is above the wire's cap; nothing was sent */
+  CFTPKI_NO_ROOM = 18,     /* the host's output buffer is too small; it may ask again */
+  CFTPKI_LOCAL = 32,       /* no memory, no descriptor, no right */
+  CFTPKI_LOST = 33,        /* the session's descriptor is not its connection any more */
+  CFTPKI_UNREACHABLE = 48, /* nobody listens, or no whole answer in time */
+  CFTPKI_PROTOCOL = 49     /* an answer that docs/protocol.md does not allow */
+};
+
+#endif

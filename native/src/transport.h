@@ -1,0 +1,42 @@
+/*
+ * transport.h - the socket: opened, recognised again, closed. Tests link another
+ * implementation of these functions; there is no switch in the product for it.
+ *
+ * A deadline is a point of CLOCK_MONOTONIC in nanoseconds.
+ */
+#ifndef CFTPKI_TRANSPORT_H
+#define CFTPKI_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "status.h"
+
+/* A descriptor and the socket that it must still be: a host that forks, or
+ * closes what it does not know, may have given the number to something else. */
+struct cftpki_socket {
+  int32_t fd; /* -1: none */
+  uint64_t device;
+  uint64_t inode;
+};
+
+int64_t cftpki_deadline_in(uint32_t milliseconds);
+
+/* Milliseconds until the deadline, rounded up; 0 when it has passed. */
+int cftpki_deadline_left(int64_t deadline);
+
+/* Connects, non-blocking, close-on-exec, never to descriptor 0, 1 or 2.
+ * Ownership: the caller closes it with cftpki_transport_close.
+ * Errors: CFTPKI_UNREACHABLE (nobody listens, deadline), CFTPKI_LOCAL. */
+enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
+                                         struct cftpki_socket *socket_out);
+
+/* Is the descriptor still this socket, with nothing to read and not closed by
+ * the peer? The service speaks only when asked: anything waiting is a fault.
+ * Errors: CFTPKI_LOST, CFTPKI_UNREACHABLE (closed by the peer), CFTPKI_PROTOCOL. */
+enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in);
+
+/* Closes the descriptor if it is still this socket, and forgets it. */
+void cftpki_transport_close(struct cftpki_socket *socket_in);
+
+#endif
