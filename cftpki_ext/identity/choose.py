@@ -1,13 +1,13 @@
 """
-Whether a chain of ours leads to a CA that a server accepts (RFC 5246 7.4.4). Pure; imports x509 and errors.
+Whether a chain of ours leads to a CA that a server accepts (RFC 5246 7.4.4). Pure; imports x509.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cftpki_ext.errors import InputError
 from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.der import DerError
 from cftpki_ext.x509.name import parse_name
 
 
@@ -36,6 +36,6 @@ def leads_to(chain: Sequence[Certificate], ca_names: Sequence[bytes]) -> bool:
     for der in raw:
         try:
             keys.add(parse_name(der).key)
-        except InputError:
+        except DerError:
             continue
     return any(certificate.issuer.key in keys for certificate in chain)

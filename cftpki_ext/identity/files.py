@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from cftpki_ext.encodings import certificates
 from cftpki_ext.errors import InputError, KeyUnavailableError
-from cftpki_ext.files import read_regular
+from cftpki_ext.files import FileContent, read_regular
 from cftpki_ext.identity import HeldIdentity, PrivateKey
 from cftpki_ext.settings import Identity
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
@@ -61,7 +61,8 @@ def load_identity(identity: Identity, *, generation: int, environ: Mapping[str, 
         ders = certificates(content.data, what=f"{what}: {identity.chain_file}")
         chain = tuple(parse_certificate(der) for der in ders)
     except InputError as error:
-        raise KeyUnavailableError(str(error)) from error
+        msg = str(error) if str(error).startswith(what) else f"{what}: {identity.chain_file}: {error}"
+        raise KeyUnavailableError(msg) from error
     if not 1 <= len(chain) <= MAX_CHAIN_CERTIFICATES:
         msg = f"{what}: {identity.chain_file} holds {len(chain)} certificates, 1 to {MAX_CHAIN_CERTIFICATES} expected"
         raise KeyUnavailableError(msg)
@@ -92,7 +93,7 @@ def _load_key(what: str, identity: Identity, environ: Mapping[str, str]) -> Priv
     path = identity.key_file
     try:
         content = read_regular(path, cap=MAX_KEY_BYTES, what=f"{what}: key")
-        _check_private(what, path, content.mode)
+        _check_private(what, path, content)
         password = _password(what, identity, environ)
     except InputError as error:
         raise KeyUnavailableError(str(error)) from error
@@ -117,27 +118,22 @@ def _load_key(what: str, identity: Identity, environ: Mapping[str, str]) -> Priv
     return key
 
 
-def _check_private(what: str, path: Path, mode: int) -> None:
+def _check_private(what: str, path: Path, content: FileContent) -> None:
     """
     Owner: us or root. Mode: nobody else's (0600 or 0400).
     """
-    try:
-        owner = path.stat().st_uid
-    except OSError as error:
-        msg = f"{what}: key: {path}: {error.strerror}"
-        raise InputError(msg) from error
-    if owner not in {0, os.geteuid()}:
-        msg = f"{what}: {path} belongs to user {owner}, not to this service's user or root"
+    if content.owner not in {0, os.geteuid()}:
+        msg = f"{what}: {path} belongs to user {content.owner}, not to this service's user or root"
         raise InputError(msg)
-    if mode & 0o077:
-        msg = f"{what}: {path} has mode {mode:04o}, others may use it; chmod 0600 it"
+    if content.mode & 0o077:
+        msg = f"{what}: {path} has mode {content.mode:04o}, others may use it; chmod 0600 it"
         raise InputError(msg)
 
 
 def _password(what: str, identity: Identity, environ: Mapping[str, str]) -> bytes | None:
     if identity.password_file is not None:
         content = read_regular(identity.password_file, cap=MAX_PASSWORD_BYTES, what=f"{what}: password")
-        _check_private(what, identity.password_file, content.mode)
+        _check_private(what, identity.password_file, content)
         return content.data.rstrip(b"\r\n") or None
     if identity.password_env is not None:
         value = environ.get(identity.password_env)
