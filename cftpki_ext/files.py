@@ -55,11 +55,13 @@ def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         msg = f"{what}: {printable(str(path))}: {reason.lower()}"
         raise InputError(msg) from exc
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        # Before any stream is made of it: fdopen() raises for a directory and leaves the descriptor open.
+        os.close(descriptor)
+        msg = f"{what}: {printable(str(path))} is not a regular file"
+        raise InputError(msg)
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            msg = f"{what}: {printable(str(path))} is not a regular file"
-            raise InputError(msg)
         try:
             data = stream.read(cap + 1)
         except OSError as exc:
