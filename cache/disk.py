@@ -142,6 +142,18 @@ class DiskStore:
         """
         self._run(lambda cache: cache.delete(key), writes=True)
 
+    def usage(self) -> tuple[int, int] | None:
+        """
+        How many entries there are and how many bytes the database has; `None` where the disk does not say.
+        """
+        return self._run(lambda cache: (len(cache), int(cache.volume())))
+
+    def clear(self) -> int | None:
+        """
+        Forget every entry; how many there were, or `None` where the disk or another process refuses.
+        """
+        return self._run(lambda cache: int(cache.clear()), writes=True)
+
     def close(self) -> None:
         """
         See `ResponseStore`. Afterwards everything is a miss.

@@ -5,6 +5,7 @@ The composition root: settings → stores, sources, checker, service. The only i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from cftpki_ext.service import Service
 from cftpki_ext.settings import ServiceSettings, Settings
 from connectors.registry import load_factories
 
+_CACHE_BUSY = "the cache in {} cannot be used now: another process writes, or the disk refuses; try again"
 DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)
 
 
@@ -145,6 +147,65 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
         proofs.close()
         raise
     return TieredStore(MemoryStore(max_entries=service.memory_entries), disk), proofs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUsage:
+    """
+    What the cache of raw responses holds.
+    """
+
+    directory: Path
+    entries: int
+    bytes: int
+
+
+def cache_usage(service: ServiceSettings) -> CacheUsage:
+    """
+    Look at the cache on the disk; a service that runs is not disturbed.
+
+    Args:
+        service: where it is.
+
+    Returns:
+        What it holds; nothing where there is none yet.
+
+    Raises:
+        StoreError: it cannot be used by this user, or is busy.
+
+    """
+    directory = response_directory(service)
+    if not directory.exists():
+        return CacheUsage(directory=directory, entries=0, bytes=0)
+    with contextlib.closing(DiskStore(directory, max_bytes=service.cache_bytes)) as disk:
+        found = disk.usage()
+    if found is None:
+        raise StoreError(_CACHE_BUSY.format(directory))
+    return CacheUsage(directory=directory, entries=found[0], bytes=found[1])
+
+
+def flush_cache(service: ServiceSettings) -> int:
+    """
+    Forget every cached response on the disk; what is known to be revoked stays known.
+
+    Args:
+        service: where it is.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        StoreError: it cannot be used by this user, or is busy.
+
+    """
+    directory = response_directory(service)
+    if not directory.exists():
+        return 0
+    with contextlib.closing(DiskStore(directory, max_bytes=service.cache_bytes)) as disk:
+        count = disk.clear()
+    if count is None:
+        raise StoreError(_CACHE_BUSY.format(directory))
+    return count
 
 
 def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:

@@ -1,0 +1,191 @@
+"""
+`cftpki check`: one chain, judged as the exit would judge it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import click
+
+from cftpki_ext.alerts import Alert
+from cftpki_ext.api import check_certificate, trust_set
+from cftpki_ext.cli.options import FILE, Oid, Time, config_option, config_path, json_option
+from cftpki_ext.cli.render import show_verdict, working
+from cftpki_ext.config import load
+from cftpki_ext.config.credentials import certificates_in
+from cftpki_ext.config.faults import nearest
+from cftpki_ext.encodings import MAX_INPUT_BYTES
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import printable, read_regular
+from cftpki_ext.model import Direction, Leniency
+from cftpki_ext.policy import PROFILES, Policy
+from cftpki_ext.rules import RuleKey, match
+from cftpki_ext.settings import PolicyInputs, Settings, TrustSet
+from cftpki_ext.verdict_json import verdict_to_json
+
+
+@click.command()
+@click.argument("chain", type=FILE)
+@click.option("--trust", "trust_files", type=FILE, multiple=True, help="Trust the certificates in this file.")
+@click.option("--crl", "crl_files", type=FILE, multiple=True, help="Let this CRL count.")
+@click.option("--ocsp", "ocsp_files", type=FILE, multiple=True, help="Let this OCSP response count.")
+@click.option(
+    "--untrusted", "untrusted_files", type=FILE, multiple=True, help="More intermediate certificates."
+)
+@click.option("--at", type=Time(), help="Judge as of this time, e.g. 2027-03-31T12:00:00Z.")
+@click.option(
+    "--direction",
+    type=click.Choice([d.value for d in Direction]),
+    default=Direction.SERVER.value,
+    show_default=True,
+    help="Our host's side: server means that the chain is a client's.",
+)
+@click.option("--policy", "policy_name", help="A policy of the configuration, or strict, resilient, audit.")
+@click.option("--no-fetch", is_flag=True, help="Ask nobody over the network.")
+@click.option("--path-only", is_flag=True, help="Leave revocation out; the answer says so.")
+@click.option("--initial-policy", "initial_policies", type=Oid(), multiple=True, help="RFC 5280 6.1.1 (c).")
+@click.option("--explicit-policy", is_flag=True, help="RFC 5280 6.1.1 (f).")
+@click.option("--inhibit-mapping", is_flag=True, help="RFC 5280 6.1.1 (e).")
+@click.option("--inhibit-any-policy", is_flag=True, help="RFC 5280 6.1.1 (g).")
+@click.option(
+    "--compat",
+    type=click.Choice([item.value for item in Leniency]),
+    multiple=True,
+    help="Forgive an old CA this.",
+)
+@click.option("--allow-host", "allow_hosts", multiple=True, help="With --trust: a host that may be asked.")
+@click.option(
+    "--allow-network", "allow_networks", multiple=True, help="With --trust: a private range, as CIDR."
+)
+@click.option("--profile", help="With a configuration: the host's security profile, to choose the rule by.")
+@click.option(
+    "--remote", default="", help="With a configuration: the partner's address, to choose the rule by."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="With a configuration: the port, to choose the rule by.",
+)
+@config_option(help_text="Take rule, trust set, policies and limits from this file.")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, /, chain: Path, **options: Any) -> None:
+    """
+    Judge the certificate chain in the file CHAIN (PEM or DER, leaf first).
+
+    Trust comes from --trust, or from the rule of the configuration that applies. The exit status is 0 where
+    the chain is accepted, else the number of the TLS alert that the partner would see; 2 for a wrong call.
+    """
+    direction = Direction(options["direction"])
+    settings = _settings(options["config_file"], trust_given=bool(options["trust_files"]))
+    chain_bytes = _read(chain, "chain")
+    trust: TrustSet | None = None
+    if options["trust_files"]:
+        trust = _adjusted(_given_trust(options), options, settings)
+    elif settings is not None:
+        settings = _one_rule(ctx, settings, direction, options)
+    at: datetime | None = options["at"]
+    with working("checking"):
+        verdict = check_certificate(
+            chain_bytes,
+            trust=trust,
+            config=settings,
+            direction=direction,
+            crls=[_read(file, "CRL") for file in options["crl_files"]],
+            ocsp=[_read(file, "OCSP response") for file in options["ocsp_files"]],
+            untrusted=[_read(file, "untrusted") for file in options["untrusted_files"]],
+            at=at,
+            fetch=not options["no_fetch"],
+            path_only=options["path_only"],
+        )
+    if options["as_json"]:
+        click.echo(verdict_to_json(verdict, indent=2))
+    else:
+        show_verdict(verdict)
+    if not verdict.accepted:
+        # A refusal without a number would look like an acceptance to the shell.
+        ctx.exit(verdict.alert or int(Alert.INTERNAL_ERROR))
+
+
+def _settings(given: Path | None, *, trust_given: bool) -> Settings | None:
+    if given is not None:
+        return load(given)
+    if trust_given:
+        return None
+    path = config_path(None)
+    if not path.exists():
+        msg = f"whom to trust? name --trust FILE or --config FILE (there is no {path})"
+        raise click.UsageError(msg)
+    return load(path)
+
+
+def _read(path: Path, what: str) -> bytes:
+    return read_regular(path, cap=MAX_INPUT_BYTES, what=what).data
+
+
+def _given_trust(options: dict[str, Any]) -> TrustSet:
+    compat = frozenset(Leniency(item) for item in options["compat"])
+    anchors = [
+        der
+        for file in options["trust_files"]
+        for der in certificates_in(file, what="trust anchor", compat=compat)
+    ]
+    return trust_set(anchors, allow_hosts=options["allow_hosts"], allow_networks=options["allow_networks"])
+
+
+def _one_rule(
+    ctx: click.Context, settings: Settings, direction: Direction, options: dict[str, Any]
+) -> Settings:
+    """
+    The settings with nothing but the rule that applies, and its trust set as the options change it.
+    """
+    for option in ("allow_hosts", "allow_networks"):
+        if options[option]:
+            msg = f"--{option.replace('_', '-').rstrip('s')} goes with --trust; a trust set has {option} of its own"
+            raise click.UsageError(msg)
+    key = RuleKey(
+        direction=direction, profile=options["profile"], remote=options["remote"], port=options["port"]
+    )
+    rule = match(settings.rules, key)
+    if rule is None:
+        click.echo(f"cftpki: no rule of the configuration applies to direction {direction.value}", err=True)
+        ctx.exit(int(Alert.INTERNAL_ERROR))
+    trust = _adjusted(settings.trusts[rule.trust], options, settings)
+    return replace(settings, rules=(rule,), trusts=MappingProxyType({**settings.trusts, rule.trust: trust}))
+
+
+def _adjusted(trust: TrustSet, options: dict[str, Any], settings: Settings | None) -> TrustSet:
+    inputs = trust.policy_inputs
+    return replace(
+        trust,
+        policy=_policy(options["policy_name"], settings) or trust.policy,
+        compat=trust.compat | frozenset(Leniency(item) for item in options["compat"]),
+        policy_inputs=PolicyInputs(
+            initial_policies=frozenset(options["initial_policies"]) or inputs.initial_policies,
+            explicit_policy=inputs.explicit_policy or options["explicit_policy"],
+            inhibit_policy_mapping=inputs.inhibit_policy_mapping or options["inhibit_mapping"],
+            inhibit_any_policy=inputs.inhibit_any_policy or options["inhibit_any_policy"],
+        ),
+    )
+
+
+def _policy(name: str | None, settings: Settings | None) -> Policy | None:
+    if name is None:
+        return None
+    known = PROFILES if settings is None else settings.policies
+    if name not in known:
+        msg = f"there is no policy {printable(name)!r}{_hint(name, list(known))}"
+        raise InputError(msg)
+    return known[name]
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = nearest(name, known)
+    return f' (did you mean "{near}"?)' if near else f": known are {', '.join(sorted(known))}"

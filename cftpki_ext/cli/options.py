@@ -1,0 +1,92 @@
+"""
+What several commands take: the configuration file, times, networks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cftpki_ext.config import DEFAULT_CONFIG
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OID = re.compile(r"[0-2](\.(0|[1-9][0-9]{0,38})){1,32}")
+
+
+class Time(click.ParamType[datetime]):
+    """
+    An instant: RFC 3339 with its zone, a date (its first moment in UTC), or seconds since 1970 as `@N`.
+    """
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """
+        Read the instant.
+        """
+        if isinstance(value, datetime):
+            return value
+        try:
+            if re.fullmatch(r"@\d{1,12}", value):
+                return datetime.fromtimestamp(int(value[1:]), UTC)
+            if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+                return datetime.fromisoformat(value).replace(tzinfo=UTC)
+            when = datetime.fromisoformat(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time: write e.g. 2027-03-31T12:00:00Z", param, ctx)
+        if when.tzinfo is None:
+            self.fail(f"{value!r} has no time zone: write {value}Z for UTC", param, ctx)
+        try:
+            return when.astimezone(UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is beyond the calendar", param, ctx)
+
+
+class Oid(click.ParamType[str]):
+    """
+    An object identifier in dotted form.
+    """
+
+    name = "oid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """
+        Read the identifier.
+        """
+        if not _OID.fullmatch(value):
+            self.fail(f"{value!r} is no object identifier: write e.g. 2.16.840.1.101.3.2.1.48.1", param, ctx)
+        return str(value)
+
+
+# Existence is looked at when the file is read, where a FIFO or device cannot make us wait.
+FILE = click.Path(path_type=Path, dir_okay=True)
+
+
+def config_option(*, help_text: str) -> Callable[[F], F]:
+    """
+    The option `--config`, which the environment variable CFTPKI_CONFIG may set.
+
+    Args:
+        help_text: what the command does with it.
+
+    Returns:
+        The decorator.
+
+    """
+    return click.option("--config", "config_file", type=FILE, envvar="CFTPKI_CONFIG", help=help_text)
+
+
+def config_path(given: Path | None) -> Path:
+    """
+    The configuration that is meant: the given one, else the system's.
+    """
+    return DEFAULT_CONFIG if given is None else given
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")

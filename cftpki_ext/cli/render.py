@@ -1,0 +1,146 @@
+"""
+A verdict for a person: the answer, the reason, and what each source said of each certificate.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cftpki_ext.alerts import Alert
+from cftpki_ext.files import printable
+from cftpki_ext.verdict import HopFinding, HopStatus, SourceFinding, Verdict
+
+# Where the output is no terminal nobody's window limits it: tables keep their rows whole.
+_WIDE = 240
+_STYLES = {
+    HopStatus.GOOD: "green",
+    HopStatus.REVOKED: "red",
+    HopStatus.ON_HOLD: "red",
+    HopStatus.UNDETERMINED: "yellow",
+}
+
+
+def console() -> Console:
+    """
+    Standard output as it is now: colours on a terminal only (and never with NO_COLOR).
+    """
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def working(what: str) -> AbstractContextManager[Any]:
+    """
+    Something that moves on standard error while long work goes on; nothing where that is no terminal.
+
+    Args:
+        what: a few words.
+
+    Returns:
+        A context for the time of the work.
+
+    """
+    if not sys.stderr.isatty():
+        return nullcontext()
+    return Console(file=sys.stderr).status(Text(what))
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """
+    A plain table whose cells are shown as they are, but for control characters.
+
+    Args:
+        headings: of the columns.
+        rows: cells; a `Text` keeps its style.
+
+    Returns:
+        The table.
+
+    """
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
+    return made
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """
+    Print a verdict to standard output.
+
+    Args:
+        verdict: the answer.
+
+    """
+    out = console()
+    out.print(_headline(verdict))
+    evidence = verdict.evidence
+    facts = [
+        ("reason", verdict.summary),
+        ("rule", evidence.rule),
+        ("trust", evidence.trust),
+        ("policy", evidence.policy),
+        ("decided", evidence.decided_at.isoformat(timespec="seconds")),
+        ("verdict", verdict.id),
+        *(("warning", warning) for warning in verdict.warnings),
+        *(("note", note) for note in evidence.notes if note not in verdict.warnings),
+    ]
+    for name, value in facts:
+        if value:
+            out.print(Text(f"{name:<9}").append(printable(str(value))), soft_wrap=True)
+    if evidence.faults:
+        out.print()
+        out.print(
+            table(
+                ("hop", "fault", "rule", "detail"),
+                (
+                    ("-" if f.hop is None else f.hop, f.reason.value, f.rule, f.detail)
+                    for f in evidence.faults
+                ),
+            )
+        )
+    if evidence.hops:
+        out.print()
+        out.print(
+            table(
+                ("hop", "certificate", "status", "source", "from", "age", "next update", "detail"),
+                (row for hop in evidence.hops for row in _hop_rows(hop)),
+            )
+        )
+
+
+def _headline(verdict: Verdict) -> Text:
+    if verdict.accepted:
+        return Text("ACCEPTED", style="bold green")
+    try:
+        name = Alert(verdict.alert).name.lower()
+    except ValueError:
+        name = "alert"
+    return Text("REFUSED", style="bold red").append(f"  {verdict.alert} {name}", style="default")
+
+
+def _hop_rows(hop: HopFinding) -> Iterable[tuple[object, ...]]:
+    status = Text(hop.status.value, style=_STYLES[hop.status])
+    detail = ": ".join(filter(None, (hop.cause and hop.cause.value, hop.detail)))
+    yield hop.hop, hop.subject, status, "", "", "", "", detail
+    for source in hop.sources:
+        yield _source_row(source)
+
+
+def _source_row(source: SourceFinding) -> tuple[object, ...]:
+    status = Text(source.status.value, style=_STYLES[source.status])
+    detail = ": ".join(filter(None, (source.cause and source.cause.value, source.detail)))
+    if source.revoked_at is not None:
+        reason = f" ({source.revocation_reason})" if source.revocation_reason else ""
+        detail = f"revoked {source.revoked_at.isoformat(timespec='seconds')}{reason} {detail}".strip()
+    place = source.origin.value if source.url is None else f"{source.origin.value} {source.url}"
+    age = "" if source.age_s is None else f"{source.age_s} s"
+    until = "" if source.next_update is None else source.next_update.isoformat(timespec="seconds")
+    return "", "", status, source.kind.value, place, age, until, detail
