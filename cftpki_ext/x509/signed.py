@@ -312,6 +312,24 @@ class _Verified:
 _verified = _Verified(_VERIFIED_MAX)
 
 
+def has_weak_digest(identifier: AlgorithmIdentifier, compat: frozenset[Leniency] = frozenset()) -> bool:
+    """
+    Whether an algorithm signs an MD5 or SHA-1 digest that `compat` does not let pass.
+
+    Args:
+        identifier: the signature algorithm.
+        compat: `SHA1_SIGNATURE` is honoured; MD5 never passes.
+
+    Returns:
+        True where the digest is weak; False for unknown algorithms.
+
+    """
+    scheme = _scheme(identifier)
+    if scheme is None:
+        return False
+    return scheme.digest == "md5" or (scheme.digest == "sha1" and Leniency.SHA1_SIGNATURE not in compat)
+
+
 def key_strength(key: PublicKey, compat: frozenset[Leniency] = frozenset()) -> KeyStrength:
     """
     Whether a key may be relied upon: RSA of 2048 bits or more, the NIST curves, the Edwards curves.
@@ -357,9 +375,7 @@ def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozens
     scheme = _scheme(signed.algorithm)
     if scheme is None or key.handle is None:
         return SignatureStatus.UNSUPPORTED
-    if scheme.digest == "md5" or (scheme.digest == "sha1" and Leniency.SHA1_SIGNATURE not in compat):
-        return SignatureStatus.WEAK
-    if key_strength(key, compat) is not KeyStrength.GOOD:
+    if has_weak_digest(signed.algorithm, compat) or key_strength(key, compat) is not KeyStrength.GOOD:
         return SignatureStatus.WEAK
     if key.kind not in scheme.kinds:
         return SignatureStatus.INVALID

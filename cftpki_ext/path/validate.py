@@ -1,0 +1,226 @@
+"""
+One candidate path, judged: RFC 5280 6.1.2 to 6.1.5. All faults are found, not only the first.
+
+Owns the order of the checks and the naming of hop and rule. Imports the rest of this package (not build),
+x509, verdict and model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from cftpki_ext.model import Leniency
+from cftpki_ext.path.names import NameState
+from cftpki_ext.path.policies import PolicyState
+from cftpki_ext.path.request import PathRequest, PathResult
+from cftpki_ext.path.usage import extended_key_usage_violation, key_usage_violation
+from cftpki_ext.verdict import Fault, Reason
+from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.extensions import KeyUsage
+from cftpki_ext.x509.signed import KeyStrength, SignatureStatus, has_weak_digest, key_strength
+
+StatusOf = Callable[[Certificate, Certificate], SignatureStatus]
+
+
+class _Judgement:
+    """
+    The faults found so far, and whether what the path says may still be believed.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.trusted = True
+
+    def fault(
+        self, reason: Reason, hop: int | None, rule: str, detail: str, *, breaks_trust: bool = False
+    ) -> None:
+        """
+        Add one; `breaks_trust` where it means that the issuer did not really say this, or may not say it.
+        """
+        self.faults.append(Fault(reason=reason, hop=hop, rule=rule, detail=detail))
+        if breaks_trust:
+            self.trusted = False
+
+
+def validate(path: tuple[Certificate, ...], request: PathRequest, status_of: StatusOf) -> PathResult:
+    """
+    Judge one path.
+
+    By default an anchor counts with all that its certificate says: its dates, key, basic constraints, path
+    length, key usage, extended key usage and name constraints bind (RFC 5937); its own signature and its
+    policies do not. Revocation is not looked at.
+
+    Args:
+        path: leaf first, anchor last; a leaf that is itself the anchor is a path of one.
+        request: the inputs.
+        status_of: says whether the first certificate's signature is the second one's.
+
+    Returns:
+        The result, with every fault.
+
+    """
+    judgement = _Judgement()
+    last = len(path) - 1
+    now = request.now.replace(microsecond=0)  # certificates have whole seconds, and the last one still counts
+    for hop in range(last, -1, -1):
+        _alone(judgement, path[hop], hop, now, request)
+    if not last:
+        _leaf(judgement, path[0], request)
+        return PathResult(path=path, faults=tuple(judgement.faults), trusted=judgement.trusted)
+    anchor = path[last]
+    names = NameState()
+    policies = PolicyState(last, request.inputs)
+    _anchor(judgement, anchor, last, request)
+    if anchor.name_constraints is not None:
+        names.add(anchor.name_constraints)
+    room = last
+    if anchor.basic_constraints is not None and anchor.basic_constraints.path_length is not None:
+        room = min(room, anchor.basic_constraints.path_length)
+    explicit_failed = False
+    for hop in range(last - 1, -1, -1):
+        certificate, issuer = path[hop], path[hop + 1]
+        final = hop == 0
+        _issued(judgement, certificate, issuer, hop, request=request, status_of=status_of)
+        for detail in names.violations(certificate, final=final):
+            judgement.fault(Reason.NAME_CONSTRAINTS, hop, "RFC 5280 6.1.3 (b)(c)", detail)
+        if not policies.process(certificate, final=final) and not explicit_failed:
+            explicit_failed = True
+            detail = "an explicit policy is required and none is left"
+            judgement.fault(Reason.CERTIFICATE_POLICY, hop, "RFC 5280 6.1.3 (f)", detail)
+        if final:
+            break
+        if not policies.prepare(certificate):
+            detail = "a policy is mapped from or to anyPolicy"
+            judgement.fault(Reason.CERTIFICATE_POLICY, hop, "RFC 5280 6.1.4 (a)", detail)
+        if certificate.name_constraints is not None:
+            names.add(certificate.name_constraints)
+        _authority(judgement, certificate, hop, request)
+        if not certificate.self_issued:
+            if room <= 0:
+                detail = "more CAs follow than a path length constraint above allows"
+                judgement.fault(Reason.PATH_LENGTH, hop, "RFC 5280 6.1.4 (l)", detail, breaks_trust=True)
+            room = max(room - 1, 0)
+        constraints = certificate.basic_constraints
+        if constraints is not None and constraints.path_length is not None:
+            room = min(room, constraints.path_length)
+    satisfied, valid = policies.wrap_up(path[0])
+    if not satisfied and not explicit_failed:
+        detail = "an explicit policy is required and none of the acceptable ones holds for the whole path"
+        judgement.fault(Reason.CERTIFICATE_POLICY, 0, "RFC 5280 6.1.5 (g)", detail)
+    _leaf(judgement, path[0], request)
+    faults = tuple(judgement.faults)
+    return PathResult(
+        path=path,
+        faults=faults,
+        trusted=judgement.trusted,
+        valid_policies=frozenset() if faults else valid,
+    )
+
+
+def _alone(
+    judgement: _Judgement, certificate: Certificate, hop: int, now: datetime, request: PathRequest
+) -> None:
+    """
+    What can be said of a certificate without its neighbours: dates, key, unknown critical extensions.
+    """
+    if now > certificate.not_after:
+        detail = f"valid until {certificate.not_after.isoformat()}, it is {now.isoformat()}"
+        judgement.fault(Reason.EXPIRED, hop, "RFC 5280 6.1.3 (a)(2)", detail)
+    elif now < certificate.not_before:
+        detail = f"valid from {certificate.not_before.isoformat()}, it is {now.isoformat()}"
+        judgement.fault(Reason.NOT_YET_VALID, hop, "RFC 5280 6.1.3 (a)(2)", detail)
+    strength = key_strength(certificate.key, request.compat)
+    if strength is not KeyStrength.GOOD:
+        weak = strength is KeyStrength.WEAK
+        judgement.fault(
+            Reason.WEAK_KEY if weak else Reason.UNSUPPORTED_ALGORITHM,
+            hop,
+            "NIST SP 800-131A 3" if weak else "RFC 5280 4.1.2.7",
+            f"{certificate.key.kind.value} key of {certificate.key.bits} bits"
+            if weak
+            else f"key algorithm {certificate.key.algorithm}, or its curve, is not supported",
+            breaks_trust=hop > 0,
+        )
+    if certificate.unhandled_critical:
+        detail = f"critical extension {', '.join(certificate.unhandled_critical)} is not known"
+        judgement.fault(Reason.UNSUPPORTED_CRITICAL_EXTENSION, hop, "RFC 5280 4.2", detail)
+
+
+def _anchor(judgement: _Judgement, anchor: Certificate, hop: int, request: PathRequest) -> None:
+    """
+    Whether the anchor may issue: a version 1 root may, another one must say that it is a CA.
+    """
+    if anchor.version == 3 and not anchor.is_ca:
+        detail = f"anchor {anchor.subject.text!r} is no CA by its basic constraints"
+        judgement.fault(Reason.BASIC_CONSTRAINTS, hop, "RFC 5280 4.2.1.9", detail, breaks_trust=True)
+    if anchor.key_usage is not None and KeyUsage.KEY_CERT_SIGN not in anchor.key_usage:
+        detail = "key usage of the anchor has no keyCertSign"
+        judgement.fault(Reason.KEY_USAGE, hop, "RFC 5280 4.2.1.3", detail, breaks_trust=True)
+    _extended(judgement, anchor, hop, request)
+
+
+def _issued(
+    judgement: _Judgement,
+    certificate: Certificate,
+    issuer: Certificate,
+    hop: int,
+    *,
+    request: PathRequest,
+    status_of: StatusOf,
+) -> None:
+    """
+    RFC 5280 6.1.3 (a)(1) and (a)(4): signature and name.
+    """
+    if certificate.issuer.key != issuer.subject.key:
+        detail = f"issuer is {certificate.issuer.text!r}, the next subject {issuer.subject.text!r}"
+        judgement.fault(Reason.NAME_CHAINING, hop, "RFC 5280 6.1.3 (a)(4)", detail, breaks_trust=True)
+    status = status_of(certificate, issuer)
+    if status is SignatureStatus.VALID:
+        return
+    rule = "RFC 5280 6.1.3 (a)(1)"
+    algorithm = certificate.signed.algorithm
+    judgement.trusted = False
+    if has_weak_digest(algorithm, request.compat):
+        detail = f"signature algorithm {algorithm.oid} uses MD5 or SHA-1"
+        judgement.fault(Reason.WEAK_DIGEST, hop, rule, detail)
+    elif status is SignatureStatus.UNSUPPORTED:
+        detail = f"signature algorithm {algorithm.oid} with this key is not supported"
+        judgement.fault(Reason.UNSUPPORTED_ALGORITHM, hop, rule, detail)
+    elif status is SignatureStatus.INVALID:
+        detail = f"signature is not that of the key of {issuer.subject.text!r}"
+        judgement.fault(Reason.BAD_SIGNATURE, hop, rule, detail)
+    # What is left is a weak key of the issuer, which is a fault of the issuer's own hop.
+
+
+def _authority(judgement: _Judgement, certificate: Certificate, hop: int, request: PathRequest) -> None:
+    """
+    RFC 5280 6.1.4 (k), (n) and extended key usage: whether an intermediate may issue.
+    """
+    if not certificate.is_ca:
+        detail = f"{certificate.subject.text!r} issued, but is no CA by its basic constraints"
+        judgement.fault(Reason.BASIC_CONSTRAINTS, hop, "RFC 5280 6.1.4 (k)", detail, breaks_trust=True)
+    if certificate.key_usage is None:
+        if Leniency.CA_WITHOUT_KEY_USAGE not in request.compat:
+            detail = "CA certificate has no key usage"
+            judgement.fault(Reason.KEY_USAGE, hop, "RFC 5280 4.2.1.3", detail, breaks_trust=True)
+    elif KeyUsage.KEY_CERT_SIGN not in certificate.key_usage:
+        detail = "key usage of a CA has no keyCertSign"
+        judgement.fault(Reason.KEY_USAGE, hop, "RFC 5280 6.1.4 (n)", detail, breaks_trust=True)
+    _extended(judgement, certificate, hop, request)
+
+
+def _extended(judgement: _Judgement, certificate: Certificate, hop: int, request: PathRequest) -> None:
+    detail = extended_key_usage_violation(certificate, request.purpose)
+    if detail is not None:
+        judgement.fault(Reason.EXTENDED_KEY_USAGE, hop, "RFC 5280 4.2.1.12", detail)
+
+
+def _leaf(judgement: _Judgement, leaf: Certificate, request: PathRequest) -> None:
+    """
+    Whether the leaf may be used for the purpose.
+    """
+    detail = key_usage_violation(leaf, request.purpose)
+    if detail is not None:
+        judgement.fault(Reason.KEY_USAGE, 0, "RFC 5280 4.2.1.3", detail)
+    _extended(judgement, leaf, 0, request)
