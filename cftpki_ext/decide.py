@@ -40,7 +40,9 @@ from cftpki_ext.x509.name import printable
 
 _TIME = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID})
 # Nothing was presented that could be let in: audit cannot accept it either.
-_NOTHING_JUDGED = frozenset({Reason.UNDECODABLE, Reason.NO_CERTIFICATE, Reason.INTERNAL_ERROR, Reason.NO_RULE})
+_NOTHING_JUDGED = frozenset(
+    {Reason.UNDECODABLE, Reason.NO_CERTIFICATE, Reason.INTERNAL_ERROR, Reason.NO_RULE}
+)
 _PURPOSES = {Direction.SERVER: Purpose.TLS_CLIENT, Direction.CLIENT: Purpose.TLS_SERVER}
 # A summary is one line of a log and one field of the wire (1 KiB of UTF-8).
 _SUMMARY_CHARACTERS = 250
@@ -290,11 +292,17 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
             fault, note = _treat(examination, finding, statements)
             faults += [fault] if fault else []
             notes += [note] if note else []
-            if note and fault is None and policy.treatment(_cause(finding), question.at).action is Action.ACCEPT_WARN:
+            if (
+                note
+                and fault is None
+                and policy.treatment(_cause(finding), question.at).action is Action.ACCEPT_WARN
+            ):
                 warnings.append(note)
         elif finding.status is not HopStatus.GOOD:
             bad = Reason.REVOKED if finding.status is HopStatus.REVOKED else Reason.ON_HOLD
-            faults.append(Fault(reason=bad, hop=finding.hop, rule="RFC 5280 6.1.3 (a)(3)", detail=finding.detail))
+            faults.append(
+                Fault(reason=bad, hop=finding.hop, rule="RFC 5280 6.1.3 (a)(3)", detail=finding.detail)
+            )
     deciding = strongest(faults)
     reason = deciding.reason if deciding else None
     alert = alert_for(reason)
@@ -303,7 +311,11 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
         would = f"audit: would have been {summary}"
         notes.append(would)
         warnings.append(would)
-        reason, alert, summary = None, 0, _shorten(f"accepted by policy {policy.name!r} without enforcing; {would}")
+        reason, alert, summary = (
+            None,
+            0,
+            _shorten(f"accepted by policy {policy.name!r} without enforcing; {would}"),
+        )
     return Verdict(
         id=verdict_id,
         status=Status.ACCEPTED if reason is None else Status.REFUSED,
@@ -331,7 +343,10 @@ def _countable(chain: tuple[bytes, ...], limits: Limits) -> Fault | None:
     """
     if not chain:
         return Fault(
-            reason=Reason.NO_CERTIFICATE, hop=None, rule="RFC 5246 7.4.6", detail="the peer sent no certificate"
+            reason=Reason.NO_CERTIFICATE,
+            hop=None,
+            rule="RFC 5246 7.4.6",
+            detail="the peer sent no certificate",
         )
     detail = ""
     if len(chain) > limits.chain_certificates:
@@ -339,7 +354,9 @@ def _countable(chain: tuple[bytes, ...], limits: Limits) -> Fault | None:
     elif sum(map(len, chain)) > limits.chain_bytes:
         detail = f"chain of {sum(map(len, chain))} bytes is over the limit of {limits.chain_bytes}"
     elif max(map(len, chain)) > limits.certificate_bytes:
-        detail = f"certificate of {max(map(len, chain))} bytes is over the limit of {limits.certificate_bytes}"
+        detail = (
+            f"certificate of {max(map(len, chain))} bytes is over the limit of {limits.certificate_bytes}"
+        )
     return Fault(reason=Reason.UNDECODABLE, hop=None, rule="limits", detail=detail) if detail else None
 
 
@@ -390,7 +407,9 @@ def _treat(
             if end is None:
                 why_not = "; an exception asks for an earlier good statement, and there is none"
             elif question.at - end > treatment.max_stale:
-                why_not = f"; good until {_moment(end)}, longer ago than the {_span(treatment.max_stale)} allowed"
+                why_not = (
+                    f"; good until {_moment(end)}, longer ago than the {_span(treatment.max_stale)} allowed"
+                )
             else:
                 age = f", good until {_moment(end)}"
         if not why_not:
@@ -428,7 +447,9 @@ def _acceptance(examination: Examination, findings: Sequence[HopFinding]) -> str
     if examination.question.path_only:
         return _shorten(f"accepted: {subject}, by its path alone; revocation was left out on request")
     words = "; ".join(
-        f"hop {f.hop} {f.detail}" if f.status is HopStatus.GOOD else f"hop {f.hop} by policy, {_cause(f).value}"
+        f"hop {f.hop} {f.detail}"
+        if f.status is HopStatus.GOOD
+        else f"hop {f.hop} by policy, {_cause(f).value}"
         for f in findings
     )
     return _shorten(f"accepted: {subject}" + (f"; {words}" if words else ", trusted itself"))

@@ -221,9 +221,7 @@ def _lifted(context: RevocationContext, held: SourceFinding, good: Sequence[Sour
     """
     if held.this_update is None:
         return False
-    run_out = staleness(
-        held.kind, held.this_update, held.next_update, limits=context.limits, now=context.now
-    )
+    run_out = staleness(held.kind, held.this_update, held.next_update, limits=context.limits, now=context.now)
     newer = [f for f in good if f.this_update is not None and f.this_update > held.this_update]
     return any(run_out is not None or (f.kind is held.kind is SourceKind.OCSP) for f in newer)
 

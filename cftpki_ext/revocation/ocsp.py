@@ -116,7 +116,9 @@ def judge_ocsp(
         return _nothing(statement, Cause.MALFORMED, str(exc), digest=digest)
     digest, basic = response.digest.hex(), response.basic
     if basic is None:
-        detail = f"responder answered {response.status}, which is not signed and says nothing of the certificate"
+        detail = (
+            f"responder answered {response.status}, which is not signed and says nothing of the certificate"
+        )
         return _nothing(statement, _ERRORS[response.status], detail, digest=digest)
     singles = [single for single in basic.singles if _is_about(single.cert_id, certificate, issuer)]
     if not singles:
@@ -228,7 +230,9 @@ def _weigh(
         return _undetermined(single, Cause.MALFORMED, f"critical extension {unknown} is not understood")
     skew = context.limits.clock_skew
     if single.this_update - skew > basic.produced_at:
-        detail = f"thisUpdate {single.this_update.isoformat()} is after producedAt {basic.produced_at.isoformat()}"
+        detail = (
+            f"thisUpdate {single.this_update.isoformat()} is after producedAt {basic.produced_at.isoformat()}"
+        )
         return _undetermined(single, Cause.MALFORMED, detail)
     if single.next_update is not None and single.next_update < single.this_update:
         detail = f"nextUpdate {single.next_update.isoformat()} is before thisUpdate {single.this_update.isoformat()}"

@@ -109,7 +109,9 @@ def find_signer(
             continue
         tried += 1
         if tried > _CANDIDATES:
-            return Signer(problem=f"more than {_CANDIDATES} certificates in the answer have the responder's name")
+            return Signer(
+                problem=f"more than {_CANDIDATES} certificates in the answer have the responder's name"
+            )
         if der in path:
             problem = f"{candidate.subject.text!r} belongs to the chain that is judged"
             continue
