@@ -7,7 +7,7 @@ package, x509 and verdict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from cftpki_ext.path.request import PathRequest, PathResult
 from cftpki_ext.path.validate import validate
@@ -46,10 +46,10 @@ class _Search:
 
     def __init__(self, request: PathRequest) -> None:
         self._request = request
-        self._anchors = _distinct(request.anchors)
-        anchors = set(self._anchors)
-        pool = _distinct((*request.chain[1:], *request.intermediates))
-        self._pool = tuple(c for c in pool if c not in anchors)
+        anchors = {c.der: c for c in request.anchors}
+        self._anchors = tuple(anchors.values())
+        pool = {c.der: c for c in (*request.chain[1:], *request.intermediates) if c.der not in anchors}
+        self._pool = tuple(pool.values())
         self._statuses: dict[tuple[bytes, bytes], SignatureStatus] = {}
         self._signatures = request.limits.path_signatures
         self._steps = request.limits.path_signatures * _STEPS_PER_SIGNATURE
@@ -107,7 +107,7 @@ class _Search:
             if self._steps < 0:
                 raise _OutOfBudget
             # The same name with the same key again leads nowhere that was not reachable before (RFC 4158 5.2).
-            if any(c.subject.key == issuer.subject.key and c.spki == issuer.spki for c in head):
+            if any(c.spki == issuer.spki and c.subject.key == issuer.subject.key for c in head):
                 continue
             if self.status(last, issuer) is SignatureStatus.INVALID and not (
                 wrong_signatures and distance < 2
@@ -117,10 +117,6 @@ class _Search:
                 yield from self.paths((*head, issuer), wrong_signatures=wrong_signatures)
             else:
                 yield (*head, issuer)
-
-
-def _distinct(certificates: Iterable[Certificate]) -> tuple[Certificate, ...]:
-    return tuple(dict.fromkeys(certificates))
 
 
 def _merit(result: PathResult) -> tuple[bool, int, int]:
@@ -154,7 +150,7 @@ def find_path(request: PathRequest) -> PathResult:
         return PathResult(path=(), faults=(fault,), trusted=False)
     leaf = request.chain[0]
     search = _Search(request)
-    if leaf in request.anchors:
+    if any(leaf.der == anchor.der for anchor in request.anchors):
         return validate((leaf,), request, search.status)
     best: PathResult | None = None
     exhausted = False

@@ -130,21 +130,25 @@ def _alone(
     elif now < certificate.not_before:
         detail = f"valid from {certificate.not_before.isoformat()}, it is {now.isoformat()}"
         judgement.fault(Reason.NOT_YET_VALID, hop, "RFC 5280 6.1.3 (a)(2)", detail)
-    strength = key_strength(certificate.key, request.compat)
-    if strength is not KeyStrength.GOOD:
-        weak = strength is KeyStrength.WEAK
-        judgement.fault(
-            Reason.WEAK_KEY if weak else Reason.UNSUPPORTED_ALGORITHM,
-            hop,
-            "NIST SP 800-131A 3" if weak else "RFC 5280 4.1.2.7",
-            f"{certificate.key.kind.value} key of {certificate.key.bits} bits"
-            if weak
-            else f"key algorithm {certificate.key.algorithm}, or its curve, is not supported",
-            breaks_trust=hop > 0,
-        )
+    if not certificate.key.strong:
+        _weak_key(judgement, certificate, hop, request)
     if certificate.unhandled_critical:
         detail = f"critical extension {', '.join(certificate.unhandled_critical)} is not known"
         judgement.fault(Reason.UNSUPPORTED_CRITICAL_EXTENSION, hop, "RFC 5280 4.2", detail)
+
+
+def _weak_key(judgement: _Judgement, certificate: Certificate, hop: int, request: PathRequest) -> None:
+    """
+    A key that may not be relied upon, unless a leniency lets it pass.
+    """
+    key = certificate.key
+    strength = key_strength(key, request.compat)
+    if strength is KeyStrength.WEAK:
+        detail = f"{key.kind.value} key of {key.bits} bits"
+        judgement.fault(Reason.WEAK_KEY, hop, "NIST SP 800-131A 3", detail, breaks_trust=hop > 0)
+    elif strength is KeyStrength.UNSUPPORTED:
+        detail = f"key algorithm {key.algorithm}, or its curve or size, is not supported"
+        judgement.fault(Reason.UNSUPPORTED_ALGORITHM, hop, "RFC 5280 4.1.2.7", detail, breaks_trust=hop > 0)
 
 
 def _anchor(judgement: _Judgement, anchor: Certificate, hop: int, request: PathRequest) -> None:

@@ -32,7 +32,7 @@ from cftpki_ext.x509.extensions import (
     PolicyConstraints,
 )
 from cftpki_ext.x509.keys import PublicKey, load_key
-from cftpki_ext.x509.name import Name, parse_name
+from cftpki_ext.x509.name import Name, clear_names, parse_name
 from cftpki_ext.x509.signed import AlgorithmIdentifier, Signed, algorithm, split
 
 # The largest certificate that is looked at; real ones have one to four KiB. The same bound as
@@ -201,7 +201,7 @@ def clear_parsed() -> None:
     Forget every parsed certificate, name and key (benchmarks and tests start cold with it).
     """
     _parse.cache_clear()
-    parse_name.cache_clear()
+    clear_names()
     load_key.cache_clear()
 
 

@@ -58,6 +58,11 @@ class Element(NamedTuple):
     end: int
 
 
+# What `Element(...)` does, without the detour through its keyword-taking constructor: half of a cold parse
+# would be spent there.
+_new = tuple.__new__
+
+
 def read(data: bytes, start: int, end: int) -> Element:
     """
     Read the header of the element at `start`, which must lie wholly before `end`.
@@ -103,7 +108,7 @@ def read(data: bytes, start: int, end: int) -> Element:
     if stop > end:
         msg = "content is cut off"
         raise DerError(msg)
-    return Element(tag, start, content, stop)
+    return _new(Element, (tag, start, content, stop))
 
 
 def whole(data: bytes, tag: int = SEQUENCE) -> Element:
@@ -153,6 +158,15 @@ def children(data: bytes, parent: Element) -> list[Element]:
     position = parent.content
     end = parent.end
     while position < end:
+        # The common case of `read`, a short length, without a call; everything else goes there.
+        content = position + 2
+        tag = data[position]
+        if content <= end and tag & 0x1F != 0x1F and (length := data[position + 1]) < 0x80:
+            stop = content + length
+            if stop <= end:
+                found.append(_new(Element, (tag, position, content, stop)))
+                position = stop
+                continue
         child = read(data, position, end)
         found.append(child)
         position = child.end

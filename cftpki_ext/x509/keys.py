@@ -27,6 +27,8 @@ _ED448 = "1.3.101.113"
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # RFC 8017 sets no bound; a verification with 16384 bits takes milliseconds, with more it is a way to stall us.
 _RSA_MAX_BITS = 16384
+# NIST SP 800-131A 3: 112 bits of security.
+RSA_BITS = 2048
 
 Handle = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
@@ -50,6 +52,7 @@ class PublicKey:
     A subject public key. `bits` is the modulus or field size (0 where unsupported), `handle` verifies.
 
     `digest` is the SHA-256 of the whole SubjectPublicKeyInfo, `bit_string` the content of its BIT STRING.
+    `strong` says that it may be relied upon without any leniency.
     """
 
     kind: KeyKind
@@ -58,6 +61,7 @@ class PublicKey:
     digest: bytes
     bit_string: bytes
     handle: Handle | None
+    strong: bool = False
 
 
 _KINDS = {
@@ -118,12 +122,13 @@ def load_key(spki: bytes) -> PublicKey:
     if isinstance(handle, rsa.RSAPublicKey):
         if handle.key_size > _RSA_MAX_BITS:
             return unsupported
-        return PublicKey(kind, oid, handle.key_size, digest, bit_string, handle)
+        strong = handle.key_size >= RSA_BITS
+        return PublicKey(kind, oid, handle.key_size, digest, bit_string, handle, strong)
     if isinstance(handle, ec.EllipticCurvePublicKey):
         if not isinstance(handle.curve, _CURVES):
             return unsupported
-        return PublicKey(kind, oid, handle.curve.key_size, digest, bit_string, handle)
+        return PublicKey(kind, oid, handle.curve.key_size, digest, bit_string, handle, strong=True)
     if isinstance(handle, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
         bits = 256 if kind is KeyKind.ED25519 else 456
-        return PublicKey(kind, oid, bits, digest, bit_string, handle)
+        return PublicKey(kind, oid, bits, digest, bit_string, handle, strong=True)
     return unsupported

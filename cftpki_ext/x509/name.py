@@ -7,6 +7,7 @@ Owns `Name`. Imports der only.
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ EMAIL_ADDRESS = "1.2.840.113549.1.9.1"
 _RULE = "RFC 5280 4.1.2.4"
 # A real name has fewer than twenty attributes; the bound keeps a hostile one from costing time.
 _ATTRIBUTES = 128
+
+_SPECIAL = re.compile(r'[,+"\\<>;]')
 
 _CODECS = {
     der.UTF8_STRING: "utf-8",
@@ -113,7 +116,7 @@ def _shown(text: str) -> str:
     """
     An attribute value escaped as RFC 4514 2.4 asks.
     """
-    escaped = "".join("\\" + c if c in ',+"\\<>;' else c for c in text)
+    escaped = _SPECIAL.sub(r"\\\g<0>", text)
     if escaped[:1] in ("#", " "):
         escaped = "\\" + escaped
     if escaped.endswith(" ") and len(text) > 1:
@@ -121,12 +124,14 @@ def _shown(text: str) -> str:
     return printable(escaped)
 
 
-def _attribute(data: bytes, element: Element) -> tuple[str, str, str | None, str]:
+@functools.lru_cache(maxsize=2048)
+def _attribute(data: bytes) -> tuple[str, str, str | None, str]:
     """
     One AttributeTypeAndValue: identifier, compared form, text where it is text, shown form.
+
+    Remembered by its whole bytes: the names of one PKI share most of their attributes.
     """
-    der.expect(element, der.SEQUENCE, "attribute")
-    parts = der.children(data, element)
+    parts = der.children(data, der.whole(data))
     if len(parts) != 2:
         msg = "attribute is not a pair of type and value"
         raise DerError(msg, _RULE)
@@ -170,7 +175,7 @@ def relative_names(data: bytes, element: Element) -> tuple[str, str, list[tuple[
     if len(parts) > _ATTRIBUTES:
         msg = "name has too many attributes"
         raise DerError(msg, _RULE)
-    attributes = [_attribute(data, part) for part in parts]
+    attributes = [_attribute(data[part.start : part.end]) for part in parts]
     key = "\x1f".join(sorted(attribute[1] for attribute in attributes))
     shown = "+".join(attribute[3] for attribute in attributes)
     return key, shown, [(a[0], a[2]) for a in attributes if a[2] is not None]
@@ -215,6 +220,14 @@ def parse_name(encoded: bytes) -> Name:
         rdns=tuple(keys),
         attributes=tuple(attributes),
     )
+
+
+def clear_names() -> None:
+    """
+    Forget every parsed name.
+    """
+    parse_name.cache_clear()
+    _attribute.cache_clear()
 
 
 def name_with(issuer: Name, relative: bytes) -> Name:

@@ -19,9 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cftpki_ext.model import Leniency
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
-from cftpki_ext.x509.keys import Handle, KeyKind, PublicKey, load_key
+from cftpki_ext.x509.keys import RSA_BITS, Handle, KeyKind, PublicKey, load_key
 
-RSA_BITS = 2048
 # What the leniency RSA_1024 lets pass; below that a key is broken by anyone with a week of computing.
 RSA_BITS_COMPAT = 1024
 
@@ -342,13 +341,13 @@ def key_strength(key: PublicKey, compat: frozenset[Leniency] = frozenset()) -> K
         The strength.
 
     """
+    if key.strong:
+        return KeyStrength.GOOD
     if key.handle is None:
         return KeyStrength.UNSUPPORTED
-    if key.kind in (KeyKind.RSA, KeyKind.RSA_PSS) and key.bits < RSA_BITS:
-        if key.bits >= RSA_BITS_COMPAT and Leniency.RSA_1024 in compat:
-            return KeyStrength.GOOD
-        return KeyStrength.WEAK
-    return KeyStrength.GOOD
+    if RSA_BITS_COMPAT <= key.bits < RSA_BITS and Leniency.RSA_1024 in compat:
+        return KeyStrength.GOOD
+    return KeyStrength.WEAK
 
 
 def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozenset()) -> SignatureStatus:
@@ -356,8 +355,8 @@ def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozens
     Verify a signature over the bytes as received.
 
     By default MD5 and SHA-1 digests and RSA keys below 2048 bits are `WEAK`, whether or not the signature
-    would hold. Who signed is not looked at: name, key usage and validity are the caller's. A valid result is
-    remembered under the digests of the whole object and of the whole key (bounded); anything else is not.
+    would hold. Who signed is not looked at: name, key usage and validity are the caller's. A valid result that
+    needs no leniency is remembered under the digests of the whole object and of the whole key (bounded).
 
     Args:
         signed: the object, from `split`.
@@ -372,6 +371,9 @@ def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozens
         key = load_key(spki)
     except DerError:
         return SignatureStatus.UNSUPPORTED
+    memo = signed.digest + key.digest
+    if memo in _verified:
+        return SignatureStatus.VALID
     scheme = _scheme(signed.algorithm)
     if scheme is None or key.handle is None:
         return SignatureStatus.UNSUPPORTED
@@ -379,14 +381,12 @@ def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozens
         return SignatureStatus.WEAK
     if key.kind not in scheme.kinds:
         return SignatureStatus.INVALID
-    memo = signed.digest + key.digest
-    if memo in _verified:
-        return SignatureStatus.VALID
     try:
         scheme.check(key.handle, signed.signature, signed.tbs)
     except (InvalidSignature, ValueError):
         return SignatureStatus.INVALID
-    _verified.add(memo)
+    if key.strong and scheme.digest != "sha1":
+        _verified.add(memo)
     return SignatureStatus.VALID
 
 
