@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from cftpki_ext import listener as listening
 from cftpki_ext.errors import CftPkiError, WireError
-from cftpki_ext.listener import Listener, listen
+from cftpki_ext.listener import BACKLOG, Listener, listen
 from cftpki_ext.service import Conversation, Service, unreadable
 from cftpki_ext.settings import Settings
 from cftpki_ext.systemd import inherited_socket, notify, reloading, watchdog_interval_s
@@ -81,7 +81,8 @@ class Daemon:
         background: set[asyncio.Task[None]] = set()
         handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signals else ()
         try:
-            server = await asyncio.start_unix_server(self._accept, sock=listener.socket)
+            # Without a backlog of its own, asyncio would shorten the queue to 100.
+            server = await asyncio.start_unix_server(self._accept, sock=listener.socket, backlog=BACKLOG)
             for number in handled:
                 if number == signal.SIGHUP:
                     loop.add_signal_handler(number, lambda: background.add(loop.create_task(self.reload())))

@@ -18,7 +18,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Protocol, assert_never
 
-from pydantic import TypeAdapter
 from structlog.typing import FilteringBoundLogger
 
 from cftpki_ext import phases
@@ -37,6 +36,7 @@ from cftpki_ext.settings import Settings
 from cftpki_ext.statement import Statement
 from cftpki_ext.tls_formats import decode_ca_list
 from cftpki_ext.verdict import Verdict
+from cftpki_ext.verdict_json import verdict_to_json
 from cftpki_ext.wire import FIELDS, Frame, Message, Tag, Value, clip, encode
 from cftpki_ext.x509.certificate import parse_certificate
 
@@ -44,8 +44,6 @@ from cftpki_ext.x509.certificate import parse_certificate
 SIGNING_THREADS = 2
 
 Final = Reply | NotHandled | Refuse | Fail
-
-_VERDICT_JSON = TypeAdapter(Verdict)
 
 
 class Checker(Protocol):
@@ -343,13 +341,13 @@ def _verdict_json(verdict: Verdict) -> str:
     """
     The verdict with its evidence; the verdict alone where a hostile chain made the evidence too large.
     """
-    text = _VERDICT_JSON.dump_json(verdict).decode("utf-8", "replace").replace("\\u0000", "\\ufffd")
-    if len(text.encode()) <= FIELDS[Tag.JSON].cap:
+    text = verdict_to_json(verdict)
+    if len(text) <= FIELDS[Tag.JSON].cap:  # ASCII
         return text
     short = replace(
         verdict, evidence=replace(verdict.evidence, path=(), faults=(), hops=(), notes=("too long",))
     )
-    return _VERDICT_JSON.dump_json(short).decode()
+    return verdict_to_json(short)
 
 
 def unreadable(error: WireError, sequence: int) -> bytes:
