@@ -126,7 +126,8 @@ def _check_signer(
         item.signer = None
         item.refuse(Cause.BAD_SIGNATURE, "the signers of CRLs depend on each other too deeply")
         return
-    everything = list(dict.fromkeys((*statements, *context.statements)))
+    others = (s for s in context.statements if s.kind is SourceKind.CRL)
+    everything = tuple(dict.fromkeys((*statements, *others)))
     beside = replace(context, path=signer.path)
     for hop, certificate in enumerate(signer.path[:-1]):
         if certificate in context.path:

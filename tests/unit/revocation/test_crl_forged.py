@@ -120,9 +120,9 @@ FORGERIES: dict[str, tuple[Forge, Cause]] = {
     "bytes behind": (lambda w: w.crl.but(behind=b"\x00"), Cause.MALFORMED),
     "another CRL behind": (lambda w: w.crl.but(behind=w.crl.encode()), Cause.MALFORMED),
     "cut": (_cut, Cause.MALFORMED),
-    "empty": (lambda w: b"", Cause.MALFORMED),
+    "empty": (lambda _: b"", Cause.MALFORMED),
     "a certificate": (lambda w: w.ca.der, Cause.MALFORMED),
-    "a web page": (lambda w: b"<html>please log in</html>", Cause.MALFORMED),
+    "a web page": (lambda _: b"<html>please log in</html>", Cause.MALFORMED),
     "PEM of a certificate": (lambda w: pki.pem(w.crl.encode()), Cause.MALFORMED),
     "PEM twice": (lambda w: 2 * pki.pem(w.crl.encode(), label="X509 CRL"), Cause.MALFORMED),
     # times
@@ -274,26 +274,25 @@ def test_crl_forged_and_listing_the_serial_does_not_revoke(bent):
     assert (HopStatus.UNDETERMINED, Cause.BAD_SIGNATURE) == (judged.status, judged.cause)
 
 
-@pytest.mark.parametrize(
-    ("name", "bend"),
-    [
-        ("unknown extension", lambda c, w: c.but(extensions=(number(7), pki.extension("1.2.3.4", b"\5\0")))),
-        ("without key identifier", lambda c, w: c.but(extensions=(number(7),))),
-        ("without number", lambda c, w: c.but(extensions=(key_id(w.ca),))),
-        ("critical number", lambda c, w: c.but(extensions=(key_id(w.ca), number(7, critical=True)))),
-        ("version 1 without extensions", lambda c, w: c.but(version=b"", extensions=())),
-        ("its own distribution point", lambda c, w: c.but(extensions=(number(7), idp(point(uri(URL)))))),
-        ("others on it", lambda c, w: c.but(entries=tuple(entry(n) for n in range(1, 50)))),
-        ("generalized time", lambda c, w: c.but(this_update=pki.generalized_time(NOW - HOUR))),
-        ("nextUpdate within the skew", lambda c, w: c.but(next_update=time(NOW - timedelta(seconds=60)))),
-        ("thisUpdate within the skew", lambda c, w: c.but(this_update=time(NOW + timedelta(seconds=60)))),
-        (
-            "last day of the calendar",
-            lambda c, w: c.but(next_update=der.encode(der.GENERALIZED_TIME, b"99991231235959Z")),
-        ),
-    ],
-)
-def test_crl_odd_but_allowed_is_good(name, bend):
+ODD: dict[str, Callable[[Crl], Crl]] = {
+    "unknown extension": lambda c: c.but(extensions=(number(7), pki.extension("1.2.3.4", b"\x05\0"))),
+    "without key identifier": lambda c: c.but(extensions=(number(7),)),
+    "without number": lambda c: c.but(extensions=(key_id(c.signer),)),
+    "critical number": lambda c: c.but(extensions=(key_id(c.signer), number(7, critical=True))),
+    "version 1 without extensions": lambda c: c.but(version=b"", extensions=()),
+    "its own distribution point": lambda c: c.but(extensions=(number(7), idp(point(uri(URL))))),
+    "others on it": lambda c: c.but(entries=tuple(entry(n) for n in range(1, 50))),
+    "generalized time": lambda c: c.but(this_update=pki.generalized_time(NOW - HOUR)),
+    "nextUpdate within the skew": lambda c: c.but(next_update=time(NOW - timedelta(seconds=60))),
+    "thisUpdate within the skew": lambda c: c.but(this_update=time(NOW + timedelta(seconds=60))),
+    "the last day of the calendar": lambda c: c.but(
+        next_update=der.encode(der.GENERALIZED_TIME, b"99991231235959Z")
+    ),
+}
+
+
+@pytest.mark.parametrize("bent", ODD)
+def test_crl_odd_but_allowed_is_good(bent):
     w = world("ec")
-    judged = w.judge(bend(w.crl, w))
+    judged = w.judge(ODD[bent](w.crl))
     assert HopStatus.GOOD is judged.status, judged.detail
