@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-_DURATION = re.compile(r"(?P<count>\d{1,9})(?P<unit>ms|s|m|h|d)")
-_SIZE = re.compile(r"(?P<count>\d{1,12}) ?(?P<unit>B|KiB|MiB|GiB)")
+_DURATION = re.compile(r"(?P<count>[0-9]{1,13})(?P<unit>ms|s|m|h|d)")
+_SIZE = re.compile(r"(?P<count>[0-9]{1,15}) ?(?P<unit>B|KiB|MiB|GiB)")
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 # Longer than any certificate lives, and far from what a date can overflow by.
