@@ -51,7 +51,6 @@ static const char usage_text[] =
     "  --servername NAME      client: SNI\n"
     "  --staple               client: ask for a stapled OCSP response\n"
     "  --alert-without-certificate  client: alert 40 rather than an empty certificate list\n"
-    "  --sealed-alerts        client, TLS 1.3: refuse in an encrypted record\n"
     "  --as-port N, --as-remote ADDRESS   tell the exit this port and address\n"
     "bench and raw\n"
     "  --mode server|client   the side of the exit (server)\n"
@@ -101,7 +100,6 @@ enum option_id {
   OPT_SEND_DATA,
   OPT_STAPLE,
   OPT_ALERT_WITHOUT,
-  OPT_SEALED,
   OPT_QUIET,
   OPT_TRACE,
   OPT_PORT_FILE,
@@ -148,7 +146,6 @@ static const struct option long_options[] = {
     {"send-data", no_argument, NULL, OPT_SEND_DATA},
     {"staple", no_argument, NULL, OPT_STAPLE},
     {"alert-without-certificate", no_argument, NULL, OPT_ALERT_WITHOUT},
-    {"sealed-alerts", no_argument, NULL, OPT_SEALED},
     {"quiet", no_argument, NULL, OPT_QUIET},
     {"trace", required_argument, NULL, OPT_TRACE},
     {"port-file", required_argument, NULL, OPT_PORT_FILE},
@@ -321,9 +318,6 @@ static bool take_option(int id, const char *value, struct options *options) {
     return true;
   case OPT_ALERT_WITHOUT:
     options->alert_without_certificate = true;
-    return true;
-  case OPT_SEALED:
-    options->sealed_alerts = true;
     return true;
   case OPT_QUIET:
     options->quiet = true;

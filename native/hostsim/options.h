@@ -58,7 +58,6 @@ struct options {
   bool send_data;
   bool staple;
   bool alert_without_certificate;
-  bool sealed_alerts;
   bool quiet;
   const char *trace;
   const char *port_file;

@@ -25,22 +25,16 @@ static int from_hex(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* A line is "LABEL client_random secret". The secrets stay in the session, for sealing. */
+/* A line is "LABEL client_random secret". The secret stays in the session, for sealing. */
 static void take_secret(const SSL *ssl, const char *line) {
   struct session *session = session_of(ssl);
-  struct traffic_secret *secret = NULL;
   const char *hex = strrchr(line, ' ');
+  struct traffic_secret *secret;
 
-  if (session == NULL || hex == NULL) {
+  if (session == NULL || hex == NULL || strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) != 0) {
     return;
   }
-  if (strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) == 0) {
-    secret = &session->server_secret;
-  } else if (strncmp(line, "CLIENT_HANDSHAKE_TRAFFIC_SECRET ", 32) == 0) {
-    secret = &session->client_secret;
-  } else {
-    return;
-  }
+  secret = &session->server_secret;
   secret->length = 0;
   for (hex++; secret->length < sizeof secret->data && hex[0] != '\0' && hex[1] != '\0'; hex += 2) {
     int high = from_hex(hex[0]);
@@ -527,28 +521,6 @@ static void rewrite_alert(struct session *session, uint8_t *data, size_t length)
   }
 }
 
-/* Client, TLS 1.3: OpenSSL refuses the server's certificate before it has switched its
- * writing to the handshake keys, in plaintext. RFC 8446 5 wants it encrypted. */
-static void seal_client_alert(struct session *session) {
-  const SSL_CIPHER *cipher = SSL_get_current_cipher(session->ssl);
-  uint8_t sealed[ALERT_RECORD_MAX];
-  size_t size;
-
-  if (SSL_version(session->ssl) != TLS1_3_VERSION || cipher == NULL) {
-    return;
-  }
-  size = alert_sealed_record(sealed, session->wanted_alert, cipher, &session->client_secret,
-                             session->host->library);
-  if (size == 0) {
-    return;
-  }
-  (void)BIO_reset(session->out);
-  if (BIO_write(session->out, sealed, (int)size) == (int)size) {
-    session->sent_alert = session->wanted_alert;
-    session->origin = ALERT_BY_SEALING;
-  }
-}
-
 size_t session_pending(struct session *session, const uint8_t **data) {
   char *bytes = NULL;
   long length;
@@ -556,11 +528,6 @@ size_t session_pending(struct session *session, const uint8_t **data) {
   length = BIO_get_mem_data(session->out, &bytes);
   if (length > 0 && session->wanted_alert != 0 && session->sent_alert != 0 &&
       session->origin == ALERT_BY_OPENSSL) {
-    if (session->host->options->sealed_alerts && session->host->mode == CFTPKIE_MODE_CLIENT &&
-        bytes[0] == SSL3_RT_ALERT && length == 7) {
-      seal_client_alert(session);
-    }
-    length = BIO_get_mem_data(session->out, &bytes);
     rewrite_alert(session, (uint8_t *)bytes, (size_t)length);
   }
   *data = (const uint8_t *)bytes;
@@ -617,7 +584,6 @@ void session_free(struct session *session) {
   bytes_free(&session->chain);
   bytes_free(&session->staple);
   OPENSSL_cleanse(&session->server_secret, sizeof session->server_secret);
-  OPENSSL_cleanse(&session->client_secret, sizeof session->client_secret);
   exit_session_free(&session->exit);
   free(session);
 }

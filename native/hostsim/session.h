@@ -50,7 +50,6 @@ struct session {
   struct bytes chain; /* the peer's, as received */
   struct bytes staple;
   struct traffic_secret server_secret; /* server_application_traffic_secret_0 */
-  struct traffic_secret client_secret; /* client_handshake_traffic_secret */
   bool phase_failed;                   /* a phase answered an error: refused */
   int wanted_alert;                    /* 0: OpenSSL's own choice goes out */
   int sent_alert;                      /* on the wire, 0 none */
