@@ -547,6 +547,6 @@ def _check_presence(message: Message, fields: Mapping[Tag, Value], *, response: 
 if __name__ == "__main__":
     import sys
 
-    from cftpki_ext.wire_header import c_header
+    from cftpki_ext.wire_header import c_header, markdown_tables
 
-    sys.stdout.write(c_header())
+    sys.stdout.write(markdown_tables() if sys.argv[1:] == ["--markdown"] else c_header())

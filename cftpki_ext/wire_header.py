@@ -1,7 +1,7 @@
 """
-The C face of the wire: writes `native/include/cftpki_wire.h` from the tables of `cftpki_ext.wire`.
+The wire's tables for other readers: the C header, and the tables in docs/protocol.md.
 
-Owns the text of that header and nothing else; imports only wire. A test fails when the committed copy differs.
+Owns those texts and nothing else; imports only wire. Tests fail when a committed copy differs.
 """
 
 from __future__ import annotations
@@ -134,3 +134,34 @@ def c_header() -> str:
     ]
     lines += [" */", "", "#endif /* CFTPKI_WIRE_H */", ""]
     return "\n".join(lines)
+
+
+def markdown_tables() -> str:
+    """
+    The field table and the message table of docs/protocol.md.
+
+    Returns:
+        Markdown, made of the same tables as the codec.
+
+    """
+    lines = ["| tag | name | type | value |", "|---|---|---|---|"]
+    for tag in Tag:
+        kind = FIELDS[tag].type.value
+        lines.append(
+            f"| {tag.value} | {tag.name} | {kind} | {_field_comment(FIELDS[tag]).removeprefix(f'{kind}, ')} |"
+        )
+    lines += ["", "| message | request | DONE, besides RESULT |", "|---|---|---|"]
+    lines += [
+        f"| {m.value} {m.name} | {_cell(row.request, row.request_optional)} "
+        f"| {_cell(row.response, row.response_optional)} |"
+        for m, row in MESSAGES.items()
+        if m is not Message.UNREADABLE
+    ]
+    lines += ["", "| result | besides RESULT |", "|---|---|"]
+    lines += [f"| {r.value} {r.name} | {_cell(*RESULTS[r])} |" for r in Result if r in RESULTS]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(required: tuple[Tag, ...], optional: tuple[Tag, ...]) -> str:
+    names = [tag.name for tag in required] + [f"{tag.name}?" for tag in optional]
+    return ", ".join(names) or "nothing"
