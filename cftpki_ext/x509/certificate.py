@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from cryptography.x509 import load_der_x509_certificate
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
 from cftpki_ext.errors import InputError
 from cftpki_ext.model import Leniency
@@ -190,7 +190,7 @@ def _parse(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
     if certificate.serial > 0:
         try:
             load_der_x509_certificate(encoded)
-        except ValueError as error:
+        except (ValueError, InvalidVersion) as error:
             msg = f"not parseable: {str(error)[:200]}"
             raise _refused(msg, "RFC 5280 4.1") from error
     return certificate
@@ -234,7 +234,9 @@ def _serial_hex(serial: int) -> str:
 
 def _version(encoded: bytes, fields: list[Element]) -> int:
     """
-    Take the explicit version off the fields: 2 or 3, or 1 where it is absent (DER writes no default).
+    Take the explicit version off the fields: 3, or 1 where it is absent (DER writes no default).
+
+    Version 2 has nothing but unique identifiers, which RFC 5280 4.1.2.8 forbids; the second parser refuses it.
     """
     rule = "RFC 5280 4.1.2.1"
     if not fields or fields[0].tag != 0xA0:
@@ -244,8 +246,8 @@ def _version(encoded: bytes, fields: list[Element]) -> int:
         msg = "version is not one integer"
         raise _refused(msg, rule)
     version = der.integer(encoded, der.expect(inner[0], der.INTEGER, "version")) + 1
-    if version not in (2, 3):
-        msg = f"version {version} where 2 or 3 may be written"
+    if version != 3:
+        msg = f"version {version} where only 3 may be written"
         raise _refused(msg, rule)
     return version
 
@@ -318,11 +320,10 @@ def _read(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
 
 def _extensions(encoded: bytes, rest: list[Element], version: int) -> Mapping[str, Extension]:
     """
-    The optional fields behind the key: unique identifiers of versions 2 and 3, extensions of version 3.
+    The optional fields behind the key, all of them of version 3: unique identifiers and extensions.
     """
     fields = ext.in_order(rest, (0x81, 0x82, 0xA3), "signed part", "RFC 5280 4.1.2")
-    unique = 0x81 in fields or 0x82 in fields
-    if (unique and version == 1) or (0xA3 in fields and version != 3):
+    if fields and version != 3:
         msg = f"version {version} has fields of a later one"
         raise _refused(msg, "RFC 5280 4.1.2.1")
     for tag in (0x81, 0x82):
