@@ -8,6 +8,7 @@ are only done after the signature was found good. May import x509.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -72,6 +73,7 @@ class Entries:
         "_answers",
         "_checked",
         "_der",
+        "_direct",
         "_end",
         "_index",
         "_indirect",
@@ -87,6 +89,7 @@ class Entries:
         self._end = end
         self._issuer = issuer
         self._indirect = indirect
+        self._direct: bool | None = None
         self._list: pyca.CertificateRevocationList | None = None
         self._index: dict[tuple[str, int], Entry] | None = None
         self._answers: dict[tuple[str, int], Entry | None] = {}
@@ -141,29 +144,30 @@ class Entries:
         return answer
 
     def _search(self, issuer: Name, serial: int) -> Entry | None:
-        if self._start == self._end:
-            return None
+        listed = self._load()
         encoded = _encode_integer(serial)
-        at = self._der.find(encoded, self._start, self._end)
-        if at < 0:  # DER writes an integer in one way only
-            self._load()
+        if self._der.find(encoded, self._start, self._end) < 0:  # DER writes an integer in one way only
             return None
-        if self._index is None and self._is_simple(encoded, at, serial):
-            if issuer.key != self._issuer.key:
-                return None
-            found = self._load().get_revoked_certificate_by_serial_number(serial)
-            return None if found is None else self._entry_around(at)
-        if self._index is None:
-            self._index = self._build_index()
-        return self._index.get((issuer.key, serial))
+        if serial < 0 or not self._is_direct():  # the native search knows neither
+            if self._index is None:
+                self._index = self._build_index()
+            return self._index.get((issuer.key, serial))
+        if issuer.key != self._issuer.key or listed.get_revoked_certificate_by_serial_number(serial) is None:
+            return None
+        worst = max(self._entries_with(encoded), key=_severity, default=None)
+        if worst is None:
+            msg = f"entry of serial {serial:x} cannot be read"
+            raise MalformedEntriesError(msg)
+        return worst
 
-    def _is_simple(self, encoded: bytes, at: int, serial: int) -> bool:
-        return (
-            not self._indirect
-            and serial >= 0
-            and self._der.find(encoded, at + 1, self._end) < 0
-            and self._der.find(_OID_CERTIFICATE_ISSUER, self._start, self._end) < 0
-        )
+    def _is_direct(self) -> bool:
+        """
+        Whether every entry is about a certificate of the list's own issuer.
+        """
+        if self._direct is None:
+            named = self._der.find(_OID_CERTIFICATE_ISSUER, self._start, self._end) >= 0
+            self._direct = not self._indirect and not named
+        return self._direct
 
     def _load(self) -> pyca.CertificateRevocationList:
         # Reads every entry once, natively: a list that is cut or garbled in one place says nothing at all.
@@ -177,7 +181,7 @@ class Entries:
 
     def _look_for_unknown(self) -> str | None:
         data, start, end = self._der, self._start, self._end
-        if not self._indirect and data.find(_OID_CERTIFICATE_ISSUER, start, end) >= 0:
+        if not self._indirect and not self._is_direct():
             return "an entry names a certificate issuer, but the list is not an indirect one"
         # Serials and dates may hold these bytes by chance, so an OBJECT IDENTIFIER must end where they begin.
         at = data.find(_CRITICAL, start, end)
@@ -207,17 +211,19 @@ class Entries:
                 index[key] = max(found, index.get(key, found), key=_severity)
         return index
 
-    def _entry_around(self, serial_at: int) -> Entry:
-        # The one element whose content begins with the serial; its header has two to five octets.
-        for size in (2, 3, 4, 5):
-            try:
-                element = der.read(self._der, serial_at - size, self._end)
-            except der.DerError:
-                continue
-            if element.tag == der.SEQUENCE and element.content == serial_at:
-                return _read_entry(self._der, element)[1]
-        msg = f"no entry around the serial at octet {serial_at}"
-        raise MalformedEntriesError(msg)
+    def _entries_with(self, encoded: bytes) -> Iterator[Entry]:
+        # Wherever the serial's octets stand at the head of an entry; its header has two to six octets before. What
+        # only looks like that inside another entry does no harm: the serial is known to be on the list.
+        at = self._der.find(encoded, self._start, self._end)
+        while at >= 0:
+            for start in range(max(at - 6, self._start), at - 1):
+                try:
+                    element = der.read(self._der, start, self._end)
+                    if element.tag == der.SEQUENCE and element.content == at:
+                        yield _read_entry(self._der, element)[1]
+                except der.DerError:
+                    continue
+            at = self._der.find(encoded, at + 1, self._end)
 
 
 def _severity(entry: Entry) -> int:

@@ -32,7 +32,7 @@ from cftpki_ext.x509.extensions import (
     reason_flags,
 )
 from cftpki_ext.x509.name import Name, parse_name
-from cftpki_ext.x509.signed import Signed, algorithm, split
+from cftpki_ext.x509.signed import Signed, split
 
 CRL_NUMBER = "2.5.29.20"
 DELTA_INDICATOR = "2.5.29.27"
@@ -238,7 +238,7 @@ def _parse(raw: bytes) -> CrlView:
     if inner is None or issuer is None or this_update is None or position != len(parts):
         msg = "the list's fields are not those of a CRL"
         raise DerError(msg, "RFC 5280 5.1.2")
-    if algorithm(data, inner) != signed.algorithm:
+    if not data.startswith(der.encoded(data, inner), body.end):
         msg = "signature algorithm inside differs from that outside"
         raise DerError(msg, "RFC 5280 5.1.2.2")
     name = parse_name(der.encoded(data, issuer))

@@ -657,3 +657,20 @@ def test_crl_finding_tells_who_said_it_and_when():
     assert ("CN=Issuing CA", URL, 3600) == (finding.responder, finding.url, finding.age_s)
     assert (NOW - HOUR, NOW + 23 * HOUR) == (finding.this_update, finding.next_update)
     assert 64 == len(finding.digest)
+
+
+def test_crl_entry_twice_counts_the_worse():
+    w = world()
+    twice = (entry(w.leaf.serial, HOLD), entry(5), entry(w.leaf.serial, KEY), entry(w.leaf.serial, HOLD))
+    assert REVOKED is w.judge(w.crl.but(entries=twice)).status
+    assert HELD is w.judge(w.crl.but(entries=(twice[0], twice[0]))).status
+
+
+def test_crl_short_serial_that_stands_by_chance_in_many_entries_is_told_apart():
+    w = world()
+    w = w.but(leaf=pki.issue(w.ca, "partner", serial=5))
+    chance = tuple(
+        entry(int.from_bytes(b"\x41\x02\x01\x05" + n.to_bytes(2, "big"), "big")) for n in range(200)
+    )
+    assert GOOD is w.judge(w.crl.but(entries=chance)).status
+    assert HELD is w.judge(w.crl.but(entries=(*chance, entry(5, HOLD)))).status
