@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -63,12 +64,13 @@ class Daemon:
         """
         self._stop.set()
 
-    async def run(self, *, signals: bool = True) -> None:
+    async def run(self, *, owns_process: bool = True) -> None:
         """
         Serve until `stop()`, SIGTERM or SIGINT.
 
         Args:
-            signals: whether to handle SIGTERM, SIGINT and SIGHUP; by default yes, tests and embedders may not.
+            owns_process: whether to handle SIGTERM, SIGINT and SIGHUP and to forbid core dumps, which would
+                hold private keys; by default yes, tests and embedders may not want it.
 
         Raises:
             ListenError: the socket cannot be opened.
@@ -79,7 +81,9 @@ class Daemon:
         listener = self._open()
         loop = asyncio.get_running_loop()
         background: set[asyncio.Task[None]] = set()
-        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signals else ()
+        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if owns_process else ()
+        if owns_process:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
             # Without a backlog of its own, asyncio would shorten the queue to 100.
             server = await asyncio.start_unix_server(self._accept, sock=listener.socket, backlog=BACKLOG)

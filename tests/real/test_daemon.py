@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -125,7 +126,7 @@ class World:
 @asynccontextmanager
 async def running(settings, **options):
     world = World(settings, **options)
-    task = asyncio.create_task(world.daemon.run(signals=False))
+    task = asyncio.create_task(world.daemon.run(owns_process=False))
     ready = asyncio.create_task(world.daemon.ready.wait())
     await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
@@ -761,8 +762,9 @@ async def test_process_told_to_stop_leaves_cleanly(tmp_path, number):
 
 
 @pytest.mark.real
-async def test_process_survives_sighup_without_configuration_file(tmp_path):
+async def test_process_dumps_no_core_and_survives_sighup_without_configuration_file(tmp_path):
     async with process(tmp_path / "s") as started:
+        assert (0, 0) == resource.prlimit(started.pid, resource.RLIMIT_CORE)
         started.send_signal(signal.SIGHUP)
         async with WireClient(tmp_path / "s") as client:
             assert Result.DONE is result(await client.ask(Message.STATUS))
