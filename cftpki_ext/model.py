@@ -74,7 +74,6 @@ class Leniency(enum.StrEnum):
     BASIC_CONSTRAINTS_NOT_CRITICAL = "basic_constraints_not_critical"
     CA_WITHOUT_KEY_USAGE = "ca_without_key_usage"
     CRL_WITHOUT_NEXT_UPDATE = "crl_without_next_update"
-    CRL_WITHOUT_NUMBER = "crl_without_number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
