@@ -104,29 +104,34 @@ bool cftpki_call_ask(struct cftpki_call *call, const struct cftpki_request *requ
   enum cftpki_status status = ask(call, request, call->task.timeout_ms, answer);
   if (status != CFTPKI_OK) {
     *outcome = cftpki_failed(status);
-  } else if (answer->response.result != CFTPKI_WIRE_RESULT_DONE) {
+    if (call->session.state == CFTPKI_SESSION_OPEN) {
+      cftpki_call_close(call, CFTPKI_SESSION_CLOSED);
+    }
+    return false;
+  }
+  *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+  if (!store(call)) {
+    return false;
+  }
+  if (answer->response.result != CFTPKI_WIRE_RESULT_DONE) {
     *outcome = cftpki_declined(&answer->response);
-  } else {
-    *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
-    return store(call);
+    return false;
   }
-  if (outcome->result == CFTPKI_ERROR) {
-    cftpki_call_close(call, CFTPKI_SESSION_CLOSED);
-  } else {
-    store(call);
-  }
-  return false;
+  return true;
+}
+
+uint32_t cftpki_notify_timeout(const struct cftpki_task *task) {
+  return task->timeout_ms < CFTPKI_NOTIFY_TIMEOUT_MS ? task->timeout_ms : CFTPKI_NOTIFY_TIMEOUT_MS;
 }
 
 void cftpki_call_notify(struct cftpki_call *call, const struct cftpki_request *request) {
-  uint32_t timeout_ms = call->task.timeout_ms < CFTPKI_NOTIFY_TIMEOUT_MS ? call->task.timeout_ms
-                                                                         : CFTPKI_NOTIFY_TIMEOUT_MS;
   struct cftpki_answer answer;
-  if (call->session.state == CFTPKI_SESSION_OPEN) {
-    ask(call, request, timeout_ms, &answer);
-    cftpki_answer_free(&answer);
-  } else if (call->session.state == CFTPKI_SESSION_CLOSED) {
-    cftpki_ask_once(&call->task, timeout_ms, request, &answer);
-    cftpki_answer_free(&answer);
-  }
+  ask(call, request, cftpki_notify_timeout(&call->task), &answer);
+  cftpki_answer_free(&answer);
+}
+
+void cftpki_notify_once(const struct cftpki_task *task, const struct cftpki_request *request) {
+  struct cftpki_answer answer;
+  cftpki_ask_once(task, cftpki_notify_timeout(task), request, &answer);
+  cftpki_answer_free(&answer);
 }

@@ -33,9 +33,9 @@ void cftpki_call_request(const struct cftpki_call *call, struct cftpki_request *
  * Asks on the session's connection and stores the session.
  *
  * Returns true when the service is done; its answer is then to be used. Else
- * *outcome is final: a refusal closes the connection, since the host need not
- * call again for a session that was refused. The answer is freed by the caller
- * in either case.
+ * *outcome is final. A failed exchange closes the connection; after a refusal it
+ * stays open, so that HandshakeAlert is heard on it. The answer is freed by the
+ * caller in either case.
  */
 bool cftpki_call_ask(struct cftpki_call *call, const struct cftpki_request *request,
                      struct cftpki_answer *answer, struct cftpki_outcome *outcome);
@@ -46,9 +46,14 @@ void cftpki_call_close(struct cftpki_call *call, enum cftpki_session_state state
 /* Closes the connection and refuses with alert 80. */
 struct cftpki_outcome cftpki_call_fail(struct cftpki_call *call);
 
-/* Tells the service that something ended, on the session's connection while it
- * is open and on one of its own otherwise. Best effort. */
+/* Tells the service what happened, on the session's connection. Best effort. */
 void cftpki_call_notify(struct cftpki_call *call, const struct cftpki_request *request);
+
+/* The same on a connection of its own. */
+void cftpki_notify_once(const struct cftpki_task *task, const struct cftpki_request *request);
+
+/* What telling may take: never longer than asking. Milliseconds. */
+uint32_t cftpki_notify_timeout(const struct cftpki_task *task);
 
 /* One request on a connection of its own. Errors: as cftpki_ask. */
 enum cftpki_status cftpki_ask_once(const struct cftpki_task *task, uint32_t timeout_ms,

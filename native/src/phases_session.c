@@ -210,7 +210,11 @@ struct cftpki_outcome cftpki_end_session(struct pkicom *pki) {
     if (call.session.task != 0) {
       cftpki_request_number(&request, CFTPKI_WIRE_TAG_TASK, call.session.task);
     }
-    cftpki_call_notify(&call, &request);
+    if (call.session.state == CFTPKI_SESSION_OPEN) {
+      cftpki_call_notify(&call, &request);
+    } else if (call.session.state == CFTPKI_SESSION_CLOSED) {
+      cftpki_notify_once(&call.task, &request);
+    }
   }
   if (call.session.state == CFTPKI_SESSION_OPEN || call.session.state == CFTPKI_SESSION_CLOSED) {
     cftpki_call_close(&call, CFTPKI_SESSION_ENDED);

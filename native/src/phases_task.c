@@ -112,7 +112,6 @@ struct cftpki_outcome cftpki_start_task(struct pkicom *pki) {
 struct cftpki_outcome cftpki_end_task(struct pkicom *pki) {
   struct cftpki_room area = bind_public_area(pki);
   struct cftpki_request request;
-  struct cftpki_answer answer;
   struct cftpki_task task;
 
   if (!cftpki_task_load(area.data, area.size, &task)) {
@@ -126,8 +125,7 @@ struct cftpki_outcome cftpki_end_task(struct pkicom *pki) {
     cftpki_request_start(&request, CFTPKI_WIRE_MSG_END_TASK);
     cftpki_request_number(&request, CFTPKI_WIRE_TAG_TASK, task.task);
     cftpki_request_number(&request, CFTPKI_WIRE_TAG_HOST_TASK, bind_host_task(pki));
-    cftpki_ask_once(&task, CFTPKI_NOTIFY_TIMEOUT_MS, &request, &answer);
-    cftpki_answer_free(&answer);
+    cftpki_notify_once(&task, &request);
   }
   return cftpki_done();
 }

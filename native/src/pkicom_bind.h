@@ -27,7 +27,7 @@
 /* The layout is an ABI: a change here is a new CFTPKIE_VERSION. */
 #define BIND_AT(field, offset)                                                                     \
   _Static_assert(offsetof(struct pkicom, field) == (offset), "struct pkicom: " #field " has "      \
-                                                                                      "moved")
+                                                             "moved")
 #if UINTPTR_MAX == UINT64_MAX
 BIND_AT(uStructSize, 0);
 BIND_AT(iPhase, 8);

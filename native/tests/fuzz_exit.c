@@ -79,6 +79,7 @@ static bool contains(const uint8_t *data, size_t size, const char *what, size_t 
  * and a documented alert with an error and no other. */
 static int call(struct pkicom *pki, int phase) {
   pki->iPhase = phase;
+  pki->uOutputLength_w = 0;
   int rc = cftpkie(pki);
   CHECK(rc == CFTPKIE_RC_DONE || rc == CFTPKIE_RC_ERROR || rc == CFTPKIE_RC_NOT_HANDLED);
   CHECK((rc == CFTPKIE_RC_ERROR) == (pki->iAlertReason_w != 0));
