@@ -63,7 +63,7 @@ def _status(error: Exception, command: str | None) -> int:
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cftpki-ext", prog_name="cftpki")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(*, debug: bool) -> None:  # noqa: ARG001 - read by Program.invoke
+def main(*, debug: bool) -> None:
     """
     Check partners' certificates against the company's PKI, and keep the service that does so for the host.
     """

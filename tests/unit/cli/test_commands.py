@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+from click.testing import CliRunner
+
+from cftpki_ext import logs
+from cftpki_ext.cli import main
+from tests import pki
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.delenv("CFTPKI_CONFIG", raising=False)
+    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "root.pem").write_bytes(pki.make_root("Command Root").pem)
+    path = tmp_path / "cftpki.toml"
+    path.write_text(
+        '[service]\nsocket = "s"\nstate = "state"\n'
+        '[trust.t]\nanchors = ["root.pem"]\n[[rule]]\ndirection = "server"\ntrust = "t"\n'
+    )
+    return path
+
+
+def test_config_check_of_a_sound_file_exits_0(run, config):
+    result = run("config", "check", "--config", config)
+
+    assert (0, f"{config}: ok, 1 trust set, 0 identities, 1 rule\n") == (result.exit_code, result.stdout)
+
+
+def test_config_check_of_a_faulty_file_names_all_faults_and_exits_2(run, config):
+    config.write_text("[servce]\n[trust.t]\n")
+
+    result = run("config", "check", "--config", config)
+
+    assert 2 == result.exit_code
+    assert [
+        f'{config}:1: [servce] unknown section (did you mean "service"?)',
+        f"{config}:2: [trust.t.anchors] names no trust anchor, so nobody could ever be accepted",
+    ] == result.stderr.splitlines()
+
+
+def test_config_check_in_json_tells_faults_and_exits_2(run, config):
+    config.write_text("[servce]\n")
+
+    result = run("config", "check", "--config", config, "--json")
+
+    assert (2, False, 1) == (
+        result.exit_code,
+        json.loads(result.stdout)["ok"],
+        len(json.loads(result.stdout)["faults"]),
+    )
+
+
+def test_config_show_tells_values_and_defaults(run, config, tmp_path):
+    plain = run("config", "show", "--config", config)
+    data = json.loads(run("config", "show", "--config", config, "--json").stdout)
+
+    assert f'service.socket = "{tmp_path}/s"' in plain.stdout.splitlines()
+    assert 'limits.crl_refresh = "15m"' in plain.stdout.splitlines()
+    assert "CN=Command Root" == data["trusts"]["t"]["anchors"][0]["subject"]
+
+
+def test_config_comes_from_the_environment(run, config, monkeypatch):
+    monkeypatch.setenv("CFTPKI_CONFIG", str(config))
+
+    assert 0 == run("config", "check").exit_code
+
+
+def test_status_without_a_service_exits_1_and_says_what_to_do(run, config, tmp_path):
+    result = run("status", "--config", config)
+
+    expected = f"cftpki: no answer at {tmp_path}/s: no such file or directory; is the service running (cftpki serve)?\n"
+    assert (1, expected) == (result.exit_code, result.stderr)
+
+
+def test_serve_with_a_faulty_configuration_exits_2(run, config):
+    config.write_text("[servce]\n")
+
+    assert 2 == run("serve", "--config", config).exit_code
+
+
+def test_cache_without_any_content_is_empty(run, config):
+    stats = json.loads(run("cache", "stats", "--config", config, "--json").stdout)
+
+    assert (0, 0) == (stats["entries"], stats["bytes"])
+    assert "forgot 0 responses\n" == run("cache", "flush", "--config", config).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(run, shell):
+    result = run("completion", shell)
+
+    assert (0, True) == (result.exit_code, "_CFTPKI_COMPLETE" in result.stdout)
+
+
+@pytest.fixture
+def stream():
+    """
+    A log of its own; structlog and logging are as before afterwards.
+    """
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    yield io.StringIO()
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+
+
+NASTY = "CN=x\n2026 [info] accepted\x1b[2J\x9b31m\u202e\u2028"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_log_of_what_a_stranger_wrote_is_one_printable_line(stream, form):
+    log = logs.configure(form, stream=stream)
+
+    log.warning("refused", subject=NASTY, deep={"a": [NASTY]}, **{"k\ney": 1})
+    logging.getLogger("cache").warning("trouble: %s", NASTY)
+
+    first, second = stream.getvalue().removesuffix("\n").split("\n")
+    assert (True, True) == (first.isprintable(), second.isprintable())
+
+
+def test_log_in_json_holds_the_fields(stream):
+    logs.configure("json", stream=stream).info("listening", socket="/s", count=3)
+
+    entry = json.loads(stream.getvalue())
+    assert ("listening", "info", "/s", 3) == (entry["event"], entry["level"], entry["socket"], entry["count"])
