@@ -36,7 +36,7 @@ native: $(VENV)/.ready ## libcftpkie.so and cft-hostsim (CFTPKIE_INC=DIR: agains
 .PHONY: demo
 demo: native ## real handshakes with a small PKI: one partner accepted, one refused 44, one 45, and why
 	scripts/system-packages demo
-	$(BIN)/python -m cftpki_ext.lab.demo --build $(BUILD)
+	$(BIN)/python scripts/demo --build $(BUILD)
 
 .PHONY: test
 test: native ## every test, against real servers and real TLS peers

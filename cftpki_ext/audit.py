@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from structlog.typing import FilteringBoundLogger
 
 from cftpki_ext.session import SessionContext
-from cftpki_ext.verdict import Verdict
+from cftpki_ext.verdict import Verdict, deciding_source
 
 
 class AuditSink(Protocol):
@@ -45,6 +45,7 @@ class LogAudit:
         Log one verdict: refusals and acceptances with warnings as warnings.
         """
         evidence = verdict.evidence
+        source = deciding_source(verdict)
         write = self._logger.info if verdict.accepted and not verdict.warnings else self._logger.warning
         write(
             "verdict",
@@ -57,6 +58,7 @@ class LogAudit:
             rule=evidence.rule,
             trust=evidence.trust,
             policy=evidence.policy,
+            source=f"{source.kind.value}, {source.origin.value}" if source else None,
             direction=evidence.direction.value,
             partner=evidence.path[0].subject if evidence.path else None,
             serial=evidence.path[0].serial if evidence.path else None,

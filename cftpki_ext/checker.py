@@ -164,7 +164,8 @@ class Checker:
         limits = examination.question.limits
         now = self._clock.now()
         kept = {lookup: self._recall(examination, lookup) for lookup in examination.lookups}
-        young, old = [], []
+        young: list[Statement] = []
+        old: list[Statement] = []
         for lookup, statement in kept.items():
             if statement is None:
                 continue

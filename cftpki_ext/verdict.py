@@ -220,3 +220,24 @@ def strongest(faults: Iterable[Fault]) -> Fault | None:
 
     """
     return min(faults, key=lambda f: (RANK.index(f.reason), -1 if f.hop is None else f.hop), default=None)
+
+
+def deciding_source(verdict: Verdict) -> SourceFinding | None:
+    """
+    Whose word the verdict rests on: of the hop that decided, or the leaf's where nothing bad was said.
+
+    Args:
+        verdict: any verdict.
+
+    Returns:
+        The source that established that hop's status; `None` where revocation was not looked at, or no source
+        established it.
+
+    """
+    worst = (HopStatus.REVOKED, HopStatus.ON_HOLD, HopStatus.UNDETERMINED, HopStatus.GOOD)
+    hops = sorted(verdict.evidence.hops, key=lambda finding: (worst.index(finding.status), finding.hop))
+    for hop in hops[:1]:
+        for source in hop.sources:
+            if source.status is hop.status:
+                return source
+    return None
