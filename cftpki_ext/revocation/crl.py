@@ -20,6 +20,7 @@ from cftpki_ext.revocation.crl_entries import MalformedEntriesError
 from cftpki_ext.revocation.crl_parse import CrlView, MalformedCrlError, read_crl
 from cftpki_ext.revocation.crl_scope import coverage, may_speak
 from cftpki_ext.revocation.crl_signer import find_signer
+from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
@@ -174,16 +175,15 @@ def _judge_times(context: RevocationContext, item: Heard, view: CrlView) -> None
     """
     RFC 5280 6.3.3 (a): thisUpdate has come, nextUpdate has not passed, with the clock skew on either side.
     """
-    now, skew = context.now, context.limits.clock_skew
-    if view.this_update > now + skew:
-        item.refuse(Cause.STALE, f"thisUpdate {view.this_update.isoformat()} is after {now.isoformat()}")
-    elif view.next_update is None and Leniency.CRL_WITHOUT_NEXT_UPDATE not in context.trust.compat:
+    if view.next_update is None and Leniency.CRL_WITHOUT_NEXT_UPDATE not in context.trust.compat:
         item.refuse(Cause.STALE, "the CRL has no nextUpdate (compat crl_without_next_update)")
-    elif view.next_update is None and view.this_update < now - skew - context.limits.crl_max_age:
-        item.refuse(Cause.STALE, f"the CRL has no nextUpdate and is older than {context.limits.crl_max_age}")
-    elif view.next_update is not None and view.next_update < now - skew:
-        item.expired = True
-        item.refuse(Cause.STALE, f"nextUpdate {view.next_update.isoformat()} is before {now.isoformat()}")
+        return
+    stale = staleness(
+        SourceKind.CRL, view.this_update, view.next_update, limits=context.limits, now=context.now
+    )
+    if stale is not None:
+        item.expired = view.next_update is not None and view.next_update < context.now
+        item.refuse(Cause.STALE, stale)
 
 
 def _locations(context: RevocationContext, statement: Statement, view: CrlView) -> tuple[str, ...]:

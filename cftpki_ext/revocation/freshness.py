@@ -18,9 +18,10 @@ def fresh_until(
     """
     The last moment at which a statement still counts, clock skew left aside.
 
-    The end is nextUpdate, and never later than our own greatest age after thisUpdate. An OCSP answer
-    without nextUpdate ("newer information is available all the time", RFC 6960 4.2.2.1) ends after its own
-    short life.
+    The end of a CRL is its nextUpdate: that of an offline root lives for half a year and more. Only one without
+    nextUpdate ends by our own greatest age. An OCSP answer ends at its nextUpdate, and never later than our own
+    greatest age after thisUpdate; one without nextUpdate ("newer information is available all the time",
+    RFC 6960 4.2.2.1) ends after its own short life.
 
     Args:
         kind: whose bounds apply.
@@ -32,8 +33,10 @@ def fresh_until(
         The end of the statement's life.
 
     """
-    greatest_age = limits.crl_max_age if kind is SourceKind.CRL else limits.ocsp_max_age
-    if next_update is None and kind is not SourceKind.CRL:
+    if kind is SourceKind.CRL:
+        return next_update if next_update is not None else _later(this_update, limits.crl_max_age)
+    greatest_age = limits.ocsp_max_age
+    if next_update is None:
         greatest_age = min(greatest_age, limits.ocsp_life_without_next_update)
     end = _later(this_update, greatest_age)
     return end if next_update is None else min(end, next_update)
