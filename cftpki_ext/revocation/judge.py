@@ -163,7 +163,10 @@ def require_staple(certificate: Certificate, finding: HopFinding) -> HopFinding:
 
 def contradiction(finding: HopFinding) -> str | None:
     """
-    Whether authentic sources of one hop contradict each other. The worse answer has counted already.
+    Whether authentic sources of one hop contradict each other: bad or "unknown" here, good there.
+
+    What counts has been decided already: bad news counts, and "good" goes before "unknown". A hold that newer
+    evidence has lifted contradicts nothing.
 
     Args:
         finding: a judged hop.
@@ -172,11 +175,14 @@ def contradiction(finding: HopFinding) -> str | None:
         A clause that names both sides, or `None` where they agree.
 
     """
-    bad = [s for s in finding.sources if s.status in _BAD]
     good = [s for s in finding.sources if s.status is HopStatus.GOOD]
-    if not bad or not good:
+    if finding.status in _BAD:
+        other = [s for s in finding.sources if s.status in _BAD]
+    else:
+        other = [s for s in finding.sources if s.cause is Cause.UNKNOWN]
+    if not other or not good:
         return None
-    return f"sources disagree about hop {finding.hop}: {_describe(bad[0])}; {_describe(good[0])}"
+    return f"sources disagree about hop {finding.hop}: {_describe(other[0])}; {_describe(good[0])}"
 
 
 def _unread(statement: Statement) -> SourceFinding:
@@ -234,7 +240,7 @@ def _describe(finding: SourceFinding) -> str:
     """
     One clause: what was said, since when and why, by whom.
     """
-    words = finding.status.value
+    words = finding.cause.value if finding.cause is not None else finding.status.value
     if finding.revoked_at is not None:
         words += f" {_moment(finding.revoked_at)}"
     if finding.status is not HopStatus.GOOD and finding.revocation_reason:

@@ -229,7 +229,7 @@ def _weigh(
     if unknown:
         return _undetermined(single, Cause.MALFORMED, f"critical extension {unknown} is not understood")
     skew = context.limits.clock_skew
-    if single.this_update - skew > basic.produced_at:
+    if single.this_update - basic.produced_at > skew:
         detail = (
             f"thisUpdate {single.this_update.isoformat()} is after producedAt {basic.produced_at.isoformat()}"
         )
@@ -242,7 +242,7 @@ def _weigh(
     stale = staleness(
         SourceKind.OCSP, single.this_update, single.next_update, limits=context.limits, now=context.now
     )
-    if stale is None and basic.produced_at - skew > context.now:
+    if stale is None and basic.produced_at - context.now > skew:
         stale = f"producedAt {basic.produced_at.isoformat()} is after {context.now.isoformat()}"
     if stale is not None:
         return _undetermined(single, Cause.STALE, stale)

@@ -100,6 +100,13 @@ def test_sources_in_agreement_are_no_contradiction():
     assert contradiction(judge(REVOKED_OCSP, REVOKED_CRL)) is None
 
 
+def test_unknown_beside_good_is_noted_and_a_lifted_hold_is_not():
+    noted = judge(ocsp(answer(W, status="unknown")), GOOD_CRL)
+    assert HopStatus.GOOD == noted.status
+    assert "unknown, said by OCSP" in (contradiction(noted) or "")
+    assert contradiction(judge(ocsp(held(2)), ocsp(good(1)))) is None
+
+
 def test_known_revocation_stands_against_newer_good():
     known = ocsp(
         answer(

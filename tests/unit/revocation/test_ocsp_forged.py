@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,8 @@ from tests.pki import NOW, Entity, Single, issue, make_ocsp_response, make_root
 
 KINDS = ("rsa", "ec", "ed25519")
 HOUR = timedelta(hours=1)
+YEAR_1000 = datetime(1000, 1, 1, tzinfo=UTC)
+YEAR_9999 = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 UNKNOWN_OID = "1.2.3.4.5"
 sha1 = partial(hashlib.new, "sha1")  # the hash that RFC 6960 4.2.1 fixes for key hashes
 
@@ -307,6 +309,15 @@ CASES = [
     Bent("this_update_too_old", S, lambda w: answer(w, this_update=NOW - 11 * 24 * HOUR)),
     Bent("produced_at_future", S, lambda w: answer(w, produced_at=NOW + HOUR)),
     Bent("produced_before_this_update", M, lambda w: answer(w, produced_at=NOW - 9 * HOUR)),
+    Bent("this_update_in_year_1000", S, lambda w: answer(w, this_update=YEAR_1000, produced_at=YEAR_1000)),
+    Bent("produced_in_year_1000", M, lambda w: answer(w, produced_at=YEAR_1000)),
+    Bent("produced_in_year_9999", S, lambda w: answer(w, produced_at=YEAR_9999)),
+    Bent(
+        "this_update_in_year_9999",
+        S,
+        lambda w: answer(w, this_update=YEAR_9999, produced_at=YEAR_9999, next_update=YEAR_9999),
+    ),
+    Bent("next_update_in_year_9999", None, lambda w: answer(w, next_update=YEAR_9999)),
     Bent("next_before_this", M, lambda w: answer(w, next_update=NOW - 2 * HOUR)),
     # form
     Bent(
