@@ -137,6 +137,39 @@ def _getaddrinfo(host: str, port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+class _Stream(httpcore.AsyncNetworkStream):
+    """
+    A connection that is also closed when its TLS handshake is cancelled, which httpcore 1.0 forgets.
+    """
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
+        return await self._inner.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's signature
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:
+            await self._inner.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> object:
+        return self._inner.get_extra_info(info)
+
+
 class _Backend(httpcore.AsyncNetworkBackend):
     """
     Connects to checked addresses only: resolves once, checks all, and connects to one of those very addresses.
@@ -165,7 +198,9 @@ class _Backend(httpcore.AsyncNetworkBackend):
             share = None if timeout is None else timeout / (len(addresses) - position)
             started = time.monotonic()
             try:
-                return await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
+                return _Stream(
+                    await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last = error
                 if timeout is not None:

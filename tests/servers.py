@@ -351,6 +351,7 @@ def endless(head: bytes, piece: bytes) -> Behaviour:
         while not writer.is_closing():
             writer.write(piece)
             await writer.drain()
+            await asyncio.sleep(0)  # drain alone lets nobody else run while the client keeps up
 
     return behave
 
