@@ -27,10 +27,6 @@ extern "C" {
 
 #define CFTPKIE_VERSION 1
 
-/* Tells pkicom_bind.h that this is our header and not the vendor's: the sizes
- * and offsets that it asserts are those below. */
-#define CFTPKIE_REFERENCE_HEADER 1
-
 /* General execution code of the exit. A refusal in CheckCertificate is
  * CFTPKIE_RC_ERROR with iAlertReason_w set. */
 #define CFTPKIE_RC_DONE 0

@@ -3,8 +3,8 @@
  * one of the host's constants.
  *
  * Written for our reference header. For the vendor's cftpkie.h, copy this file,
- * map the names, and build with -DCFTPKIE_INC=DIR -DCFTPKIE_BIND=FILE: nothing
- * else changes (native/tests/vendor_mock is such a copy). Signatures stay; a
+ * map the names, and put it beside that header: make native CFTPKIE_INC=DIR takes
+ * both, and nothing else changes (native/tests/vendor_mock is such a pair). Signatures stay; a
  * getter of something that the host does not have returns "nothing" (a null
  * pointer and 0), a setter of it does nothing.
  *
@@ -23,7 +23,7 @@
 
 #include "bind_types.h"
 
-#ifdef CFTPKIE_REFERENCE_HEADER
+#ifdef CFTPKIE_REFERENCE_HEADER /* set by CMake when the header is ours */
 /* The layout is an ABI: a change here is a new CFTPKIE_VERSION. */
 #define BIND_AT(field, offset)                                                                     \
   _Static_assert(offsetof(struct pkicom, field) == (offset), "struct pkicom: " #field " has "      \

@@ -714,13 +714,23 @@ def test_sanitized_library_is_clean_under_threads_fork_and_misbehaviour(tmp_path
 # One file maps the vendor's header.
 
 
+def test_another_order_of_the_same_names_needs_nothing_but_the_header(tmp_path: Path) -> None:
+    text = (ROOT / "native/include/cftpkie.h").read_text()
+    moved = text.replace("  int32_t iPhase;\n", "").replace(
+        "struct pkicom {\n", "struct pkicom {\n  int64_t iPhase;\n"
+    )
+    assert text != moved
+    (tmp_path / "cftpkie.h").write_text(moved)
+    build = build_native(tmp_path / "build", f"-DCFTPKIE_INC={tmp_path}")
+    assert (build / "libcftpkie.so").exists()
+    assert not (build / "hostsim").exists()
+
+
 def test_another_header_needs_another_bind_file_and_nothing_else(tmp_path: Path, path: Path) -> None:
     mock = ROOT / "native/tests/vendor_mock"
     build = build_native(
         tmp_path,
         f"-DCFTPKIE_INC={mock}",
-        f"-DCFTPKIE_BIND={mock / 'pkicom_bind.h'}",
-        targets=("cftpkie", "test_vendor_mock"),
     )
     with FakeService(path) as service:
         lines = subprocess.check_output(
