@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cftpki_ext.config.faults import Faults
+from cftpki_ext.config.policies import read_policies
 from cftpki_ext.config.positions import key_lines
 from cftpki_ext.config.sections import Names, Reader
 from cftpki_ext.errors import ConfigError, InputError
@@ -76,7 +77,7 @@ def load(path: Path, *, now: datetime | None = None) -> Settings:
 
 def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Settings:
     reader = replace(reader, limits=reader.read_limits(document.get("limits", {})))
-    policies = reader.policies(tables["policy"])
+    policies = read_policies(reader, tables["policy"])
     identities = {name: reader.identity(name, raw) for name, raw in tables["identity"].items()}
     return Settings(
         service=reader.service(document.get("service", {})),

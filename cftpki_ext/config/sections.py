@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from cftpki_ext.causes import Cause
 from cftpki_ext.config.credentials import (
     MAX_PASSWORD_BYTES,
     certificates_in,
@@ -32,7 +30,6 @@ from cftpki_ext.config.faults import Faults
 from cftpki_ext.config.models import (
     IdentityModel,
     LimitsModel,
-    PolicyModel,
     RuleModel,
     Section,
     ServiceModel,
@@ -43,7 +40,7 @@ from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.errors import InputError
 from cftpki_ext.files import read_regular
 from cftpki_ext.model import Direction, SourceKind
-from cftpki_ext.policy import PROFILES, STRICT, Action, Policy, Treatment
+from cftpki_ext.policy import STRICT, Policy
 from cftpki_ext.settings import Identity, Limits, NonceMode, PolicyInputs, Rule, ServiceSettings, TrustSet
 
 M = TypeVar("M", bound=Section)
@@ -203,63 +200,6 @@ class Reader:
             )
         return limits
 
-    def policies(self, raw: Mapping[str, Any]) -> Mapping[str, Policy]:
-        """
-        Read every `[policy.NAME]`, bases first.
-        """
-        models = {
-            name: self.validate(PolicyModel, ("policy", name), section) for name, section in raw.items()
-        }
-        made: dict[str, Policy] = dict(PROFILES)
-        for name in models:
-            self.name(("policy", name), name)
-            if name in PROFILES:
-                self.faults.add(("policy", name), f"{name!r} is a built-in profile: choose another name")
-        waiting = {name: model for name, model in models.items() if name not in PROFILES}
-        while waiting:
-            ready = [name for name, model in waiting.items() if (model.base or STRICT.name) not in waiting]
-            if not ready:
-                for name, model in waiting.items():
-                    self.faults.add(
-                        ("policy", name, "base"), f"{model.base!r} is based on this policy in turn"
-                    )
-                break
-            for name in ready:
-                model = waiting.pop(name)
-                base = model.base or STRICT.name
-                if base not in made:
-                    self._unknown(("policy", name, "base"), "policy", base, self.names.policies)
-                made[name] = self._policy(name, made.get(base, STRICT), model)
-        return MappingProxyType(made)
-
-    def _policy(self, name: str, base: Policy, model: Any) -> Policy:
-        treatments = dict(base.treatments)
-        for cause in Cause:
-            treatment: TreatmentModel | None = getattr(model, cause.value)
-            if treatment is None:
-                continue
-            path = ("policy", name, cause.value)
-            if treatment.action is None:
-                self.faults.add(
-                    path, f'says no action: add action = "refuse", "accept_warn" or "accept" to {name!r}'
-                )
-            if treatment.action is Action.REFUSE and (treatment.max_stale or treatment.until):
-                self.faults.add(path, "max_stale and until bound an acceptance; this refuses anyway")
-            if treatment.until is not None and treatment.until <= self.now:
-                self.faults.add(
-                    (*path, "until"),
-                    f"{treatment.until.isoformat()} is past: the exception has ended, take it out",
-                )
-            treatments[cause] = Treatment(
-                action=treatment.action or Action.REFUSE, max_stale=treatment.max_stale, until=treatment.until
-            )
-        return Policy(
-            name=name,
-            treatments=MappingProxyType(treatments),
-            depth=model.depth or base.depth,
-            enforcement=model.enforcement or base.enforcement,
-        )
-
     def trust(self, name: str, raw: object, policies: Mapping[str, Policy]) -> TrustSet:
         """
         Read one `[trust.NAME]`.
@@ -269,7 +209,7 @@ class Reader:
         model = self.validate(TrustModel, path, raw)
         policy = model.policy or STRICT.name
         if policy not in self.names.policies:
-            self._unknown((*path, "policy"), "policy", policy, self.names.policies)
+            self.unknown((*path, "policy"), "policy", policy, self.names.policies)
         if not model.anchors and not (isinstance(raw, dict) and raw.get("anchors")):
             self.faults.add((*path, "anchors"), "names no trust anchor, so nobody could ever be accepted")
         crl_urls, crl_files = [], []
@@ -387,9 +327,9 @@ class Reader:
             if getattr(model, key) is None and key not in written:
                 self.faults.add((*path, key), f"{key!r} is missing")
         if model.trust is not None and model.trust not in self.names.trusts:
-            self._unknown((*path, "trust"), "trust", model.trust, self.names.trusts)
+            self.unknown((*path, "trust"), "trust", model.trust, self.names.trusts)
         if model.identity is not None and model.identity not in self.names.identities:
-            self._unknown((*path, "identity"), "identity", model.identity, self.names.identities)
+            self.unknown((*path, "identity"), "identity", model.identity, self.names.identities)
         if model.client_auth is not None and model.direction is Direction.CLIENT:
             self.faults.add(
                 (*path, "client_auth"), "is for server mode: a client does not ask for client certificates"
@@ -409,5 +349,8 @@ class Reader:
             client_auth=model.client_auth,
         )
 
-    def _unknown(self, path: KeyPath, kind: str, name: str, known: frozenset[str]) -> None:
+    def unknown(self, path: KeyPath, kind: str, name: str, known: frozenset[str]) -> None:
+        """
+        Note a reference to a section that is not there.
+        """
         self.faults.add(path, f"there is no [{kind}.{name}]", wanted=name, known=sorted(known))

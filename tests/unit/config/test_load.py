@@ -298,6 +298,10 @@ FAULTS = {
         '[policy.p]\nbase = "strct"\n',
         '2: [policy.p.base] there is no [policy.strct] (did you mean "strict"?)',
     ),
+    "policy_based_on_itself": (
+        '[policy.p]\nbase = "p"\n',
+        "2: [policy.p.base] 'p' never comes to a built-in profile: the bases go in a circle",
+    ),
     "policy_named_like_a_profile": (
         "[policy.strict]\n",
         "1: [policy.strict] 'strict' is a built-in profile: choose another name",
