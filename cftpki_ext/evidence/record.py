@@ -15,7 +15,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cftpki_ext.decide import Question
 from cftpki_ext.errors import StoreError
@@ -54,7 +54,7 @@ class RecordBytes:
 
 @cache
 def _adapter() -> TypeAdapter[Record]:
-    return TypeAdapter(Record, config=ConfigDict(ser_json_timedelta="iso8601"))
+    return TypeAdapter(Record)
 
 
 def encode(record: Record) -> RecordBytes:
@@ -126,7 +126,7 @@ def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:
 
 @cache
 def _scalar() -> TypeAdapter[Any]:
-    return TypeAdapter(Any, config=ConfigDict(ser_json_timedelta="iso8601"))
+    return TypeAdapter(Any)
 
 
 def _from_json(value: Any, blob: Callable[[str], bytes | None]) -> Any:
