@@ -120,7 +120,7 @@ class Daemon:
         """
         Take over the configuration anew; one that cannot be used is logged and changes nothing.
 
-        The socket, its users and the state directory stay as they were at start.
+        The socket and the state directory stay as they were at start.
         """
         log = self._service.log
         if self._reload is None:

@@ -8,14 +8,27 @@ way to an accepted CheckCertificate leads through `after_verdict` with an accept
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import assert_never
 
 from cftpki_ext.alerts import Alert, alert_for
+from cftpki_ext.decisions import (
+    Decision,
+    Fail,
+    Final,
+    NeedCaList,
+    NeedChain,
+    NeedPassword,
+    NeedSignature,
+    NeedStatus,
+    NeedVerdict,
+    NotHandled,
+    Refuse,
+    Reply,
+)
 from cftpki_ext.errors import InputError
+from cftpki_ext.global_area import global_area
 from cftpki_ext.model import Direction, PeerAddress, Phase
 from cftpki_ext.rules import RuleKey, match
 from cftpki_ext.session import Presented, SessionContext, Stage
@@ -28,130 +41,6 @@ from cftpki_ext.wire import Frame, Message, Mode, Result, Tag, Value, clip
 CALL_SLACK_MS = 500
 # On top of that: what the exit waits longer than the service works, so that it hears "too late" from us.
 EXIT_SLACK_MS = 500
-
-AREA = struct.Struct(">BBHI16s8s16s8s8x")
-AREA_VERSION = 1
-AREA_ACCEPTED = 1  # the partner's chain was accepted by the service in this session
-AREA_PRESENTED = 2  # our certificate came from the service
-AREA_CLIENT = 4  # our host is the TLS client
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """
-    DONE with these fields; `session` is what is known afterwards.
-    """
-
-    session: SessionContext | None
-    fields: Mapping[Tag, Value] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class NotHandled:
-    """
-    The host's own PKI decides, because the configuration says so for this phase.
-    """
-
-    session: SessionContext | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """
-    REFUSED: the partner, or the session, may not go on.
-    """
-
-    session: SessionContext | None
-    reason: Reason
-    alert: int
-    detail: str
-    fields: Mapping[Tag, Value] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """
-    FAILED with alert 80: out of order, another session's id, a configuration that lost what is needed.
-    """
-
-    session: SessionContext | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class NeedPassword:
-    """
-    StartTask: the fields of the answer, to which the datafile's password is to be added.
-    """
-
-    fields: Mapping[Tag, Value]
-
-
-@dataclass(frozen=True, slots=True)
-class NeedVerdict:
-    """
-    A chain to be judged. `session` is `None` for CHECK, which lives outside any session.
-    """
-
-    session: SessionContext | None
-    rule: Rule
-    chain: tuple[bytes, ...]
-    staple: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class NeedChain:
-    """
-    The identity's chain; `ca_list` is the server's list in client mode, `None` where none came.
-    """
-
-    session: SessionContext
-    identity: str
-    ca_list: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class NeedCaList:
-    """
-    The names of a trust set's anchors.
-    """
-
-    session: SessionContext
-    trust: str
-
-
-@dataclass(frozen=True, slots=True)
-class NeedSignature:
-    """
-    The private-key operation with the key whose certificate was presented.
-    """
-
-    session: SessionContext
-    presented: Presented
-    scheme: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NeedStatus:
-    """
-    The service's own state as JSON.
-    """
-
-
-Decision = (
-    Reply
-    | NotHandled
-    | Refuse
-    | Fail
-    | NeedPassword
-    | NeedVerdict
-    | NeedChain
-    | NeedCaList
-    | NeedSignature
-    | NeedStatus
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,41 +302,6 @@ def after_signature(need: NeedSignature, *, output: bytes | None, key: bytes | N
     return Reply(need.session, {Tag.CRYPT_OUTPUT: output or b""})
 
 
-def global_area(session: SessionContext) -> bytes:
-    """
-    The 64 bytes that the host passes on to its other exits (docs/protocol.md, "Global area").
-
-    Args:
-        session: at HandshakeDone.
-
-    Returns:
-        The area; parts that this session does not have are zero.
-
-    """
-    flags = (
-        (AREA_ACCEPTED if session.verdict_id else 0)
-        | (AREA_PRESENTED if session.presented else 0)
-        | (AREA_CLIENT if session.direction is Direction.CLIENT else 0)
-    )
-    return AREA.pack(
-        AREA_VERSION,
-        flags,
-        0,
-        session.presented.generation & 0xFFFF_FFFF if session.presented else 0,
-        _id_bytes(session.verdict_id),
-        sha256(session.policy.encode()).digest()[:8] if session.policy is not None else b"",
-        session.partner[:16],
-        sha256(session.rule.name.encode()).digest()[:8],
-    )
-
-
-def _id_bytes(verdict_id: str | None) -> bytes:
-    try:
-        return bytes.fromhex(verdict_id or "")[:16]
-    except ValueError:
-        return b""
-
-
 def _handled(plan: Plan, phase: Phase, session: SessionContext | None = None) -> NotHandled | None:
     if phase not in plan.settings.service.phases:
         return NotHandled(session, f"the service leaves {phase.name} to the host")
@@ -489,7 +343,7 @@ def _mask(phases: frozenset[Phase]) -> int:
     return sum(1 << phase.value for phase in phases)
 
 
-def answer(request: Message, sequence: int, decision: Reply | NotHandled | Refuse | Fail) -> Frame:
+def answer(request: Message, sequence: int, decision: Final) -> Frame:
     """
     The response frame of a final decision.
 

@@ -20,16 +20,16 @@ from typing import Protocol, assert_never
 
 from structlog.typing import FilteringBoundLogger
 
-from cftpki_ext import phases
+from cftpki_ext import decisions, phases
 from cftpki_ext.audit import AuditSink
 from cftpki_ext.decide import Question
+from cftpki_ext.decisions import Fail, Final, NotHandled, Refuse, Reply
 from cftpki_ext.errors import InputError, WireError
 from cftpki_ext.files import read_regular
 from cftpki_ext.identity import HeldIdentity, IdentityProvider
 from cftpki_ext.identity.choose import leads_to
 from cftpki_ext.identity.keys import export_pkcs8, sign
 from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.phases import Fail, NotHandled, Refuse, Reply
 from cftpki_ext.ports import Clock
 from cftpki_ext.session import SessionContext, Stage
 from cftpki_ext.settings import Settings
@@ -42,8 +42,6 @@ from cftpki_ext.x509.certificate import parse_certificate
 
 # An RSA-2048 signature takes a millisecond of CPU outside the interpreter's lock; more threads than cores gain nothing.
 SIGNING_THREADS = 2
-
-Final = Reply | NotHandled | Refuse | Fail
 
 
 class Checker(Protocol):
@@ -211,28 +209,28 @@ class Conversation:
         match decision:
             case Reply() | NotHandled() | Refuse() | Fail():
                 final = decision
-            case phases.NeedPassword():
+            case decisions.NeedPassword():
                 final = Reply(None, {**decision.fields, Tag.PASSWORD: await self._password()})
-            case phases.NeedVerdict():
+            case decisions.NeedVerdict():
                 return await self._judge(decision)
-            case phases.NeedChain():
+            case decisions.NeedChain():
                 final = await self._chain(decision)
-            case phases.NeedCaList():
+            case decisions.NeedCaList():
                 trust = service.settings.trusts[decision.trust]
                 names = tuple(
                     parse_certificate(der, compat=trust.compat).subject.der for der in trust.anchors
                 )
                 final = phases.after_ca_list(decision, names)
-            case phases.NeedSignature():
+            case decisions.NeedSignature():
                 final = await self._sign(decision)
-            case phases.NeedStatus():
+            case decisions.NeedStatus():
                 final = Reply(self._session, {Tag.JSON: json.dumps(service.status())})
             case _ as never:
                 assert_never(never)
         self._record(request, final)
         return final
 
-    async def _judge(self, need: phases.NeedVerdict) -> Final:
+    async def _judge(self, need: decisions.NeedVerdict) -> Final:
         service = self._service
         settings, rule = service.settings, need.rule
         begun = service.clock.monotonic()
@@ -265,7 +263,7 @@ class Conversation:
             final = replace(final, fields={**final.fields, **extra})
         return final
 
-    async def _chain(self, need: phases.NeedChain) -> Final:
+    async def _chain(self, need: decisions.NeedChain) -> Final:
         held = await self._service.identities.current(need.identity)
         # An empty field is a list that was not sent; a list without names is `01 01 00 00`. Both mean any CA.
         names = decode_ca_list(need.ca_list) if need.ca_list else ()
@@ -274,7 +272,7 @@ class Conversation:
         ders = tuple(certificate.der for certificate in held.chain) if fits else ()
         return phases.after_chain(need, ders, held.generation)
 
-    async def _sign(self, need: phases.NeedSignature) -> Final:
+    async def _sign(self, need: decisions.NeedSignature) -> Final:
         held = self._held
         if held is None:
             return self._broken("the presented identity is not at hand")

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext import phases
+from cftpki_ext import decisions, phases
+from cftpki_ext.decisions import Fail, NotHandled, Refuse, Reply
 from cftpki_ext.model import Direction, PeerAddress, Phase
-from cftpki_ext.phases import Fail, NotHandled, Plan, Refuse, Reply, answer, decide
+from cftpki_ext.phases import Plan, answer, decide
 from cftpki_ext.session import Presented, SessionContext, Stage
 from cftpki_ext.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet, Unreachable
 from cftpki_ext.tls_formats import encode_chain
@@ -142,7 +143,7 @@ def test_start_task_unreachable_not_handled_is_told():
 
 def test_start_task_with_password_file_needs_the_password():
     decision = ask(Message.START_TASK, settings=with_service(datafile_password_file=Path("p")), HOST_TASK=1)
-    assert isinstance(decision, phases.NeedPassword)
+    assert isinstance(decision, decisions.NeedPassword)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_handshake_done_left_to_the_host_still_ends_the_session():
 
 def test_get_ca_list_in_client_mode_fails():
     assert isinstance(request_of(Message.GET_CA_LIST, session(rule=CLIENT_RULE)), Fail)
-    assert phases.NeedCaList(session(), "partners") == request_of(Message.GET_CA_LIST, session())
+    assert decisions.NeedCaList(session(), "partners") == request_of(Message.GET_CA_LIST, session())
 
 
 def test_get_certificate_without_identity_is_the_hosts():
@@ -279,23 +280,23 @@ def test_get_certificate_without_identity_is_the_hosts():
 
 def test_get_certificate_heeds_the_servers_list_in_client_mode_only():
     client, server = session(rule=CLIENT_RULE), session()
-    assert phases.NeedChain(client, "mft", b"list") == request_of(
+    assert decisions.NeedChain(client, "mft", b"list") == request_of(
         Message.GET_CERTIFICATE, client, CA_LIST=b"list"
     )
-    assert phases.NeedChain(server, "mft", None) == request_of(
+    assert decisions.NeedChain(server, "mft", None) == request_of(
         Message.GET_CERTIFICATE, server, CA_LIST=b"list"
     )
 
 
 def test_after_chain_presents_this_generation():
-    need = phases.NeedChain(session(), "mft", None)
+    need = decisions.NeedChain(session(), "mft", None)
     reply = phases.after_chain(need, (b"leaf", b"ca"), 3)
     presented = Presented(name="mft", generation=3, fingerprint=sha256(b"leaf").digest())
     assert Reply(session(presented=presented), {Tag.CHAIN: encode_chain([b"leaf", b"ca"])}) == reply
 
 
 def test_after_chain_without_fitting_certificate_says_no_certificate():
-    reply = phases.after_chain(phases.NeedChain(session(), "mft", b""), (), 3)
+    reply = phases.after_chain(decisions.NeedChain(session(), "mft", b""), (), 3)
     assert b"\0\0\0" == reply.fields[Tag.CHAIN]
     assert reply.session.presented is None
 
@@ -309,7 +310,9 @@ def test_crypt_data_before_a_certificate_was_given_fails():
 def test_crypt_data_after_a_certificate_was_given_needs_that_key():
     presented = Presented(name="mft", generation=3, fingerprint=b"f")
     current = session(presented=presented)
-    assert phases.NeedSignature(current, presented, 0, b"x" * 36) == request_of(Message.CRYPT_DATA, current)
+    assert decisions.NeedSignature(current, presented, 0, b"x" * 36) == request_of(
+        Message.CRYPT_DATA, current
+    )
 
 
 @pytest.mark.parametrize("change", [{"identity": None}, {"not_handled": frozenset({Phase.GET_CERTIFICATE})}])
@@ -320,13 +323,13 @@ def test_crypt_data_where_the_certificate_is_the_hosts_is_not_handled(change):
 
 
 def test_after_signature_gives_exactly_one_of_output_and_key():
-    need = phases.NeedSignature(session(), Presented(name="m", generation=1, fingerprint=b""), 0, b"")
+    need = decisions.NeedSignature(session(), Presented(name="m", generation=1, fingerprint=b""), 0, b"")
     assert {Tag.CRYPT_OUTPUT: b"s"} == phases.after_signature(need, output=b"s", key=None).fields
     assert {Tag.CRYPT_KEY: b"k"} == phases.after_signature(need, output=None, key=b"k").fields
 
 
 def test_after_ca_list_names_each_once():
-    reply = phases.after_ca_list(phases.NeedCaList(session(), "partners"), (b"A", b"B", b"A"))
+    reply = phases.after_ca_list(decisions.NeedCaList(session(), "partners"), (b"A", b"B", b"A"))
     assert bytes.fromhex("0101 0006 000141 000142") == reply.fields[Tag.CA_LIST]
 
 
@@ -337,7 +340,7 @@ def test_check_certificate_asks_for_a_verdict_on_leaf_first():
     decision = request_of(
         Message.CHECK_CERTIFICATE, session(), CHAIN=encode_chain([b"leaf", b"ca"]), STAPLE=b"s"
     )
-    assert phases.NeedVerdict(session(), SERVER_RULE, (b"leaf", b"ca"), b"s") == decision
+    assert decisions.NeedVerdict(session(), SERVER_RULE, (b"leaf", b"ca"), b"s") == decision
 
 
 @pytest.mark.parametrize(
@@ -360,7 +363,7 @@ def test_check_certificate_chain_that_is_none_is_refused(chain, reason, alert):
 @given(st.binary(max_size=200))
 def test_check_certificate_any_bytes_never_accept(chain):
     decision = request_of(Message.CHECK_CERTIFICATE, session(), CHAIN=chain)
-    assert isinstance(decision, phases.NeedVerdict | Refuse)
+    assert isinstance(decision, decisions.NeedVerdict | Refuse)
 
 
 def test_check_certificate_trust_set_gone_after_reload_fails():
@@ -369,7 +372,7 @@ def test_check_certificate_trust_set_gone_after_reload_fails():
     assert isinstance(decision, Fail)
 
 
-NEED = phases.NeedVerdict(session(), SERVER_RULE, (b"leaf",), None)
+NEED = decisions.NeedVerdict(session(), SERVER_RULE, (b"leaf",), None)
 
 
 def test_after_verdict_accepted_replies_with_its_id():
@@ -392,7 +395,7 @@ def test_after_verdict_refused_without_alert_still_sends_80():
 
 def test_check_outside_sessions_is_matched_and_judged():
     fields = {"MODE": 1, "CHAIN": encode_chain([b"x"]), "REMOTE_ADDRESS": "192.0.2.1"}
-    assert phases.NeedVerdict(None, SERVER_RULE, (b"x",), None) == ask(Message.CHECK, **fields)
+    assert decisions.NeedVerdict(None, SERVER_RULE, (b"x",), None) == ask(Message.CHECK, **fields)
     nets = with_rule(networks=(ip_network("10.0.0.0/8"),))
     assert Reason.NO_RULE is ask(Message.CHECK, settings=nets, **fields).reason
     assert Reason.UNDECODABLE is ask(Message.CHECK, **{**fields, "CHAIN": b"x"}).reason
@@ -403,7 +406,7 @@ def test_check_on_the_connection_of_a_session_fails():
 
 
 def test_status_needs_the_services_state():
-    assert phases.NeedStatus() == ask(Message.STATUS)
+    assert decisions.NeedStatus() == ask(Message.STATUS)
 
 
 # HandshakeDone

@@ -1,0 +1,125 @@
+"""
+What a phase can decide: final answers, and what must be fetched first. Values without behaviour.
+
+Owns the union that `cftpki_ext.phases` returns and `cftpki_ext.service` acts on. Imports session, settings,
+verdict and wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cftpki_ext.session import Presented, SessionContext
+from cftpki_ext.settings import Rule
+from cftpki_ext.verdict import Reason
+from cftpki_ext.wire import Tag, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """
+    DONE with these fields; `session` is what is known afterwards.
+    """
+
+    session: SessionContext | None
+    fields: Mapping[Tag, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotHandled:
+    """
+    The host's own PKI decides, because the configuration says so for this phase.
+    """
+
+    session: SessionContext | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """
+    REFUSED: the partner, or the session, may not go on.
+    """
+
+    session: SessionContext | None
+    reason: Reason
+    alert: int
+    detail: str
+    fields: Mapping[Tag, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """
+    FAILED with alert 80: out of order, another session's id, a configuration that lost what is needed.
+    """
+
+    session: SessionContext | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeedPassword:
+    """
+    StartTask: the fields of the answer, to which the datafile's password is to be added.
+    """
+
+    fields: Mapping[Tag, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class NeedVerdict:
+    """
+    A chain to be judged. `session` is `None` for CHECK, which lives outside any session.
+    """
+
+    session: SessionContext | None
+    rule: Rule
+    chain: tuple[bytes, ...]
+    staple: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedChain:
+    """
+    The identity's chain; `ca_list` is the server's list in client mode, `None` where none came.
+    """
+
+    session: SessionContext
+    identity: str
+    ca_list: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedCaList:
+    """
+    The names of a trust set's anchors.
+    """
+
+    session: SessionContext
+    trust: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeedSignature:
+    """
+    The private-key operation with the key whose certificate was presented.
+    """
+
+    session: SessionContext
+    presented: Presented
+    scheme: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NeedStatus:
+    """
+    The service's own state as JSON.
+    """
+
+
+Final = Reply | NotHandled | Refuse | Fail
+
+Decision = Final | NeedPassword | NeedVerdict | NeedChain | NeedCaList | NeedSignature | NeedStatus
