@@ -45,7 +45,10 @@ TRUST = TrustSet(
 )
 
 
-def record(*statements, trust=TrustSet(name="partners", anchors=(ROOT.der,))):
+PLAIN = TrustSet(name="partners", anchors=(ROOT.der,))
+
+
+def record(*statements, trust=PLAIN):
     question = Question(
         chain=(LEAF.der, CA.der), direction=Direction.SERVER, trust=trust, limits=Limits(), at=NOW, rule="in"
     )
