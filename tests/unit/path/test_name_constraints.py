@@ -1,0 +1,180 @@
+"""
+Name constraints by type: what lies within a subtree, what does not, and what cannot be judged.
+"""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.x509.oid import NameOID
+
+from cftpki_ext.path import PathRequest, Purpose, find_path
+from cftpki_ext.verdict import Reason
+from cftpki_ext.x509 import der, parse_certificate
+from tests.pki import NOW, issue, make_root, name, name_constraints, raw_extension, x509
+
+ROOT = make_root("Root")
+
+
+def outside(names, permitted=(), excluded=(), *, subject="leaf", middle=None) -> list[str]:
+    ca = issue(ROOT, "CA", ca=True, extensions=[(name_constraints(permitted, excluded), True)])
+    chain = [ca]
+    if middle is not None:
+        chain.insert(0, issue(ca, **middle))
+    leaf = issue(chain[0], subject, san=names, san_critical=True)
+    return faults_of(leaf, *chain)
+
+
+def faults_of(*chain) -> list[str]:
+    parsed = tuple(parse_certificate(c.der) for c in chain)
+    request = PathRequest(chain=parsed, anchors=(parse_certificate(ROOT.der),), now=NOW, purpose=Purpose.ANY)
+    found = find_path(request).faults
+    assert {Reason.NAME_CONSTRAINTS} >= {f.reason for f in found}
+    return [f.detail for f in found]
+
+
+CASES = [
+    # name, subtree, within
+    ("dns:a.example", "dns:a.example", True),
+    ("dns:b.a.example", "dns:a.example", True),
+    ("dns:B.A.EXAMPLE", "dns:a.example", True),
+    ("dns:ba.example", "dns:a.example", False),
+    ("dns:example", "dns:a.example", False),
+    ("dns:*.a.example", "dns:a.example", True),
+    ("email:u@a.example", "email:a.example", True),
+    ("email:u@A.example", "email:a.example", True),
+    ("email:u@b.a.example", "email:a.example", False),
+    ("email:u@b.a.example", "email:.a.example", True),
+    ("email:u@a.example", "email:.a.example", False),
+    ("email:u@a.example", "email:u@a.example", True),
+    ("email:v@a.example", "email:u@a.example", False),
+    ("uri:http://a.example/x", "uri:a.example", True),
+    ("uri:http://u:p@a.example:80/x", "uri:a.example", True),
+    ("uri:http://b.a.example/", "uri:a.example", False),
+    ("uri:http://b.a.example/", "uri:.a.example", True),
+    ("uri:http://a.example/", "uri:.a.example", False),
+    ("uri:http://evil.example/@a.example/", "uri:a.example", False),
+    ("ip:10.1.2.3", "ip:10.0.0.0/8", True),
+    ("ip:11.1.2.3", "ip:10.0.0.0/8", False),
+    ("ip:2001:db8::1", "ip:2001:db8::/32", True),
+    ("ip:2001:db9::1", "ip:2001:db8::/32", False),
+    ("ip:2001:db8::1", "ip:10.0.0.0/8", False),
+    ("dir:CN=x,O=Corp", "dir:O=Corp", True),
+    ("dir:CN=x,O=corp", "dir:O=Corp", True),
+    ("dir:CN=x,O=Corp2", "dir:O=Corp", False),
+    ("dir:O=Corp,CN=x", "dir:O=Corp", False),
+]
+
+
+@pytest.mark.parametrize(("given", "base", "within"), CASES)
+def test_name_is_permitted_exactly_within_the_subtree(given, base, within):
+    subject = "" if given.startswith("dir:") else "leaf"
+    assert within == (not outside([given], permitted=[base], subject=subject))
+
+
+@pytest.mark.parametrize(("given", "base", "within"), CASES)
+def test_name_is_excluded_exactly_within_the_subtree(given, base, within):
+    assert within == bool(outside([given], excluded=[base]))
+
+
+def test_wildcard_that_could_become_an_excluded_name_is_excluded():
+    assert outside(["dns:*.a.example"], excluded=["dns:evil.a.example"])
+    assert not outside(["dns:*.a.example"], excluded=["dns:x.evil.a.example"])
+    assert outside(["dns:*.a.example"], permitted=["dns:good.a.example"])
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("dns:f*.a.example", "dns:b.example"),
+        ("dns:a.example.", "dns:b.example"),
+        ("dns:-a.example", "dns:b.example"),
+        ("email:a@b@c.example", "email:b.example"),
+        ('email:"x"@c.example', "email:b.example"),
+        ("email:nohost", "email:b.example"),
+        ("uri:mailto:x@c.example", "uri:b.example"),
+        ("uri:http://192.0.2.1/", "uri:b.example"),
+        ("uri:http://[::1]/", "uri:b.example"),
+        ("rid:1.2.3", "rid:1.2.4"),
+        ("other:1.2.3", "other:1.2.4"),
+    ],
+)
+def test_name_that_cannot_be_judged_counts_as_outside(given, base):
+    assert "cannot be judged" in outside([given], excluded=[base])[0]
+    assert "cannot be judged" in outside([given], permitted=[base])[0]
+
+
+def test_name_of_another_type_than_the_constraint_is_not_bound():
+    assert not outside(["ip:192.0.2.1"], permitted=["dns:a.example"])
+    assert not outside(["dns:b.example"], excluded=["other:1.2.3"])
+
+
+def test_every_permitting_ca_must_agree():
+    middle = {
+        "subject": "middle",
+        "ca": True,
+        "extensions": [(name_constraints(["dns:b.a.example"]), True)],
+    }
+    assert not outside(["dns:x.b.a.example"], permitted=["dns:a.example"], middle=middle)
+    assert outside(["dns:x.a.example"], permitted=["dns:a.example"], middle=middle)
+    wide = {"subject": "middle", "ca": True, "extensions": [(name_constraints(["dns:example"]), True)]}
+    assert outside(["dns:b.example"], permitted=["dns:a.example"], middle=wide)
+
+
+def test_empty_dns_subtree_means_every_dns_name():
+    assert outside(["dns:a.example"], excluded=["dns:"])
+    assert not outside(["dns:a.example"], permitted=["dns:"])
+
+
+def test_subject_is_bound_by_directory_constraints():
+    assert not outside(["dns:a.example"], permitted=["dir:O=Corp"], subject="CN=x,O=Corp")
+    assert outside(["dns:a.example"], permitted=["dir:O=Corp"], subject="CN=x,O=Other")
+    assert not outside(["dns:a.example"], permitted=["dir:O=Corp"], subject="")
+
+
+def test_email_address_in_subject_is_bound():
+    def subject(address: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.EMAIL_ADDRESS, address)])
+
+    assert not outside(["dns:x.example"], permitted=["email:a.example"], subject=subject("u@a.example"))
+    assert outside(["dns:x.example"], permitted=["email:a.example"], subject=subject("u@b.example"))
+
+
+def test_host_in_common_name_is_bound_where_there_is_no_dns_name():
+    assert outside(["ip:192.0.2.1"], permitted=["dns:a.example"], subject="b.example")
+    assert not outside(["ip:192.0.2.1"], permitted=["dns:a.example"], subject="x.a.example")
+    assert not outside(["dns:a.example"], permitted=["dns:a.example"], subject="b.example")
+    assert not outside(["ip:192.0.2.1"], permitted=["dns:a.example"], subject="Partner One")
+
+
+def test_self_issued_intermediate_is_let_off_and_a_self_issued_leaf_is_not():
+    constraints = [(name_constraints(["dir:CN=ok"]), True)]
+    ca = issue(ROOT, "CA", ca=True, extensions=constraints)
+    rolled = issue(ca, "CA", ca=True)
+    assert [] == faults_of(issue(rolled, name("CN=ok")), rolled, ca)
+    assert faults_of(issue(ca, "CA"), ca)
+
+
+def test_constraints_of_the_anchor_bind():
+    anchor = make_root("Bound", extensions=[(name_constraints(["dns:a.example"]), True)])
+
+    def valid(san: str) -> bool:
+        leaf = parse_certificate(issue(anchor, "leaf", san=[san]).der)
+        request = PathRequest(
+            chain=(leaf,), anchors=(parse_certificate(anchor.der),), now=NOW, purpose=Purpose.ANY
+        )
+        return find_path(request).valid
+
+    assert valid("dns:x.a.example")
+    assert not valid("dns:x.b.example")
+
+
+def test_more_comparisons_than_are_made_refuse():
+    def subtrees(count: int) -> bytes:
+        bases = [der.encode(der.SEQUENCE, der.encode(0x82, f"h{n}.example".encode())) for n in range(count)]
+        return der.encode(der.SEQUENCE, der.encode(0xA1, *bases))
+
+    ca = issue(ROOT, "CA", ca=True, extensions=[(raw_extension("2.5.29.30", subtrees(400)), True)])
+    many = issue(ca, "leaf", san=[f"dns:x{n}.invalid" for n in range(400)])
+    few = issue(ca, "leaf", san=[f"dns:x{n}.invalid" for n in range(40)])
+    assert [] == faults_of(few, ca)
+    assert "more names and subtrees than are compared" in faults_of(many, ca)
