@@ -19,7 +19,7 @@ from cftpki_ext.revocation.crl_combine import Heard, combine
 from cftpki_ext.revocation.crl_entries import MalformedEntriesError
 from cftpki_ext.revocation.crl_parse import CrlView, MalformedCrlError, read_crl
 from cftpki_ext.revocation.crl_scope import coverage, may_speak
-from cftpki_ext.revocation.crl_signer import find_signer
+from cftpki_ext.revocation.crl_signer import Signer, find_signer
 from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopStatus, SourceFinding
@@ -69,9 +69,17 @@ def _judge(
 ) -> CrlJudgement:
     certificate = context.path[hop]
     heard = [_hear(context, hop, statement) for statement in statements]
+    refusals: dict[bytes, tuple[Cause, str] | None] = {}
     for item in heard:
-        if item.signer is not None:
-            _check_signer(context, item, statements, visiting)
+        if item.signer is None:
+            continue
+        digest = item.signer.certificate.digest
+        if digest not in refusals:
+            refusals[digest] = _doubt_signer(context, item.signer, statements, visiting)
+        refusal = refusals[digest]
+        if refusal is not None:
+            item.signer = None
+            item.refuse(*refusal)
     for item in heard:
         _look_up(context, certificate, item)
     status, cause, detail = combine(heard, context.now)
@@ -112,21 +120,19 @@ def _hear(context: RevocationContext, hop: int, statement: Statement) -> Heard:
     return item
 
 
-def _check_signer(
-    context: RevocationContext, item: Heard, statements: Sequence[Statement], visiting: frozenset[bytes]
-) -> None:
+def _doubt_signer(
+    context: RevocationContext, signer: Signer, statements: Sequence[Statement], visiting: frozenset[bytes]
+) -> tuple[Cause, str] | None:
     """
-    The signer's own status, and that of the CAs above it which are not in the path (those are hops of their own).
+    Why a signer may not be believed: its own status, or that of a CA above it, is not good.
 
-    A signer that is on its own list is judged by that list: there is no other, and it would say so itself.
+    Those in the path are hops of their own and not looked at here. A signer that is on its own list is judged by
+    that list: there is no other, and it would say so itself.
     """
-    signer = item.signer
-    if signer is None or signer.certificate in context.path or signer.certificate.digest in visiting:
-        return
+    if signer.certificate in context.path or signer.certificate.digest in visiting:
+        return None
     if len(visiting) >= _SIGNER_DEPTH:
-        item.signer = None
-        item.refuse(Cause.BAD_SIGNATURE, "the signers of CRLs depend on each other too deeply")
-        return
+        return Cause.BAD_SIGNATURE, "the signers of CRLs depend on each other too deeply"
     others = (s for s in context.statements if s.kind is SourceKind.CRL)
     everything = tuple(dict.fromkeys((*statements, *others)))
     beside = replace(context, path=signer.path)
@@ -138,12 +144,11 @@ def _check_signer(
             continue
         if judged.status is HopStatus.UNDETERMINED and context.trust.policy.depth is Depth.LEAF:
             continue
-        item.signer = None
-        item.refuse(
+        return (
             judged.cause or Cause.BAD_SIGNATURE,
             f"the status of the CRL's signer {certificate.subject.text} is {judged.status.value}: {judged.detail}",
         )
-        return
+    return None
 
 
 def _look_up(context: RevocationContext, certificate: Certificate, item: Heard) -> None:
@@ -191,8 +196,7 @@ def _locations(context: RevocationContext, statement: Statement, view: CrlView) 
     The URLs that the administrator vouches for: the configured ones, and what a list got from there calls itself.
     """
     trust = context.trust
-    configured = {*trust.crl_urls, *map(str, trust.crl_files)}
-    if statement.url not in configured or view.idp is None:
+    if view.idp is None or statement.url not in (*trust.crl_urls, *map(str, trust.crl_files)):
         return trust.crl_urls
     own = tuple(
         name.value for name in view.idp.full_names if name.kind == "uri" and isinstance(name.value, str)

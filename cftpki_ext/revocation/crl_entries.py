@@ -26,6 +26,7 @@ _OID_INVALIDITY_DATE = bytes.fromhex("0603551d18")
 _OID_CERTIFICATE_ISSUER = bytes.fromhex("0603551d1d")
 _OID_HOLD_INSTRUCTION = bytes.fromhex("0603551d17")  # RFC 3280; deprecated, says nothing about the status
 _KNOWN = frozenset({_OID_REASON, _OID_INVALIDITY_DATE, _OID_CERTIFICATE_ISSUER, _OID_HOLD_INSTRUCTION})
+_KNOWN_OCTETS = 5
 _DIRECTORY_NAME = 0xA4  # GeneralName [4], explicit around the Name
 _CRITICAL = b"\x01\x01\xff\x04"  # BOOLEAN TRUE, then the OCTET STRING of the extension's value
 
@@ -186,13 +187,14 @@ class Entries:
         # Serials and dates may hold these bytes by chance, so an OBJECT IDENTIFIER must end where they begin.
         at = data.find(_CRITICAL, start, end)
         while at >= 0:
-            found = [
-                data[at - size - 2 : at]
-                for size in range(1, min(128, at - start - 1))
-                if data[at - size - 2] == der.OBJECT_IDENTIFIER and data[at - size - 1] == size
-            ]
-            if found and _KNOWN.isdisjoint(found):
-                return f"an entry has an unknown critical extension {found[0].hex()}"
+            if data[at - _KNOWN_OCTETS : at] not in _KNOWN:
+                found = [
+                    data[at - size - 2 : at]
+                    for size in range(1, min(128, at - start - 1))
+                    if data[at - size - 2] == der.OBJECT_IDENTIFIER and data[at - size - 1] == size
+                ]
+                if found:
+                    return f"an entry has an unknown critical extension {found[0].hex()}"
             at = data.find(_CRITICAL, at + 1, end)
         return None
 

@@ -129,7 +129,6 @@ class _Kept:
 
     def __init__(self) -> None:
         self._views: dict[bytes, CrlView] = {}
-        self._octets = 0
 
     def get(self, raw: bytes) -> CrlView | None:
         """
@@ -142,21 +141,20 @@ class _Kept:
         Keep one more, and forget the oldest where there are too many.
         """
         self._views[raw] = view
-        self._octets += len(raw)
-        while self._octets > _KEPT_OCTETS or len(self._views) > _KEPT_LISTS:
-            try:
-                oldest = next(iter(self._views))
-            except (RuntimeError, StopIteration):  # changed by another thread: its turn to shrink it
+        oldest_first = list(self._views)
+        octets = sum(map(len, oldest_first))
+        surplus = len(oldest_first) - _KEPT_LISTS
+        for index, old in enumerate(oldest_first):
+            if octets <= _KEPT_OCTETS and index >= surplus:
                 return
-            if self._views.pop(oldest, None) is not None:
-                self._octets -= len(oldest)
+            self._views.pop(old, None)
+            octets -= len(old)
 
     def clear(self) -> None:
         """
         Forget everything.
         """
         self._views.clear()
-        self._octets = 0
 
 
 _kept = _Kept()

@@ -10,6 +10,7 @@ import pytest
 
 from cftpki_ext.causes import Cause
 from cftpki_ext.model import Leniency
+from cftpki_ext.policy import Depth, Policy
 from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.signed import clear_verified
@@ -674,3 +675,27 @@ def test_crl_short_serial_that_stands_by_chance_in_many_entries_is_told_apart():
     )
     assert GOOD is w.judge(w.crl.but(entries=chance)).status
     assert HELD is w.judge(w.crl.but(entries=(*chance, entry(5, HOLD)))).status
+
+
+def test_pitfall_15_leaf_depth_asks_no_status_of_a_second_key_but_hears_its_revocation():
+    w = world()
+    second = pki.issue(w.root, w.ca.name, ca=True, usage=["cRLSign"])
+    shallow = w.but(pool=(second,), trust={"policy": Policy(name="leaf", depth=Depth.LEAF)})
+    assert GOOD is shallow.judge(Crl(second)).status
+    listed = Crl(w.root, entries=(entry(second.serial),)).encode()
+    assert (OPEN, Cause.BAD_SIGNATURE) == outcome(shallow.but(extra=(listed,)).judge(Crl(second)))
+
+
+def test_pitfall_15_signers_that_depend_on_each_other_without_end_are_refused():
+    w = world()
+    names = [f"Keeper {n}" for n in range(6)]
+    keepers = []
+    for position, keeper in enumerate(names):
+        following = pki.name(names[(position + 1) % len(names)])
+        named = [points([point(uri(URL)), der.encode(0xA2, directory(following))])]
+        keepers.append(pki.issue(w.ca, keeper, usage=["cRLSign"], extensions=named))
+    named = [points([point(uri(URL)), der.encode(0xA2, directory(keepers[0].name))])]
+    w = w.but(leaf=pki.issue(w.ca, "partner", extensions=named), pool=tuple(keepers))
+    judged = w.judge(*(Crl(keeper, extensions=(number(7), INDIRECT_IDP)) for keeper in keepers))
+    assert OPEN is judged.status
+    assert "too deeply" in judged.findings[0].detail

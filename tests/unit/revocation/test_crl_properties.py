@@ -9,7 +9,8 @@ import functools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cftpki_ext.revocation.crl_parse import MalformedCrlError, read_crl
+from cftpki_ext.revocation import crl_parse
+from cftpki_ext.revocation.crl_parse import MalformedCrlError, clear_kept, read_crl
 from cftpki_ext.verdict import HopStatus
 from tests import pki
 from tests.pki import NOW
@@ -106,3 +107,28 @@ def test_good_is_good():
     assert HopStatus.GOOD is world("ed25519").judge(good()).status
     late = world("ed25519").crl.but(next_update=time(NOW - HOUR / 2)).encode()
     assert HopStatus.UNDETERMINED is world("ed25519").judge(late).status
+
+
+def test_parsed_lists_are_kept_within_their_bounds(monkeypatch):
+    clear_kept()
+    w = world("ed25519")
+    raws = [w.crl.but(extensions=(number(n),)).encode() for n in range(1, 7)]
+    monkeypatch.setattr(crl_parse, "_KEPT_LISTS", 3)
+    views = [read_crl(raw) for raw in raws]
+    assert [False, False, False, True, True, True] == [v in kept_views() for v in views]
+    monkeypatch.setattr(crl_parse, "_KEPT_OCTETS", 2 * len(raws[0]))
+    newest = read_crl(raws[0])
+    assert [raws[5], raws[0]] == kept_raws()
+    assert newest is read_crl(raws[0])
+    monkeypatch.setattr(crl_parse, "_KEPT_OCTETS", 1)
+    assert read_crl(raws[1]).number == views[1].number
+    assert [] == kept_raws()
+    clear_kept()
+
+
+def kept_raws():
+    return list(crl_parse._kept._views)
+
+
+def kept_views():
+    return list(crl_parse._kept._views.values())
