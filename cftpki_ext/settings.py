@@ -89,6 +89,30 @@ class PolicyInputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestProfile:
+    """
+    How a CA's own JSON lookup is asked and read (`revocation/rest.py`). Pointers are RFC 6901.
+
+    `url` may hold `{serial_hex}`, `{serial_upper}`, `{serial_colons}`, `{serial_hyphens}`, `{serial_decimal}` and
+    `{issuer_dn}`. The answer must name the certificate that was asked about, by `certificate` (PEM or base64 DER,
+    compared whole) or by `serial` (hexadecimal). With `status` the words of `good`, `held` and `revoked` decide
+    (`true`, `false` and numbers as JSON writes them); without it `revoked_at` alone does, and 0 is good.
+    """
+
+    name: str
+    url: str
+    certificate: str | None = None
+    serial: str | None = None
+    status: str | None = None
+    good: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
+    revoked_at: str | None = None  # Unix seconds, or an RFC 3339 time
+    reason: str | None = None
+    unsafe_plain_http: bool = False  # believe an answer that came without TLS: nothing else proves who gave it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustSet:
     """
     Whom we trust, where their status is asked, and how strictly. Certificates are DER.
@@ -107,6 +131,7 @@ class TrustSet:
     allow_networks: tuple[Network, ...] = ()  # private, loopback and link-local ranges that may be connected to
     proxy: str | None = None
     nonce: NonceMode = NonceMode.SEND
+    rest: RestProfile | None = None  # asked where `sources` names "rest"
     policy_inputs: PolicyInputs = field(default_factory=PolicyInputs)
     compat: frozenset[Leniency] = frozenset()
 

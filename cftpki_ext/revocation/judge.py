@@ -2,7 +2,7 @@
 What all sources together say of one certificate.
 
 Owns the combination: bad news first, then good news, else the most telling cause. Each source's own rules
-live in `ocsp` and `crl`. Imports those, `statement`, `verdict` and `causes`.
+live in `ocsp`, `crl` and `rest`. Imports those, `statement`, `verdict` and `causes`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
 from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.revocation.ocsp import NON_ISSUED, judge_ocsp
+from cftpki_ext.revocation.rest import judge_rest
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopFinding, HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
@@ -91,7 +92,7 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
         elif statement.kind is SourceKind.OCSP:
             finding = judge_ocsp(context, hop, statement, crls=crls)
         else:
-            finding = _unread(statement)
+            finding = judge_rest(context, hop, statement)
         findings.append(finding)
         if finding.cause is not None:
             undetermined.append(_Undetermined(_rank(statement, finding), finding.cause, finding.detail))
@@ -183,21 +184,6 @@ def contradiction(finding: HopFinding) -> str | None:
     if not other or not good:
         return None
     return f"sources disagree about hop {finding.hop}: {_describe(other[0])}; {_describe(good[0])}"
-
-
-def _unread(statement: Statement) -> SourceFinding:
-    """
-    A statement of a kind that has no reader: its failure is kept, its words establish nothing.
-    """
-    return SourceFinding(
-        kind=statement.kind,
-        origin=statement.origin,
-        url=statement.url,
-        status=HopStatus.UNDETERMINED,
-        cause=statement.failure or Cause.MALFORMED,
-        detail=statement.detail or f"answers of kind {statement.kind.value!r} cannot be read",
-        elapsed_ms=statement.elapsed_ms,
-    )
 
 
 def _rank(statement: Statement, finding: SourceFinding) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from cftpki_ext.model import SourceKind
 from cftpki_ext.policy import Depth
+from cftpki_ext.revocation.rest import rest_url
 from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.statement import Lookup
 from cftpki_ext.x509.certificate import Certificate
@@ -54,10 +55,14 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
     """
     lookups: list[Lookup] = []
     for hop in hops_to_judge(path, trust):
-        own = {SourceKind.OCSP: trust.ocsp_urls, SourceKind.CRL: trust.crl_urls}
+        own = {
+            SourceKind.OCSP: trust.ocsp_urls,
+            SourceKind.CRL: trust.crl_urls,
+            SourceKind.REST: (rest_url(trust.rest, path[hop]),) if trust.rest is not None else (),
+        }
         named = _share({kind: _named(path[hop], kind) for kind in trust.sources}, limits.urls_per_certificate)
         for kind in dict.fromkeys(trust.sources):
-            urls = dict.fromkeys((*own.get(kind, ()), *named[kind]))
+            urls = dict.fromkeys((*own[kind], *named[kind]))
             lookups += (Lookup(hop=hop, kind=kind, url=url) for url in urls)
     return tuple(lookups)
 

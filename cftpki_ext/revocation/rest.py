@@ -1,0 +1,316 @@
+"""
+What a CA's own JSON lookup establishes about one certificate.
+
+Owns the URL of the question and the reading of the answer by a `RestProfile`, with ready profiles for Vault
+(OpenBao) and EJBCA. Such an answer is not signed: only the TLS connection that it came over proves who gave
+it, so that good news out of a store proves nothing. Imports `freshness`, `settings` and `x509`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import NoReturn
+from urllib.parse import quote
+
+from cftpki_ext.causes import Cause
+from cftpki_ext.errors import InputError
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.revocation.context import RevocationContext
+from cftpki_ext.revocation.freshness import staleness
+from cftpki_ext.settings import RestProfile
+from cftpki_ext.statement import Statement
+from cftpki_ext.verdict import HopStatus, SourceFinding
+from cftpki_ext.x509.certificate import Certificate
+
+_STORED = (Origin.MEMORY, Origin.DISK)
+_FIELD = re.compile(r"\{(serial_hex|serial_upper|serial_colons|serial_hyphens|serial_decimal|issuer_dn)\}")
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+_HOLD = "certificatehold"
+
+
+def vault_profile(address: str, mount: str, *, unsafe_plain_http: bool = False) -> RestProfile:
+    """
+    `GET /v1/<mount>/cert/<serial>` of Vault and OpenBao: the certificate itself, and when it was revoked (0: not).
+
+    Args:
+        address: scheme and authority, e.g. `https://vault.corp.example:8200`.
+        mount: where the PKI engine is mounted.
+        unsafe_plain_http: believe an answer without TLS (a development server on loopback).
+
+    Returns:
+        The profile.
+
+    """
+    return RestProfile(
+        name="vault",
+        url=f"{address.rstrip('/')}/v1/{mount.strip('/')}/cert/{{serial_hyphens}}",
+        certificate="/data/certificate",
+        revoked_at="/data/revocation_time",
+        unsafe_plain_http=unsafe_plain_http,
+    )
+
+
+def ejbca_profile(address: str, *, unsafe_plain_http: bool = False) -> RestProfile:
+    """
+    `GET …/v1/certificate/<issuer DN>/<serial>/revocationstatus` of EJBCA.
+
+    Args:
+        address: scheme and authority.
+        unsafe_plain_http: believe an answer without TLS.
+
+    Returns:
+        The profile.
+
+    """
+    path = "/ejbca/ejbca-rest-api/v1/certificate/{issuer_dn}/{serial_upper}/revocationstatus"
+    return RestProfile(
+        name="ejbca",
+        url=address.rstrip("/") + path,
+        serial="/serial_number",
+        status="/revoked",
+        good=("false",),
+        revoked=("true",),
+        revoked_at="/revocation_date",
+        reason="/revocation_reason",
+        unsafe_plain_http=unsafe_plain_http,
+    )
+
+
+def rest_url(profile: RestProfile, certificate: Certificate) -> str:
+    """
+    The address of the question about one certificate.
+
+    Args:
+        profile: its `url` is the template; names in braces that are not known stay as they are.
+        certificate: the one to ask about.
+
+    Returns:
+        The URL.
+
+    """
+    digits = certificate.serial_hex
+    pairs = [digits[i : i + 2] for i in range(0, len(digits), 2)]
+    values = {
+        "serial_hex": digits,
+        "serial_upper": digits.upper(),
+        "serial_colons": ":".join(pairs),
+        "serial_hyphens": "-".join(pairs),
+        "serial_decimal": str(certificate.serial),
+        "issuer_dn": quote(certificate.issuer.text, safe=""),
+    }
+    return _FIELD.sub(lambda match: values[match[1]], profile.url)
+
+
+class _UnusableError(Exception):
+    """
+    Leaves the reading of an answer; `cause` and the message go into the finding.
+    """
+
+    def __init__(self, cause: Cause, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    status: HopStatus
+    revoked_at: datetime | None
+    reason: str | None
+
+
+def judge_rest(context: RevocationContext, hop: int, statement: Statement) -> SourceFinding:
+    """
+    Judge one answer of a JSON lookup, or the failure to get one.
+
+    It counts when it came over TLS (who may answer there is the connector's to check) from exactly the
+    address that the profile makes of this certificate, names this certificate itself, and is young: it
+    ages from when it was received, with the life of an OCSP answer without nextUpdate. Out of a cache it
+    is not good enough; a known revocation of ours stays one. Never raises for what the bytes are.
+
+    Args:
+        context: the trusted path; its trust set holds the profile.
+        hop: 0 = leaf; the certificate that was asked about.
+        statement: of the kind REST.
+
+    Returns:
+        The finding. Times in it are those of the reception.
+
+    """
+    cause: Cause | None = None
+    detail = ""
+    answer = None
+    try:
+        answer = _read(context, hop, statement)
+        if answer.status is HopStatus.GOOD:
+            _young(context, statement)
+    except _UnusableError as exc:
+        cause, detail, answer = exc.cause, str(exc), None
+    return SourceFinding(
+        kind=SourceKind.REST,
+        origin=statement.origin,
+        url=statement.url,
+        status=answer.status if answer else HopStatus.UNDETERMINED,
+        cause=cause,
+        detail=detail,
+        this_update=statement.received_at if answer else None,
+        age_s=int((context.now - statement.received_at).total_seconds()) if answer else None,
+        revoked_at=answer.revoked_at if answer else None,
+        revocation_reason=answer.reason if answer else None,
+        digest=sha256(statement.raw).hexdigest() if statement.raw is not None else None,
+        elapsed_ms=statement.elapsed_ms,
+    )
+
+
+def _young(context: RevocationContext, statement: Statement) -> None:
+    if statement.origin in _STORED:
+        raise _UnusableError(
+            Cause.STALE, "the answer is not signed, and counts only when it was just asked for"
+        )
+    stale = staleness(SourceKind.REST, statement.received_at, None, limits=context.limits, now=context.now)
+    if stale is not None:
+        raise _UnusableError(Cause.STALE, stale)
+
+
+def _read(context: RevocationContext, hop: int, statement: Statement) -> _Answer:
+    profile, certificate, raw = context.trust.rest, context.path[hop], statement.raw
+    if raw is None:
+        raise _UnusableError(statement.failure or Cause.MALFORMED, statement.detail)
+    if profile is None:
+        raise _UnusableError(Cause.MALFORMED, "the trust set has no profile to read the answer by")
+    wanted = rest_url(profile, certificate)
+    if statement.url != wanted:
+        raise _UnusableError(Cause.WRONG_SCOPE, f"the answer is from {statement.url!r}, not {wanted!r}")
+    if not wanted.lower().startswith("https://") and not profile.unsafe_plain_http:
+        raise _UnusableError(
+            Cause.BAD_SIGNATURE, "the answer came without TLS, and nothing proves who gave it"
+        )
+    if len(raw) > context.limits.rest_bytes:
+        detail = f"answer of {len(raw)} bytes is over the limit of {context.limits.rest_bytes}"
+        raise _UnusableError(Cause.TOO_LARGE, detail)
+    try:
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:
+        raise _UnusableError(Cause.MALFORMED, f"not JSON: {exc}") from exc
+    _bind(profile, certificate, document)
+    return _status(profile, document)
+
+
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        msg = "a member is doubled"
+        raise InputError(msg)
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"{name} is no JSON number"
+    raise InputError(msg)
+
+
+def _at(document: object, pointer: str | None) -> object:
+    """
+    The value under a JSON pointer (RFC 6901); `None` where it is absent.
+    """
+    if pointer is None:
+        return None
+    value = document
+    for token in pointer.split("/")[1:]:
+        key = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key[:6]) < len(value):
+            value = value[int(key[:6])]
+        else:
+            return None
+    return value
+
+
+def _bind(profile: RestProfile, certificate: Certificate, document: object) -> None:
+    """
+    The answer must itself name the certificate that was asked about.
+    """
+    if profile.certificate is None and profile.serial is None:
+        raise _UnusableError(
+            Cause.WRONG_SCOPE, "the profile does not say how an answer names its certificate"
+        )
+    if profile.certificate is not None:
+        sent = _at(document, profile.certificate)
+        if not isinstance(sent, str) or _der(sent) != certificate.der:
+            raise _UnusableError(
+                Cause.WRONG_SCOPE, "the answer does not hold the certificate that was asked about"
+            )
+    if profile.serial is not None:
+        digits = _at(document, profile.serial)
+        text = re.sub(r"[:\-\s]", "", digits).lower().removeprefix("0x") if isinstance(digits, str) else ""
+        if not text or text.lstrip("0") != certificate.serial_hex.lstrip("0"):
+            detail = f"the answer is about serial {digits!r}, not {certificate.serial_hex}"
+            raise _UnusableError(Cause.WRONG_SCOPE, detail[:200])
+
+
+def _der(text: str) -> bytes | None:
+    """
+    The one certificate in a PEM or base64 text.
+    """
+    block = _PEM.search(text)
+    try:
+        return base64.b64decode("".join((block[1] if block else text).split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _status(profile: RestProfile, document: object) -> _Answer:
+    moment = _at(document, profile.revoked_at)
+    revoked_at = _time(moment)
+    given = _at(document, profile.reason)
+    reason = given[:64] if isinstance(given, str) and given else None
+    if profile.status is not None:
+        value = _at(document, profile.status)
+        word = value if isinstance(value, str) else json.dumps(value)
+        words = {
+            **dict.fromkeys(profile.good, HopStatus.GOOD),
+            **dict.fromkeys(profile.held, HopStatus.ON_HOLD),
+            **dict.fromkeys(profile.revoked, HopStatus.REVOKED),
+        }
+        status = words.get(word)
+        if status is None:
+            raise _UnusableError(
+                Cause.MALFORMED, f"status {word[:64]!r} has no meaning in profile {profile.name!r}"
+            )
+        if status is HopStatus.GOOD and revoked_at is not None:
+            status = HopStatus.REVOKED  # it contradicts itself, and the worse part counts
+    elif revoked_at is not None:
+        status = HopStatus.REVOKED
+    elif profile.revoked_at is not None and type(moment) is int:  # 0, and no boolean
+        status = HopStatus.GOOD
+    else:
+        raise _UnusableError(Cause.MALFORMED, "the answer does not say whether the certificate is revoked")
+    if status is HopStatus.REVOKED and reason is not None and re.sub(r"\W|_", "", reason).lower() == _HOLD:
+        status = HopStatus.ON_HOLD
+    bad = status is not HopStatus.GOOD
+    return _Answer(status=status, revoked_at=revoked_at if bad else None, reason=reason if bad else None)
+
+
+def _time(value: object) -> datetime | None:
+    """
+    Unix seconds or RFC 3339 as a time; `None` for 0, nothing, and the empty text.
+    """
+    if value in (None, "", 0):
+        return None
+    try:
+        if isinstance(value, bool):
+            msg = f"{value} is no time"
+            raise InputError(msg)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, tz=UTC)
+        parsed = datetime.fromisoformat(str(value))
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise _UnusableError(Cause.MALFORMED, f"revocation time {str(value)[:64]!r} cannot be read") from exc

@@ -1,0 +1,198 @@
+"""
+JSON lookups of a CA: bound to the certificate and the address, believed only over TLS and while young.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cftpki_ext.causes import Cause
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.revocation.judge import judge_hop
+from cftpki_ext.revocation.plan import plan_lookups
+from cftpki_ext.revocation.rest import ejbca_profile, judge_rest, rest_url, vault_profile
+from cftpki_ext.settings import Limits, RestProfile
+from cftpki_ext.statement import Statement
+from cftpki_ext.verdict import HopStatus
+from cftpki_ext.x509.certificate import parse_certificate
+from tests.pki import NOW, make_ocsp_response, pem
+from tests.unit.revocation.test_ocsp_forged import WORLDS, context_of
+
+W = WORLDS["ec"]
+LEAF = parse_certificate(W.leaf.der)
+VAULT = vault_profile("https://vault.example:8200/", "/pki/")
+EJBCA = ejbca_profile("https://ca.example")
+HOUR = timedelta(hours=1)
+
+
+def judge(body: Any, profile: RestProfile = VAULT, **fields: Any):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    defaults = {"origin": Origin.NETWORK, "hop": 0, "url": rest_url(profile, LEAF), "received_at": NOW}
+    statement = Statement(kind=SourceKind.REST, raw=raw, **{**defaults, **fields})
+    return judge_rest(context_of(W, rest=profile), 0, statement)
+
+
+def vault(revoked: Any = 0, certificate: bytes = W.leaf.der, **data: Any) -> dict[str, Any]:
+    return {"data": {"certificate": pem(certificate).decode(), "revocation_time": revoked, **data}}
+
+
+def ejbca(*, revoked: Any = False, serial: str = "123456", **more: Any) -> dict[str, Any]:
+    return {"issuer_dn": "CN=CA", "serial_number": serial, "revoked": revoked, **more}
+
+
+def test_ready_profiles_ask_about_issuer_and_serial():
+    assert "https://vault.example:8200/v1/pki/cert/12-34-56" == rest_url(VAULT, LEAF)
+    path = "/ejbca/ejbca-rest-api/v1/certificate/CN%3DCA/123456/revocationstatus"
+    assert f"https://ca.example{path}" == rest_url(EJBCA, LEAF)
+    every = RestProfile(name="x", url="{serial_hex}|{serial_colons}|{serial_decimal}|{other}")
+    assert "123456|12:34:56|1193046|{other}" == rest_url(every, LEAF)
+
+
+def test_vault_answer_says_good_by_zero_and_revoked_by_a_time():
+    good = judge(vault())
+    assert (HopStatus.GOOD, None, NOW, 0) == (good.status, good.cause, good.this_update, good.age_s)
+    revoked = judge(vault(1767225600))
+    assert (HopStatus.REVOKED, datetime(2026, 1, 1, tzinfo=UTC)) == (revoked.status, revoked.revoked_at)
+
+
+@pytest.mark.parametrize("value", [None, "", False, True, 0.0, "soon", [], {}, 10**30])
+def test_vault_answer_without_a_usable_time_is_no_good(value):
+    assert Cause.MALFORMED == judge(vault(value)).cause
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (ejbca(), HopStatus.GOOD),
+        (ejbca(revoked=True, revocation_reason="KEY_COMPROMISE"), HopStatus.REVOKED),
+        (ejbca(revoked=True, revocation_reason="CERTIFICATE_HOLD"), HopStatus.ON_HOLD),
+        (ejbca(revoked=False, revocation_date="2026-05-01T00:00:00Z"), HopStatus.REVOKED),
+        (ejbca(revoked="false"), HopStatus.GOOD),
+        (ejbca(serial="00123456"), HopStatus.GOOD),
+    ],
+)
+def test_ejbca_answer_says_its_status(body, status):
+    assert status == judge(body, EJBCA).status
+
+
+@pytest.mark.parametrize(
+    ("body", "profile", "cause"),
+    [
+        (vault(certificate=W.sibling.der), VAULT, Cause.WRONG_SCOPE),
+        ({"data": {"revocation_time": 0}}, VAULT, Cause.WRONG_SCOPE),
+        ({"data": {"revocation_time": 0, "certificate": "!"}}, VAULT, Cause.WRONG_SCOPE),
+        (ejbca(serial="12345678"), EJBCA, Cause.WRONG_SCOPE),
+        (ejbca(serial="1234"), EJBCA, Cause.WRONG_SCOPE),
+        (ejbca(serial=""), EJBCA, Cause.WRONG_SCOPE),
+        (ejbca(revoked="maybe"), EJBCA, Cause.MALFORMED),
+        (ejbca(revoked=None), EJBCA, Cause.MALFORMED),
+        (vault(), replace(VAULT, certificate=None), Cause.WRONG_SCOPE),
+        (b"<html>", VAULT, Cause.MALFORMED),
+        (b"\xff\xfe", VAULT, Cause.MALFORMED),
+        (b'{"data":{},"data":{}}', VAULT, Cause.MALFORMED),
+        (b'{"data":NaN}', VAULT, Cause.MALFORMED),
+        (b"[" * 100_000, VAULT, Cause.MALFORMED),
+        (b" " * (256 * 1024 + 1), VAULT, Cause.TOO_LARGE),
+        ([], VAULT, Cause.WRONG_SCOPE),
+    ],
+)
+def test_answer_that_is_not_about_this_certificate_or_says_nothing_has_its_cause(body, profile, cause):
+    finding = judge(body, profile)
+    assert (HopStatus.UNDETERMINED, cause) == (finding.status, finding.cause)
+    assert finding.detail
+
+
+def test_answer_from_another_address_is_out_of_scope():
+    assert Cause.WRONG_SCOPE == judge(vault(), url="https://vault.example:8200/v1/pki/cert/99").cause
+    assert Cause.WRONG_SCOPE == judge(vault(1767225600), url=None).cause
+
+
+def test_answer_without_tls_is_believed_only_where_the_profile_says_so():
+    plain = vault_profile("http://127.0.0.1:8200", "pki")
+    assert Cause.BAD_SIGNATURE == judge(vault(), plain).cause
+    assert Cause.BAD_SIGNATURE == judge(vault(1767225600), plain).cause
+    unsafe = vault_profile("http://127.0.0.1:8200", "pki", unsafe_plain_http=True)
+    assert HopStatus.GOOD == judge(vault(), unsafe).status
+
+
+def test_good_answer_ages_and_does_not_count_out_of_a_cache():
+    assert HopStatus.GOOD == judge(vault(), received_at=NOW - HOUR / 2).status
+    assert Cause.STALE == judge(vault(), received_at=NOW - 2 * HOUR).cause
+    assert Cause.STALE == judge(vault(), received_at=NOW + HOUR).cause
+    assert Cause.STALE == judge(vault(), origin=Origin.DISK).cause
+
+
+def test_known_revocation_by_lookup_stays_known():
+    old = {"origin": Origin.KNOWN_REVOKED, "received_at": NOW - 9000 * HOUR}
+    assert HopStatus.REVOKED == judge(vault(1767225600), **old).status
+
+
+def test_failure_and_missing_profile_keep_their_causes():
+    failed = Statement(
+        kind=SourceKind.REST,
+        origin=Origin.NETWORK,
+        received_at=NOW,
+        hop=0,
+        failure=Cause.UNKNOWN,
+        detail="404",
+    )
+    finding = judge_rest(context_of(W, rest=VAULT), 0, failed)
+    assert (Cause.UNKNOWN, "404", None) == (finding.cause, finding.detail, finding.digest)
+    body = replace(failed, failure=None, raw=b"{}")
+    assert Cause.MALFORMED == judge_rest(context_of(W), 0, body).cause
+
+
+def test_revoked_by_lookup_counts_against_a_good_ocsp_answer():
+    context = context_of(W, rest=VAULT)
+    statements = [
+        Statement(
+            kind=SourceKind.OCSP,
+            origin=Origin.NETWORK,
+            received_at=NOW,
+            hop=0,
+            raw=make_ocsp_response(W.ca, W.leaf),
+        ),
+        Statement(
+            kind=SourceKind.REST,
+            origin=Origin.NETWORK,
+            received_at=NOW,
+            hop=0,
+            url=rest_url(VAULT, LEAF),
+            raw=json.dumps(vault(1767225600)).encode(),
+        ),
+    ]
+    assert HopStatus.REVOKED == judge_hop(context, 0, statements).status
+    assert HopStatus.GOOD == judge_hop(context, 0, statements[:1]).status
+
+
+def test_plan_asks_the_lookup_where_sources_name_it():
+    context = context_of(W, rest=VAULT, sources=(SourceKind.REST,))
+    lookups = plan_lookups(context.path, context.trust, Limits())
+    assert [(0, rest_url(VAULT, context.path[0])), (1, rest_url(VAULT, context.path[1]))] == [
+        (item.hop, item.url) for item in lookups
+    ]
+    without = context_of(W, rest=VAULT)
+    assert () == plan_lookups(without.path, without.trust, Limits())
+
+
+@given(st.binary(max_size=100))
+def test_arbitrary_bytes_never_raise_and_are_never_a_status(raw):
+    assert HopStatus.UNDETERMINED == judge(raw).status
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    )
+)
+def test_any_json_in_place_of_the_time_never_raises(value):
+    finding = judge(json.dumps(vault(value)).encode())
+    assert (finding.status is HopStatus.GOOD) == (type(value) is int and value == 0)
