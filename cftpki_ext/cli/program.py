@@ -31,7 +31,8 @@ class Program(click.Group):
         """
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            # click ends these itself; a reader that went away is status 1, never 0.
             raise
         except Exception as error:
             if ctx.params.get("debug"):
@@ -46,8 +47,6 @@ def _lines(error: Exception) -> tuple[str, ...]:
         return error.faults
     if isinstance(error, CftPkiError):
         return (f"cftpki: {printable(str(error))}",)
-    if isinstance(error, KeyboardInterrupt | BrokenPipeError):
-        return ()
     name = type(error).__name__
     return (
         f"cftpki: internal error: {name}: {printable(str(error))}; run again with cftpki --debug for more",

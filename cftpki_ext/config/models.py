@@ -299,7 +299,9 @@ def _limit_type(name: str) -> Any:
 
 
 _LIMITS: dict[str, Any] = {
-    limit.name: (_limit_type(limit.name) | None, None) for limit in dataclasses.fields(Limits)
+    limit.name: (_limit_type(limit.name) | None, None)
+    for limit in dataclasses.fields(Limits)
+    if limit.name in LIMIT_RANGES
 }
-# `[limits]`: one key per field of `Limits`.
+# `[limits]`: one key per field of `Limits`; a test sees to it that each has a range.
 LimitsModel: type[Section] = create_model("LimitsModel", __base__=Section, **_LIMITS)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cftpki_ext.lab.layout import LabError, Layout, read_json, write_whole
+from cftpki_ext.lab.layout import LabError, Layout, alone, read_json, write_whole
 from cftpki_ext.lab.server import block_signals, serving, wait_for_signal
 from cftpki_ext.lab.store import load_state, make
 
@@ -65,8 +65,9 @@ def up(directory: Path) -> LabStatus:
 
     """
     layout = make(directory.absolute(), datetime.now(UTC))
-    if _running(layout) is None:
-        _start(layout)
+    with alone(layout.directory):
+        if _running(layout) is None:
+            _start(layout)
     return status(directory)
 
 
@@ -184,13 +185,15 @@ def revoke(directory: Path, name: str) -> None:
 
     """
     layout = Layout(directory.absolute())
-    state = load_state(layout)
-    if name not in state.serials:
-        msg = f"the lab has no partner {name!r}: it has {', '.join(state.serials)}"
-        raise LabError(msg)
-    when = datetime.now(UTC).replace(microsecond=0)
-    revoked = {state.serials[name]: when, **state.revoked}
-    replace(state, revoked=revoked).save(layout)
+    load_state(layout)
+    with alone(layout.directory):
+        state = load_state(layout)
+        if name not in state.serials:
+            msg = f"the lab has no partner {name!r}: it has {', '.join(state.serials)}"
+            raise LabError(msg)
+        when = datetime.now(UTC).replace(microsecond=0)
+        revoked = {state.serials[name]: when, **state.revoked}
+        replace(state, revoked=revoked).save(layout)
 
 
 def _start(layout: Layout) -> None:

@@ -4,8 +4,11 @@ The lab's directory: where everything is, and how small files are written so tha
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,33 @@ class Layout:
         The key file of a member.
         """
         return self.directory.joinpath(*place, "key.pem")
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """
+    Keep other calls for the same directory waiting while the context is open; a kill ends it as well.
+
+    Args:
+        directory: there already.
+
+    Yields:
+        When this call is the only one.
+
+    Raises:
+        LabError: the directory cannot be opened.
+
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        msg = f"{directory}: {(exc.strerror or str(exc)).lower()}"
+        raise LabError(msg) from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:

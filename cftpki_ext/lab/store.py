@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from cftpki_ext.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.lab.authority import CA_PAST, Locations, Member, make_ca, make_leaf, make_ocsp_signer
-from cftpki_ext.lab.layout import LabError, Layout, read_json, write_whole
+from cftpki_ext.lab.layout import LabError, Layout, alone, read_json, write_whole
 from cftpki_ext.lab.partners import PARTNERS, TLS_BOTH, Partner
 
 ADDRESS = "127.0.0.1"
@@ -182,29 +182,37 @@ def make(directory: Path, now: datetime) -> Layout:
         raise LabError(msg)
     if layout.state.exists():
         return layout
-    making = directory / ".making"
-    moving = directory / ".moving"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        others = sorted(entry.name for entry in directory.iterdir())
-        if others and not {".making", ".moving"} & set(others):
-            msg = f"{directory} is not empty and is no lab (it holds {others[0]!r}): choose another directory"
-            raise LabError(msg)
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(mode=0o700)
-        _fill(Layout(making), now)
-        moving.touch()
-        for entry in sorted(making.iterdir(), key=lambda e: e.name == layout.state.name):
-            target = directory / entry.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            entry.replace(target)
-        making.rmdir()
-        moving.unlink()
+        with alone(directory):
+            # Another call may have made it while this one waited.
+            if not layout.state.exists():
+                _make(layout, now)
     except OSError as exc:
-        msg = f"cannot make a lab in {directory}: {exc.strerror}"
+        msg = f"cannot make a lab in {directory}: {(exc.strerror or str(exc)).lower()}"
         raise LabError(msg) from exc
     return layout
+
+
+def _make(layout: Layout, now: datetime) -> None:
+    directory = layout.directory
+    making = directory / ".making"
+    moving = directory / ".moving"
+    others = sorted(entry.name for entry in directory.iterdir())
+    if others and not {making.name, moving.name} & set(others):
+        msg = f"{directory} is not empty and is no lab (it holds {others[0]!r}): choose another directory"
+        raise LabError(msg)
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(mode=0o700)
+    _fill(Layout(making), now)
+    moving.touch()
+    for entry in sorted(making.iterdir(), key=lambda e: e.name == layout.state.name):
+        target = directory / entry.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        entry.replace(target)
+    making.rmdir()
+    moving.unlink()
 
 
 def _fill(layout: Layout, now: datetime) -> None:

@@ -184,6 +184,18 @@ def test_up_while_it_runs_leaves_the_process(running):
     assert before == lab.up(running).pid
 
 
+def test_up_called_twice_at_once_makes_and_starts_one_lab(tmp_path):
+    calls = [
+        subprocess.Popen([PROGRAM, "lab", "up", tmp_path / "lab", "--json"], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    told = [json.loads(call.communicate(timeout=60)[0]) for call in calls]
+    lab.down(tmp_path / "lab")
+
+    assert [0, 0] == [call.returncode for call in calls]
+    assert told[0] == told[1]
+
+
 def test_down_twice_says_that_it_did_not_run(mine):
     assert [True, False] == [lab.down(mine), lab.down(mine)]
 

@@ -337,6 +337,29 @@ def test_check_with_an_internal_error_exits_80_without_a_traceback(run, monkeypa
     assert (80, expected) == (result.exit_code, result.stderr)
 
 
+@pytest.mark.parametrize("form", ["--json", "--no-fetch"])
+def test_check_whose_answer_cannot_be_written_is_no_acceptance(site, form):
+    """
+    A full disk behind standard output: whoever looks at the exit status sees no 0.
+    """
+    program = Path(sys.executable).with_name("cftpki")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [program, "check", "good.pem", *OFFLINE, form],
+            cwd=site.directory,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert 80 == done.returncode
+
+
+@pytest.mark.parametrize("option", ["--crl", "--ocsp", "--untrusted"])
+def test_check_with_garbage_beside_a_sound_chain_still_judges_it(run, option):
+    assert 0 == run("check", "good.pem", *OFFLINE, option, "garbage.der").exit_code
+
+
 def test_check_with_debug_keeps_the_traceback(run):
     result = run("--debug", "check", "gone.pem", *OFFLINE)
 
