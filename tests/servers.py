@@ -12,7 +12,7 @@ process handle (or closes its socket) at the end::
     async with evil(drip(b"HTTP/1.1 200 OK\\r\\n\\r\\n", every_s=1)) as server:
         server.url("/")
 
-`known`, `issuer`, `signer` and `revoked` take what `tests.pki` makes. Everything listens on 127.0.0.1.
+`known`, `issuer`, `signer` and `revoked` take what `tests.pki` makes. Everything listens on 127.0.0.1, but `openssl ocsp` cannot be kept to it.
 """
 
 from __future__ import annotations
@@ -77,16 +77,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, ready: bytes | None = None) -> None:
     """
     Wait until something accepts connections on `port`, or fail with what the process has to say.
+
+    Where a first connection without a request would upset the server, `ready` is what it logs instead.
     """
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         if process.poll() is not None:
             break
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
+        if ready is not None:
+            if ready in log.read_bytes():
+                return
+        else:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
         time.sleep(0.01)
     process.kill()
     process.wait()
@@ -95,15 +101,17 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str | Path], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str | Path], port: int, log: Path, *, ready: bytes | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """
-    A server process, from its first accepted connection until the end of the block.
+    A server process, from its first accepted connection (or its word `ready` in the log) to the end of the block.
     """
     with (
         log.open("ab") as output,
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process,
     ):
-        wait_for_port(port, process, log)
+        wait_for_port(port, process, log, ready)
         try:
             yield process
         finally:
@@ -194,7 +202,8 @@ def openssl_ocsp(
     """
     `openssl ocsp` as responder of one CA: certificates that are neither known nor revoked are unknown to it.
 
-    By default the CA signs itself and an answer lives for an hour; `options` are more command-line options.
+    By default the CA signs itself and an answer lives for an hour; `options` are more command-line options. It
+    listens on all addresses: OpenSSL 3.0 cannot be told which.
     """
     port = port or free_port()
     base = tmp_path / f"ocsp-{port}"
@@ -207,13 +216,13 @@ def openssl_ocsp(
         "openssl",
         "ocsp",
         "-port",
-        f"127.0.0.1:{port}",
+        str(port),
         "-index",
         base / "index.txt",
     ]
     command += ["-CA", base / "issuer.pem", "-rsigner", base / "signer.pem", "-rkey", base / "signer.pem"]
     log = base / "output.log"
-    with running([*command, *options], port, log):
+    with running([*command, *options], port, log, ready=b"waiting for OCSP client"):
         yield Server(port, log)
 
 

@@ -558,9 +558,8 @@ async def test_fetch_from_a_dead_host_does_not_delay_another_and_is_soon_left_al
 async def test_fetch_from_a_host_that_recovers_is_tried_again_after_the_pause() -> None:
     now = [1000.0]
     fetcher = Fetcher(monotonic=lambda: now[0])
-    async with evil(
-        in_turn(*[answer(response(b"", status="503 Busy"))] * FAILURES_TO_OPEN, answer(OK))
-    ) as server:
+    busy = answer(response(b"", status="503 Busy"))
+    async with evil(in_turn(*[busy] * (3 * FAILURES_TO_OPEN - 2), answer(OK))) as server:
 
         def request() -> FetchRequest:
             trust = TrustSet(name="t", anchors=(), allow_hosts=("127.0.0.1",))
@@ -569,8 +568,11 @@ async def test_fetch_from_a_host_that_recovers_is_tried_again_after_the_pause() 
             )
 
         for _ in range(FAILURES_TO_OPEN):
-            assert Cause.UNREACHABLE is (await failure(fetcher, request())).cause
-        assert FAILURES_TO_OPEN == len(server.requests)
+            error = await failure(fetcher, request())
+            assert (Cause.UNREACHABLE, 503) == (error.cause, error.status)
+        # Each request was repeated twice, but the last opened the circuit with its first try.
+        assert 3 * FAILURES_TO_OPEN - 2 == len(server.requests)
+        assert "left alone" in (await failure(fetcher, request())).detail
         now[0] += 6
         assert b"fine" == await fetcher.fetch(request())
     await fetcher.aclose()
