@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NoReturn
-from urllib.parse import quote
 
 from cftpki_ext.causes import Cause
 from cftpki_ext.errors import InputError
@@ -32,6 +31,7 @@ from cftpki_ext.x509.certificate import Certificate
 _STORED = (Origin.MEMORY, Origin.DISK)
 _FIELD = re.compile(r"\{(serial_hex|serial_upper|serial_colons|serial_hyphens|serial_decimal|issuer_dn)\}")
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _HOLD = "certificatehold"
 
 
@@ -103,9 +103,16 @@ def rest_url(profile: RestProfile, certificate: Certificate) -> str:
         "serial_colons": ":".join(pairs),
         "serial_hyphens": "-".join(pairs),
         "serial_decimal": str(certificate.serial),
-        "issuer_dn": quote(certificate.issuer.text, safe=""),
+        "issuer_dn": _quoted(certificate.issuer.text),
     }
     return _FIELD.sub(lambda match: values[match[1]], profile.url)
+
+
+def _quoted(text: str) -> str:
+    """
+    Percent-encode all but the unreserved characters (RFC 3986 2.3), so that a name stays one path segment.
+    """
+    return "".join(chr(octet) if octet in _UNRESERVED else f"%{octet:02X}" for octet in text.encode())
 
 
 class _UnusableError(Exception):

@@ -22,7 +22,7 @@ from cftpki_ext.settings import Limits, RestProfile
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509.certificate import parse_certificate
-from tests.pki import NOW, make_ocsp_response, pem
+from tests.pki import NOW, issue, make_ocsp_response, pem
 from tests.unit.revocation.test_ocsp_forged import WORLDS, context_of
 
 W = WORLDS["ec"]
@@ -53,6 +53,13 @@ def test_ready_profiles_ask_about_issuer_and_serial():
     assert f"https://ca.example{path}" == rest_url(EJBCA, LEAF)
     every = RestProfile(name="x", url="{serial_hex}|{serial_colons}|{serial_decimal}|{other}")
     assert "123456|12:34:56|1193046|{other}" == rest_url(every, LEAF)
+
+
+def test_issuer_name_stays_one_segment_of_the_address():
+    ca = issue(W.root, "CN=a/b ?#é,O=x", ca=True)
+    leaf = parse_certificate(issue(ca, "p", serial=0x1F).der)
+    asked = rest_url(RestProfile(name="x", url="https://h/{issuer_dn}/{serial_hex}"), leaf)
+    assert "https://h/CN%3Da%2Fb%20%3F%23%C3%A9%2CO%3Dx/1f" == asked
 
 
 def test_vault_answer_says_good_by_zero_and_revoked_by_a_time():
