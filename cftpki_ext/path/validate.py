@@ -66,8 +66,7 @@ def validate(path: tuple[Certificate, ...], request: PathRequest, status_of: Sta
     for hop in range(last, -1, -1):
         _alone(judgement, path[hop], hop, now, request)
     if not last:
-        _leaf(judgement, path[0], request)
-        return PathResult(path=path, faults=tuple(judgement.faults), trusted=judgement.trusted)
+        return _pinned(judgement, path[0], request)
     anchor = path[last]
     names = NameState()
     policies = PolicyState(last, request.inputs)
@@ -109,6 +108,10 @@ def validate(path: tuple[Certificate, ...], request: PathRequest, status_of: Sta
         detail = "an explicit policy is required and none of the acceptable ones holds for the whole path"
         judgement.fault(Reason.CERTIFICATE_POLICY, 0, "RFC 5280 6.1.5 (g)", detail)
     _leaf(judgement, path[0], request)
+    return _result(judgement, path, valid)
+
+
+def _result(judgement: _Judgement, path: tuple[Certificate, ...], valid: frozenset[str]) -> PathResult:
     faults = tuple(judgement.faults)
     return PathResult(
         path=path,
@@ -116,6 +119,20 @@ def validate(path: tuple[Certificate, ...], request: PathRequest, status_of: Sta
         trusted=judgement.trusted,
         valid_policies=frozenset() if faults else valid,
     )
+
+
+def _pinned(judgement: _Judgement, leaf: Certificate, request: PathRequest) -> PathResult:
+    """
+    A leaf that is itself the anchor: nobody issued it as far as we are concerned, but policies and use count.
+    """
+    policies = PolicyState(1, request.inputs)
+    held = policies.process(leaf, final=True)
+    satisfied, valid = policies.wrap_up(leaf)
+    if not (held and satisfied):
+        detail = "an explicit policy is required and the pinned certificate has no acceptable one"
+        judgement.fault(Reason.CERTIFICATE_POLICY, 0, "RFC 5280 6.1.5 (g)", detail)
+    _leaf(judgement, leaf, request)
+    return _result(judgement, (leaf,), valid)
 
 
 def _alone(

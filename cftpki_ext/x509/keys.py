@@ -78,7 +78,7 @@ def load_key(spki: bytes) -> PublicKey:
     """
     Read a SubjectPublicKeyInfo (RFC 5280 4.1.2.7).
 
-    By default RSA, RSA-PSS, ECDSA on P-256, P-384 and P-521, Ed25519 and Ed448 are supported; any other
+    By default RSA, RSA-PSS without parameters, ECDSA on P-256, P-384 and P-521, Ed25519 and Ed448 are supported; any other
     algorithm or curve is `UNSUPPORTED`, which is not an error here. Strength is reported, not judged.
 
     Args:
@@ -112,6 +112,8 @@ def load_key(spki: bytes) -> PublicKey:
         return unsupported
     if kind is KeyKind.EC and (len(algorithm) != 2 or algorithm[1].tag != der.OBJECT_IDENTIFIER):
         return unsupported  # RFC 5480 2.1.1: only named curves
+    if kind is KeyKind.RSA_PSS and len(algorithm) != 1:
+        return unsupported  # RFC 4055 3.3: a key bound to one digest and salt; the bond would have to be kept
     try:
         handle = load_der_public_key(spki)
     except UnsupportedAlgorithm:

@@ -345,6 +345,17 @@ def test_leaf_that_is_an_anchor_is_its_own_path_and_still_judged():
     assert [(Reason.EXTENDED_KEY_USAGE, 0, "RFC 5280 4.2.1.12")] == faults(wrong)
 
 
+def test_explicit_policy_is_asked_of_a_pinned_leaf_too():
+    inputs = PolicyInputs(explicit_policy=True, initial_policies=frozenset({"1.2.3"}))
+    bare = issue(None, "partner")
+    assert [(Reason.CERTIFICATE_POLICY, 0, "RFC 5280 6.1.5 (g)")] == faults(
+        path_of(bare, anchors=(bare,), inputs=inputs)
+    )
+    stated = issue(None, "partner", extensions=[(policies("1.2.3"), False)])
+    result = path_of(stated, anchors=(stated,), inputs=inputs)
+    assert ([], frozenset({"1.2.3"})) == (faults(result), result.valid_policies)
+
+
 def test_leaf_with_name_and_key_of_an_anchor_but_other_bytes_is_not_the_anchor():
     pinned = issue(None, "partner")
     again = issue(None, "partner", private=pinned.key)

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from cftpki_ext.model import Leniency
-from cftpki_ext.x509 import SignatureStatus, clear_memos, parse_certificate, verify
+from cftpki_ext.x509 import SignatureStatus, clear_memos, der, parse_certificate, verify
 from cftpki_ext.x509 import signed as signed_module
 from cftpki_ext.x509.signed import AlgorithmIdentifier
-from tests.pki import break_signature, issue, key, make_root, resign, tbs_of
+from tests.pki import break_signature, issue, key, make_root, oid, resign, tbs_of
 
 SHA1 = frozenset((Leniency.SHA1_SIGNATURE,))
 SMALL = frozenset((Leniency.RSA_1024,))
@@ -111,6 +111,22 @@ def test_unknown_algorithm_or_parameters_are_unsupported(dotted, parameters):
     found = parse_certificate(issue(root, "leaf").der).signed
     bent = replace(found, algorithm=AlgorithmIdentifier(dotted, parameters), digest=b"other object")
     assert SignatureStatus.UNSUPPORTED == verify(bent, parse_certificate(root.der).spki)
+
+
+def test_pss_key_verifies_pss_signatures_only_and_a_bound_one_none():
+    root = make_root("Root", private=key("rsa"))
+    spki = parse_certificate(root.der).spki
+    bits = der.encoded(spki, der.children(spki, der.whole(spki))[1])
+
+    def pss_key(parameters: bytes) -> bytes:
+        algorithm = der.encode(der.SEQUENCE, oid("1.2.840.113549.1.1.10"), parameters)
+        return der.encode(der.SEQUENCE, algorithm, bits)
+
+    pss = issue(root, "leaf", rsa_padding=padding.PSS(padding.MGF1(hashes.SHA256()), 32))
+    signed, plain = parse_certificate(pss.der).signed, parse_certificate(issue(root, "leaf").der).signed
+    assert SignatureStatus.VALID == verify(signed, pss_key(b""))
+    assert SignatureStatus.INVALID == verify(plain, pss_key(b""))
+    assert SignatureStatus.UNSUPPORTED == verify(signed, pss_key(b"\x30\x00"))
 
 
 def test_key_that_is_none_verifies_nothing():
