@@ -103,7 +103,7 @@ def run(*arguments: str | Path, trace: Path, env: Mapping[str, str] | None = Non
     Run the simulator to its end (`client`, `bench`, `raw`).
     """
     done = subprocess.run(
-        [program(), *map(str, arguments), "--trace", str(trace)],
+        [program(), *map(str, arguments), "--quiet", "--trace", str(trace)],
         capture_output=True,
         text=True,
         timeout=WAIT_S,
@@ -119,7 +119,17 @@ def server(*arguments: str | Path, trace: Path, env: Mapping[str, str] | None = 
     Run the simulator in server mode on a free port; the caller connects and then calls `finish`.
     """
     process = subprocess.Popen(
-        [program(), "server", "--listen", "127.0.0.1:0", *map(str, arguments), "--trace", str(trace)],
+        # Quiet: nobody reads standard output while a run goes on, and a full pipe would stop it.
+        [
+            program(),
+            "server",
+            "--listen",
+            "127.0.0.1:0",
+            *map(str, arguments),
+            "--quiet",
+            "--trace",
+            str(trace),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -171,9 +181,7 @@ def s_client(port: int, *arguments: str | Path) -> str:
     """
     `openssl s_client`: sends a line, reads until the end; all that it printed.
     """
-    return peer(
-        ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-ign_eof", *arguments], "hello\n"
-    )
+    return peer(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-ign_eof", *arguments], "hello\n")
 
 
 def gnutls_cli(port: int, *arguments: str | Path) -> str:
@@ -235,8 +243,10 @@ class World:
         """
         s_client's options for this identity; it sends leaf and issuing CA.
         """
-        pem = str(self.path(f"{label}.pem"))
-        return ("-cert", pem, "-cert_chain", pem, "-key", str(self.path(f"{label}.key")))
+        return (
+            *("-cert", str(self.path(f"{label}.pem")), "-key", str(self.path(f"{label}.key"))),
+            *("-cert_chain", str(self.path("issuing.pem"))),
+        )
 
     def own_pki(self, label: str = "rsa") -> tuple[str, ...]:
         """

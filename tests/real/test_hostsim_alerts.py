@@ -134,7 +134,9 @@ def test_alert_of_the_peer_is_given_to_the_exit_as_remote(world, tmp_path):
     with hostsim.server(
         *("--lib", hostsim.TESTEXIT, "--expect", "48"), trace=tmp_path / "trace", env=world.script()
     ) as simulator:
-        hostsim.s_client(simulator.port, "-tls1_2", "-verify_return_error", "-CAfile", world.path("stranger.pem"))
+        hostsim.s_client(
+            simulator.port, "-tls1_2", "-verify_return_error", "-CAfile", world.path("stranger.pem")
+        )
         run = simulator.finish()
     assert 0 == run.status, run.sessions
     assert (48, "remote") == (run.all("HandshakeAlert")[0]["alert"], run.all("HandshakeAlert")[0]["side"])
