@@ -1,0 +1,3 @@
+"""
+Coverage-guided fuzzing of every parser: one target per parser in `targets`, run by `make fuzz`.
+"""

@@ -1,0 +1,159 @@
+"""
+One target per parser: takes bytes, and lets through only the errors that the parser promises.
+
+A target that returns has found nothing. The decision targets also refuse to be fooled: whatever bytes a source
+sends, garbage never establishes "good" (no signature of ours is in the corpus).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from cftpki_ext import encodings
+from cftpki_ext.config import load
+from cftpki_ext.decide import Question, conclude, examine
+from cftpki_ext.errors import ConfigError, InputError, StoreError, WireError
+from cftpki_ext.evidence import decode as decode_record
+from cftpki_ext.model import Direction, Origin, SourceKind
+from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.statement import Statement
+from cftpki_ext.tls_formats import decode_ca_list, decode_chain, encode_ca_list, encode_chain
+from cftpki_ext.verdict import HopStatus
+from cftpki_ext.wire import decode
+from cftpki_ext.x509 import parse_certificate
+from tests.pki import NOW, issue, make_crl, make_ocsp_response, make_root, name_der
+from tests.pki import pem as to_pem
+
+_ROOT = make_root("Fuzz Root")
+_CA = issue(_ROOT, "Fuzz CA", ca=True)
+_LEAF = issue(_CA, "partner", eku=["clientAuth"])
+_LIMITS = Limits()
+_TRUST = TrustSet(name="fuzz", anchors=(_ROOT.der,))
+_EXAMINATION = examine(
+    Question(
+        chain=(_LEAF.der, _CA.der),
+        direction=Direction.SERVER,
+        trust=_TRUST,
+        limits=_LIMITS,
+        at=NOW,
+        rule=None,
+    )
+)
+
+
+def certificate(data: bytes) -> None:
+    """
+    x509.parse_certificate.
+    """
+    try:
+        parse_certificate(data)
+    except InputError:
+        return
+
+
+def chain(data: bytes) -> None:
+    """
+    The chain of the handshake, and the decision about whatever is in it.
+    """
+    try:
+        ders = decode_chain(data, max_bytes=_LIMITS.chain_bytes, max_certificates=_LIMITS.chain_certificates)
+    except InputError:
+        return
+    question = Question(
+        chain=ders, direction=Direction.SERVER, trust=_TRUST, limits=_LIMITS, at=NOW, rule=None
+    )
+    verdict = conclude(examine(question), (), verdict_id="fuzz")
+    assert not verdict.accepted
+
+
+def ca_list(data: bytes) -> None:
+    """
+    The CA list of the handshake.
+    """
+    try:
+        decode_ca_list(data)
+    except InputError:
+        return
+
+
+def ocsp(data: bytes) -> None:
+    """
+    An OCSP answer.
+    """
+    _statement(SourceKind.OCSP, data)
+
+
+def crl(data: bytes) -> None:
+    """
+    A CRL.
+    """
+    _statement(SourceKind.CRL, data)
+
+
+def _statement(kind: SourceKind, data: bytes) -> None:
+    statement = Statement(kind=kind, origin=Origin.NETWORK, received_at=NOW, hop=0, url="http://a/", raw=data)
+    assert _EXAMINATION.hop(0, (statement,)).status is HopStatus.UNDETERMINED
+
+
+def frame(data: bytes) -> None:
+    """
+    A frame on the socket.
+    """
+    try:
+        decode(data)
+    except WireError:
+        return
+
+
+def pem(data: bytes) -> None:
+    """
+    PEM or DER from files.
+    """
+    try:
+        encodings.certificates(data)
+    except InputError:
+        return
+
+
+def record(data: bytes) -> None:
+    """
+    A stored evidence document.
+    """
+    try:
+        decode_record(data, lambda _: None)
+    except StoreError:
+        return
+
+
+def config(data: bytes) -> None:
+    """
+    The configuration file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cftpki.toml"
+        path.write_bytes(data)
+        try:
+            load(path)
+        except ConfigError:
+            return
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (certificate, chain, ca_list, ocsp, crl, frame, pem, record, config)
+}
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "certificate": (_LEAF.der, _CA.der, _ROOT.der),
+    "chain": (encode_chain((_LEAF.der, _CA.der)),),
+    "ca_list": (encode_ca_list((name_der(_ROOT.name),)),),
+    "ocsp": (make_ocsp_response(_ROOT, _LEAF), make_ocsp_response(_ROOT, _LEAF, "revoked")),
+    "crl": (make_crl(_ROOT, [_LEAF.serial]), make_crl(_ROOT, number=2, delta_base=1)),
+    "frame": (b"CP\x01\x11\0\0\0\x01\0\0\0\0",),
+    "pem": (to_pem(_LEAF.der, _CA.der), _LEAF.der),
+    "record": (b'{"format":1}',),
+    "config": (
+        b'[trust.a]\nanchors = ["a.pem"]\n[[rule]]\nname = "in"\ndirection = "server"\ntrust = "a"\n',
+    ),
+}
