@@ -79,6 +79,20 @@ def make_sources(kinds: Iterable[SourceKind]) -> Mapping[SourceKind, StatusSourc
     return {SourceKind(kind): factory(clock) for kind, factory in factories.items()}
 
 
+def require_sources(settings: Settings) -> None:
+    """
+    Make sure that every kind of source that the settings name can be loaded, without making any.
+
+    Args:
+        settings: the configuration.
+
+    Raises:
+        ConfigError: nobody, or more than one distribution, offers a kind, or it cannot be loaded.
+
+    """
+    load_factories(sorted(kind.value for kind in source_kinds(settings)))
+
+
 def make_checker(
     settings: Settings | None, *, fetch: bool = True, kinds: Iterable[SourceKind] | None = None
 ) -> Checker:

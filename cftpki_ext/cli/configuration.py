@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from cftpki_ext.bootstrap import require_sources
 from cftpki_ext.cli.options import config_option, config_path, json_option
 from cftpki_ext.config import load
 from cftpki_ext.config.units import format_duration
@@ -41,6 +42,7 @@ def check_config(config_file: Path | None, *, as_json: bool) -> None:
     path = config_path(config_file)
     try:
         settings = load(path)
+        require_sources(settings)
     except ConfigError as error:
         if not as_json:
             raise

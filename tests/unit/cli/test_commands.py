@@ -60,6 +60,15 @@ def test_config_check_in_json_tells_faults_and_exits_2(run, config):
     )
 
 
+def test_config_check_of_a_source_that_nobody_offers_exits_2(run, config, monkeypatch):
+    monkeypatch.setattr("connectors.registry.entry_points", lambda **_group: [])
+
+    result = run("config", "check", "--config", config)
+
+    assert 2 == result.exit_code
+    assert "status source 'crl' is offered by nobody" in result.stderr
+
+
 def test_config_show_tells_values_and_defaults(run, config, tmp_path):
     plain = run("config", "show", "--config", config)
     data = json.loads(run("config", "show", "--config", config, "--json").stdout)
