@@ -77,6 +77,7 @@ def _about(session: SessionContext | None) -> dict[str, Any]:
     if session is None:
         return {}
     return {
+        "session_ref": session.reference,
         "host_task": session.host_task,
         "host_session": session.host_session,
         "remote": session.peer.host,

@@ -85,6 +85,8 @@ class Daemon:
         if owns_process:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
+            # Who connects meanwhile waits in the socket's queue.
+            await self._service.warm()
             # Without a backlog of its own, asyncio would shorten the queue to 100.
             server = await asyncio.start_unix_server(self._accept, sock=listener.socket, backlog=BACKLOG)
             for number in handled:
@@ -92,15 +94,15 @@ class Daemon:
                     loop.add_signal_handler(number, lambda: background.add(loop.create_task(self.reload())))
                 else:
                     loop.add_signal_handler(number, self.stop)
-            interval_s = watchdog_interval_s(self._environ)
-            if interval_s is not None:
-                background.add(loop.create_task(self._feed_watchdog(interval_s)))
             log.info(
                 "listening",
                 socket=str(self._service.settings.service.socket),
                 inherited=listener.path is None,
             )
             notify(self._environ, "READY=1", "STATUS=answering")
+            interval_s = watchdog_interval_s(self._environ)
+            if interval_s is not None:
+                background.add(loop.create_task(self._feed_watchdog(interval_s)))
             self.ready.set()
             await self._stop.wait()
             notify(self._environ, "STOPPING=1", "STATUS=finishing calls under way")
@@ -129,6 +131,7 @@ class Daemon:
         reloading(self._environ)
         try:
             self._service.replace_settings(await asyncio.to_thread(self._reload))
+            await self._service.warm()
             log.info("reloaded", rules=len(self._service.settings.rules))
         except CftPkiError as error:
             # The faults are the operator's, a line each; a traceback would say nothing more.

@@ -8,6 +8,7 @@ Imports phases, wire, decide, identity, audit and ports; never connectors or cac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import traceback
@@ -24,14 +25,14 @@ from cftpki_ext import decisions, phases
 from cftpki_ext.audit import AuditSink
 from cftpki_ext.decide import Question
 from cftpki_ext.decisions import Fail, Final, NotHandled, Refuse, Reply
-from cftpki_ext.errors import InputError, WireError
+from cftpki_ext.errors import InputError, KeyUnavailableError, WireError
 from cftpki_ext.files import read_regular
 from cftpki_ext.identity import HeldIdentity, IdentityProvider
 from cftpki_ext.identity.choose import leads_to
 from cftpki_ext.identity.keys import export_pkcs8, sign
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.ports import Clock
-from cftpki_ext.session import SessionContext, Stage
+from cftpki_ext.session import SessionContext, Stage, session_reference
 from cftpki_ext.settings import Settings
 from cftpki_ext.statement import Statement
 from cftpki_ext.tls_formats import decode_ca_list
@@ -101,6 +102,14 @@ class Service:
             "trusts": sorted(self.settings.trusts),
             "identities": sorted(self.settings.identities),
         }
+
+    async def warm(self) -> None:
+        """
+        Load every identity before the first handshake needs it; the provider logs those that cannot be used.
+        """
+        for name in self.settings.identities:
+            with contextlib.suppress(KeyUnavailableError):
+                await self.identities.current(name)
 
     def replace_settings(self, settings: Settings) -> None:
         """
@@ -323,6 +332,11 @@ class Conversation:
                 audit.event("handshake_done", final.session, verdict_id=verdict_id)
             case Message.START_TASK | Message.END_TASK:
                 audit.event(request.message.name.lower(), None, host_task=request.number(Tag.HOST_TASK))
+            case Message.END_SESSION:
+                # Its state went with its connection; the reference joins this line to the others.
+                audit.event(
+                    "end_session", None, session_ref=session_reference(request.number(Tag.SESSION) or 0)
+                )
             case Message.GET_CERTIFICATE:
                 presented = final.session.presented if final.session else None
                 audit.event(

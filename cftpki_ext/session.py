@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from hashlib import sha256
 
 from cftpki_ext.model import Direction, PeerAddress
 from cftpki_ext.settings import Rule
@@ -56,3 +57,24 @@ class SessionContext:
     verdict_id: str | None = None
     policy: str | None = None
     partner: bytes = b""  # SHA-256 of the partner's leaf, set with an accepted verdict
+
+    @property
+    def reference(self) -> str:
+        """
+        What logs call the session.
+        """
+        return session_reference(self.number)
+
+
+def session_reference(number: int) -> str:
+    """
+    A name for a session that gives its number away to nobody.
+
+    Args:
+        number: of the session.
+
+    Returns:
+        The first 12 hexadecimal digits of the SHA-256 of the number's 8 bytes.
+
+    """
+    return sha256(number.to_bytes(8, "big")).hexdigest()[:12]

@@ -205,6 +205,12 @@ async def test_server_session_from_start_task_to_end_task(world):
     assert [(b"staple", 0)] == [(statement.raw, statement.hop) for statement in handed_in]
     await world.until(lambda: world.service.sessions == 0)
     assert "session_lost" not in world.events()
+    done, ended = (
+        next(call.kwargs for call in world.logs.calls if call.kwargs["event"] == event)
+        for event in ("handshake_done", "end_session")
+    )
+    assert done["session_ref"] == ended["session_ref"]
+    assert not any(str(session) in repr(call) or f"{session:x}" in repr(call) for call in world.logs.calls)
 
 
 @pytest.mark.parametrize(("leaf", "alert"), [(b"revoked", 44), (b"expired", 45)])
@@ -287,10 +293,23 @@ async def test_crypt_data_signs_with_the_generation_that_was_presented(world, se
         MFT.key.public_key().verify(answer.raw(Tag.CRYPT_OUTPUT), b"m", padding.PKCS1v15(), hashes.SHA256())
 
 
+async def test_identities_are_loaded_before_the_first_handshake(world):
+    assert ["identity_loaded", "listening"] == world.events()
+
+
+async def test_service_with_an_unusable_identity_starts_and_says_so(settings):
+    settings.identities["mft"].key_file.write_bytes(b"broken")
+    async with running(settings) as world, world.client() as client:
+        assert ["identity_not_loaded", "listening"] == world.events()
+        assert Result.DONE is result(await client.start())
+
+
 async def test_get_certificate_with_unusable_key_fails_with_80_and_names_the_file_in_the_log_only(
     world, settings
 ):
     settings.identities["mft"].key_file.chmod(0o644)
+    world.identities.replace({})
+    world.identities.replace(settings.identities)
     async with world.client() as client:
         await client.start()
         answer = await client.ask(Message.GET_CERTIFICATE)
