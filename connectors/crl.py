@@ -29,7 +29,8 @@ class CrlSource(FetchingSource):
     """
     Gets CRLs.
 
-    A `file:` location counts only where it is one of `trust.crl_files`, whoever names it. Content types are
+    A location that is one of `trust.crl_files`, letter by letter, is read from there; `file:` URLs never are,
+    whoever names them. Content types are
     not insisted on (web servers seldom know `application/pkix-crl`), but HTML is refused as such. By default
     the whole list is got each time: conditional requests would need the old list, which the stores have.
     """
@@ -47,8 +48,9 @@ class CrlSource(FetchingSource):
 
     async def _fetch(self, question: StatusQuestion, deadline: float) -> Answer:
         url = question.lookup.url
-        if url[:5].lower() == "file:":
-            raw = await self._read(question)
+        path = next((path for path in question.trust.crl_files if str(path) == url), None)
+        if path is not None:
+            raw = await _threads.call(lambda: read_crl_file(path, question.limits.crl_bytes))
         else:
             request = FetchRequest(
                 url=url,
@@ -63,27 +65,6 @@ class CrlSource(FetchingSource):
         if der is None:
             raise SourceError(Cause.MALFORMED, f"{len(raw)} bytes that are no CRL in DER or PEM", url=url)
         return Answer(raw=der)
-
-    async def _read(self, question: StatusQuestion) -> bytes:
-        url = question.lookup.url
-        path = next((path for path in question.trust.crl_files if file_url(path) == url), None)
-        if path is None:
-            raise SourceError(Cause.FORBIDDEN_URL, "a file that is not one of crl_files", url=url)
-        return await _threads.call(lambda: read_crl_file(path, question.limits.crl_bytes))
-
-
-def file_url(path: Path) -> str:
-    """
-    The location under which a configured CRL file is asked for.
-
-    Args:
-        path: absolute, as the configuration holds it.
-
-    Returns:
-        A `file:` URL.
-
-    """
-    return path.absolute().as_uri()
 
 
 def read_crl_file(path: Path, max_bytes: int) -> bytes:

@@ -25,7 +25,7 @@ from cftpki_ext.ports import StatusQuestion
 from cftpki_ext.settings import Limits, NonceMode, TrustSet
 from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.x509.certificate import parse_certificate
-from connectors.crl import CrlSource, file_url
+from connectors.crl import CrlSource
 from connectors.ocsp import OcspSource
 from tests.pki import Entity, issue, make_crl, make_ocsp_response, make_root, pem
 from tests.servers import Behaviour, answer, evil, in_turn, nginx, openssl_ocsp, response, silent
@@ -379,9 +379,9 @@ async def test_crl_from_a_configured_file_is_read_and_from_any_other_forbidden(
     mine, other = tmp_path / "mine.pem", tmp_path / "other.crl"
     mine.write_bytes(pem(CRL, label="X509 CRL"))
     other.write_bytes(CRL)
-    statement = await crl.ask(listed(file_url(mine), crl_files=(mine,)))
+    statement = await crl.ask(listed(str(mine), crl_files=(mine,)))
     assert CRL == statement.raw
-    for url in (file_url(other), "file:///etc/passwd", "FILE:///etc/passwd", "file:mine.pem"):
+    for url in (str(other), mine.as_uri(), "/etc/passwd", "file:///etc/passwd", "FILE:///etc/passwd", ""):
         assert Cause.FORBIDDEN_URL is (await crl.ask(listed(url, crl_files=(mine,)))).failure
 
 
@@ -389,7 +389,7 @@ async def test_crl_from_a_configured_file_that_is_not_there_is_unreachable(
     crl: CrlSource, tmp_path: Path
 ) -> None:
     gone = tmp_path / "gone.crl"
-    assert Cause.UNREACHABLE is (await crl.ask(listed(file_url(gone), crl_files=(gone,)))).failure
+    assert Cause.UNREACHABLE is (await crl.ask(listed(str(gone), crl_files=(gone,)))).failure
 
 
 async def test_crl_at_a_location_that_the_ca_certificates_name_is_allowed_by_default(tmp_path: Path) -> None:
