@@ -44,6 +44,8 @@ _NOTHING_JUDGED = frozenset(
     {Reason.UNDECODABLE, Reason.NO_CERTIFICATE, Reason.INTERNAL_ERROR, Reason.NO_RULE}
 )
 _PURPOSES = {Direction.SERVER: Purpose.TLS_CLIENT, Direction.CLIENT: Purpose.TLS_SERVER}
+# Each moment costs one judgement of the hop; a file of thousands of old lists must not buy as many.
+_STALE_MOMENTS = 8
 # A summary is one line of a log and one field of the wire (1 KiB of UTF-8).
 _SUMMARY_CHARACTERS = 250
 
@@ -162,7 +164,7 @@ class Examination:
             for source in finding.sources
             if source.cause is Cause.STALE and source.this_update is not None and source.this_update <= now
         }
-        for end in sorted(ends, reverse=True):
+        for end in sorted(ends, reverse=True)[:_STALE_MOMENTS]:
             if self._judge(finding.hop, statements, end).status is HopStatus.GOOD:
                 return end
         return None
@@ -289,6 +291,8 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
         if disagreement is not None:
             notes.append(printable(disagreement))
         if finding.status is HopStatus.UNDETERMINED:
+            if not examination.may_fetch:
+                continue  # refused already by a fault of the path, which is why nobody was asked
             fault, note = _treat(examination, finding, statements)
             faults += [fault] if fault else []
             notes += [note] if note else []

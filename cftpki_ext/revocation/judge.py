@@ -120,7 +120,11 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
             undetermined += _beyond_single_lists(lists.cause, lists.detail, undetermined)
         first = min(undetermined, key=lambda u: u.rank, default=None)
         cause = first.cause if first else Cause.NO_SOURCE
-        detail = first.detail if first else "no source is named and nothing was handed in"
+        detail = (
+            first.detail
+            if first
+            else "no source was heard: none is named or may be asked, and nothing was handed in"
+        )
     return HopFinding(
         hop=hop,
         subject=certificate.subject.text,

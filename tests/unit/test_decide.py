@@ -150,7 +150,9 @@ def test_wrong_usage_is_refused_with_43_and_judged_by_what_is_at_hand_only():
     asked = question(SERVER.der, CA.der)
     examination = examine(asked)
     assert (True, False, (0, 1)) == (examination.trusted, examination.may_fetch, examination.hops)
-    assert refused(Reason.EXTENDED_KEY_USAGE, 43) == outcome(decide(asked))
+    verdict = decide(asked)
+    assert refused(Reason.EXTENDED_KEY_USAGE, 43) == outcome(verdict)
+    assert [Reason.EXTENDED_KEY_USAGE] == [fault.reason for fault in verdict.evidence.faults]
     revoked = said(make_ocsp_response(CA, SERVER, "revoked"))
     assert refused(Reason.REVOKED, 44) == outcome(decide(asked, revoked))
 
@@ -347,6 +349,25 @@ def test_max_stale_is_met_by_an_old_crl_too():
     old_list = said(make_crl(CA, this_update=at), kind=SourceKind.CRL, origin=Origin.DISK)
     verdict = decide(question(policy=RESILIENT), old_list, failed(Cause.UNREACHABLE), CA_GOOD)
     assert ACCEPTED == outcome(verdict), verdict.summary
+
+
+def test_max_stale_looks_at_few_moments_however_many_old_statements_there_are(monkeypatch):
+    at = [NOW - timedelta(hours=30, minutes=i) for i in range(40)]
+    lists = [
+        said(
+            make_crl(CA, this_update=t, next_update=t + timedelta(minutes=1)),
+            kind=SourceKind.CRL,
+            origin=Origin.DISK,
+        )
+        for t in at
+    ]
+    examination = examine(question(policy=RESILIENT))
+    finding = examination.hop(0, lists)
+    assert at[0] + timedelta(minutes=1) == examination.good_until(finding, lists)
+    calls = []
+    monkeypatch.setattr("cftpki_ext.decide.judge_hop", lambda *arguments: calls.append(arguments) or finding)
+    assert examination.good_until(finding, lists) is None
+    assert 8 == len(calls)
 
 
 def test_resilient_does_not_forgive_what_an_attack_would_look_like():
