@@ -39,10 +39,10 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
     """
     The locations to ask, hop by hop, in the order of `trust.sources`.
 
-    The trust set's own locations come first and are all asked, its CRL files (by their paths) before URLs. Of those that a certificate names, at most
-    `limits.urls_per_certificate` are, shared fairly between the kinds. A location that is neither http nor
-    https is only listed where a certificate names no other of that kind: the connector then refuses it by
-    name, which tells more than "no source".
+    The trust set's own locations come first and are all asked, its CRL files (by their paths) before
+    URLs. Of those that a certificate names, at most `limits.urls_per_certificate` are, shared fairly
+    between the kinds. A location that is neither http nor https is only listed where a certificate names
+    no other of that kind: the connector then refuses it by name, which tells more than "no source".
 
     Args:
         path: a trusted path, leaf first, the anchor last.
