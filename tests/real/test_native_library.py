@@ -79,6 +79,11 @@ def begin(library: ctypes.CDLL, **options: int) -> Session:
     return session
 
 
+def descriptor_of(session: Session) -> int:
+    # `fd` of struct session_record in native/src/session_area.c.
+    return int.from_bytes(bytes(session.private[44:48]), sys.byteorder, signed=True)
+
+
 def descriptors() -> set[str]:
     # Once the folder is read, its own descriptor is closed and leads nowhere.
     return {entry.name for entry in list(Path("/proc/self/fd").iterdir()) if entry.is_symlink()}
@@ -141,8 +146,10 @@ def test_all_ten_phases_done(library: ctypes.CDLL, path: Path) -> None:
         session.pki.usTlsNegotiated, session.pki.usSuiteNegotiated = 0x0304, 0x1301
         assert DONE == session.call(Message.HANDSHAKE_DONE)
         assert bytes(range(64)) == bytes(session.pki.aGlobalArea_w)
+        assert -1 == descriptor_of(session)  # a transfer of hours holds no connection
         assert DONE == session.call(Message.END_SESSION)
         assert DONE == task.end()
+        assert [1, 1, 2, 3, 4, 5, 6, 1, 1] == [frame.sequence for frame in service.frames]
         frames = {frame.message: frame.fields for frame in service.frames}
         assert list(frames) == [
             Message.START_TASK,
@@ -498,6 +505,19 @@ def test_second_answer_to_one_question_ends_the_session(library: ctypes.CDLL, pa
         assert (ERROR, 80) == (session.check(CHAIN), session.alert)
 
 
+def test_acceptance_sent_ahead_of_the_question_is_no_answer(library: ctypes.CDLL, path: Path) -> None:
+    def ahead(service: FakeService, connection: socket.socket, request: Frame) -> None:
+        next_one = replace(request, message=Message.CHECK_CERTIFICATE, sequence=request.sequence + 1)
+        accepted = answer(next_one, DEFAULTS[Message.CHECK_CERTIFICATE])
+        connection.sendall(answer(request, DEFAULTS[request.message]) + accepted)
+
+    with FakeService(path, {Message.GET_CA_LIST: ahead, Message.CHECK_CERTIFICATE: refused(44)}) as service:
+        session = begin(library)
+        assert DONE == session.call(Message.GET_CA_LIST)
+        assert (ERROR, 80) == (session.check(CHAIN), session.alert)
+        assert Message.CHECK_CERTIFICATE not in service.heard()
+
+
 @pytest.mark.parametrize("chain", [b"\0\0\x06\0\0\x02\x30\0", b"\0\0", b"\0\0\x03\0\0\0"])
 def test_chain_with_inconsistent_lengths_never_reaches_the_host(
     library: ctypes.CDLL, path: Path, chain: bytes
@@ -553,7 +573,7 @@ def test_descriptor_that_the_host_reused_is_neither_written_nor_closed(
         session = Session(task)
         mine, theirs = socket.socketpair()
         assert DONE == session.start()
-        number = int.from_bytes(bytes(session.private[44:48]), sys.byteorder)  # fd of struct session_record
+        number = descriptor_of(session)
         assert Path(f"/proc/self/fd/{number}").is_socket()
         os.dup2(mine.fileno(), number)
         assert (ERROR, 80) == (session.check(CHAIN), session.alert)
