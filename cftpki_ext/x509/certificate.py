@@ -180,7 +180,8 @@ def parse_certificate(encoded: bytes, *, compat: frozenset[Leniency] = frozenset
     return _parse(bytes(encoded), compat)
 
 
-@functools.lru_cache(maxsize=2048)
+# Each entry holds at most some 100 KiB (a certificate of the largest size with all its views), real ones a tenth.
+@functools.lru_cache(maxsize=1024)
 def _parse(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
     try:
         certificate = _read(encoded, compat)

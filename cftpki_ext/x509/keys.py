@@ -73,7 +73,7 @@ _KINDS = {
 }
 
 
-@functools.lru_cache(maxsize=2048)
+@functools.lru_cache(maxsize=1024)
 def load_key(spki: bytes) -> PublicKey:
     """
     Read a SubjectPublicKeyInfo (RFC 5280 4.1.2.7).

@@ -20,6 +20,8 @@ EMAIL_ADDRESS = "1.2.840.113549.1.9.1"
 _RULE = "RFC 5280 4.1.2.4"
 # A real name has fewer than twenty attributes; the bound keeps a hostile one from costing time.
 _ATTRIBUTES = 128
+# Real names have some hundred octets; parsed ones are remembered, and a CRL could bring one of megabytes.
+_OCTETS = 8 * 1024
 
 _SPECIAL = re.compile(r'[,+"\\<>;]')
 
@@ -124,14 +126,11 @@ def _shown(text: str) -> str:
     return printable(escaped)
 
 
-@functools.lru_cache(maxsize=2048)
-def _attribute(data: bytes) -> tuple[str, str, str | None, str]:
+def _attribute(data: bytes, element: Element) -> tuple[str, str, str | None, str]:
     """
     One AttributeTypeAndValue: identifier, compared form, text where it is text, shown form.
-
-    Remembered by its whole bytes: the names of one PKI share most of their attributes.
     """
-    parts = der.children(data, der.whole(data))
+    parts = der.children(data, der.expect(element, der.SEQUENCE, "attribute"))
     if len(parts) != 2:
         msg = "attribute is not a pair of type and value"
         raise DerError(msg, _RULE)
@@ -153,40 +152,31 @@ def _attribute(data: bytes) -> tuple[str, str, str | None, str]:
     return oid, f"{oid}={_prepared(text)}", text, f"{_LABELS.get(oid, oid)}={_shown(text)}"
 
 
-def relative_names(data: bytes, element: Element) -> tuple[str, str, list[tuple[str, str]]]:
+@functools.lru_cache(maxsize=1024)
+def _relative(encoded: bytes) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """
     One RelativeDistinguishedName: its compared form, its shown form, its text attributes.
 
-    Args:
-        data: the buffer.
-        element: the SET (its tag is not looked at, it may be implicit).
-
-    Returns:
-        The three, as they go into `Name`.
-
-    Raises:
-        DerError: empty, or an attribute that is none.
-
+    Remembered by its whole bytes: the names of one PKI share most of their parts.
     """
-    parts = der.children(data, element)
+    parts = der.children(encoded, der.whole(encoded, der.SET))
     if not parts:
         msg = "relative distinguished name is empty"
         raise DerError(msg, _RULE)
     if len(parts) > _ATTRIBUTES:
         msg = "name has too many attributes"
         raise DerError(msg, _RULE)
-    attributes = [_attribute(data[part.start : part.end]) for part in parts]
+    attributes = [_attribute(encoded, part) for part in parts]
     key = "\x1f".join(sorted(attribute[1] for attribute in attributes))
     shown = "+".join(attribute[3] for attribute in attributes)
-    return key, shown, [(a[0], a[2]) for a in attributes if a[2] is not None]
+    return key, shown, tuple((a[0], a[2]) for a in attributes if a[2] is not None)
 
 
-@functools.lru_cache(maxsize=2048)
 def parse_name(encoded: bytes) -> Name:
     """
     Parse a Name.
 
-    By default an empty name is a name (a subject may be empty); who may not have one checks that. Lengths
+    By default a name has at most 8 KiB, and an empty name is a name (a subject may be empty); who may not have one checks that. Lengths
     and alphabets of attribute values are not checked. Values of any string type are compared as text.
 
     Args:
@@ -199,8 +189,18 @@ def parse_name(encoded: bytes) -> Name:
         DerError: it is none.
 
     """
-    outer = der.whole(encoded)
-    parts = der.children(encoded, outer)
+    if len(encoded) > _OCTETS:
+        msg = f"name has {len(encoded)} octets, at most {_OCTETS} are read"
+        raise DerError(msg, _RULE)
+    return _name(encoded)
+
+
+@functools.lru_cache(maxsize=1024)
+def _name(encoded: bytes) -> Name:
+    """
+    `parse_name`, remembered by the whole bytes.
+    """
+    parts = der.children(encoded, der.whole(encoded))
     if len(parts) > _ATTRIBUTES:
         msg = "name has too many attributes"
         raise DerError(msg, _RULE)
@@ -208,8 +208,7 @@ def parse_name(encoded: bytes) -> Name:
     shown = []
     attributes: list[tuple[str, str]] = []
     for part in parts:
-        der.expect(part, der.SET, "relative distinguished name")
-        key, text, found = relative_names(encoded, part)
+        key, text, found = _relative(encoded[part.start : part.end])
         keys.append(key)
         shown.append(text)
         attributes += found
@@ -226,8 +225,8 @@ def clear_names() -> None:
     """
     Forget every parsed name.
     """
-    parse_name.cache_clear()
-    _attribute.cache_clear()
+    _name.cache_clear()
+    _relative.cache_clear()
 
 
 def name_with(issuer: Name, relative: bytes) -> Name:

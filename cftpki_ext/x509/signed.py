@@ -27,6 +27,8 @@ RSA_BITS_COMPAT = 1024
 _PSS = "1.2.840.113549.1.1.10"
 _MGF1 = "1.2.840.113549.1.1.8"
 _VERIFIED_MAX = 8192
+# RSASSA-PSS has the longest parameters in use, some 70 octets; parsed identifiers are remembered.
+_ALGORITHM_OCTETS = 256
 
 
 class SignatureStatus(enum.Enum):
@@ -123,13 +125,23 @@ def algorithm(data: bytes, element: Element) -> AlgorithmIdentifier:
         DerError: it is none.
 
     """
-    parts = der.children(data, der.expect(element, der.SEQUENCE, "algorithm identifier"))
+    if element.end - element.start > _ALGORITHM_OCTETS:
+        msg = f"algorithm identifier has more than {_ALGORITHM_OCTETS} octets"
+        raise DerError(msg, "RFC 5280 4.1.1.2")
+    return _identifier(data[element.start : element.end])
+
+
+@functools.lru_cache(maxsize=256)
+def _identifier(encoded: bytes) -> AlgorithmIdentifier:
+    """
+    An AlgorithmIdentifier from its whole bytes; a dozen different ones are in use anywhere.
+    """
+    parts = der.children(encoded, der.whole(encoded))
     if not 1 <= len(parts) <= 2:
         msg = "algorithm identifier is not an object identifier with parameters"
         raise DerError(msg, "RFC 5280 4.1.1.2")
-    return AlgorithmIdentifier(
-        der.oid(data, parts[0]), der.encoded(data, parts[1]) if len(parts) == 2 else None
-    )
+    parameters = der.encoded(encoded, parts[1]) if len(parts) == 2 else None
+    return AlgorithmIdentifier(der.oid(encoded, parts[0]), parameters)
 
 
 def split(data: bytes) -> tuple[Signed, Element, tuple[Element, ...]]:

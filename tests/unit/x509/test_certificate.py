@@ -141,6 +141,13 @@ def test_inner_algorithm_unlike_outer_is_refused():
     assert (Reason.MALFORMED, "RFC 5280 4.1.1.2") == refusal(signed_with(2, inner))
 
 
+def test_algorithm_identifier_above_the_bound_is_refused_unread():
+    long = der.encode(der.SEQUENCE, oid("1.2.840.10045.4.3.2"), der.encode(der.OCTET_STRING, bytes(300)))
+    parts = der.children(LEAF.der, der.whole(LEAF.der))
+    bent = der.encode(der.SEQUENCE, tbs_of(LEAF.der), long, der.encoded(LEAF.der, parts[2]))
+    assert (Reason.MALFORMED, "RFC 5280 4.1.1.2") == refusal(bent)
+
+
 def test_ecdsa_algorithm_with_null_parameters_is_refused():
     algorithm = der.encode(der.SEQUENCE, oid("1.2.840.10045.4.3.2"), b"\x05\x00")
     fields = tbs_fields(LEAF.der)

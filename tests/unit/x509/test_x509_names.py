@@ -107,6 +107,12 @@ def test_malformed_name_is_refused(encoded):
         parse_name(encoded)
 
 
+def test_name_above_the_bound_is_refused_unread():
+    assert cn("a" * 8000).key
+    with pytest.raises(DerError, match="at most 8192 are read"):
+        cn("a" * 8192)
+
+
 def test_relative_name_is_joined_to_issuer():
     issuer = parse_name(name("O=x").public_bytes())
     relative = der.encode(der.SEQUENCE, oid("2.5.4.3"), b"\x0c\x01a")
