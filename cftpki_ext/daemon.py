@@ -87,8 +87,9 @@ class Daemon:
         try:
             # Who connects meanwhile waits in the socket's queue.
             await self._service.warm()
-            # Without a backlog of its own, asyncio would shorten the queue to 100.
-            server = await asyncio.start_unix_server(self._accept, sock=listener.socket, backlog=BACKLOG)
+            # Not start_unix_server(), which from Python 3.13 on removes the socket's path, also systemd's. Without
+            # a backlog of its own, asyncio would shorten the queue to 100.
+            server = await asyncio.start_server(self._accept, sock=listener.socket, backlog=BACKLOG)
             for number in handled:
                 if number == signal.SIGHUP:
                     loop.add_signal_handler(number, lambda: background.add(loop.create_task(self.reload())))

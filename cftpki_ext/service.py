@@ -25,7 +25,7 @@ from cftpki_ext import decisions, phases
 from cftpki_ext.audit import AuditSink
 from cftpki_ext.decide import Question
 from cftpki_ext.decisions import Fail, Final, NotHandled, Refuse, Reply
-from cftpki_ext.errors import InputError, KeyUnavailableError, WireError
+from cftpki_ext.errors import CftPkiError, InputError, KeyUnavailableError, WireError
 from cftpki_ext.files import read_regular
 from cftpki_ext.identity import HeldIdentity, IdentityProvider
 from cftpki_ext.identity.choose import leads_to
@@ -184,17 +184,15 @@ class Conversation:
             service.log.warning("call_timed_out", message=request.message.name, limit_s=limit_s)
             final = self._broken(f"no answer within {limit_s:g} s")
             raw = encode(phases.answer(request.message, request.sequence, final))
+        except CftPkiError as error:
+            # A broken world that we know: files, configuration. The message names it and holds no secrets.
+            final = self._failed(request, type(error).__name__, detail=str(error))
+            raw = encode(phases.answer(request.message, request.sequence, final))
         except Exception as error:  # noqa: BLE001 - the boundary: nothing of ours may look like an answer
-            reference = secrets.token_hex(4)
-            # A plain traceback, no `exception()`: renderers that add local variables would print keys and passwords.
-            service.log.error(  # noqa: TRY400 - see above
-                "call_failed",
-                message=request.message.name,
-                reference=reference,
-                error=type(error).__name__,
-                traceback="".join(traceback.format_exception(error)),
+            # A plain traceback as text: renderers that add local variables would print keys and passwords.
+            final = self._failed(
+                request, type(error).__name__, traceback="".join(traceback.format_exception(error))
             )
-            final = self._broken(f"internal error, see {reference} in the service's log")
             raw = encode(phases.answer(request.message, request.sequence, final))
         service.results[type(final).__name__.lower()] += 1
         if final.session is not None:
@@ -202,6 +200,13 @@ class Conversation:
             service.sessions += before is None
             self._session = final.session
         return raw
+
+    def _failed(self, request: Frame, error: str, **fields: str) -> Fail:
+        reference = secrets.token_hex(4)
+        self._service.log.error(
+            "call_failed", message=request.message.name, reference=reference, error=error, **fields
+        )
+        return self._broken(f"internal error, see {reference} in the service's log")
 
     def _broken(self, detail: str) -> Fail:
         session = self._session

@@ -315,7 +315,26 @@ async def test_get_certificate_with_unusable_key_fails_with_80_and_names_the_fil
         answer = await client.ask(Message.GET_CERTIFICATE)
         assert (Result.FAILED, 80) == (result(answer), answer.number(Tag.ALERT))
         assert "key.pem" not in answer.text(Tag.DETAIL)
-        assert "has mode 0644" in repr(world.logs.calls)
+        logged = next(call.kwargs for call in world.logs.calls if call.kwargs["event"] == "call_failed")
+        assert logged["reference"] in answer.text(Tag.DETAIL)
+        assert "key.pem has mode 0644" in logged["detail"]
+        assert "traceback" not in logged
+
+
+async def test_get_ca_list_of_more_names_than_it_can_hold_fails_and_says_why(settings):
+    anchors = tuple(
+        pki.make_root(f"CN=Root {n},O={'o' * 64},OU={'u' * 64}", private=pki.key()).der for n in range(450)
+    )
+    trusts = {"partners": TrustSet(name="partners", anchors=anchors)}
+    async with running(replace(settings, trusts=trusts)) as world:
+        async with world.client() as client:
+            await client.start()
+            assert Result.FAILED is result(await client.ask(Message.GET_CA_LIST))
+        assert "does not fit a length of 2 bytes" in repr(world.logs.calls)
+    trusts = {"partners": TrustSet(name="partners", anchors=anchors[:200])}
+    async with running(replace(settings, trusts=trusts)) as world, world.client() as client:
+        await client.start()
+        assert 200 == len(decode_ca_list((await client.ask(Message.GET_CA_LIST)).raw(Tag.CA_LIST)))
 
 
 async def test_start_task_returns_the_datafile_password(settings, tmp_path):
