@@ -71,7 +71,6 @@ class Leniency(enum.StrEnum):
     LONG_SERIAL = "long_serial"
     SHA1_SIGNATURE = "sha1_signature"
     RSA_1024 = "rsa_1024"
-    BASIC_CONSTRAINTS_NOT_CRITICAL = "basic_constraints_not_critical"
     CA_WITHOUT_KEY_USAGE = "ca_without_key_usage"
     CRL_WITHOUT_NEXT_UPDATE = "crl_without_next_update"
 

@@ -14,7 +14,6 @@ from typing import Any
 import cryptography_vectors
 import pytest
 
-from cftpki_ext.model import Leniency
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.settings import PolicyInputs
 from cftpki_ext.x509 import Certificate, MalformedCertificateError, parse_certificate
@@ -37,7 +36,7 @@ REVOCATION_CASES = {"4.5.2", "4.5.5", "4.5.7", "4.5.8", "4.7.4", "4.7.5"}
 @functools.cache
 def certificate(name: str) -> Certificate | None:
     try:
-        return parse_certificate((CERTS / name).read_bytes(), compat=frozenset((Leniency.NEGATIVE_SERIAL,)))
+        return parse_certificate((CERTS / name).read_bytes())
     except MalformedCertificateError:
         return None
 
