@@ -30,7 +30,7 @@ setup: $(VENV)/.ready ## the virtual environment with everything that developmen
 native: $(VENV)/.ready ## libcftpkie.so and cft-hostsim (CFTPKIE_INC=DIR: against the vendor's header)
 	scripts/system-packages build
 	$(BIN)/cmake -S native -B $(BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
-	  $(if $(CFTPKIE_INC),-DCFTPKIE_INC=$(abspath $(CFTPKIE_INC))) $(CMAKE_FLAGS) >/dev/null
+	  $(if $(CFTPKIE_INC),-DCFTPKIE_INC=$(abspath $(CFTPKIE_INC)),-UCFTPKIE_INC) $(CMAKE_FLAGS) >/dev/null
 	$(BIN)/cmake --build $(BUILD)
 
 .PHONY: demo
