@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 
-from cftpki_ext.alerts import Alert, alert_for
+from cftpki_ext.alerts import alert_for
 from cftpki_ext.causes import Cause
 from cftpki_ext.errors import InputError
 from cftpki_ext.model import Direction, Leniency
@@ -24,12 +24,12 @@ from cftpki_ext.revocation.judge import contradiction, judge_hop, require_staple
 from cftpki_ext.revocation.plan import hops_to_judge, plan_lookups
 from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.statement import Lookup, Statement
+from cftpki_ext.summary import acceptance, entry, moment, refusal, shorten, span
 from cftpki_ext.verdict import (
     Evidence,
     Fault,
     HopFinding,
     HopStatus,
-    PathEntry,
     Reason,
     Status,
     Verdict,
@@ -46,8 +46,6 @@ _NOTHING_JUDGED = frozenset(
 _PURPOSES = {Direction.SERVER: Purpose.TLS_CLIENT, Direction.CLIENT: Purpose.TLS_SERVER}
 # Each moment costs one judgement of the hop; a file of thousands of old lists must not buy as many.
 _STALE_MOMENTS = 8
-# A summary is one line of a log and one field of the wire (1 KiB of UTF-8).
-_SUMMARY_CHARACTERS = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,7 +308,11 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
     deciding = strongest(faults)
     reason = deciding.reason if deciding else None
     alert = alert_for(reason)
-    summary = _refusal(examination, deciding, alert) if deciding else _acceptance(examination, findings)
+    summary = (
+        refusal(examination.path or examination.presented, deciding, alert)
+        if deciding
+        else acceptance(examination.path, findings, path_only=question.path_only)
+    )
     if policy.enforcement is Enforcement.AUDIT and reason is not None and reason not in _NOTHING_JUDGED:
         would = f"audit: would have been {summary}"
         notes.append(would)
@@ -318,7 +320,7 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
         reason, alert, summary = (
             None,
             0,
-            _shorten(f"accepted by policy {policy.name!r} without enforcing; {would}"),
+            shorten(f"accepted by policy {policy.name!r} without enforcing; {would}"),
         )
     return Verdict(
         id=verdict_id,
@@ -332,7 +334,7 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
             trust=question.trust.name,
             policy=policy.name,
             direction=question.direction,
-            path=tuple(_entry(c) for c in examination.path or examination.presented),
+            path=tuple(entry(c) for c in examination.path or examination.presented),
             faults=tuple(faults),
             hops=findings,
             notes=tuple(notes),
@@ -412,12 +414,12 @@ def _treat(
                 why_not = "; an exception asks for an earlier good statement, and there is none"
             elif question.at - end > treatment.max_stale:
                 why_not = (
-                    f"; good until {_moment(end)}, longer ago than the {_span(treatment.max_stale)} allowed"
+                    f"; good until {moment(end)}, longer ago than the {span(treatment.max_stale)} allowed"
                 )
             else:
-                age = f", good until {_moment(end)}"
+                age = f", good until {moment(end)}"
         if not why_not:
-            return None, _shorten(f"{who}; accepted by policy {policy.name!r}{age}")
+            return None, shorten(f"{who}; accepted by policy {policy.name!r}{age}")
     fault = Fault(
         reason=Reason.STATUS_NOT_ESTABLISHED,
         hop=finding.hop,
@@ -425,59 +427,3 @@ def _treat(
         detail=f"{cause.value}: {finding.detail}{why_not}",
     )
     return fault, ""
-
-
-def _refusal(examination: Examination, fault: Fault, alert: int) -> str:
-    """
-    The line for a person: alert, which certificate, what about it.
-    """
-    certificates = examination.path or examination.presented
-    where = ""
-    if fault.hop is not None:
-        where = f"hop {fault.hop} "
-        if fault.hop < len(certificates) and fault.reason is not Reason.MALFORMED:
-            where += f"{certificates[fault.hop].subject.text} "
-        where = f"{where.rstrip()}, "
-    elif certificates:
-        where = f"{certificates[0].subject.text}, "
-    return _shorten(f"refused {alert} {Alert(alert).name.lower()}: {where}{fault.detail}")
-
-
-def _acceptance(examination: Examination, findings: Sequence[HopFinding]) -> str:
-    """
-    The line for a person: whom, and on whose word.
-    """
-    subject = examination.path[0].subject.text
-    if examination.question.path_only:
-        return _shorten(f"accepted: {subject}, by its path alone; revocation was left out on request")
-    words = "; ".join(
-        f"hop {f.hop} {f.detail}"
-        if f.status is HopStatus.GOOD
-        else f"hop {f.hop} by policy, {_cause(f).value}"
-        for f in findings
-    )
-    return _shorten(f"accepted: {subject}" + (f"; {words}" if words else ", trusted itself"))
-
-
-def _shorten(text: str) -> str:
-    clean = printable(text)
-    return clean if len(clean) <= _SUMMARY_CHARACTERS else f"{clean[: _SUMMARY_CHARACTERS - 1]}…"
-
-
-def _entry(certificate: Certificate) -> PathEntry:
-    return PathEntry(
-        subject=certificate.subject.text,
-        issuer=certificate.issuer.text,
-        serial=certificate.serial_hex,
-        fingerprint=certificate.fingerprint,
-        not_before=certificate.not_before,
-        not_after=certificate.not_after,
-    )
-
-
-def _moment(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _span(span: timedelta) -> str:
-    return f"{span.total_seconds() / 3600:g} h"
