@@ -114,14 +114,16 @@ static void trace_call(const struct pkicom *com, int rc, enum exit_result result
   trace_number(&line, "us", us);
   trace_number(&line, "in", in);
   trace_number(&line, "out", com->uOutputLength_w);
+  if (com->iPhase != CFTPKIE_HANDSHAKE_ALERT) {
+    trace_number(&line, "alert", com->iAlertReason_w);
+    trace_text(&line, "reason", com->iAlertReason_w == 0 ? "" : alert_name(com->iAlertReason_w));
+  }
   switch (com->iPhase) {
   case CFTPKIE_START_TASK:
     trace_number(&line, "private_size", com->uPrivateAreaSize_w);
     trace_bool(&line, "datafile_password", com->acDatafilePassword_w[0] != '\0');
     break;
   case CFTPKIE_CHECK_CERTIFICATE:
-    trace_number(&line, "alert", com->iAlertReason_w);
-    trace_text(&line, "reason", com->iAlertReason_w == 0 ? "" : alert_name(com->iAlertReason_w));
     trace_number(&line, "staple", com->uStapleLength);
     break;
   case CFTPKIE_CRYPT_DATA:
@@ -348,16 +350,17 @@ enum exit_result exit_get_certificate(struct exit_session *session, const uint8_
 
 enum exit_result exit_check_certificate(struct exit_session *session, const uint8_t *chain,
                                         size_t chain_length, const uint8_t *staple,
-                                        size_t staple_length, int *reason) {
-  enum exit_result result;
-
+                                        size_t staple_length) {
   session->com.pChain = chain;
   session->com.uChainLength = (uint32_t)chain_length;
   session->com.pStaple = staple;
   session->com.uStapleLength = (uint32_t)staple_length;
-  result = session_call(session, CFTPKIE_CHECK_CERTIFICATE);
-  *reason = session->com.iAlertReason_w;
-  return result;
+  return session_call(session, CFTPKIE_CHECK_CERTIFICATE);
+}
+
+int exit_alert_reason(const struct exit_session *session) {
+  int reason = session->com.iAlertReason_w;
+  return alert_documented(reason) ? reason : ALERT_INTERNAL_ERROR;
 }
 
 enum exit_result exit_crypt_data(struct exit_session *session, unsigned scheme,

@@ -83,14 +83,16 @@ enum exit_result exit_get_ca_list(struct exit_session *session, const uint8_t **
 enum exit_result exit_get_certificate(struct exit_session *session, const uint8_t *ca_list,
                                       size_t ca_list_length, const uint8_t **output,
                                       size_t *length);
-/* *reason: iAlertReason_w as the exit left it. */
 enum exit_result exit_check_certificate(struct exit_session *session, const uint8_t *chain,
                                         size_t chain_length, const uint8_t *staple,
-                                        size_t staple_length, int *reason);
+                                        size_t staple_length);
 /* *kind: CFTPKIE_CRYPT_…. The output is writable: the caller wipes it. */
 enum exit_result exit_crypt_data(struct exit_session *session, unsigned scheme,
                                  const uint8_t *input, size_t input_length, int *kind,
                                  uint8_t **output, size_t *length);
+/* The alert of the phase that has just answered an error: iAlertReason_w, or 80 when that
+ * is not a code that the documents list. */
+int exit_alert_reason(const struct exit_session *session);
 /* HandshakeAlert, then the context is deleted. */
 void exit_handshake_alert(struct exit_session *session, int code, int side);
 /* global_area: what the host passes on to its other exits. */

@@ -59,7 +59,7 @@ static const char usage_text[] =
     "  --pem-chain FILE       PEM certificates, leaf first\n"
     "  --raw-staple FILE      DER of an OCSP response\n"
     "output\n"
-    "  --expect WHAT          accept (default), refuse's alert number, or any (raw's default)\n"
+    "  --expect WHAT          accept (default), the number of an alert, or any (raw's default)\n"
     "  --trace FILE|-         a JSON line for each phase and session\n"
     "  --print-global         the 64-byte global area in hex, after HandshakeDone\n"
     "  --port-file FILE       write the bound port there\n"

@@ -91,8 +91,9 @@ static enum status check(const struct host *host, struct exit_task *task, int64_
   enum exit_result result;
   enum status status;
   struct trace_line line;
+  const char *phase = "StartHandshake";
   int64_t us;
-  int reason = 0;
+  int alert = 0;
 
   if (session == NULL) {
     return STATUS_SETUP;
@@ -100,25 +101,30 @@ static enum status check(const struct host *host, struct exit_task *task, int64_
   result = exit_start_handshake(&session->exit, &session->properties);
   us = monotonic_us();
   if (result != EXIT_ERROR) {
+    phase = "CheckCertificate";
     result = exit_check_certificate(&session->exit, input->chain.data, input->chain.length,
-                                    input->staple.data, input->staple.length, &reason);
+                                    input->staple.data, input->staple.length);
   }
   us = monotonic_us() - us;
   if (result == EXIT_DONE) {
     exit_handshake_done(&session->exit, 0, 0, session->global_area);
     exit_end_session(&session->exit);
   } else {
-    exit_handshake_alert(&session->exit, reason, CFTPKIE_ALERT_LOCAL);
+    if (result == EXIT_ERROR) {
+      alert = exit_alert_reason(&session->exit);
+    }
+    exit_handshake_alert(&session->exit, alert, CFTPKIE_ALERT_LOCAL);
   }
   status =
-      as_expected(host->options, result == EXIT_DONE, reason) ? STATUS_EXPECTED : STATUS_UNEXPECTED;
+      as_expected(host->options, result == EXIT_DONE, alert) ? STATUS_EXPECTED : STATUS_UNEXPECTED;
   trace_begin(&line);
   trace_text(&line, "event", "raw");
   trace_number(&line, "session", reference);
+  trace_text(&line, "phase_decided", phase);
   trace_text(&line, "result", words[result]);
   trace_number(&line, "rc", result == EXIT_DONE ? 0 : result == EXIT_NOT_HANDLED ? 1 : -1);
-  trace_number(&line, "alert", reason);
-  trace_text(&line, "alert_name", reason == 0 ? "" : alert_name(reason));
+  trace_number(&line, "alert", alert);
+  trace_text(&line, "alert_name", alert == 0 ? "" : alert_name(alert));
   trace_number(&line, "length", (int64_t)input->chain.length);
   trace_number(&line, "us", us);
   if (result == EXIT_DONE) {

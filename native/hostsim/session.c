@@ -144,7 +144,7 @@ static void fail_with(struct session *session, int alert) {
 static int verify_chain(X509_STORE_CTX *store, void *unused) {
   SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
   struct session *session = session_of(ssl);
-  int reason = 0;
+  int reason;
 
   (void)unused;
   X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
@@ -153,7 +153,7 @@ static int verify_chain(X509_STORE_CTX *store, void *unused) {
     return 0;
   }
   switch (exit_check_certificate(&session->exit, session->chain.data, session->chain.length,
-                                 session->staple.data, session->staple.length, &reason)) {
+                                 session->staple.data, session->staple.length)) {
   case EXIT_DONE:
     X509_STORE_CTX_set_error(store, X509_V_OK);
     return 1;
@@ -170,9 +170,7 @@ static int verify_chain(X509_STORE_CTX *store, void *unused) {
   case EXIT_ERROR:
     break;
   }
-  if (!alert_documented(reason)) {
-    reason = ALERT_INTERNAL_ERROR; /* not a recognised value */
-  }
+  reason = exit_alert_reason(&session->exit);
   fail_with(session, reason);
   X509_STORE_CTX_set_error(store, alert_x509_error(reason));
   return 0;
@@ -185,6 +183,7 @@ static int sign(void *owner, const struct signing_request *request, uint8_t *out
   OSSL_LIB_CTX *library = session->host->library;
   uint8_t *result = NULL;
   size_t result_length = 0;
+  int alert = ALERT_INTERNAL_ERROR;
   int kind = 0;
   int ok = 0;
 
@@ -208,13 +207,14 @@ static int sign(void *owner, const struct signing_request *request, uint8_t *out
     }
     break;
   case EXIT_ERROR:
+    alert = exit_alert_reason(&session->exit);
     break;
   }
   if (result != NULL && result_length > 0) {
     OPENSSL_cleanse(result, result_length);
   }
   if (!ok) {
-    fail_with(session, ALERT_INTERNAL_ERROR);
+    fail_with(session, alert);
   }
   return ok;
 }
@@ -246,6 +246,7 @@ static int get_certificate(struct session *session) {
   size_t length = 0;
   STACK_OF(X509) *chain = NULL;
   enum exit_result result;
+  int alert = ALERT_INTERNAL_ERROR;
   int ok = 0;
 
   if (session->host->mode == CFTPKIE_MODE_CLIENT &&
@@ -264,10 +265,11 @@ static int get_certificate(struct session *session) {
     sk_X509_pop_free(chain, X509_free);
     break;
   case EXIT_ERROR:
+    alert = exit_alert_reason(&session->exit);
     break;
   }
   if (!ok) {
-    fail_with(session, ALERT_INTERNAL_ERROR);
+    fail_with(session, alert);
   }
   return ok;
 }
@@ -277,6 +279,7 @@ static int get_ca_list(struct session *session) {
   const uint8_t *output = NULL;
   size_t length = 0;
   STACK_OF(X509_NAME) *names = NULL;
+  int alert = ALERT_INTERNAL_ERROR;
 
   switch (exit_get_ca_list(&session->exit, &output, &length)) {
   case EXIT_DONE:
@@ -289,10 +292,11 @@ static int get_ca_list(struct session *session) {
             : sk_X509_NAME_deep_copy(session->host->pki.ca_names, X509_NAME_dup, X509_NAME_free);
     break;
   case EXIT_ERROR:
+    alert = exit_alert_reason(&session->exit);
     break;
   }
   if (names == NULL) {
-    fail_with(session, ALERT_INTERNAL_ERROR);
+    fail_with(session, alert);
     return 0;
   }
   SSL_set0_CA_list(session->ssl, names);
@@ -466,13 +470,14 @@ enum step session_open(struct session *session) {
 
   if (result == EXIT_ERROR || open_tls(session) != 0) {
     uint8_t record[ALERT_RECORD_MAX];
-    size_t length = alert_plaintext_record(record, ALERT_INTERNAL_ERROR);
+    int alert = result == EXIT_ERROR ? exit_alert_reason(&session->exit) : ALERT_INTERNAL_ERROR;
+    size_t length = alert_plaintext_record(record, alert);
 
-    fail_with(session, ALERT_INTERNAL_ERROR);
+    fail_with(session, alert);
     /* A client has said nothing yet, and its partner need not know. */
     if (session->host->mode == CFTPKIE_MODE_SERVER &&
         BIO_write(session->out, record, (int)length) == (int)length) {
-      session->sent_alert = ALERT_INTERNAL_ERROR;
+      session->sent_alert = alert;
       session->origin = ALERT_BY_PLAINTEXT;
     }
     return STEP_FAILED;

@@ -203,6 +203,16 @@ def test_error_of_a_phase_ends_the_session(world, tmp_path, phase, version):
     assert [phase, "HandshakeAlert", "EndTask"] == run.phases[-3:]
 
 
+@pytest.mark.parametrize("phase", ["StartHandshake", "GetCertificate", "GetCAList"])
+def test_error_of_a_phase_before_the_server_speaks_goes_out_with_the_exits_code(world, tmp_path, phase):
+    with serve(
+        world, tmp_path, "--client-auth", "--expect", "49", **{phase: "error", "alert": 49}
+    ) as simulator:
+        seen = hostsim.s_client(simulator.port, *world.as_client())
+        assert 0 == simulator.finish().status
+    assert 49 == hostsim.alert_seen(seen), seen
+
+
 def test_error_of_start_handshake_opens_no_session(world, tmp_path):
     with serve(world, tmp_path, "--expect", "80", StartHandshake="error") as simulator:
         seen = hostsim.s_client(simulator.port, "-tls1_2")

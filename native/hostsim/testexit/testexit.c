@@ -4,7 +4,7 @@
  *
  * The script is the file named by TESTEXIT_SCRIPT, one "key value" a line:
  *   <Phase> done|error|not_handled     answer of a phase (default: done)
- *   alert N            iAlertReason_w of CheckCertificate when it answers error
+ *   alert N            iAlertReason_w of a phase that answers error
  *   chain FILE         GetCertificate: bytes in the exit's format (none: no certificate)
  *   ca_list FILE       GetCAList: bytes in the exit's format
  *   key FILE           CryptData: PEM key to sign with
@@ -224,9 +224,6 @@ static int check_certificate(const struct script *script, struct pkicom *com) {
       return CFTPKIE_RC_ERROR;
     }
   }
-  if (script_answer(script, "CheckCertificate") == CFTPKIE_RC_ERROR) {
-    com->iAlertReason_w = (int32_t)script_number(script, "alert", 46);
-  }
   return script_answer(script, "CheckCertificate");
 }
 
@@ -273,6 +270,9 @@ int cftpkie(struct pkicom *com) {
   }
   script_read(&script);
   answer = script_answer(&script, names[com->iPhase - 1]);
+  if (answer == CFTPKIE_RC_ERROR) {
+    com->iAlertReason_w = (int32_t)script_number(&script, "alert", 0);
+  }
   if (com->iPhase == CFTPKIE_START_TASK) {
     com->lTaskRef_w = com->lTaskRef + 100;
     com->uPrivateAreaSize_w = (uint32_t)script_number(&script, "private", 64);
