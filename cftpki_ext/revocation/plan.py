@@ -57,7 +57,7 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
     for hop in hops_to_judge(path, trust):
         own = {
             SourceKind.OCSP: trust.ocsp_urls,
-            SourceKind.CRL: trust.crl_urls,
+            SourceKind.CRL: (*map(str, trust.crl_files), *trust.crl_urls),
             SourceKind.REST: (rest_url(trust.rest, path[hop]),) if trust.rest is not None else (),
         }
         named = _share({kind: _named(path[hop], kind) for kind in trust.sources}, limits.urls_per_certificate)
