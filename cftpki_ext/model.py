@@ -71,6 +71,7 @@ class Leniency(enum.StrEnum):
     LONG_SERIAL = "long_serial"
     SHA1_SIGNATURE = "sha1_signature"
     RSA_1024 = "rsa_1024"
+    KEY_USAGE_NOT_MINIMAL = "key_usage_not_minimal"
     CA_WITHOUT_KEY_USAGE = "ca_without_key_usage"
     CRL_WITHOUT_NEXT_UPDATE = "crl_without_next_update"
 

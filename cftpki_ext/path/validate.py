@@ -13,7 +13,7 @@ from datetime import datetime
 from cftpki_ext.model import Leniency
 from cftpki_ext.path.names import NameState
 from cftpki_ext.path.policies import PolicyState
-from cftpki_ext.path.request import PathRequest, PathResult
+from cftpki_ext.path.request import PathRequest, PathResult, Purpose
 from cftpki_ext.path.usage import extended_key_usage_violation, key_usage_violation
 from cftpki_ext.verdict import Fault, Reason
 from cftpki_ext.x509.certificate import Certificate
@@ -124,11 +124,13 @@ def _result(judgement: _Judgement, path: tuple[Certificate, ...], valid: frozens
 def _pinned(judgement: _Judgement, leaf: Certificate, request: PathRequest) -> PathResult:
     """
     A leaf that is itself the anchor: nobody issued it as far as we are concerned, but policies and use count.
+
+    An anchor that signs CRLs needs no policy, because a path that ends in it asks for none either.
     """
     policies = PolicyState(1, request.inputs)
     held = policies.process(leaf, final=True)
     satisfied, valid = policies.wrap_up(leaf)
-    if not (held and satisfied):
+    if not (held and satisfied) and request.purpose is not Purpose.CRL_SIGNING:
         detail = "an explicit policy is required and the pinned certificate has no acceptable one"
         judgement.fault(Reason.CERTIFICATE_POLICY, 0, "RFC 5280 6.1.5 (g)", detail)
     _leaf(judgement, leaf, request)

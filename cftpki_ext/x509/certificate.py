@@ -165,7 +165,8 @@ def parse_certificate(encoded: bytes, *, compat: frozenset[Leniency] = frozenset
 
     Args:
         encoded: DER, at most 32 KiB.
-        compat: the leniencies of the trust set; those for serial numbers are honoured here.
+        compat: the leniencies of the trust set; those for serial numbers and for the form of
+            key usage are honoured here.
 
     Returns:
         The certificate.
@@ -313,7 +314,7 @@ def _read(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
         key_bits=key.bit_string,
         extensions=extensions,
         self_issued=issuer.key == subject.key,
-        **_views(extensions),  # type: ignore[arg-type]  # one keyword per field, typed by its parser
+        **_views(extensions, compat),  # type: ignore[arg-type]  # one keyword per field, typed by its parser
     )
     _consistent(certificate)
     return certificate
@@ -347,7 +348,6 @@ def _extensions(encoded: bytes, rest: list[Element], version: int) -> Mapping[st
 _PARSERS: Mapping[str, tuple[str, Callable[[bytes], object]]] = MappingProxyType(
     {
         ext.BASIC_CONSTRAINTS: ("basic_constraints", ext.basic_constraints),
-        ext.KEY_USAGE: ("key_usage", ext.key_usage),
         ext.EXTENDED_KEY_USAGE: ("extended_key_usage", ext.extended_key_usage),
         ext.SUBJECT_ALT_NAME: ("subject_alt_names", ext.subject_alt_name),
         ext.NAME_CONSTRAINTS: ("name_constraints", ext.name_constraints),
@@ -365,7 +365,7 @@ _PARSERS: Mapping[str, tuple[str, Callable[[bytes], object]]] = MappingProxyType
 )
 
 
-def _views(extensions: Mapping[str, Extension]) -> dict[str, object]:
+def _views(extensions: Mapping[str, Extension], compat: frozenset[Leniency]) -> dict[str, object]:
     """
     The typed views, by field name; everything is parsed now, so that no error can surface later.
     """
@@ -373,7 +373,10 @@ def _views(extensions: Mapping[str, Extension]) -> dict[str, object]:
     unhandled = []
     for oid, extension in extensions.items():
         parser = _PARSERS.get(oid)
-        if parser is not None:
+        if oid == ext.KEY_USAGE:
+            minimal = Leniency.KEY_USAGE_NOT_MINIMAL not in compat
+            views["key_usage"] = ext.key_usage(extension.value, minimal=minimal)
+        elif parser is not None:
             views[parser[0]] = parser[1](extension.value)
         elif oid == ext.AUTHORITY_INFORMATION:
             views["ocsp_urls"], views["ca_issuer_urls"] = ext.authority_information(extension.value)

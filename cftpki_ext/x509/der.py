@@ -263,16 +263,24 @@ def bit_string(data: bytes, element: Element) -> tuple[bytes, int]:
     return raw, unused
 
 
-def named_bits(data: bytes, element: Element) -> frozenset[int]:
+def named_bits(data: bytes, element: Element, *, minimal: bool = True) -> frozenset[int]:
     """
     The numbers of the bits that are set in a named bit list (X.690 11.2.2: no trailing zero bits).
+
+    Args:
+        data: the buffer.
+        element: the BIT STRING.
+        minimal: whether trailing zero bits are refused; they change nothing of what is said.
+
+    Returns:
+        The numbers; bit 0 is the first.
 
     Raises:
         DerError: as `bit_string`, or trailing zero bits.
 
     """
     raw, unused = bit_string(data, element)
-    if raw and not raw[-1] >> unused & 1:
+    if minimal and raw and not raw[-1] >> unused & 1:
         msg = "named bit list has trailing zero bits"
         raise DerError(msg)
     return frozenset(

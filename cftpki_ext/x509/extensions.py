@@ -334,9 +334,16 @@ def basic_constraints(value: bytes) -> BasicConstraints:
     return BasicConstraints(ca, path_length)
 
 
-def key_usage(value: bytes) -> frozenset[KeyUsage]:
+def key_usage(value: bytes, *, minimal: bool = True) -> frozenset[KeyUsage]:
     """
     Parse keyUsage (RFC 5280 4.2.1.3).
+
+    Args:
+        value: the extension's value.
+        minimal: whether trailing zero bits, which DER forbids, are refused.
+
+    Returns:
+        The usages.
 
     Raises:
         DerError: malformed, no bit set, or a bit that has no meaning.
@@ -344,7 +351,7 @@ def key_usage(value: bytes) -> frozenset[KeyUsage]:
     """
     rule = "RFC 5280 4.2.1.3"
     try:
-        bits = der.named_bits(value, der.whole(value, der.BIT_STRING))
+        bits = der.named_bits(value, der.whole(value, der.BIT_STRING), minimal=minimal)
     except DerError as error:
         msg = f"key usage: {error.detail}"
         raise DerError(msg, rule) from error

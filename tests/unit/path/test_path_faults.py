@@ -351,6 +351,8 @@ def test_explicit_policy_is_asked_of_a_pinned_leaf_too():
     assert [(Reason.CERTIFICATE_POLICY, 0, "RFC 5280 6.1.5 (g)")] == faults(
         path_of(bare, anchors=(bare,), inputs=inputs)
     )
+    signer = path_of(ROOT, anchors=(ROOT,), inputs=inputs, purpose=Purpose.CRL_SIGNING)
+    assert [] == faults(signer)
     stated = issue(None, "partner", extensions=[(policies("1.2.3"), False)])
     result = path_of(stated, anchors=(stated,), inputs=inputs)
     assert ([], frozenset({"1.2.3"})) == (faults(result), result.valid_policies)

@@ -295,6 +295,13 @@ def test_malformed_extension_is_refused(dotted, value, rule):
     assert (Reason.MALFORMED, rule) == refusal(with_raw(dotted, value, key_ids=False, usage=[]))
 
 
+def test_key_usage_with_trailing_zero_bits_is_refused_unless_compat_names_it():
+    bent = with_raw("2.5.29.15", b"\x03\x03\x07\x80\x00", usage=[])
+    assert (Reason.MALFORMED, "RFC 5280 4.2.1.3") == refusal(bent)
+    lenient = parse_certificate(bent, compat=frozenset((Leniency.KEY_USAGE_NOT_MINIMAL,)))
+    assert frozenset({KeyUsage.DIGITAL_SIGNATURE}) == lenient.key_usage
+
+
 @pytest.mark.parametrize(
     "value", [b"\x03\x01\x00", b"\x03\x02\x00\x80", b"\x03\x03\x06\x80\x40", b"\x04\x00"]
 )
