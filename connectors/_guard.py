@@ -31,6 +31,7 @@ _URL = re.compile(
     r"(?P<target>[/?][!$-;=?-Z_a-z~|\[\]]*)?"
 )
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_FIELD = re.compile(r"\{[a-z_]+\}")
 _NUMBER = re.compile(r"[0-9]+|0[Xx][0-9A-Fa-f]*")
 
 # Not global, whatever a version of the ipaddress module says: carrier NAT, protocol assignments,
@@ -299,7 +300,7 @@ def guard_of(trust: TrustSet) -> Guard:
     """
     return _guard_of(
         certificates=trust.anchors + trust.intermediates,
-        urls=trust.ocsp_urls + trust.crl_urls,
+        urls=(*trust.ocsp_urls, *trust.crl_urls, *_template(trust)),
         allow_hosts=trust.allow_hosts,
         networks=trust.allow_networks,
         proxy=trust.proxy,
@@ -352,6 +353,19 @@ def _guard_of(
         networks=networks,
         proxy=proxy,
     )
+
+
+def _template(trust: TrustSet) -> Iterator[str]:
+    """
+    The REST lookup's address with its fields filled in, where they are all in path and query.
+    """
+    if trust.rest is not None:
+        filled = _FIELD.sub("x", trust.rest.url)
+        if (
+            filled.partition("://")[2].partition("/")[0]
+            == trust.rest.url.partition("://")[2].partition("/")[0]
+        ):
+            yield filled
 
 
 def _targets(urls: Iterable[str]) -> Iterator[Target]:

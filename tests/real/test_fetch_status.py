@@ -22,11 +22,12 @@ from cryptography.x509 import ocsp as pyca_ocsp
 from cftpki_ext.causes import Cause
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.ports import StatusQuestion
-from cftpki_ext.settings import Limits, NonceMode, TrustSet
+from cftpki_ext.settings import Limits, NonceMode, RestProfile, TrustSet
 from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.x509.certificate import parse_certificate
 from connectors.crl import CrlSource
 from connectors.ocsp import OcspSource
+from connectors.rest import RestSource
 from tests.pki import Entity, issue, make_crl, make_ocsp_response, make_root, pem
 from tests.servers import Behaviour, answer, evil, in_turn, nginx, openssl_ocsp, response, silent
 
@@ -432,3 +433,43 @@ async def test_crl_downloads_at_once_are_one(crl: CrlSource, tmp_path: Path) -> 
 async def test_crl_question_after_its_deadline_is_answered_at_once(crl: CrlSource) -> None:
     statement = await crl.ask(listed("http://127.0.0.1:1/", within_s=-timedelta(seconds=1).total_seconds()))
     assert Cause.TIMED_OUT is statement.failure
+
+
+# -- REST ----------------------------------------------------------------------------------------------------
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "raw", "cause"),
+    [
+        (answer(response(b'{"data": {}}', headers=JSON)), b'{"data": {}}', None),
+        (answer(response(b"{}", status="404 Not Found", headers=JSON)), None, Cause.UNKNOWN),
+        (answer(response(b"{}", status="403 Forbidden", headers=JSON)), None, Cause.UNREACHABLE),
+        (answer(response(b"fine", headers={"Content-Type": "text/plain"})), None, Cause.MALFORMED),
+        (answer(response(bytes(300_000), headers=JSON)), None, Cause.TOO_LARGE),
+    ],
+    ids=["json", "404", "403", "text", "large"],
+)
+async def test_rest_lookup_hands_on_json_and_names_what_else_came(
+    behaviour: Behaviour, raw: bytes | None, cause: Cause | None
+) -> None:
+    source = RestSource(FixedClock())
+    async with evil(behaviour) as server:
+        profile = RestProfile(name="vault", url=server.url("/v1/pki/cert/{serial_hyphens}"))
+        where = {"rest": profile, "allow_hosts": ()}  # the configured address is enough
+        statement = await source.ask(question(SourceKind.REST, server.url("/v1/pki/cert/10-01"), **where))  # type: ignore[arg-type]
+        assert server.requests[0].startswith(b"GET /v1/pki/cert/10-01 HTTP/1.1")
+        other = await source.ask(question(SourceKind.REST, "http://127.0.0.1:1/", **where))  # type: ignore[arg-type]
+    await source.aclose()
+    assert (raw, cause) == (statement.raw, statement.failure)
+    assert Cause.FORBIDDEN_URL is other.failure
+
+
+async def test_rest_lookup_with_a_field_in_its_host_allows_nothing() -> None:
+    source = RestSource(FixedClock())
+    profile = RestProfile(name="bad", url="http://{serial_hex}/x")
+    for url in ("http://x/x", "http://127.0.0.1/x"):
+        asked_there = question(SourceKind.REST, url, rest=profile, allow_hosts=())
+        assert Cause.FORBIDDEN_URL is (await source.ask(asked_there)).failure
+    await source.aclose()
