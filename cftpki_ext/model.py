@@ -72,6 +72,7 @@ class Leniency(enum.StrEnum):
     SHA1_SIGNATURE = "sha1_signature"
     RSA_1024 = "rsa_1024"
     KEY_USAGE_NOT_MINIMAL = "key_usage_not_minimal"
+    NAME_CONSTRAINT_LEADING_DOT = "name_constraint_leading_dot"
     CA_WITHOUT_KEY_USAGE = "ca_without_key_usage"
     CRL_WITHOUT_NEXT_UPDATE = "crl_without_next_update"
 

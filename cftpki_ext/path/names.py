@@ -42,6 +42,12 @@ def _dns(name: str, base: str, *, excluded: bool) -> bool:
     if _HOST.fullmatch(host[2:] if wildcard else host) is None:
         raise _Unjudgeable
     base = base.lower()
+    if base.startswith(
+        "."
+    ):  # parsed only under a leniency: subdomains; excluding also what it is the domain of
+        if not excluded:
+            return host.endswith(base)
+        base = base[1:]
     if _below(host, base):
         return True
     # `*.example.com` may turn out to be `evil.example.com`, which an excluded subtree names.

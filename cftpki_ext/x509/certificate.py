@@ -166,7 +166,7 @@ def parse_certificate(encoded: bytes, *, compat: frozenset[Leniency] = frozenset
     Args:
         encoded: DER, at most 32 KiB.
         compat: the leniencies of the trust set; those for serial numbers and for the form of
-            key usage are honoured here.
+            key usage and name constraints are honoured here.
 
     Returns:
         The certificate.
@@ -350,7 +350,6 @@ _PARSERS: Mapping[str, tuple[str, Callable[[bytes], object]]] = MappingProxyType
         ext.BASIC_CONSTRAINTS: ("basic_constraints", ext.basic_constraints),
         ext.EXTENDED_KEY_USAGE: ("extended_key_usage", ext.extended_key_usage),
         ext.SUBJECT_ALT_NAME: ("subject_alt_names", ext.subject_alt_name),
-        ext.NAME_CONSTRAINTS: ("name_constraints", ext.name_constraints),
         ext.CERTIFICATE_POLICIES: ("policies", ext.certificate_policies),
         ext.POLICY_MAPPINGS: ("policy_mappings", ext.policy_mappings),
         ext.POLICY_CONSTRAINTS: ("policy_constraints", ext.policy_constraints),
@@ -376,6 +375,9 @@ def _views(extensions: Mapping[str, Extension], compat: frozenset[Leniency]) -> 
         if oid == ext.KEY_USAGE:
             minimal = Leniency.KEY_USAGE_NOT_MINIMAL not in compat
             views["key_usage"] = ext.key_usage(extension.value, minimal=minimal)
+        elif oid == ext.NAME_CONSTRAINTS:
+            dot = Leniency.NAME_CONSTRAINT_LEADING_DOT in compat
+            views["name_constraints"] = ext.name_constraints(extension.value, leading_dot=dot)
         elif parser is not None:
             views[parser[0]] = parser[1](extension.value)
         elif oid == ext.AUTHORITY_INFORMATION:

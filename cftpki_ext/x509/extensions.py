@@ -398,7 +398,7 @@ def _mask_is_contiguous(mask: bytes) -> bool:
 _DNS_BASE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 
 
-def _check_base(base: GeneralName) -> None:
+def _check_base(base: GeneralName, *, leading_dot: bool) -> None:
     """
     Refuse a constraint whose meaning two readers could see differently.
     """
@@ -408,7 +408,8 @@ def _check_base(base: GeneralName) -> None:
         half = len(value) // 2
         sound = _mask_is_contiguous(value[half:])
     elif base.kind == "dns" and isinstance(value, str):
-        sound = not value or _DNS_BASE.fullmatch(value) is not None
+        host = value.removeprefix(".") if leading_dot else value
+        sound = not value or _DNS_BASE.fullmatch(host) is not None
     elif base.kind == "email" and isinstance(value, str):
         local, at, host = value.rpartition("@")
         domain = host if at else host.removeprefix(".")
@@ -420,9 +421,16 @@ def _check_base(base: GeneralName) -> None:
         raise DerError(msg, "RFC 5280 4.2.1.10")
 
 
-def name_constraints(value: bytes) -> NameConstraints:
+def name_constraints(value: bytes, *, leading_dot: bool = False) -> NameConstraints:
     """
     Parse nameConstraints (RFC 5280 4.2.1.10).
+
+    Args:
+        value: the extension's value.
+        leading_dot: whether a DNS name may begin with a dot, as old CAs write it for "subdomains only".
+
+    Returns:
+        The constraints.
 
     Raises:
         DerError: malformed, empty, a minimum other than 0 or a maximum, or a base that is none of its type
@@ -444,7 +452,7 @@ def name_constraints(value: bytes) -> NameConstraints:
                 msg = "subtree of a name constraint has a minimum or maximum, or no base"
                 raise DerError(msg, rule)
             base = general_name(value, inner[0], constraint=True)
-            _check_base(base)
+            _check_base(base, leading_dot=leading_dot)
             bases.append(base)
         if not bases:
             msg = "list of subtrees is empty"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from cryptography.x509.oid import NameOID
 
+from cftpki_ext.model import Leniency
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.verdict import Reason
 from cftpki_ext.x509 import der, parse_certificate
@@ -118,6 +119,35 @@ def test_every_permitting_ca_must_agree():
     assert outside(["dns:x.a.example"], permitted=["dns:a.example"], middle=middle)
     wide = {"subject": "middle", "ca": True, "extensions": [(name_constraints(["dns:example"]), True)]}
     assert outside(["dns:b.example"], permitted=["dns:a.example"], middle=wide)
+
+
+@pytest.mark.parametrize(
+    ("given", "permitted", "excluded"),
+    [
+        ("dns:x.a.example", True, True),
+        ("dns:a.example", False, True),
+        ("dns:xa.example", False, False),
+        ("dns:*.a.example", True, True),
+    ],
+)
+def test_leading_dot_under_its_leniency_permits_less_and_excludes_more(given, permitted, excluded):
+    compat = frozenset((Leniency.NAME_CONSTRAINT_LEADING_DOT,))
+    base = der.encode(der.SEQUENCE, der.encode(0x82, b".a.example"))
+
+    def valid(tag: int) -> bool:
+        value = der.encode(der.SEQUENCE, der.encode(tag, base))
+        ca = issue(ROOT, "CA", ca=True, extensions=[(raw_extension("2.5.29.30", value), True)])
+        chain = (issue(ca, "leaf", san=[given]).der, ca.der)
+        request = PathRequest(
+            chain=tuple(parse_certificate(c, compat=compat) for c in chain),
+            anchors=(parse_certificate(ROOT.der),),
+            now=NOW,
+            purpose=Purpose.ANY,
+            compat=compat,
+        )
+        return find_path(request).valid
+
+    assert (permitted, not excluded) == (valid(0xA0), valid(0xA1))
 
 
 def test_empty_dns_subtree_means_every_dns_name():

@@ -332,6 +332,15 @@ def test_malformed_name_constraints_are_refused(value):
     assert (Reason.MALFORMED, "RFC 5280 4.2.1.10") == refusal(bent.der)
 
 
+def test_dns_constraint_with_leading_dot_is_refused_unless_compat_names_it():
+    value = der.encode(der.SEQUENCE, der.encode(0xA0, der.encode(der.SEQUENCE, b"\x82\x04.a.b")))
+    bent = issue(ROOT, "ca", ca=True, extensions=[(raw_extension("2.5.29.30", value), True)]).der
+    assert (Reason.MALFORMED, "RFC 5280 4.2.1.10") == refusal(bent)
+    lenient = parse_certificate(bent, compat=frozenset((Leniency.NAME_CONSTRAINT_LEADING_DOT,)))
+    assert lenient.name_constraints is not None
+    assert (GeneralName("dns", ".a.b"),) == lenient.name_constraints.permitted
+
+
 def test_well_formed_name_constraints_are_read():
     value = der.encode(der.SEQUENCE, der.encode(0xA0, SUBTREE_DNS), der.encode(0xA1, SUBTREE_DNS))
     ca = issue(ROOT, "ca", ca=True, extensions=[(raw_extension("2.5.29.30", value), True)])
