@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -19,34 +19,35 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from pydantic import BaseModel
 
+from cftpki_ext.model import KeyKind, Usage
 from cftpki_ext.ports import Clock
+
+__all__ = [
+    "MAX_STATE_BYTES",
+    "Enroller",
+    "EnrollerContext",
+    "EnrollerPlugin",
+    "Failed",
+    "Fault",
+    "Held",
+    "Issued",
+    "KeyKind",
+    "Names",
+    "Order",
+    "OrderState",
+    "Pending",
+    "PrivateKey",
+    "Progress",
+    "RenewalHint",
+    "SaveState",
+    "Usage",
+]
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey
 # What a protocol writes down about an order under way: plain JSON values, no secrets, at most 64 KiB.
 OrderState = Mapping[str, object]
 SaveState = Callable[[OrderState], Awaitable[None]]
 MAX_STATE_BYTES = 64 * 1024
-
-
-class KeyKind(enum.StrEnum):
-    """
-    The keys that we make for ourselves.
-    """
-
-    RSA2048 = "rsa2048"
-    RSA3072 = "rsa3072"
-    RSA4096 = "rsa4096"
-    P256 = "p256"
-    P384 = "p384"
-
-
-class Usage(enum.StrEnum):
-    """
-    What the certificate is for: TLS server, TLS client, or both (a transfer host is usually both).
-    """
-
-    SERVER = "server"
-    CLIENT = "client"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +98,15 @@ class Issued:
     The CA's answer: certificates in the order in which they came (DER), perhaps without the intermediates.
 
     `alternates` are other chains for the same certificate. `extra` holds CA certificates that may complete
-    the chain. Nothing of this is verified yet.
+    the chain. `key` is given only where somebody else made the key (the `file` enroller); otherwise the
+    certificate is for the order's key. Nothing of this is verified yet.
     """
 
     certificates: tuple[bytes, ...]
     alternates: tuple[tuple[bytes, ...], ...] = ()
     extra: tuple[bytes, ...] = ()
     notes: tuple[str, ...] = ()
+    key: PrivateKey | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

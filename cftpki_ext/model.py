@@ -85,3 +85,24 @@ class PeerAddress:
 
     host: str
     port: int
+
+
+class KeyKind(enum.StrEnum):
+    """
+    The keys that we make for ourselves.
+    """
+
+    RSA2048 = "rsa2048"
+    RSA3072 = "rsa3072"
+    RSA4096 = "rsa4096"
+    P256 = "p256"
+    P384 = "p384"
+
+
+class Usage(enum.StrEnum):
+    """
+    What a certificate of ours is for: TLS server, TLS client, or both (a transfer host is usually both).
+    """
+
+    SERVER = "server"
+    CLIENT = "client"

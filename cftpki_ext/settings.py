@@ -9,12 +9,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
+from datetime import time, timedelta
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from cftpki_ext.model import Direction, Leniency, Phase, SourceKind
+from cftpki_ext.model import Direction, KeyKind, Leniency, Phase, SourceKind, Usage
 from cftpki_ext.policy import PROFILES, STRICT, Policy
 
 Network = IPv4Network | IPv6Network
@@ -151,6 +152,92 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeWindow:
+    """
+    When certificates may be changed: days of the week (Monday is 0) and times of day, in UTC.
+
+    A window whose end is not after its beginning reaches into the next day.
+    """
+
+    days: frozenset[int]
+    begin: time
+    end: time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalRules:
+    """
+    When a certificate is renewed, by its issued lifetime.
+    """
+
+    # Two thirds of the life: what CAs with short lifetimes expect, and a third is left for an outage.
+    renew_at: float = 2 / 3
+    renew_before: timedelta | None = None  # instead of `renew_at`: so long before the end
+    windows: tuple[ChangeWindow, ...] = ()  # none = at any time
+    # The hard floor: with less than this share of the life left, windows no longer hold anything back.
+    floor: float = 1 / 10
+    # Never sooner after an issuance: a CA that issues for minutes must not make us renew without end.
+    min_interval: timedelta = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookRules:
+    """
+    What is run after a new generation is in force: programs with arguments, no shell.
+    """
+
+    commands: tuple[tuple[str, ...], ...] = ()
+    # A host that reloads its certificates answers in seconds; one that hangs must not hold up the next identity.
+    timeout: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedIdentity:
+    """
+    One certificate of our own that enrollers keep fresh; key and chain are in the state directory.
+
+    `names` are normalised: A-labels, lower case, no trailing dot. `issuers` are DER certificates, one of which
+    must have signed the leaf; `policies` are OIDs that the leaf must have. Empty = anything.
+    """
+
+    name: str
+    enrollers: tuple[str, ...]  # in this order
+    common_name: str | None
+    dns: tuple[str, ...]
+    addresses: tuple[IPv4Address | IPv6Address, ...]
+    key: KeyKind = KeyKind.RSA2048
+    reuse_key: bool = False  # renew with the same key (partners that pin it); never after a revocation
+    usages: frozenset[Usage] = frozenset(Usage)
+    lifetime: timedelta | None = None  # asked for; the CA decides
+    # An issued lifetime below this share of the one asked for is refused.
+    lifetime_share: float = 0.9
+    issuers: tuple[bytes, ...] = ()
+    policies: frozenset[str] = frozenset()
+    trust: str | None = None  # whose anchors the chain must lead to; without it, the enroller's roots
+    keep: int = 5
+    keep_root: bool = False
+    password_file: Path | None = None  # keys are encrypted at rest with what it holds
+    hand_over_key: bool = False
+    renewal: RenewalRules = field(default_factory=RenewalRules)
+    hooks: HookRules = field(default_factory=HookRules)
+    observe: tuple[tuple[str, int], ...] = ()  # the host's own listeners, (address, port)
+
+
+AnyIdentity = Identity | ManagedIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollerSettings:
+    """
+    One way to one CA: `type` names the plugin, `options` is its own checked model.
+    """
+
+    name: str
+    type: str
+    options: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """
     What applies to a session: matched by direction, profile, remote network and listening port; the most
@@ -205,6 +292,7 @@ class Settings:
     service: ServiceSettings = field(default_factory=ServiceSettings)
     limits: Limits = field(default_factory=Limits)
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
-    identities: Mapping[str, Identity] = field(default_factory=lambda: MappingProxyType({}))
+    identities: Mapping[str, AnyIdentity] = field(default_factory=lambda: MappingProxyType({}))
+    enrollers: Mapping[str, EnrollerSettings] = field(default_factory=lambda: MappingProxyType({}))
     policies: Mapping[str, Policy] = field(default_factory=lambda: PROFILES)  # the built-in profiles and the file's own
     rules: tuple[Rule, ...] = ()

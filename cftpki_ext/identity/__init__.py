@@ -1,7 +1,8 @@
 """
 Certificates of our own: what an identity holds, and the port that the service asks for it.
 
-Owns `HeldIdentity` and `IdentityProvider`; `files` reads identities from files, `keys` works with private keys.
+Owns `HeldIdentity` and `IdentityProvider`; `files` reads identities from files, `keys` works with private keys,
+`provider` gives what `manager` has got from CAs. See docs/identities.md for the whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from cftpki_ext.settings import Identity
+from cftpki_ext.settings import AnyIdentity
 from cftpki_ext.x509.certificate import Certificate
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
@@ -44,7 +45,7 @@ class IdentityProvider(Protocol):
         The identity called `name`; raises `KeyUnavailableError` where there is none that can be used.
         """
 
-    def replace(self, identities: Mapping[str, Identity]) -> None:
+    def replace(self, identities: Mapping[str, AnyIdentity]) -> None:
         """
         Take over a new configuration; identities that are the same keep their generation.
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from cftpki_ext.encodings import certificates
 from cftpki_ext.errors import InputError, KeyUnavailableError
 from cftpki_ext.files import FileContent, read_regular
 from cftpki_ext.identity import HeldIdentity, PrivateKey
-from cftpki_ext.settings import Identity
+from cftpki_ext.settings import AnyIdentity, Identity
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 
 # Ten certificates of 4 KB with PEM and text around them.
@@ -164,27 +164,27 @@ class FileIdentities:
 
     def __init__(
         self,
-        identities: Mapping[str, Identity],
+        identities: Mapping[str, AnyIdentity],
         *,
         warning: Log,
         info: Log,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        self._slots = {name: _Slot(identity) for name, identity in identities.items()}
+        self._slots = {name: _Slot(identity) for name, identity in _from_files(identities)}
         self._warning = warning
         self._info = info
         self._environ = os.environ if environ is None else environ
 
-    def replace(self, identities: Mapping[str, Identity]) -> None:
+    def replace(self, identities: Mapping[str, AnyIdentity]) -> None:
         """
         Take over a new configuration; identities that are the same keep their generation.
 
         Args:
-            identities: by name.
+            identities: by name; those that enrollers keep are not ours.
 
         """
         slots = {}
-        for name, identity in identities.items():
+        for name, identity in _from_files(identities):
             slot = self._slots.get(name)
             if slot is None:
                 slot = _Slot(identity)
@@ -249,6 +249,10 @@ class FileIdentities:
             serial=leaf.serial_hex,
             not_after=leaf.not_after.isoformat(),
         )
+
+
+def _from_files(identities: Mapping[str, AnyIdentity]) -> Iterator[tuple[str, Identity]]:
+    return ((name, identity) for name, identity in identities.items() if isinstance(identity, Identity))
 
 
 def _marks(identity: Identity) -> Marks:
