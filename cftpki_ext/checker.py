@@ -245,7 +245,7 @@ class Checker:
             return None
         return Statement(
             kind=lookup.kind,
-            origin=Origin.DISK,
+            origin=Origin.CACHE,
             received_at=stored.received_at,
             hop=lookup.hop,
             url=lookup.url,

@@ -55,8 +55,7 @@ class Origin(enum.StrEnum):
 
     HANDED_IN = "handed_in"
     STAPLED = "stapled"
-    MEMORY = "memory"
-    DISK = "disk"
+    CACHE = "cache"
     NETWORK = "network"
     KNOWN_REVOKED = "known_revoked"
 

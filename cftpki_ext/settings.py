@@ -114,6 +114,22 @@ class RestProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Partners:
+    """
+    Which partners of a trust set a rule lets in (`cftpki_ext.partners` compares).
+
+    Within one kind any entry will do; every kind that has entries must fit. Names are RFC 4514 text: a lone
+    `CN=…` means the common name, whatever else the name holds; anything longer is compared whole.
+    """
+
+    subjects: tuple[str, ...] = ()
+    issuers: tuple[str, ...] = ()  # who issued the partner's certificate
+    sans: tuple[str, ...] = ()  # "dns:…", "email:…", "uri:…" or "ip:…"
+    fingerprints: tuple[str, ...] = ()  # SHA-256 of the certificate, lower-case hex
+    spki_pins: tuple[str, ...] = ()  # SHA-256 of its SubjectPublicKeyInfo, lower-case hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustSet:
     """
     Whom we trust, where their status is asked, and how strictly. Certificates are DER.
@@ -124,6 +140,8 @@ class TrustSet:
     intermediates: tuple[bytes, ...] = ()
     policy: Policy = STRICT
     sources: tuple[SourceKind, ...] = (SourceKind.OCSP, SourceKind.CRL)
+    cross_check: tuple[SourceKind, ...] = ()  # kinds that must all say "good"; the worse answer counts
+    deltas: bool = True  # get the delta CRLs that certificate or CRL name before a CRL's silence counts
     ocsp_urls: tuple[str, ...] = ()  # asked besides those that the certificates name, and first
     crl_urls: tuple[str, ...] = ()
     crl_files: tuple[Path, ...] = ()
@@ -254,6 +272,7 @@ class Rule:
     not_handled: frozenset[Phase] = frozenset()
     min_tls: int | None = None  # 0x0303 = TLS 1.2; may only narrow the profile
     client_auth: bool | None = None  # server mode: ask for a client certificate; None = as the profile says
+    partners: Partners | None = None  # None = whoever the trust set trusts
 
 
 class Unreachable(enum.StrEnum):
@@ -284,6 +303,20 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceSettings:
+    """
+    The evidence ledger: how long and how much of it is kept, and whether a verdict counts without its record.
+    """
+
+    # Longer than a year, so that the yearly audit finds all of it.
+    keep: timedelta = timedelta(days=400)
+    # The database on the disk; the oldest records go first. Half a million verdicts.
+    max_bytes: int = 2 * 1024 * 1024 * 1024
+    # A verdict whose record cannot be kept is refused with alert 80. Off: it stands, and is logged as an error.
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
     The whole configuration, checked.
@@ -291,6 +324,7 @@ class Settings:
 
     service: ServiceSettings = field(default_factory=ServiceSettings)
     limits: Limits = field(default_factory=Limits)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, AnyIdentity] = field(default_factory=lambda: MappingProxyType({}))
     enrollers: Mapping[str, EnrollerSettings] = field(default_factory=lambda: MappingProxyType({}))

@@ -28,7 +28,6 @@ from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
 
-_STORED = (Origin.MEMORY, Origin.DISK)
 _FIELD = re.compile(r"\{(serial_hex|serial_upper|serial_colons|serial_hyphens|serial_decimal|issuer_dn)\}")
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -176,7 +175,7 @@ def judge_rest(context: RevocationContext, hop: int, statement: Statement) -> So
 
 
 def _young(context: RevocationContext, statement: Statement) -> None:
-    if statement.origin in _STORED:
+    if statement.origin is Origin.CACHE:
         raise _UnusableError(
             Cause.STALE, "the answer is not signed, and counts only when it was just asked for"
         )

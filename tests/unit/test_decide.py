@@ -306,7 +306,7 @@ def test_exception_ends_at_its_date():
 def old_good(hours: float, **single: Any) -> Statement:
     at = NOW - (hours + 1) * HOUR
     raw = make_ocsp_response(CA, LEAF, this_update=at, produced_at=at, next_update=at + HOUR, **single)
-    return said(raw, origin=Origin.DISK, received_at=at)
+    return said(raw, origin=Origin.CACHE, received_at=at)
 
 
 def test_max_stale_counts_from_the_end_of_the_last_good_statement():
@@ -327,8 +327,8 @@ def test_max_stale_counts_from_the_end_of_the_last_good_statement():
     "earlier",
     [
         [],
-        [said(make_ocsp_response(CA, LEAF, signing_key=ROOT.key), origin=Origin.DISK)],
-        [said(make_ocsp_response(CA, SERVER), origin=Origin.DISK)],
+        [said(make_ocsp_response(CA, LEAF, signing_key=ROOT.key), origin=Origin.CACHE)],
+        [said(make_ocsp_response(CA, SERVER), origin=Origin.CACHE)],
     ],
     ids=["none", "forged", "of_another"],
 )
@@ -339,14 +339,14 @@ def test_max_stale_without_an_authentic_good_statement_refuses(earlier):
 
 def test_max_stale_is_not_met_by_a_statement_of_the_future():
     at = NOW + 2 * HOUR
-    future = said(make_ocsp_response(CA, LEAF, this_update=at, produced_at=at), origin=Origin.DISK)
+    future = said(make_ocsp_response(CA, LEAF, this_update=at, produced_at=at), origin=Origin.CACHE)
     verdict = decide(question(policy=RESILIENT), future, failed(Cause.UNREACHABLE), CA_GOOD)
     assert Reason.STATUS_NOT_ESTABLISHED == verdict.reason
 
 
 def test_max_stale_is_met_by_an_old_crl_too():
     at = NOW - 30 * HOUR
-    old_list = said(make_crl(CA, this_update=at), kind=SourceKind.CRL, origin=Origin.DISK)
+    old_list = said(make_crl(CA, this_update=at), kind=SourceKind.CRL, origin=Origin.CACHE)
     verdict = decide(question(policy=RESILIENT), old_list, failed(Cause.UNREACHABLE), CA_GOOD)
     assert ACCEPTED == outcome(verdict), verdict.summary
 
@@ -357,7 +357,7 @@ def test_max_stale_looks_at_few_moments_however_many_old_statements_there_are(mo
         said(
             make_crl(CA, this_update=t, next_update=t + timedelta(minutes=1)),
             kind=SourceKind.CRL,
-            origin=Origin.DISK,
+            origin=Origin.CACHE,
         )
         for t in at
     ]

@@ -169,9 +169,9 @@ def test_evidence_handed_in_for_another_certificate_says_least():
 def test_kept_statement_grown_old_says_less_than_why_none_newer_came():
     old = good(50, next_update=NOW - 40 * HOUR)
     failed = crl(None, failure=Cause.UNREACHABLE)
-    assert Cause.UNREACHABLE == judge(ocsp(old, origin=Origin.DISK), failed).cause
+    assert Cause.UNREACHABLE == judge(ocsp(old, origin=Origin.CACHE), failed).cause
     assert Cause.STALE == judge(ocsp(old, origin=Origin.NETWORK), failed).cause
-    assert Cause.STALE == judge(ocsp(old, origin=Origin.DISK)).cause
+    assert Cause.STALE == judge(ocsp(old, origin=Origin.CACHE)).cause
 
 
 def test_cause_rank_holds_every_cause_once():
@@ -221,7 +221,7 @@ STAPLER = issue(W.ca, "server", eku=["serverAuth"], must_staple=True)
         (Origin.STAPLED, "good", (HopStatus.GOOD, None)),
         (Origin.HANDED_IN, "good", (HopStatus.GOOD, None)),
         (Origin.NETWORK, "good", (HopStatus.UNDETERMINED, Cause.MUST_STAPLE)),
-        (Origin.DISK, "good", (HopStatus.UNDETERMINED, Cause.MUST_STAPLE)),
+        (Origin.CACHE, "good", (HopStatus.UNDETERMINED, Cause.MUST_STAPLE)),
         (Origin.STAPLED, "unknown", (HopStatus.UNDETERMINED, Cause.MUST_STAPLE)),
         (Origin.NETWORK, "revoked", (HopStatus.REVOKED, None)),
     ],

@@ -139,8 +139,8 @@ def test_pitfall_07_replayed_answer_fails_by_its_nonce():
 def test_pitfall_07_stored_answer_keeps_the_nonce_that_it_was_asked_with():
     require = context_of(W, nonce=NonceMode.REQUIRE)
     raw = answer(W, nonce=b"a" * 32)
-    assert HopStatus.GOOD == judge(W, raw, context=require, origin=Origin.DISK).status
-    assert Cause.BAD_SIGNATURE == judge(W, answer(W), context=require, origin=Origin.DISK).cause
+    assert HopStatus.GOOD == judge(W, raw, context=require, origin=Origin.CACHE).status
+    assert Cause.BAD_SIGNATURE == judge(W, answer(W), context=require, origin=Origin.CACHE).cause
     assert Cause.BAD_SIGNATURE == judge(W, raw, context=require, origin=Origin.STAPLED).cause
 
 
@@ -279,7 +279,7 @@ def test_known_revocation_outlives_the_certificate_of_its_delegate():
 def test_good_from_a_store_does_not_outlive_its_delegate():
     delegate = W.make(not_before=NOW - 3 * HOUR, not_after=NOW + HOUR)
     later = context_of(W, now=NOW + 2 * HOUR)
-    assert Cause.BAD_SIGNATURE == judge(W, delegated(W, delegate), context=later, origin=Origin.DISK).cause
+    assert Cause.BAD_SIGNATURE == judge(W, delegated(W, delegate), context=later, origin=Origin.CACHE).cause
 
 
 def test_answer_that_speaks_twice_of_the_certificate_counts_at_its_worst():

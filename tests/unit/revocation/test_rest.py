@@ -133,7 +133,7 @@ def test_good_answer_ages_and_does_not_count_out_of_a_cache():
     assert HopStatus.GOOD == judge(vault(), received_at=NOW - HOUR / 2).status
     assert Cause.STALE == judge(vault(), received_at=NOW - 2 * HOUR).cause
     assert Cause.STALE == judge(vault(), received_at=NOW + HOUR).cause
-    assert Cause.STALE == judge(vault(), origin=Origin.DISK).cause
+    assert Cause.STALE == judge(vault(), origin=Origin.CACHE).cause
 
 
 def test_known_revocation_by_lookup_stays_known():
