@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from cftpki_ext.config.evidence import read_evidence
 from cftpki_ext.config.faults import Faults
 from cftpki_ext.config.policies import read_policies
 from cftpki_ext.config.positions import key_lines
@@ -26,7 +27,7 @@ from cftpki_ext.settings import Rule, Settings
 
 DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
 
-_SECTIONS = ("service", "limits", "trust", "policy", "identity", "rule")
+_SECTIONS = ("service", "limits", "evidence", "trust", "policy", "identity", "rule")
 # The keys of a rule that say which sessions it applies to.
 _CONDITIONS = ("direction", "profile", "networks", "port")
 _WORLD_WRITABLE = 0o002
@@ -82,6 +83,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
     return Settings(
         service=reader.service(document.get("service", {})),
         limits=reader.limits,
+        evidence=read_evidence(reader, document.get("evidence", {})),
         trusts=MappingProxyType(
             {name: reader.trust(name, raw, policies) for name, raw in tables["trust"].items()}
         ),

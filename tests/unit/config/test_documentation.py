@@ -13,6 +13,7 @@ import pytest
 
 from cftpki_ext.causes import Cause
 from cftpki_ext.config import load
+from cftpki_ext.config.evidence import EvidenceModel
 from cftpki_ext.config.models import (
     LIMIT_RANGES,
     IdentityModel,
@@ -38,7 +39,13 @@ def rows(section):
 
 @pytest.mark.parametrize(
     ("section", "model"),
-    [("service", ServiceModel), ("trust", TrustModel), ("identity", IdentityModel), ("rule", RuleModel)],
+    [
+        ("service", ServiceModel),
+        ("evidence", EvidenceModel),
+        ("trust", TrustModel),
+        ("identity", IdentityModel),
+        ("rule", RuleModel),
+    ],
 )
 def test_documentation_of_a_section_names_exactly_its_keys(section, model):
     assert set(model.model_fields) == {key for key, _, _ in rows(section)}
