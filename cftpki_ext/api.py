@@ -24,7 +24,7 @@ from cftpki_ext.decide import Question
 from cftpki_ext.errors import InputError
 from cftpki_ext.model import Direction, Leniency, Origin, SourceKind
 from cftpki_ext.policy import PROFILES, Policy
-from cftpki_ext.settings import Limits, PolicyInputs, Settings, TrustSet
+from cftpki_ext.settings import Limits, Partners, PolicyInputs, Settings, TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import Verdict
 
@@ -108,7 +108,7 @@ async def check_certificate_async(
     """
     side = Direction(direction)
     settings = load(Path(config)) if isinstance(config, str | Path) else config
-    rule, chosen = _trust(trust, settings, side)
+    rule, chosen, partners = _trust(trust, settings, side)
     at = at or datetime.now(UTC)
     if at.tzinfo is None:
         msg = f"at: {at.isoformat()} has no time zone"
@@ -131,6 +131,7 @@ async def check_certificate_async(
         rule=rule,
         path_only=path_only,
         untrusted=tuple(d for u in untrusted for d in encodings.certificates(u, what="untrusted")),
+        partners=partners,
     )
     checker = make_checker(settings, fetch=fetch)
     try:
@@ -212,11 +213,11 @@ def _chain(chain: bytes | Sequence[bytes]) -> tuple[bytes, ...]:
 
 def _trust(
     trust: TrustSet | Sequence[bytes] | None, settings: Settings | None, direction: Direction
-) -> tuple[str | None, TrustSet]:
+) -> tuple[str | None, TrustSet, Partners | None]:
     if isinstance(trust, TrustSet):
-        return None, trust
+        return None, trust, None
     if trust is not None:
-        return None, trust_set(trust)
+        return None, trust_set(trust), None
     if settings is None:
         msg = "neither trust anchors nor a configuration were given"
         raise InputError(msg)
@@ -225,4 +226,4 @@ def _trust(
         names = ", ".join(rule.name for rule in rules) or "none"
         msg = f"{len(rules)} rules have direction {direction.value!r} ({names}): name the trust set instead"
         raise InputError(msg)
-    return rules[0].name, settings.trusts[rules[0].trust]
+    return rules[0].name, settings.trusts[rules[0].trust], rules[0].partners

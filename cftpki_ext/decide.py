@@ -10,21 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 
+from cftpki_ext import revocation, x509
 from cftpki_ext.alerts import alert_for
 from cftpki_ext.causes import Cause
 from cftpki_ext.errors import InputError
 from cftpki_ext.model import Direction, Leniency
+from cftpki_ext.partners import clear_entries, denied
 from cftpki_ext.path import PathRequest, Purpose, find_path
-from cftpki_ext.policy import Action, Enforcement
+from cftpki_ext.policy import Enforcement
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import fresh_until
-from cftpki_ext.revocation.judge import contradiction, judge_hop, require_staple
-from cftpki_ext.revocation.plan import hops_to_judge, plan_lookups
-from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.revocation.judge import contradiction, cross_check, judge_hop, require_staple
+from cftpki_ext.revocation.plan import hops_to_judge, plan_deltas, plan_lookups
+from cftpki_ext.settings import Limits, Partners, TrustSet
 from cftpki_ext.statement import Lookup, Statement
-from cftpki_ext.summary import acceptance, entry, moment, refusal, shorten, span
+from cftpki_ext.summary import acceptance, entry, refusal, shorten
+from cftpki_ext.treatment import treat
 from cftpki_ext.verdict import (
     Evidence,
     Fault,
@@ -53,7 +56,8 @@ class Question:
     """
     All that a decision depends on, save the statements. Certificates are DER, the chain leaf first.
 
-    `path_only` leaves revocation out. `untrusted` are certificates that may help to build the path.
+    `path_only` leaves revocation out. `untrusted` are certificates that may help to build the path. `partners`
+    are the rule's lists of whom it lets in, `None` where it lets in whoever is trusted.
     """
 
     chain: tuple[bytes, ...]
@@ -64,6 +68,7 @@ class Question:
     rule: str | None
     path_only: bool = False
     untrusted: tuple[bytes, ...] = ()
+    partners: Partners | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +119,7 @@ class Examination:
 
     def hop(self, hop: int, statements: Sequence[Statement]) -> HopFinding:
         """
-        Judge one hop by what was heard so far. Policy is not looked at.
+        Judge one hop by what was heard so far. Policy is not looked at, the trust set's cross-check is.
 
         Args:
             hop: one of `hops`.
@@ -124,7 +129,23 @@ class Examination:
             The finding.
 
         """
-        return self._judge(hop, statements, self.question.at)
+        finding = self._judge(hop, statements, self.question.at)
+        return cross_check(self.question.trust.cross_check, finding)
+
+    def deltas(self, finding: HopFinding, statements: Sequence[Statement]) -> tuple[Lookup, ...]:
+        """
+        Where the delta CRLs are that should be heard before the lists at hand are believed.
+
+        Args:
+            finding: of one hop, by these statements.
+            statements: everything heard.
+
+        Returns:
+            Lookups, whether or not they were asked already.
+
+        """
+        question = self.question
+        return plan_deltas(self.path[finding.hop], finding, statements, question.trust, question.limits)
 
     def _judge(self, hop: int, statements: Sequence[Statement], at: datetime) -> HopFinding:
         context = RevocationContext(
@@ -143,10 +164,11 @@ class Examination:
 
     def good_until(self, finding: HopFinding, statements: Sequence[Statement]) -> datetime | None:
         """
-        When the statements at hand last established "good" for a hop whose evidence has grown stale.
+        When the statements at hand last established "good", by any source, for a hop that is undetermined.
 
         The hop is judged again as of the end of each stale statement's life: what counts is that all of
-        them together were enough then, not that one of them was authentic.
+        them together were enough then, not that one of them was authentic. That is now, where a source of
+        a cross-check is missing and the others say "good".
 
         Args:
             finding: an undetermined hop.
@@ -157,6 +179,11 @@ class Examination:
 
         """
         now = self.question.at
+        if (
+            self.question.trust.cross_check
+            and self._judge(finding.hop, statements, now).status is HopStatus.GOOD
+        ):
+            return now
         ends = {
             min(now, fresh_until(source.kind, source.this_update, source.next_update, self.question.limits))
             for source in finding.sources
@@ -167,18 +194,18 @@ class Examination:
                 return end
         return None
 
-    def _issuer_path(self, signer: Certificate) -> tuple[Certificate, ...] | None:
+    def _issuer_path(self, signer: Certificate, at: datetime) -> tuple[Certificate, ...] | None:
         """
-        A valid path for a certificate that signed a CRL, to the anchor of `path` itself.
+        A path for a certificate that signed a CRL, valid at a time, to the anchor of `path` itself.
         """
-        key = signer.der
+        key = signer.der, at
         if key not in self._issuer_paths:
             result = find_path(
                 PathRequest(
                     chain=(signer,),
                     anchors=self.path[-1:],
                     intermediates=self.pool,
-                    now=self.question.at,
+                    now=at,
                     purpose=Purpose.CRL_SIGNING,
                     inputs=self.question.trust.policy_inputs,
                     compat=self.question.trust.compat,
@@ -189,7 +216,7 @@ class Examination:
         return self._issuer_paths[key]
 
     @cached_property
-    def _issuer_paths(self) -> dict[bytes, tuple[Certificate, ...] | None]:
+    def _issuer_paths(self) -> dict[tuple[bytes, datetime], tuple[Certificate, ...] | None]:
         return {}
 
 
@@ -283,31 +310,39 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
     question = examination.question
     policy = question.trust.policy
     faults, notes, warnings = list(examination.faults), list(examination.notes), list[str]()
+    alerts: dict[Fault, int] = {}
     findings = tuple(examination.hop(hop, statements) for hop in examination.hops)
     for finding in findings:
         disagreement = contradiction(finding)
         if disagreement is not None:
-            notes.append(printable(disagreement))
+            notes.append(shorten(disagreement))
+            warnings.append(notes[-1])
         if finding.status is HopStatus.UNDETERMINED:
             if not examination.may_fetch:
                 continue  # refused already by a fault of the path, which is why nobody was asked
-            fault, note = _treat(examination, finding, statements)
-            faults += [fault] if fault else []
-            notes += [note] if note else []
-            if (
-                note
-                and fault is None
-                and policy.treatment(_cause(finding), question.at).action is Action.ACCEPT_WARN
-            ):
-                warnings.append(note)
+            treated = treat(
+                policy,
+                finding,
+                at=question.at,
+                partner=examination.path[0].digest.hex(),
+                good_until=partial(examination.good_until, finding, statements),
+            )
+            if treated.fault is None:
+                notes.append(treated.note)
+                warnings += [treated.note] if treated.warn else []
+                continue
+            faults.append(treated.fault)
+            if treated.alert is not None:
+                alerts[treated.fault] = treated.alert
         elif finding.status is not HopStatus.GOOD:
             bad = Reason.REVOKED if finding.status is HopStatus.REVOKED else Reason.ON_HOLD
             faults.append(
                 Fault(reason=bad, hop=finding.hop, rule="RFC 5280 6.1.3 (a)(3)", detail=finding.detail)
             )
+    faults += _not_allowed(examination)
     deciding = strongest(faults)
     reason = deciding.reason if deciding else None
-    alert = alert_for(reason)
+    alert = alert_for(reason) if deciding is None else alerts.get(deciding, alert_for(reason))
     summary = (
         refusal(examination.path or examination.presented, deciding, alert)
         if deciding
@@ -341,6 +376,29 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
         ),
         warnings=tuple(warnings),
     )
+
+
+def clear_memos() -> None:
+    """
+    Forget everything that was parsed and verified before, so that the next decision starts cold.
+    """
+    x509.clear_memos()
+    revocation.clear_memos()
+    clear_entries()
+
+
+def _not_allowed(examination: Examination) -> tuple[Fault, ...]:
+    """
+    Whether the rule's lists keep a trusted partner out. Of one that is not trusted nothing is believed.
+    """
+    question = examination.question
+    if question.partners is None or not examination.trusted:
+        return ()
+    detail = denied(question.partners, examination.path[0])
+    if detail is None:
+        return ()
+    rule = f"partners of rule {question.rule or '-'}"
+    return (Fault(reason=Reason.NOT_ALLOWED, hop=0, rule=rule, detail=printable(detail)),)
 
 
 def _countable(chain: tuple[bytes, ...], limits: Limits) -> Fault | None:
@@ -389,41 +447,3 @@ def _usable(
         except InputError as exc:
             notes.append(printable(f"{what} {index} is left out: {exc}"))
     return tuple(found)
-
-
-def _cause(finding: HopFinding) -> Cause:
-    return finding.cause or Cause.NO_SOURCE
-
-
-def _treat(
-    examination: Examination, finding: HopFinding, statements: Sequence[Statement]
-) -> tuple[Fault | None, str]:
-    """
-    What the policy does about an undetermined hop: a fault, or none with the note that says why.
-    """
-    question = examination.question
-    policy, cause = question.trust.policy, _cause(finding)
-    treatment = policy.treatment(cause, question.at)
-    who = f"hop {finding.hop} {finding.subject}: {cause.value}, {finding.detail}"
-    why_not = ""
-    if treatment.action is not Action.REFUSE:
-        age = ""
-        if treatment.max_stale is not None:
-            end = examination.good_until(finding, statements)
-            if end is None:
-                why_not = "; an exception asks for an earlier good statement, and there is none"
-            elif question.at - end > treatment.max_stale:
-                why_not = (
-                    f"; good until {moment(end)}, longer ago than the {span(treatment.max_stale)} allowed"
-                )
-            else:
-                age = f", good until {moment(end)}"
-        if not why_not:
-            return None, shorten(f"{who}; accepted by policy {policy.name!r}{age}")
-    fault = Fault(
-        reason=Reason.STATUS_NOT_ESTABLISHED,
-        hop=finding.hop,
-        rule=f"policy {policy.name}: {cause.value}",
-        detail=f"{cause.value}: {finding.detail}{why_not}",
-    )
-    return fault, ""

@@ -44,9 +44,19 @@ def denied(partners: Partners, certificate: Certificate) -> str | None:
     """
     sans = frozenset(filter(None, map(_san_of, certificate.subject_alt_names)))
     tests: list[tuple[str, tuple[str, ...], bool, str]] = [
-        ("subjects", partners.subjects, _named(certificate.subject, partners.subjects), certificate.subject.text),
+        (
+            "subjects",
+            partners.subjects,
+            _named(certificate.subject, partners.subjects),
+            certificate.subject.text,
+        ),
         ("issuers", partners.issuers, _named(certificate.issuer, partners.issuers), certificate.issuer.text),
-        ("sans", partners.sans, any(_san(text) in sans for text in partners.sans), ", ".join(sorted(sans)) or "none"),
+        (
+            "sans",
+            partners.sans,
+            any(_san(text) in sans for text in partners.sans),
+            ", ".join(sorted(sans)) or "none",
+        ),
     ]
     if partners.fingerprints:
         own = certificate.digest.hex()
@@ -67,7 +77,7 @@ def check_name(text: str) -> None:
     Make sure that an entry of `subjects` or `issuers` can be read.
 
     Args:
-        text: RFC 4514, e.g. `CN=mft,O=Partner\\, Inc.,C=FR`; attribute types by name or dotted identifier.
+        text: RFC 4514, e.g. `CN=mft,O=Partner,C=FR`; attribute types by name or dotted identifier.
 
     Raises:
         InputError: it cannot, and would fit nobody.
@@ -92,6 +102,14 @@ def check_san(text: str) -> None:
     if _san(text) is None:
         msg = f"{text!r} is no alternative name: write dns:NAME, email:ADDRESS, uri:URI or ip:ADDRESS"
         raise InputError(msg)
+
+
+def clear_entries() -> None:
+    """
+    Forget every entry that was read (benchmarks and tests start cold with it).
+    """
+    _parsed.cache_clear()
+    _san.cache_clear()
 
 
 @lru_cache(maxsize=1024)

@@ -256,6 +256,7 @@ class Conversation:
             limits=settings.limits,
             at=now,
             rule=rule.name,
+            partners=rule.partners,
         )
         handed_in: tuple[Statement, ...] = ()
         if need.staple:

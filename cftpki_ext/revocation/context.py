@@ -15,7 +15,7 @@ from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.x509.certificate import Certificate
 
-IssuerPath = Callable[[Certificate], tuple[Certificate, ...] | None]
+IssuerPath = Callable[[Certificate, datetime], tuple[Certificate, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,8 @@ class RevocationContext:
     One trusted path and everything that may help to establish the status of its certificates.
 
     The path is taken as trusted: names and signatures of its certificates are not looked at again. `issuer_path`
-    gives a valid path (the signer first, the anchor last) for a certificate that signed a CRL, ending at the *same
-    anchor* as `path`, or `None`; it need not look at revocation, `judge_crls` does.
+    gives a path (the signer first, the anchor last) for a certificate that signed a CRL, valid at a time and ending
+    at the *same anchor* as `path`, or `None`; it need not look at revocation, `judge_crls` does.
     """
 
     now: datetime

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cftpki_ext.causes import Cause
-from cftpki_ext.model import Leniency, SourceKind
+from cftpki_ext.model import Leniency, Origin, SourceKind
 from cftpki_ext.policy import Depth
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl_combine import Heard, combine
@@ -71,7 +71,7 @@ def _judge(
     heard = [_hear(context, hop, statement) for statement in statements]
     refusals: dict[bytes, tuple[Cause, str] | None] = {}
     for item in heard:
-        if item.signer is None:
+        if item.signer is None or item.statement.origin is Origin.KNOWN_REVOKED:
             continue
         digest = item.signer.certificate.digest
         if digest not in refusals:
@@ -112,7 +112,10 @@ def _hear(context: RevocationContext, hop: int, statement: Statement) -> Heard:
             f"the CRL is by {view.issuer.text}, which has no say about {context.path[hop].subject.text}",
         )
         return item
-    found = find_signer(context, hop, view)
+    # A known revocation was judged when it came, and stays proven when its signer's certificate has run out since.
+    known = statement.origin is Origin.KNOWN_REVOKED
+    valid_at = min(context.now, statement.received_at) if known else context.now
+    found = find_signer(context, hop, view, valid_at=valid_at)
     if isinstance(found, str):
         item.refuse(Cause.BAD_SIGNATURE, found)
     else:
@@ -167,6 +170,9 @@ def _look_up(context: RevocationContext, certificate: Certificate, item: Heard) 
         return
     if unusable:
         item.refuse(Cause.MALFORMED, unusable)
+        return
+    if item.statement.origin is Origin.KNOWN_REVOKED and item.entry is None:
+        item.refuse(Cause.STALE, "kept as the proof of a revocation, its silence about others proves nothing")
         return
     covered = coverage(certificate, view, locations=_locations(context, item.statement, view))
     if not covered.reasons:

@@ -11,7 +11,7 @@ import base64
 import binascii
 import enum
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,10 +23,12 @@ from cftpki_ext.x509.extensions import (
     AUTHORITY_INFORMATION,
     AUTHORITY_KEY_ID,
     FRESHEST_CRL,
+    DistributionPoint,
     Extension,
     GeneralName,
     authority_key_id,
     distribution_point_name,
+    distribution_points,
     in_order,
     parse_extensions,
     reason_flags,
@@ -116,6 +118,7 @@ class CrlView:
     idp_der: bytes | None
     authority_key_id: bytes | None
     unusable: str | None
+    delta_urls: tuple[str, ...]  # where freshestCRL (RFC 5280 5.2.6) says that the delta is
     entries: Entries
     raw_digest: str  # SHA-256 of the bytes as received (PEM or DER), hex
 
@@ -258,6 +261,7 @@ def _parse(raw: bytes) -> CrlView:
         raise DerError(msg, "RFC 5280 5.2.4")
     unknown = sorted(e.oid for e in extensions.values() if e.critical and e.oid not in _UNDERSTOOD)
     key_id = extensions.get(AUTHORITY_KEY_ID)
+    freshest = extensions.get(FRESHEST_CRL)
     return CrlView(
         signed=signed,
         issuer=name,
@@ -269,6 +273,7 @@ def _parse(raw: bytes) -> CrlView:
         idp_der=None if idp is None else idp.value,
         authority_key_id=None if key_id is None else authority_key_id(key_id.value),
         unusable=f"unknown critical extension {', '.join(unknown)} (RFC 5280 5.2)" if unknown else None,
+        delta_urls=() if freshest is None else _uris(distribution_points(freshest.value)),
         entries=Entries(
             data,
             listed.content if listed else 0,
@@ -291,6 +296,14 @@ def _extensions(data: bytes, explicit: Element | None, version: Element | None) 
         msg = "extensions are not one list"
         raise DerError(msg, "RFC 5280 5.1.2.7")
     return parse_extensions(data, inner[0])
+
+
+def _uris(points: Sequence[DistributionPoint]) -> tuple[str, ...]:
+    """
+    The URLs among the full names of distribution points, none twice.
+    """
+    names = (name for point in points for name in point.full_names)
+    return tuple(dict.fromkeys(n.value for n in names if n.kind == "uri" and isinstance(n.value, str)))
 
 
 def _number(extension: Extension | None, what: str) -> int | None:

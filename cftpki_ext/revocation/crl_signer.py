@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl_parse import CrlView
@@ -31,7 +32,7 @@ class Signer:
     path: tuple[Certificate, ...]
 
 
-def find_signer(context: RevocationContext, hop: int, view: CrlView) -> Signer | str:
+def find_signer(context: RevocationContext, hop: int, view: CrlView, *, valid_at: datetime) -> Signer | str:
     """
     The entitled signer of a CRL, or why there is none.
 
@@ -44,6 +45,7 @@ def find_signer(context: RevocationContext, hop: int, view: CrlView) -> Signer |
         context: path, pool and trust set.
         hop: the certificate asked about.
         view: the CRL.
+        valid_at: when the path of a signer outside the judged path must be valid.
 
     Returns:
         The signer, or a clause for a person.
@@ -70,7 +72,7 @@ def find_signer(context: RevocationContext, hop: int, view: CrlView) -> Signer |
         if not _may_sign_crls(candidate, issuer):
             refusal = f"key usage of {candidate.subject.text} does not allow it to sign CRLs (cRLSign)"
             continue
-        path = _path_of(context, hop, candidate)
+        path = _path_of(context, hop, candidate, valid_at)
         if path is None:
             refusal = f"the CRL's signer {candidate.subject.text} has no valid path to the same anchor"
             continue
@@ -108,11 +110,13 @@ def _may_sign_crls(candidate: Certificate, issuer: Certificate) -> bool:
     return basic is not None and basic.ca
 
 
-def _path_of(context: RevocationContext, hop: int, candidate: Certificate) -> tuple[Certificate, ...] | None:
+def _path_of(
+    context: RevocationContext, hop: int, candidate: Certificate, valid_at: datetime
+) -> tuple[Certificate, ...] | None:
     above = context.path[hop + 1 :]
     if candidate in above:
         return above[above.index(candidate) :]
-    return context.issuer_path(candidate)
+    return context.issuer_path(candidate, valid_at)
 
 
 def _same_authority(path: tuple[Certificate, ...], above: tuple[Certificate, ...], name: Name) -> bool:

@@ -166,6 +166,48 @@ def require_staple(certificate: Certificate, finding: HopFinding) -> HopFinding:
     )
 
 
+def cross_check(kinds: Sequence[SourceKind], finding: HopFinding) -> HopFinding:
+    """
+    Hold a good hop to the agreement of several kinds of source: the worse answer counts.
+
+    Bad news stands already. A signed "unknown" beside "good" is a disagreement. A kind that did not say "good"
+    leaves the hop undetermined, with the cause why it did not, and the policy decides about that.
+
+    Args:
+        kinds: those that must agree; none is no cross-check.
+        finding: what the sources said together.
+
+    Returns:
+        The finding itself, or one that is undetermined.
+
+    """
+    if not kinds or finding.status is not HopStatus.GOOD:
+        return finding
+    against = contradiction(finding)
+    if against is not None:
+        return replace(finding, status=HopStatus.UNDETERMINED, cause=Cause.DISAGREEMENT, detail=against)
+    for kind in kinds:
+        said = [source for source in finding.sources if source.kind is kind]
+        if any(source.status is HopStatus.GOOD for source in said):
+            continue
+        worst = min((s for s in said if s.cause is not None), key=_weight, default=None)
+        cause = Cause.NO_SOURCE if worst is None or worst.cause is None else worst.cause
+        why = f": {worst.detail}" if worst is not None and worst.detail else ""
+        return replace(
+            finding,
+            status=HopStatus.UNDETERMINED,
+            cause=cause,
+            detail=f"cross-check without an answer by {kind.value.upper()}{why}",
+        )
+    return finding
+
+
+def _weight(finding: SourceFinding) -> int:
+    if finding.cause is None or (finding.cause is Cause.STALE and finding.origin is not Origin.NETWORK):
+        return _OLD_NEWS
+    return CAUSE_RANK.index(finding.cause)
+
+
 def contradiction(finding: HopFinding) -> str | None:
     """
     Whether authentic sources of one hop contradict each other: bad or "unknown" here, good there.

@@ -191,6 +191,13 @@ def _cert_id(certificate: Certificate, issuer: Certificate, hash_oid: str) -> Ce
     )
 
 
+def clear_identifiers() -> None:
+    """
+    Forget every computed CertID (benchmarks and tests start cold with it).
+    """
+    _cert_id.cache_clear()
+
+
 def _is_about(cert_id: CertId, certificate: Certificate, issuer: Certificate) -> bool:
     return cert_id == _cert_id(certificate, issuer, cert_id.hash_oid)
 

@@ -130,6 +130,13 @@ class BasicResponse:
     certificates: tuple[bytes, ...]  # as sent, unverified; only a delegate is looked for among them
 
 
+def clear_responses() -> None:
+    """
+    Forget every parsed response (benchmarks and tests start cold with it).
+    """
+    parse_ocsp.cache_clear()
+
+
 @lru_cache(maxsize=_KEPT)
 def parse_ocsp(raw: bytes) -> OcspResponse:
     """

@@ -140,6 +140,13 @@ def key_hash(certificate: Certificate) -> bytes:
     return sha1(certificate.key_bits, usedforsecurity=False).digest()
 
 
+def clear_key_hashes() -> None:
+    """
+    Forget every computed KeyHash (benchmarks and tests start cold with it).
+    """
+    key_hash.cache_clear()
+
+
 def _configured(ders: Sequence[bytes], compat: frozenset[Leniency]) -> Iterator[Certificate]:
     for der in ders:
         try:

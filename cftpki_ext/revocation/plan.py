@@ -7,14 +7,18 @@ addresses). Imports `model`, `settings`, `statement` and `x509`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from cftpki_ext.errors import InputError
 from cftpki_ext.model import SourceKind
 from cftpki_ext.policy import Depth
+from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.revocation.rest import rest_url
 from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Lookup
+from cftpki_ext.statement import Lookup, Statement
+from cftpki_ext.verdict import HopFinding, HopStatus
 from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.extensions import DistributionPoint
 
 _SCHEMES = ("http://", "https://")
 
@@ -37,7 +41,7 @@ def hops_to_judge(path: tuple[Certificate, ...], trust: TrustSet) -> tuple[int, 
 
 def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits) -> tuple[Lookup, ...]:
     """
-    The locations to ask, hop by hop, in the order of `trust.sources`.
+    The locations to ask, hop by hop, in the order of `trust.sources`, then of `trust.cross_check`.
 
     The trust set's own locations come first and are all asked, its CRL files (by their paths) before
     URLs. Of those that a certificate names, at most `limits.urls_per_certificate` are, shared fairly
@@ -54,17 +58,78 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
 
     """
     lookups: list[Lookup] = []
+    kinds = tuple(dict.fromkeys((*trust.sources, *trust.cross_check)))
     for hop in hops_to_judge(path, trust):
         own = {
             SourceKind.OCSP: trust.ocsp_urls,
             SourceKind.CRL: (*map(str, trust.crl_files), *trust.crl_urls),
             SourceKind.REST: (rest_url(trust.rest, path[hop]),) if trust.rest is not None else (),
         }
-        named = _share({kind: _named(path[hop], kind) for kind in trust.sources}, limits.urls_per_certificate)
-        for kind in dict.fromkeys(trust.sources):
+        named = _share({kind: _named(path[hop], kind) for kind in kinds}, limits.urls_per_certificate)
+        for kind in kinds:
             urls = dict.fromkeys((*own[kind], *named[kind]))
             lookups += (Lookup(hop=hop, kind=kind, url=url) for url in urls)
     return tuple(lookups)
+
+
+def plan_deltas(
+    certificate: Certificate,
+    finding: HopFinding,
+    statements: Sequence[Statement],
+    trust: TrustSet,
+    limits: Limits,
+) -> tuple[Lookup, ...]:
+    """
+    Where the delta CRLs are that belong to the lists heard about one hop (RFC 5280 4.2.1.15 and 5.2.6).
+
+    By default they are to be heard before the silence of a complete list counts; the one who asks decides what
+    to do where they cannot be got. Nothing where the trust set leaves deltas out, where no complete list was
+    authentic, and where another source has established "good" already. Only authentic lists are believed.
+
+    Args:
+        certificate: of the hop.
+        finding: the hop as judged by `statements`.
+        statements: everything that was heard.
+        trust: its `deltas`.
+        limits: at most `urls_per_certificate` are given.
+
+    Returns:
+        Lookups, those that the certificate names first.
+
+    """
+    authentic = {s.digest for s in finding.sources if s.kind is SourceKind.CRL and s.responder is not None}
+    good = {s.kind for s in finding.sources if s.status is HopStatus.GOOD}
+    if not trust.deltas or not authentic or (good and SourceKind.CRL not in good):
+        return ()
+    urls: list[str] = []
+    for statement in statements:
+        if statement.kind is not SourceKind.CRL or statement.raw is None:
+            continue
+        if statement.hop not in {None, finding.hop} or len(statement.raw) > limits.crl_bytes:
+            continue
+        try:
+            view = read_crl(statement.raw)
+        except InputError:
+            continue
+        if view.raw_digest in authentic and view.base_number is None:
+            urls += (*_uris(certificate.freshest_crl), *view.delta_urls)
+    usable = (url for url in dict.fromkeys(urls) if url.lower().startswith(_SCHEMES))
+    return tuple(
+        Lookup(hop=finding.hop, kind=SourceKind.CRL, url=url)
+        for _, url in zip(range(limits.urls_per_certificate), usable, strict=False)
+    )
+
+
+def _uris(points: Iterable[DistributionPoint]) -> Iterable[str]:
+    """
+    The URLs among the full names of distribution points.
+    """
+    return (
+        name.value
+        for point in points
+        for name in point.full_names
+        if name.kind == "uri" and isinstance(name.value, str)
+    )
 
 
 def _named(certificate: Certificate, kind: SourceKind) -> tuple[str, ...]:
@@ -76,12 +141,7 @@ def _named(certificate: Certificate, kind: SourceKind) -> tuple[str, ...]:
         urls = certificate.ocsp_urls
     elif kind is SourceKind.CRL:
         # Complete lists before the deltas that build on them (RFC 5280 4.2.1.15).
-        urls = (
-            name.value
-            for point in (*certificate.distribution_points, *certificate.freshest_crl)
-            for name in point.full_names
-            if name.kind == "uri" and isinstance(name.value, str)
-        )
+        urls = _uris((*certificate.distribution_points, *certificate.freshest_crl))
     found = tuple(dict.fromkeys(urls))
     usable = tuple(url for url in found if url.lower().startswith(_SCHEMES))
     return usable or found

@@ -191,9 +191,11 @@ def _read(context: RevocationContext, hop: int, statement: Statement) -> _Answer
     if profile is None:
         raise _UnusableError(Cause.MALFORMED, "the trust set has no profile to read the answer by")
     wanted = rest_url(profile, certificate)
-    if statement.url != wanted:
+    # A known revocation was believed when it came: that the API has moved since takes nothing back.
+    known = statement.origin is Origin.KNOWN_REVOKED
+    if statement.url != wanted and not known:
         raise _UnusableError(Cause.WRONG_SCOPE, f"the answer is from {statement.url!r}, not {wanted!r}")
-    if not wanted.lower().startswith("https://") and not profile.unsafe_plain_http:
+    if not wanted.lower().startswith("https://") and not profile.unsafe_plain_http and not known:
         raise _UnusableError(
             Cause.BAD_SIGNATURE, "the answer came without TLS, and nothing proves who gave it"
         )

@@ -203,6 +203,7 @@ def clear_parsed() -> None:
     Forget every parsed certificate, name and key (benchmarks and tests start cold with it).
     """
     _parse.cache_clear()
+    der.dotted.cache_clear()
     clear_names()
     load_key.cache_clear()
 

@@ -404,6 +404,8 @@ def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozens
 
 def clear_verified() -> None:
     """
-    Forget every verified signature (benchmarks and tests start cold with it).
+    Forget every verified signature and read algorithm (benchmarks and tests start cold with it).
     """
     _verified.clear()
+    _identifier.cache_clear()
+    _scheme.cache_clear()

@@ -61,7 +61,7 @@ def judge(ca: Entity, leaf: Entity, raw: bytes, nonce: bytes = NONCE) -> SourceF
         trust=TrustSet(name="t", anchors=(ca.der,), nonce=NonceMode.REQUIRE),
         limits=Limits(),
         pool=(),
-        issuer_path=lambda _: None,
+        issuer_path=lambda *_: None,
     )
     statement = Statement(
         kind=SourceKind.OCSP, origin=Origin.NETWORK, received_at=now, hop=0, raw=raw, nonce=nonce

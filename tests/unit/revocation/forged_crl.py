@@ -192,7 +192,7 @@ class World:
         anchor = self.parsed(self.root)
         known = (*(self.parsed(e) for e in chain), *pool)
 
-        def issuer_path(certificate: Certificate) -> tuple[Certificate, ...] | None:
+        def issuer_path(certificate: Certificate, _: datetime) -> tuple[Certificate, ...] | None:
             path = [certificate]
             while path[-1] != anchor:
                 above = next((c for c in known if c not in path and signed_by(path[-1], c)), None)

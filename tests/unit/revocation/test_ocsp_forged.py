@@ -90,7 +90,7 @@ def context_of(w: World, *, leaf: Entity | None = None, now=NOW, **trust: Any) -
         trust=TrustSet(name="t", anchors=(w.root.der,), **trust),
         limits=Limits(),
         pool=(),
-        issuer_path=lambda _: None,
+        issuer_path=lambda *_: None,
     )
 
 
