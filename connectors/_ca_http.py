@@ -44,6 +44,7 @@ __all__ = [
     "CaError",
     "CaRequest",
     "fetch_pinned",
+    "fetch_unverified",
     "http_date",
     "printable",
     "retry_after",
@@ -140,15 +141,7 @@ async def fetch_pinned(
         CaError: not reached, or no certificate with that fingerprint came.
 
     """
-    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unverified.minimum_version = ssl.TLSVersion.TLSv1_2
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    client = _client(unverified, proxy)
-    try:
-        answer = await _send(client, request, clock, deadline)
-    finally:
-        await client.aclose()
+    answer = await fetch_unverified(request, clock=clock, deadline=deadline, proxy=proxy)
     seen = []
     for certificate in certificates(answer):
         digest = hashlib.sha256(certificate).hexdigest()
@@ -160,6 +153,39 @@ async def fetch_pinned(
         f"no certificate with the configured fingerprint {fingerprint} came (sha-256 of what came: {found})"
     )
     raise CaError(Fault.MISCONFIGURED, detail)
+
+
+async def fetch_unverified(
+    request: CaRequest, *, clock: Clock, deadline: float, proxy: str | None = None
+) -> CaAnswer:
+    """
+    Ask a server whose certificate is not verified: anybody may have answered.
+
+    Only for what carries its own proof: a root with a known fingerprint, a new root that the old one signed.
+    No secret may be in `request`.
+
+    Args:
+        request: what to ask.
+        clock: for `deadline`.
+        deadline: monotonic seconds.
+        proxy: as for `CaClient`.
+
+    Returns:
+        The answer, as with `CaClient.send`.
+
+    Raises:
+        CaError: nothing usable came.
+
+    """
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unverified.minimum_version = ssl.TLSVersion.TLSv1_2
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
+    client = _client(unverified, proxy)
+    try:
+        return await _send(client, request, clock, deadline)
+    finally:
+        await client.aclose()
 
 
 def tls_context(roots: tuple[bytes, ...] | None, identity: Held | None) -> ssl.SSLContext:
@@ -342,7 +368,7 @@ def _mapped(progress: _Progress) -> Iterator[None]:
         tls = _tls_error(error)
         if isinstance(tls, ssl.SSLCertVerificationError):
             detail = f"the CA's server certificate is not trusted: {printable(tls.verify_message)}"
-            raise CaError(Fault.MISCONFIGURED, detail) from error
+            raise CaError(Fault.MISCONFIGURED, detail, untrusted=True) from error
         alert = None if tls is None else _alert(tls)
         if alert is not None:
             detail = f"the CA ended the TLS session with alert {alert.lower()}"

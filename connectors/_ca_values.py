@@ -33,7 +33,8 @@ class CaError(CftPkiError):
     No answer of the CA was had.
 
     `sent` says that the CA may have acted on the request nevertheless. `alert` is OpenSSL's name of the TLS
-    alert with which the CA ended the session, as in `BAD_CERTIFICATE`; it then has not acted.
+    alert with which the CA ended the session, as in `BAD_CERTIFICATE`; it then has not acted. `untrusted` says
+    that the server's certificate does not lead to the roots, or is another host's.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class CaError(CftPkiError):
         *,
         sent: bool = False,
         alert: str | None = None,
+        untrusted: bool = False,
         retry_at: datetime | None = None,
     ) -> None:
         super().__init__(detail)
@@ -50,6 +52,7 @@ class CaError(CftPkiError):
         self.detail = detail
         self.sent = sent
         self.alert = alert
+        self.untrusted = untrusted
         self.retry_at = retry_at
 
     def failed(self, step: str) -> Failed:
