@@ -1,11 +1,11 @@
 """
-The evidence ledger: verdict records in SQLite, hash-chained, kept by age and size.
+The evidence ledger: verdict records in SQLite, hash-chained, kept by age and size. This is its writing end.
 
 SQLite because it is crash-safe, shared by processes and in every Python (ADR 0010). Each record's hash covers
-the previous record's hash and its own document, so a changed, removed or reordered record breaks the chain.
-The hash of the newest record is kept once more in a file of its own, so that a cut-off end is noticed too.
-What this cannot notice: someone who may write both files and computes all hashes anew. The service logs the
-hash of every record; logs that leave the machine settle that.
+the previous record's hash and all that is kept of it, so a changed, removed or reordered record breaks the
+chain. The hash of the newest record is kept once more in a file of its own, so that a cut-off end is noticed
+too. What this cannot notice: someone who may write both files and computes all hashes anew. The service logs
+the hash of every record; logs that leave the machine settle that. Reading and verifying: `cache.ledger_reader`.
 """
 
 from __future__ import annotations
@@ -14,52 +14,34 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from cftpki_ext.errors import StoreError
+from cftpki_ext.ports import EvidenceEntry
 
+DATABASE = "ledger.sqlite3"
+HEAD = "head"
+GENESIS = sha256(b"cftpki evidence ledger 1").digest()
+# `last_use` instead of a table of references: a blob may go when the last record that names it has gone.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, decided_at INTEGER NOT NULL,
-  document BLOB NOT NULL, previous BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS record_time ON record (decided_at);
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kept_at INTEGER NOT NULL,
+  document BLOB NOT NULL, blobs TEXT NOT NULL, hash BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS record_time ON record (kept_at);
 CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS record_blob (
-  seq INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (seq, digest)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS record_blob_digest ON record_blob (digest);
+CREATE TABLE IF NOT EXISTS blob_use (digest TEXT PRIMARY KEY, last_use INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chain_start (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
   hash BLOB NOT NULL) STRICT;
 """
-_GENESIS = sha256(b"cftpki evidence ledger 1").digest()
 # How long a writer waits for another process's transaction before the record counts as not kept.
-_BUSY_MS = 2000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
-    """
-    One kept record: its place in the chain, id, time (UTC seconds) and document.
-    """
-
-    seq: int
-    id: str
-    decided_at: int
-    document: bytes
-    hash: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerFault:
-    """
-    One break of the chain, for a person.
-    """
-
-    seq: int | None
-    detail: str
+BUSY_MS = 2000
+# Checkpoints wait for the disk, so `tend` makes them. Should it not come, the log is folded in at 32 MB.
+_CHECKPOINT_PAGES = 8192
+# Records let go in one transaction: a writer waits for some milliseconds at most.
+_PRUNE_BATCH = 64
 
 
 class EvidenceLedger:
@@ -81,154 +63,85 @@ class EvidenceLedger:
             StoreError: the folder or database cannot be used.
 
         """
-        self._folder = folder
         self._lock = threading.Lock()
+        self._path = folder / DATABASE
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                folder / "ledger.sqlite3",
-                timeout=_BUSY_MS / 1000,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            (folder / "ledger.sqlite3").chmod(0o600)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._db = connect(self._path)
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
+        try:
+            self._path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._db.executescript(_SCHEMA)
+            # Written in place, 86 bytes in one call: a kill leaves the old or the new line.
+            self._head = os.open(folder / HEAD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (OSError, sqlite3.Error) as exc:
+            self._db.close()
+            msg = f"evidence ledger in {folder}: {exc}"
+            raise StoreError(msg) from exc
 
-    def append(
-        self, record_id: str, decided_at: datetime, document: bytes, blobs: Mapping[str, bytes]
-    ) -> str:
+    def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
         """
-        Keep a record and the blobs that it names.
+        Keep records and the blobs that they name, all or none.
 
         Args:
-            record_id: the verdict's id, unique.
-            decided_at: the verdict's time.
-            document: the record's document.
-            blobs: raw bytes by SHA-256 (hex).
+            entries: in the order of the chain.
 
         Returns:
-            The record's chain hash (hex), for the log.
+            Each record's chain hash (hex), for the log.
 
         Raises:
-            StoreError: it could not be kept (disk full, read-only, locked, id in use).
+            StoreError: they could not be kept (disk full, read-only, locked, an id in use).
 
         """
+        digests: list[bytes] = []
         try:
-            with self._lock, self._transaction():
-                row = self._db.execute("SELECT seq, hash FROM record ORDER BY seq DESC LIMIT 1").fetchone()
-                previous = row[1] if row else self._start()[1]
-                digest = _link(previous, record_id, document)
-                cursor = self._db.execute(
-                    "INSERT INTO record (id, decided_at, document, previous, hash) VALUES (?, ?, ?, ?, ?)",
-                    (record_id, int(decided_at.timestamp()), document, previous, digest),
-                )
-                self._db.executemany("INSERT OR IGNORE INTO blob VALUES (?, ?)", blobs.items())
-                self._db.executemany(
-                    "INSERT INTO record_blob VALUES (?, ?)", ((cursor.lastrowid, name) for name in blobs)
-                )
-            # After the commit: a kill in between leaves a head that lags, which verify() tells from a cut-off end.
-            self._write_head(cursor.lastrowid or 0, digest)
+            with self._lock:
+                with transaction(self._db):
+                    seq, previous = newest(self._db)
+                    for entry in entries:
+                        seq, previous = self._insert(previous, entry)
+                        digests.append(previous)
+                # After the commit: a kill in between leaves a head that lags, which is no fault; one that led
+                # would look like a cut-off end.
+                os.pwrite(self._head, f"{seq:020d} {previous.hex()}\n".encode(), 0)
         except (OSError, sqlite3.Error) as exc:
-            msg = f"evidence of {record_id} could not be kept: {exc}"
+            msg = f"evidence of {', '.join(entry.id for entry in entries)} could not be kept: {exc}"
             raise StoreError(msg) from exc
-        return digest.hex()
+        return tuple(digest.hex() for digest in digests)
 
-    def get(self, record_id: str) -> LedgerEntry | None:
-        """
-        The record with this id, or the only one whose id begins so (8 characters or more).
-        """
-        upper = record_id + "\U0010ffff"
-        rows = self._rows("id >= ? AND id < ? LIMIT 2", (record_id, upper)) if len(record_id) >= 8 else []
-        exact = [row for row in rows if row.id == record_id]
-        return exact[0] if exact else rows[0] if len(rows) == 1 else None
-
-    def since(self, moment: datetime) -> Iterator[LedgerEntry]:
-        """
-        The records decided at or after `moment`, oldest first.
-        """
-        yield from self._rows("decided_at >= ? ORDER BY seq", (int(moment.timestamp()),))
-
-    def blob(self, digest: str) -> bytes | None:
-        """
-        The raw bytes of a SHA-256 (hex), or `None`. The reader checks the digest (`evidence.decode` does).
-        """
-        with self._lock:
-            row = self._db.execute("SELECT raw FROM blob WHERE digest = ?", (digest,)).fetchone()
-        return bytes(row[0]) if row else None
-
-    def verify(self) -> tuple[LedgerFault, ...]:
-        """
-        Walk the whole chain.
-
-        Returns:
-            Every break: changed, removed, reordered or cut-off records, and blobs whose bytes were changed or
-            are gone. Empty when the ledger is whole.
-
-        """
-        faults: list[LedgerFault] = []
-        with self._lock, self._transaction():
-            seq, previous = self._start()
-            expected = seq + 1
-            for row in self._db.execute("SELECT seq, id, document, previous, hash FROM record ORDER BY seq"):
-                number, record_id, document, stated_previous, digest = row
-                if number != expected:
-                    faults.append(
-                        LedgerFault(seq=expected, detail=f"record {expected} to {number - 1} removed")
-                    )
-                if stated_previous != previous and number == expected:
-                    faults.append(
-                        LedgerFault(seq=number, detail=f"record {number} does not follow the one before")
-                    )
-                if _link(stated_previous, record_id, document) != digest:
-                    faults.append(
-                        LedgerFault(seq=number, detail=f"record {number} ({record_id}) was changed")
-                    )
-                expected, previous, seq = number + 1, digest, number
-            faults.extend(
-                LedgerFault(seq=None, detail=f"blob {digest} was changed")
-                for digest, raw in self._db.execute("SELECT digest, raw FROM blob")
-                if sha256(raw).hexdigest() != digest
+    def _insert(self, previous: bytes, entry: EvidenceEntry) -> tuple[int, bytes]:
+        kept_at, names = int(entry.kept_at.timestamp()), " ".join(sorted(entry.blobs))
+        digest = link(previous, entry.id, kept_at, names, entry.document)
+        seq = self._db.execute(
+            "INSERT INTO record (id, kept_at, document, blobs, hash) VALUES (?, ?, ?, ?, ?)",
+            (entry.id, kept_at, entry.document, names, digest),
+        ).lastrowid
+        for name, raw in entry.blobs.items():
+            # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
+            if self._db.execute("SELECT 1 FROM blob WHERE digest = ?", (name,)).fetchone() is None:
+                self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
+            self._db.execute(
+                "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
+                (name, seq),
             )
-            faults.extend(
-                LedgerFault(seq=number, detail=f"blob {digest} of record {number} is gone")
-                for number, digest in self._db.execute(
-                    "SELECT seq, digest FROM record_blob WHERE digest NOT IN (SELECT digest FROM blob)"
-                )
-            )
-            faults.extend(self._head_faults(seq))
-        return tuple(faults)
+        return seq or 0, digest
 
-    def _head_faults(self, newest: int) -> Iterator[LedgerFault]:
-        head = self._read_head()
-        if head is None:
-            if newest > 0:
-                yield LedgerFault(seq=None, detail="the head file is gone or unreadable")
-            return
-        if head[0] > newest:
-            yield LedgerFault(seq=None, detail=f"records {newest + 1} to {head[0]} were cut off the end")
-            return
-        row = self._db.execute("SELECT hash FROM record WHERE seq = ?", (head[0],)).fetchone() or (
-            self._start()[1],
-        )
-        if row[0] != head[1]:
-            yield LedgerFault(
-                seq=head[0], detail=f"record {head[0]} is not the one that the head file states"
-            )
-
-    def prune(self, *, before: datetime, max_bytes: int) -> int:
+    def tend(self, *, before: datetime, max_bytes: int) -> int:
         """
-        Let go of the oldest records: all that were decided before `before`, and more until the size fits.
+        Let go of the oldest records: all that were kept before `before`, and more until the size fits.
 
-        The chain stays verifiable: its start moves to the newest record that was let go.
+        The chain stays verifiable: its start moves to the newest record that was let go. Space that became
+        free is used again; the file itself does not shrink. Records are let go in small transactions, on a
+        connection of its own, so that `append` hardly waits.
 
         Args:
-            before: records decided earlier go.
-            max_bytes: greatest size of documents and blobs together.
+            before: records kept earlier go.
+            max_bytes: greatest size of what is in use of the database.
 
         Returns:
             How many records went.
@@ -237,19 +150,13 @@ class EvidenceLedger:
             StoreError: the database cannot be written.
 
         """
+        gone = 0
         try:
-            with self._lock, self._transaction():
-                last = self._db.execute(
-                    "SELECT max(seq) FROM record WHERE decided_at < ?", (int(before.timestamp()),)
-                ).fetchone()[0]
-                gone = self._let_go(last) if last is not None else 0
-                while self._size() > max_bytes:
-                    oldest = self._db.execute(
-                        "SELECT max(seq) FROM (SELECT seq FROM record ORDER BY seq LIMIT 64)"
-                    ).fetchone()[0]
-                    if oldest is None:
-                        break
-                    gone += self._let_go(oldest)
+            with contextlib.closing(connect(self._path)) as db:
+                db.execute("PRAGMA synchronous = NORMAL")
+                while (found := _let_go(db, before, max_bytes)) > 0:
+                    gone += found
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as exc:
             msg = f"evidence ledger could not be pruned: {exc}"
             raise StoreError(msg) from exc
@@ -257,60 +164,97 @@ class EvidenceLedger:
 
     def close(self) -> None:
         """
-        Close the database.
+        Close the database. May be called again.
         """
         with self._lock:
             self._db.close()
-
-    def _rows(self, where: str, values: tuple[object, ...]) -> list[LedgerEntry]:
-        with self._lock:
-            found = self._db.execute(
-                f"SELECT seq, id, decided_at, document, hash FROM record WHERE {where}",  # noqa: S608 (a constant of this file)
-                values,
-            ).fetchall()
-        return [
-            LedgerEntry(seq=s, id=i, decided_at=t, document=bytes(d), hash=h.hex()) for s, i, t, d, h in found
-        ]
-
-    def _start(self) -> tuple[int, bytes]:
-        row = self._db.execute("SELECT seq, hash FROM chain_start").fetchone()
-        return (row[0], bytes(row[1])) if row else (0, _GENESIS)
-
-    def _size(self) -> int:
-        (documents,) = self._db.execute("SELECT coalesce(sum(length(document)), 0) FROM record").fetchone()
-        (blobs,) = self._db.execute("SELECT coalesce(sum(length(raw)), 0) FROM blob").fetchone()
-        return int(documents + blobs)
-
-    def _let_go(self, last: int) -> int:
-        digest = self._db.execute("SELECT hash FROM record WHERE seq = ?", (last,)).fetchone()[0]
-        self._db.execute("INSERT OR REPLACE INTO chain_start VALUES (1, ?, ?)", (last, digest))
-        gone = self._db.execute("DELETE FROM record WHERE seq <= ?", (last,)).rowcount
-        self._db.execute("DELETE FROM record_blob WHERE seq <= ?", (last,))
-        self._db.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM record_blob)")
-        return gone
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
-    def _write_head(self, seq: int, digest: bytes) -> None:
-        fresh = self._folder / f"head.{os.getpid()}"  # another process writes its own
-        fresh.write_text(f"{seq} {digest.hex()}\n")
-        fresh.replace(self._folder / "head")
-
-    def _read_head(self) -> tuple[int, bytes] | None:
-        try:
-            seq, digest = (self._folder / "head").read_text().split()
-            return int(seq), bytes.fromhex(digest)
-        except (OSError, ValueError):
-            return None
+            if self._head >= 0:
+                os.close(self._head)
+                self._head = -1
 
 
-def _link(previous: bytes, record_id: str, document: bytes) -> bytes:
-    return sha256(previous + sha256(record_id.encode() + b"\0" + document).digest()).digest()
+def _let_go(db: sqlite3.Connection, before: datetime, max_bytes: int) -> int:
+    """
+    Let one batch go, if any must; how many records it was.
+    """
+    with transaction(db):
+        first, last = db.execute(
+            "SELECT min(seq), max(seq) FROM (SELECT seq FROM record ORDER BY seq LIMIT ?)", (_PRUNE_BATCH,)
+        ).fetchone()
+        if first is None:
+            return 0
+        if _used_bytes(db) <= max_bytes:
+            (last,) = db.execute(
+                "SELECT max(seq) FROM (SELECT seq, kept_at FROM record ORDER BY seq LIMIT ?) WHERE kept_at < ?",
+                (_PRUNE_BATCH, int(before.astimezone(UTC).timestamp())),
+            ).fetchone()
+            if last is None:
+                return 0
+        digest = db.execute("SELECT hash FROM record WHERE seq = ?", (last,)).fetchone()[0]
+        db.execute("INSERT OR REPLACE INTO chain_start VALUES (1, ?, ?)", (last, digest))
+        gone = db.execute("DELETE FROM record WHERE seq <= ?", (last,)).rowcount
+        db.execute(
+            "DELETE FROM blob WHERE digest IN (SELECT digest FROM blob_use WHERE last_use <= ?)", (last,)
+        )
+        db.execute("DELETE FROM blob_use WHERE last_use <= ?", (last,))
+    return gone
+
+
+def _used_bytes(db: sqlite3.Connection) -> int:
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    (size,) = db.execute("PRAGMA page_size").fetchone()
+    return int(pages - free) * int(size)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """
+    Open the database; transactions are ours to begin.
+    """
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
+        uri=read_only,
+        timeout=BUSY_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """
+    A writing transaction: committed, or rolled back where anything is raised.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # A full disk may have rolled it back already.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def chain_start(db: sqlite3.Connection) -> tuple[int, bytes]:
+    """
+    Sequence and hash of the newest record that was let go; 0 and the genesis where none was.
+    """
+    row = db.execute("SELECT seq, hash FROM chain_start").fetchone()
+    return (row[0], bytes(row[1])) if row else (0, GENESIS)
+
+
+def newest(db: sqlite3.Connection) -> tuple[int, bytes]:
+    """
+    Sequence and hash of the newest record, or of the chain's start where there is none.
+    """
+    row = db.execute("SELECT seq, hash FROM record ORDER BY seq DESC LIMIT 1").fetchone()
+    return (row[0], bytes(row[1])) if row else chain_start(db)
+
+
+def link(previous: bytes, record_id: str, kept_at: int, names: str, document: bytes) -> bytes:
+    """
+    The hash of a record: of the one before it, and of all that is kept of this one.
+    """
+    own = sha256(f"{record_id}\0{kept_at}\0{names}\0".encode() + document).digest()
+    return sha256(previous + own).digest()

@@ -7,6 +7,7 @@ Adapters live in `connectors/` (network) and `cache/` (storage) and register thr
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -124,6 +125,47 @@ class ProofStore(Protocol):
 
         Raises:
             StoreError: it could not be written.
+
+        """
+
+    def close(self) -> None:
+        """
+        Release files.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceEntry:
+    """
+    One record for the evidence store: the verdict's id, now, the document, and the blobs it names by SHA-256 (hex).
+    """
+
+    id: str
+    kept_at: datetime
+    document: bytes
+    blobs: Mapping[str, bytes]
+
+
+class EvidenceStore(Protocol):
+    """
+    Keeps the records of verdicts, in order, so that a changed or removed one is noticed. Knows bytes only.
+    """
+
+    def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
+        """
+        Keep records durably, all or none, and give each one's hash in the chain (hex).
+
+        Raises:
+            StoreError: they could not be kept.
+
+        """
+
+    def tend(self, *, before: datetime, max_bytes: int) -> int:
+        """
+        Let go of what was kept before a time, and of the oldest until the size fits; how many records went.
+
+        Raises:
+            StoreError: the store cannot be written.
 
         """
 

@@ -5,7 +5,7 @@ Stored verdicts: what was asked, what was heard, what was decided, so that it ca
 is a storage adapter (`cache.ledger`).
 """
 
-from cftpki_ext.evidence.record import Record, RecordBytes, decode, encode
+from cftpki_ext.evidence.record import Asked, Door, Record, RecordBytes, decode, encode
 from cftpki_ext.evidence.replay import Difference, decide_again, differences
 
-__all__ = ["Difference", "Record", "RecordBytes", "decide_again", "decode", "differences", "encode"]
+__all__ = ["Asked", "Difference", "Door", "Record", "RecordBytes", "decide_again", "decode", "differences", "encode"]

@@ -8,11 +8,15 @@ handshakes is kept once. Pure.
 
 from __future__ import annotations
 
+import enum
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +33,40 @@ _BLOB = "$sha256"
 _HEX = "$hex"
 # Nonces and fingerprints stay in the document; whatever is longer is a blob.
 _INLINE_BYTES = 64
+# Hashing less is quicker than remembering it. What is remembered is held in memory: as much as two large CRLs.
+_LARGE_BYTES = 64 * 1024
+_KNOWN_DIGESTS = 64
+_KNOWN_BYTES = 128 * 1024 * 1024
+
+
+class Door(enum.StrEnum):
+    """
+    Through which door the question came.
+    """
+
+    EXIT = "exit"  # CheckCertificate in a session of the host
+    SOCKET = "socket"  # CHECK
+    CLI = "cli"
+    PYTHON = "python"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """
+    Who asked, and what the rule was chosen by: with it, a new configuration's rule is found for an old session.
+
+    `port` is the listening port in server mode and the remote port in client mode. `session` is the name that
+    the log gives the session; the host's own references join the record to the host's log.
+    """
+
+    door: Door
+    profile: str | None = None
+    remote: str = ""
+    remote_port: int = 0
+    port: int = 0
+    host_task: int | None = None
+    host_session: int | None = None
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +78,7 @@ class Record:
     question: Question
     statements: tuple[Statement, ...]
     verdict: Verdict
+    asked: Asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +109,7 @@ def encode(record: Record) -> RecordBytes:
     """
     blobs: dict[str, bytes] = {}
     plain = _adapter().dump_python(record, mode="python", warnings=False)
-    document = {"format": FORMAT, **_to_json(plain, blobs)}
+    document = {"format": FORMAT} | _to_json(plain, blobs)
     return RecordBytes(
         document=json.dumps(document, sort_keys=True, separators=(",", ":")).encode(),
         blobs=blobs,
@@ -107,21 +146,67 @@ def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
 
 
 def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:
-    if isinstance(value, bytes):
+    """
+    Plain data with references for bytes. By the very type first: most of a record is text and small numbers.
+    """
+    kind = type(value)
+    if value is None or kind is str or kind is int or kind is bool:
+        return value
+    if kind is dict:
+        return {
+            key if type(key) is str else str(key.value): _to_json(item, blobs) for key, item in value.items()
+        }
+    if kind is tuple or kind is list:
+        return [_to_json(item, blobs) for item in value]
+    if kind is bytes:
         if len(value) <= _INLINE_BYTES:
             return {_HEX: value.hex()}
-        digest = sha256(value).hexdigest()
+        digest = _digests.of(value)
         blobs[digest] = value
         return {_BLOB: digest}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if kind is datetime and value.tzinfo is UTC:
+        return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping):
-        return {str(getattr(key, "value", key)): _to_json(item, blobs) for key, item in value.items()}
+        return _to_json(dict(value), blobs)
     if isinstance(value, frozenset | set):
         return sorted((_to_json(item, blobs) for item in value), key=str)
-    if isinstance(value, tuple | list):
-        return [_to_json(item, blobs) for item in value]
-    if value is None or isinstance(value, bool | int | str):
-        return getattr(value, "value", value)
     return _scalar().dump_python(value, mode="json")
+
+
+class _Digests:
+    """
+    The SHA-256 of large byte strings that come again and again, so that a CRL of 20 MB is hashed once.
+
+    Python remembers the hash of a byte string, and compares one with itself at once. Safe for several threads.
+    """
+
+    def __init__(self, entries: int, total: int) -> None:
+        self._known: OrderedDict[bytes, str] = OrderedDict()
+        self._entries, self._total, self._size = entries, total, 0
+        self._lock = Lock()
+
+    def of(self, raw: bytes) -> str:
+        if len(raw) < _LARGE_BYTES:
+            return sha256(raw).hexdigest()
+        with self._lock:
+            found = self._known.get(raw)
+            if found is not None:
+                self._known.move_to_end(raw)
+                return found
+        digest = sha256(raw).hexdigest()
+        with self._lock:
+            if raw not in self._known:
+                self._known[raw] = digest
+                self._size += len(raw)
+            while len(self._known) > self._entries or self._size > self._total:
+                gone, _ = self._known.popitem(last=False)
+                self._size -= len(gone)
+        return digest
+
+
+_digests = _Digests(_KNOWN_DIGESTS, _KNOWN_BYTES)
 
 
 @cache

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cftpki_ext.causes import Cause
 from cftpki_ext.decide import Question, conclude, examine
 from cftpki_ext.errors import StoreError
-from cftpki_ext.evidence import Difference, Record, decide_again, decode, differences, encode
+from cftpki_ext.evidence import Asked, Difference, Door, Record, decide_again, decode, differences, encode
 from cftpki_ext.model import Direction, Leniency, Origin, SourceKind
 from cftpki_ext.policy import RESILIENT, Action, Policy, Treatment
 from cftpki_ext.settings import Limits, NonceMode, PolicyInputs, TrustSet
@@ -53,7 +53,8 @@ def record(*statements, trust=PLAIN):
         chain=(LEAF.der, CA.der), direction=Direction.SERVER, trust=trust, limits=Limits(), at=NOW, rule="in"
     )
     verdict = conclude(examine(question), statements, verdict_id="a" * 32)
-    return Record(question=question, statements=statements, verdict=verdict)
+    asked = Asked(door=Door.EXIT, profile="SSLP", remote="192.0.2.1", port=1762, host_task=1, host_session=2)
+    return Record(question=question, statements=statements, verdict=verdict, asked=asked)
 
 
 def heard(kind, raw, hop):
