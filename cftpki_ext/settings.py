@@ -89,44 +89,64 @@ class PolicyInputs:
     inhibit_any_policy: bool = False
 
 
+class RestAnswer(enum.StrEnum):
+    """
+    What a CA's API answers with: a JSON document about one certificate, or its signed CRL.
+    """
+
+    JSON = "json"
+    CRL = "crl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestAccess:
+    """
+    How we get into a CA's API, and how we know that it is the CA's. Secrets are named by their files, never held.
+
+    By default the system's trust store says who the server is, and nothing says who we are. `roots` are DER, and
+    then only they count. `fingerprint` is the SHA-256 of the CA's root (64 hex digits, lower case), which is got
+    from the API itself when no certificate at hand has it. Files are read again when they change.
+    """
+
+    roots: tuple[bytes, ...] = ()
+    fingerprint: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()  # nothing secret
+    token_file: Path | None = None
+    token_header: str = "Authorization"  # noqa: S105  # a header's name
+    token_scheme: str = "Bearer"  # noqa: S105  # the word before the token; empty = none
+    client_certificate: Path | None = None  # PEM, leaf first; with the key, where `client_key` is none
+    client_key: Path | None = None
+    client_password_file: Path | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestProfile:
     """
-    How a CA's own JSON lookup is asked and read (`revocation/rest.py`). Pointers are RFC 6901.
+    How a CA's own lookup is asked and read (`revocation/rest.py`). Pointers are RFC 6901.
 
-    `url` may hold `{serial_hex}`, `{serial_upper}`, `{serial_colons}`, `{serial_hyphens}`, `{serial_decimal}` and
-    `{issuer_dn}`. The answer must name the certificate that was asked about, by `certificate` (PEM or base64 DER,
-    compared whole) or by `serial` (hexadecimal). With `status` the words of `good`, `held` and `revoked` decide
-    (`true`, `false` and numbers as JSON writes them); without it `revoked_at` alone does, and 0 is good.
+    `url` may hold `{serial_hex}`, `{serial_upper}`, `{serial_colons}`, `{serial_hyphens}`, `{serial_decimal}`,
+    `{issuer_dn}` (RFC 4514: the most specific part first) and `{issuer_dn_forward}` (as in the certificate). The
+    answer must name the certificate that was asked about, by `certificate` (PEM or base64 DER, compared whole) or
+    by `serial` (hexadecimal), and by `issuer` where that is set (a DN as text, in either order). With `status` the
+    words of `good`, `held` and `revoked` decide (`true`, `false` and numbers as JSON writes them); without it
+    `revoked_at` alone does, and 0 is good. Where the answer is a CRL none of that counts: it is signed.
     """
 
     name: str
     url: str
+    answer: RestAnswer = RestAnswer.JSON
+    access: RestAccess = field(default_factory=RestAccess)
     certificate: str | None = None
     serial: str | None = None
+    issuer: str | None = None
     status: str | None = None
     good: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     revoked: tuple[str, ...] = ()
     revoked_at: str | None = None  # Unix seconds, or an RFC 3339 time
     reason: str | None = None
+    absent: frozenset[int] = frozenset({404})  # HTTP statuses by which the CA says that it knows no such certificate
     unsafe_plain_http: bool = False  # believe an answer that came without TLS: nothing else proves who gave it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partners:
-    """
-    Which partners of a trust set a rule lets in (`cftpki_ext.partners` compares).
-
-    Within one kind any entry will do; every kind that has entries must fit. Names are RFC 4514 text: a lone
-    `CN=…` means the common name, whatever else the name holds; anything longer is compared whole.
-    """
-
-    subjects: tuple[str, ...] = ()
-    issuers: tuple[str, ...] = ()  # who issued the partner's certificate
-    sans: tuple[str, ...] = ()  # "dns:…", "email:…", "uri:…" or "ip:…"
-    fingerprints: tuple[str, ...] = ()  # SHA-256 of the certificate, lower-case hex
-    spki_pins: tuple[str, ...] = ()  # SHA-256 of its SubjectPublicKeyInfo, lower-case hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
