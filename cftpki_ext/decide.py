@@ -27,6 +27,7 @@ from cftpki_ext.revocation.plan import hops_to_judge, plan_deltas, plan_lookups
 from cftpki_ext.settings import Limits, Partners, TrustSet
 from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.summary import acceptance, entry, refusal, shorten
+from cftpki_ext.tls_formats import decode_chain
 from cftpki_ext.treatment import treat
 from cftpki_ext.verdict import (
     Evidence,
@@ -58,6 +59,7 @@ class Question:
 
     `path_only` leaves revocation out. `untrusted` are certificates that may help to build the path. `partners`
     are the rule's lists of whom it lets in, `None` where it lets in whoever is trusted.
+    `message` is the handshake message itself where it could not be split into `chain`, which then is empty.
     """
 
     chain: tuple[bytes, ...]
@@ -69,6 +71,7 @@ class Question:
     path_only: bool = False
     untrusted: tuple[bytes, ...] = ()
     partners: Partners | None = None
+    message: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +238,14 @@ def examine(question: Question) -> Examination:
 
     """
     limits, trust = question.limits, question.trust
+    if question.message is not None:
+        try:
+            chain = decode_chain(
+                question.message, max_bytes=limits.chain_bytes, max_certificates=limits.chain_certificates
+            )
+        except InputError as exc:
+            return _refused(question, (_undecodable(str(exc)),))
+        return examine(replace(question, chain=chain, message=None))
     fault = _countable(question.chain, limits)
     if fault is not None:
         return _refused(question, (fault,))
@@ -428,6 +439,10 @@ def _refused(question: Question, faults: tuple[Fault, ...]) -> Examination:
     return Examination(
         question=question, path=(), presented=(), pool=(), trusted=False, faults=faults, notes=()
     )
+
+
+def _undecodable(detail: str) -> Fault:
+    return Fault(reason=Reason.UNDECODABLE, hop=None, rule="RFC 5246 7.4.2", detail=detail)
 
 
 def _no_path(detail: str) -> Fault:
