@@ -150,6 +150,22 @@ class RestProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Partners:
+    """
+    Which partners of a trust set a rule lets in (`cftpki_ext.partners` compares).
+
+    Within one kind any entry will do; every kind that has entries must fit. Names are RFC 4514 text: a lone
+    `CN=…` means the common name, whatever else the name holds; anything longer is compared whole.
+    """
+
+    subjects: tuple[str, ...] = ()
+    issuers: tuple[str, ...] = ()  # who issued the partner's certificate
+    sans: tuple[str, ...] = ()  # "dns:…", "email:…", "uri:…" or "ip:…"
+    fingerprints: tuple[str, ...] = ()  # SHA-256 of the certificate, lower-case hex
+    spki_pins: tuple[str, ...] = ()  # SHA-256 of its SubjectPublicKeyInfo, lower-case hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustSet:
     """
     Whom we trust, where their status is asked, and how strictly. Certificates are DER.
@@ -173,6 +189,13 @@ class TrustSet:
     rest: RestProfile | None = None  # asked where `sources` names "rest"
     policy_inputs: PolicyInputs = field(default_factory=PolicyInputs)
     compat: frozenset[Leniency] = frozenset()
+
+    @property
+    def api_crls(self) -> tuple[str, ...]:
+        """
+        The addresses of signed CRLs that `rest` names: they are asked in its place, and judged as CRLs.
+        """
+        return (self.rest.url,) if self.rest is not None and self.rest.answer is RestAnswer.CRL else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
