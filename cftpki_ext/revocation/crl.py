@@ -202,7 +202,8 @@ def _locations(context: RevocationContext, statement: Statement, view: CrlView) 
     The URLs that the administrator vouches for: the configured ones, and what a list got from there calls itself.
     """
     trust = context.trust
-    if view.idp is None or statement.url not in (*trust.crl_urls, *map(str, trust.crl_files)):
+    vouched = (*trust.crl_urls, *map(str, trust.crl_files), *trust.api_crls)
+    if view.idp is None or statement.url not in vouched:
         return trust.crl_urls
     own = tuple(
         name.value for name in view.idp.full_names if name.kind == "uri" and isinstance(name.value, str)

@@ -44,7 +44,7 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
     The locations to ask, hop by hop, in the order of `trust.sources`, then of `trust.cross_check`.
 
     The trust set's own locations come first and are all asked, its CRL files (by their paths) before
-    URLs. Of those that a certificate names, at most `limits.urls_per_certificate` are, shared fairly
+    URLs. A CA's API that answers with a CRL has a CRL's lookup in the place of `rest`. Of those that a certificate names, at most `limits.urls_per_certificate` are, shared fairly
     between the kinds. A location that is neither http nor https is only listed where a certificate names
     no other of that kind: the connector then refuses it by name, which tells more than "no source".
 
@@ -63,13 +63,23 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
         own = {
             SourceKind.OCSP: trust.ocsp_urls,
             SourceKind.CRL: (*map(str, trust.crl_files), *trust.crl_urls),
-            SourceKind.REST: (rest_url(trust.rest, path[hop]),) if trust.rest is not None else (),
+            SourceKind.REST: _api(trust, path[hop]),
         }
         named = _share({kind: _named(path[hop], kind) for kind in kinds}, limits.urls_per_certificate)
         for kind in kinds:
             urls = dict.fromkeys((*own[kind], *named[kind]))
-            lookups += (Lookup(hop=hop, kind=kind, url=url) for url in urls)
-    return tuple(lookups)
+            asked = SourceKind.CRL if kind is SourceKind.REST and trust.api_crls else kind
+            lookups += (Lookup(hop=hop, kind=asked, url=url) for url in urls)
+    return tuple(dict.fromkeys(lookups))
+
+
+def _api(trust: TrustSet, certificate: Certificate) -> tuple[str, ...]:
+    """
+    Where the CA's own API is asked about a certificate.
+    """
+    if trust.rest is None:
+        return ()
+    return trust.api_crls or (rest_url(trust.rest, certificate),)
 
 
 def plan_deltas(

@@ -23,33 +23,64 @@ from cftpki_ext.errors import InputError
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import staleness
-from cftpki_ext.settings import RestProfile
+from cftpki_ext.settings import RestAccess, RestAnswer, RestProfile
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
 
-_FIELD = re.compile(r"\{(serial_hex|serial_upper|serial_colons|serial_hyphens|serial_decimal|issuer_dn)\}")
+_FIELD = re.compile(
+    r"\{(serial_hex|serial_upper|serial_colons|serial_hyphens|serial_decimal|issuer_dn|issuer_dn_forward)\}"
+)
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _HOLD = "certificatehold"
+# Vault's and EJBCA's answers are two and one deep.
+_DEPTH = 32
+# RFC 6901 4: no leading zeros.
+_INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ALIASES = {
+    "e": "emailaddress",
+    "email": "emailaddress",
+    "1.2.840.113549.1.9.1": "emailaddress",
+    "s": "st",
+    "givenname": "gn",
+    "dn": "dnqualifier",
+    "t": "title",
+    "surname": "serialnumber|sn",
+    "sn": "serialnumber|sn",  # a serial number to EJBCA, a surname to RFC 4519
+    "serialnumber": "serialnumber|sn",
+    "organizationidentifier": "2.5.4.97",
+}
 
 
-def vault_profile(address: str, mount: str, *, unsafe_plain_http: bool = False) -> RestProfile:
+# The names under which the configuration knows the profiles; OpenBao kept Vault's API.
+PROFILES = ("vault", "openbao", "ejbca", "step-ca", "custom")
+
+
+def vault_profile(
+    address: str, mount: str, *, namespace: str | None = None, unsafe_plain_http: bool = False
+) -> RestProfile:
     """
     `GET /v1/<mount>/cert/<serial>` of Vault and OpenBao: the certificate itself, and when it was revoked (0: not).
+
+    No token is needed by default: Vault gives certificates of a mount to everyone who can reach it.
 
     Args:
         address: scheme and authority, e.g. `https://vault.corp.example:8200`.
         mount: where the PKI engine is mounted.
+        namespace: of Vault Enterprise, HCP or OpenBao.
         unsafe_plain_http: believe an answer without TLS (a development server on loopback).
 
     Returns:
         The profile.
 
     """
+    named = () if namespace is None else (("X-Vault-Namespace", namespace),)
     return RestProfile(
         name="vault",
         url=f"{address.rstrip('/')}/v1/{mount.strip('/')}/cert/{{serial_hyphens}}",
+        access=RestAccess(token_header="X-Vault-Token", token_scheme="", headers=named),  # noqa: S106  # no secrets
         certificate="/data/certificate",
         revoked_at="/data/revocation_time",
         unsafe_plain_http=unsafe_plain_http,
@@ -73,6 +104,7 @@ def ejbca_profile(address: str, *, unsafe_plain_http: bool = False) -> RestProfi
         name="ejbca",
         url=address.rstrip("/") + path,
         serial="/serial_number",
+        issuer="/issuer_dn",
         status="/revoked",
         good=("false",),
         revoked=("true",),
@@ -80,6 +112,20 @@ def ejbca_profile(address: str, *, unsafe_plain_http: bool = False) -> RestProfi
         reason="/revocation_reason",
         unsafe_plain_http=unsafe_plain_http,
     )
+
+
+def step_ca_profile(address: str) -> RestProfile:
+    """
+    `GET /1.0/crl` of step-ca: its signed CRL, which is judged as any CRL is, whoever handed it over.
+
+    Args:
+        address: scheme and authority.
+
+    Returns:
+        The profile.
+
+    """
+    return RestProfile(name="step-ca", url=f"{address.rstrip('/')}/1.0/crl", answer=RestAnswer.CRL)
 
 
 def rest_url(profile: RestProfile, certificate: Certificate) -> str:
@@ -103,6 +149,7 @@ def rest_url(profile: RestProfile, certificate: Certificate) -> str:
         "serial_hyphens": "-".join(pairs),
         "serial_decimal": str(certificate.serial),
         "issuer_dn": _quoted(certificate.issuer.text),
+        "issuer_dn_forward": _quoted(",".join(reversed(_relative_names(certificate.issuer.text)))),
     }
     return _FIELD.sub(lambda match: values[match[1]], profile.url)
 
@@ -188,6 +235,9 @@ def _read(context: RevocationContext, hop: int, statement: Statement) -> _Answer
     profile, certificate, raw = context.trust.rest, context.path[hop], statement.raw
     if raw is None:
         raise _UnusableError(statement.failure or Cause.MALFORMED, statement.detail)
+    if statement.origin is Origin.KNOWN_REVOKED and (profile is None or profile.answer is RestAnswer.CRL):
+        # It was believed when it came; that nothing is left to read it by takes nothing back.
+        return _Answer(status=HopStatus.REVOKED, revoked_at=None, reason=None)
     if profile is None:
         raise _UnusableError(Cause.MALFORMED, "the trust set has no profile to read the answer by")
     wanted = rest_url(profile, certificate)
@@ -202,12 +252,28 @@ def _read(context: RevocationContext, hop: int, statement: Statement) -> _Answer
     if len(raw) > context.limits.rest_bytes:
         detail = f"answer of {len(raw)} bytes is over the limit of {context.limits.rest_bytes}"
         raise _UnusableError(Cause.TOO_LARGE, detail)
+    if _depth(raw) > _DEPTH:
+        raise _UnusableError(Cause.MALFORMED, f"JSON nested more than {_DEPTH} deep")
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
         raise _UnusableError(Cause.MALFORMED, f"not JSON: {exc}") from exc
     _bind(profile, certificate, document)
     return _status(profile, document)
+
+
+def _depth(raw: bytes) -> int:
+    """
+    How deep brackets nest outside of strings, without building anything.
+    """
+    depth = deepest = 0
+    for octet in _STRINGS.sub(b"", raw):
+        if octet in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif octet in b"]}":
+            depth -= 1
+    return deepest
 
 
 def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
@@ -234,8 +300,8 @@ def _at(document: object, pointer: str | None) -> object:
         key = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict):
             value = value.get(key)
-        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key[:6]) < len(value):
-            value = value[int(key[:6])]
+        elif isinstance(value, list) and _INDEX.fullmatch(key) and int(key) < len(value):
+            value = value[int(key)]
         else:
             return None
     return value
@@ -261,6 +327,33 @@ def _bind(profile: RestProfile, certificate: Certificate, document: object) -> N
         if not text or text.lstrip("0") != certificate.serial_hex.lstrip("0"):
             detail = f"the answer is about serial {digits!r}, not {certificate.serial_hex}"
             raise _UnusableError(Cause.WRONG_SCOPE, detail[:200])
+    if profile.issuer is not None:
+        said = _at(document, profile.issuer)
+        if not isinstance(said, str) or _same_name(said) != _same_name(certificate.issuer.text):
+            detail = f"the answer is about issuer {said!r}, not {certificate.issuer.text!r}"
+            raise _UnusableError(Cause.WRONG_SCOPE, detail[:300])
+
+
+def _same_name(text: str) -> tuple[str, ...]:
+    """
+    What two spellings of one distinguished name have in common: its parts without order, case and spaces.
+
+    The serial number and the address bind an answer already; this only has to tell one CA from another.
+    """
+    parts = []
+    for part in _relative_names(text):
+        kind, _, value = part.partition("=")
+        kind = kind.strip().lower()
+        value = re.sub(r"\\(.)", r"\1", value)
+        parts.append(f"{_ALIASES.get(kind, kind)}={' '.join(value.casefold().split())}")
+    return tuple(sorted(parts))
+
+
+def _relative_names(text: str) -> list[str]:
+    """
+    The parts of a DN's text, split at commas that are not escaped (RFC 4514 2.1).
+    """
+    return re.findall(r"(?:[^,\\]|\\.)+", text, re.DOTALL)
 
 
 def _der(text: str) -> bytes | None:
