@@ -1,28 +1,29 @@
 """
 The driver of CheckCertificate: gathers statements within one budget and lets `decide` judge them.
 
-Owns the order of asking (memory of revocations, cache, network), hedging and the deadline. Decides nothing:
+Owns what is remembered: the memory of revocations, and what goes into the cache. `hearing` asks. Decides nothing:
 every answer comes from `cftpki_ext.decide`, which sees the same statements when a verdict is replayed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 
 from cftpki_ext.causes import Cause
 from cftpki_ext.decide import Examination, Question, conclude, examine
 from cftpki_ext.errors import StoreError
+from cftpki_ext.hearing import Hearing, store_key
 from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusQuestion, StatusSource
-from cftpki_ext.response_key import certificate_key, list_key
-from cftpki_ext.settings import Limits
+from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource
+from cftpki_ext.response_key import certificate_key
+from cftpki_ext.revocation.ocsp import NON_ISSUED
 from cftpki_ext.statement import Lookup, Statement
-from cftpki_ext.verdict import HopFinding, HopStatus, Verdict
+from cftpki_ext.verdict import HopStatus, Verdict
+from cftpki_ext.x509.name import printable
 
 _BAD_NEWS = frozenset({HopStatus.REVOKED, HopStatus.ON_HOLD})
 # What failed these checks is no statement of the CA at all, and is asked for again next time.
@@ -112,15 +113,22 @@ class Checker:
 
         """
         examination = examine(question)
-        heard = list(handed_in)
+        statements = tuple(handed_in)
         if examination.hops:
-            heard.extend(self._proofs_of(examination))
-            await self._gather(examination, heard)
-        statements = tuple(heard)
+            hearing = Hearing(
+                examination,
+                sources=self._sources,
+                store=self._store,
+                clock=self._clock,
+                heard=(*handed_in, *self._proofs_of(examination)),
+            )
+            await hearing.run()
+            statements = tuple(hearing.heard)
+            self._keep(examination, statements)
         verdict_id = new_verdict_id(int(self._clock.now().timestamp() * 1000))
         verdict = conclude(examination, statements, verdict_id=verdict_id)
-        self._remember(examination, verdict, statements)
-        return verdict, statements
+        unkept = self._remember(examination, verdict, statements)
+        return replace(verdict, warnings=(*verdict.warnings, *unkept)), statements
 
     async def aclose(self) -> None:
         """
@@ -143,165 +151,71 @@ class Checker:
 
     def _remember(
         self, examination: Examination, verdict: Verdict, statements: tuple[Statement, ...]
-    ) -> None:
+    ) -> tuple[str, ...]:
         """
-        Keep what proved a revocation. That it cannot be kept changes no verdict; the store says so itself.
+        Keep what proved a revocation or hold, unless a proof that nothing can lift is kept already.
+
+        That it cannot be kept changes no verdict, and is a warning.
         """
         if self._proofs is None:
-            return
+            return ()
+        warnings: list[str] = []
         for finding in verdict.evidence.hops:
             if finding.status not in _BAD_NEWS:
                 continue
-            for statement in statements:
-                known = statement.raw is None or statement.origin is Origin.KNOWN_REVOKED
-                if known or statement.hop not in {None, finding.hop}:
-                    continue
-                if examination.hop(finding.hop, (statement,)).status in _BAD_NEWS:
-                    with contextlib.suppress(StoreError):
-                        self._proofs.remember(_proof_key(examination, finding.hop), statement)
-
-    async def _gather(self, examination: Examination, heard: list[Statement]) -> None:
-        limits = examination.question.limits
-        now = self._clock.now()
-        kept = {lookup: self._recall(examination, lookup) for lookup in examination.lookups}
-        young: list[Statement] = []
-        old: list[Statement] = []
-        for lookup, statement in kept.items():
-            if statement is None:
+            about = [s for s in statements if s.raw is not None and s.hop in {None, finding.hop}]
+            proving = [s for s in about if _proves(examination, finding.hop, s)]
+            known = [s for s in proving if s.origin is Origin.KNOWN_REVOKED]
+            if any(_proves(examination, finding.hop, s, final=True) for s in known):
                 continue
-            refresh = limits.crl_refresh if lookup.kind is SourceKind.CRL else limits.ocsp_refresh
-            fresh = timedelta(0) <= now - statement.received_at < refresh
-            (young if fresh else old).append(statement)
-        heard.extend(young)
-        if examination.may_fetch:
-            # Every hop has the whole budget: they are asked side by side and share one deadline.
-            budget_s = (limits.budget_ms - limits.reserve_ms) / 1000
-            deadline = self._clock.monotonic() + budget_s
-            await asyncio.gather(
-                *(self._ask_hop(examination, hop, heard, deadline) for hop in examination.hops)
-            )
-        heard.extend(old)
+            for statement in proving:
+                if statement in known:
+                    continue
+                try:
+                    self._proofs.remember(_proof_key(examination, finding.hop), statement)
+                except StoreError as error:
+                    warnings.append(printable(str(error)))
+        return tuple(warnings)
 
-    async def _ask_hop(
-        self,
-        examination: Examination,
-        hop: int,
-        heard: list[Statement],
-        deadline: float,
-    ) -> None:
+    def _keep(self, examination: Examination, statements: tuple[Statement, ...]) -> None:
         """
-        Ask the hop's locations in order until its status is established; the next starts when one is slow.
+        Cache what came from the network and is authentic, by all that was heard; nothing else is kept.
+
+        An answer without a signature (REST) has no responder that could be verified again, and is never kept.
         """
-        if _established(examination.hop(hop, tuple(heard))):
-            return
-        waiting = [
-            lookup for lookup in examination.lookups if lookup.hop == hop and lookup.kind in self._sources
-        ]
-        running: dict[asyncio.Task[Statement], Lookup] = {}
-        try:
-            while waiting or running:
-                if waiting:
-                    lookup = waiting.pop(0)
-                    asking = self._ask(examination, lookup, deadline)
-                    running[asyncio.create_task(asking)] = lookup
-                left_s = max(0.0, deadline - self._clock.monotonic())
-                patience_s = min(left_s, examination.question.limits.hedge_ms / 1000) if waiting else left_s
-                done, _ = await asyncio.wait(running, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    del running[task]
-                    heard.append(task.result())
-                if done and _established(examination.hop(hop, tuple(heard))):
-                    return
-                if self._clock.monotonic() >= deadline:
-                    heard.extend(
-                        self._too_late(lookup, examination, now_running=True) for lookup in running.values()
-                    )
-                    heard.extend(self._too_late(lookup, examination, now_running=False) for lookup in waiting)
-                    return
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-
-    async def _ask(self, examination: Examination, lookup: Lookup, deadline: float) -> Statement:
-        question = examination.question
-        certificate, issuer = examination.pair(lookup.hop)
-        statement = await self._sources[lookup.kind].ask(
-            StatusQuestion(
-                lookup=lookup,
-                certificate=certificate,
-                issuer=issuer,
-                trust=question.trust,
-                limits=question.limits,
-                deadline=deadline,
-            )
-        )
-        self._keep(examination, question.limits, lookup, statement)
-        return statement
-
-    def _recall(self, examination: Examination, lookup: Lookup) -> Statement | None:
-        stored = self._store.get(_key(examination, lookup))
-        if stored is None:
-            return None
-        return Statement(
-            kind=lookup.kind,
-            origin=Origin.CACHE,
-            received_at=stored.received_at,
-            hop=lookup.hop,
-            url=lookup.url,
-            raw=stored.raw,
-        )
-
-    def _keep(self, examination: Examination, limits: Limits, lookup: Lookup, statement: Statement) -> None:
-        """
-        Cache what is authentic; what failed its checks is never kept.
-        """
-        if statement.raw is None:
-            return
-        alone = examination.hop(lookup.hop, (replace(statement, hop=lookup.hop),))
-        finding = alone.sources[0] if alone.sources else None
-        if finding is None or finding.cause in _NEVER_KEPT or finding.responder is None:
-            return
-        life = limits.keep_stale
-        if finding.next_update is not None:
-            life += max(timedelta(0), finding.next_update - self._clock.now())
-        self._store.put(
-            _key(examination, lookup),
-            statement.raw,
-            received_at=statement.received_at,
-            keep_s=int(life.total_seconds()),
-        )
-
-    def _too_late(self, lookup: Lookup, examination: Examination, *, now_running: bool) -> Statement:
-        limits = examination.question.limits
-        detail = "no answer within" if now_running else "not asked within"
-        return Statement(
-            kind=lookup.kind,
-            origin=Origin.NETWORK,
-            received_at=self._clock.now(),
-            hop=lookup.hop,
-            url=lookup.url,
-            failure=Cause.TIMED_OUT,
-            detail=f"{detail} the budget of {limits.budget_ms} ms",
-            elapsed_ms=limits.budget_ms - limits.reserve_ms,
-        )
+        now = self._clock.now()
+        for hop in examination.hops:
+            fetched = {
+                sha256(s.raw).hexdigest(): s
+                for s in statements
+                if s.origin is Origin.NETWORK and s.raw is not None and s.hop == hop
+            }
+            for finding in examination.hop(hop, statements).sources if fetched else ():
+                statement = fetched.get(finding.digest or "")
+                if statement is None or statement.raw is None or statement.url is None:
+                    continue
+                if finding.cause in _NEVER_KEPT or finding.responder is None:
+                    continue
+                life = examination.question.limits.keep_stale
+                if finding.next_update is not None:
+                    life += max(timedelta(0), finding.next_update - now)
+                self._store.put(
+                    store_key(examination, Lookup(hop=hop, kind=statement.kind, url=statement.url)),
+                    statement.raw,
+                    received_at=statement.received_at,
+                    keep_s=int(life.total_seconds()),
+                )
 
 
-def _established(finding: HopFinding) -> bool:
-    return finding.status is not HopStatus.UNDETERMINED
-
-
-def _key(examination: Examination, lookup: Lookup) -> str:
-    certificate, issuer = examination.pair(lookup.hop)
-    if lookup.kind is SourceKind.CRL:
-        return list_key(issuer_name=issuer.subject.der, issuer_spki=issuer.spki, url=lookup.url)
-    return certificate_key(
-        lookup.kind,
-        issuer_name=issuer.subject.der,
-        issuer_spki=issuer.spki,
-        serial=certificate.serial,
-        url=lookup.url,
-    )
+def _proves(examination: Examination, hop: int, statement: Statement, *, final: bool = False) -> bool:
+    """
+    Whether one statement alone proves a hop revoked or on hold; `final` asks for what no newer one can lift.
+    """
+    alone = examination.hop(hop, (statement,))
+    if not final:
+        return alone.status in _BAD_NEWS
+    reasons = {source.revocation_reason for source in alone.sources}
+    return alone.status is HopStatus.REVOKED and NON_ISSUED not in reasons
 
 
 def _proof_key(examination: Examination, hop: int) -> str:
