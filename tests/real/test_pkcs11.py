@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pkcs11
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cftpki_ext.errors import InputError, KeyUnavailableError
 from cftpki_ext.identity.keys import export_pkcs8, sign
 from cftpki_ext.identity.token_uri import TokenKey
+from connectors.pkcs11 import open_key
 from tests.pki import key as make_key
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("softhsm")]
@@ -63,8 +65,6 @@ def run(*arguments):
 
 
 def opened(module, kind, *, label=None, pin=PIN, public=None):
-    from connectors.pkcs11 import open_key
-
     place = TokenKey(module=module, token="mft", label=label or kind)
     return open_key(place, public or make_key(kind).public_key(), lambda: pin)
 
@@ -136,16 +136,12 @@ def test_token_wrong_pin_is_tried_once_and_not_again(tokens, module):
 
 
 def test_token_key_signs_again_after_its_session_was_lost(tokens, module):
-    import pkcs11
-
     key = opened(module, "rsa")
     pkcs11.lib(str(module)).reinitialize()
     assert len(sign(key, 0x0401, DIGEST)) == 256
 
 
 def test_token_key_is_unavailable_without_its_token_and_returns_with_it(tokens, module):
-    import pkcs11
-
     key = opened(module, "rsa")
     away = tokens.with_name("away")
     shutil.move(tokens, away)
