@@ -1,0 +1,185 @@
+"""
+How an identity stands, as plain data for people and scripts. Pure but for reading its records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cftpki_ext.identity.generations import Generation
+from cftpki_ext.identity.issue import Site
+from cftpki_ext.identity.schedule import Plan
+from cftpki_ext.identity.standing import Failure, Stage, Standing, Waiting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """
+    A certificate that a CA has issued, or may have issued, and nobody uses.
+    """
+
+    order: str
+    enroller: str
+    at: datetime
+    serial: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """
+    One identity. `runway` is until when it can live without any CA.
+    """
+
+    name: str
+    current: Generation | None
+    stage: Stage | None
+    runway: datetime | None
+    plan: Plan
+    now: datetime
+    standing: Standing
+    orphans: tuple[Orphan, ...]
+    open_orders: tuple[str, ...]
+
+    @property
+    def trouble(self) -> str | None:
+        """
+        What an operator should know first, in one line; `None` where all is well.
+        """
+        standing = self.standing
+        said = []
+        if self.current is None:
+            said.append("no certificate yet")
+        elif self.current.ends <= self.now:
+            said.append("EXPIRED")
+        if standing.status is not None and self.current is not None:
+            status = standing.status
+            if status.revoked and status.generation == self.current.number:
+                said.append(f"REVOKED ({status.detail})")
+        if standing.waiting is not None:
+            said.append(f"{standing.waiting.enroller}: waiting: {standing.waiting.detail}")
+        elif standing.last_failure is not None and standing.failures:
+            failure = standing.last_failure
+            said.append(f"{failure.enroller}: {failure.fault.value}: {failure.detail}")
+        rollout = standing.rollout
+        if rollout is not None:
+            said += [f"hooks: {rollout.hooks.error}"] if rollout.hooks.error else []
+            said += [rollout.observed.error] if rollout.observed.error else []
+        return "; ".join(said) or None
+
+    def data(self) -> dict[str, Any]:
+        """
+        Everything, for JSON.
+        """
+        current = self.current
+        return {
+            "name": self.name,
+            "generation": None if current is None else generation_data(current),
+            "stage": None if self.stage is None else self.stage.value,
+            "runway": _time(self.runway),
+            "runway_s": None if self.runway is None else int((self.runway - self.now).total_seconds()),
+            "next": {"at": _time(self.plan.at), "why": self.plan.why.value, "detail": self.plan.detail},
+            "trouble": self.trouble,
+            "failures": self.standing.failures,
+            "last_failure": _failure(self.standing.last_failure),
+            "waiting": _waiting(self.standing.waiting),
+            "open_orders": list(self.open_orders),
+            "orphans": [
+                {
+                    "order": orphan.order,
+                    "enroller": orphan.enroller,
+                    "at": _time(orphan.at),
+                    "serial": orphan.serial,
+                    "detail": orphan.detail,
+                }
+                for orphan in self.orphans
+            ],
+        }
+
+
+def overview(
+    site: Site, current: Generation | None, standing: Standing, plan: Plan, *, now: datetime
+) -> Overview:
+    """
+    Put together how an identity stands.
+
+    Args:
+        site: its places.
+        current: the generation in force.
+        standing: what is remembered.
+        plan: what comes next.
+        now: the wall-clock time.
+
+    Returns:
+        The overview.
+
+    Raises:
+        StoreError: the journal cannot be read.
+
+    """
+    orders = site.journal.orders()
+    orphans = tuple(
+        Orphan(
+            order=record.id,
+            enroller=record.enroller,
+            at=record.closed_at or record.created_at,
+            serial=record.serial,
+            detail=record.detail,
+        )
+        for record in orders
+        if record.orphan
+    )
+    return Overview(
+        name=site.identity.name,
+        current=current,
+        stage=None if current is None else _stage(current, standing),
+        runway=None if current is None else current.ends,
+        plan=plan,
+        now=now,
+        standing=standing,
+        orphans=orphans,
+        open_orders=tuple(record.id for record in orders if record.outcome is None),
+    )
+
+
+def generation_data(generation: Generation) -> dict[str, Any]:
+    """
+    One generation, for JSON.
+    """
+    leaf = generation.leaf
+    return {
+        "number": generation.number,
+        "subject": leaf.subject.text,
+        "issuer": leaf.issuer.text,
+        "serial": leaf.serial_hex,
+        "sha256": leaf.fingerprint,
+        "not_before": _time(leaf.not_before),
+        "not_after": _time(leaf.not_after),
+        "ends": _time(generation.ends),
+        "enroller": generation.meta.enroller,
+        "written_at": _time(generation.meta.written_at),
+        "directory": str(generation.path),
+        "notes": list(generation.meta.notes),
+    }
+
+
+def _stage(current: Generation, standing: Standing) -> Stage:
+    rollout = standing.rollout
+    seen = (
+        rollout is not None and rollout.generation == current.number and rollout.observed.done_at is not None
+    )
+    return Stage.OBSERVED if seen else Stage.ACTIVATED
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    return None if failure is None else failure.model_dump(mode="json")
+
+
+def _waiting(waiting: Waiting | None) -> dict[str, Any] | None:
+    return None if waiting is None else waiting.model_dump(mode="json")
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="seconds")
