@@ -173,6 +173,7 @@ def write_identity(folder: Path, label: str, leaf: pki.Entity, *others: pki.Enti
     path = folder / f"{label}.pem"
     path.write_bytes(pki.pem(leaf.der, *(other.der for other in others)))
     (folder / f"{label}.key").write_bytes(leaf.key_pem)
+    (folder / f"{label}.key").chmod(0o600)
     (folder / f"{label}.chain").write_bytes(chain_bytes(leaf.der, *(other.der for other in others)))
     return path
 

@@ -94,6 +94,13 @@ class Service:
         lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [event for event in map(json.loads, lines) if event.get("event") == name]
 
+    def failures(self) -> list[dict[str, Any]]:
+        """
+        What it logged as its own failure.
+        """
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if event["level"] in {"error", "critical"}]
+
     def verdicts(self) -> list[dict[str, Any]]:
         """
         The verdicts so far.

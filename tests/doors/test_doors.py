@@ -248,4 +248,4 @@ def test_nothing_is_lost_by_what_was_refused(doors, service, tmp_path):
     assert 0 == by_library(service, good, Direction.SERVER, tmp_path)
     status = CliRunner().invoke(main, ["status", "--json", "--socket", str(service.socket)])
     assert 0 == json.loads(status.stdout)["sessions"]
-    assert [] == service.events("internal_error")
+    assert [] == service.failures()
