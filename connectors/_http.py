@@ -13,7 +13,7 @@ import contextlib
 import http.cookiejar
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import urljoin
@@ -45,6 +45,8 @@ _HTML = frozenset({"text/html", "application/xhtml+xml"})
 class FetchError(SourceError):
     """
     Nothing usable was fetched. `status` is the HTTP status where there was one; `transient` asks for another try.
+
+    `body` is the beginning of what came with an error status: a stranger's words.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class FetchError(SourceError):
         super().__init__(cause, detail, url=url)
         self.status = status
         self.transient = transient
+        self.body = b""  # of an error status, where the request asked for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,10 @@ class FetchRequest:
     One thing to fetch: where, by whose permission, how much at most and until when.
 
     `deadline` is in monotonic seconds and holds for everything together: queueing, DNS, connecting, redirects,
-    repetitions, reading. `max_bytes` bounds the body. `content_types` are those that count (empty: any but HTML).
+    repetitions, reading. `head_by` bounds the wait for the head of an answer alone, so that a long body may take
+    longer than a dead host. `max_bytes` bounds the body. `content_types` are those that count (empty: any but
+    HTML). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
+    status the first `error_bytes` are kept.
     """
 
     url: str
@@ -73,6 +79,9 @@ class FetchRequest:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     content_types: frozenset[str] = frozenset()
+    secret_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    error_bytes: int = 0
+    head_by: float | None = None
 
 
 class Fetcher:
@@ -219,7 +228,9 @@ class Fetcher:
     ) -> bytes | _Moved:
         url = str(target)
         progress.step = "waiting for the head of the answer"
-        left_s = max(request.deadline - self._monotonic(), 0.001)
+        head_by = request.deadline if request.head_by is None else min(request.head_by, request.deadline)
+        left_s = max(head_by - self._monotonic(), 0.001)
+        secret = request.secret_headers if target.origin == parse_url(request.url).origin else {}
         outgoing = httpx.Request(
             request.method,
             httpx.URL(
@@ -233,16 +244,26 @@ class Fetcher:
                 "Accept-Encoding": "identity",
                 "Accept": "*/*",
                 **request.headers,
+                **secret,
             },
             content=request.body or None,
             extensions={"timeout": {"connect": left_s, "pool": left_s}},
         )
         with _mapped(url):
-            response = await self._client(request.guard).send(outgoing, stream=True, follow_redirects=False)
+            sending = self._client(request.guard).send(outgoing, stream=True, follow_redirects=False)
+            if request.head_by is None:
+                response = await sending
+            else:
+                response = await _within(sending, left_s, url)
             try:
                 if response.status_code in _REDIRECTS:
                     return _redirect(request, response, url)
-                _check_head(request, response, url, moved=moved)
+                try:
+                    _check_head(request, response, url, moved=moved)
+                except FetchError as error:
+                    if error.status != httpx.codes.OK:
+                        error.body = await _beginning(response, request.error_bytes)
+                    raise
                 return await _read(request, response, url, progress)
             finally:
                 await response.aclose()
@@ -332,6 +353,31 @@ async def _read(request: FetchRequest, response: httpx.Response, url: str, progr
         body += part
         progress.received = len(body)
     return bytes(body)
+
+
+async def _within(sending: Awaitable[httpx.Response], left_s: float, url: str) -> httpx.Response:
+    """
+    The head of an answer within its own time, which is a part of the whole.
+    """
+    try:
+        async with asyncio.timeout(left_s):
+            return await sending
+    except TimeoutError:
+        raise FetchError(Cause.TIMED_OUT, f"no head of an answer within {left_s:.1f} s", url=url) from None
+
+
+async def _beginning(response: httpx.Response, most: int) -> bytes:
+    """
+    What an error status brought along, as far as it came.
+    """
+    body = bytearray()
+    with contextlib.suppress(httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, OSError):
+        if most > 0:
+            async for part in response.aiter_raw():
+                body += part
+                if len(body) >= most:
+                    break
+    return bytes(body[:most])
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from cftpki_ext.causes import Cause
 from cftpki_ext.errors import CftPkiError, SourceError
@@ -44,6 +45,8 @@ class FetchingSource(ABC):
     """
 
     kind: SourceKind
+    # Whether a body may take the question's whole time; by default `limits.request_ms` bounds the request.
+    whole_budget: ClassVar[bool] = False
 
     def __init__(self, clock: Clock, fetcher: Fetcher | None = None) -> None:
         self._clock = clock
@@ -64,10 +67,14 @@ class FetchingSource(ABC):
 
     async def ask(self, question: StatusQuestion) -> Statement:
         """
-        See `StatusSource`. A request takes at most `limits.request_ms`, and ends at the question's deadline.
+        See `StatusSource`. A request ends at the question's deadline.
+
+        By default it takes at most `limits.request_ms`; the body of a CRL may take as long as there is time.
         """
         started = self._clock.monotonic()
-        deadline = min(question.deadline, started + question.limits.request_ms / 1000)
+        deadline = question.deadline
+        if not self.whole_budget:
+            deadline = min(deadline, started + question.limits.request_ms / 1000)
         while True:
             statement, led = await self._join(question, started, deadline)
             statement = replace(statement, hop=question.lookup.hop, url=question.lookup.url)

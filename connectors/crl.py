@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import OrderedDict
 from collections.abc import Hashable
 from pathlib import Path
 from types import MappingProxyType
@@ -17,12 +18,15 @@ from cftpki_ext.errors import SourceError
 from cftpki_ext.model import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from connectors import _der, _threads
+from connectors._api import ApiClient
 from connectors._guard import guard_of
-from connectors._http import FetchRequest
+from connectors._http import Fetcher, FetchRequest
 from connectors._source import Answer, FetchingSource
 
 _HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})
 _PIECE_BYTES = 1024 * 1024
+# A trust set names one or two; what is not kept is read again.
+_KEPT_FILES = 16
 
 
 class CrlSource(FetchingSource):
@@ -30,17 +34,32 @@ class CrlSource(FetchingSource):
     Gets CRLs.
 
     A location that is one of `trust.crl_files`, letter by letter, is read from there; `file:` URLs never are,
-    whoever names them. Content types are
-    not insisted on (web servers seldom know `application/pkix-crl`), but HTML is refused as such. By default
-    the whole list is got each time: conditional requests would need the old list, which the stores have.
+    whoever names them. One that `trust.rest` names is asked as a CA's API is (`_api`). Content types are not
+    insisted on (web servers seldom know `application/pkix-crl`), but HTML is refused as such. By default the whole
+    list is got each time: conditional requests would need the old list, which the stores have. A host must begin
+    to answer within `limits.request_ms`; its list may take as long as the handshake has.
     """
 
     kind = SourceKind.CRL
+    whole_budget = True
+
+    def __init__(self, clock: Clock, fetcher: Fetcher | None = None) -> None:
+        super().__init__(clock, fetcher)
+        self._api = ApiClient(clock, self._fetcher)
+        self._files = _Files()
+
+    async def aclose(self) -> None:
+        """
+        See `FetchingSource`.
+        """
+        await super().aclose()
+        await self._api.aclose()
 
     def _sameness(self, question: StatusQuestion) -> Hashable:
         return (
             question.lookup.url,
             question.trust.crl_files,
+            question.trust.rest if question.trust.api_crls else None,
             guard_of(question.trust),
             question.limits.crl_bytes,
             question.limits.redirects,
@@ -50,7 +69,7 @@ class CrlSource(FetchingSource):
         url = question.lookup.url
         path = next((path for path in question.trust.crl_files if str(path) == url), None)
         if path is not None:
-            raw = await _threads.call(lambda: read_crl_file(path, question.limits.crl_bytes))
+            raw = await _threads.call(lambda: self._files.read(path, question.limits.crl_bytes))
         else:
             request = FetchRequest(
                 url=url,
@@ -59,12 +78,51 @@ class CrlSource(FetchingSource):
                 max_bytes=question.limits.crl_bytes,
                 redirects=question.limits.redirects,
                 headers=_HEADERS,
+                head_by=self._clock.monotonic() + question.limits.request_ms / 1000,
             )
-            raw = await self._fetcher.fetch(request)
+            if url in question.trust.api_crls and question.trust.rest is not None:
+                raw = await self._api.fetch(request, question.trust)
+            else:
+                raw = await self._fetcher.fetch(request)
         der = _der.crl_der(raw)
         if der is None:
             raise SourceError(Cause.MALFORMED, f"{len(raw)} bytes that are no CRL in DER or PEM", url=url)
         return Answer(raw=der)
+
+
+class _Files:
+    """
+    CRL files as they are now: one that has not changed since it was read is not read again.
+    """
+
+    def __init__(self) -> None:
+        self._read: OrderedDict[Path, tuple[tuple[int, ...], bytes]] = OrderedDict()
+
+    def read(self, path: Path, max_bytes: int) -> bytes:
+        """
+        See `read_crl_file`.
+        """
+        before = _stamp(path)
+        kept = self._read.get(path)
+        if kept is not None and before == kept[0] and len(kept[1]) <= max_bytes:
+            return kept[1]
+        raw = read_crl_file(path, max_bytes)
+        if before is not None and before == _stamp(path):
+            self._read[path] = (before, raw)
+            while len(self._read) > _KEPT_FILES:
+                self._read.popitem(last=False)
+        return raw
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """
+    What changes when a file's content does, or another file takes its place.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 def read_crl_file(path: Path, max_bytes: int) -> bytes:

@@ -445,7 +445,7 @@ JSON = {"Content-Type": "application/json"}
     [
         (answer(response(b'{"data": {}}', headers=JSON)), b'{"data": {}}', None),
         (answer(response(b"{}", status="404 Not Found", headers=JSON)), None, Cause.UNKNOWN),
-        (answer(response(b"{}", status="403 Forbidden", headers=JSON)), None, Cause.UNREACHABLE),
+        (answer(response(b"{}", status="403 Forbidden", headers=JSON)), None, Cause.UNAUTHORIZED),
         (answer(response(b"fine", headers={"Content-Type": "text/plain"})), None, Cause.MALFORMED),
         (answer(response(bytes(300_000), headers=JSON)), None, Cause.TOO_LARGE),
     ],
