@@ -196,6 +196,8 @@ class Checker:
                     continue
                 if finding.cause in _NEVER_KEPT or finding.responder is None:
                     continue
+                if statement.url in map(str, examination.question.trust.crl_files):
+                    continue  # a changed file counts at once
                 life = examination.question.limits.keep_stale
                 if finding.next_update is not None:
                     life += max(timedelta(0), finding.next_update - now)
