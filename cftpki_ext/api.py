@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
 from cftpki_ext import encodings
-from cftpki_ext.bootstrap import make_checker
+from cftpki_ext.bootstrap import keep_record, make_checker
 from cftpki_ext.config import load
 from cftpki_ext.decide import Question
-from cftpki_ext.errors import InputError
+from cftpki_ext.errors import InputError, StoreError
+from cftpki_ext.evidence import Asked, Door, Record
 from cftpki_ext.model import Direction, Leniency, Origin, SourceKind
 from cftpki_ext.policy import PROFILES, Policy
 from cftpki_ext.settings import Limits, Partners, PolicyInputs, Settings, TrustSet
@@ -102,12 +104,13 @@ async def check_certificate_async(
     fetch: bool = True,
     path_only: bool = False,
     limits: Limits | None = None,
+    asked: Asked | None = None,
 ) -> Verdict:
     """
     Judge a partner's chain; see `check_certificate`.
     """
     side = Direction(direction)
-    settings = load(Path(config)) if isinstance(config, str | Path) else config
+    settings = load(Path(config), forgive_ended=True) if isinstance(config, str | Path) else config
     rule, chosen, partners = _trust(trust, settings, side)
     at = at or datetime.now(UTC)
     if at.tzinfo is None:
@@ -135,9 +138,21 @@ async def check_certificate_async(
     )
     checker = make_checker(settings, fetch=fetch)
     try:
-        return await checker.check(question, handed_in)
+        verdict, statements = await checker.check_with_statements(question, handed_in)
     finally:
         await checker.aclose()
+    if settings is None:
+        return verdict
+    record = Record(
+        question=question, statements=statements, verdict=verdict, asked=asked or Asked(door=Door.PYTHON)
+    )
+    try:
+        await asyncio.to_thread(keep_record, settings, record)
+    except StoreError as exc:
+        if settings.evidence.required:
+            raise
+        return replace(verdict, warnings=(*verdict.warnings, f"without record: {exc}"))
+    return verdict
 
 
 def check_certificate(
@@ -154,6 +169,7 @@ def check_certificate(
     fetch: bool = True,
     path_only: bool = False,
     limits: Limits | None = None,
+    asked: Asked | None = None,
 ) -> Verdict:
     """
     Judge a partner's chain: path (RFC 5280 section 6), then revocation of every hop, then policy.
@@ -175,11 +191,13 @@ def check_certificate(
         fetch: whether the network may be asked.
         path_only: leave revocation out; the verdict says so in its notes.
         limits: bounds; those of `config`, or the defaults.
+        asked: who asked, for the record that is kept where `config` is given (docs/evidence.md).
 
     Returns:
-        The verdict, accepted or refused, with its evidence.
+        The verdict, accepted or refused, with its evidence. One whose record could not be kept has a warning.
 
     Raises:
+        StoreError: the state directory of `config` cannot be used, or its evidence is required and not kept.
         InputError: what was handed in cannot be read at all (the chain itself never raises: it is refused).
         ConfigError: `config` has faults.
 
@@ -198,6 +216,7 @@ def check_certificate(
             fetch=fetch,
             path_only=path_only,
             limits=limits,
+            asked=asked,
         )
     )
 

@@ -21,9 +21,11 @@ class AuditSink(Protocol):
     A sink that cannot record raises: the call then fails closed.
     """
 
-    def verdict(self, verdict: Verdict, session: SessionContext | None, *, elapsed_ms: int) -> None:
+    def verdict(
+        self, verdict: Verdict, session: SessionContext | None, *, elapsed_ms: int, record: str | None
+    ) -> None:
         """
-        One chain was judged; `session` is `None` outside sessions.
+        One chain was judged; `session` is `None` outside sessions, `record` where its evidence is not kept.
         """
 
     def event(self, name: str, session: SessionContext | None, **fields: Any) -> None:
@@ -40,7 +42,9 @@ class LogAudit:
     def __init__(self, logger: FilteringBoundLogger) -> None:
         self._logger = logger
 
-    def verdict(self, verdict: Verdict, session: SessionContext | None, *, elapsed_ms: int) -> None:
+    def verdict(
+        self, verdict: Verdict, session: SessionContext | None, *, elapsed_ms: int, record: str | None
+    ) -> None:
         """
         Log one verdict: refusals and acceptances with warnings as warnings.
         """
@@ -50,6 +54,8 @@ class LogAudit:
         write(
             "verdict",
             verdict_id=verdict.id,
+            # The hash of its record in the ledger's chain: a log kept elsewhere vouches for the ledger.
+            record=record,
             status=verdict.status.value,
             reason=verdict.reason.value if verdict.reason else None,
             alert=verdict.alert,

@@ -15,6 +15,8 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from cache.disk import DiskStore
+from cache.ledger import EvidenceLedger
+from cache.ledger_reader import LedgerReader
 from cache.memory import MemoryStore
 from cache.revocations import RevocationMemory
 from cache.tiered import TieredStore
@@ -23,9 +25,11 @@ from cftpki_ext.checker import Checker
 from cftpki_ext.config import load
 from cftpki_ext.daemon import Daemon
 from cftpki_ext.errors import ConfigError, StoreError
+from cftpki_ext.evidence import Record, encode
 from cftpki_ext.identity.files import FileIdentities
+from cftpki_ext.keeper import EvidenceKeeper, NoStore
 from cftpki_ext.model import SourceKind
-from cftpki_ext.ports import ProofStore, ResponseStore, StatusSource
+from cftpki_ext.ports import EvidenceEntry, EvidenceStore, ProofStore, ResponseStore, StatusSource
 from cftpki_ext.service import Service
 from cftpki_ext.settings import ServiceSettings, Settings
 from connectors.registry import load_factories
@@ -128,7 +132,9 @@ def source_kinds(settings: Settings) -> frozenset[SourceKind]:
     """
     The kinds of source that the settings need; the usual ones where there is no trust set at all.
     """
-    named = frozenset(kind for trust in settings.trusts.values() for kind in trust.sources)
+    named = frozenset(kind for trust in settings.trusts.values() for kind in (*trust.sources, *trust.cross_check))
+    if any(trust.api_crls for trust in settings.trusts.values()):
+        named |= {SourceKind.CRL}  # an API that answers with a CRL is asked by the source of CRLs
     return named if settings.trusts else frozenset(DEFAULT_SOURCES)
 
 
@@ -161,6 +167,73 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
         proofs.close()
         raise
     return TieredStore(MemoryStore(max_entries=service.memory_entries), disk), proofs
+
+
+def evidence_directory(service: ServiceSettings) -> Path:
+    """
+    Where the evidence ledger is, below the state directory.
+    """
+    return service.state / "evidence"
+
+
+def open_ledger(state: Path) -> LedgerReader:
+    """
+    Open the evidence for reading, whether or not a service is writing it.
+
+    Args:
+        state: the state directory.
+
+    Returns:
+        The reader, to be closed.
+
+    Raises:
+        StoreError: there is none, or it cannot be read by this user.
+
+    """
+    return LedgerReader(evidence_directory(ServiceSettings(state=state)))
+
+
+def keep_record(settings: Settings, record: Record) -> str:
+    """
+    Keep one record in the ledger of a configuration, for the doors that decide in their own process.
+
+    Args:
+        settings: the configuration.
+        record: the decision.
+
+    Returns:
+        The record's hash in the chain (hex).
+
+    Raises:
+        StoreError: it could not be kept.
+
+    """
+    stored = encode(record)
+    with contextlib.closing(EvidenceLedger(evidence_directory(settings.service))) as ledger:
+        (digest,) = ledger.append(
+            (
+                EvidenceEntry(
+                    id=record.verdict.id,
+                    kept_at=SystemClock().now(),
+                    document=stored.document,
+                    blobs=stored.blobs,
+                ),
+            )
+        )
+    return digest
+
+
+def _evidence_store(settings: Settings, logger: FilteringBoundLogger) -> EvidenceStore:
+    """
+    The ledger; without it the service starts only where the configuration does not ask for evidence.
+    """
+    try:
+        return EvidenceLedger(evidence_directory(settings.service))
+    except StoreError as exc:
+        if settings.evidence.required:
+            raise
+        logger.error("evidence_unavailable", error=str(exc), detail="verdicts are answered without record")
+        return NoStore(str(exc))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +309,7 @@ def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
         ListenError: the socket cannot be opened.
 
     """
-    settings = load(path)
+    settings = load(path, forgive_ended=True)
     asyncio.run(_serve(path, settings, log(settings.service.log_format)))
 
 
@@ -245,21 +318,32 @@ async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -
     checker = make_checker(settings, kinds=kinds)
 
     def reload() -> Settings:
-        fresh = load(path)
+        fresh = load(path, forgive_ended=True)
         missing = sorted(kind.value for kind in source_kinds(fresh) - kinds)
         if missing:
             raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
         return fresh
 
+    keeper = EvidenceKeeper(
+        _evidence_store(settings, logger),
+        settings=lambda: service.settings.evidence,
+        log=logger,
+        clock=SystemClock(),
+    )
     service = Service(
         settings=settings,
         checker=checker,
         identities=FileIdentities(settings.identities, warning=logger.warning, info=logger.info),
         audit=LogAudit(logger),
+        keeper=keeper,
         log=logger,
         clock=SystemClock(),
     )
+    tending = asyncio.create_task(keeper.tend())
     try:
         await Daemon(service, reload=reload).run()
     finally:
+        tending.cancel()
+        await asyncio.gather(tending, return_exceptions=True)
+        await asyncio.to_thread(keeper.close)
         await checker.aclose()

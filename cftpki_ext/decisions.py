@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cftpki_ext.evidence import Asked
 from cftpki_ext.session import Presented, SessionContext
 from cftpki_ext.settings import Rule
 from cftpki_ext.verdict import Reason
@@ -72,12 +73,16 @@ class NeedPassword:
 class NeedVerdict:
     """
     A chain to be judged. `session` is `None` for CHECK, which lives outside any session.
+
+    `message` is the handshake message where no chain could be read from it; `asked` goes into the record.
     """
 
     session: SessionContext | None
     rule: Rule
     chain: tuple[bytes, ...]
     staple: bytes | None
+    asked: Asked
+    message: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ way to an accepted CheckCertificate leads through `after_verdict` with an accept
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import sha256
 from typing import assert_never
 
 from cftpki_ext.alerts import Alert, alert_for
+from cftpki_ext.decide import Question
 from cftpki_ext.decisions import (
     Decision,
     Fail,
@@ -28,6 +30,7 @@ from cftpki_ext.decisions import (
     Reply,
 )
 from cftpki_ext.errors import InputError
+from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.global_area import global_area
 from cftpki_ext.model import Direction, PeerAddress, Phase
 from cftpki_ext.rules import RuleKey, match
@@ -201,20 +204,37 @@ def _check(plan: Plan, session: SessionContext | None, request: Frame) -> Decisi
 
 
 def _judge(plan: Plan, session: SessionContext | None, rule: Rule, request: Frame) -> Decision:
-    limits = plan.settings.limits
     if rule.trust not in plan.settings.trusts:
         return _broken(session, f"trust set {rule.trust!r} of rule {rule.name!r} is not configured")
+    limits, message = plan.settings.limits, request.raw(Tag.CHAIN) or b""
+    # What is refused without a look at certificates is judged all the same: the refusal has evidence.
+    asked = _asked(session, request)
     try:
         chain = decode_chain(
-            request.raw(Tag.CHAIN) or b"",
-            max_bytes=limits.chain_bytes,
-            max_certificates=limits.chain_certificates,
+            message, max_bytes=limits.chain_bytes, max_certificates=limits.chain_certificates
         )
-    except InputError as error:
-        return _refused(session, Reason.UNDECODABLE, str(error))
-    if not chain:
-        return _refused(session, Reason.NO_CERTIFICATE, "the partner sent an empty chain")
-    return NeedVerdict(session, rule, chain, request.raw(Tag.STAPLE))
+    except InputError:
+        return NeedVerdict(session, rule, (), request.raw(Tag.STAPLE), asked, message)
+    return NeedVerdict(session, rule, chain, request.raw(Tag.STAPLE), asked)
+
+
+def _asked(session: SessionContext | None, request: Frame) -> Asked:
+    if session is None:
+        key, peer = _rule_key(request)
+        return Asked(
+            door=Door.SOCKET, profile=key.profile, remote=key.remote, remote_port=peer.port, port=key.port
+        )
+    server = session.direction is Direction.SERVER
+    return Asked(
+        door=Door.EXIT,
+        profile=session.profile,
+        remote=session.peer.host,
+        remote_port=session.peer.port,
+        port=session.local_port if server else session.peer.port,
+        host_task=session.host_task,
+        host_session=session.host_session,
+        session=session.reference,
+    )
 
 
 def _crypt_data(plan: Plan, session: SessionContext, request: Frame) -> Decision:
@@ -225,6 +245,31 @@ def _crypt_data(plan: Plan, session: SessionContext, request: Frame) -> Decision
         return _broken(session, "CryptData before a certificate was given in GetCertificate")
     return NeedSignature(
         session, session.presented, request.number(Tag.CRYPT_SCHEME) or 0, request.raw(Tag.CRYPT_INPUT) or b""
+    )
+
+
+def question_of(settings: Settings, need: NeedVerdict, *, at: datetime) -> Question:
+    """
+    What is asked about the chain of a session, or of CHECK.
+
+    Args:
+        settings: those in force; the rule's trust set is one of theirs.
+        need: the decision that asks for a verdict.
+        at: the time of judgement.
+
+    Returns:
+        The question.
+
+    """
+    return Question(
+        chain=need.chain,
+        direction=need.rule.direction,
+        trust=settings.trusts[need.rule.trust],
+        limits=settings.limits,
+        at=at,
+        rule=need.rule.name,
+        partners=need.rule.partners,
+        message=need.message,
     )
 
 
@@ -242,7 +287,7 @@ def after_verdict(need: NeedVerdict, verdict: Verdict) -> Reply | Refuse:
     """
     session = need.session
     policy = verdict.evidence.policy
-    if verdict.accepted:
+    if verdict.accepted and need.chain:
         fields: dict[Tag, Value] = {Tag.VERDICT_ID: clip(Tag.VERDICT_ID, verdict.id)}
         if verdict.warnings:
             fields[Tag.DETAIL] = clip(Tag.DETAIL, "; ".join(verdict.warnings))
@@ -258,6 +303,28 @@ def after_verdict(need: NeedVerdict, verdict: Verdict) -> Reply | Refuse:
         verdict.alert or int(Alert.INTERNAL_ERROR),
         verdict.summary,
         {Tag.VERDICT_ID: clip(Tag.VERDICT_ID, verdict.id)},
+    )
+
+
+def after_unkept(need: NeedVerdict, verdict: Verdict) -> Refuse:
+    """
+    The answer where evidence is required and the verdict's record could not be kept.
+
+    Args:
+        need: the decision that asked for the verdict.
+        verdict: of this very call; a refusal stays what it is, an acceptance becomes alert 80.
+
+    Returns:
+        A refusal.
+
+    """
+    given = after_verdict(need, verdict)
+    if isinstance(given, Refuse):
+        return given
+    return _refused(
+        need.session,
+        Reason.INTERNAL_ERROR,
+        "the evidence of the verdict could not be kept (evidence.required)",
     )
 
 

@@ -2,7 +2,7 @@
 The driver of the phases: fetches what a decision needs, within one deadline, and answers with a frame.
 
 Owns conversations (one per connection), counters and the rule that any exception becomes FAILED with alert 80.
-Imports phases, wire, decide, identity, audit and ports; never connectors or cache.
+Imports phases, wire, decide, evidence, keeper, identity, audit and ports; never connectors or cache.
 """
 
 from __future__ import annotations
@@ -26,23 +26,27 @@ from cftpki_ext.audit import AuditSink
 from cftpki_ext.decide import Question
 from cftpki_ext.decisions import Fail, Final, NotHandled, Refuse, Reply
 from cftpki_ext.errors import CftPkiError, InputError, KeyUnavailableError, WireError
+from cftpki_ext.evidence import Record, Tally, row_of
 from cftpki_ext.files import read_regular
 from cftpki_ext.identity import HeldIdentity, IdentityProvider
 from cftpki_ext.identity.choose import leads_to
 from cftpki_ext.identity.keys import export_pkcs8, sign
+from cftpki_ext.keeper import PATIENCE_S, EvidenceKeeper
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.ports import Clock
 from cftpki_ext.session import SessionContext, Stage, session_reference
 from cftpki_ext.settings import Settings
 from cftpki_ext.statement import Statement
 from cftpki_ext.tls_formats import decode_ca_list
-from cftpki_ext.verdict import Verdict
+from cftpki_ext.verdict import Status, Verdict
 from cftpki_ext.verdict_json import verdict_to_json
 from cftpki_ext.wire import FIELDS, Frame, Message, Tag, Value, clip, encode
 from cftpki_ext.x509.certificate import parse_certificate
 
 # An RSA-2048 signature takes a millisecond of CPU outside the interpreter's lock; more threads than cores gain nothing.
 SIGNING_THREADS = 2
+# Of the call's time, what is left for the answer itself once the evidence is kept.
+ANSWER_S = 0.1
 
 
 class Checker(Protocol):
@@ -50,9 +54,11 @@ class Checker(Protocol):
     Judges chains (`cftpki_ext.checker.Checker`).
     """
 
-    async def check(self, question: Question, handed_in: Sequence[Statement] = ()) -> Verdict:
+    async def check_with_statements(
+        self, question: Question, handed_in: Sequence[Statement] = ()
+    ) -> tuple[Verdict, tuple[Statement, ...]]:
         """
-        Judge one chain.
+        Judge one chain, and give the statements that the verdict rests on.
         """
 
 
@@ -68,6 +74,7 @@ class Service:
         checker: Checker,
         identities: IdentityProvider,
         audit: AuditSink,
+        keeper: EvidenceKeeper,
         log: FilteringBoundLogger,
         clock: Clock,
     ) -> None:
@@ -75,10 +82,12 @@ class Service:
         self.checker = checker
         self.identities = identities
         self.audit = audit
+        self.keeper = keeper
         self.log = log
         self.clock = clock
         self.requests: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
+        self.verdicts = Tally()
         self.sessions = 0
         self.signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
         self._started = clock.monotonic()
@@ -98,6 +107,8 @@ class Service:
             "max_sessions": self.settings.service.max_sessions,
             "requests": dict(self.requests),
             "results": dict(self.results),
+            "verdicts": self.verdicts.counts(),
+            "evidence": self.keeper.status(),
             "rules": [rule.name for rule in self.settings.rules],
             "trusts": sorted(self.settings.trusts),
             "identities": sorted(self.settings.identities),
@@ -249,15 +260,8 @@ class Conversation:
         settings, rule = service.settings, need.rule
         begun = service.clock.monotonic()
         now = service.clock.now()
-        question = Question(
-            chain=need.chain,
-            direction=rule.direction,
-            trust=settings.trusts[rule.trust],
-            limits=settings.limits,
-            at=now,
-            rule=rule.name,
-            partners=rule.partners,
-        )
+        question = phases.question_of(settings, need, at=now)
+        final: Reply | Refuse
         handed_in: tuple[Statement, ...] = ()
         if need.staple:
             handed_in = (
@@ -265,11 +269,24 @@ class Conversation:
                     kind=SourceKind.OCSP, origin=Origin.STAPLED, received_at=now, hop=0, raw=need.staple
                 ),
             )
-        verdict = await service.checker.check(question, handed_in)
-        elapsed_ms = int((service.clock.monotonic() - begun) * 1000)
-        service.audit.verdict(verdict, need.session, elapsed_ms=elapsed_ms)
-        final = phases.after_verdict(need, verdict)
-        if need.session is None:
+        verdict, statements = await service.checker.check_with_statements(question, handed_in)
+        elapsed_s = service.clock.monotonic() - begun
+        record = Record(question=question, statements=statements, verdict=verdict, asked=need.asked)
+        left_s = (settings.limits.budget_ms + phases.CALL_SLACK_MS) / 1000 - elapsed_s - ANSWER_S
+        kept = await service.keeper.keep(record, patience_s=min(PATIENCE_S, left_s))
+        service.audit.verdict(verdict, need.session, elapsed_ms=int(elapsed_s * 1000), record=kept)
+        row = row_of(verdict, need.asked)
+        if kept is None and settings.evidence.required:
+            final = phases.after_unkept(need, verdict)
+            row = replace(row, status=Status.REFUSED.value, reason=final.reason.value)
+            service.audit.event(
+                "verdict_refused_without_evidence", final.session, verdict_id=verdict.id, alert=final.alert
+            )
+        else:
+            final = phases.after_verdict(need, verdict)
+        service.verdicts.add(row)
+        # A verdict that was overruled for want of evidence is not told as if it stood.
+        if need.session is None and Tag.VERDICT_ID in final.fields:
             extra: dict[Tag, Value] = {
                 Tag.RULE: clip(Tag.RULE, rule.name),
                 Tag.POLICY: clip(Tag.POLICY, verdict.evidence.policy),
@@ -319,6 +336,9 @@ class Conversation:
         match final:
             case Refuse() | Fail():
                 reason = final.reason.value if isinstance(final, Refuse) else "failed"
+                if isinstance(final, Refuse):
+                    # Refused before any chain came: no rule applies.
+                    self._service.verdicts.refused[final.reason.value] += 1
                 audit.event(f"{name}_refused", final.session, reason=reason, detail=final.detail)
             case Reply():
                 self._record_done(request, final)

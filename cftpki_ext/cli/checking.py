@@ -22,6 +22,7 @@ from cftpki_ext.config.credentials import certificates_in
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.encodings import MAX_INPUT_BYTES
 from cftpki_ext.errors import InputError
+from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.files import printable, read_regular
 from cftpki_ext.model import Direction, Leniency
 from cftpki_ext.policy import PROFILES, Policy
@@ -104,6 +105,9 @@ def check(ctx: click.Context, /, chain: Path, **options: Any) -> None:
             at=at,
             fetch=not options["no_fetch"],
             path_only=options["path_only"],
+            asked=Asked(
+                door=Door.CLI, profile=options["profile"], remote=options["remote"], port=options["port"]
+            ),
         )
     if options["as_json"]:
         click.echo(verdict_to_json(verdict, indent=2))
@@ -116,14 +120,14 @@ def check(ctx: click.Context, /, chain: Path, **options: Any) -> None:
 
 def _settings(given: Path | None, *, trust_given: bool) -> Settings | None:
     if given is not None:
-        return load(given)
+        return load(given, forgive_ended=True)
     if trust_given:
         return None
     path = config_path(None)
     if not path.exists():
         msg = f"whom to trust? name --trust FILE or --config FILE (there is no {path})"
         raise click.UsageError(msg)
-    return load(path)
+    return load(path, forgive_ended=True)
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from threading import Lock
 from typing import Any
@@ -172,7 +172,7 @@ def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:
         return _to_json(dict(value), blobs)
     if isinstance(value, frozenset | set):
         return sorted((_to_json(item, blobs) for item in value), key=str)
-    return _scalar().dump_python(value, mode="json")
+    return _scalar_text(value)
 
 
 class _Digests:
@@ -207,6 +207,14 @@ class _Digests:
 
 
 _digests = _Digests(_KNOWN_DIGESTS, _KNOWN_BYTES)
+
+
+@lru_cache(maxsize=512)
+def _scalar_text(value: Any) -> Any:
+    """
+    Durations, networks, paths: the same few again and again.
+    """
+    return _scalar().dump_python(value, mode="json")
 
 
 @cache

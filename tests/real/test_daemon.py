@@ -24,8 +24,10 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from cftpki_ext.audit import LogAudit
 from cftpki_ext.daemon import Daemon
+from cftpki_ext.decide import conclude, examine
 from cftpki_ext.errors import ConfigError
 from cftpki_ext.identity.files import FileIdentities
+from cftpki_ext.keeper import EvidenceKeeper
 from cftpki_ext.listener import ListenError, listen
 from cftpki_ext.model import Direction, Phase
 from cftpki_ext.service import Service
@@ -35,6 +37,7 @@ from cftpki_ext.tls_formats import decode_ca_list, decode_chain, encode_ca_list,
 from cftpki_ext.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.wire import HEADER, MAX_PAYLOAD, VERSION, Frame, Message, Result, Tag, encode
 from tests import pki
+from tests.evidence_store import MemoryEvidence
 from tests.wire_client import WireClient
 
 ROOT = pki.make_root("CN=Partners Root,O=Example")
@@ -62,15 +65,23 @@ class Checker:
         self.release = asyncio.Event()
         self.entered = asyncio.Event()
 
-    async def check(self, question, handed_in=()):
+    async def check_with_statements(self, question, handed_in=()):
+        return self.judge(question, await self.arrive(question, handed_in)), tuple(handed_in)
+
+    async def arrive(self, question, handed_in):
         self.questions.append((question, tuple(handed_in)))
-        leaf = question.chain[0]
+        leaf = question.chain[0] if question.chain else b""
         if leaf == b"raise":
             msg = "the checker fell over"
             raise RuntimeError(msg)
         if leaf == b"wait":
             self.entered.set()
             await self.release.wait()
+        return leaf
+
+    def judge(self, question, leaf):
+        if not leaf:
+            return conclude(examine(question), (), verdict_id="0" * 32)
         reason = {b"revoked": Reason.REVOKED, b"expired": Reason.EXPIRED}.get(leaf)
         return Verdict(
             id=hashlib.md5(leaf, usedforsecurity=False).hexdigest(),
@@ -95,6 +106,7 @@ class World:
         self.logs = structlog.testing.CapturingLogger()
         logger = structlog.wrap_logger(self.logs, processors=[])
         self.settings = settings
+        self.evidence = MemoryEvidence()
         self.checker = Checker()
         self.identities = FileIdentities(settings.identities, warning=logger.warning, info=logger.info)
         self.service = Service(
@@ -102,6 +114,12 @@ class World:
             checker=self.checker,
             identities=self.identities,
             audit=LogAudit(logger),
+            keeper=EvidenceKeeper(
+                self.evidence,
+                settings=lambda: self.service.settings.evidence,
+                log=logger,
+                clock=SystemClock(),
+            ),
             log=logger,
             clock=SystemClock(),
         )

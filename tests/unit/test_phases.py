@@ -12,16 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cftpki_ext import decisions, phases
+from cftpki_ext.decide import conclude, examine
 from cftpki_ext.decisions import Fail, NotHandled, Refuse, Reply
+from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.model import Direction, PeerAddress, Phase
 from cftpki_ext.phases import Plan, answer, decide
-from cftpki_ext.session import Presented, SessionContext, Stage
+from cftpki_ext.session import Presented, SessionContext, Stage, session_reference
 from cftpki_ext.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet, Unreachable
 from cftpki_ext.tls_formats import encode_chain
 from cftpki_ext.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.wire import Frame, Message, Result, Tag, decode, encode
 
 SERVER_RULE = Rule(name="in", direction=Direction.SERVER, trust="partners", identity="mft")
+ASKED = Asked(
+    door=Door.EXIT,
+    profile="SSLP",
+    remote="192.0.2.1",
+    remote_port=40000,
+    port=1762,
+    host_task=1,
+    host_session=2,
+    session=session_reference(77),
+)
 CLIENT_RULE = Rule(name="out", direction=Direction.CLIENT, trust="partners", identity="mft")
 IDENTITY = Identity(name="mft", chain_file=Path("c"), key_file=Path("k"))
 SETTINGS = Settings(
@@ -340,7 +352,17 @@ def test_check_certificate_asks_for_a_verdict_on_leaf_first():
     decision = request_of(
         Message.CHECK_CERTIFICATE, session(), CHAIN=encode_chain([b"leaf", b"ca"]), STAPLE=b"s"
     )
-    assert decisions.NeedVerdict(session(), SERVER_RULE, (b"leaf", b"ca"), b"s") == decision
+    assert decisions.NeedVerdict(session(), SERVER_RULE, (b"leaf", b"ca"), b"s", ASKED) == decision
+
+
+def test_check_certificate_records_the_port_that_the_rule_was_chosen_by():
+    asked = request_of(Message.CHECK_CERTIFICATE, session(rule=CLIENT_RULE)).asked
+    assert replace(ASKED, port=40000) == asked
+
+
+def judged(need):
+    question = phases.question_of(SETTINGS, need, at=datetime(2026, 1, 1, tzinfo=UTC))
+    return question, conclude(examine(question), (), verdict_id="ab" * 16)
 
 
 @pytest.mark.parametrize(
@@ -356,14 +378,19 @@ def test_check_certificate_asks_for_a_verdict_on_leaf_first():
     ],
 )
 def test_check_certificate_chain_that_is_none_is_refused(chain, reason, alert):
-    decision = request_of(Message.CHECK_CERTIFICATE, session(), CHAIN=chain)
+    need = request_of(Message.CHECK_CERTIFICATE, session(), CHAIN=chain)
+    question, found = judged(need)
+    decision = phases.after_verdict(need, found)
     assert (reason, alert, Stage.REFUSED) == (decision.reason, decision.alert, decision.session.stage)
+    assert "ab" * 16 == decision.fields[Tag.VERDICT_ID]
+    # The bytes themselves are in the question, and with it in the evidence.
+    assert (chain if reason is Reason.UNDECODABLE else None) == question.message
 
 
 @given(st.binary(max_size=200))
 def test_check_certificate_any_bytes_never_accept(chain):
-    decision = request_of(Message.CHECK_CERTIFICATE, session(), CHAIN=chain)
-    assert isinstance(decision, decisions.NeedVerdict | Refuse)
+    need = request_of(Message.CHECK_CERTIFICATE, session(), CHAIN=chain)
+    assert isinstance(phases.after_verdict(need, judged(need)[1]), Refuse)
 
 
 def test_check_certificate_trust_set_gone_after_reload_fails():
@@ -372,7 +399,7 @@ def test_check_certificate_trust_set_gone_after_reload_fails():
     assert isinstance(decision, Fail)
 
 
-NEED = decisions.NeedVerdict(session(), SERVER_RULE, (b"leaf",), None)
+NEED = decisions.NeedVerdict(session(), SERVER_RULE, (b"leaf",), None, ASKED)
 
 
 def test_after_verdict_accepted_replies_with_its_id():
@@ -393,12 +420,33 @@ def test_after_verdict_refused_without_alert_still_sends_80():
     assert 80 == phases.after_verdict(NEED, verdict(accepted=False, alert=0)).alert
 
 
+def test_after_verdict_accepted_without_a_chain_is_refused_with_80():
+    decision = phases.after_verdict(replace(NEED, chain=()), verdict())
+    assert (Reason.INTERNAL_ERROR, 80, Stage.REFUSED) == (
+        decision.reason,
+        decision.alert,
+        decision.session.stage,
+    )
+
+
+def test_after_unkept_turns_an_acceptance_into_80_and_leaves_a_refusal():
+    decision = phases.after_unkept(NEED, verdict())
+    assert (Reason.INTERNAL_ERROR, 80, Stage.REFUSED) == (
+        decision.reason,
+        decision.alert,
+        decision.session.stage,
+    )
+    refused = verdict(accepted=False)
+    assert phases.after_verdict(NEED, refused) == phases.after_unkept(NEED, refused)
+
+
 def test_check_outside_sessions_is_matched_and_judged():
     fields = {"MODE": 1, "CHAIN": encode_chain([b"x"]), "REMOTE_ADDRESS": "192.0.2.1"}
-    assert decisions.NeedVerdict(None, SERVER_RULE, (b"x",), None) == ask(Message.CHECK, **fields)
+    asked = Asked(door=Door.SOCKET, remote="192.0.2.1")
+    assert decisions.NeedVerdict(None, SERVER_RULE, (b"x",), None, asked) == ask(Message.CHECK, **fields)
     nets = with_rule(networks=(ip_network("10.0.0.0/8"),))
     assert Reason.NO_RULE is ask(Message.CHECK, settings=nets, **fields).reason
-    assert Reason.UNDECODABLE is ask(Message.CHECK, **{**fields, "CHAIN": b"x"}).reason
+    assert Reason.UNDECODABLE is judged(ask(Message.CHECK, **{**fields, "CHAIN": b"x"}))[1].reason
 
 
 def test_check_on_the_connection_of_a_session_fails():

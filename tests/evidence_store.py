@@ -1,0 +1,55 @@
+"""
+An evidence store in memory that can be told to fail: a hand-written adapter of `cftpki_ext.ports.EvidenceStore`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+
+from cftpki_ext.errors import StoreError
+from cftpki_ext.ports import EvidenceEntry
+
+
+class MemoryEvidence:
+    """
+    Keeps entries in a list. `trouble` makes every append fail with it; a cleared `open` makes appends wait.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[EvidenceEntry] = []
+        self.batches: list[int] = []
+        self.trouble: str | None = None
+        self.poison: str | None = None  # an id that cannot be kept
+        self.open = threading.Event()
+        self.open.set()
+        self.tended: list[tuple[datetime, int]] = []
+        self.closed = False
+
+    def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
+        """
+        Keep entries.
+        """
+        self.open.wait(10)
+        if self.trouble is not None or any(entry.id == self.poison for entry in entries):
+            raise StoreError(self.trouble or "poison")
+        self.entries.extend(entries)
+        self.batches.append(len(entries))
+        return tuple(sha256(entry.document).hexdigest() for entry in entries)
+
+    def tend(self, *, before: datetime, max_bytes: int) -> int:
+        """
+        Note what was asked.
+        """
+        if self.trouble is not None:
+            raise StoreError(self.trouble)
+        self.tended.append((before, max_bytes))
+        return 0
+
+    def close(self) -> None:
+        """
+        Note it.
+        """
+        self.closed = True
