@@ -21,11 +21,13 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS proof (
   certificate TEXT NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL, url TEXT, received_at TEXT NOT NULL,
   PRIMARY KEY (certificate, digest)) STRICT;
+CREATE INDEX IF NOT EXISTS proof_digest ON proof (digest);
 CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT;
 """
 # How long another process's write is waited for; the refusal itself never waits for this store.
 _BUSY_MS = 2000
-# One proof is enough; a few more are kept because a later one may stay verifiable for longer.
+# One proof is enough; a few more are kept because a hold is lifted by what is newer than it. A new one takes the
+# place of the oldest: the checker sends none any more once a revocation is proven for good.
 _PROOFS_PER_CERTIFICATE = 4
 
 
@@ -79,28 +81,20 @@ class RevocationMemory:
         try:
             with self._lock:
                 rows = self._db.execute(
-                    "SELECT kind, url, received_at, raw, proof.digest FROM proof JOIN blob USING (digest)"
+                    "SELECT kind, url, received_at, raw, proof.digest FROM proof LEFT JOIN blob USING (digest)"
                     " WHERE certificate = ? ORDER BY received_at",
                     (certificate,),
                 ).fetchall()
         except sqlite3.Error as exc:
             msg = f"memory of revocations cannot be read: {exc}"
             raise StoreError(msg) from exc
-        return tuple(
-            Statement(
-                kind=SourceKind(kind),
-                origin=Origin.KNOWN_REVOKED,
-                url=url,
-                received_at=datetime.fromisoformat(received_at),
-                raw=bytes(raw),
-            )
-            for kind, url, received_at, raw, digest in rows
-            if sha256(raw).hexdigest() == digest
-        )
+        return tuple(_statement(*row) for row in rows)
 
     def remember(self, certificate: str, statement: Statement) -> None:
         """
         Keep a statement that proved the certificate revoked (or on hold). Keeping it again changes nothing.
+
+        The oldest of too many proofs about one certificate goes; those about others are never touched.
 
         Args:
             certificate: its key.
@@ -116,11 +110,6 @@ class RevocationMemory:
         received_at = statement.received_at.astimezone(UTC).isoformat()
         try:
             with self._lock:
-                (kept,) = self._db.execute(
-                    "SELECT count(*) FROM proof WHERE certificate = ?", (certificate,)
-                ).fetchone()
-                if kept >= _PROOFS_PER_CERTIFICATE:
-                    return
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, statement.raw))
@@ -128,6 +117,12 @@ class RevocationMemory:
                         "INSERT OR IGNORE INTO proof VALUES (?, ?, ?, ?, ?)",
                         (certificate, digest, statement.kind.value, statement.url, received_at),
                     )
+                    self._db.execute(
+                        "DELETE FROM proof WHERE certificate = ?1 AND digest <> ?2 AND digest NOT IN"
+                        " (SELECT digest FROM proof WHERE certificate = ?1 ORDER BY received_at DESC, digest LIMIT ?3)",
+                        (certificate, digest, _PROOFS_PER_CERTIFICATE),
+                    )
+                    self._db.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM proof)")
                 except BaseException:
                     self._db.execute("ROLLBACK")
                     raise
@@ -142,3 +137,23 @@ class RevocationMemory:
         """
         with self._lock:
             self._db.close()
+
+
+def _statement(kind: str, url: str | None, received_at: str, raw: bytes | None, digest: str) -> Statement:
+    """
+    One row as a statement. A damaged one is no less bad than a file that cannot be read: something was known.
+    """
+    if raw is None or sha256(raw).hexdigest() != digest:
+        msg = f"memory of revocations cannot be read: proof {digest[:16]} is damaged"
+        raise StoreError(msg)
+    try:
+        return Statement(
+            kind=SourceKind(kind),
+            origin=Origin.KNOWN_REVOKED,
+            url=url,
+            received_at=datetime.fromisoformat(received_at),
+            raw=bytes(raw),
+        )
+    except ValueError as exc:
+        msg = f"memory of revocations cannot be read: proof {digest[:16]} is damaged"
+        raise StoreError(msg) from exc

@@ -16,6 +16,7 @@ from typing import Any
 
 from cftpki_ext.config.evidence import read_evidence
 from cftpki_ext.config.faults import Faults
+from cftpki_ext.config.partners import read_partners
 from cftpki_ext.config.policies import read_policies
 from cftpki_ext.config.positions import key_lines
 from cftpki_ext.config.sections import Names, Reader
@@ -34,7 +35,7 @@ _WORLD_WRITABLE = 0o002
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
-def load(path: Path, *, now: datetime | None = None) -> Settings:
+def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False) -> Settings:
     """
     Read and check a configuration file.
 
@@ -44,6 +45,8 @@ def load(path: Path, *, now: datetime | None = None) -> Settings:
     Args:
         path: the file; what it names is relative to its directory.
         now: what end dates are compared with; the present by default.
+        forgive_ended: take a file whose exceptions have ended. By default each is a fault, so that they do not pile
+            up; a service must start all the same, and refuses what they let in.
 
     Returns:
         The settings.
@@ -63,6 +66,7 @@ def load(path: Path, *, now: datetime | None = None) -> Settings:
         faults=faults,
         directory=path.absolute().parent,
         now=now or datetime.now(UTC),
+        forgive_ended=forgive_ended,
         names=Names(
             trusts=frozenset(tables["trust"]),
             identities=frozenset(tables["identity"]),
@@ -133,7 +137,13 @@ def _rules(reader: Reader, raw: object) -> tuple[Rule, ...]:
     if not isinstance(raw, list):
         reader.faults.add(("rule",), "must be an array of tables: [[rule]]")
         return ()
-    made = [(index, rule) for index, item in enumerate(raw) if (rule := reader.rule(index, item)) is not None]
+    made: list[tuple[int, Rule]] = []
+    for index, item in enumerate(raw):
+        rule = reader.rule(index, item)
+        lists = item.get("partners") if isinstance(item, dict) else None
+        partners = read_partners(reader, ("rule", index, "partners"), lists)
+        if rule is not None:
+            made.append((index, replace(rule, partners=partners)))
     counts = Counter(rule.name for _, rule in made)
     first: dict[str, int] = {}
     for index, rule in made:

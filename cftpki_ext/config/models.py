@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from cftpki_ext.alerts import Alert
 from cftpki_ext.causes import Cause
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.config.units import format_duration, format_size, parse_duration, parse_size
@@ -112,6 +113,17 @@ def _phase(value: object) -> Phase:
     return names[folded]
 
 
+def _alert(value: object) -> int:
+    """
+    One of the error codes that the host documents for its certificate check.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value not in {int(code) for code in Alert}:
+        known = ", ".join(str(int(code)) for code in Alert)
+        msg = f"{value!r} is no documented alert: choose one of {known}"
+        raise ValueError(msg)
+    return value
+
+
 def _user(value: object) -> int | str:
     if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 0):
         msg = "must be a user's name or number"
@@ -136,6 +148,8 @@ NonceName = Annotated[NonceMode, BeforeValidator(_choice(_names(NonceMode)))]
 ActionName = Annotated[Action, BeforeValidator(_choice(_names(Action)))]
 DepthName = Annotated[Depth, BeforeValidator(_choice(_names(Depth)))]
 EnforcementName = Annotated[Enforcement, BeforeValidator(_choice(_names(Enforcement)))]
+CauseName = Annotated[Cause, BeforeValidator(_choice(_names(Cause)))]
+AlertCode = Annotated[int, BeforeValidator(_alert)]
 UnreachableName = Annotated[Unreachable, BeforeValidator(_choice(_names(Unreachable)))]
 TlsVersion = Annotated[int, BeforeValidator(_choice(TLS_VERSIONS))]
 LogFormat = Annotated[str, BeforeValidator(_choice({"json": "json", "console": "console"}))]
@@ -181,6 +195,10 @@ class TrustModel(Section):
     inhibit_policy_mapping: bool = False
     inhibit_any_policy: bool = False
     compat: list[LeniencyName] = []
+    # Read on its own (`config.rest`), so that a fault in one key hides none in another.
+    rest: Any = None
+    cross_check: list[SourceName] = []
+    deltas: bool = True
 
 
 class TreatmentModel(Section):
@@ -191,6 +209,18 @@ class TreatmentModel(Section):
     action: ActionName | None = None
     max_stale: Duration | None = None
     until: End | None = None
+    alert: AlertCode | None = None
+
+
+class ExceptionModel(Section):
+    """
+    `[[policy.NAME.exception]]`.
+    """
+
+    fingerprint: str | None = None
+    until: End | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    causes: list[CauseName] | None = None
 
 
 def _treatment(value: object) -> object:
@@ -201,6 +231,8 @@ class _PolicyBase(Section):
     base: str | None = None
     depth: DepthName | None = None
     enforcement: EnforcementName | None = None
+    # Read one by one (`config.policies`), so that a fault in one hides none in another.
+    exception: list[Any] = []
 
 
 _Treatment = Annotated[TreatmentModel, BeforeValidator(_treatment)]
@@ -236,6 +268,20 @@ class RuleModel(Section):
     not_handled: list[PhaseName] = []
     min_tls: TlsVersion | None = None
     client_auth: bool | None = None
+    # Read on its own (`config.partners`), so that a fault in one list hides none in another.
+    partners: Any = None
+
+
+class PartnersModel(Section):
+    """
+    `[rule.partners]`.
+    """
+
+    subjects: list[str] | None = None
+    issuers: list[str] | None = None
+    sans: list[str] | None = None
+    fingerprints: list[str] | None = None
+    spki_pins: list[str] | None = None
 
 
 _DAY = timedelta(days=1)

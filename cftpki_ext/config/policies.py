@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from cftpki_ext.causes import Cause
-from cftpki_ext.config.models import PolicyModel, TreatmentModel
+from cftpki_ext.config.models import ExceptionModel, PolicyModel, TreatmentModel
+from cftpki_ext.config.partners import fingerprint
+from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
-from cftpki_ext.policy import PROFILES, STRICT, Action, Policy, Treatment
+from cftpki_ext.errors import InputError
+from cftpki_ext.policy import PROFILES, SOFT_CAUSES, STRICT, Action, PartnerException, Policy, Treatment
 
 
 def read_policies(reader: Reader, raw: Mapping[str, Any]) -> Mapping[str, Policy]:
@@ -64,17 +68,74 @@ def _policy(reader: Reader, name: str, base: Policy, model: Any) -> Policy:
             )
         if treatment.action is Action.REFUSE and (treatment.max_stale or treatment.until):
             reader.faults.add(path, "max_stale and until bound an acceptance; this refuses anyway")
-        if treatment.until is not None and treatment.until <= reader.now:
+        bounded = treatment.max_stale is not None or treatment.until is not None
+        if treatment.action not in {None, Action.REFUSE} and treatment.alert is not None and not bounded:
+            reader.faults.add((*path, "alert"), "is sent with a refusal, and this always accepts")
+        if _ended(reader, treatment.until):
             reader.faults.add(
                 (*path, "until"),
-                f"{treatment.until.isoformat()} is past: the exception has ended, take it out",
+                f"{_text(treatment.until)} is past: the exception has ended, take it out",
             )
         treatments[cause] = Treatment(
-            action=treatment.action or Action.REFUSE, max_stale=treatment.max_stale, until=treatment.until
+            action=treatment.action or Action.REFUSE,
+            max_stale=treatment.max_stale,
+            until=treatment.until,
+            alert=treatment.alert,
         )
     return Policy(
         name=name,
         treatments=MappingProxyType(treatments),
         depth=model.depth or base.depth,
         enforcement=model.enforcement or base.enforcement,
+        exceptions=(
+            *(
+                made
+                for index, raw in enumerate(model.exception)
+                if (made := _exception(reader, ("policy", name, "exception", index), raw)) is not None
+            ),
+            *base.exceptions,
+        ),
+    )
+
+
+def _ended(reader: Reader, until: datetime | None) -> bool:
+    return until is not None and until <= reader.now and not reader.forgive_ended
+
+
+def _text(moment: datetime | None) -> str:
+    return moment.isoformat() if moment is not None else "-"
+
+
+def _exception(reader: Reader, path: KeyPath, raw: object) -> PartnerException | None:
+    """
+    Read one `[[policy.NAME.exception]]`; `None` where something is missing.
+    """
+    model = reader.validate(ExceptionModel, path, raw)
+    written = raw if isinstance(raw, dict) else {}
+    remedies = {
+        "fingerprint": "name the partner's certificate by its SHA-256",
+        "until": "every exception ends, write a date",
+        "reason": "say why, it is shown with every acceptance",
+    }
+    for key, remedy in remedies.items():
+        if getattr(model, key) is None and key not in written:
+            reader.faults.add((*path, key), f"{key!r} is missing: {remedy}")
+    if model.causes == []:
+        reader.faults.add((*path, "causes"), "is empty; leave it out for all soft causes")
+    if _ended(reader, model.until):
+        reader.faults.add(
+            (*path, "until"), f"{_text(model.until)} is past: the exception has ended, take it out"
+        )
+    if model.fingerprint is None or model.until is None or model.reason is None:
+        return None
+    try:
+        digest = fingerprint(model.fingerprint)
+    except InputError as exc:
+        reader.faults.add((*path, "fingerprint"), str(exc))
+        return None
+    return PartnerException(
+        fingerprint=digest,
+        until=model.until,
+        reason=model.reason,
+        causes=SOFT_CAUSES if model.causes is None else frozenset(model.causes),
     )

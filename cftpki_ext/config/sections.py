@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pwd
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -76,6 +76,7 @@ class Reader:
     directory: Path
     now: datetime
     names: Names
+    forgive_ended: bool = False  # an exception whose end has come is no fault, it merely no longer holds
     limits: Limits = field(default_factory=Limits)
 
     def validate(self, model: type[M], path: KeyPath, raw: object) -> M:
@@ -231,6 +232,8 @@ class Reader:
             self._url((*path, "proxy"), model.proxy)
         if model.sources is not None and len(set(model.sources)) != len(model.sources):
             self.faults.add((*path, "sources"), "names a source twice")
+        sources = DEFAULT_SOURCES if model.sources is None else tuple(model.sources)
+        self._cross_check((*path, "cross_check"), model.cross_check, sources)
         inputs = (
             {} if model.initial_policies is None else {"initial_policies": frozenset(model.initial_policies)}
         )
@@ -257,8 +260,19 @@ class Reader:
             ),
             compat=compat,
             nonce=model.nonce or NonceMode.SEND,
-            sources=DEFAULT_SOURCES if model.sources is None else tuple(model.sources),
+            sources=sources,
+            cross_check=tuple(model.cross_check),
+            deltas=model.deltas,
         )
+
+    def _cross_check(self, path: KeyPath, kinds: Sequence[SourceKind], sources: Sequence[SourceKind]) -> None:
+        if len(kinds) == 1 or len(set(kinds)) != len(kinds):
+            self.faults.add(path, "needs two or three different sources that are to agree")
+        for index, kind in enumerate(kinds):
+            if kind not in sources:
+                self.faults.add(
+                    (*path, index), f"{kind.value!r} is not among the sources {', '.join(sources)}"
+                )
 
     def _certificates(self, path: KeyPath, files: list[str], compat: Any) -> tuple[bytes, ...]:
         ders: list[bytes] = []
