@@ -18,8 +18,13 @@ PYTEST_ARGS ?=
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-$(VENV)/.ready: pyproject.toml
+# What the product and its native part need; the demo needs no more.
+$(VENV)/.run: pyproject.toml
 	scripts/make-venv $(PYTHON) $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[build]'
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.run
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,check]'
 	touch $@
 
@@ -27,7 +32,7 @@ $(VENV)/.ready: pyproject.toml
 setup: $(VENV)/.ready ## the virtual environment with everything that development needs
 
 .PHONY: native
-native: $(VENV)/.ready ## libcftpkie.so and cft-hostsim (CFTPKIE_INC=DIR: against the vendor's header)
+native: $(VENV)/.run ## libcftpkie.so and cft-hostsim (CFTPKIE_INC=DIR: against the vendor's header)
 	scripts/system-packages build
 	$(BIN)/cmake -S native -B $(BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
 	  $(if $(CFTPKIE_INC),-DCFTPKIE_INC=$(abspath $(CFTPKIE_INC)),-UCFTPKIE_INC) $(CMAKE_FLAGS) >/dev/null
@@ -39,7 +44,7 @@ demo: native ## real handshakes with a small PKI: one partner accepted, one refu
 	$(BIN)/python scripts/demo --build $(BUILD)
 
 .PHONY: test
-test: native ## every test, against real servers and real TLS peers
+test: native $(VENV)/.ready ## every test, against real servers and real TLS peers
 	scripts/system-packages test
 	scripts/go-tools
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
@@ -54,8 +59,7 @@ check: $(VENV)/.ready native ## ruff, mypy strict, import-linter, C warnings as 
 	$(BIN)/python -m cftpki_ext.wire | diff - native/include/cftpki_wire.h
 
 .PHONY: bench
-bench: native ## figures, as ratios against a named peer or the same run without us
-	$(BIN)/python -m pytest --version >/dev/null
+bench: native $(VENV)/.ready ## figures, as ratios against a named peer or the same run without us
 	$(BIN)/python bench/run.py --build $(BUILD)
 
 .PHONY: fuzz
