@@ -1,0 +1,33 @@
+"""
+`make bench`: every figure, each beside what it is to be compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+from pathlib import Path
+
+import decision
+import handshakes
+
+
+def main() -> None:
+    """
+    Print what the machine is, then each part's figures.
+    """
+    parser = argparse.ArgumentParser(description="figures of cftpki")
+    parser.add_argument("--build", type=Path, required=True, help="where native/ was built")
+    build = parser.parse_args().build.resolve()
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
+    # The peer of the decision logs every refusal of its table with a traceback.
+    logging.disable(logging.CRITICAL)
+    decision.report()
+    logging.disable(logging.NOTSET)
+    handshakes.report(build)
+
+
+if __name__ == "__main__":
+    main()
