@@ -47,6 +47,7 @@ demo: native ## real handshakes with a small PKI: one partner accepted, one refu
 test: native $(VENV)/.ready ## every test, against real servers and real TLS peers
 	scripts/system-packages test
 	scripts/go-tools
+	scripts/get-estserver
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 .PHONY: check

@@ -1,0 +1,326 @@
+"""
+The EST enroller (RFC 7030, RFC 8951, RFC 9908): one order at a time from request to certificate.
+
+Owns the order of steps; trust, credentials, bodies and plans are the neighbours' business. May import
+`enrolment`, the CA client and the other modules of this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import aclosing
+from datetime import datetime, timedelta
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cftpki_ext.enrolment import (
+    EnrollerContext,
+    Failed,
+    Fault,
+    Held,
+    Issued,
+    Order,
+    OrderState,
+    Pending,
+    Progress,
+    RenewalHint,
+    SaveState,
+)
+from cftpki_ext.errors import InputError
+from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
+from connectors import _threads
+from connectors._ca_http import CaAnswer, CaClient, CaError, CaRequest, printable
+from connectors.est import _answers, _attributes, _credentials, _encoding, _request
+from connectors.est._credentials import Credentials
+from connectors.est._encoding import MalformedBodyError
+from connectors.est._options import EstOptions
+from connectors.est._request import Operation
+from connectors.est._state import Attempt, resume
+from connectors.est._trust import Domain, Trust
+
+# A clock further off makes certificates that are not valid yet, or no longer.
+_SKEW = timedelta(seconds=60)
+_CSRATTRS = "csrattrs"
+# Failures behind which a certificate may have been issued: a proxy's, or the server's own after the CA's work.
+_AMBIGUOUS = frozenset({500, 502, 504})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    """
+    What one call of `advance` works with.
+    """
+
+    order: Order
+    save: SaveState
+    deadline: float
+    credentials: Credentials
+    domain: Domain
+
+
+class EstEnroller:
+    """
+    Enrols with one EST server.
+
+    A renewal is authenticated by the certificate that is renewed where that can work, else by the configured
+    password and identity; which and why is told in the notes. A 202 is pending: the same request goes out
+    again whenever `advance` is called. EST has no word for "was this issued already?": a request that was
+    sent and never answered may have made a certificate that nobody has, which is told as well.
+
+    Not done: serverkeygen, fullcmc, and requests bound to the TLS session.
+    """
+
+    protocol = "est"
+
+    def __init__(self, options: EstOptions, context: EnrollerContext) -> None:
+        self.name = context.name
+        self._options = options
+        self._clock = context.clock
+        self._trust = Trust(options, context)
+
+    async def advance(self, order: Order, state: OrderState, save: SaveState, *, deadline: float) -> Progress:
+        """
+        Ask for the certificate, or ask again.
+        """
+        attempt = resume(state, order.csr)
+        try:
+            credentials = await _threads.call(lambda: _credentials.load(self._options, self._clock.now()))
+            domain = await self._trust.domain(deadline=deadline)
+            setting = _Setting(
+                order=order, save=save, deadline=deadline, credentials=credentials, domain=domain
+            )
+            if attempt.issued:
+                return self._issued(setting, attempt, attempt.issued)
+            return await self._ask(setting, attempt)
+        except CaError as error:
+            return error.failed("est")
+        except InputError as error:
+            return Failed(fault=Fault.MISCONFIGURED, detail=f"est: {printable(str(error))}")
+
+    async def _ask(self, setting: _Setting, attempt: Attempt) -> Progress:
+        order = setting.order
+        plan = _request.plan(order, reenroll=self._options.reenroll, now=self._clock.now())
+        operation = plan.operation
+        if attempt.operation is Operation.ENROLL:
+            # What was asked once is asked again: a server that is deciding knows the request by its URL too.
+            operation = Operation.ENROLL
+        elif plan.reasons:
+            reason = f"asked with simpleenroll and not simplereenroll: {'; '.join(plan.reasons)}"
+            attempt = _noted(attempt, reason)
+        attempt = dataclasses.replace(attempt, operation=operation)
+        outcome, attempt = await self._submit(setting, attempt)
+        if (
+            operation is Operation.REENROLL
+            and isinstance(outcome, Failed)
+            and outcome.fault in {Fault.REFUSED, Fault.MISCONFIGURED}
+            and setting.credentials.present
+        ):
+            note = f"simplereenroll was refused, asked with simpleenroll instead: {outcome.detail}"
+            attempt = dataclasses.replace(_noted(attempt, note), operation=Operation.ENROLL)
+            outcome, attempt = await self._submit(setting, attempt)
+        return outcome
+
+    async def _submit(self, setting: _Setting, attempt: Attempt) -> tuple[Progress, Attempt]:
+        """
+        One operation: advice of the server, the request, and its answer.
+        """
+        operation = attempt.operation or Operation.ENROLL
+        client = CaClient(
+            clock=self._clock,
+            roots=setting.domain.server_roots,
+            identity=self._identity(setting, operation),
+            proxy=self._options.proxy,
+        )
+        async with aclosing(client):
+            try:
+                if self._options.csrattrs and not attempt.wishes_known:
+                    attempt = await self._wishes(client, setting, attempt)
+                request = _answers.post(self._options, operation.value, setting.order.csr)
+                begun = dataclasses.replace(attempt, unanswered=attempt.unanswered + 1)
+                await setting.save(begun.document())
+                answer = await _answers.ask(client, request, setting.credentials, deadline=setting.deadline)
+            except CaError as error:
+                if not error.sent:
+                    await setting.save(attempt.document())
+                if error.alert is None:
+                    raise
+                return self._alerted(setting, operation, error), attempt
+        return await self._answer(setting, attempt, begun, request, answer)
+
+    async def _answer(
+        self, setting: _Setting, attempt: Attempt, begun: Attempt, request: CaRequest, answer: CaAnswer
+    ) -> tuple[Progress, Attempt]:
+        now = self._clock.now()
+        step = (attempt.operation or Operation.ENROLL).value
+        if answer.status == 202:
+            attempt = dataclasses.replace(attempt, answered=attempt.answered + 1)
+            await setting.save(attempt.document())
+            said = _answers.first_line(answer)
+            return Pending(
+                retry_at=answer.retry_at(now) or now + timedelta(seconds=self._options.retry_s),
+                detail=f"{step}: the CA has not decided yet" + (f": {said}" if said else ""),
+            ), attempt
+        if answer.status == 200 and _answers.unsupported_content(answer) is None:
+            try:
+                received = _encoding.certificates(answer.body)
+            except MalformedBodyError as error:
+                detail = f"{step}: HTTP 200, but {error}; the CA may have issued a certificate"
+                return Failed(fault=Fault.UNREACHABLE, detail=detail), begun
+            notes = [*received.notes, *_skew(answer, now)]
+            if len(request.body) > _encoding.LIBEST_REQUEST_BYTES:
+                notes.append(
+                    f"the request has {len(request.body)} bytes; a server of libest would not have read it"
+                )
+            done = dataclasses.replace(attempt, issued=received.ders)
+            done = _noted(done, *notes)
+            await setting.save(done.document())
+            return self._issued(setting, done, received.ders), done
+        failure = _answers.failed(
+            step,
+            answer,
+            now=now,
+            credentials=setting.credentials,
+            request_bytes=len(request.body),
+            binding_wished=attempt.channel_binding,
+        )
+        wishes = [note for note in attempt.notes if "(csrattrs)" in note]
+        if failure.fault is Fault.REFUSED and wishes:
+            failure = dataclasses.replace(failure, detail="; ".join((failure.detail, *wishes)))
+        known = begun if answer.status in _AMBIGUOUS else attempt
+        await setting.save(known.document())
+        return failure, known
+
+    async def _wishes(self, client: CaClient, setting: _Setting, attempt: Attempt) -> Attempt:
+        """
+        What the server wants to see in a request: advice, so that a failure of this step only leaves a note.
+        """
+        request = _answers.get(self._options, _CSRATTRS)
+        answer = await _answers.ask(client, request, setting.credentials, deadline=setting.deadline)
+        attempt = dataclasses.replace(attempt, wishes_known=True)
+        if answer.status in {204, 404} or (answer.status == 200 and not answer.body.strip()):
+            return attempt
+        if answer.status != 200:
+            said = _answers.first_line(answer)
+            return _noted(attempt, f"csrattrs: HTTP {answer.status}" + (f": {said}" if said else ""))
+        try:
+            data, odd = _encoding.decode(answer.body)
+            wishes = _attributes.parse_wishes(data)
+        except MalformedBodyError as error:
+            return _noted(attempt, f"csrattrs: {error}")
+        notes = _attributes.differences(wishes, _request.parse_request(setting.order.csr))
+        if wishes.channel_binding:
+            notes = (
+                *notes,
+                "the CA lists challengePassword in csrattrs; the request goes without: it cannot be bound to TLS",
+            )
+        if odd:
+            notes = (*notes, f"csrattrs: {odd}")
+        return dataclasses.replace(_noted(attempt, *notes), channel_binding=wishes.channel_binding)
+
+    def _identity(self, setting: _Setting, operation: Operation) -> Held | None:
+        """
+        Who we are in TLS (RFC 7030 3.3.2).
+
+        Without any other credentials the certificate in use authenticates a plain enrolment too.
+        """
+        order = setting.order
+        if operation is Operation.REENROLL:
+            return order.current
+        if setting.credentials.present or order.current is None or order.revoked:
+            return setting.credentials.identity
+        try:
+            leaf = parse_certificate(order.current.chain[0])
+        except (MalformedCertificateError, IndexError):
+            return None
+        usable = (
+            _request.client_fault(leaf) is None and leaf.not_before <= self._clock.now() <= leaf.not_after
+        )
+        return order.current if usable else None
+
+    def _alerted(self, setting: _Setting, operation: Operation, error: CaError) -> Failed:
+        """
+        The server ended TLS: mostly it does not like our certificate, or that there is none.
+        """
+        failure = error.failed(f"est: {operation.value}")
+        if error.alert not in _answers.CERTIFICATE_ALERTS:
+            return failure
+        identity = self._identity(setting, operation)
+        if identity is None:
+            hint = "it may want a client certificate: set identity_chain_file and identity_key_file"
+        elif identity is setting.credentials.identity:
+            hint = "it does not accept the certificate in identity_chain_file"
+        else:
+            hint = "it does not accept the certificate that is to be renewed"
+        return dataclasses.replace(failure, fault=Fault.MISCONFIGURED, detail=f"{failure.detail}; {hint}")
+
+    def _issued(self, setting: _Setting, attempt: Attempt, ders: tuple[bytes, ...]) -> Issued:
+        """
+        The answer with what completes it: EST gives the leaf alone, /cacerts the rest (RFC 7030 4.2.3).
+        """
+        order, domain = setting.order, setting.domain
+        spki = order.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        leaf = next((one for one in ders if _spki(one) == spki), None)
+        notes = [*domain.notes, *attempt.notes]
+        if attempt.unanswered:
+            notes.append(
+                f"{attempt.unanswered} earlier request(s) of this order had no answer: the CA may have issued "
+                "certificates for the same key that nobody received"
+            )
+        if leaf is None:
+            notes.append("no certificate in the answer is for the key that was asked for")
+        else:
+            notes.append(
+                _request.outlook(leaf, reenroll=self._options.reenroll, others=setting.credentials.present)
+            )
+        return Issued(
+            certificates=ders,
+            extra=tuple(one for one in domain.certificates if one not in ders),
+            notes=tuple(dict.fromkeys(notes)),
+        )
+
+    async def revoke(self, held: Held, *, reason: str, deadline: float) -> Failed | None:
+        """
+        Not in EST.
+        """
+        del held, reason, deadline
+        detail = "est: EST has no revocation: ask the CA's operator, or another interface of the CA"
+        return Failed(fault=Fault.MISCONFIGURED, detail=detail)
+
+    async def renewal_hint(self, held: Held, *, deadline: float) -> RenewalHint | None:
+        """
+        Not in EST.
+        """
+        del held, deadline
+        return None
+
+    async def trust_anchors(self, *, deadline: float) -> tuple[bytes, ...]:
+        """
+        The self-signed certificates of /cacerts, over a verified channel now or kept from one.
+        """
+        try:
+            return (await self._trust.domain(deadline=deadline)).roots
+        except CaError:
+            return ()
+
+    async def aclose(self) -> None:
+        """
+        Nothing stays open between calls.
+        """
+
+
+def _noted(attempt: Attempt, *notes: str) -> Attempt:
+    return dataclasses.replace(attempt, notes=tuple(dict.fromkeys((*attempt.notes, *notes))))
+
+
+def _skew(answer: CaAnswer, now: datetime) -> tuple[str, ...]:
+    date = answer.date
+    if date is None or abs(date - now) <= _SKEW:
+        return ()
+    return (f"the server's clock and ours are {abs(date - now).total_seconds():.0f} s apart",)
+
+
+def _spki(der: bytes) -> bytes | None:
+    try:
+        return parse_certificate(der).spki
+    except MalformedCertificateError:
+        return None
