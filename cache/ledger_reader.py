@@ -10,41 +10,18 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from cache.ledger import DATABASE, GENESIS, HEAD, chain_start, connect, link
 from cftpki_ext.errors import StoreError
+from cftpki_ext.ports import LedgerEntry, LedgerFault
 
 # Records fetched at a time: a walk over a year must not hold it all.
 _PAGE = 500
 # Ids begin with the time: six digits are four hours' worth, enough to type and hardly ever unique by accident.
 _SHORTEST_PREFIX = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
-    """
-    One kept record: its place in the chain, id, when it was kept, document, and chain hash (hex).
-    """
-
-    seq: int
-    id: str
-    kept_at: datetime
-    document: bytes
-    hash: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerFault:
-    """
-    One break of the chain, for a person. `seq` is the record's place, `None` where it has none.
-    """
-
-    seq: int | None
-    detail: str
 
 
 class LedgerReader:
@@ -119,6 +96,16 @@ class LedgerReader:
         """
         with self._reading():
             return int(self._db.execute("SELECT count(*) FROM record").fetchone()[0])
+
+    def ends(self) -> tuple[LedgerEntry | None, LedgerEntry | None]:
+        """
+        The oldest and the newest record; `None` twice where there is none.
+        """
+        with self._reading():
+            rows = self._rows(
+                "seq IN (SELECT min(seq) FROM record UNION SELECT max(seq) FROM record) ORDER BY seq", ()
+            )
+        return (rows[0], rows[-1]) if rows else (None, None)
 
     def blob(self, digest: str) -> bytes | None:
         """

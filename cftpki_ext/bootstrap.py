@@ -29,7 +29,14 @@ from cftpki_ext.evidence import Record, encode
 from cftpki_ext.identity.files import FileIdentities
 from cftpki_ext.keeper import EvidenceKeeper, NoStore
 from cftpki_ext.model import SourceKind
-from cftpki_ext.ports import EvidenceEntry, EvidenceStore, ProofStore, ResponseStore, StatusSource
+from cftpki_ext.ports import (
+    EvidenceEntry,
+    EvidenceReader,
+    EvidenceStore,
+    ProofStore,
+    ResponseStore,
+    StatusSource,
+)
 from cftpki_ext.service import Service
 from cftpki_ext.settings import ServiceSettings, Settings
 from connectors.registry import load_factories
@@ -132,7 +139,9 @@ def source_kinds(settings: Settings) -> frozenset[SourceKind]:
     """
     The kinds of source that the settings need; the usual ones where there is no trust set at all.
     """
-    named = frozenset(kind for trust in settings.trusts.values() for kind in (*trust.sources, *trust.cross_check))
+    named = frozenset(
+        kind for trust in settings.trusts.values() for kind in (*trust.sources, *trust.cross_check)
+    )
     if any(trust.api_crls for trust in settings.trusts.values()):
         named |= {SourceKind.CRL}  # an API that answers with a CRL is asked by the source of CRLs
     return named if settings.trusts else frozenset(DEFAULT_SOURCES)
@@ -176,7 +185,7 @@ def evidence_directory(service: ServiceSettings) -> Path:
     return service.state / "evidence"
 
 
-def open_ledger(state: Path) -> LedgerReader:
+def open_ledger(state: Path) -> EvidenceReader:
     """
     Open the evidence for reading, whether or not a service is writing it.
 
@@ -232,7 +241,8 @@ def _evidence_store(settings: Settings, logger: FilteringBoundLogger) -> Evidenc
     except StoreError as exc:
         if settings.evidence.required:
             raise
-        logger.error("evidence_unavailable", error=str(exc), detail="verdicts are answered without record")
+        # The message says it all; a traceback would not.
+        logger.error("evidence_unavailable", error=str(exc), detail="verdicts are answered without record")  # noqa: TRY400 - see above
         return NoStore(str(exc))
 
 

@@ -7,7 +7,7 @@ Adapters live in `connectors/` (network) and `cache/` (storage) and register thr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -167,6 +167,70 @@ class EvidenceStore(Protocol):
         Raises:
             StoreError: the store cannot be written.
 
+        """
+
+    def close(self) -> None:
+        """
+        Release files.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """
+    One kept record: its place in the chain, id, when it was kept, document, and chain hash (hex).
+    """
+
+    seq: int
+    id: str
+    kept_at: datetime
+    document: bytes
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerFault:
+    """
+    One break of the chain, for a person. `seq` is the record's place, `None` where it has none.
+    """
+
+    seq: int | None
+    detail: str
+
+
+class EvidenceReader(Protocol):
+    """
+    The reading end of an evidence store. Disturbs nobody who writes.
+    """
+
+    def find(self, prefix: str) -> tuple[LedgerEntry, ...]:
+        """
+        The records whose id begins so, at most two.
+        """
+
+    def since(self, moment: datetime | None = None) -> Iterator[LedgerEntry]:
+        """
+        The records kept at or after a time, or all, oldest first.
+        """
+
+    def blob(self, digest: str) -> bytes | None:
+        """
+        The bytes of a SHA-256 (hex), unverified.
+        """
+
+    def count(self) -> int:
+        """
+        How many records there are.
+        """
+
+    def ends(self) -> tuple[LedgerEntry | None, LedgerEntry | None]:
+        """
+        The oldest and the newest record.
+        """
+
+    def verify(self, progress: Callable[[int], None] = ...) -> tuple[LedgerFault, ...]:
+        """
+        Every break of the chain.
         """
 
     def close(self) -> None:

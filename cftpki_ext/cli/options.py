@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from cftpki_ext.config import DEFAULT_CONFIG
+from cftpki_ext.config.units import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +47,25 @@ class Time(click.ParamType[datetime]):
             return when.astimezone(UTC)
         except OverflowError:
             self.fail(f"{value!r} is beyond the calendar", param, ctx)
+
+
+class Since(Time):
+    """
+    A time as `Time` takes it, or how long ago: `7d`, `12h`, `1h30m`.
+    """
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """
+        Read the instant.
+        """
+        if isinstance(value, str) and re.fullmatch(r"([0-9]+(ms|s|m|h|d))+", value):
+            try:
+                return datetime.now(UTC) - parse_duration(value)
+            except ValueError as exc:
+                self.fail(str(exc), param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Oid(click.ParamType[str]):

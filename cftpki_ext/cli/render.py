@@ -5,8 +5,8 @@ A verdict for a person: the answer, the reason, and what each source said of eac
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -51,6 +51,30 @@ def working(what: str) -> AbstractContextManager[Any]:
     return Console(file=sys.stderr).status(Text(what))
 
 
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int], None]]:
+    """
+    A count that grows on standard error while long work goes on; nothing where that is no terminal.
+
+    Args:
+        what: a few words.
+
+    Yields:
+        To be told how much has been done.
+
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Console(file=sys.stderr).status(Text(what)) as status:
+
+        def advance(done: int) -> None:
+            if done % 100 == 0:
+                status.update(Text(f"{what}: {done}"))
+
+        yield advance
+
+
 def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     """
     A plain table whose cells are shown as they are, but for control characters.
@@ -71,12 +95,13 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     return made
 
 
-def show_verdict(verdict: Verdict) -> None:
+def show_verdict(verdict: Verdict, *, hops: bool = True) -> None:
     """
     Print a verdict to standard output.
 
     Args:
         verdict: the answer.
+        hops: whether to show what each source said of each certificate.
 
     """
     out = console()
@@ -106,7 +131,7 @@ def show_verdict(verdict: Verdict) -> None:
                 ),
             )
         )
-    if evidence.hops:
+    if evidence.hops and hops:
         out.print()
         out.print(
             table(

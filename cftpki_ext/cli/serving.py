@@ -4,20 +4,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from cftpki_ext import logs
-from cftpki_ext.bootstrap import run_service
-from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
-from cftpki_ext.cli.render import console, table
+from cftpki_ext.bootstrap import open_ledger, run_service
+from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
+from cftpki_ext.cli.render import console, counting, table
 from cftpki_ext.config import load
-from cftpki_ext.errors import CftPkiError, WireError
+from cftpki_ext.errors import CftPkiError, StoreError, WireError
+from cftpki_ext.evidence import Tally, row_from
 from cftpki_ext.files import printable
+from cftpki_ext.settings import Settings
 from cftpki_ext.wire import Frame, Message, Tag, decode, encode
 
 # The service answers STATUS from memory.
@@ -40,22 +45,63 @@ def serve(config_file: Path | None) -> None:
 
 
 @click.command()
-@config_option(help_text="The configuration file that names the socket.")
+@config_option(help_text="The configuration file that names the socket and the state directory.")
 @click.option("--socket", "socket_path", type=FILE, help="The socket, without a configuration.")
+@click.option(
+    "--since",
+    type=Since(),
+    default="7d",
+    show_default=True,
+    help="Count the evidence since then, e.g. 24h; only with a configuration.",
+)
 @json_option
-def status(config_file: Path | None, socket_path: Path | None, *, as_json: bool) -> None:
+def status(config_file: Path | None, socket_path: Path | None, since: datetime, *, as_json: bool) -> None:
     """
-    Ask the running service how it is.
+    Ask the running service how it is; count its verdicts, and name who would be refused where a policy audits.
     """
-    path = socket_path or load(config_path(config_file)).service.socket
-    told = ask_status(path)
+    settings = None if socket_path is not None and config_file is None else load(config_path(config_file))
+    told = ask_status(socket_path or (settings or Settings()).service.socket)
+    tally = None if settings is None else _tally(settings.service.state, since)
     if as_json:
+        if tally is not None:
+            told["recorded"] = {
+                "since": since.isoformat(timespec="seconds"),
+                **tally.counts(),
+                "would_be_refused_partners": [asdict(shadow) for shadow in tally.shadows],
+            }
         click.echo(json.dumps(told, indent=2))
         return
-    rows = (
+    rows = [
         (name, json.dumps(value) if isinstance(value, dict | list) else value) for name, value in told.items()
-    )
-    console().print(table(("what", "value"), rows))
+    ]
+    if tally is not None:
+        rows.append((f"since {since:%Y-%m-%d %H:%M}Z", json.dumps(tally.counts())))
+    out = console()
+    out.print(table(("what", "value"), rows))
+    if tally is not None and tally.shadows:
+        out.print("\nAccepted only because their policy audits; it would refuse:")
+        out.print(
+            table(
+                ("partner", "reason", "times", "last", "verdict"),
+                ((s.partner, s.reason, s.times, s.last_at, s.last_id) for s in tally.shadows),
+            )
+        )
+
+
+def _tally(state: Path, since: datetime) -> Tally:
+    """
+    What the evidence counts; nothing where none was kept yet.
+    """
+    try:
+        ledger = open_ledger(state)
+    except StoreError:
+        return Tally()
+    with contextlib.closing(ledger), counting("counting") as advance:
+        tally = Tally()
+        for number, entry in enumerate(ledger.since(since), start=1):
+            tally.add(row_from(entry.document))
+            advance(number)
+    return tally
 
 
 def ask_status(path: Path, *, timeout_s: float = TIMEOUT_S) -> dict[str, object]:

@@ -1,14 +1,13 @@
 """
-Deciding again: the same question and statements, offline, at the original time, perhaps under another policy.
+Deciding again: the same question and statements, offline, at the original time; and what came out otherwise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cftpki_ext.decide import conclude, examine
 from cftpki_ext.evidence.record import Record
-from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.verdict import Verdict
 
 
@@ -23,23 +22,18 @@ class Difference:
     now: str
 
 
-def decide_again(record: Record, *, trust: TrustSet | None = None, limits: Limits | None = None) -> Verdict:
+def decide_again(record: Record) -> Verdict:
     """
-    Decide a stored question anew from its stored statements. Nothing is fetched.
+    Decide a stored question anew from its stored statements, at its own time. Nothing is fetched.
 
     Args:
         record: the stored decision.
-        trust: another trust set to decide under (a new configuration); the recorded one by default.
-        limits: other limits, likewise.
 
     Returns:
         The verdict, with the recorded id.
 
     """
-    question = replace(
-        record.question, trust=trust or record.question.trust, limits=limits or record.question.limits
-    )
-    return conclude(examine(question), record.statements, verdict_id=record.verdict.id)
+    return conclude(examine(record.question), record.statements, verdict_id=record.verdict.id)
 
 
 def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:
@@ -51,7 +45,7 @@ def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:
         now: the later one.
 
     Returns:
-        One row for each of status, reason, alert and the status of each hop that differs.
+        One row for each of status, reason, alert, path, warnings and the status of each hop that differs.
 
     """
     pairs = [
@@ -59,6 +53,7 @@ def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:
         ("reason", _text(recorded.reason), _text(now.reason)),
         ("alert", str(recorded.alert), str(now.alert)),
         ("path", _path(recorded), _path(now)),
+        ("warnings", "; ".join(recorded.warnings) or "-", "; ".join(now.warnings) or "-"),
     ]
     then = {finding.hop: finding.status.value for finding in recorded.evidence.hops}
     today = {finding.hop: finding.status.value for finding in now.evidence.hops}
