@@ -231,7 +231,9 @@ def _load_identity(context: ssl.SSLContext, identity: Held) -> None:
 def _client(context: ssl.SSLContext, proxy: str | None) -> httpx.AsyncClient:
     no_cookies = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
     try:
-        through = None if proxy is None else httpx.Proxy(proxy, ssl_context=tls_context(None, None))
+        through = None if proxy is None else httpx.Proxy(proxy)
+        if through is not None and through.url.scheme == "https":
+            through.ssl_context = tls_context(None, None)
         return httpx.AsyncClient(
             verify=context,
             proxy=through,

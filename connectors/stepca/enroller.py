@@ -52,6 +52,10 @@ REASONS = {
 _GREETINGS = 3
 # What a CA that refuses a renewal (disabled, revoked, policy, not implemented) may still sign.
 _SIGNS_INSTEAD = frozenset({Fault.REFUSED, Fault.MISCONFIGURED, Fault.ORDER_LOST})
+_NOT_TAKEN = (
+    "the CA does not take the certificate for TLS ({how}): "
+    "it has no clientAuth, has expired, or is not from this CA"
+)
 
 
 class StepCaEnroller:
@@ -72,7 +76,7 @@ class StepCaEnroller:
         self._clock = context.clock
         self._context = context
         self._trust: Trust | None = None
-        self._http: tuple[tuple[bytes, ...], CaClient] | None = None
+        self._clients: dict[tuple[bytes, ...], CaClient] = {}  # by the roots that they trust
         self._proxy: str | None = None
 
     async def advance(self, order: Order, state: OrderState, save: SaveState, *, deadline: float) -> Progress:
@@ -136,9 +140,8 @@ class StepCaEnroller:
         """
         Close connections.
         """
-        if self._http is not None:
-            await self._http[1].aclose()
-            self._http = None
+        while self._clients:
+            await self._clients.popitem()[1].aclose()
 
     async def _issue(self, order: Order, journal: Journal, save: SaveState, deadline: float) -> Issued:
         roots = await self._roots(deadline)
@@ -260,22 +263,31 @@ class StepCaEnroller:
         """
         See whether the CA takes our certificate before anything is asked, so that a refusal leaves no doubt.
 
-        In TLS 1.3 the alert comes after our side is done with the handshake.
+        In TLS 1.3 the alert comes after our side is done with the handshake, and may be lost to a reset.
         """
-        for attempt in range(_GREETINGS):
+        for _ in range(_GREETINGS):
             try:
                 await client.health(deadline=deadline)
             except CaError as error:
                 if error.alert is not None:
-                    detail = (
-                        f"the CA does not take the certificate for TLS (alert {error.alert.lower()}): "
-                        "it has no clientAuth, has expired, or is not from this CA"
-                    )
-                    raise CaError(Fault.REFUSED, detail, alert=error.alert) from error
-                if not error.sent or attempt + 1 == _GREETINGS:
-                    raise CaError(error.fault, error.detail, retry_at=error.retry_at) from error
+                    how = f"alert {error.alert.lower()}"
+                    raise CaError(Fault.REFUSED, _NOT_TAKEN.format(how=how)) from error
+                failure = error
+                if not error.sent:
+                    break
             else:
                 return
+        if failure.sent and await self._hears_strangers(deadline):
+            how = "it ends the connection"
+            raise CaError(Fault.REFUSED, _NOT_TAKEN.format(how=how)) from failure
+        raise CaError(failure.fault, failure.detail, retry_at=failure.retry_at) from failure
+
+    async def _hears_strangers(self, deadline: float) -> bool:
+        try:
+            await (await self._client(deadline)).health(deadline=deadline)
+        except CaError:
+            return False
+        return True
 
     async def _rotation_notes(self, deadline: float) -> list[str]:
         """
@@ -296,14 +308,14 @@ class StepCaEnroller:
 
     async def _client(self, deadline: float) -> StepCaClient:
         """
-        One without a certificate of ours, on connections that are kept until the roots change.
+        One without a certificate of ours. Orders under way keep theirs when the roots change.
         """
         roots = await self._roots(deadline)
-        if self._http is None or self._http[0] != roots:
-            await self.aclose()
+        http = self._clients.get(roots)
+        if http is None:
             http = CaClient(clock=self._clock, roots=roots, proxy=await self._proxy_url())
-            self._http = (roots, http)
-        return StepCaClient(self._options.url, self._http[1], self._clock)
+            self._clients[roots] = http
+        return StepCaClient(self._options.url, http, self._clock)
 
     async def _open(self, held: Held, deadline: float) -> CaClient:
         """

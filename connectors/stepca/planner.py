@@ -24,6 +24,15 @@ from connectors.stepca.options import Renewal
 
 # step-ca backdates by a minute, and renews for the old lifetime less that.
 _LIFETIME_SLACK = timedelta(minutes=5)
+# What cryptography raises for extensions and keys that it cannot parse.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+_CANNOT_BE_READ = "the certificate has something in it that cannot be read"
 
 
 class Way(enum.StrEnum):
@@ -59,13 +68,16 @@ def plan(order: Order, *, roots: tuple[bytes, ...], renewal: Renewal, now: datet
         return Plan(way=Way.SIGN, why="there is no certificate yet")
     if order.revoked:
         return Plan(way=Way.SIGN, why="the certificate in use is revoked")
-    leaf = x509.load_der_x509_certificate(order.current.chain[0])
-    obstacle = _obstacle(leaf, order.current.chain, roots=roots, renewal=renewal, now=now) or _difference(
-        leaf, order
-    )
+    chain = order.current.chain
+    try:
+        leaf = x509.load_der_x509_certificate(chain[0])
+        obstacle = _obstacle(leaf, chain, roots=roots, renewal=renewal, now=now) or _difference(leaf, order)
+        same = same_key(order.key, leaf)
+    except _UNREADABLE:
+        return Plan(way=Way.SIGN, why=_CANNOT_BE_READ)
     if obstacle is not None:
         return Plan(way=Way.SIGN, why=obstacle)
-    if same_key(order.key, leaf):
+    if same:
         way = Way.RENEW_BY_TOKEN if renewal is Renewal.TOKEN else Way.RENEW
         return Plan(way=way, why="the certificate has clientAuth and keeps its key")
     if renewal is Renewal.TOKEN:
@@ -77,8 +89,11 @@ def outlook(chain: tuple[bytes, ...], *, roots: tuple[bytes, ...], renewal: Rene
     """
     How the certificate just issued will be renewed, for the operator.
     """
-    leaf = x509.load_der_x509_certificate(chain[0])
-    obstacle = _obstacle(leaf, chain, roots=roots, renewal=renewal, now=now)
+    try:
+        leaf = x509.load_der_x509_certificate(chain[0])
+        obstacle = _obstacle(leaf, chain, roots=roots, renewal=renewal, now=now)
+    except _UNREADABLE:
+        obstacle = _CANNOT_BE_READ
     if obstacle is not None:
         return f"renewal by a new token of the provisioner: {obstacle}"
     if renewal is Renewal.TOKEN:
