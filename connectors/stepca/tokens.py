@@ -82,7 +82,8 @@ class _KeyRegistry(jwe.JWERegistry):
         if header.get("alg") not in _KEY_WRAPPING or header.get("enc") not in _ENCRYPTION:
             msg = "is not encrypted with a password by PBES2"
             raise KeyUnavailableError(msg)
-        if not isinstance(rounds, int) or not 1 <= rounds <= MAX_PBKDF2_ROUNDS or not isinstance(salt, str):
+        # `True` is an int to Python.
+        if type(rounds) is not int or not 1 <= rounds <= MAX_PBKDF2_ROUNDS or not isinstance(salt, str):
             msg = f"asks for {str(rounds)[:20]} rounds of PBKDF2, {MAX_PBKDF2_ROUNDS} are allowed"
             raise KeyUnavailableError(msg)
         if header.keys() & {"crit", "zip"}:
@@ -235,12 +236,13 @@ def _decrypted(text: bytes, password: bytes | None) -> Mapping[str, Any]:
     if text.count(b".") != 4:
         msg = "is neither PEM nor a JWK"
         raise KeyUnavailableError(msg)
-    if password is None:
-        msg = "is encrypted, and there is no password_file"
+    if not password:
+        msg = "is encrypted, and there is no password_file, or an empty one"
         raise KeyUnavailableError(msg)
     registry = _KeyRegistry(algorithms=_KEY_WRAPPING | _ENCRYPTION)
     try:
-        plain = jwe.decrypt_compact(text, OctKey.import_key(password), registry=registry).plaintext
+        # Not `import_key`, which warns of passwords that are short for a key.
+        plain = jwe.decrypt_compact(text, OctKey(password, password), registry=registry).plaintext
     except KeyUnavailableError:
         raise
     except Exception as error:
