@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 from cftpki_ext.cli.caching import cache
 from cftpki_ext.cli.checking import check
 from cftpki_ext.cli.configuration import config
+from cftpki_ext.cli.doctoring import doctor
 from cftpki_ext.cli.evidence import audit, explain, replay
 from cftpki_ext.cli.labs import lab
 from cftpki_ext.cli.serving import serve, status
@@ -82,5 +83,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "cftpki", "_CFTPKI_COMPLETE").source())
 
 
-for command in (check, serve, status, explain, replay, audit, config, cache, lab):
+for command in (check, serve, status, explain, replay, audit, config, cache, lab, doctor):
     main.add_command(command)

@@ -1,0 +1,139 @@
+"""
+`cftpki doctor`: what would refuse partners, found before partners do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from cftpki_ext import encodings
+from cftpki_ext.bootstrap import SystemClock, make_sources, source_kinds
+from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
+from cftpki_ext.cli.render import console, table
+from cftpki_ext.config import load
+from cftpki_ext.config.faults import nearest
+from cftpki_ext.doctor import Finding, Level, Survey, examine_machine, exit_status, survey
+from cftpki_ext.encodings import MAX_INPUT_BYTES
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import printable, read_regular
+from cftpki_ext.settings import Settings, TrustSet
+
+_STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+@click.command()
+@config_option(help_text="The configuration file.")
+@click.option("--trust", "trust_names", multiple=True, help="Only this trust set.")
+@click.option(
+    "--chain",
+    "chain_files",
+    type=FILE,
+    multiple=True,
+    help="A partner's chain, whose locations are asked too.",
+)
+@click.option("--all", "show_all", is_flag=True, help="Show what is well, too.")
+@json_option
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    *,
+    config_file: Path | None,
+    trust_names: tuple[str, ...],
+    chain_files: tuple[Path, ...],
+    show_all: bool,
+    as_json: bool,
+) -> None:
+    """
+    Ask every configured trust set and responder, look at this machine, and name what would refuse partners.
+
+    The exit status is 0 where nothing would, 1 where something would, 2 for faults of the configuration or the
+    call. Cache and memory of the service are neither used nor changed.
+    """
+    settings = load(config_path(config_file))
+    trusts = _chosen(settings, trust_names)
+    chains = [
+        encodings.certificates(read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data, what="chain")
+        for file in chain_files
+    ]
+    for file, chain in zip(chain_files, chains, strict=True):
+        if not chain:
+            msg = f"chain: {printable(str(file))} holds no certificate"
+            raise InputError(msg)
+    found = list(() if trust_names else examine_machine(settings, now=SystemClock().now()))
+    found += asyncio.run(_asked(settings, trusts, chains))
+    if as_json:
+        click.echo(json.dumps([_data(finding) for finding in found], indent=2))
+    else:
+        _show(found, show_all=show_all)
+    ctx.exit(exit_status(found))
+
+
+def _chosen(settings: Settings, names: Sequence[str]) -> tuple[TrustSet, ...]:
+    for name in names:
+        if name not in settings.trusts:
+            near = nearest(name, settings.trusts)
+            hint = f' (did you mean "{near}"?)' if near else ""
+            msg = f"there is no trust set {printable(name)!r}{hint}"
+            raise InputError(msg)
+    return tuple(trust for name, trust in settings.trusts.items() if not names or name in names)
+
+
+async def _asked(
+    settings: Settings, trusts: Sequence[TrustSet], chains: Sequence[tuple[bytes, ...]]
+) -> tuple[Finding, ...]:
+    sources = make_sources(source_kinds(settings))
+    moving = Console(file=sys.stderr).status("asking") if sys.stderr.isatty() else nullcontext()
+    try:
+        with moving as status:
+
+            def progress(url: str) -> None:
+                if status is not None:
+                    status.update(Text(f"asking {printable(url)}"))
+
+            given = Survey(sources=sources, clock=SystemClock(), limits=settings.limits, progress=progress)
+            return await survey(given, trusts, chains)
+    finally:
+        for source in sources.values():
+            await source.aclose()
+
+
+def _data(finding: Finding) -> dict[str, Any]:
+    return {
+        "level": finding.level.name.lower(),
+        "about": finding.about,
+        "check": finding.check,
+        "detail": finding.detail,
+        "action": finding.action,
+        "facts": dict(finding.facts),
+    }
+
+
+def _show(found: Sequence[Finding], *, show_all: bool) -> None:
+    shown = [finding for finding in found if show_all or finding.level is not Level.OK]
+    out = console()
+    if shown:
+        rows = (
+            (
+                Text(finding.level.name.lower(), style=_STYLES[finding.level]),
+                finding.about,
+                finding.check,
+                finding.detail,
+                finding.action,
+            )
+            for finding in sorted(shown, key=lambda finding: -finding.level)
+        )
+        out.print(table(("", "about", "what", "found", "do"), rows))
+    counts = Counter(finding.level for finding in found)
+    summary = ", ".join(f"{counts[level]} {level.name.lower()}" for level in sorted(Level, reverse=True))
+    out.print(Text(("would refuse partners: " if counts[Level.FAIL] else "well: ") + summary))

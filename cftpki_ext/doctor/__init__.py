@@ -1,0 +1,9 @@
+"""
+What would refuse partners, found before partners do: every trust set and responder asked, every file looked at.
+"""
+
+from cftpki_ext.doctor.findings import Finding, Level, exit_status
+from cftpki_ext.doctor.machine import examine_machine
+from cftpki_ext.doctor.survey import Survey, survey
+
+__all__ = ["Finding", "Level", "Survey", "examine_machine", "exit_status", "survey"]

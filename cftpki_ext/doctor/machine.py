@@ -1,0 +1,154 @@
+"""
+What is on this machine: the service's socket and state directory, and the files of identities.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cftpki_ext import encodings
+from cftpki_ext.doctor.findings import Finding, Level
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.settings import Identity, ServiceSettings, Settings
+from cftpki_ext.x509.certificate import parse_certificate
+
+# Beside the cache: evidence of some days, and the journal of issuances.
+SPARE_BYTES = 64 * 1024 * 1024
+SOON = timedelta(days=30)
+_CONNECT_S = 2.0
+_OTHERS = 0o077
+
+
+def examine_machine(settings: Settings, *, now: datetime) -> tuple[Finding, ...]:
+    """
+    Look at what the service needs of this machine. Nothing is written.
+
+    The keys of identities and their permissions were looked at when the configuration was read.
+
+    Args:
+        settings: the configuration.
+        now: what certificates' ends are compared with.
+
+    Returns:
+        Findings.
+
+    """
+    found = [*_state(settings.service), *_socket(settings.service)]
+    found += (
+        _identity(identity, now)
+        for identity in settings.identities.values()
+        if isinstance(identity, Identity)
+    )
+    return tuple(found)
+
+
+def _state(service: ServiceSettings) -> Iterator[Finding]:
+    check = f"state {service.state}"
+    try:
+        state = service.state.stat()
+    except FileNotFoundError:
+        parent = next(path for path in service.state.absolute().parents if path.exists())
+        if os.access(parent, os.W_OK | os.X_OK):
+            yield _of("service", Level.NOTE, check, "is not there yet; the service makes it")
+        else:
+            yield _of(
+                "service",
+                Level.FAIL,
+                check,
+                "is not there and cannot be made by this user",
+                _own(service.state),
+            )
+        return
+    except OSError as exc:
+        yield _of("service", Level.FAIL, check, f"cannot be looked at: {exc.strerror}", _own(service.state))
+        return
+    if not stat.S_ISDIR(state.st_mode):
+        yield _of("service", Level.FAIL, check, "is no directory", "name another in service.state")
+        return
+    if not os.access(service.state, os.R_OK | os.W_OK | os.X_OK):
+        yield _of(
+            "service",
+            Level.FAIL,
+            check,
+            "cannot be written by this user: nobody is judged",
+            _own(service.state),
+        )
+        return
+    if state.st_mode & _OTHERS:
+        mode = stat.S_IMODE(state.st_mode)
+        yield _of(
+            "service", Level.WARN, check, f"is open to others (mode {mode:04o})", f"chmod 700 {service.state}"
+        )
+    free = shutil.disk_usage(service.state).free
+    used = sum(path.stat().st_size for path in service.state.rglob("*") if path.is_file())
+    wanted = max(service.cache_bytes - used, 0) + SPARE_BYTES
+    if free < SPARE_BYTES:
+        yield _of("service", Level.FAIL, check, f"{free} bytes are free on its disk", "make room", free=free)
+    elif free < wanted:
+        detail = f"{free} bytes are free on its disk, the cache may grow by {wanted - SPARE_BYTES}"
+        yield _of("service", Level.WARN, check, detail, "make room, or lower service.cache_bytes", free=free)
+    else:
+        yield _of("service", Level.OK, check, f"{free} bytes are free on its disk", "", free=free)
+
+
+def _socket(service: ServiceSettings) -> Iterator[Finding]:
+    check = f"socket {service.socket}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_CONNECT_S)
+        try:
+            client.connect(str(service.socket))
+        except PermissionError:
+            action = "name the host's user in service.allow_users, and give it the socket's directory"
+            yield _of("service", Level.FAIL, check, "may not be used by this user", action)
+        except OSError as exc:
+            detail = f"nobody listens ({(exc.strerror or str(exc)).lower()})"
+            yield _of("service", Level.WARN, check, detail, "start the service: cftpki serve")
+        else:
+            yield _of("service", Level.OK, check, "the service listens")
+
+
+def _identity(identity: Identity, now: datetime) -> Finding:
+    about, check = f"identity {identity.name}", f"chain {identity.chain_file}"
+    try:
+        data = read_regular(identity.chain_file, cap=MAX_PEM_BYTES, what="chain").data
+        chain = [parse_certificate(der) for der in encodings.certificates(data, what="chain")]
+    except InputError as exc:
+        return _of(about, Level.FAIL, check, str(exc), "put the chain there again")
+    if not chain:
+        return _of(about, Level.FAIL, check, "holds no certificate", "put the chain there again")
+    first = min(chain, key=lambda certificate: certificate.not_after)
+    left = first.not_after - now
+    until = f"{first.subject.text} is valid to {first.not_after.isoformat()}"
+    late = [certificate for certificate in chain if certificate.not_before > now]
+    if late:
+        begin = late[0].not_before.isoformat()
+        return _of(
+            about,
+            Level.FAIL,
+            check,
+            f"{late[0].subject.text} is valid from {begin}",
+            "wait, or set the clock",
+        )
+    if left < timedelta(0):
+        return _of(about, Level.FAIL, check, until, "renew it: partners refuse it")
+    if left < min(SOON, (first.not_after - first.not_before) / 4):
+        return _of(about, Level.WARN, check, until, "renew it")
+    return _of(about, Level.OK, check, until)
+
+
+def _of(
+    about: str, level: Level, check: str, detail: str, action: str = "", *, free: int | None = None
+) -> Finding:
+    facts = {} if free is None else {"free_bytes": free}
+    return Finding(about=about, level=level, check=check, detail=detail, action=action, facts=facts)
+
+
+def _own(path: Path) -> str:
+    return f"run as the service's user, or chown {path} to it"

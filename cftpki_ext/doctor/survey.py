@@ -1,0 +1,127 @@
+"""
+The driver: asks every location once, all side by side, and has the answers judged. Waits, decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cftpki_ext.causes import Cause
+from cftpki_ext.doctor.asked import Plan, Target, context_of, plan
+from cftpki_ext.doctor.findings import Finding
+from cftpki_ext.doctor.judged import Heard, judge_trust
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.revocation.judge import judge_hop
+from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.statement import Lookup, Statement
+from cftpki_ext.verdict import HopFinding
+
+# Long enough to see how slow a source is, and to get the largest list over a poor line.
+PATIENCE_MS = 60_000
+# A quarter of `PATIENCE_MS` is longer than any handshake waits for a single request.
+REQUEST_MS = 15_000
+_AT_ONCE = 16
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """
+    What is asked, of whom, and by when.
+    """
+
+    sources: Mapping[SourceKind, StatusSource]
+    clock: Clock
+    limits: Limits
+    progress: Progress
+
+
+async def survey(
+    given: Survey, trusts: Sequence[TrustSet], chains: Sequence[tuple[bytes, ...]]
+) -> tuple[Finding, ...]:
+    """
+    Ask about every trust set, without cache and memory.
+
+    Args:
+        given: sources (not closed here), clock, the configured limits.
+        trusts: whom.
+        chains: partners' chains (DER, leaf first).
+
+    Returns:
+        Findings in the order of the trust sets.
+
+    """
+    gate = asyncio.Semaphore(_AT_ONCE)
+    found = await asyncio.gather(*(_trust(given, trust, chains, gate) for trust in trusts))
+    return tuple(finding for findings in found for finding in findings)
+
+
+async def _trust(
+    given: Survey, trust: TrustSet, chains: Sequence[tuple[bytes, ...]], gate: asyncio.Semaphore
+) -> tuple[Finding, ...]:
+    now = given.clock.now()
+    serial = secrets.randbits(120) | 1 << 119
+    made = plan(trust, chains, limits=given.limits, now=now, serial=serial)
+    answers = await asyncio.gather(*(_ask_target(given, made, target, gate) for target in made.targets))
+    now = given.clock.now()
+    everything = tuple(statement for statements in answers for statement in statements)
+    heard = [
+        Heard(
+            target=target, finding=_judged(given, made, target, statements, everything), statements=statements
+        )
+        for target, statements in zip(made.targets, answers, strict=True)
+    ]
+    return judge_trust(made, heard, limits=given.limits, now=now)
+
+
+def _judged(
+    given: Survey,
+    made: Plan,
+    target: Target,
+    statements: tuple[Statement, ...],
+    everything: tuple[Statement, ...],
+) -> HopFinding:
+    context = context_of(target, made.trust, everything, limits=given.limits, now=given.clock.now())
+    return judge_hop(context, 0, statements)
+
+
+async def _ask_target(
+    given: Survey, made: Plan, target: Target, gate: asyncio.Semaphore
+) -> tuple[Statement, ...]:
+    return tuple(
+        await asyncio.gather(*(_ask(given, made.trust, target, lookup, gate) for lookup in target.lookups))
+    )
+
+
+async def _ask(
+    given: Survey, trust: TrustSet, target: Target, lookup: Lookup, gate: asyncio.Semaphore
+) -> Statement:
+    source = given.sources.get(lookup.kind)
+    if source is None:
+        return Statement(
+            kind=lookup.kind,
+            origin=Origin.NETWORK,
+            received_at=given.clock.now(),
+            hop=0,
+            url=lookup.url,
+            failure=Cause.NO_SOURCE,
+            detail=f"nobody offers the source {lookup.kind.value!r}",
+        )
+    async with gate:
+        given.progress(lookup.url)
+        patience_ms = max(PATIENCE_MS, given.limits.budget_ms)
+        return await source.ask(
+            StatusQuestion(
+                lookup=lookup,
+                certificate=target.certificate,
+                issuer=target.issuer,
+                trust=trust,
+                limits=replace(given.limits, request_ms=max(REQUEST_MS, given.limits.request_ms)),
+                deadline=given.clock.monotonic() + patience_ms / 1000,
+            )
+        )
