@@ -19,6 +19,7 @@ from cftpki_ext.config.faults import Faults
 from cftpki_ext.config.partners import read_partners
 from cftpki_ext.config.policies import read_policies
 from cftpki_ext.config.positions import key_lines
+from cftpki_ext.config.rest import with_rest
 from cftpki_ext.config.sections import Names, Reader
 from cftpki_ext.errors import ConfigError, InputError
 from cftpki_ext.files import MAX_TEXT_BYTES, printable, read_regular
@@ -89,7 +90,10 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         limits=reader.limits,
         evidence=read_evidence(reader, document.get("evidence", {})),
         trusts=MappingProxyType(
-            {name: reader.trust(name, raw, policies) for name, raw in tables["trust"].items()}
+            {
+                name: with_rest(reader, reader.trust(name, raw, policies), raw)
+                for name, raw in tables["trust"].items()
+            }
         ),
         identities=MappingProxyType({name: made for name, made in identities.items() if made is not None}),
         policies=policies,
