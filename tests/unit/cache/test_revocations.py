@@ -1,0 +1,172 @@
+"""
+The memory of revocations: kept for good, shared by processes, refusing where it cannot be read.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cache.revocations import RevocationMemory
+from cftpki_ext.errors import StoreError
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.statement import Statement
+
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+FILE = "revocations.sqlite3"
+
+
+def proof(raw: bytes = b"a signed revocation", minutes: int = 0) -> Statement:
+    return Statement(
+        kind=SourceKind.OCSP,
+        origin=Origin.NETWORK,
+        received_at=NOW + timedelta(minutes=minutes),
+        hop=0,
+        url="http://ca/ocsp",
+        raw=raw,
+    )
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[RevocationMemory]:
+    made = RevocationMemory(tmp_path)
+    yield made
+    made.close()
+
+
+def raws(memory: RevocationMemory, certificate: str = "c") -> list[bytes | None]:
+    return [statement.raw for statement in memory.recall(certificate)]
+
+
+def test_proof_is_recalled_as_known_with_the_time_it_was_received(memory: RevocationMemory) -> None:
+    memory.remember("c", proof())
+    (known,) = memory.recall("c")
+    assert (Origin.KNOWN_REVOKED, NOW, None, "http://ca/ocsp") == (
+        known.origin,
+        known.received_at,
+        known.hop,
+        known.url,
+    )
+    assert () == memory.recall("another")
+
+
+def test_proof_survives_a_restart_and_is_seen_by_a_process_that_was_there_before(tmp_path: Path) -> None:
+    first, second = RevocationMemory(tmp_path), RevocationMemory(tmp_path)
+    assert [] == raws(second)
+    first.remember("c", proof())
+    assert [b"a signed revocation"] == raws(second)
+    first.close()
+    second.close()
+    again = RevocationMemory(tmp_path)
+    assert [b"a signed revocation"] == raws(again)
+    again.close()
+
+
+_REMEMBER = """
+import os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from cache.revocations import RevocationMemory
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.statement import Statement
+memory = RevocationMemory(Path(sys.argv[1]))
+memory.remember("c", Statement(kind=SourceKind.CRL, origin=Origin.NETWORK, received_at=datetime.now(UTC), raw=b"list"))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_proof_that_a_killed_process_has_kept_is_there(tmp_path: Path) -> None:
+    here = RevocationMemory(tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-c", _REMEMBER, tmp_path], cwd=Path(__file__).parents[3], check=False, timeout=60
+    )
+    assert -9 == ended.returncode
+    assert [b"list"] == raws(here)
+    here.close()
+
+
+def test_proof_kept_twice_is_one(memory: RevocationMemory) -> None:
+    memory.remember("c", proof())
+    memory.remember("c", proof(minutes=5))
+    assert 1 == len(memory.recall("c"))
+
+
+def test_list_that_proves_for_two_certificates_is_kept_once_and_for_both(memory: RevocationMemory) -> None:
+    memory.remember("c", proof())
+    memory.remember("d", proof())
+    assert raws(memory) == raws(memory, "d") == [b"a signed revocation"]
+
+
+def test_newest_proofs_stay_and_those_of_others_are_not_touched(
+    memory: RevocationMemory, tmp_path: Path
+) -> None:
+    memory.remember("d", proof(b"0"))
+    for minute in range(7):
+        memory.remember("c", proof(b"%d" % minute, minute))
+    assert [b"3", b"4", b"5", b"6"] == raws(memory)
+    assert [b"0"] == raws(memory, "d")
+    with sqlite3.connect(tmp_path / FILE) as database:
+        assert (5,) == database.execute("SELECT count(*) FROM blob").fetchone()
+    database.close()
+
+
+def test_proof_that_arrives_late_is_kept_whatever_its_time(memory: RevocationMemory) -> None:
+    for minute in range(4):
+        memory.remember("c", proof(b"%d" % minute, minute))
+    memory.remember("c", proof(b"late", -60))
+    assert b"late" in raws(memory)
+
+
+def test_files_are_ours_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    RevocationMemory(folder).close()
+    assert (0o700, 0o600) == (folder.stat().st_mode & 0o777, (folder / FILE).stat().st_mode & 0o777)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE blob SET raw = x'00'",
+        "DELETE FROM blob",
+        "UPDATE proof SET kind = 'rumour'",
+        "UPDATE proof SET received_at = 'yesterday'",
+        "DROP TABLE blob",
+    ],
+)
+def test_damaged_memory_is_an_error_and_no_good_news(
+    memory: RevocationMemory, tmp_path: Path, damage: str
+) -> None:
+    memory.remember("c", proof())
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute(damage)
+    database.close()
+    with pytest.raises(StoreError, match="cannot be read"):
+        memory.recall("c")
+
+
+def test_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(os.urandom(4096))
+    with pytest.raises(StoreError):
+        RevocationMemory(tmp_path)
+
+
+def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError):
+        RevocationMemory(tmp_path / "file")
+
+
+def test_memory_that_was_closed_is_an_error(tmp_path: Path) -> None:
+    memory = RevocationMemory(tmp_path)
+    memory.close()
+    with pytest.raises(StoreError):
+        memory.recall("c")
+    with pytest.raises(StoreError):
+        memory.remember("c", proof())
