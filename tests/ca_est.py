@@ -109,6 +109,7 @@ def estserver(
     csr_attributes: str | None = None,
     root: Entity | None = None,
     tls_root: Entity | None = None,
+    port: int | None = None,
 ) -> Iterator[EstServer]:
     """
     A server that signs with an intermediate CA below `root`.
@@ -118,8 +119,8 @@ def estserver(
     is below `tls_root`, by default the same root.
     """
     command, environment = program()
-    port = free_port()
-    base = tmp_path / f"est-{port}"
+    port = port or free_port()
+    base = tmp_path / f"est-{port}-{len(list(tmp_path.iterdir()))}"
     (base / "issued").mkdir(parents=True)
     root = root or make_root("EST Root")
     ca = issue(root, "EST Issuing CA", ca=True)

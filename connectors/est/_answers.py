@@ -18,7 +18,7 @@ from cftpki_ext.enrolment import Failed, Fault
 from connectors._ca_http import CaAnswer, CaClient, CaRequest, printable, status_fault
 from connectors.est import _credentials
 from connectors.est._credentials import Credentials
-from connectors.est._encoding import LIBEST_REQUEST_BYTES, MAX_BODY_BYTES, encode
+from connectors.est._encoding import LIBEST_LIMIT, LIBEST_REQUEST_BYTES, MAX_BODY_BYTES, encode
 from connectors.est._options import EstOptions
 
 # TLS alerts with which a server refuses our certificate, or the lack of one.
@@ -149,8 +149,7 @@ def failed(
         detail = f"{step}: {_unsupported(answer) or f'HTTP {answer.status}, which EST does not know'}"
     if request_bytes > LIBEST_REQUEST_BYTES and answer.status in {400, 413, 500}:
         detail += (
-            f"; the request has {request_bytes} bytes, and libest reads no more than {LIBEST_REQUEST_BYTES}:"
-            " fewer names or a smaller key may help"
+            f"; the request has {request_bytes} bytes ({LIBEST_LIMIT}): fewer names or a smaller key may help"
         )
     return Failed(fault=fault, detail=detail, retry_at=retry_at)
 

@@ -23,11 +23,13 @@ from cftpki_ext.x509 import der
 MAX_CERTIFICATES = 64
 # The body of every answer, before and after base64.
 MAX_BODY_BYTES = 1024 * 1024
-# libest's server reads no more than this of a request (EST_HTTP_REQ_DATA_MAX).
+# libest's server reads no more than this of a request (EST_HTTP_REQ_DATA_MAX); 3.2.0 reads twice as much.
 LIBEST_REQUEST_BYTES = 4096
+LIBEST_LIMIT = "servers of libest read 4096 or 8192, by version"
 
 _LINE_CHARACTERS = 64
-_WHITESPACE = re.compile(rb"[ \t\r\n\f\v]+")
+# libest's csrattrs ends with the NUL of its C string.
+_WHITESPACE = re.compile(rb"[ \t\r\n\f\v]+|\x00+\Z")
 _PEM = re.compile(rb"-----BEGIN (PKCS7|CMS|PKCS #7 SIGNED DATA)-----(.*?)-----END \1-----", re.DOTALL)
 _CERTIFICATE_PEM = b"-----BEGIN "
 _UTF8_MARK = b"\xef\xbb\xbf"

@@ -168,9 +168,7 @@ class EstEnroller:
                 return Failed(fault=Fault.UNREACHABLE, detail=detail), begun
             notes = [*received.notes, *_skew(answer, now)]
             if len(request.body) > _encoding.LIBEST_REQUEST_BYTES:
-                notes.append(
-                    f"the request has {len(request.body)} bytes; a server of libest would not have read it"
-                )
+                notes.append(f"the request has {len(request.body)} bytes; {_encoding.LIBEST_LIMIT}")
             done = dataclasses.replace(attempt, issued=received.ders)
             done = _noted(done, *notes)
             await setting.save(done.document())
