@@ -1,0 +1,190 @@
+"""
+One attempt to move one order on: from what was saved to a certificate, or as far as it goes until the deadline.
+
+Owns the loop around `flow`'s decisions, and the order of saving, publishing and sending.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from cftpki_ext.enrolment import Fault, Order, Pending, SaveState
+from cftpki_ext.ports import Clock
+from connectors._ca_http import CaError
+from connectors.acme.account import Account
+from connectors.acme.chains import Chain
+from connectors.acme.flow import (
+    Answer,
+    OrderRecord,
+    Phase,
+    Step,
+    Task,
+    choose_challenge,
+    forget_tasks,
+    next_step,
+    out_of_patience,
+    poll_at,
+)
+from connectors.acme.jose import key_authorization
+from connectors.acme.options import ChallengeKind
+from connectors.acme.orders import Orders, Seen, Wish
+from connectors.acme.pauses import RESERVE_S, Pauses
+from connectors.acme.publisher import Publisher
+from connectors.acme.resources import Status
+from connectors.acme.solver import SolverError
+from connectors.acme.validation import Validation
+
+# A challenge that could not be published, or a CA that does not see it, is tried again after so long.
+TRY_AGAIN = timedelta(seconds=30)
+# An order that stays "ready" after its CSR was taken is asked so often within an attempt.
+MAX_FINALIZE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloaded:
+    """
+    The chains that came, the CA's own first.
+    """
+
+    chains: Sequence[Chain]
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """
+    What one call of `advance` works with. `record` is always what was saved last.
+    """
+
+    order: Order
+    wish: Wish
+    account: Account
+    orders: Orders
+    publisher: Publisher
+    configured: tuple[ChallengeKind, ...]
+    clock: Clock
+    deadline: float
+    save: SaveState
+    record: OrderRecord
+    notes: list[str] = field(default_factory=list)
+
+    async def run(self) -> Downloaded | Pending:
+        """
+        Go on until there is a certificate, or nothing to do but wait.
+
+        Raises:
+            CaError: the attempt ended without either.
+
+        """
+        seen = await self._take_up()
+        since = self.record.finalized_at or self.clock.now()
+        finalized = 0
+        while True:
+            step = next_step(seen.order, self.clock.now())
+            if step is not Step.AUTHORIZE:
+                await self.withdraw()
+            match step:
+                case Step.DOWNLOAD:
+                    chains, notes = await self.orders.download(seen.order.certificate or "")
+                    return Downloaded(chains=chains, notes=(*self.notes, *notes))
+                case Step.FINALIZE if finalized < MAX_FINALIZE:
+                    if self.record.phase is not Phase.FINALIZING:
+                        since = self.clock.now()
+                        await self._keep(phase=Phase.FINALIZING, finalized_at=since)
+                    finalized += 1
+                    seen = await self.orders.finalize(seen, self.order.csr)
+                    if next_step(seen.order, self.clock.now()) is Step.DOWNLOAD:
+                        continue
+                case Step.AUTHORIZE:
+                    pending = await self._authorize(seen)
+                    if pending is not None:
+                        return pending
+                    seen = await self.orders.known(seen.url)
+                    if seen.order.status is not Status.PENDING:
+                        continue
+            again = poll_at(asked=seen.retry_at, since=since, now=self.clock.now())
+            if not await self._pauses.until(again):
+                return Pending(retry_at=again, detail=f"the order is {seen.order.status.value} at the CA")
+            seen = await self.orders.known(seen.url)
+
+    async def withdraw(self) -> None:
+        """
+        Take away what was published, and write down that it is gone.
+        """
+        if self.record.presented:
+            self.notes += await self.publisher.withdraw(self.record.presented)
+            self.record = forget_tasks(self.record)
+            await self.save(self.record.to_state())
+
+    @property
+    def _pauses(self) -> Pauses:
+        return Pauses(clock=self.clock, deadline=self.deadline)
+
+    async def _take_up(self) -> Seen:
+        """
+        The order: the one we know, the one whose answer was lost, or a new one.
+        """
+        if self.record.order is not None:
+            return await self.orders.known(self.record.order)
+        seen = await self.orders.find(self.wish) if self.record.phase is Phase.ORDERING else None
+        if seen is None:
+            await self._keep(phase=Phase.ORDERING)
+            seen, notes = await self.orders.place(self.wish)
+            self.notes += notes
+        await self._keep(phase=Phase.ORDERED, order=seen.url)
+        return seen
+
+    async def _authorize(self, seen: Seen) -> Pending | None:
+        """
+        Answer what has to be answered; `None` when all is authorized.
+        """
+        answers: dict[str, Answer] = {}
+        for url in seen.order.authorizations:
+            authorization, _ = await self.orders.authorization(url)
+            answer = choose_challenge(authorization, self.configured)
+            if answer is not None:
+                answers[url] = answer
+        if not answers:
+            return None
+        under_way = any(answer.challenge.status is Status.PROCESSING for answer in answers.values())
+        if out_of_patience(self.record, self.clock.now()) and not under_way:
+            await self._give_up(answers)
+        tasks = {url: self._task(answer) for url, answer in answers.items()}
+        presented = tuple(dict.fromkeys((*self.record.presented, *tasks.values())))
+        began = self.record.challenged_at or self.clock.now()
+        await self._keep(presented=presented, challenged_at=began)
+        try:
+            await self.publisher.publish(tuple(tasks.values()), deadline=self.deadline - RESERVE_S)
+        except SolverError as error:
+            if error.permanent or out_of_patience(self.record, self.clock.now()):
+                raise CaError(Fault.MISCONFIGURED, error.detail) from error
+            return Pending(retry_at=self.clock.now() + TRY_AGAIN, detail=error.detail)
+        return await Validation(self.orders, self._pauses, answers).run()
+
+    async def _give_up(self, answers: dict[str, Answer]) -> None:
+        """
+        The challenges have had their time: the order is ended at the CA too, so that none is left open.
+        """
+        for url in answers:
+            await self.orders.deactivate(url)
+        first = next(iter(answers.values()))
+        told = first.challenge.error or "the CA says nothing"
+        detail = f"{first.kind} for {first.authorization.name} was not confirmed in time: {told}"
+        raise CaError(Fault.REFUSED, detail)
+
+    def _task(self, answer: Answer) -> Task:
+        token = answer.challenge.token
+        return Task(
+            kind=answer.kind,
+            identifier=answer.authorization.identifier,
+            token=token,
+            authorization=key_authorization(token, self.account.signer.key),
+        )
+
+    async def _keep(self, **changes: object) -> None:
+        changed = dataclasses.replace(self.record, **changes)  # type: ignore[arg-type]  # the fields' own types
+        await self.save(changed.to_state())
+        self.record = changed

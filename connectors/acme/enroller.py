@@ -1,0 +1,326 @@
+"""
+The enroller `acme`: `enrolment.Enroller` for one account at one ACME CA (RFC 8555).
+
+Owns what outlives a call: client, session, account, what is published. May import everything of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from cryptography import x509
+
+from cftpki_ext.enrolment import (
+    EnrollerContext,
+    Failed,
+    Fault,
+    Held,
+    Issued,
+    Order,
+    OrderState,
+    Pending,
+    Progress,
+    RenewalHint,
+    SaveState,
+)
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from connectors._ca_http import CaClient, CaError
+from connectors.acme.account import Account, Accounts
+from connectors.acme.ari import certificate_id, parse_renewal_info
+from connectors.acme.attempt import Attempt, Downloaded
+from connectors.acme.chains import preferred, to_der
+from connectors.acme.flow import OrderRecord, Phase, check_names, load_record
+from connectors.acme.jose import base64url, signing_key
+from connectors.acme.options import AcmeOptions
+from connectors.acme.orders import Orders, Wish
+from connectors.acme.problems import ProblemError
+from connectors.acme.publisher import LEASE_S, Publisher
+from connectors.acme.resources import decode_object, identifiers_of
+from connectors.acme.secret_files import read_secret
+from connectors.acme.session import Session, Signer
+from connectors.acme.store import AccountStore
+
+# RFC 5280 5.3.1.
+REASONS: Mapping[str, int] = {
+    "unspecified": 0,
+    "keyCompromise": 1,
+    "cACompromise": 2,
+    "affiliationChanged": 3,
+    "superseded": 4,
+    "cessationOfOperation": 5,
+    "certificateHold": 6,
+    "removeFromCRL": 8,
+    "privilegeWithdrawn": 9,
+    "aACompromise": 10,
+}
+# The order goes on: what is published for it stays where it is.
+_GOES_ON = frozenset({Fault.UNREACHABLE, Fault.RATE_LIMITED})
+
+
+class AcmeEnroller:
+    """
+    One account at one ACME CA.
+
+    By default the system's trust store vouches for the CA. Which certificate comes is not judged here: neither
+    names nor key nor chain.
+
+    Args:
+        options: the table `[enroller.NAME]`.
+        context: name, state folder, clock.
+
+    """
+
+    protocol = "acme"
+
+    def __init__(self, options: AcmeOptions, context: EnrollerContext) -> None:
+        self.name = context.name
+        self._options = options
+        self._clock = context.clock
+        self._store = AccountStore(context.state, options.directory, context.clock)
+        self._publisher = Publisher(options, context.clock)
+        self._client: CaClient | None = None
+        self._session: Session | None = None
+
+    async def advance(self, order: Order, state: OrderState, save: SaveState, *, deadline: float) -> Progress:
+        """
+        Move an order on as far as it goes.
+
+        What was published for it stays for a while when the order goes on, and goes when it is over.
+        """
+        attempt: Attempt | None = None
+        lease_s = LEASE_S
+        await self._publisher.hold(order.id)
+        try:
+            attempt = await self._begin(order, state, save, deadline)
+            done = await attempt.run()
+            if isinstance(done, Pending):
+                lease_s += (done.retry_at - self._clock.now()).total_seconds()
+                return done
+            return self._issued(done)
+        except CaError as error:
+            if attempt is not None and error.fault not in _GOES_ON:
+                await attempt.withdraw()
+            return self._failed(error)
+        finally:
+            left = () if attempt is None else attempt.record.presented
+            self._publisher.release(order.id, left, lease_s=lease_s)
+
+    async def revoke(self, held: Held, *, reason: str, deadline: float) -> Failed | None:
+        """
+        Revoke (RFC 8555 7.6), signed by the certificate's own key: that works whichever account ordered it.
+
+        A certificate that is revoked already counts as done.
+        """
+        code = REASONS.get(reason)
+        if code is None:
+            return Failed(fault=Fault.MISCONFIGURED, detail=f"{reason!r} is no reason of RFC 5280 5.3.1")
+        try:
+            session = self._connected()
+            directory = await session.directory(deadline=deadline)
+            payload = {"certificate": base64url(held.chain[0]), "reason": code}
+            signer = Signer(signing_key(held.key))
+            try:
+                await session.post(directory.revoke, payload, signer=signer, deadline=deadline)
+            except ProblemError as error:
+                if error.problem.kind not in {"unauthorized", "malformed"}:
+                    raise
+                account = await self._accounts(session).establish(deadline=deadline)
+                await session.post(directory.revoke, payload, signer=account.signer, deadline=deadline)
+        except ProblemError as error:
+            if error.problem.kind == "alreadyRevoked":
+                return None
+            return error.failed("revoke")
+        except CaError as error:
+            return error.failed("revoke")
+        except InputError as error:
+            return Failed(fault=Fault.MISCONFIGURED, detail=f"revoke: {error}")
+        return None
+
+    async def renewal_hint(self, held: Held, *, deadline: float) -> RenewalHint | None:
+        """
+        Ask for renewal information (RFC 9773). Never fatal: a proxy may block it, a CA may answer nonsense.
+        """
+        try:
+            session = self._connected()
+            directory = await session.directory(deadline=deadline)
+            if directory.renewal_info is None:
+                return None
+            identifier = certificate_id(x509.load_der_x509_certificate(held.chain[0]))
+            answer = await session.get(
+                f"{directory.renewal_info.rstrip('/')}/{identifier}", deadline=deadline
+            )
+            found = decode_object(answer.body, "renewal information")
+        except (CaError, InputError, ValueError):
+            return None
+        now = self._clock.now()
+        return parse_renewal_info(found, retry_at=answer.retry_at(now), now=now)
+
+    async def trust_anchors(self, *, deadline: float) -> tuple[bytes, ...]:
+        """
+        ACME does not tell.
+        """
+        del deadline
+        return ()
+
+    async def roll_over_account_key(self, *, deadline: float) -> Failed | None:
+        """
+        Change the account's key now (RFC 8555 7.3.5); `None` when it was done.
+        """
+        try:
+            if await self._accounts(self._connected()).roll_over(deadline=deadline):
+                return None
+        except CaError as error:
+            return error.failed("account key")
+        return Failed(fault=Fault.REFUSED, detail="account key: the CA cannot change keys")
+
+    async def aclose(self) -> None:
+        """
+        Release connections and listeners.
+        """
+        await self._publisher.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = self._session = None
+
+    async def _begin(self, order: Order, state: OrderState, save: SaveState, deadline: float) -> Attempt:
+        """
+        Account and record: what there is of the order already, or where a new one begins.
+        """
+        try:
+            record = load_record(state)
+        except InputError as error:
+            raise CaError(Fault.ORDER_LOST, str(error)) from error
+        if record is not None and record.directory != self._options.directory:
+            raise CaError(Fault.ORDER_LOST, f"the order is at another CA, {record.directory}")
+        check_names(order.names)
+        session = self._connected()
+        accounts = self._accounts(session)
+        may_change = record is None and not self._publisher.busy_besides(order.id)
+        account = await self._account(accounts, may_change=may_change, deadline=deadline)
+        if record is not None and record.account != account.url:
+            raise CaError(Fault.ORDER_LOST, "the order belongs to another account")
+        fresh = record is None
+        if record is None:
+            record = OrderRecord(directory=self._options.directory, account=account.url, phase=Phase.ORDERED)
+        wish = await self._wish(order, session, fresh=fresh or record.order is None, deadline=deadline)
+        return Attempt(
+            order=order,
+            wish=wish,
+            account=account,
+            orders=Orders(session, account, deadline=deadline),
+            publisher=self._publisher,
+            configured=self._options.configured,
+            clock=self._clock,
+            deadline=deadline,
+            save=save,
+            record=record,
+        )
+
+    @staticmethod
+    async def _account(accounts: Accounts, *, may_change: bool, deadline: float) -> Account:
+        """
+        The account, with its key changed where it is old: challenges under way depend on the key.
+        """
+        account = await accounts.establish(deadline=deadline)
+        if may_change and accounts.key_is_old():
+            await accounts.roll_over(deadline=deadline)
+            return await accounts.establish(deadline=deadline)
+        return account
+
+    async def _wish(self, order: Order, session: Session, *, fresh: bool, deadline: float) -> Wish:
+        directory = await session.directory(deadline=deadline)
+        replaces = None
+        if fresh and order.current is not None and directory.renewal_info is not None:
+            try:
+                identifier = certificate_id(x509.load_der_x509_certificate(order.current.chain[0]))
+            except (InputError, ValueError):
+                identifier = None
+            # RFC 9773 5: only the account that ordered a certificate may name it.
+            replaces = identifier if identifier in self._store.issued() else None
+        life = None if order.lifetime_s is None else timedelta(seconds=order.lifetime_s)
+        return Wish(
+            identifiers=identifiers_of(order.names),
+            profile=self._options.profile,
+            replaces=replaces,
+            not_after=None if life is None else self._clock.now() + life,
+        )
+
+    def _issued(self, done: Downloaded) -> Issued:
+        """
+        The chain that is preferred, the others as alternates.
+        """
+        notes = list(done.notes)
+        chosen = 0
+        try:
+            root = self._preferred_root()
+            issuer = self._options.preferred_issuer
+            found = preferred(done.chains, root=root, issuer=issuer)
+            if found is None and (root is not None or issuer is not None):
+                notes.append("no chain leads to the preferred root: the CA's own is taken")
+            chosen = found or 0
+        except InputError as error:
+            notes.append(f"the CA's own chain is taken: {error}")
+        try:
+            self._store.add_issued(certificate_id(done.chains[chosen][0]))
+        except (CaError, InputError) as error:
+            notes.append(f"the next renewal will not name what it replaces: {error}")
+        alternates = [to_der(chain) for index, chain in enumerate(done.chains) if index != chosen]
+        return Issued(
+            certificates=to_der(done.chains[chosen]), alternates=tuple(alternates), notes=tuple(notes)
+        )
+
+    def _preferred_root(self) -> x509.Certificate | None:
+        path = self._options.preferred_root_file
+        if path is None:
+            return None
+        data = read_regular(path, cap=MAX_PEM_BYTES, what="preferred_root_file").data
+        try:
+            return x509.load_pem_x509_certificate(data)
+        except ValueError as error:
+            msg = f"preferred_root_file: {path} holds no certificate"
+            raise InputError(msg) from error
+
+    def _failed(self, error: CaError) -> Failed:
+        if isinstance(error, ProblemError) and error.problem.kind == "accountDoesNotExist":
+            if not self._options.recreate_account:
+                detail = f"{error.detail}; recreate_account = true makes a new one"
+                return Failed(fault=Fault.MISCONFIGURED, detail=detail)
+            self._store.forget_account()
+            return Failed(fault=Fault.ORDER_LOST, detail=f"{error.detail}; a new one will be made")
+        return Failed(fault=error.fault, detail=error.detail, retry_at=error.retry_at)
+
+    def _accounts(self, session: Session) -> Accounts:
+        return Accounts(self._options, self._store, session)
+
+    def _connected(self) -> Session:
+        if self._session is None:
+            try:
+                roots, proxy = self._roots(), self._proxy()
+            except InputError as error:
+                raise CaError(Fault.MISCONFIGURED, str(error)) from error
+            self._client = CaClient(clock=self._clock, roots=roots, proxy=proxy)
+            self._session = Session(self._client, self._options.directory, self._clock)
+        return self._session
+
+    def _roots(self) -> tuple[bytes, ...] | None:
+        path = self._options.root_file
+        if path is None:
+            return None
+        data = read_regular(path, cap=MAX_PEM_BYTES, what="root_file").data
+        try:
+            return to_der(tuple(x509.load_pem_x509_certificates(data)))
+        except ValueError as error:
+            msg = f"root_file: {path} holds no certificate"
+            raise InputError(msg) from error
+
+    def _proxy(self) -> str | None:
+        proxy, file = self._options.proxy, self._options.proxy_password_file
+        if proxy is None or file is None:
+            return proxy
+        parts = urlsplit(proxy)
+        user, _, host = parts.netloc.rpartition("@")
+        password = quote(read_secret(file, "proxy_password_file"), safe="")
+        return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))

@@ -1,0 +1,229 @@
+"""
+What outlives an order: the account's key and URL, and which certificates it got. One folder for each directory URL.
+
+Owns the files and the lock over them; every change is a new file renamed into place. Knows no network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cftpki_ext.enrolment import Fault
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import read_regular
+from cftpki_ext.ports import Clock
+from connectors._ca_http import CaError
+from connectors.acme.jose import SigningKey, load_signing_key
+from connectors.acme.secret_files import read_secret
+
+MAX_FILE_BYTES = 64 * 1024
+# Certificates that a renewal may name as replaced: those of every identity for some generations.
+MAX_ISSUED = 256
+_LOCK_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """
+    An account as it is on the disk. Without `url` the CA may or may not know the key.
+    """
+
+    key: SigningKey | None
+    pending: SigningKey | None  # a key change that may or may not have come through
+    url: str | None
+    orders: str | None
+    contact: tuple[str, ...]
+    key_since: datetime | None
+
+
+class AccountStore:
+    """
+    The folder of one account.
+
+    Args:
+        state: the enroller's own folder.
+        directory: the CA's directory URL; another URL is another account.
+        clock: for waiting.
+
+    """
+
+    def __init__(self, state: Path, directory: str, clock: Clock) -> None:
+        self._folder = state / f"account-{hashlib.sha256(directory.encode()).hexdigest()[:16]}"
+        self._directory = directory
+        self._clock = clock
+
+    @contextlib.asynccontextmanager
+    async def locked(self, *, deadline: float) -> AsyncIterator[None]:
+        """
+        Only one process and task at a time makes or changes an account.
+
+        Raises:
+            CaError: somebody else held it until the deadline, or the folder cannot be used.
+
+        """
+        with _disk():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while not _taken(descriptor):
+                if self._clock.monotonic() >= deadline:
+                    raise CaError(Fault.UNREACHABLE, "another process is busy with the account")
+                await asyncio.sleep(_LOCK_POLL_S)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def load(self) -> Stored:
+        """
+        What is there.
+
+        Raises:
+            CaError: a file cannot be read, is not ours, or others can read the key.
+
+        """
+        with _disk():
+            account = self._json("account.json")
+            key_file = self._folder / "key.pem"
+            since = datetime.fromtimestamp(key_file.stat().st_mtime, UTC) if key_file.exists() else None
+            contact = account.get("contact")
+            url, orders = account.get("url"), account.get("orders")
+            return Stored(
+                key=self._key("key.pem"),
+                pending=self._key("key-pending.pem"),
+                url=url if isinstance(url, str) else None,
+                orders=orders if isinstance(orders, str) else None,
+                contact=tuple(map(str, contact)) if isinstance(contact, list) else (),
+                key_since=since,
+            )
+
+    def save_key(self, key: SigningKey) -> None:
+        """
+        Keep a key before the CA hears of it.
+        """
+        self._write("key.pem", key.pem())
+
+    def save_pending(self, key: SigningKey) -> None:
+        """
+        Keep the key that a key change brings, before the CA hears of it.
+        """
+        self._write("key-pending.pem", key.pem())
+
+    def promote_pending(self) -> None:
+        """
+        The key change came through.
+        """
+        with _disk():
+            (self._folder / "key-pending.pem").replace(self._folder / "key.pem")
+            self._sync()
+
+    def drop_pending(self) -> None:
+        """
+        The key change did not come through.
+        """
+        with _disk():
+            (self._folder / "key-pending.pem").unlink(missing_ok=True)
+            self._sync()
+
+    def save_account(self, url: str, *, contact: tuple[str, ...], orders: str | None) -> None:
+        """
+        Keep the account's URL.
+        """
+        account = {"directory": self._directory, "url": url, "contact": list(contact), "orders": orders}
+        self._write("account.json", json.dumps(account, indent=1).encode())
+
+    def forget_account(self) -> None:
+        """
+        The CA does not know the account any more. The key stays: a new account may have it.
+        """
+        with _disk():
+            (self._folder / "account.json").unlink(missing_ok=True)
+            (self._folder / "issued.json").unlink(missing_ok=True)
+            self._sync()
+
+    def issued(self) -> tuple[str, ...]:
+        """
+        The identifiers (RFC 9773 4.1) of certificates that this account got, the latest last.
+        """
+        with _disk():
+            found = self._json("issued.json").get("certificates")
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
+    def add_issued(self, identifier: str) -> None:
+        """
+        Keep that this account got a certificate.
+        """
+        known = [one for one in self.issued() if one != identifier]
+        kept = [*known, identifier][-MAX_ISSUED:]
+        self._write("issued.json", json.dumps({"certificates": kept}).encode())
+
+    def _json(self, name: str) -> dict[str, object]:
+        path = self._folder / name
+        if not path.exists():
+            return {}
+        try:
+            value = json.loads(read_regular(path, cap=MAX_FILE_BYTES, what=name).data)
+        except (ValueError, InputError) as error:
+            raise CaError(Fault.MISCONFIGURED, f"{path} cannot be read: {error}") from error
+        return value if isinstance(value, dict) else {}
+
+    def _key(self, name: str) -> SigningKey | None:
+        path = self._folder / name
+        if not path.exists():
+            return None
+        try:
+            return load_signing_key(read_secret(path, "account key").encode())
+        except InputError as error:
+            raise CaError(Fault.MISCONFIGURED, f"{path}: {error}") from error
+
+    def _write(self, name: str, data: bytes) -> None:
+        with _disk():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # mkstemp makes files 0600, whatever the umask.
+            descriptor, partial = tempfile.mkstemp(prefix=".new-", dir=self._folder)
+            try:
+                with os.fdopen(descriptor, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                Path(partial).replace(self._folder / name)
+            except OSError:
+                Path(partial).unlink(missing_ok=True)
+                raise
+            self._sync()
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    """
+    A disk that refuses is the operator's business, not the CA's.
+    """
+    try:
+        yield
+    except OSError as error:
+        detail = f"the account's folder cannot be used: {error.strerror or error}"
+        raise CaError(Fault.MISCONFIGURED, detail) from error
