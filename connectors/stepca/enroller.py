@@ -7,6 +7,7 @@ Owns the order of the steps and what is told to the operator. May import its own
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -29,6 +30,7 @@ from connectors._ca_http import CaClient, CaError, printable
 from connectors.stepca import credentials as credentials_of
 from connectors.stepca import planner
 from connectors.stepca.client import ErrorAnswerError, Granted, StepCaClient
+from connectors.stepca.credentials import Credentials
 from connectors.stepca.findings import explained, skew_notes
 from connectors.stepca.journal import Journal
 from connectors.stepca.options import StepCaOptions
@@ -176,7 +178,7 @@ class StepCaEnroller:
         client = await self._client(deadline)
         roots = await self._roots(deadline)
         now = self._clock.now()
-        credentials = await credentials_of.load(self._options, client, now=now, deadline=deadline)
+        credentials = await self._credentials(client, deadline)
         token = make_token(
             credentials.signer,
             audience=self._audience("sign"),
@@ -235,7 +237,7 @@ class StepCaEnroller:
         client = await self._client(deadline)
         now = self._clock.now()
         try:
-            credentials = await credentials_of.load(self._options, client, now=now, deadline=deadline)
+            credentials = await self._credentials(client, deadline)
             token = make_token(
                 credentials.signer,
                 audience=self._audience("revoke"),
@@ -258,6 +260,18 @@ class StepCaEnroller:
             await itself.revoke(leaf.serial_number, code=code, reason=reason, token=None, deadline=deadline)
         finally:
             await http.aclose()
+
+    async def _credentials(self, client: StepCaClient, deadline: float) -> Credentials:
+        """
+        The credentials, or no later than the deadline the word that they cannot be had.
+        """
+        now, left_s = self._clock.now(), deadline - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(left_s):
+                return await credentials_of.load(self._options, client, now=now, deadline=deadline)
+        except TimeoutError as error:
+            detail = f"the provisioner's key could not be read within {left_s:.1f} s"
+            raise CaError(Fault.UNREACHABLE, detail) from error
 
     async def _greet(self, client: StepCaClient, deadline: float) -> None:
         """
