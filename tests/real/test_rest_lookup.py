@@ -69,7 +69,7 @@ def ejbca(head: str, path: str) -> bytes:
     parts = path.split("/")
     assert ["", "ejbca", "ejbca-rest-api", "v1", "certificate"] == parts[:5]
     issuer, serial = unquote(parts[5]), int(parts[6], 16)
-    assert "O=Corp,CN=Partners/Root" == issuer or "CN=Partners/Root,O=Corp" == issuer
+    assert issuer == "CN=Partners/Root,O=Corp"
     found = next((one for one in (GOOD, REVOKED) if one.serial == serial), None)
     if found is None:
         words = {
@@ -283,17 +283,17 @@ async def test_api_under_another_root_is_not_believed(serve) -> None:
 async def test_error_status_has_its_cause_and_the_server_s_words(
     serve, status: str, body: bytes, cause: Cause, words: str
 ) -> None:
-    api = await serve(lambda head, path: response(body, status=status, headers=JSON))
+    api = await serve(lambda *_: response(body, status=status, headers=JSON))
     found, detail = await api.cause(GOOD, api.configure("vault"))
     assert cause is found
     assert words in detail
 
 
 async def test_answer_about_another_certificate_or_issuer_is_out_of_scope(serve) -> None:
-    api = await serve(lambda head, path: vault(head, f"/v1/pki/cert/{REVOKED.serial:x}"))
+    api = await serve(lambda head, _: vault(head, f"/v1/pki/cert/{REVOKED.serial:x}"))
     assert Cause.WRONG_SCOPE is (await api.cause(GOOD, api.configure("vault")))[0]
     body = {"issuer_dn": "CN=Other", "serial_number": f"{GOOD.serial:X}", "revoked": False}
-    other = await serve(lambda head, path: response(json.dumps(body).encode(), headers=JSON))
+    other = await serve(lambda *_: response(json.dumps(body).encode(), headers=JSON))
     assert Cause.WRONG_SCOPE is (await other.cause(GOOD, other.configure("ejbca")))[0]
 
 
@@ -331,10 +331,8 @@ async def test_rest_answers_where_the_responder_is_dead(serve) -> None:
     config = api.configure("vault", sources='["ocsp", "rest"]')
     config.write_text(config.read_text().replace("sources =", 'ocsp = ["http://127.0.0.1:1/"]\nsources ='))
     verdict = await api.ask(GOOD, config)
-    assert (0, [SourceKind.OCSP, SourceKind.REST]) == (
-        verdict.alert,
-        [source.kind for source in verdict.evidence.hops[0].sources],
-    )
+    good = [source for source in verdict.evidence.hops[0].sources if source.status is HopStatus.GOOD]
+    assert (0, [SourceKind.REST]) == (verdict.alert, [source.kind for source in good])
 
 
 async def test_command_line_gives_the_same_answer(serve) -> None:
@@ -342,10 +340,8 @@ async def test_command_line_gives_the_same_answer(serve) -> None:
     config = api.configure("vault")
     for leaf, status in ((GOOD, 0), (REVOKED, 44), (UNKNOWN, 46)):
         (api.folder / "leaf.pem").write_bytes(leaf.pem)
-        command = [sys.executable, "-m", "cftpki_ext.cli", "check", str(api.folder / "leaf.pem")]
-        process = await asyncio.create_subprocess_exec(
-            *command, "--config", str(config), stdout=subprocess.DEVNULL
-        )
+        command = [PROGRAM, "check", api.folder / "leaf.pem", "--config", config]
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
         assert status == await process.wait()
 
 
