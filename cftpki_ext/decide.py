@@ -133,7 +133,7 @@ class Examination:
 
         """
         finding = self._judge(hop, statements, self.question.at)
-        return cross_check(self.question.trust.cross_check, finding)
+        return cross_check(self.question.trust, finding)
 
     def deltas(self, finding: HopFinding, statements: Sequence[Statement]) -> tuple[Lookup, ...]:
         """

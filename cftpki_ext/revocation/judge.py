@@ -18,6 +18,7 @@ from cftpki_ext.revocation.crl import judge_crls
 from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.revocation.ocsp import NON_ISSUED, judge_ocsp
 from cftpki_ext.revocation.rest import judge_rest
+from cftpki_ext.settings import TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopFinding, HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
@@ -50,6 +51,8 @@ CAUSE_RANK: tuple[Cause, ...] = (
 _BAD = (HopStatus.REVOKED, HopStatus.ON_HOLD)
 # A statement that was merely kept and has grown old says less than why no newer one came.
 _OLD_NEWS = len(CAUSE_RANK)
+# What a location says about certificates that it is not there for.
+_NOT_HERE = frozenset({Cause.WRONG_SCOPE, Cause.UNAUTHORIZED})
 # Evidence handed in for the chain as a whole is tried for every hop; that it is about another one says nothing.
 _OTHER_HOP = len(CAUSE_RANK) + 1
 
@@ -95,7 +98,8 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
             finding = judge_rest(context, hop, statement)
         findings.append(finding)
         if finding.cause is not None:
-            undetermined.append(_Undetermined(_rank(statement, finding), finding.cause, finding.detail))
+            rank = _rank(context.trust, finding, loose=statement.hop is None)
+            undetermined.append(_Undetermined(rank, finding.cause, finding.detail))
     bad = [f for f in findings if f.status is HopStatus.REVOKED]
     held = [f for f in findings if f.status is HopStatus.ON_HOLD]
     good = [f for f in findings if f.status is HopStatus.GOOD and f.kind is not SourceKind.CRL]
@@ -166,7 +170,7 @@ def require_staple(certificate: Certificate, finding: HopFinding) -> HopFinding:
     )
 
 
-def cross_check(kinds: Sequence[SourceKind], finding: HopFinding) -> HopFinding:
+def cross_check(trust: TrustSet, finding: HopFinding) -> HopFinding:
     """
     Hold a good hop to the agreement of several kinds of source: the worse answer counts.
 
@@ -174,23 +178,27 @@ def cross_check(kinds: Sequence[SourceKind], finding: HopFinding) -> HopFinding:
     leaves the hop undetermined, with the cause why it did not, and the policy decides about that.
 
     Args:
-        kinds: those that must agree; none is no cross-check.
+        trust: its `cross_check` names the kinds that must agree; none is no cross-check.
         finding: what the sources said together.
 
     Returns:
         The finding itself, or one that is undetermined.
 
     """
-    if not kinds or finding.status is not HopStatus.GOOD:
+    if not trust.cross_check or finding.status is not HopStatus.GOOD:
         return finding
     against = contradiction(finding)
     if against is not None:
         return replace(finding, status=HopStatus.UNDETERMINED, cause=Cause.DISAGREEMENT, detail=against)
-    for kind in kinds:
+    for kind in trust.cross_check:
         said = [source for source in finding.sources if source.kind is kind]
         if any(source.status is HopStatus.GOOD for source in said):
             continue
-        worst = min((s for s in said if s.cause is not None), key=_weight, default=None)
+        worst = min(
+            (s for s in said if s.cause is not None),
+            key=lambda s: _rank(trust, s, loose=s.origin is Origin.HANDED_IN),
+            default=None,
+        )
         cause = Cause.NO_SOURCE if worst is None or worst.cause is None else worst.cause
         why = f": {worst.detail}" if worst is not None and worst.detail else ""
         return replace(
@@ -200,12 +208,6 @@ def cross_check(kinds: Sequence[SourceKind], finding: HopFinding) -> HopFinding:
             detail=f"cross-check without an answer by {kind.value.upper()}{why}",
         )
     return finding
-
-
-def _weight(finding: SourceFinding) -> int:
-    if finding.cause is None or (finding.cause is Cause.STALE and finding.origin is not Origin.NETWORK):
-        return _OLD_NEWS
-    return CAUSE_RANK.index(finding.cause)
 
 
 def contradiction(finding: HopFinding) -> str | None:
@@ -232,12 +234,21 @@ def contradiction(finding: HopFinding) -> str | None:
     return f"sources disagree about hop {finding.hop}: {_describe(other[0])}; {_describe(good[0])}"
 
 
-def _rank(statement: Statement, finding: SourceFinding) -> int:
-    assert finding.cause is not None  # noqa: S101 - narrows the type; the caller asked
-    if finding.cause is Cause.WRONG_SCOPE and statement.hop is None:
-        return _OTHER_HOP
-    if finding.cause is Cause.STALE and statement.origin is not Origin.NETWORK:
+def _rank(trust: TrustSet, finding: SourceFinding, *, loose: bool) -> int:
+    """
+    How much an undetermined source says: the lowest names the hop.
+
+    Loose evidence, and the trust set's own locations, are tried for every hop. That one of them speaks of
+    another CA's certificates is no news, and must not hide why the source that does know was silent.
+    """
+    if finding.cause is None or (finding.cause is Cause.STALE and finding.origin is not Origin.NETWORK):
         return _OLD_NEWS
+    if finding.cause is Cause.WRONG_SCOPE and loose:
+        return _OTHER_HOP
+    if finding.cause in _NOT_HERE and finding.url is not None:
+        own = (*trust.crl_urls, *map(str, trust.crl_files), *trust.ocsp_urls)
+        if finding.url in own:
+            return _OTHER_HOP
     return CAUSE_RANK.index(finding.cause)
 
 

@@ -225,6 +225,25 @@ def test_cross_check_that_lacks_one_answer_is_treated_by_the_policy():
     assert 44 == decide(question(policy=disagree, **CHECKED), REVOKED, listed(), *both_ca).alert
 
 
+# -- the trust set's own locations -----------------------------------------------------------------------------
+
+
+def test_list_of_another_ca_does_not_hide_why_the_right_source_was_silent():
+    url = "http://root/crl"
+    foreign = listed(ca=ROOT, url=url)
+    silent = failed(Cause.UNREACHABLE)
+    assert Cause.UNREACHABLE == hop_cause(decide(question(crl_urls=(url,)), foreign, silent, CA_GOOD))
+    assert Cause.WRONG_SCOPE == hop_cause(decide(question(), foreign, silent, CA_GOOD))
+    assert Cause.WRONG_SCOPE == hop_cause(decide(question(crl_urls=(url,)), foreign, CA_GOOD))
+
+
+def test_cross_check_names_the_silence_of_the_right_list_and_not_the_one_of_another_ca():
+    url = "http://root/crl"
+    silent = failed(Cause.TIMED_OUT, SourceKind.CRL)
+    asked = question(crl_urls=(url,), **CHECKED)
+    assert Cause.TIMED_OUT == hop_cause(decide(asked, GOOD, listed(ca=ROOT, url=url), silent, CA_GOOD))
+
+
 # -- deltas --------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,48 @@
+"""
+A checker as the service makes it, for tests: real sources, cache and memory of revocations in one folder.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cache.disk import DiskStore
+from cache.memory import MemoryStore
+from cache.revocations import RevocationMemory
+from cache.tiered import TieredStore
+from cftpki_ext.checker import Checker
+from cftpki_ext.model import SourceKind
+from connectors.registry import load_factories
+
+
+@dataclass(frozen=True)
+class ShiftedClock:
+    """
+    The machine's time, with the wall clock set forward or back.
+    """
+
+    by: timedelta = timedelta(0)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def make_checker(folder: Path, clock: ShiftedClock | None = None) -> Checker:
+    """
+    A checker over `folder`, which another one may use before, after or at the same time.
+    """
+    clock = clock or ShiftedClock()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    factories = load_factories(["ocsp", "crl"])
+    return Checker(
+        sources={SourceKind(kind): make(clock) for kind, make in factories.items()},
+        store=TieredStore(MemoryStore(), DiskStore(folder / "responses")),
+        clock=clock,
+        proofs=RevocationMemory(folder),
+    )
