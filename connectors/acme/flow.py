@@ -105,7 +105,7 @@ def load_record(state: OrderState) -> OrderRecord | None:
     try:
         presented, order = state["presented"], state["order"]
         if state["version"] != _VERSION or not isinstance(presented, list):
-            raise _unreadable("of another version, or 'presented' is no list")
+            raise _unreadable(repr(state["version"]))
         return OrderRecord(
             directory=str(state["directory"]),
             account=str(state["account"]),
@@ -123,6 +123,8 @@ def load_record(state: OrderState) -> OrderRecord | None:
             challenged_at=_instant(state, "challenged_at"),
             finalized_at=_instant(state, "finalized_at"),
         )
+    except InputError:
+        raise
     except (KeyError, ValueError, TypeError) as error:
         raise _unreadable(repr(error)) from error
 
