@@ -44,7 +44,10 @@ enum status report_session(const struct session *session, const char *how) {
   trace_text(&line, "suite", session->ssl == NULL ? "" : SSL_get_cipher_name(session->ssl));
   trace_bool(&line, "own_verification", session->own_verification);
   if (session->established) {
-    trace_hex(&line, "global", session->global_area, sizeof session->global_area);
+    trace_area(&line, session->global_area, true);
+  } else {
+    /* What the exit left of it, when it came to judge the chain. */
+    trace_area(&line, session->exit.com.aGlobalArea_w, false);
   }
   trace_bool(&line, "expected", expected);
   trace_end(&line);

@@ -125,6 +125,7 @@ static void trace_call(const struct pkicom *com, int rc, enum exit_result result
     break;
   case CFTPKIE_CHECK_CERTIFICATE:
     trace_number(&line, "staple", com->uStapleLength);
+    trace_area(&line, com->aGlobalArea_w, false);
     break;
   case CFTPKIE_CRYPT_DATA:
     trace_number(&line, "scheme", com->uCryptScheme);
@@ -136,7 +137,7 @@ static void trace_call(const struct pkicom *com, int rc, enum exit_result result
     trace_text(&line, "side", com->iAlertSide == CFTPKIE_ALERT_LOCAL ? "local" : "remote");
     break;
   case CFTPKIE_HANDSHAKE_DONE:
-    trace_hex(&line, "global", com->aGlobalArea_w, CFTPKIE_GLOBAL_AREA_SIZE);
+    trace_area(&line, com->aGlobalArea_w, true);
     break;
   default:
     break;

@@ -128,7 +128,9 @@ static enum status check(const struct host *host, struct exit_task *task, int64_
   trace_number(&line, "length", (int64_t)input->chain.length);
   trace_number(&line, "us", us);
   if (result == EXIT_DONE) {
-    trace_hex(&line, "global", session->global_area, sizeof session->global_area);
+    trace_area(&line, session->global_area, true);
+  } else {
+    trace_area(&line, session->exit.com.aGlobalArea_w, false);
   }
   trace_bool(&line, "expected", status == STATUS_EXPECTED);
   trace_print(&line);

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cftpkie.h"
+
 static int trace_fd = -1;
 
 int trace_open(const char *path) {
@@ -113,6 +115,19 @@ void trace_hex(struct trace_line *line, const char *key, const uint8_t *data, si
   text[2 * length] = '\0';
   separator(line);
   append(line, "\"%s\":\"%s\"", key, text);
+}
+
+/* Layout of docs/protocol.md, HANDSHAKE_DONE: version 1, the verdict's id in bytes 8 to 23. */
+void trace_area(struct trace_line *line, const uint8_t *area, bool when_empty) {
+  static const uint8_t zero[CFTPKIE_GLOBAL_AREA_SIZE];
+
+  if (!when_empty && memcmp(area, zero, sizeof zero) == 0) {
+    return;
+  }
+  trace_hex(line, "global", area, CFTPKIE_GLOBAL_AREA_SIZE);
+  if (area[0] == 1 && memcmp(area + 8, zero, 16) != 0) {
+    trace_hex(line, "verdict_id", area + 8, 16);
+  }
 }
 
 static void write_line(int fd, struct trace_line *line) {

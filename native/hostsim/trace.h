@@ -31,6 +31,8 @@ void trace_text(struct trace_line *line, const char *key, const char *value);
 void trace_number(struct trace_line *line, const char *key, int64_t value);
 void trace_bool(struct trace_line *line, const char *key, bool value);
 void trace_hex(struct trace_line *line, const char *key, const uint8_t *data, size_t length);
+/* The global area, 64 bytes: "global", and "verdict_id" where it is in it; an empty one only when asked. */
+void trace_area(struct trace_line *line, const uint8_t *area, bool when_empty);
 /* Closes the object and writes it to the trace. */
 void trace_end(struct trace_line *line);
 /* Closes the object and writes it to standard output. */

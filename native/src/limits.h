@@ -31,6 +31,12 @@
  * a later version in a host that keeps the size it was told first. */
 #define CFTPKI_PRIVATE_AREA_SIZE 128u
 
+/* The head of the global area (docs/protocol.md, HANDSHAKE_DONE): what the
+ * library itself writes of it once a chain has been judged. */
+#define CFTPKI_AREA_VERSION 1u
+#define CFTPKI_AREA_VERDICT_ID 8u /* offset */
+#define CFTPKI_VERDICT_ID_BYTES 16u
+
 /* Fields of the largest request (StartHandshake has twelve). */
 #define CFTPKI_MAX_REQUEST_FIELDS 12
 

@@ -72,6 +72,35 @@ struct cftpki_outcome cftpki_get_ca_list(struct pkicom *pki) {
   return outcome;
 }
 
+static int hex_digit(uint8_t character) {
+  if (character >= '0' && character <= '9') {
+    return character - '0';
+  }
+  return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
+}
+
+/*
+ * The global area of a session whose chain was judged and that has not come to
+ * HandshakeDone: version and verdict id, no flag. A refused session gets no
+ * further, and this is how its evidence is found. Anything else than 32
+ * hexadecimal digits is left alone: the area only tells, it decides nothing.
+ */
+static void put_verdict_id(struct pkicom *pki, struct cftpki_bytes id) {
+  uint8_t area[CFTPKI_AREA_VERDICT_ID + CFTPKI_VERDICT_ID_BYTES] = {CFTPKI_AREA_VERSION};
+  if (id.length != (size_t)2 * CFTPKI_VERDICT_ID_BYTES) {
+    return;
+  }
+  for (size_t i = 0; i < CFTPKI_VERDICT_ID_BYTES; i++) {
+    int high = hex_digit(id.data[2 * i]);
+    int low = hex_digit(id.data[2 * i + 1]);
+    if (high < 0 || low < 0) {
+      return;
+    }
+    area[CFTPKI_AREA_VERDICT_ID + i] = (uint8_t)(high << 4 | low);
+  }
+  bind_set_global_area(pki, (struct cftpki_bytes){area, sizeof(area)});
+}
+
 /* An empty chain is asked about like any other: the service names the alert. */
 struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
   struct cftpki_outcome outcome;
@@ -97,6 +126,7 @@ struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
       outcome = cftpki_call_fail(&call);
     }
   }
+  put_verdict_id(pki, answer.response.fields[CFTPKI_WIRE_TAG_VERDICT_ID]);
   cftpki_answer_free(&answer);
   return outcome;
 }

@@ -189,6 +189,38 @@ def test_start_task_hands_over_the_password(library: ctypes.CDLL, path: Path) ->
     assert b"x" * 128 == task.pki.acDatafilePassword_w
 
 
+VERDICT_ID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(("result", "alert"), [(Result.DONE, None), (Result.REFUSED, 44)])
+def test_check_certificate_leaves_the_verdict_id_in_the_global_area(
+    library: ctypes.CDLL, path: Path, result: Result, alert: int | None
+) -> None:
+    told = {Tag.RESULT: result, Tag.VERDICT_ID: VERDICT_ID}
+    if alert is not None:
+        told |= {Tag.ALERT: alert, Tag.REASON: "revoked", Tag.DETAIL: "hop 0"}
+    with FakeService(path, {Message.CHECK_CERTIFICATE: told}):
+        session = begin(library)
+        assert (ERROR if alert else DONE, alert or 0) == (session.check(CHAIN), session.alert)
+    # Version 1, and no flag: nothing is claimed but that there is a verdict.
+    expected = b"\1" + bytes(7) + bytes.fromhex(VERDICT_ID) + bytes(40)
+    assert expected == bytes(session.pki.aGlobalArea_w)
+
+
+@pytest.mark.parametrize(
+    "verdict_id", [VERDICT_ID[:-1], VERDICT_ID[:-1] + "g", VERDICT_ID.upper(), "v-1", ""]
+)
+def test_check_certificate_leaves_the_global_area_alone_for_anything_else(
+    library: ctypes.CDLL, path: Path, verdict_id: str
+) -> None:
+    told = {**refused(44), Tag.VERDICT_ID: verdict_id}
+    with FakeService(path, {Message.CHECK_CERTIFICATE: told}):
+        session = begin(library)
+        session.pki.aGlobalArea_w[63] = 7
+        assert (ERROR, 44) == (session.check(CHAIN), session.alert)
+    assert bytes(63) + b"\7" == bytes(session.pki.aGlobalArea_w)
+
+
 def test_start_handshake_narrows_the_profile(library: ctypes.CDLL, path: Path) -> None:
     narrow = {Tag.TLS_MIN: 0x0304, Tag.TLS_MAX: 0x0304, Tag.SUITES: b"\x13\x01", Tag.CLIENT_AUTH: 1}
     with FakeService(path, {Message.START_HANDSHAKE: {**DEFAULTS[Message.START_HANDSHAKE], **narrow}}):
