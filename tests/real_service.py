@@ -114,7 +114,7 @@ def running(config: Path) -> Iterator[Service]:
     The service of a configuration (`log_format = "json"`) for as long as the block lasts.
     """
     where = tomllib.loads(config.read_text())["service"]["socket"]
-    service = Service(config, config.parent / where, config.parent / "service.log")
+    service = Service(config, config.parent / where, config.with_suffix(".log"))
     service.start()
     try:
         yield service
