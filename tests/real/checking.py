@@ -15,6 +15,10 @@ from cache.revocations import RevocationMemory
 from cache.tiered import TieredStore
 from cftpki_ext.checker import Checker
 from cftpki_ext.model import SourceKind
+from connectors._http import Fetcher
+from connectors._network import Resolver
+from connectors.crl import CrlSource
+from connectors.ocsp import OcspSource
 from connectors.registry import load_factories
 
 
@@ -33,15 +37,26 @@ class ShiftedClock:
         return time.monotonic()
 
 
-def make_checker(folder: Path, clock: ShiftedClock | None = None) -> Checker:
+def make_checker(
+    folder: Path, clock: ShiftedClock | None = None, resolver: Resolver | None = None
+) -> Checker:
     """
     A checker over `folder`, which another one may use before, after or at the same time.
+
+    With a resolver of its own, names become the addresses that it says.
     """
     clock = clock or ShiftedClock()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    factories = load_factories(["ocsp", "crl"])
+    if resolver is None:
+        factories = load_factories(["ocsp", "crl"])
+        sources = {SourceKind(kind): make(clock) for kind, make in factories.items()}
+    else:
+        sources = {
+            SourceKind.OCSP: OcspSource(clock, Fetcher(resolver=resolver)),
+            SourceKind.CRL: CrlSource(clock, Fetcher(resolver=resolver)),
+        }
     return Checker(
-        sources={SourceKind(kind): make(clock) for kind, make in factories.items()},
+        sources=sources,
         store=TieredStore(MemoryStore(), DiskStore(folder / "responses")),
         clock=clock,
         proofs=RevocationMemory(folder),
