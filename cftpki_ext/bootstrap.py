@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
@@ -27,6 +28,8 @@ from cftpki_ext.daemon import Daemon
 from cftpki_ext.errors import ConfigError, StoreError
 from cftpki_ext.evidence import Record, encode
 from cftpki_ext.identity.files import FileIdentities
+from cftpki_ext.identity.manager import Manager
+from cftpki_ext.identity.provider import Identities, KeptIdentities
 from cftpki_ext.keeper import EvidenceKeeper, NoStore
 from cftpki_ext.model import SourceKind
 from cftpki_ext.ports import (
@@ -37,6 +40,7 @@ from cftpki_ext.ports import (
     ResponseStore,
     StatusSource,
 )
+from cftpki_ext.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service import Service
 from cftpki_ext.settings import ServiceSettings, Settings
 from connectors.registry import load_factories
@@ -305,6 +309,25 @@ def flush_cache(service: ServiceSettings) -> int:
     return count
 
 
+def make_identities(settings: Settings, logger: FilteringBoundLogger) -> Identities:
+    """
+    The certificates of our own, from files and from the state directory.
+
+    Args:
+        settings: the configuration.
+        logger: is told of each generation that is loaded, or cannot be.
+
+    Returns:
+        The provider.
+
+    """
+    files = FileIdentities(settings.identities, warning=logger.warning, info=logger.info)
+    kept = KeptIdentities(
+        settings.service.state, settings.identities, warning=logger.warning, info=logger.info
+    )
+    return Identities(settings.identities, files=files, kept=kept)
+
+
 def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
     """
     Be the service until it is told to stop.
@@ -332,7 +355,18 @@ async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -
         missing = sorted(kind.value for kind in source_kinds(fresh) - kinds)
         if missing:
             raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
+        loop.call_soon_threadsafe(renewals.replace, fresh)
         return fresh
+
+    def make_renewals(current: Settings) -> Manager:
+        asked = own_status(current, checker, SystemClock())
+        return make_manager(current, clock=SystemClock(), event=event, own_status=asked)
+
+    def event(name: str, **fields: Any) -> None:
+        service.audit.event(name, None, **fields)
+
+    loop = asyncio.get_running_loop()
+    renewals = Renewals(settings, make_renewals, event=event)
 
     keeper = EvidenceKeeper(
         _evidence_store(settings, logger),
@@ -343,17 +377,20 @@ async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -
     service = Service(
         settings=settings,
         checker=checker,
-        identities=FileIdentities(settings.identities, warning=logger.warning, info=logger.info),
+        identities=make_identities(settings, logger),
         audit=LogAudit(logger),
         keeper=keeper,
         log=logger,
         clock=SystemClock(),
+        certificates=renewals.status,
     )
     tending = asyncio.create_task(keeper.tend())
+    renewing = asyncio.create_task(renewals.run())
     try:
         await Daemon(service, reload=reload).run()
     finally:
         tending.cancel()
-        await asyncio.gather(tending, return_exceptions=True)
+        renewing.cancel()
+        await asyncio.gather(tending, renewing, return_exceptions=True)
         await asyncio.to_thread(keeper.close)
         await checker.aclose()

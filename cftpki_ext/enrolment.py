@@ -23,6 +23,7 @@ from cftpki_ext.model import KeyKind, Usage
 from cftpki_ext.ports import Clock
 
 __all__ = [
+    "IGNORED",
     "MAX_STATE_BYTES",
     "Enroller",
     "EnrollerContext",
@@ -48,6 +49,8 @@ PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey
 OrderState = Mapping[str, object]
 SaveState = Callable[[OrderState], Awaitable[None]]
 MAX_STATE_BYTES = 64 * 1024
+# How the explanation of a hint begins that speaks of something wrong and not of the CA's wish.
+IGNORED = "ignored: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,12 +152,15 @@ Progress = Issued | Pending | Failed
 class RenewalHint:
     """
     When the CA would like a certificate to be renewed (ARI, RFC 9773), and why.
+
+    `ready` says that the successor is at hand already, so that asking for it costs nobody anything (`file`).
     """
 
     start: datetime
     end: datetime
     explanation: str | None
     ask_again_at: datetime
+    ready: bool = False
 
 
 class Enroller(Protocol):

@@ -13,7 +13,7 @@ import json
 import secrets
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
@@ -77,6 +77,7 @@ class Service:
         keeper: EvidenceKeeper,
         log: FilteringBoundLogger,
         clock: Clock,
+        certificates: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self.settings = settings
         self.checker = checker
@@ -90,6 +91,7 @@ class Service:
         self.verdicts = Tally()
         self.sessions = 0
         self.signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
+        self._certificates = certificates
         self._started = clock.monotonic()
 
     def status(self) -> dict[str, object]:
@@ -112,6 +114,8 @@ class Service:
             "rules": [rule.name for rule in self.settings.rules],
             "trusts": sorted(self.settings.trusts),
             "identities": sorted(self.settings.identities),
+            # Of those that enrollers keep: until when each can live without its CA, and what troubles it.
+            "certificates": dict(self._certificates()),
         }
 
     async def warm(self) -> None:

@@ -12,6 +12,7 @@ from cftpki_ext.cli.checking import check
 from cftpki_ext.cli.configuration import config
 from cftpki_ext.cli.doctoring import doctor
 from cftpki_ext.cli.evidence import audit, explain, replay
+from cftpki_ext.cli.identities import identity
 from cftpki_ext.cli.labs import lab
 from cftpki_ext.cli.serving import serve, status
 from cftpki_ext.errors import CftPkiError, ConfigError, InputError
@@ -83,5 +84,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "cftpki", "_CFTPKI_COMPLETE").source())
 
 
-for command in (check, serve, status, explain, replay, audit, config, cache, lab, doctor):
+for command in (check, serve, status, explain, replay, audit, config, identity, cache, lab, doctor):
     main.add_command(command)

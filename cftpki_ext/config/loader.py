@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from cftpki_ext.config.enrolment import is_managed, read_enrollers, read_managed
 from cftpki_ext.config.evidence import read_evidence
 from cftpki_ext.config.faults import Faults
 from cftpki_ext.config.partners import read_partners
@@ -29,7 +30,7 @@ from cftpki_ext.settings import Rule, Settings
 
 DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
 
-_SECTIONS = ("service", "limits", "evidence", "trust", "policy", "identity", "rule")
+_SECTIONS = ("service", "limits", "evidence", "trust", "policy", "identity", "enroller", "rule")
 # The keys of a rule that say which sessions it applies to.
 _CONDITIONS = ("direction", "profile", "networks", "port")
 _WORLD_WRITABLE = 0o002
@@ -62,7 +63,7 @@ def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False
     for key in document:
         if key not in _SECTIONS:
             faults.add((key,), "unknown section", wanted=key, known=_SECTIONS)
-    tables = {kind: _tables(faults, document, kind) for kind in ("trust", "policy", "identity")}
+    tables = {kind: _tables(faults, document, kind) for kind in ("trust", "policy", "identity", "enroller")}
     reader = Reader(
         faults=faults,
         directory=path.absolute().parent,
@@ -84,7 +85,12 @@ def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False
 def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Settings:
     reader = replace(reader, limits=reader.read_limits(document.get("limits", {})))
     policies = read_policies(reader, tables["policy"])
-    identities = {name: reader.identity(name, raw) for name, raw in tables["identity"].items()}
+    identities = {
+        name: read_managed(reader, name, raw, tables["enroller"])
+        if is_managed(raw)
+        else reader.identity(name, raw)
+        for name, raw in tables["identity"].items()
+    }
     return Settings(
         service=reader.service(document.get("service", {})),
         limits=reader.limits,
@@ -96,6 +102,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
             }
         ),
         identities=MappingProxyType({name: made for name, made in identities.items() if made is not None}),
+        enrollers=read_enrollers(reader, tables["enroller"]),
         policies=policies,
         rules=_rules(reader, document.get("rule", [])),
     )

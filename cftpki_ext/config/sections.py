@@ -274,6 +274,12 @@ class Reader:
                     (*path, index), f"{kind.value!r} is not among the sources {', '.join(sources)}"
                 )
 
+    def certificates(self, path: KeyPath, files: list[str]) -> tuple[bytes, ...]:
+        """
+        The certificates of files of our own, each parsed without leniency.
+        """
+        return self._certificates(path, files, frozenset())
+
     def _certificates(self, path: KeyPath, files: list[str], compat: Any) -> tuple[bytes, ...]:
         ders: list[bytes] = []
         for index, file in enumerate(files):

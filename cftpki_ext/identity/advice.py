@@ -78,7 +78,11 @@ class Adviser:
         now = self._clock.now()
         changes: dict[str, object] = {}
         if self._hint_due(current, standing, now):
-            changes["hint"] = await self._hint(site, current, standing.hint)
+            hint = await self._hint(site, current, standing.hint)
+            changes["hint"] = hint
+            if hint.ready and (standing.hint is None or hint.explanation != standing.hint.explanation):
+                # Something else lies there: what was tried with the one before says nothing of it.
+                changes.update(failures=0, held_back={}, waiting=None)
         if self._status_due(site, current, standing, now):
             changes["status"] = await self._status(site, current, standing.status)
         if not changes:
@@ -119,19 +123,21 @@ class Adviser:
         picked = known.picked
         if picked is None or (known.start, known.end) != (told.start, told.end):
             picked = pick(told.start, told.end, draw=self._draw())
-            self._event(
-                "renewal_hint",
-                identity=site.identity.name,
-                generation=current.number,
-                picked=picked.isoformat(),
-                explanation=told.explanation,
-            )
+            if known.picked is None or told.explanation != known.explanation:
+                self._event(
+                    "renewal_hint",
+                    identity=site.identity.name,
+                    generation=current.number,
+                    picked=picked.isoformat(),
+                    explanation=told.explanation,
+                )
         return Hint(
             generation=current.number,
             picked=picked,
             start=told.start,
             end=told.end,
             explanation=told.explanation,
+            ready=told.ready,
             ask_again_at=max(told.ask_again_at, now + HINT_AT_MOST_EVERY),
         )
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
 from cftpki_ext.enrolment import Names
 from cftpki_ext.identity.normalise import Chain
 from cftpki_ext.identity.private_keys import key_kind
@@ -19,6 +21,8 @@ from cftpki_ext.path.request import Purpose
 from cftpki_ext.path.usage import extended_key_usage_violation, key_usage_violation
 from cftpki_ext.x509.certificate import Certificate
 
+# Two certificates that a CA caps by the same end (of its own, say) may differ by what its backdating rounds.
+END_TOLERANCE = timedelta(minutes=5)
 _PURPOSES = {Usage.SERVER: Purpose.TLS_SERVER, Usage.CLIENT: Purpose.TLS_CLIENT}
 
 
@@ -85,7 +89,7 @@ def compare(wanted: Wanted, chain: Chain, *, now: datetime) -> Passage:
     Compare a certificate with what was asked for.
 
     By default names are compared as sets and exactly: one more is as wrong as one less. Without a lifetime
-    asked for, the new chain must outlive the one in force. An expired chain never passes.
+    asked for, the new chain must not end before the one in force. An expired chain never passes.
 
     Args:
         wanted: what was asked for.
@@ -140,7 +144,7 @@ def _names(wanted: Names, leaf: Certificate) -> list[Difference]:
 
 
 def _key(wanted: Wanted, leaf: Certificate) -> list[Difference]:
-    got = key_kind(leaf.key)
+    got = key_kind(load_der_public_key(leaf.spki))
     if wanted.key is None or got == wanted.key.value:
         return []
     return [Difference(aspect=Aspect.KEY, wanted=wanted.key.value, got=got)]
@@ -158,11 +162,11 @@ def _lifetime(wanted: Wanted, chain: Chain, now: datetime) -> list[Difference]:
         least = wanted.lifetime * wanted.lifetime_share
         if issued < least:
             return [Difference(aspect=Aspect.LIFETIME, wanted=f"{least} at least", got=str(issued))]
-    elif wanted.ends is not None and chain.ends <= wanted.ends:
+    elif wanted.ends is not None and chain.ends < wanted.ends - END_TOLERANCE:
         return [
             Difference(
                 aspect=Aspect.LIFETIME,
-                wanted=f"past {wanted.ends.isoformat()}, the end of the chain in force",
+                wanted=f"until {wanted.ends.isoformat()}, the end of the chain in force",
                 got=chain.ends.isoformat(),
             )
         ]

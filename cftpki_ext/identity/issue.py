@@ -23,7 +23,6 @@ from cftpki_ext.enrolment import (
     Fault,
     Held,
     Issued,
-    Names,
     Order,
     OrderState,
     Pending,
@@ -33,11 +32,12 @@ from cftpki_ext.enrolment import (
 from cftpki_ext.errors import CftPkiError, KeyUnavailableError
 from cftpki_ext.files import printable
 from cftpki_ext.identity import private_keys
-from cftpki_ext.identity.gate import Wanted, compare
+from cftpki_ext.identity.gate import compare
 from cftpki_ext.identity.generations import Generation, Generations
 from cftpki_ext.identity.journal import Journal, OrderRecord, Outcome, checked_state, new_id, seconds
 from cftpki_ext.identity.normalise import Chain, Unusable, normalise
 from cftpki_ext.identity.request import make_request
+from cftpki_ext.identity.wish import changed, names_of, wanted_of
 from cftpki_ext.ports import Clock
 from cftpki_ext.settings import ManagedIdentity
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
@@ -48,6 +48,10 @@ Log = Callable[..., Any]  # (event, **fields), as the methods of a structlog log
 ADVANCE_S = 600.0
 ANCHORS_S = 20.0
 MAX_DETAIL = 500
+# After an issued certificate was rejected: hours, and more often as the end comes nearer.
+SHORTEST_AFTER_REJECTION = timedelta(hours=1)
+LONGEST_AFTER_REJECTION = timedelta(days=1)
+REMAINING_SHARE = 1 / 10
 # After notBefore, so that partners whose clocks are slow take the certificate too.
 HOLD_MARGIN = timedelta(seconds=5)
 
@@ -110,41 +114,6 @@ def site_of(root: Path, identity: ManagedIdentity) -> Site:
     )
 
 
-def names_of(identity: ManagedIdentity) -> Names:
-    """
-    The names that the configuration asks for.
-    """
-    return Names(common_name=identity.common_name, dns=identity.dns, addresses=identity.addresses)
-
-
-def wanted_of(
-    identity: ManagedIdentity, current: Generation | None, now: datetime, *, own_key: bool
-) -> Wanted:
-    """
-    What the gate compares with.
-
-    Args:
-        identity: the configuration.
-        current: what is in force; once it has ended anything that is valid is better.
-        now: the wall-clock time.
-        own_key: whether we made the key.
-
-    Returns:
-        The wish.
-
-    """
-    return Wanted(
-        names=names_of(identity),
-        usages=identity.usages,
-        key=identity.key if own_key else None,
-        lifetime=identity.lifetime,
-        lifetime_share=identity.lifetime_share,
-        issuers=frozenset(parse_certificate(der).spki for der in identity.issuers),
-        policies=identity.policies,
-        ends=current.ends if current is not None and current.ends > now else None,
-    )
-
-
 class Issuer:
     """
     Carries orders through. For one event loop; writes and key generation happen in threads.
@@ -202,7 +171,7 @@ class Issuer:
                 if not isinstance(moved, OrderRecord):
                     return moved
                 record = moved
-            return await self._judge(site, enroller, record, current, password)
+            return await self._judge(site, enroller, record, current, password, revoked=revoked)
 
     async def _begin(
         self,
@@ -332,6 +301,8 @@ class Issuer:
         record: OrderRecord,
         current: Generation | None,
         password: bytes | None,
+        *,
+        revoked: bool,
     ) -> Result:
         received = record.received
         if received is None:  # pragma: no cover - the caller asked
@@ -346,14 +317,16 @@ class Issuer:
             anchors = tuple(dict.fromkeys((*record.anchors, *fresh)))
             chain = self._normalise(site, received.issued(), key, anchors, now)
         if isinstance(chain, Unusable):
-            return await self._reject(site, record, chain.detail, chain.serial)
+            return await self._reject(site, record, current, chain.detail, chain.serial)
         done = await asyncio.to_thread(site.generations.of_order, record.id)
         if done is None:
-            wanted = wanted_of(site.identity, current, now, own_key=received.own_key)
+            # A certificate that must go is replaced also by one that does not live longer.
+            goes = revoked or (current is not None and changed(site.identity, current, now))
+            wanted = wanted_of(site.identity, None if goes else current, now, own_key=received.own_key)
             passage = compare(wanted, chain, now=now)
             if passage.differences:
                 said = "; ".join(map(str, passage.differences))
-                return await self._reject(site, record, said, chain.leaf.serial_hex)
+                return await self._reject(site, record, current, said, chain.leaf.serial_hex)
             if passage.hold_until is not None:
                 detail = f"issued, but not valid before {passage.hold_until.isoformat()}"
                 return Waits(order=record.id, retry_at=passage.hold_until + HOLD_MARGIN, detail=detail)
@@ -391,10 +364,16 @@ class Issuer:
             keep_root=site.identity.keep_root,
         )
 
-    async def _reject(self, site: Site, record: OrderRecord, detail: str, serial: str | None) -> Failed:
+    async def _reject(
+        self, site: Site, record: OrderRecord, current: Generation | None, detail: str, serial: str | None
+    ) -> Failed:
         line = _line(f"issued, but not what was asked for: {detail}")
         await self._close(site, record, Outcome.REJECTED, line, serial=serial)
-        return Failed(fault=Fault.REFUSED, detail=line)
+        # Each further attempt costs the CA a certificate that nobody uses: not before somebody may have acted.
+        now = self._clock.now()
+        left = timedelta(0) if current is None else current.ends - now
+        wait = min(LONGEST_AFTER_REJECTION, max(SHORTEST_AFTER_REJECTION, left * REMAINING_SHARE))
+        return Failed(fault=Fault.REFUSED, detail=line, retry_at=now + wait)
 
     async def _close(
         self,

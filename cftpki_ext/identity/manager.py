@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from secrets import SystemRandom
 
@@ -72,12 +73,18 @@ class Manager:
         host: str,
         own_status: OwnStatus | None = None,
         draw: Callable[[], float] | None = None,
+        mark: str = "",
     ) -> None:
         self._sites = {name: site_of(root, identity) for name, identity in identities.items()}
         self._enrollers = enrollers
         self._clock = clock
         self._event = event
         self._host = host
+        self._marks = {
+            name: sha256(f"{mark}/{identity!r}".encode()).hexdigest()[:16]
+            for name, identity in identities.items()
+        }
+        self._seen: dict[str, Overview] = {}
         self._issuer = Issuer(clock=clock, event=event, anchors=anchors)
         self._adviser = Adviser(
             enrollers=enrollers,
@@ -96,6 +103,12 @@ class Manager:
             for name in self._sites:
                 group.create_task(self._keep(name))
 
+    def seen(self) -> Mapping[str, Overview]:
+        """
+        How each identity stood at the last tick of `run`; from memory.
+        """
+        return dict(self._seen)
+
     async def aclose(self) -> None:
         """
         Release the enrollers.
@@ -108,6 +121,7 @@ class Manager:
         while True:
             try:
                 await self.tick(name)
+                self._seen[name] = await self.overview(name)
                 told = None
             except BusyError:
                 told = None  # the other process does what is due
@@ -305,7 +319,7 @@ class Manager:
         """
         site = self._site(name)
         current, standing, now_due = await self._look(site)
-        return overview(site, current, standing, now_due, now=self._clock.now())
+        return await asyncio.to_thread(overview, site, current, standing, now_due, now=self._clock.now())
 
     def names(self) -> tuple[str, ...]:
         """
@@ -328,6 +342,10 @@ class Manager:
     async def _look(self, site: Site) -> tuple[Generation | None, Standing, Plan]:
         current = await asyncio.to_thread(site.generations.current)
         standing = await asyncio.to_thread(read_standing, site.directory)
+        mark = self._marks[site.identity.name]
+        if standing.mark != mark:
+            # What was tried with another configuration says nothing of this one.
+            standing = standing.model_copy(update={"mark": mark, "failures": 0, "held_back": {}})
         return current, standing, self._plan(site, current, standing)
 
     def _plan(self, site: Site, current: Generation | None, standing: Standing) -> Plan:
@@ -369,6 +387,9 @@ class Manager:
         held_back = {} if force else {n: f for n, f in standing.held_back.items() if _later(f, now)}
         waiting: Waiting | None = None
         failure: Failure | None = None
+        if not standing.under_way:
+            standing = standing.model_copy(update={"under_way": True})
+            await asyncio.to_thread(write_standing, site.directory, standing)
         for enroller_name in site.identity.enrollers:
             if not force and _still_waits(standing.waiting, enroller_name, now):
                 waiting = waiting or standing.waiting
@@ -392,6 +413,7 @@ class Manager:
                     not_after=generation.leaf.not_after.isoformat(),
                 )
                 fresh = Standing(
+                    mark=standing.mark,
                     last_failure=failure,
                     held_back=held_back,
                     rollout=Rollout(generation=generation.number, activated_at=self._clock.now()),
@@ -426,6 +448,7 @@ class Manager:
             )
         standing = standing.model_copy(
             update={
+                "under_way": False,
                 "failures": standing.failures if waiting else standing.failures + 1,
                 "last_attempt_at": self._clock.now(),
                 "last_failure": failure or standing.last_failure,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cftpki_ext.enrolment import IGNORED
 from cftpki_ext.identity.generations import Generation
 from cftpki_ext.identity.issue import Site
 from cftpki_ext.identity.schedule import Plan
@@ -63,6 +64,9 @@ class Overview:
         elif standing.last_failure is not None and standing.failures:
             failure = standing.last_failure
             said.append(f"{failure.enroller}: {failure.fault.value}: {failure.detail}")
+        hint = standing.hint
+        if hint is not None and hint.explanation is not None and hint.explanation.startswith(IGNORED):
+            said.append(hint.explanation)
         rollout = standing.rollout
         if rollout is not None:
             said += [f"hooks: {rollout.hooks.error}"] if rollout.hooks.error else []
@@ -84,6 +88,7 @@ class Overview:
             "trouble": self.trouble,
             "failures": self.standing.failures,
             "last_failure": _failure(self.standing.last_failure),
+            "hint": None if self.standing.hint is None else self.standing.hint.model_dump(mode="json"),
             "waiting": _waiting(self.standing.waiting),
             "open_orders": list(self.open_orders),
             "orphans": [

@@ -4,15 +4,12 @@ From what is on the disk to the facts that `schedule` plans by. Pure.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from cftpki_ext.identity.gate import compare
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.issue import wanted_of
-from cftpki_ext.identity.normalise import Chain
 from cftpki_ext.identity.schedule import LONGEST_RETRY_AFTER, LONGEST_WITHOUT, Attempts, Facts, Life
 from cftpki_ext.identity.standing import Standing
+from cftpki_ext.identity.wish import changed
 from cftpki_ext.settings import ManagedIdentity
 
 
@@ -47,8 +44,10 @@ def facts_of(
         life=_life(current),
         attempts=attempts,
         hint=hint.picked if hint is not None and hint.generation == current.number else None,
+        hint_ready=hint is not None and hint.ready,
+        under_way=standing.under_way or standing.waiting is not None or standing.failures > 0,
         revoked=status is not None and status.generation == current.number and status.revoked,
-        changed=_changed(identity, current, now),
+        changed=changed(identity, current, now),
         kept_back=standing.kept_back == current.number,
     )
 
@@ -63,7 +62,10 @@ def _not_before(
     """
     Before when no CA wants to be asked again, bounded from the last attempt on.
     """
-    last = min(standing.last_attempt_at or now, now)
+    last = standing.last_attempt_at
+    if last is None or last > now:
+        # Written by a clock that has been set back since: what was said then says nothing now.
+        return None
     if standing.waiting is not None:
         floor = None if current is None else _floor(identity, current)
         urgent = floor is None or now >= floor
@@ -81,13 +83,3 @@ def _not_before(
 def _floor(identity: ManagedIdentity, current: Generation) -> datetime:
     length = current.ends - current.leaf.not_before
     return current.ends - length * identity.renewal.floor
-
-
-def _changed(identity: ManagedIdentity, current: Generation, now: datetime) -> bool:
-    """
-    Whether what is in force would not pass the gate for what is configured now. Its age is the schedule's business.
-    """
-    wanted = wanted_of(identity, None, now, own_key=current.meta.own_key)
-    wanted = replace(wanted, lifetime=None, issuers=frozenset())
-    chain = Chain(certificates=current.chain, anchor=current.chain[-1])
-    return bool(compare(wanted, chain, now=min(now, current.ends - timedelta(seconds=1))).differences)

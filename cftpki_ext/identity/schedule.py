@@ -25,6 +25,9 @@ REMAINING_SHARE = 1 / 20
 LONGEST_WITHOUT = timedelta(minutes=5)
 # A CA may ask for patience, not for giving up.
 LONGEST_RETRY_AFTER = timedelta(days=1)
+# Two renewals because the CA asked for them are at least a tenth of a life, or a day, apart.
+HINT_SHARE = 1 / 10
+HINT_INTERVAL = timedelta(days=1)
 _SEARCHED_DAYS = 8  # a week, and the window that began the day before
 
 
@@ -39,6 +42,7 @@ class Why(enum.StrEnum):
     LIFETIME = "lifetime"
     CA = "ca"  # the CA asks for it (ARI)
     OPERATOR = "operator"
+    ORDER = "order"  # an attempt was begun and has not come to its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,8 @@ class Facts:
     life: Life | None = None
     attempts: Attempts = Attempts()
     hint: datetime | None = None  # the moment that was picked in the CA's window
+    hint_ready: bool = False  # what replaces it is at hand: asking costs nobody anything
+    under_way: bool = False
     revoked: bool = False
     changed: bool = False
     kept_back: bool = False  # an operator went back to this generation: keep it as long as is safe
@@ -109,24 +115,32 @@ def plan(rules: RenewalRules, facts: Facts) -> Plan:
     """
     at, why, floor = _wish(rules, facts)
     detail = why.value
-    if why in {Why.LIFETIME, Why.CA, Why.CHANGED} and floor is not None:
+    life = facts.life
+    if life is not None and floor is not None and why is not Why.REVOKED:
         earliest = max(at, facts.now)
         opened = next_opening(rules.windows, earliest)
         if opened > earliest:
             at = max(earliest, min(opened, floor))
             detail = f"{why.value}, held back by a change window"
-    if facts.life is not None and why in {Why.LIFETIME, Why.CA, Why.CHANGED}:
-        at = max(at, facts.life.issued_at + rules.min_interval)
+        # An issuance in the future was written by a clock that has been set back since.
+        if why is not Why.ORDER and life.issued_at <= facts.now:
+            at = max(at, life.issued_at + _interval(rules, facts, why, life))
     waits = [at]
-    if facts.attempts.failures and facts.attempts.last is not None:
-        # A clock that was set back must not turn the last attempt into one far in the future.
-        last = min(facts.attempts.last, facts.now)
-        waits.append(last + backoff(facts))
-    if facts.attempts.not_before is not None:
-        waits.append(facts.attempts.not_before)
+    attempts = facts.attempts
+    if attempts.failures and attempts.last is not None and attempts.last <= facts.now:
+        waits.append(attempts.last + backoff(facts))
+    if attempts.not_before is not None:
+        waits.append(attempts.not_before)
     if max(waits) > at:
-        detail = f"{detail}, waiting after {facts.attempts.failures} failed attempts"
+        detail = f"{detail}, waiting after {attempts.failures} failed attempts"
     return Plan(at=max(waits), why=why, floor=floor, detail=detail)
+
+
+def _interval(rules: RenewalRules, facts: Facts, why: Why, life: Life) -> timedelta:
+    if why is not Why.CA or facts.hint_ready:
+        return rules.min_interval
+    # A CA that always says "now" must not make us renew without end.
+    return max(rules.min_interval, min(HINT_INTERVAL, (life.ends - life.begins) * HINT_SHARE))
 
 
 def _wish(rules: RenewalRules, facts: Facts) -> tuple[datetime, Why, datetime | None]:
@@ -137,6 +151,8 @@ def _wish(rules: RenewalRules, facts: Facts) -> tuple[datetime, Why, datetime | 
     floor = life.ends - length * rules.floor
     if facts.revoked:
         return facts.now, Why.REVOKED, floor
+    if facts.under_way:
+        return facts.now, Why.ORDER, floor
     if facts.kept_back:
         return floor, Why.LIFETIME, floor
     if facts.changed:

@@ -59,6 +59,7 @@ class Hint(_Part):
     start: datetime | None
     end: datetime | None
     explanation: str | None
+    ready: bool = False
     ask_again_at: datetime
 
 
@@ -110,6 +111,8 @@ class Standing(_Part):
     Everything that is remembered between two ticks.
     """
 
+    mark: str = ""  # of the configuration that failures and waits speak of
+    under_way: bool = False  # an attempt was begun, and nothing written of its end
     failures: int = 0
     last_attempt_at: datetime | None = None
     last_failure: Failure | None = None

@@ -1,0 +1,176 @@
+"""
+Our own certificates in a process: enrollers from the settings, a manager over them, and its life beside a service.
+
+Owns the construction and the change of configuration. Enrollers come by entry points, so that no adapter is
+imported by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+
+from cftpki_ext.checker import Checker
+from cftpki_ext.decide import Question
+from cftpki_ext.enrolment import Enroller, EnrollerContext
+from cftpki_ext.identity.advice import OwnStatus
+from cftpki_ext.identity.durable import make_directory
+from cftpki_ext.identity.issue import Log
+from cftpki_ext.identity.manager import Manager
+from cftpki_ext.identity.plugins import load_plugin
+from cftpki_ext.model import Direction, Usage
+from cftpki_ext.ports import Clock
+from cftpki_ext.settings import ManagedIdentity, Settings
+from cftpki_ext.verdict import Reason
+
+
+def managed(settings: Settings) -> Mapping[str, ManagedIdentity]:
+    """
+    The identities that enrollers keep.
+    """
+    return {name: one for name, one in settings.identities.items() if isinstance(one, ManagedIdentity)}
+
+
+def make_manager(
+    settings: Settings,
+    *,
+    clock: Clock,
+    event: Log,
+    own_status: OwnStatus | None = None,
+    look_only: bool = False,
+) -> Manager:
+    """
+    Make the manager of a configuration, with the enrollers that its identities name and no others.
+
+    Args:
+        settings: the configuration.
+        clock: the time.
+        event: the audit trail.
+        own_status: whether a chain of ours is revoked; by default nobody looks.
+        look_only: make no enrollers and write nothing: only `overview` may be asked.
+
+    Returns:
+        The manager, which owns its enrollers.
+
+    Raises:
+        ConfigError: a plugin cannot be loaded.
+        StoreError: the state directory cannot be written.
+
+    """
+    identities = managed(settings)
+    wanted = sorted({name for identity in identities.values() for name in identity.enrollers})
+    enrollers: dict[str, Enroller] = {}
+    for name in () if look_only else wanted:
+        one = settings.enrollers[name]
+        state = settings.service.state / "enrollers" / name
+        make_directory(state)
+        context = EnrollerContext(name=name, state=state, clock=clock)
+        enrollers[name] = load_plugin(one.type).make(one.options, context)
+    mark = sha256(repr([settings.enrollers[name] for name in wanted]).encode()).hexdigest()
+    return Manager(
+        root=settings.service.state,
+        identities=identities,
+        enrollers=enrollers,
+        anchors=lambda trust: settings.trusts[trust].anchors,
+        clock=clock,
+        event=event,
+        host=socket.gethostname(),
+        own_status=own_status,
+        mark=mark,
+    )
+
+
+def own_status(settings: Settings, checker: Checker, clock: Clock) -> OwnStatus:
+    """
+    Our own check of our own certificates, by the trust set that the identity names.
+
+    Args:
+        settings: the configuration.
+        checker: judges, with its cache and its memory of revocations.
+        clock: the time.
+
+    Returns:
+        A function that says revoked, not revoked, or nothing where that cannot be established.
+
+    """
+
+    async def ask(identity: ManagedIdentity, chain: tuple[bytes, ...]) -> tuple[bool, str] | None:
+        if identity.trust is None:
+            return None
+        # As a partner sees it: who is connected to by us is a server, who connects to us is a client.
+        direction = Direction.CLIENT if Usage.SERVER in identity.usages else Direction.SERVER
+        question = Question(
+            chain=chain,
+            direction=direction,
+            trust=settings.trusts[identity.trust],
+            limits=settings.limits,
+            at=clock.now(),
+            rule=None,
+        )
+        verdict = await checker.check(question)
+        if verdict.reason is Reason.REVOKED:
+            return True, verdict.summary
+        return (False, verdict.summary) if verdict.accepted else None
+
+    return ask
+
+
+class Renewals:
+    """
+    The manager as a task of the service, made anew when the configuration changes. For one event loop.
+    """
+
+    def __init__(self, settings: Settings, make: Callable[[Settings], Manager], *, event: Log) -> None:
+        self._settings = settings
+        self._make = make
+        self._event = event
+        self._changed = asyncio.Event()
+        self._manager: Manager | None = None
+
+    def replace(self, settings: Settings) -> None:
+        """
+        Take over a new configuration: what is under way is cut off and taken up again from the journal.
+        """
+        self._settings = settings
+        self._changed.set()
+
+    async def run(self) -> None:
+        """
+        Keep the identities of the configuration in force, until it is cancelled.
+        """
+        while True:
+            self._changed.clear()
+            keeping = asyncio.create_task(self._keep(self._settings))
+            try:
+                await self._changed.wait()
+            finally:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _keep(self, settings: Settings) -> None:
+        if not managed(settings):
+            return
+        try:
+            manager = self._make(settings)
+        except Exception as error:  # noqa: BLE001 - a third party's constructor; the service goes on with what it has
+            self._event("renewals_not_started", error=f"{type(error).__name__}: {error}")
+            return
+        self._manager = manager
+        try:
+            await manager.run()
+        finally:
+            self._manager = None
+            await manager.aclose()
+
+    def status(self) -> Mapping[str, object]:
+        """
+        Until when each identity can live without its CA, for STATUS; from memory.
+        """
+        seen = {} if self._manager is None else self._manager.seen()
+        return {name: _short(overview.data()) for name, overview in seen.items()}
+
+
+def _short(data: Mapping[str, object]) -> dict[str, object]:
+    return {key: data[key] for key in ("stage", "runway", "runway_s", "trouble")}

@@ -1,0 +1,190 @@
+"""
+The enroller `file`: a chain and a key that someone else puts there, taken over when both are new and fit.
+
+Owns two files and their password. No CA is asked; the port's questions are answered from the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from pydantic import BaseModel, ConfigDict
+
+from cftpki_ext.encodings import certificates
+from cftpki_ext.enrolment import (
+    IGNORED,
+    Enroller,
+    EnrollerContext,
+    EnrollerPlugin,
+    Failed,
+    Fault,
+    Held,
+    Issued,
+    Order,
+    OrderState,
+    Pending,
+    PrivateKey,
+    Progress,
+    RenewalHint,
+    SaveState,
+)
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import read_regular
+from cftpki_ext.ports import Clock
+
+MAX_CHAIN_BYTES = 256 * 1024
+MAX_KEY_BYTES = 64 * 1024
+MAX_PASSWORD_BYTES = 1024
+# How often the files are looked at: who copies two of them is done in less.
+LOOK_EVERY = timedelta(seconds=15)
+
+
+class FileOptions(BaseModel):
+    """
+    `[enroller.NAME]` with `type = "file"`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    chain: Path
+    key: Path
+    password_file: Path | None = None
+    anchors: Path | None = None  # roots that the chain must lead to, where the identity names no trust set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    chain: tuple[bytes, ...]
+    key: PrivateKey
+
+
+class FileEnroller:
+    """
+    Takes over what lies in two files. Both must fit; a broken pair is told and changes nothing.
+    """
+
+    protocol = "file"
+
+    def __init__(self, options: FileOptions, *, name: str, clock: Clock) -> None:
+        self.name = name
+        self._options = options
+        self._clock = clock
+
+    async def advance(self, order: Order, state: OrderState, save: SaveState, *, deadline: float) -> Progress:
+        """
+        Give what lies there, where it is not what is in use already.
+        """
+        del state, save, deadline  # nothing is submitted, so nothing can be lost
+        try:
+            pair = await asyncio.to_thread(_read, self._options)
+        except InputError as error:
+            return Failed(fault=Fault.MISCONFIGURED, detail=str(error))
+        if order.current is not None and order.current.chain[0] == pair.chain[0]:
+            detail = (
+                f"{self._options.chain} holds the certificate in use: somebody has to put a new one there"
+            )
+            return Pending(retry_at=self._clock.now() + LOOK_EVERY, detail=detail)
+        return Issued(certificates=pair.chain, key=pair.key)
+
+    async def revoke(self, held: Held, *, reason: str, deadline: float) -> Failed | None:
+        """
+        Files revoke nothing.
+        """
+        del held, reason, deadline
+        return Failed(fault=Fault.MISCONFIGURED, detail="files revoke nothing: ask the CA that issued it")
+
+    async def renewal_hint(self, held: Held, *, deadline: float) -> RenewalHint | None:
+        """
+        Now, where the files hold something else that is whole; otherwise look again soon.
+        """
+        del deadline
+        now = self._clock.now()
+        try:
+            pair = await asyncio.to_thread(_read, self._options)
+        except InputError as error:
+            return self._quiet(held, now, f"{IGNORED}{error}")
+        if pair.chain[0] == held.chain[0]:
+            return self._quiet(held, now, None)
+        found = sha256(pair.chain[0]).hexdigest()[:16]
+        return RenewalHint(
+            start=now,
+            end=now,
+            explanation=f"the files hold another certificate, sha256 {found}…",
+            ask_again_at=now + LOOK_EVERY,
+            ready=True,
+        )
+
+    def _quiet(self, held: Held, now: datetime, explanation: str | None) -> RenewalHint:
+        end = x509.load_der_x509_certificate(held.chain[0]).not_valid_after_utc
+        return RenewalHint(start=end, end=end, explanation=explanation, ask_again_at=now + LOOK_EVERY)
+
+    async def trust_anchors(self, *, deadline: float) -> tuple[bytes, ...]:
+        """
+        The configured roots.
+        """
+        del deadline
+        if self._options.anchors is None:
+            return ()
+        try:
+            raw = await asyncio.to_thread(
+                read_regular, self._options.anchors, cap=MAX_CHAIN_BYTES, what="anchors"
+            )
+            return certificates(raw.data, what="anchors")
+        except InputError:
+            return ()
+
+    async def aclose(self) -> None:
+        """
+        Nothing is open.
+        """
+
+
+def _read(options: FileOptions) -> _Pair:
+    chain = certificates(
+        read_regular(options.chain, cap=MAX_CHAIN_BYTES, what="chain").data, what=f"chain: {options.chain}"
+    )
+    if not chain:
+        msg = f"chain: {options.chain} holds no certificate"
+        raise InputError(msg)
+    raw = _secret(options.key, MAX_KEY_BYTES, "key")
+    password = None
+    if options.password_file is not None:
+        password = _secret(options.password_file, MAX_PASSWORD_BYTES, "password").rstrip(b"\r\n")
+    load = serialization.load_pem_private_key if b"-----BEGIN" in raw else serialization.load_der_private_key
+    try:
+        key = load(raw, password)
+        leaf = x509.load_der_x509_certificate(chain[0]).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        msg = f"{options.key} and {options.chain} cannot be read ({type(error).__name__})"
+        raise InputError(msg) from None
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        msg = f"key: {options.key} is neither RSA nor ECDSA"
+        raise InputError(msg)
+    if key.public_key() != leaf:
+        msg = f"key: {options.key} is not the key of the first certificate in {options.chain}"
+        raise InputError(msg)
+    return _Pair(chain=tuple(chain), key=key)
+
+
+def _secret(path: Path, cap: int, what: str) -> bytes:
+    content = read_regular(path, cap=cap, what=what)
+    if content.owner not in {0, os.geteuid()} or content.mode & (0o037 if content.owner == 0 else 0o077):
+        msg = f"{what}: {path} can be read or written by others (mode {content.mode:04o}): chmod 600 {path}"
+        raise InputError(msg)
+    return content.data
+
+
+def _make(options: FileOptions, context: EnrollerContext) -> Enroller:
+    return FileEnroller(options, name=context.name, clock=context.clock)
+
+
+PLUGIN = EnrollerPlugin(protocol="file", options=FileOptions, make=_make)

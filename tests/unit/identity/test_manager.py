@@ -1,0 +1,663 @@
+"""The driver against a scripted CA: what is issued, what is kept, and what is told, when the world is not as hoped."""
+
+import asyncio
+import os
+import ssl
+import stat
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from cftpki_ext.enrolment import Fault, RenewalHint
+from cftpki_ext.errors import InputError, StoreError
+from cftpki_ext.identity.issue import site_of
+from cftpki_ext.identity.journal import Outcome
+from cftpki_ext.identity.locks import BusyError, locked
+from cftpki_ext.identity.manager import Manager
+from cftpki_ext.identity.private_keys import public_bytes
+from cftpki_ext.identity.provider import Identities, KeptIdentities
+from cftpki_ext.identity.schedule import Why
+from cftpki_ext.identity.standing import Stage, read_standing
+from cftpki_ext.model import KeyKind
+from cftpki_ext.settings import HookRules, ManagedIdentity
+from tests import pki
+from tests.scripted_ca import DAY, TestClock, make_ca
+
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+IDENTITY = ManagedIdentity(
+    name="mft",
+    enrollers=("corp",),
+    common_name="mft.corp.example",
+    dns=("mft.corp.example", "mft2.corp.example"),
+    addresses=(),
+    key=KeyKind.P256,
+)
+
+
+class World:
+    def __init__(self, folder, identity=IDENTITY, **more):
+        self.folder = folder
+        self.clock = TestClock(pki.NOW)
+        self.ca = make_ca(folder / "ca", self.clock)
+        self.cas = {"corp": self.ca}
+        self.events = []
+        self.more = more
+        self.identity = identity
+        self.start()
+
+    def start(self, identity=None):
+        self.identity = identity or self.identity
+        self.site = site_of(self.folder, self.identity)
+        self.manager = Manager(
+            root=self.folder,
+            identities={self.identity.name: self.identity},
+            enrollers=self.cas,
+            anchors=lambda name: {"corp": (self.ca.root.der,), "wrong": (self.ca.other.der,)}[name],
+            clock=self.clock,
+            event=lambda event, **fields: self.events.append((event, fields)),
+            host="host-1",
+            draw=lambda: 0.5,
+            **self.more,
+        )
+
+    def add_ca(self, name):
+        self.cas[name] = make_ca(self.folder / name, self.clock, name=name)
+        return self.cas[name]
+
+    async def tick(self):
+        return await self.manager.tick("mft")
+
+    async def renew(self, *, force=True):
+        return await self.manager.renew("mft", force=force, wait_s=0)
+
+    def current(self):
+        return self.site.generations.current()
+
+    def number(self):
+        current = self.current()
+        return None if current is None else current.number
+
+    async def live(self, span, *, step=10 * MINUTE):
+        """
+        Tick through a span of simulated time.
+        """
+        until = self.clock.now() + span
+        while self.clock.now() < until:
+            await self.tick()
+            self.clock.advance(step)
+
+    async def trouble(self):
+        return (await self.manager.overview("mft")).trouble
+
+    def told(self, event):
+        return [fields for name, fields in self.events if name == event]
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+async def test_first_tick_issues_a_whole_generation_with_private_files(world):
+    plan = await world.tick()
+
+    current = world.current()
+    assert 1 == current.number
+    assert [world.ca.issuing.der] == [c.der for c in current.chain[1:]]
+    assert Why.LIFETIME is plan.why
+    assert timedelta(days=20) - timedelta(days=1.6) < plan.at - world.clock.now() <= timedelta(days=20)
+    for path in (current.path / "key.pem", current.path / "chain.pem", current.path / "meta.json"):
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert 0o700 == stat.S_IMODE(current.path.stat().st_mode)
+    assert current.leaf.spki == public_bytes(current.key(None))
+    assert [] == list((world.site.directory / "journal").glob("*.key.pem"))
+
+
+async def test_second_tick_asks_nobody(world):
+    await world.tick()
+    await world.tick()
+    assert 1 == world.ca.calls
+
+
+async def test_key_is_encrypted_at_rest_where_a_password_is_configured(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"correct horse\n")
+    secret.chmod(0o600)
+    world = World(tmp_path, replace(IDENTITY, password_file=secret))
+    world.ca.plan = ["pending"]
+    await world.tick()
+    waiting = next((world.site.directory / "journal").glob("*.key.pem")).read_bytes()
+    world.clock.advance(HOUR)
+    await world.tick()
+
+    raw = (world.current().path / "key.pem").read_bytes()
+    assert b"ENCRYPTED PRIVATE KEY" in raw
+    assert b"ENCRYPTED PRIVATE KEY" in waiting
+    key = load_pem_private_key(raw, b"correct horse")
+    assert world.current().leaf.spki == key.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+async def test_key_is_not_written_at_all_where_the_password_cannot_be_read(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, password_file=tmp_path / "missing"))
+    with pytest.raises(Exception, match="no such file"):
+        await world.tick()
+    assert [] == list(world.site.directory.rglob("*.pem"))
+    assert 0 == world.ca.calls
+
+
+async def test_renewal_makes_a_new_key_and_keeps_the_old_generation(world):
+    await world.tick()
+    old = world.current()
+    await world.live(21 * DAY, step=6 * HOUR)
+    assert 2 == world.number()
+    assert old.leaf.spki != world.current().leaf.spki
+    assert [1, 2] == world.site.generations.numbers()
+    assert world.current().meta.written_at - old.leaf.not_before < 0.68 * (old.ends - old.leaf.not_before)
+
+
+async def test_renewal_with_reuse_key_keeps_the_key(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, reuse_key=True))
+    await world.tick()
+    old = world.current()
+    world.clock.advance(DAY)
+    await world.renew()
+    assert old.leaf.spki == world.current().leaf.spki
+    assert old.number != world.number()
+
+
+async def test_only_the_configured_number_of_generations_stays_and_the_one_in_force(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, keep=2))
+    for _ in range(4):
+        await world.renew()
+    await world.manager.rollback("mft", to=3, wait_s=0)
+    world.site.generations.clean(keep=1)
+    assert [3, 4] == world.site.generations.numbers()
+    await world.renew()
+    assert 5 == world.number()
+    await world.renew()
+    assert [4, 5, 6] == world.site.generations.numbers()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("wrong_key", "none of 2 certificates is for our key"),
+        ("fewer_names", "without dns:mft2.corp.example"),
+        ("short", "lifetime: wanted"),
+        ("expired", "valid until"),
+        ("other_root", "does not lead to a trusted root"),
+        ("refused", "policy says no"),
+        ("unreachable", "connection refused"),
+        ("misconfigured", "wrong password"),
+        ("rate_limited", "too many"),
+        ("raise", "a defect of the adapter"),
+    ],
+)
+async def test_answer_that_is_not_what_was_asked_for_leaves_the_old_chain_and_tells_why(
+    tmp_path, answer, said
+):
+    world = World(tmp_path, replace(IDENTITY, lifetime=30 * DAY))
+    await world.tick()
+    world.clock.advance(DAY)
+    world.ca.plan = [answer]
+
+    renewal = await world.renew()
+
+    assert 1 == world.number()
+    assert renewal.failed
+    assert said in renewal.detail
+    assert said in await world.trouble()
+    world.clock.advance(DAY)
+    assert not (await world.renew()).failed
+    assert 2 == world.number()
+    assert await world.trouble() is None
+
+
+async def test_chain_out_of_order_with_root_and_duplicates_is_put_in_order(world):
+    world.ca.plan = ["shuffled"]
+    await world.tick()
+    assert [world.ca.issuing.der] == [c.der for c in world.current().chain[1:]]
+
+
+async def test_chain_with_root_is_kept_where_configured(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, keep_root=True))
+    await world.tick()
+    assert world.ca.root.der == world.current().chain[-1].der
+
+
+async def test_rejected_certificate_is_reported_as_an_orphan_with_its_serial(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, lifetime=30 * DAY))
+    world.ca.plan = ["short"]
+    await world.tick()
+    overview = await world.manager.overview("mft")
+    assert world.number() is None
+    assert 1 == len(overview.orphans)
+    assert overview.orphans[0].serial is not None
+    assert "no certificate yet" in overview.trouble
+
+
+async def test_certificate_of_the_future_is_held_until_it_is_valid(world):
+    await world.tick()
+    old = world.number()
+    world.clock.advance(DAY)
+    world.ca.plan = ["future"]
+    renewal = await world.renew()
+    assert (old, False) == (world.number(), renewal.failed)
+    assert "not valid before" in renewal.detail
+    calls = world.ca.calls
+    await world.live(HOUR)
+    assert old == world.number()
+    world.clock.advance(2 * HOUR)
+    await world.tick()
+    assert 2 == world.number()
+    assert calls == world.ca.calls
+
+
+async def test_pending_order_is_taken_up_again_with_the_same_key_and_request(world):
+    world.ca.plan = ["pending", "pending", "issue"]
+    await world.tick()
+    world.start()  # a restart
+    await world.live(4 * HOUR)
+    first, *others = world.ca.orders_seen
+    assert 3 == world.ca.calls
+    assert {(first.id, first.csr)} == {(order.id, order.csr) for order in others}
+    assert public_bytes(first.key) == world.current().leaf.spki
+    assert 1 == len(world.ca.books()["orders"])
+
+
+async def test_pending_order_is_asked_for_at_once_when_the_operator_says_so(world):
+    world.ca.plan = ["pending"]
+    await world.tick()
+    renewal = await world.renew()
+    assert (1, True) == (world.number(), renewal.issued)
+    assert 1 == len(world.ca.books()["orders"])
+
+
+async def test_renewal_that_is_not_due_says_when_it_is(world):
+    await world.tick()
+    renewal = await world.renew(force=False)
+    assert (False, False) == (renewal.issued, renewal.failed)
+    assert "not due before" in renewal.detail
+
+
+async def test_lost_order_is_begun_anew_once(world):
+    world.ca.plan = ["lost"]
+    await world.tick()
+    assert 1 == world.number()
+    assert {Outcome.LOST, Outcome.ACTIVATED} == {record.outcome for record in world.site.journal.orders()}
+    assert 1 == len((await world.manager.overview("mft")).orphans)
+
+
+async def test_two_lost_orders_end_the_attempt(world):
+    world.ca.plan = ["lost", "lost"]
+    await world.tick()
+    assert world.number() is None
+    assert Fault.ORDER_LOST is read_standing(world.site.directory).last_failure.fault
+
+
+async def test_order_for_other_names_is_not_taken_up_after_a_change_of_configuration(world):
+    world.ca.plan = ["pending"]
+    await world.tick()
+    world.start(replace(world.identity, dns=("mft.corp.example",)))
+    await world.renew()
+    assert {Outcome.SUPERSEDED, Outcome.ACTIVATED} == {r.outcome for r in world.site.journal.orders()}
+    assert 1 == len((await world.manager.overview("mft")).orphans)
+
+
+async def test_changed_names_renew_at_once(world):
+    await world.tick()
+    world.start(replace(world.identity, dns=("mft.corp.example", "third.corp.example")))
+    assert Why.CHANGED is (await world.manager.overview("mft")).plan.why
+    world.clock.advance(2 * MINUTE)
+    await world.tick()
+    assert 2 == world.number()
+
+
+async def test_outage_of_a_week_keeps_the_chain_and_asks_ever_more_often(world):
+    """
+    A certificate for nine days; the CA is down from the sixth on, for a week, as far as simulated time goes.
+    """
+    world.ca.lifetime = 9 * DAY
+    await world.tick()
+    first = world.current()
+    await world.live(5 * DAY, step=HOUR)
+    world.ca.plan = ["unreachable"] * 100_000
+    before = world.ca.calls
+    await world.live(7 * DAY, step=30 * MINUTE)
+    asked = world.ca.calls - before
+
+    assert 1 == world.number()
+    assert first.leaf.der == world.current().leaf.der
+    assert "EXPIRED" in await world.trouble()
+    assert "connection refused" in await world.trouble()
+    # Never rarer than six hours; the schedule's own tests bound how often.
+    assert asked > 7 * 4
+    # One order, not one for each attempt.
+    assert 2 == len(world.site.journal.orders())
+
+    world.ca.plan = []
+    await world.live(HOUR, step=MINUTE)
+    assert 2 == world.number()
+    assert await world.trouble() is None
+
+
+async def test_rate_limit_is_a_floor_that_only_the_operator_passes(world):
+    world.ca.plan = ["rate_limited"]
+    await world.tick()
+    await world.live(170 * MINUTE)
+    assert 1 == world.ca.calls
+    await world.renew()
+    assert 2 == world.ca.calls
+    assert 1 == world.number()
+
+
+@pytest.mark.parametrize(
+    "fault", ["unreachable", "refused", "misconfigured", "rate_limited", "raise", "fewer_names"]
+)
+async def test_next_enroller_is_asked_where_one_fails(tmp_path, fault):
+    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
+    backup = world.add_ca("backup")
+    world.ca.plan = [fault]
+    world.start()
+    world.cas["backup"].root, world.cas["backup"].issuing = world.ca.root, world.ca.issuing
+    await world.tick()
+    assert (1, 1) == (world.ca.calls, backup.calls)
+    assert "backup" == world.current().meta.enroller
+
+
+async def test_next_enroller_is_asked_while_one_waits_only_when_time_runs_out(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
+    backup = world.add_ca("backup")
+    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    await world.tick()
+    world.ca.plan = ["pending"] * 100_000
+    await world.live(26 * DAY, step=5 * HOUR)
+    assert (0, 1) == (backup.calls, world.number())
+    await world.live(2 * DAY, step=3 * HOUR)
+    assert (1, 2) == (backup.calls, world.number())
+    # The order that waits stays open: nobody forgets a certificate that may come.
+    assert ["corp"] == list(world.site.journal.open_orders())
+
+
+async def test_without_any_anchor_nothing_is_ordered(world):
+    world.ca.anchors = False
+    await world.tick()
+    assert 0 == world.ca.calls
+    assert "set identity.mft.trust" in await world.trouble()
+
+
+async def test_configured_trust_decides_and_not_the_cas_own_word(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, trust="wrong"))
+    await world.tick()
+    assert world.number() is None
+    assert "does not lead to a trusted root" in await world.trouble()
+    good = World(tmp_path / "good", replace(IDENTITY, trust="corp"))
+    await good.tick()
+    assert 1 == good.number()
+
+
+async def test_cas_hint_moves_the_renewal_and_is_picked_once(world):
+    await world.tick()
+    start = world.clock.now() + 2 * DAY
+    world.ca.hint = RenewalHint(
+        start=start, end=start + DAY, explanation="https://ca.example/incident", ask_again_at=start
+    )
+    world.clock.advance(7 * HOUR)
+    plan = await world.tick()
+    assert (Why.CA, start + DAY / 2) == (plan.why, plan.at)
+    world.clock.advance(7 * HOUR)
+    assert plan.at == (await world.tick()).at
+    assert 1 == len(world.told("renewal_hint"))
+    await world.live(2 * DAY + 6 * HOUR, step=HOUR)
+    assert 2 == world.number()
+
+
+async def test_revoked_certificate_is_replaced_at_once_with_a_new_key(tmp_path):
+    revoked = []
+
+    async def own_status(identity, chain):
+        return chain[0] in revoked, "CRL says so"
+
+    world = World(tmp_path, replace(IDENTITY, trust="corp", reuse_key=True), own_status=own_status)
+    await world.tick()
+    await world.tick()
+    old = world.current()
+    revoked.append(old.leaf.der)
+    world.clock.advance(HOUR)
+    await world.tick()
+    assert 2 == world.number()
+    assert old.leaf.spki != world.current().leaf.spki
+    assert [True] == [order.revoked for order in world.ca.orders_seen[1:]]
+    assert 1 == len(world.told("own_certificate_revoked"))
+
+
+async def test_operator_revokes_and_a_successor_with_a_new_key_follows(world):
+    await world.tick()
+    old = world.current()
+    assert await world.manager.revoke("mft", number=None, reason="keyCompromise", wait_s=0) is None
+    assert [old.leaf.serial] == world.ca.revoked
+    assert "REVOKED" in await world.trouble()
+    await world.tick()
+    assert 2 == world.number()
+    assert old.leaf.spki != world.current().leaf.spki
+
+
+async def test_rollback_goes_back_and_is_not_undone_by_the_schedule(world):
+    await world.tick()
+    world.clock.advance(15 * DAY)
+    await world.renew()
+    back = await world.manager.rollback("mft", to=None, wait_s=0)
+    assert (1, 1) == (back.number, world.number())
+    await world.live(10 * DAY, step=6 * HOUR)
+    assert 1 == world.number()
+    await world.live(4 * DAY, step=6 * HOUR)
+    assert 3 == world.number()
+
+
+async def test_rollback_to_what_has_ended_or_never_was_is_refused(world):
+    await world.tick()
+    with pytest.raises(InputError, match="no earlier generation"):
+        await world.manager.rollback("mft", to=None, wait_s=0)
+    with pytest.raises(InputError, match="no generation 7"):
+        await world.manager.rollback("mft", to=7, wait_s=0)
+    world.clock.advance(20 * DAY)
+    await world.renew()
+    world.clock.advance(15 * DAY)
+    with pytest.raises(InputError, match="never replaces"):
+        await world.manager.rollback("mft", to=1, wait_s=0)
+    assert 2 == world.number()
+
+
+async def test_clock_that_is_set_back_or_jumps_harms_nothing(world):
+    await world.tick()
+    world.clock.advance(-3 * DAY)
+    await world.tick()
+    assert (1, 1) == (world.ca.calls, world.number())
+    world.clock.advance(28 * DAY)
+    await world.tick()
+    assert (2, 2) == (world.ca.calls, world.number())
+
+
+async def test_failure_from_a_clock_in_the_future_does_not_hold_back_for_long(world):
+    world.clock.advance(365 * DAY)
+    world.ca.plan = ["unreachable"]
+    await world.tick()
+    world.clock.advance(-365 * DAY)
+    await world.live(10 * MINUTE, step=MINUTE)
+    assert 1 == world.number()
+
+
+async def test_short_lifetimes_do_not_make_a_renewal_loop(world):
+    world.ca.lifetime = 2 * MINUTE
+    for _ in range(600):
+        await world.tick()
+        world.clock.advance(timedelta(seconds=1))
+    assert world.ca.calls <= 11
+
+
+async def test_busy_identity_is_left_to_the_other_process(world):
+    async with locked(world.site.directory, wait_s=0):
+        with pytest.raises(BusyError):
+            await world.tick()
+    assert 0 == world.ca.calls
+
+
+async def test_two_who_renew_now_get_one_certificate(world):
+    await world.tick()
+    both = await asyncio.gather(
+        world.manager.renew("mft", force=True, wait_s=5), world.manager.renew("mft", force=True, wait_s=5)
+    )
+    assert [2, 2] == [renewal.generation for renewal in both]
+    assert 2 == world.ca.calls
+
+
+async def test_provider_sees_the_new_chain_and_who_holds_the_old_one_keeps_it(world):
+    warnings = []
+    identities = {"mft": world.identity}
+    kept = KeptIdentities(
+        world.folder, identities, warning=lambda *a, **k: warnings.append(k), info=lambda *a, **k: None
+    )
+    provider = Identities(identities, files=kept, kept=kept)
+    with pytest.raises(Exception, match="no certificate yet"):
+        await provider.current("mft")
+    await world.tick()
+    first = await provider.current("mft")
+    assert first is await provider.current("mft")
+    await world.renew()
+    second = await provider.current("mft")
+    assert (1, 2) == (first.generation, second.generation)
+    assert first.chain[0].spki == public_bytes(first.key)
+
+    await world.renew()
+    (world.current().path / "key.pem").chmod(0o644)
+    assert second is await provider.current("mft")
+    assert second is await provider.current("mft")
+    assert 1 == len(warnings)
+
+
+async def test_half_written_generation_is_never_seen_and_is_cleaned(world):
+    await world.tick()
+    partial = world.site.directory / "generations" / ".new-0123"
+    partial.mkdir()
+    (partial / "key.pem").write_bytes(b"half")
+    stray = world.site.directory / "journal" / "20260101T000000-aa.key.pem"
+    stray.write_bytes(b"never shown to anybody")
+    assert [1] == world.site.generations.numbers()
+    await world.renew()
+    assert not partial.exists()
+    assert not stray.exists()
+    assert 2 == world.number()
+
+
+async def test_unreadable_order_is_told_and_not_passed_over(world):
+    world.ca.plan = ["pending"]
+    await world.tick()
+    next((world.site.directory / "journal").glob("2*.json")).write_bytes(b"{broken")
+    world.clock.advance(2 * HOUR)
+    with pytest.raises(StoreError, match="cannot be read"):
+        await world.tick()
+    assert 1 == world.ca.calls
+
+
+async def test_hook_runs_after_activation_and_its_failure_is_repeated_without_issuing(tmp_path):
+    marker = tmp_path / "allowed"
+    out = tmp_path / "out"
+    script = tmp_path / "hook"
+    script.write_text(
+        f'#!/bin/sh\n[ -e {marker} ] || {{ echo "not yet" >&2; exit 3; }}\n'
+        f'echo "$CFTPKI_IDENTITY $CFTPKI_GENERATION $1 ${{HOME-none}}" > {out}\ntest -r "$CFTPKI_DIRECTORY/chain.pem"\n'
+    )
+    script.chmod(0o700)
+    world = World(tmp_path, replace(IDENTITY, hooks=HookRules(commands=((str(script), "an arg; no shell"),))))
+    await world.tick()
+    assert "status 3: not yet" in await world.trouble()
+    marker.touch()
+    await world.tick()
+    assert not out.exists()
+    world.clock.advance(timedelta(seconds=11))
+    await world.tick()
+    assert "mft 1 an arg; no shell none\n" == out.read_text()
+    assert await world.trouble() is None
+    world.clock.advance(DAY)
+    out.unlink()
+    await world.tick()
+    assert not out.exists()
+    assert 1 == world.ca.calls
+
+
+async def test_hook_that_hangs_is_ended_with_its_children(tmp_path):
+    script = tmp_path / "hook"
+    script.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {tmp_path}/child\nwait\n")
+    script.chmod(0o700)
+    rules = HookRules(commands=((str(script),),), timeout=timedelta(seconds=1))
+    world = World(tmp_path, replace(IDENTITY, hooks=rules))
+    await world.tick()
+    assert "no end within 1 s" in await world.trouble()
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            break
+        if "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
+            break
+        await asyncio.sleep(0.02)
+    else:
+        pytest.fail("the hook's child lives on")
+
+
+async def test_observed_when_the_listener_serves_it_and_not_before(tmp_path):
+    world = World(tmp_path)
+    await world.tick()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    old = world.current().path
+    context.load_cert_chain(old / "chain.pem", old / "key.pem")
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    world.start(replace(IDENTITY, observe=(("127.0.0.1", port),)))
+    async with server:
+        await world.tick()
+        assert Stage.OBSERVED is (await world.manager.overview("mft")).stage
+        await world.renew()
+        assert Stage.ACTIVATED is (await world.manager.overview("mft")).stage
+        assert "serves" in await world.trouble()
+        new = world.current().path
+        context.load_cert_chain(new / "chain.pem", new / "key.pem")
+        world.clock.advance(MINUTE)
+        await world.tick()
+        assert Stage.OBSERVED is (await world.manager.overview("mft")).stage
+        assert await world.trouble() is None
+    assert 2 == world.ca.calls
+    world.start(replace(IDENTITY, observe=(("127.0.0.1", port),)))
+    await world.renew()
+    assert "no handshake" in await world.trouble()
+
+
+async def test_run_keeps_identities_until_it_is_cancelled(world):
+    issued = asyncio.Event()
+    world.manager._event = lambda event, **fields: None
+    world.manager._issuer._event = lambda event, **fields: (
+        issued.set() if event == "identity_staged" else None
+    )
+    task = asyncio.create_task(world.manager.run())
+    async with asyncio.timeout(10):
+        await issued.wait()
+        while world.number() is None:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_overview_as_data_says_until_when_we_live_without_the_ca(world):
+    await world.tick()
+    data = (await world.manager.overview("mft")).data()
+    assert datetime.fromisoformat(data["runway"]) == world.current().ends
+    assert (1, "activated", None) == (data["generation"]["number"], data["stage"], data["trouble"])
