@@ -95,7 +95,8 @@ class StepCaEnroller:
                 journal.lose()
             else:
                 journal.settle()
-            await save(journal.state())
+            if journal.requests:  # nothing was asked yet: there is nothing to write down
+                await save(journal.state())
             detail = f"{step}: {error.detail}{orphan}"
             return Failed(fault=error.fault, detail=detail, retry_at=error.retry_at)
 

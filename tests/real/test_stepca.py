@@ -168,7 +168,7 @@ async def test_enrol_with_a_chain_that_x5c_refuses_is_told_before_asking(
     assert isinstance(failed, Failed)
     assert Fault.MISCONFIGURED is failed.fault
     assert told in failed.detail
-    assert 0 == saves.last["requests"]
+    assert [] == saves.states
 
 
 async def test_enrol_with_an_ended_chain_is_told_before_asking(ca: StepCa, make: Make) -> None:
