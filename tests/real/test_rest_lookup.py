@@ -69,7 +69,7 @@ def ejbca(head: str, path: str) -> bytes:
     parts = path.split("/")
     assert ["", "ejbca", "ejbca-rest-api", "v1", "certificate"] == parts[:5]
     issuer, serial = unquote(parts[5]), int(parts[6], 16)
-    assert issuer == "CN=Partners/Root,O=Corp"
+    assert "CN=Partners/Root,O=Corp" == issuer
     found = next((one for one in (GOOD, REVOKED) if one.serial == serial), None)
     if found is None:
         words = {
