@@ -132,8 +132,13 @@ class Examination:
             The finding.
 
         """
-        finding = self._judge(hop, statements, self.question.at)
-        return cross_check(self.question.trust, finding)
+        heard = tuple(statements)
+        last = self._findings.get(hop)
+        # Whoever asks asks again when nothing new was heard, and at last to conclude.
+        if last is None or last[0] != heard:
+            finding = self._judge(hop, heard, self.question.at)
+            last = self._findings[hop] = heard, cross_check(self.question.trust, finding)
+        return last[1]
 
     def deltas(self, finding: HopFinding, statements: Sequence[Statement]) -> tuple[Lookup, ...]:
         """
@@ -217,6 +222,10 @@ class Examination:
             )
             self._issuer_paths[key] = result.path if result.trusted and not result.faults else None
         return self._issuer_paths[key]
+
+    @cached_property
+    def _findings(self) -> dict[int, tuple[tuple[Statement, ...], HopFinding]]:
+        return {}
 
     @cached_property
     def _issuer_paths(self) -> dict[tuple[bytes, datetime], tuple[Certificate, ...] | None]:

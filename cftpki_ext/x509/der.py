@@ -306,6 +306,9 @@ def dotted(raw: bytes) -> str:
     if not raw or len(raw) > _OID_OCTETS or raw[-1] & 0x80:
         msg = "object identifier is empty, too long or cut off"
         raise DerError(msg)
+    if raw.isascii():  # every arc has one octet, as in most extensions' identifiers
+        top = min(raw[0] // 40, 2)
+        return ".".join(map(str, (top, raw[0] - 40 * top, *raw[1:])))
     arcs: list[int] = []
     arc = 0
     fresh = True
