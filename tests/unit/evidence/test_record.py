@@ -15,19 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cftpki_ext.causes import Cause
-from cftpki_ext.decide import Question, conclude, examine
 from cftpki_ext.errors import StoreError
-from cftpki_ext.evidence import Asked, Difference, Door, Record, decide_again, decode, differences, encode
-from cftpki_ext.model import Direction, Leniency, Origin, SourceKind
+from cftpki_ext.evidence import Difference, decide_again, decode, differences, encode
+from cftpki_ext.model import Leniency
 from cftpki_ext.policy import RESILIENT, Action, Policy, Treatment
-from cftpki_ext.settings import Limits, NonceMode, PolicyInputs, TrustSet
-from cftpki_ext.statement import Statement
+from cftpki_ext.settings import NonceMode, PolicyInputs, TrustSet
 from cftpki_ext.verdict import Status
-from tests.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root
+from tests.pki import NOW
+from tests.unit.evidence.samples import CA, FAILED, GOOD, LEAF, REVOKED, ROOT, record
 
-ROOT = make_root("Root")
-CA = issue(ROOT, "CA", ca=True)
-LEAF = issue(CA, "partner", eku=["clientAuth"])
 TRUST = TrustSet(
     name="partners",
     anchors=(ROOT.der,),
@@ -42,42 +38,6 @@ TRUST = TrustSet(
     nonce=NonceMode.REQUIRE,
     policy_inputs=PolicyInputs(explicit_policy=True, initial_policies=frozenset({"1.2.3", "1.2.4"})),
     compat=frozenset({Leniency.RSA_1024, Leniency.LONG_SERIAL}),
-)
-
-
-PLAIN = TrustSet(name="partners", anchors=(ROOT.der,))
-
-
-def record(*statements, trust=PLAIN):
-    question = Question(
-        chain=(LEAF.der, CA.der), direction=Direction.SERVER, trust=trust, limits=Limits(), at=NOW, rule="in"
-    )
-    verdict = conclude(examine(question), statements, verdict_id="a" * 32)
-    asked = Asked(door=Door.EXIT, profile="SSLP", remote="192.0.2.1", port=1762, host_task=1, host_session=2)
-    return Record(question=question, statements=statements, verdict=verdict, asked=asked)
-
-
-def heard(kind, raw, hop):
-    return Statement(
-        kind=kind, origin=Origin.NETWORK, received_at=NOW, hop=hop, url="http://a/", raw=raw, nonce=b"n"
-    )
-
-
-GOOD = (
-    heard(SourceKind.OCSP, make_ocsp_response(CA, LEAF), 0),
-    heard(SourceKind.CRL, make_crl(ROOT), 1),
-)
-REVOKED = (heard(SourceKind.CRL, make_crl(CA, [Revoked(LEAF.serial)]), 0), GOOD[1])
-FAILED = (
-    Statement(
-        kind=SourceKind.OCSP,
-        origin=Origin.NETWORK,
-        received_at=NOW,
-        hop=0,
-        url="http://a/",
-        failure=Cause.UNREACHABLE,
-        detail="refused",
-    ),
 )
 
 
