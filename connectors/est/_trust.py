@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from cftpki_ext.enrolment import EnrollerContext, Fault
+from cftpki_ext.enrolment import EnrollerContext, Fault, Held
 from cftpki_ext.errors import StoreError
 from connectors import _threads
 from connectors._ca_http import CaAnswer, CaClient, CaError, fetch_pinned, fetch_unverified
@@ -64,31 +64,35 @@ class Trust:
         self._source = hashlib.sha256(repr(said).encode()).hexdigest()
         self._log = structlog.get_logger().bind(enroller=context.name)
 
-    async def domain(self, *, deadline: float) -> Domain:
+    async def domain(self, *, identity: Held | None, deadline: float) -> Domain:
         """
         Ask for /cacerts and learn what is new.
 
         Where the server does not answer that now, what is kept holds.
+
+        Args:
+            identity: shown to a verified server that wants a certificate of everybody (RFC 7030 4.1 does not).
+            deadline: monotonic seconds.
 
         Raises:
             CaError: the server is not trusted or was not heard, and nothing is kept.
 
         """
         if self._options.explicit_roots is not None:
-            return await self._provisioned(self._options.explicit_roots, deadline)
+            return await self._provisioned(self._options.explicit_roots, identity, deadline)
         kept = await _threads.call(lambda: _anchors.load(self._context.state, self._source))
         if kept is None:
-            return await self._first_contact(deadline)
-        return await self._refresh(kept, deadline)
+            return await self._first_contact(identity, deadline)
+        return await self._refresh(kept, identity, deadline)
 
-    async def _provisioned(self, path: Path, deadline: float) -> Domain:
+    async def _provisioned(self, path: Path, identity: Held | None, deadline: float) -> Domain:
         """
         The operator says which roots the CA has; /cacerts only completes chains.
         """
         roots = await _threads.call(lambda: roots_in(path, "explicit_roots"))
         server_roots = await self._implicit() if self._stays_implicit else roots
         try:
-            received = await self._fetch(server_roots, deadline)
+            received = await self._fetch(server_roots, identity, deadline)
         except CaError as error:
             if error.untrusted:
                 detail = f"{error.detail}; it is judged by explicit_roots; {_IMPLICIT_HINT}"
@@ -110,12 +114,12 @@ class Trust:
             notes=(*received.notes, *notes),
         )
 
-    async def _first_contact(self, deadline: float) -> Domain:
+    async def _first_contact(self, identity: Held | None, deadline: float) -> Domain:
         """
         RFC 7030 4.1.1: the first /cacerts, by implicit trust or a fingerprint.
         """
         server_roots, pinned = await self._first_roots(deadline)
-        received = await self._fetch(server_roots, deadline)
+        received = await self._fetch(server_roots, identity, deadline)
         now = self._context.clock.now()
         roots = _anchors.anchors(received.ders, now)
         if pinned is not None:
@@ -128,7 +132,7 @@ class Trust:
         notes = [*received.notes]
         if not self._stays_implicit:
             if server_roots != roots:
-                await self._prove(roots, deadline)
+                await self._prove(roots, identity, deadline)
             server_roots = roots
         shown = "; ".join(_anchors.describe(one) for one in roots)
         notes.append(f"first contact: the CA's roots are believed from now on: {shown}")
@@ -158,31 +162,31 @@ class Trust:
         )
         return (pinned,), pinned
 
-    async def _prove(self, roots: tuple[bytes, ...], deadline: float) -> None:
+    async def _prove(self, roots: tuple[bytes, ...], identity: Held | None, deadline: float) -> None:
         """
         Make sure that we shall still talk to the server once these roots judge it.
         """
         try:
-            await self._fetch(roots, deadline)
+            await self._fetch(roots, identity, deadline)
         except CaError as error:
             if not error.untrusted:
                 raise
             detail = f"{error.detail} by the roots in its own /cacerts, which judge it from now on; {_IMPLICIT_HINT}"
             raise CaError(Fault.MISCONFIGURED, detail, untrusted=True) from error
 
-    async def _refresh(self, kept: Kept, deadline: float) -> Domain:
+    async def _refresh(self, kept: Kept, identity: Held | None, deadline: float) -> Domain:
         """
         The same CA again, perhaps with another root.
         """
         believed = kept.roots
         server_roots = await self._implicit() if self._stays_implicit else believed
         try:
-            received = await self._fetch(server_roots, deadline)
+            received = await self._fetch(server_roots, identity, deadline)
         except CaError as error:
             if error.untrusted and not self._stays_implicit:
                 believed = (*believed, *await self._vouched(believed, error, deadline))
                 server_roots = believed
-                received = await self._fetch(server_roots, deadline)
+                received = await self._fetch(server_roots, identity, deadline)
             else:
                 note = f"/cacerts was not had, what is kept holds: {error.detail}"
                 return Domain(
@@ -197,7 +201,7 @@ class Trust:
         roots = _anchors.anchors(received.ders, now) or believed
         notes = [*received.notes, *_anchors.changes(kept.roots, roots, received.ders, now)]
         if not self._stays_implicit:
-            if set(roots) != set(believed) and not await self._judges(roots, deadline):
+            if set(roots) != set(believed) and not await self._judges(roots, identity, deadline):
                 roots = tuple(dict.fromkeys((*roots, *believed)))
                 notes.append("the server's TLS certificate is still from a former root, which is kept")
             server_roots = roots
@@ -234,17 +238,21 @@ class Trust:
             raise CaError(Fault.MISCONFIGURED, detail, untrusted=True) from error
         return new
 
-    async def _judges(self, roots: tuple[bytes, ...], deadline: float) -> bool:
+    async def _judges(self, roots: tuple[bytes, ...], identity: Held | None, deadline: float) -> bool:
         try:
-            await self._fetch(roots, deadline)
+            await self._fetch(roots, identity, deadline)
         except CaError as error:
             if error.untrusted:
                 return False
             raise
         return True
 
-    async def _fetch(self, server_roots: tuple[bytes, ...] | None, deadline: float) -> Certificates:
-        client = CaClient(clock=self._context.clock, roots=server_roots, proxy=self._options.proxy)
+    async def _fetch(
+        self, server_roots: tuple[bytes, ...] | None, identity: Held | None, deadline: float
+    ) -> Certificates:
+        client = CaClient(
+            clock=self._context.clock, roots=server_roots, identity=identity, proxy=self._options.proxy
+        )
         async with aclosing(client):
             answer = await client.send(_answers.get(self._options, _CACERTS), deadline=deadline)
         return _certificates(answer)
@@ -270,7 +278,9 @@ class Trust:
 def _certificates(answer: CaAnswer) -> Certificates:
     if answer.status != 200:
         said = _answers.first_line(answer)
-        fault = Fault.MISCONFIGURED if answer.status in {401, 403, 404} else Fault.UNREACHABLE
+        # A plain GET of what everybody may read: where that is wrong, an operator has to act.
+        wrong = 400 <= answer.status < 500 and answer.status not in {408, 429}
+        fault = Fault.MISCONFIGURED if wrong else Fault.UNREACHABLE
         hint = "; is the label right?" if answer.status == 404 else ""
         detail = f"/cacerts: HTTP {answer.status}{f': {said}' if said else ''}{hint}"
         raise CaError(fault, detail, sent=True)

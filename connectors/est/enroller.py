@@ -85,7 +85,7 @@ class EstEnroller:
         attempt = resume(state, order.csr)
         try:
             credentials = await _threads.call(lambda: _credentials.load(self._options, self._clock.now()))
-            domain = await self._trust.domain(deadline=deadline)
+            domain = await self._trust.domain(identity=credentials.identity, deadline=deadline)
             setting = _Setting(
                 order=order, save=save, deadline=deadline, credentials=credentials, domain=domain
             )
@@ -93,7 +93,7 @@ class EstEnroller:
                 return self._issued(setting, attempt, attempt.issued)
             return await self._ask(setting, attempt)
         except CaError as error:
-            return error.failed("est")
+            return _explained(error, "est", "it may want a client certificate, or another one")
         except InputError as error:
             return Failed(fault=Fault.MISCONFIGURED, detail=f"est: {printable(str(error))}")
 
@@ -239,17 +239,14 @@ class EstEnroller:
         """
         The server ended TLS: mostly it does not like our certificate, or that there is none.
         """
-        failure = error.failed(f"est: {operation.value}")
-        if error.alert not in _answers.CERTIFICATE_ALERTS:
-            return failure
         identity = self._identity(setting, operation)
         if identity is None:
-            hint = "it may want a client certificate: set identity_chain_file and identity_key_file"
+            hint = "it may want a client certificate"
         elif identity is setting.credentials.identity:
-            hint = "it does not accept the certificate in identity_chain_file"
+            hint = "it does not accept the configured certificate"
         else:
             hint = "it does not accept the certificate that is to be renewed"
-        return dataclasses.replace(failure, fault=Fault.MISCONFIGURED, detail=f"{failure.detail}; {hint}")
+        return _explained(error, f"est: {operation.value}", hint)
 
     def _issued(self, setting: _Setting, attempt: Attempt, ders: tuple[bytes, ...]) -> Issued:
         """
@@ -296,7 +293,8 @@ class EstEnroller:
         The self-signed certificates of /cacerts, over a verified channel now or kept from one.
         """
         try:
-            return (await self._trust.domain(deadline=deadline)).roots
+            credentials = await _threads.call(lambda: _credentials.load(self._options, self._clock.now()))
+            return (await self._trust.domain(identity=credentials.identity, deadline=deadline)).roots
         except CaError:
             return ()
 
@@ -308,6 +306,17 @@ class EstEnroller:
 
 def _noted(attempt: Attempt, *notes: str) -> Attempt:
     return dataclasses.replace(attempt, notes=tuple(dict.fromkeys((*attempt.notes, *notes))))
+
+
+def _explained(error: CaError, step: str, hint: str) -> Failed:
+    """
+    The outcome of an error; where the server ended TLS because of a certificate, an operator has to act.
+    """
+    failure = error.failed(step)
+    if error.alert not in _answers.CERTIFICATE_ALERTS:
+        return failure
+    detail = f"{failure.detail}; {hint} (identity_chain_file, identity_key_file)"
+    return dataclasses.replace(failure, fault=Fault.MISCONFIGURED, detail=detail)
 
 
 def _skew(answer: CaAnswer, now: datetime) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from connectors.est import PLUGIN, EstEnroller, EstOptions
 from tests import pki
 from tests.ca_est import PASSWORD, USER, EstServer, estserver
 from tests.orders import KilledError, Saves, context, held, in_s, leaf_of, make_order
+from tests.servers import free_port, running, write_pem
 
 pytestmark = pytest.mark.real
 
@@ -171,6 +172,23 @@ async def test_identity_without_client_auth_is_told_before_anything_is_sent(fold
     assert isinstance(outcome, Failed)
     assert Fault.MISCONFIGURED is outcome.fault
     assert "clientAuth" in outcome.detail
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+async def test_tls_that_wants_a_certificate_of_everybody_names_the_keys(folder, version):
+    root = pki.make_root("EST Root")
+    (folder / "roots.pem").write_bytes(root.pem)
+    pem = write_pem(folder / "tls.pem", pki.issue(root, "localhost", san=["dns:localhost"]))
+    port = free_port()
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-key", pem, "-cert", pem]
+    command += ["-Verify", "1", "-verify_return_error", "-CAfile", folder / "roots.pem", "-www", version]
+    with running(command, port, folder / "s_server.log"):
+        options = EstOptions(url=f"https://localhost:{port}", implicit_roots=folder / "roots.pem")
+        outcome = await advance(EstEnroller(options, context(folder)), order())
+
+    assert isinstance(outcome, Failed)
+    assert Fault.MISCONFIGURED is outcome.fault
+    assert "identity_chain_file" in outcome.detail
 
 
 # ---- renewal -----------------------------------------------------------------------------------------------
