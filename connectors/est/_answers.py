@@ -98,7 +98,8 @@ async def ask(client: CaClient, request: CaRequest, credentials: Credentials, *,
     if authorization is None:
         return answer
     headers = MappingProxyType({**request.headers, "Authorization": authorization})
-    return await client.send(dataclasses.replace(request, headers=headers), deadline=deadline)
+    # A redirect would carry the password to whoever it names.
+    return await client.send(dataclasses.replace(request, headers=headers, redirects=0), deadline=deadline)
 
 
 def failed(

@@ -108,6 +108,9 @@ class EstEnroller:
             reason = f"asked with simpleenroll and not simplereenroll: {'; '.join(plan.reasons)}"
             attempt = _noted(attempt, reason)
         attempt = dataclasses.replace(attempt, operation=operation)
+        if setting.domain.fresh:
+            # A change of roots is told once, and this attempt may end without a certificate.
+            attempt = _noted(attempt, *setting.domain.notes)
         outcome, attempt = await self._submit(setting, attempt)
         if (
             operation is Operation.REENROLL
@@ -193,7 +196,12 @@ class EstEnroller:
         What the server wants to see in a request: advice, so that a failure of this step only leaves a note.
         """
         request = _answers.get(self._options, _CSRATTRS)
-        answer = await _answers.ask(client, request, setting.credentials, deadline=setting.deadline)
+        try:
+            answer = await _answers.ask(client, request, setting.credentials, deadline=setting.deadline)
+        except CaError as error:
+            if error.alert is not None or error.untrusted:
+                raise
+            return _noted(attempt, f"csrattrs: {error.detail}")
         attempt = dataclasses.replace(attempt, wishes_known=True)
         if answer.status in {204, 404} or (answer.status == 200 and not answer.body.strip()):
             return attempt

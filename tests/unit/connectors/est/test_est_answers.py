@@ -384,6 +384,33 @@ async def test_password_is_not_sent_unasked(script):
     assert not any(b"authorization" in one.lower() for one in server.server.requests)
 
 
+async def test_password_does_not_follow_a_redirect(script):
+    async with script() as server:
+        elsewhere = f"https://localhost:{server.server.port}/.well-known/est/elsewhere"
+        moved = response(b"", status="302 Found", headers={"Location": elsewhere})
+        server.on("csrattrs", guarded('Basic realm="est"', moved))
+        server.on("simpleenroll", certs_only(server.leaf()))
+        outcome = await advance(server.enroller(**server.password()))
+
+    assert isinstance(outcome, Issued)
+    assert "elsewhere" not in server.asked
+    assert any("csrattrs: HTTP 302" in note for note in outcome.notes), outcome.notes
+
+
+async def test_change_of_roots_is_told_although_the_attempt_fails(script):
+    async with script() as server:
+        server.on("simpleenroll", certs_only(server.leaf()))
+        await advance(server.enroller())
+        new = pki.make_root("Another Root")
+        server.on("cacerts", certs_only(server.ca.der, server.root.der, new.der))
+        server.on("simpleenroll", response(b"", status="202 Accepted"), certs_only(server.leaf()))
+        saves, wanted = Saves(), order(id="order-2")
+        await advance(server.enroller(), wanted, saves)
+        outcome = await advance(server.enroller(), wanted, saves)
+
+    assert any("has a new root, told over the authenticated channel" in note for note in outcome.notes)
+
+
 async def test_password_that_others_can_read_is_misconfigured(script):
     async with script() as server:
         options = server.password()
@@ -459,6 +486,8 @@ async def test_identity_that_cannot_work_is_told_before_anything_is_sent(script,
         (response(b"oops", status="500 Internal Server Error"), "csrattrs: HTTP 500: oops"),
         (response(b"nonsense!"), "csrattrs: the body is not base64"),
         (response(encode(b"\x02\x01\x00")), "csrattrs cannot be read"),
+        (response(b"<html>", headers={"Content-Type": "text/html"}), "csrattrs: HTTP 200 with an HTML page"),
+        (response(b"", status="302 Found", headers={"Location": "http://other/"}), "csrattrs"),
     ],
 )
 async def test_csrattrs_is_advice_and_never_stops_an_enrolment(script, answer, note):
