@@ -49,6 +49,7 @@ _RULES = {
     "KEY": 'identity = "given"',
     "HOST": 'not_handled = ["GetCertificate", "CryptData"]',
     "CHECK": 'identity = "rsa"\nnot_handled = ["CheckCertificate"]',
+    "LIST": 'identity = "rsa"\n[rule.partners]\nsubjects = ["CN=good", "CN=revoked"]',
 }
 
 

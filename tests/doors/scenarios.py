@@ -24,6 +24,12 @@ from tests import pki, servers
 ACCEPTED = (0, None)
 BOTH = ("clientAuth", "serverAuth")
 
+# The CAs whose partners the rules let in; one that is trusted besides is not among them.
+_LISTED = (
+    *("Doors Issuing CA", "Doors Withdrawn CA", "Doors Mute CA", "Doors Narrow CA"),
+    *("Doors CA Below", "Doors SHA-1 CA"),
+)
+
 _CONFIGURATION = """
 [service]
 socket = "s.sock"
@@ -40,11 +46,15 @@ allow_networks = ["127.0.0.0/8"]
 name = "incoming"
 direction = "server"
 trust = "partners"
+[rule.partners]
+issuers = [{listed}]
 
 [[rule]]
 name = "outgoing"
 direction = "client"
 trust = "partners"
+[rule.partners]
+issuers = [{listed}]
 """
 
 
@@ -120,7 +130,9 @@ class _Maker:
             names.append(f"{number}.crl")
             (self.folder / names[-1]).write_bytes(crl)
         path = self.folder / "cftpki.toml"
-        path.write_text(_CONFIGURATION.format(crls=", ".join(f'"{name}"' for name in names)))
+        listed = [f'"CN={cn}"' for cn in _LISTED]
+        crls = [f'"{name}"' for name in names]
+        path.write_text(_CONFIGURATION.format(crls=", ".join(crls), listed=", ".join(listed)))
         return path
 
 
@@ -144,8 +156,9 @@ def make(folder: Path) -> Doors:
     short = maker.ca("Doors Short CA", path_length=0)
     below = maker.ca("Doors CA Below", short)
     sha1 = maker.ca("Doors SHA-1 CA", kind="rsa")
+    unlisted = maker.ca("Doors Unlisted CA")
     stranger = pki.make_root("Somebody Else's Root", not_before=maker.start)
-    config_issuers = (root, issuing, withdrawn, narrow, short, below, sha1)
+    with_crl = (root, issuing, withdrawn, narrow, short, below, sha1, unlisted)
 
     def chain(leaf: pki.Entity, *others: pki.Entity) -> tuple[bytes, ...]:
         return (leaf.der, *(other.der for other in others or (issuing,)))
@@ -209,6 +222,9 @@ def make(folder: Path) -> Doors:
         "responder down": same(
             (46, "status_not_established"), *chain(maker.leaf("unheard", mute, ocsp_urls=[dead]), mute)
         ),
+        "not on the rule's list": same(
+            (49, "not_allowed"), *chain(maker.leaf("unlisted", unlisted), unlisted)
+        ),
         "nobody to ask": same((46, "status_not_established"), *chain(maker.leaf("silent", mute), mute)),
         "no certificate": same((40, "no_certificate")),
         "garbage": same((42, "malformed"), b"\x30\x82\x01\x00garbage"),
@@ -224,7 +240,7 @@ def make(folder: Path) -> Doors:
         "a chain above its limit": same((50, "undecodable"), *large),
         "too many certificates": same((50, "undecodable"), good.der, *[issuing.der] * 10),
     }
-    return Doors(maker.configure(*config_issuers), table)
+    return Doors(maker.configure(*with_crl), table)
 
 
 def _signed_with_sha1(leaf: pki.Entity, issuer: pki.Entity) -> bytes:

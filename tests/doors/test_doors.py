@@ -33,7 +33,14 @@ SCENARIOS = (
     *("unknown CA", "intermediate not sent", "bad signature", "a leaf as CA", "no EKU for TLS"),
     *("EKU of a client", "EKU of a server", "key usage", "weak key", "weak digest", "unsupported key"),
     *("name constraints", "name constraints kept", "path length", "critical unknown extension"),
-    *("the same extension not critical", "responder down", "nobody to ask", "no certificate", "garbage"),
+    *(
+        "the same extension not critical",
+        "responder down",
+        "not on the rule's list",
+        "nobody to ask",
+        "no certificate",
+        "garbage",
+    ),
     *("not even DER", "garbage after a good chain", "garbage for the intermediate", "leaf cut off"),
     *("trailing byte after the leaf", "trailing byte after the intermediate"),
     *("a certificate above its limit", "a chain above its limit", "too many certificates"),
@@ -169,8 +176,10 @@ def test_every_door_gives_the_same_answer(doors, service, tmp_path, name, direct
     assert dict.fromkeys(answers, expected) == {
         door: (answer["alert"], answer["reason"]) for door, answer in answers.items()
     }
-    first = answers["python"]
-    assert all(first == answer for answer in answers.values()), answers
+    if expected[1] in {"undecodable", "no_certificate"}:
+        # What the bytes themselves are wrong about is said in the words of each door's own format.
+        answers = {door: {**answer, "faults": len(answer["faults"])} for door, answer in answers.items()}
+    assert answers == dict.fromkeys(answers, answers["python"])
     assert expected == answered(checked)
     assert expected == answered(phase)
     assert expected[0] == by_library(service, message, direction, tmp_path)

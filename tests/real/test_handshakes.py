@@ -182,6 +182,22 @@ def test_server_lists_the_anchors_to_its_clients(company, service, tmp_path):
     assert "CN = Company Root" == listed
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize(("partner", "alert"), [("good", None), ("good-ec", 49), ("revoked", 44)])
+def test_partner_that_the_rule_does_not_list_is_denied_access(
+    company, service, tmp_path, partner, alert, peer, version
+):
+    """
+    After path and revocation: who is revoked hears that.
+    """
+    expect = str(alert) if alert else "accept"
+    with host(service, tmp_path, "--profile", "LIST", "--expect", expect) as simulator:
+        seen = PEERS[peer](company, simulator.port, partner, version)
+        run = simulator.finish()
+    assert (0, alert) == (run.status, hostsim.alert_seen(seen)), seen
+
+
 # -- our host as the client ------------------------------------------------------------------------------------
 
 
