@@ -24,7 +24,7 @@ from tests import pki, servers
 from tests.ca_servers import tool, write_secret
 
 EAB_KID = "kid-1"
-EAB_SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"  # noqa: S105  # of a CA that lives for a test
+EAB_SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"  # of a CA that lives for a test
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Pebble:
         Tell pebble-challtestsrv.
         """
         url = f"http://127.0.0.1:{self.dns_management_port}/{action}"
-        with urllib.request.urlopen(url, json.dumps(values).encode(), timeout=5):  # noqa: S310  # our own server
+        with urllib.request.urlopen(url, json.dumps(values).encode(), timeout=5):  # our own server
             pass
 
     def manage(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
@@ -75,7 +75,7 @@ class Pebble:
         context = ssl.create_default_context(cafile=str(self.folder / "root.pem"))
         data = None if body is None else json.dumps(body).encode()
         url = f"https://127.0.0.1:{self.management_port}/{path}"
-        with urllib.request.urlopen(url, data, timeout=5, context=context) as answer:  # noqa: S310  # our own server
+        with urllib.request.urlopen(url, data, timeout=5, context=context) as answer:  # our own server
             return bytes(answer.read())
 
     def log_text(self) -> str:
@@ -133,12 +133,18 @@ class Pebble:
 
 @contextlib.contextmanager
 def pebble(
-    tmp_path: Path, *, environment: Mapping[str, str] | None = None, dns_port: int | None = None, **settings: Any
+    tmp_path: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    dns_port: int | None = None,
+    started: bool = True,
+    **settings: Any,
 ) -> Iterator[Pebble]:
     """
     Pebble and its DNS; `settings` go into Pebble's configuration.
 
-    With `dns_port` another server is its DNS, and pebble-challtestsrv is not asked.
+    With `dns_port` another server is its DNS, and pebble-challtestsrv is not asked. Where it is not `started`,
+    `ca.running()` starts it, each time with an empty memory.
     """
     folder = tmp_path / "pebble"
     folder.mkdir()
@@ -165,7 +171,7 @@ def pebble(
         *("-management", f"127.0.0.1:{ca.dns_management_port}"),
     ]
     log = folder / "challtestsrv.log"
-    with servers.running(command, ca.dns_management_port, log), ca.running(environment):
+    with servers.running(command, ca.dns_management_port, log), contextlib.ExitStack() as stack:
+        if started:
+            stack.enter_context(ca.running(environment))
         yield ca
-
-

@@ -69,6 +69,7 @@ class Attempt:
     deadline: float
     save: SaveState
     record: OrderRecord
+    attended: bool  # what `record.presented` says has been published all the time
     notes: list[str] = field(default_factory=list)
 
     async def run(self) -> Downloaded | Pending:
@@ -79,7 +80,12 @@ class Attempt:
             CaError: the attempt ended without either.
 
         """
+        interrupted = bool(self.record.presented) and not self.attended
         seen = await self._take_up()
+        if interrupted and seen.order.status is Status.INVALID:
+            raise CaError(
+                Fault.ORDER_LOST, "the CA looked at the challenges while nobody was there to answer"
+            )
         since = self.record.finalized_at or self.clock.now()
         finalized = 0
         while True:

@@ -92,9 +92,9 @@ class AcmeEnroller:
         """
         attempt: Attempt | None = None
         lease_s = LEASE_S
-        await self._publisher.hold(order.id)
+        attended = await self._publisher.hold(order.id)
         try:
-            attempt = await self._begin(order, state, save, deadline)
+            attempt = await self._begin(order, state, save, deadline, attended=attended)
             done = await attempt.run()
             if isinstance(done, Pending):
                 lease_s += (done.retry_at - self._clock.now()).total_seconds()
@@ -185,7 +185,9 @@ class AcmeEnroller:
             await self._client.aclose()
             self._client = self._session = None
 
-    async def _begin(self, order: Order, state: OrderState, save: SaveState, deadline: float) -> Attempt:
+    async def _begin(
+        self, order: Order, state: OrderState, save: SaveState, deadline: float, *, attended: bool
+    ) -> Attempt:
         """
         Account and record: what there is of the order already, or where a new one begins.
         """
@@ -217,6 +219,7 @@ class AcmeEnroller:
             deadline=deadline,
             save=save,
             record=record,
+            attended=attended,
         )
 
     @staticmethod

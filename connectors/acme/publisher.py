@@ -84,9 +84,13 @@ class Publisher:
                 left.append(f"{task.kind} for {task.identifier.value} was left: {error.detail}")
         return tuple(left)
 
-    async def hold(self, order: str) -> None:
+    async def hold(self, order: str) -> bool:
         """
         The order is being worked on: its lease stops.
+
+        Returns:
+            Whether it had one: what was published for it has been there since.
+
         """
         self._held.add(order)
         lease = self._leases.pop(order, None)
@@ -94,6 +98,7 @@ class Publisher:
             lease.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await lease
+        return lease is not None
 
     def release(self, order: str, tasks: Sequence[Task], *, lease_s: float) -> None:
         """
