@@ -4,16 +4,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from cftpki_ext.bootstrap import cache_usage, flush_cache
-from cftpki_ext.cli.options import config_option, config_path, json_option
-from cftpki_ext.cli.render import console, table
+from cftpki_ext import encodings
+from cftpki_ext.bootstrap import SystemClock, cache_usage, flush_cache, make_checker
+from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
+from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
 from cftpki_ext.config.units import format_size
+from cftpki_ext.decide import Question
+from cftpki_ext.encodings import MAX_INPUT_BYTES
+from cftpki_ext.errors import InputError
+from cftpki_ext.files import printable, read_regular
+from cftpki_ext.model import Direction, SourceKind
+from cftpki_ext.settings import Settings, TrustSet
+from cftpki_ext.verdict import HopStatus, Verdict
+
+# Longer than any list takes that a handshake could then use.
+WARM_MS = 600_000
 
 
 @click.group()
@@ -55,3 +69,86 @@ def flush(config_file: Path | None) -> None:
     """
     count = flush_cache(load(config_path(config_file)).service)
     click.echo(f"forgot {count} responses")
+
+
+@cache.command()
+@click.argument("chains", type=FILE, nargs=-1, required=True)
+@click.option("--trust", "trust_name", help="The trust set; may be left out where there is only one.")
+@config_option(help_text="The configuration file.")
+@click.pass_context
+def warm(
+    ctx: click.Context, /, chains: tuple[Path, ...], *, trust_name: str | None, config_file: Path | None
+) -> None:
+    """
+    Fetch ahead what handshakes with the partners of CHAINS will need, however long it takes.
+
+    For CRLs that are too large to be got within a handshake: run it from a timer, more often than crl_refresh.
+    Every CA certificate in a chain is covered too; one partner of each CA is enough. The exit status is 0 where
+    every status was established (also "revoked"), else 1.
+    """
+    settings = load(config_path(config_file))
+    trust = _trust(settings, trust_name)
+    missing = False
+    for file in chains:
+        data = read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data
+        with working(f"warming for {printable(str(file))}"):
+            verdict = asyncio.run(_warm(settings, trust, encodings.certificates(data, what="chain")))
+        for line, established in _warmed(verdict):
+            click.echo(f"{printable(str(file))}: {line}")
+            missing = missing or not established
+    ctx.exit(int(missing))
+
+
+def _trust(settings: Settings, name: str | None) -> TrustSet:
+    """
+    The trust set that is meant; of its sources only the lists, where it has any.
+    """
+    if name is None and len(settings.trusts) == 1:
+        name = next(iter(settings.trusts))
+    if name is None or name not in settings.trusts:
+        msg = f"--trust: name one of {', '.join(settings.trusts)}"
+        raise InputError(msg)
+    trust = settings.trusts[name]
+    kinds = {SourceKind.CRL, *((SourceKind.REST,) if trust.api_crls else ())}
+    lists = tuple(kind for kind in trust.sources if kind in kinds)
+    # Otherwise a quick responder would end the search before the list is there.
+    return replace(trust, sources=lists or trust.sources, cross_check=())
+
+
+async def _warm(settings: Settings, trust: TrustSet, chain: tuple[bytes, ...]) -> Verdict:
+    limits = replace(
+        settings.limits,
+        budget_ms=WARM_MS,
+        request_ms=WARM_MS // 10,
+        hedge_ms=WARM_MS // 10,
+        crl_refresh=timedelta(0),
+    )
+    clock = SystemClock()
+    question = Question(
+        chain=chain, direction=Direction.SERVER, trust=trust, limits=limits, at=clock.now(), rule=None
+    )
+    checker = make_checker(settings)
+    try:
+        return await checker.check(question)
+    finally:
+        await checker.aclose()
+
+
+def _warmed(verdict: Verdict) -> list[tuple[str, bool]]:
+    if not verdict.evidence.hops:
+        return [(verdict.summary, False)]
+    lines = []
+    for hop in verdict.evidence.hops:
+        status = hop.status.value if hop.cause is None else f"{hop.cause.value}: {hop.detail}"
+        sources = ", ".join(
+            f"{source.kind.value} {source.elapsed_ms} ms"
+            for source in hop.sources
+            if source.kind is not SourceKind.REST
+        )
+        lines.append(
+            (
+                f"{hop.subject}: {status} ({sources or 'nobody asked'})",
+                hop.status is not HopStatus.UNDETERMINED,
+            )
+        )
+    return lines
