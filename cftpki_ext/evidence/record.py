@@ -36,6 +36,10 @@ _INLINE_BYTES = 64
 # Hashing less is quicker than remembering it. What is remembered is held in memory: as much as two large CRLs.
 _LARGE_BYTES = 64 * 1024
 _KNOWN_DIGESTS = 64
+# Trust sets and limits of the configuration in force, and of the one before a reload.
+_KNOWN_SETTINGS = 64
+_SETTINGS = {"question": {"trust", "limits"}}
+_QUESTION = '"question":{'
 _KNOWN_BYTES = 128 * 1024 * 1024
 
 
@@ -108,12 +112,64 @@ def encode(record: Record) -> RecordBytes:
 
     """
     blobs: dict[str, bytes] = {}
-    plain = _adapter().dump_python(record, mode="python", warnings=False)
-    document = {"format": FORMAT} | _to_json(plain, blobs)
+    question = record.question
+    plain = _adapter().dump_python(record, mode="python", warnings=False, exclude=_SETTINGS)
+    document = _text({"format": FORMAT} | _to_json(plain, blobs))
+    # The settings are the same objects for thousands of records, and most of what a record says: written once.
+    trust, limits = _fragments.of(question.trust), _fragments.of(question.limits)
+    blobs |= trust.blobs
+    head, tail = document.split(_QUESTION, 1)
     return RecordBytes(
-        document=json.dumps(document, sort_keys=True, separators=(",", ":")).encode(),
-        blobs=blobs,
+        document=f'{head}{_QUESTION}"limits":{limits.text},"trust":{trust.text},{tail}'.encode(), blobs=blobs
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fragment:
+    """
+    One settings object in its stored form; `source` keeps it alive, so that its identity stays its own.
+    """
+
+    source: Any
+    text: str
+    blobs: Mapping[str, bytes]
+
+
+class _Fragments:
+    """
+    The stored forms of the settings in use, by identity. Safe for several threads.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self._known: OrderedDict[int, _Fragment] = OrderedDict()
+        self._entries = entries
+        self._lock = Lock()
+
+    def of(self, source: Any) -> _Fragment:
+        with self._lock:
+            found = self._known.get(id(source))
+        if found is not None:
+            return found
+        blobs: dict[str, bytes] = {}
+        plain = _settings_adapter(type(source)).dump_python(source, mode="python", warnings=False)
+        made = _Fragment(source, _text(_to_json(plain, blobs)), blobs)
+        with self._lock:
+            self._known[id(source)] = made
+            if len(self._known) > self._entries:
+                self._known.popitem(last=False)
+        return made
+
+
+_fragments = _Fragments(_KNOWN_SETTINGS)
+
+
+@cache
+def _settings_adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _text(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
 def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
