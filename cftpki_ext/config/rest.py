@@ -46,7 +46,8 @@ FIELDS = (
 _POINTER = re.compile(r"(/([^/~]|~[01])*)+")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-_SEGMENTS = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*")
+# No dot segments: they would lead out of /v1/.
+_SEGMENTS = re.compile(r"(?!\.)[A-Za-z0-9._~-]+(/(?!\.)[A-Za-z0-9._~-]+)*")
 
 HttpStatus = Annotated[int, Field(ge=400, le=499)]
 

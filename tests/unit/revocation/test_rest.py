@@ -17,8 +17,8 @@ from cftpki_ext.causes import Cause
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.revocation.judge import judge_hop
 from cftpki_ext.revocation.plan import plan_lookups
-from cftpki_ext.revocation.rest import ejbca_profile, judge_rest, rest_url, vault_profile
-from cftpki_ext.settings import Limits, RestProfile
+from cftpki_ext.revocation.rest import ejbca_profile, judge_rest, rest_url, step_ca_profile, vault_profile
+from cftpki_ext.settings import Limits, RestProfile, TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509.certificate import parse_certificate
@@ -203,3 +203,74 @@ def test_arbitrary_bytes_never_raise_and_are_never_a_status(raw):
 def test_any_json_in_place_of_the_time_never_raises(value):
     finding = judge(json.dumps(vault(value)).encode())
     assert (finding.status is HopStatus.GOOD) == (type(value) is int and value == 0)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "cause"),
+    [
+        ("CN=CA", None),
+        ("cn = ca", None),
+        ("CN=CA,O=Other", Cause.WRONG_SCOPE),
+        ("", Cause.WRONG_SCOPE),
+        (None, Cause.WRONG_SCOPE),
+        (5, Cause.WRONG_SCOPE),
+    ],
+)
+def test_ejbca_answer_is_bound_to_the_issuer_as_well(issuer, cause):
+    assert cause == judge(ejbca() | {"issuer_dn": issuer}, EJBCA).cause
+
+
+def test_nesting_is_bounded_and_brackets_in_strings_do_not_count():
+    deep = json.dumps(vault()).replace(
+        '"revocation_time": 0', '"revocation_time": 0, "x": ' + "[" * 40 + "]" * 40
+    )
+    finding = judge(deep.encode())
+    assert (Cause.MALFORMED, "JSON nested more than 32 deep") == (finding.cause, finding.detail)
+    assert HopStatus.GOOD is judge(vault(note='"' + "[" * 100 + "\\")).status
+
+
+@pytest.mark.parametrize(
+    "pointer", ["/data/certificates/00", "/data/certificates/-", "/data/certificates/1", "/data~1x"]
+)
+def test_pointer_that_leads_nowhere_finds_nothing(pointer):
+    body = {"data": {"certificates": [pem(W.leaf.der).decode()], "revocation_time": 0}}
+    assert HopStatus.GOOD is judge(body, replace(VAULT, certificate="/data/certificates/0")).status
+    assert Cause.WRONG_SCOPE is judge(body, replace(VAULT, certificate=pointer)).cause
+
+
+def test_known_revocation_stays_one_without_a_profile_that_can_read_it():
+    raw = json.dumps(vault(1767225600)).encode()
+    for profile in (None, step_ca_profile("https://ca.example")):
+        context = context_of(W, rest=profile)
+        statement = Statement(
+            kind=SourceKind.REST,
+            origin=Origin.KNOWN_REVOKED,
+            hop=0,
+            url="https://x",
+            raw=raw,
+            received_at=NOW,
+        )
+        assert HopStatus.REVOKED is judge_rest(context, 0, statement).status
+        fresh = replace(statement, origin=Origin.NETWORK)
+        assert HopStatus.UNDETERMINED is judge_rest(context, 0, fresh).status
+
+
+def test_api_that_answers_with_a_crl_is_asked_for_one_in_the_place_of_rest():
+    trust = TrustSet(
+        name="t",
+        anchors=(W.root.der,),
+        sources=(SourceKind.REST, SourceKind.CRL),
+        crl_urls=("http://crl.example/",),
+        rest=step_ca_profile("https://ca.example"),
+    )
+    path = tuple(parse_certificate(e.der) for e in (W.leaf, W.ca, W.root))
+    asked = [(one.kind, one.url) for one in plan_lookups(path, trust, Limits()) if one.hop == 0]
+    assert (SourceKind.CRL, "https://ca.example/1.0/crl") == asked[0]
+    assert SourceKind.REST not in {kind for kind, _ in asked}
+
+
+def test_issuer_is_written_in_either_order():
+    ca = issue(W.root, "CN=a\\,b,O=x", ca=True)
+    leaf = parse_certificate(issue(ca, "p", serial=1).der)
+    both = RestProfile(name="x", url="{issuer_dn}|{issuer_dn_forward}")
+    assert r"CN%3Da%5C%2Cb%2CO%3Dx|O%3Dx%2CCN%3Da%5C%2Cb" == rest_url(both, leaf)
