@@ -81,11 +81,30 @@ class Attempt:
 
         """
         interrupted = bool(self.record.presented) and not self.attended
+        try:
+            return await self._go_on()
+        except CaError as error:
+            if interrupted and error.fault is Fault.REFUSED and self.record.phase is not Phase.FINALIZING:
+                # That says nothing about the names: a new order may be placed at once.
+                detail = f"the CA looked while nobody was there to answer: {error.detail}"
+                raise CaError(Fault.ORDER_LOST, detail) from error
+            raise
+
+    async def withdraw(self) -> None:
+        """
+        Take away what was published, and write down that it is gone.
+        """
+        if self.record.presented:
+            self.notes += await self.publisher.withdraw(self.record.presented)
+            forgotten = forget_tasks(self.record)
+            await self.save(forgotten.to_state())
+            self.record = forgotten
+
+    async def _go_on(self) -> Downloaded | Pending:
+        """
+        The loop of `run`.
+        """
         seen = await self._take_up()
-        if interrupted and seen.order.status is Status.INVALID:
-            raise CaError(
-                Fault.ORDER_LOST, "the CA looked at the challenges while nobody was there to answer"
-            )
         since = self.record.finalized_at or self.clock.now()
         finalized = 0
         while True:
@@ -115,15 +134,6 @@ class Attempt:
             if not await self._pauses.until(again):
                 return Pending(retry_at=again, detail=f"the order is {seen.order.status.value} at the CA")
             seen = await self.orders.known(seen.url)
-
-    async def withdraw(self) -> None:
-        """
-        Take away what was published, and write down that it is gone.
-        """
-        if self.record.presented:
-            self.notes += await self.publisher.withdraw(self.record.presented)
-            self.record = forget_tasks(self.record)
-            await self.save(self.record.to_state())
 
     @property
     def _pauses(self) -> Pauses:

@@ -151,7 +151,7 @@ class Orders:
                 if error.fault in {Fault.UNREACHABLE, Fault.RATE_LIMITED} and error.status != 501:
                     raise
                 break  # a list is offered and not kept
-            urls += parse_order_list(decode_object(answer.body, "list of orders"))
+            urls += parse_order_list(answer.body)
             page = next(iter(links(answer.headers.get_list("link"), "next")), None)
         for url in reversed(urls[-MAX_LOOKED_AT:]):
             with contextlib.suppress(ProblemError):
