@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cftpki_ext.decide import Question
 from cftpki_ext.errors import StoreError
+from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import Verdict
 
@@ -130,7 +131,7 @@ class _Fragment:
     One settings object in its stored form; `source` keeps it alive, so that its identity stays its own.
     """
 
-    source: Any
+    source: TrustSet | Limits
     text: str
     blobs: Mapping[str, bytes]
 
@@ -145,13 +146,13 @@ class _Fragments:
         self._entries = entries
         self._lock = Lock()
 
-    def of(self, source: Any) -> _Fragment:
+    def of(self, source: TrustSet | Limits) -> _Fragment:
         with self._lock:
             found = self._known.get(id(source))
         if found is not None:
             return found
         blobs: dict[str, bytes] = {}
-        plain = _settings_adapter(type(source)).dump_python(source, mode="python", warnings=False)
+        plain = _settings_adapter().dump_python(source, mode="python", warnings=False)
         made = _Fragment(source, _text(_to_json(plain, blobs)), blobs)
         with self._lock:
             self._known[id(source)] = made
@@ -164,8 +165,8 @@ _fragments = _Fragments(_KNOWN_SETTINGS)
 
 
 @cache
-def _settings_adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _settings_adapter() -> TypeAdapter[TrustSet | Limits]:
+    return TypeAdapter(TrustSet | Limits)
 
 
 def _text(data: Any) -> str:
