@@ -136,6 +136,8 @@ class EstEnroller:
         )
         async with aclosing(client):
             try:
+                if operation is Operation.REENROLL and setting.domain.fresh:
+                    await self._greet(client, setting)
                 if self._options.csrattrs and not attempt.wishes_known:
                     attempt = await self._wishes(client, setting, attempt)
                 request = _answers.post(self._options, operation.value, setting.order.csr)
@@ -190,6 +192,25 @@ class EstEnroller:
         known = begun if answer.status in _AMBIGUOUS else attempt
         await setting.save(known.document())
         return failure, known
+
+    async def _greet(self, client: CaClient, setting: _Setting) -> None:
+        """
+        Show the certificate once before anything depends on it.
+
+        In TLS 1.3 a server refuses it after the handshake, some by an alert, some by breaking off; beside a
+        request, that would leave open whether something was issued. Without it the server was heard just now.
+
+        Raises:
+            CaError: with an alert, or REFUSED where the server breaks off.
+
+        """
+        try:
+            await client.send(_answers.get(self._options, "cacerts"), deadline=setting.deadline)
+        except CaError as error:
+            if error.fault is not Fault.UNREACHABLE or self._clock.monotonic() >= setting.deadline:
+                raise
+            detail = f"the server breaks off where the certificate in use is shown: {error.detail}"
+            raise CaError(Fault.REFUSED, detail, alert="CERTIFICATE_UNKNOWN") from error
 
     async def _wishes(self, client: CaClient, setting: _Setting, attempt: Attempt) -> Attempt:
         """

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
 from cftpki_ext import encodings
 from cftpki_ext.config import load
 from cftpki_ext.decide import Question, conclude, examine
@@ -22,13 +24,27 @@ from cftpki_ext.statement import Statement
 from cftpki_ext.tls_formats import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 from cftpki_ext.verdict import HopStatus
 from cftpki_ext.wire import decode
-from cftpki_ext.x509 import parse_certificate
-from tests.pki import NOW, issue, make_crl, make_ocsp_response, make_root, name_der
+from cftpki_ext.x509 import der, parse_certificate
+from connectors.est import _encoding as est_encoding
+from connectors.est._attributes import parse_wishes
+from tests.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
 from tests.pki import pem as to_pem
 
 _ROOT = make_root("Fuzz Root")
 _CA = issue(_ROOT, "Fuzz CA", ca=True)
 _LEAF = issue(_CA, "partner", eku=["clientAuth"])
+_BUNDLE = pkcs7.serialize_certificates([_LEAF.certificate, _CA.certificate], Encoding.DER)
+# csrattrs: an identifier alone, an RSA key's size, and an extension of the request.
+_WISHES = der.encode(
+    der.SEQUENCE,
+    oid("1.3.132.0.34"),
+    der.encode(der.SEQUENCE, oid("1.2.840.113549.1.1.1"), der.encode(der.SET, integer(3072))),
+    der.encode(
+        der.SEQUENCE,
+        oid("1.2.840.113549.1.9.14"),
+        der.encode(der.SET, der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, oid("2.5.29.17")))),
+    ),
+)
 _LIMITS = Limits()
 _TRUST = TrustSet(name="fuzz", anchors=(_ROOT.der,))
 _EXAMINATION = examine(
@@ -140,8 +156,41 @@ def config(data: bytes) -> None:
             return
 
 
+def est_certificates(data: bytes) -> None:
+    """
+    Certificates as an EST server sends them.
+    """
+    try:
+        est_encoding.certificates(data)
+    except est_encoding.MalformedBodyError:
+        return
+
+
+def est_attributes(data: bytes) -> None:
+    """
+    csrattrs of an EST server.
+    """
+    try:
+        parse_wishes(data)
+    except est_encoding.MalformedBodyError:
+        return
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (certificate, chain, ca_list, ocsp, crl, frame, pem, record, config)
+    target.__name__: target
+    for target in (
+        certificate,
+        chain,
+        ca_list,
+        ocsp,
+        crl,
+        frame,
+        pem,
+        record,
+        config,
+        est_certificates,
+        est_attributes,
+    )
 }
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
@@ -153,6 +202,13 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "frame": (b"CP\x01\x11\0\0\0\x01\0\0\0\0",),
     "pem": (to_pem(_LEAF.der, _CA.der), _LEAF.der),
     "record": (b'{"format":1}',),
+    "est_certificates": (
+        est_encoding.encode(_BUNDLE),
+        _BUNDLE,
+        to_pem(_BUNDLE, label="PKCS7"),
+        est_encoding.encode(_LEAF.der),
+    ),
+    "est_attributes": (_WISHES,),
     "config": (
         b'[trust.a]\nanchors = ["a.pem"]\n[[rule]]\nname = "in"\ndirection = "server"\ntrust = "a"\n',
     ),

@@ -98,7 +98,9 @@ def script(tmp_path: Path) -> Callable[..., contextlib.AbstractAsyncContextManag
     """
 
     @contextlib.asynccontextmanager
-    async def start(*, client_roots: bytes | None = None) -> AsyncIterator[Script]:
+    async def start(
+        *, client_roots: bytes | None = None, verify: ssl.VerifyMode = ssl.CERT_REQUIRED
+    ) -> AsyncIterator[Script]:
         root = pki.make_root("EST Root")
         ca = pki.issue(root, "EST Issuing CA", ca=True)
         tls = pki.issue(root, "localhost", san=["dns:localhost"], eku=["serverAuth"])
@@ -106,7 +108,7 @@ def script(tmp_path: Path) -> Callable[..., contextlib.AbstractAsyncContextManag
         server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server_context.load_cert_chain(write_pem(tmp_path / "tls.pem", tls))
         if client_roots is not None:
-            server_context.verify_mode = ssl.CERT_REQUIRED
+            server_context.verify_mode = verify
             server_context.load_verify_locations(cadata=client_roots.decode())
         running = Script(folder=tmp_path, root=root, ca=ca)
         running.on("cacerts", certs_only(ca.der, root.der))

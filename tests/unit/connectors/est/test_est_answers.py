@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -294,6 +295,24 @@ async def test_pending_renewal_stays_a_renewal(script):
 
     assert [Pending, Issued] == [type(first), type(second)]
     assert "simpleenroll" not in server.asked
+
+
+async def test_server_that_breaks_off_at_the_certificate_gets_the_password_instead(script):
+    """
+    asyncio's TLS ends the connection without an alert, as some load balancers do.
+    """
+    vendor = pki.make_root("Vendor Root")
+    async with script(client_roots=vendor.pem, verify=ssl.CERT_OPTIONAL) as server:
+        server.on("simpleenroll", certs_only(server.leaf()))
+        current = Held(chain=(server.leaf(),), key=pki.key("ec", 700))
+        outcome = await advance(server.enroller(**server.password()), order(current=current))
+        alone = await advance(server.enroller(), order(id="order-2", current=current))
+
+    assert isinstance(outcome, Issued)
+    assert any("simplereenroll was refused" in note for note in outcome.notes), outcome.notes
+    assert not any("had no answer" in note for note in outcome.notes)
+    assert isinstance(alone, Failed)
+    assert "that is to be renewed" in alone.detail
 
 
 async def test_pending_enrolment_stays_one_although_a_renewal_were_possible(script):
