@@ -52,7 +52,8 @@ REASONS = {
 }
 # A handshake by TLS 1.3 may lose the CA's alert to a reset; asking again usually finds it.
 _GREETINGS = 3
-# What a CA that refuses a renewal (disabled, revoked, policy, not implemented) may still sign.
+# A CA that certainly did not renew (disabled, revoked, policy, not implemented) may still sign. UNREACHABLE is not
+# among them: the answer may be what was lost.
 _SIGNS_INSTEAD = frozenset({Fault.REFUSED, Fault.MISCONFIGURED, Fault.ORDER_LOST})
 _NOT_TAKEN = (
     "the CA does not take the certificate for TLS ({how}): "
@@ -157,7 +158,7 @@ class StepCaEnroller:
                     planned.way, order, order.current, journal=journal, save=save, deadline=deadline
                 )
             except CaError as error:
-                if error.sent or error.fault not in _SIGNS_INSTEAD:
+                if error.fault not in _SIGNS_INSTEAD:
                     raise
                 journal.settle()
                 notes.append(f"{planned.way.value} was refused ({error.detail}), asked by sign instead")

@@ -278,6 +278,15 @@ async def test_proxy_that_says_no_was_not_the_ca(status: str, expected: Fault) -
     assert "secret" not in error.detail
 
 
+async def test_proxy_that_is_silent_was_not_the_ca() -> None:
+    async with evil(silent()) as proxy:
+        error = await fault(
+            CaRequest(url="https://ca.example/"), proxy=f"http://127.0.0.1:{proxy.port}", wait_s=0.3
+        )
+    assert "no whole answer within 0.3 s, waiting for the proxy" == error.detail
+    assert (Fault.UNREACHABLE, False) == (error.fault, error.sent)
+
+
 async def test_environment_proxy_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     async with serving(tmp_path, answer(response(b""))) as server, client() as asking:

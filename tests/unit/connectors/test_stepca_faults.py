@@ -5,6 +5,7 @@ The step-ca enroller against a CA (or what stands before it) that does not behav
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import ssl
@@ -23,7 +24,7 @@ from connectors.stepca.enroller import StepCaEnroller
 from tests import pki
 from tests.ca_servers import jwk, write_secret
 from tests.orders import Saves, context, held, in_s, make_order
-from tests.servers import Behaviour, Server, answer, endless, evil, response, silent
+from tests.servers import Behaviour, Server, answer, endless, evil, in_turn, response, silent
 
 ROOT = pki.make_root("Root")
 CA = pki.issue(ROOT, "CA", ca=True)
@@ -137,6 +138,12 @@ async def test_issue_from_the_script(ca: Scripted) -> None:
     assert (LEAF.der, CA.der) == issued.certificates
     body = json.loads(ca.asked("/1.0/sign")[0].partition(b"\r\n\r\n")[2])
     assert {"csr", "ott"} == body.keys()
+    payload = body["ott"].split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    digest = base64.urlsafe_b64encode(hashlib.sha256(ORDER.csr).digest()).decode().rstrip("=")
+    assert ({"x5rt#S256": digest}, hashlib.sha256(ROOT.der).hexdigest()) == (claims["cnf"], claims["sha"])
+    assert ("a.example", ["a.example"]) == (claims["sub"], claims["sans"])
+    assert ca.server.url("/1.0/sign") == claims["aud"]
 
 
 async def test_issue_without_a_chain_takes_certificate_and_ca(ca: Scripted) -> None:
@@ -228,6 +235,28 @@ async def test_renewal_without_an_answer_does_not_sign_too(ca: Scripted) -> None
     failed = await failure(ca, order=replace(ORDER, current=current), wait_s=1)
     assert failed.detail.startswith("renew: no whole answer within")
     assert (1, 0) == (len(ca.asked("/1.0/renew")), len(ca.asked("/1.0/sign")))
+
+
+CUT = answer(b"", close=True)
+
+
+async def test_renewal_begins_with_a_greeting(ca: Scripted) -> None:
+    current = held(Issued(certificates=(LEAF.der, CA.der)), ORDER)
+    ca.routes["/health"] = CUT
+    saves = Saves()
+    failed = await failure(ca, order=replace(ORDER, current=current), saves=saves)
+    assert Fault.UNREACHABLE is failed.fault
+    assert ([], [], []) == (ca.asked("/1.0/renew"), ca.asked("/1.0/sign"), saves.states)
+
+
+async def test_renewal_by_a_certificate_that_tls_does_not_take_signs_instead(ca: Scripted) -> None:
+    current = held(Issued(certificates=(LEAF.der, CA.der)), ORDER)
+    ca.routes["/health"] = in_turn(CUT, CUT, CUT, document({"status": "ok"}))
+    issued = await advance(ca, order=replace(ORDER, current=current))
+    assert isinstance(issued, Issued)
+    not_taken = "renew was refused (the CA does not take the certificate for TLS (it ends the connection): "
+    assert issued.notes[1].startswith(not_taken)
+    assert [] == ca.asked("/1.0/renew")
 
 
 async def test_renewal_that_is_refused_signs_instead(ca: Scripted) -> None:

@@ -105,6 +105,7 @@ def test_plan_for_a_certificate_of_another_ca_signs() -> None:
     mixed = pki.issue(other, "CA", ca=True)
     expected = (Way.SIGN, "the certificate is another CA's")
     for chain in (
+        (foreign.der, CA.der),
         (foreign.der,),
         (foreign.der, other.der),
         (current().chain[0],),
