@@ -12,6 +12,7 @@ has everything imported, so that a round takes milliseconds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -53,7 +54,7 @@ class Killer:
     def __init__(self, at: int | None) -> None:
         self.left = at
 
-    def step(self, where: str = "") -> None:
+    def step(self, _where: str = "") -> None:
         if self.left is None:
             return
         self.left -= 1
@@ -85,9 +86,9 @@ def renew(
         root=folder,
         identities={"mft": IDENTITY},
         enrollers={"corp": ca},
-        anchors=lambda name: (),
+        anchors=lambda _name: (),
         clock=SystemClock(),
-        event=lambda event, **fields: None,
+        event=lambda _event, **_fields: None,
         host="host",
     )
 
@@ -109,18 +110,18 @@ def child(*args, delay_s: float | None = None, **more) -> bool:
         try:
             renew(*args, **more)
         except BaseException as error:  # noqa: BLE001 - a child must never return into its parent's program
-            print(repr(error), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{error!r}\n")
+            sys.stderr.flush()
             os._exit(1)
         os._exit(0)
     if delay_s is not None:
         time.sleep(delay_s)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     _, status = os.waitpid(pid, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0:
-        raise SystemExit(f"a child failed with {os.WEXITSTATUS(status)}")
+        msg = f"a child failed with {os.WEXITSTATUS(status)}"
+        raise SystemExit(msg)
     return os.WIFSIGNALED(status)
 
 
@@ -180,18 +181,23 @@ def two_at_once(folder: Path, saved: Path) -> dict[str, object]:
     return {"codes": codes, "issued": len(books["certificates"]), "orders": len(books["orders"])}
 
 
+def tell(found: dict[str, object]) -> None:
+    sys.stdout.write(f"{json.dumps(found)}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    draw = random.Random(seed)
+    draw = random.Random(seed)  # noqa: S311 - it chooses where to kill
     for which in ("root", "issuing"):
         der = pki.key("ec", f"scripted {which}").private_bytes(
             Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
         )
         (folder / f"{which}.der").write_bytes(der)
     if count == 0:
-        print(json.dumps(two_at_once(folder / "two", folder)))
+        tell(two_at_once(folder / "two", folder))
     for number in range(count):
-        print(json.dumps(round_of(folder / f"round-{number}", folder, draw, number)), flush=True)
+        tell(round_of(folder / f"round-{number}", folder, draw, number))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class ScriptedCa:
     lifetime: timedelta = 30 * DAY
     plan: list[str] = field(default_factory=list)
     hint: RenewalHint | None = None
-    step: Callable[[str], None] = lambda where: None
+    step: Callable[[str], None] = lambda _where: None
     calls: int = 0
     orders_seen: list[Any] = field(default_factory=list)
     revoked: list[int] = field(default_factory=list)
@@ -77,12 +77,14 @@ class ScriptedCa:
         replace_file(self.folder / "books.json", json.dumps(books).encode())
 
     async def advance(self, order, state, save, *, deadline):
+        del deadline
         self.calls += 1
         self.orders_seen.append(order)
         self.step("called")
         what = self.plan.pop(0) if self.plan else "issue"
         if what == "raise":
-            raise RuntimeError("a defect of the adapter")
+            msg = "a defect of the adapter"
+            raise RuntimeError(msg)
         if what == "unreachable":
             return Failed(fault=Fault.UNREACHABLE, detail="connection refused")
         if what == "misconfigured":
@@ -153,13 +155,15 @@ class ScriptedCa:
         return [leaf.der]
 
     async def revoke(self, held, *, reason, deadline):
+        del reason, deadline
         self.revoked.append(x509.load_der_x509_certificate(held.chain[0]).serial_number)
-        return None
 
     async def renewal_hint(self, held, *, deadline):
+        del held, deadline
         return self.hint
 
     async def trust_anchors(self, *, deadline):
+        del deadline
         return (self.root.der,) if self.anchors else ()
 
     async def aclose(self):

@@ -186,7 +186,6 @@ class Manager:
 
         """
         site = self._site(name)
-        begun = self._clock.now()
         pointed = site.generations.pointer()
         async with locked(site.directory, wait_s=wait_s):
             await asyncio.to_thread(self._clean, site)
@@ -195,7 +194,7 @@ class Manager:
                 return Renewal(
                     identity=name, generation=current.number, issued=True, detail="renewed by another process"
                 )
-            if not force and now_due.at > begun:
+            if not force and now_due.at > self._clock.now():
                 detail = f"not due before {now_due.at.isoformat(timespec='seconds')} ({now_due.detail})"
                 number = None if current is None else current.number
                 return Renewal(identity=name, generation=number, issued=False, detail=detail)

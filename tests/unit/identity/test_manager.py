@@ -522,7 +522,10 @@ async def test_provider_sees_the_new_chain_and_who_holds_the_old_one_keeps_it(wo
     warnings = []
     identities = {"mft": world.identity}
     kept = KeptIdentities(
-        world.folder, identities, warning=lambda *a, **k: warnings.append(k), info=lambda *a, **k: None
+        world.folder,
+        identities,
+        warning=lambda _event, **fields: warnings.append(fields),
+        info=lambda _event, **_fields: None,
     )
     provider = Identities(identities, files=kept, kept=kept)
     with pytest.raises(Exception, match="no certificate yet"):
@@ -606,7 +609,7 @@ async def test_hook_that_hangs_is_ended_with_its_children(tmp_path):
             os.kill(child, 0)
         except ProcessLookupError:
             break
-        if "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
+        if "\nState:\tZ" in await asyncio.to_thread(Path(f"/proc/{child}/status").read_text):
             break
         await asyncio.sleep(0.02)
     else:
@@ -619,7 +622,7 @@ async def test_observed_when_the_listener_serves_it_and_not_before(tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     old = world.current().path
     context.load_cert_chain(old / "chain.pem", old / "key.pem")
-    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     world.start(replace(IDENTITY, observe=(("127.0.0.1", port),)))
     async with server:
@@ -641,19 +644,40 @@ async def test_observed_when_the_listener_serves_it_and_not_before(tmp_path):
 
 
 async def test_run_keeps_identities_until_it_is_cancelled(world):
-    issued = asyncio.Event()
-    world.manager._event = lambda event, **fields: None
-    world.manager._issuer._event = lambda event, **fields: (
-        issued.set() if event == "identity_staged" else None
-    )
+    done = asyncio.Event()
+    record = world.manager._event
+
+    def event(name, **fields):
+        record(name, **fields)
+        if name == "identity_activated":
+            done.set()
+
+    world.manager._event = event
     task = asyncio.create_task(world.manager.run())
     async with asyncio.timeout(10):
-        await issued.wait()
-        while world.number() is None:
-            await asyncio.sleep(0.01)
+        await done.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert 1 == world.number()
+
+
+async def test_defect_in_one_identity_does_not_end_the_others(world):
+    told = asyncio.Event()
+
+    def event(name, **_fields):
+        if name == "identity_not_kept":
+            told.set()
+
+    world.manager._event = event
+    world.site.directory.mkdir(parents=True)
+    (world.site.directory / "current").symlink_to("elsewhere")
+    task = asyncio.create_task(world.manager.run())
+    async with asyncio.timeout(10):
+        await told.wait()
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_overview_as_data_says_until_when_we_live_without_the_ca(world):
