@@ -49,17 +49,17 @@ class RevocationMemory:
             StoreError: the folder or database cannot be used.
 
         """
-        self._lock = threading.Lock()
+        self._reading, self._writing = threading.Lock(), threading.Lock()
         path = folder / "revocations.sqlite3"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
-            )
+            self._db = _connect(path)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
+            # Whoever reads has a connection of its own, and never waits for one who writes.
+            self._reader = _connect(path)
         except (OSError, sqlite3.Error) as exc:
             msg = f"memory of revocations in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -79,8 +79,8 @@ class RevocationMemory:
 
         """
         try:
-            with self._lock:
-                rows = self._db.execute(
+            with self._reading:
+                rows = self._reader.execute(
                     "SELECT kind, url, received_at, raw, proof.digest FROM proof LEFT JOIN blob USING (digest)"
                     " WHERE certificate = ? ORDER BY received_at",
                     (certificate,),
@@ -109,7 +109,7 @@ class RevocationMemory:
         digest = sha256(statement.raw).hexdigest()
         received_at = statement.received_at.astimezone(UTC).isoformat()
         try:
-            with self._lock:
+            with self._writing:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, statement.raw))
@@ -135,8 +135,13 @@ class RevocationMemory:
         """
         Close the database.
         """
-        with self._lock:
+        with self._reading, self._writing:
+            self._reader.close()
             self._db.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
 
 
 def _statement(kind: str, url: str | None, received_at: str, raw: bytes | None, digest: str) -> Statement:

@@ -7,6 +7,8 @@ every answer comes from `cftpki_ext.decide`, which sees the same statements when
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +26,8 @@ from cftpki_ext.revocation.ocsp import NON_ISSUED
 from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.verdict import HopStatus, Verdict
 from cftpki_ext.x509.name import printable
+
+_log = logging.getLogger(__name__)
 
 _BAD_NEWS = frozenset({HopStatus.REVOKED, HopStatus.ON_HOLD})
 # What failed these checks is no statement of the CA at all, and is asked for again next time.
@@ -127,8 +131,8 @@ class Checker:
             self._keep(examination, statements)
         verdict_id = new_verdict_id(int(self._clock.now().timestamp() * 1000))
         verdict = conclude(examination, statements, verdict_id=verdict_id)
-        unkept = self._remember(examination, verdict, statements)
-        return replace(verdict, warnings=(*verdict.warnings, *unkept)), statements
+        await self._remember(examination, verdict, statements)
+        return verdict, statements
 
     async def aclose(self) -> None:
         """
@@ -149,17 +153,16 @@ class Checker:
             for proof in self._proofs.recall(_proof_key(examination, hop))
         ]
 
-    def _remember(
+    async def _remember(
         self, examination: Examination, verdict: Verdict, statements: tuple[Statement, ...]
-    ) -> tuple[str, ...]:
+    ) -> None:
         """
         Keep what proved a revocation or hold, unless a proof that nothing can lift is kept already.
 
-        That it cannot be kept changes no verdict, and is a warning.
+        It is on the disk before the verdict is given. That it cannot be kept changes no verdict, and is logged.
         """
         if self._proofs is None:
-            return ()
-        warnings: list[str] = []
+            return
         for finding in verdict.evidence.hops:
             if finding.status not in _BAD_NEWS:
                 continue
@@ -171,11 +174,12 @@ class Checker:
             for statement in proving:
                 if statement in known:
                     continue
+                key = _proof_key(examination, finding.hop)
                 try:
-                    self._proofs.remember(_proof_key(examination, finding.hop), statement)
+                    # Another process may be writing: nobody else's handshake waits for it.
+                    await asyncio.to_thread(self._proofs.remember, key, statement)
                 except StoreError as error:
-                    warnings.append(printable(str(error)))
-        return tuple(warnings)
+                    _log.error("verdict %s: %s", verdict.id, printable(str(error)))
 
     def _keep(self, examination: Examination, statements: tuple[Statement, ...]) -> None:
         """

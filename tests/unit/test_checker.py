@@ -676,11 +676,11 @@ def test_memory_that_cannot_be_read_lets_nobody_be_judged():
         w.check()
 
 
-def test_proof_that_cannot_be_kept_is_a_warning_and_still_refuses():
+def test_proof_that_cannot_be_kept_is_logged_and_still_refuses(caplog):
     w = world(ocsp=(0, REVOKED), proofs=Proofs(full=True))
     verdict = w.check()
     assert 44 == verdict.alert
-    assert ("proof of revocation could not be kept: disk full",) == verdict.warnings
+    assert [f"verdict {verdict.id}: proof of revocation could not be kept: disk full"] == caplog.messages
 
 
 def test_stapled_answer_is_heard_first():

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -170,3 +171,22 @@ def test_memory_that_was_closed_is_an_error(tmp_path: Path) -> None:
         memory.recall("c")
     with pytest.raises(StoreError):
         memory.remember("c", proof())
+
+
+def test_reader_does_not_wait_for_a_writer_of_another_process(
+    memory: RevocationMemory, tmp_path: Path
+) -> None:
+    memory.remember("c", proof())
+    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        begun = time.monotonic()
+        assert [b"a signed revocation"] == raws(memory)
+        assert time.monotonic() - begun < 1
+        with pytest.raises(StoreError, match="could not be kept"):
+            memory.remember("d", proof())
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    memory.remember("d", proof())
+    assert [b"a signed revocation"] == raws(memory, "d")
