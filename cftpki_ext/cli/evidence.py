@@ -21,7 +21,7 @@ from cftpki_ext.cli.explaining import show_record, write_raw
 from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, counting, table
 from cftpki_ext.config import load
-from cftpki_ext.errors import CftPkiError, InputError
+from cftpki_ext.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.evidence import Record, Row, decode, row_from
 from cftpki_ext.files import printable
 from cftpki_ext.ports import EvidenceReader, LedgerEntry
@@ -196,10 +196,15 @@ def list_(**options: Any) -> None:
 
 def rows_of(ledger: EvidenceReader, since: datetime | None) -> Iterator[Row]:
     """
-    The rows of a ledger, oldest first.
+    The rows of a ledger, oldest first; a record that cannot be read is named on standard error and left out.
     """
     for entry in ledger.since(since):
-        yield row_from(entry.document)
+        try:
+            yield row_from(entry.document)
+        except StoreError as exc:
+            click.echo(
+                f"record {entry.seq} ({printable(entry.id)}): {exc}; see cftpki audit verify", err=True
+            )
 
 
 def find(ledger: EvidenceReader, given: str) -> LedgerEntry:

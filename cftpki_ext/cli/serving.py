@@ -16,11 +16,12 @@ import click
 
 from cftpki_ext import logs
 from cftpki_ext.bootstrap import open_ledger, run_service
+from cftpki_ext.cli.evidence import rows_of
 from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, counting, table
 from cftpki_ext.config import load
 from cftpki_ext.errors import CftPkiError, StoreError, WireError
-from cftpki_ext.evidence import Tally, row_from
+from cftpki_ext.evidence import Tally
 from cftpki_ext.files import printable
 from cftpki_ext.settings import Settings
 from cftpki_ext.wire import Frame, Message, Tag, decode, encode
@@ -98,8 +99,8 @@ def _tally(state: Path, since: datetime) -> Tally:
         return Tally()
     with contextlib.closing(ledger), counting("counting") as advance:
         tally = Tally()
-        for number, entry in enumerate(ledger.since(since), start=1):
-            tally.add(row_from(entry.document))
+        for number, row in enumerate(rows_of(ledger, since), start=1):
+            tally.add(row)
             advance(number)
     return tally
 

@@ -1,0 +1,151 @@
+"""
+explain, replay and audit over a ledger that the test wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from cache.ledger import EvidenceLedger
+from cftpki_ext.cli import main
+from cftpki_ext.evidence import encode
+from cftpki_ext.ports import EvidenceEntry
+from tests.unit.evidence import samples
+
+NOW = datetime.now(UTC)
+FIRST, SECOND, OLD = "aaaaaaaa" + "1" * 24, "aaaaaaaa" + "2" * 24, "bbbbbbbb" + "3" * 24
+
+
+@pytest.fixture
+def state(tmp_path):
+    ledger = EvidenceLedger(tmp_path / "state" / "evidence")
+    for verdict_id, statements, age in (
+        (OLD, samples.GOOD, timedelta(days=9)),
+        (FIRST, samples.GOOD, timedelta(0)),
+        (SECOND, samples.REVOKED, timedelta(0)),
+    ):
+        made = samples.record(*statements)
+        stored = encode(replace(made, verdict=replace(made.verdict, id=verdict_id)))
+        ledger.append(
+            [EvidenceEntry(id=verdict_id, kept_at=NOW - age, document=stored.document, blobs=stored.blobs)]
+        )
+    ledger.close()
+    return tmp_path / "state"
+
+
+def cftpki(state, *arguments):
+    return CliRunner().invoke(main, [*map(str, arguments), "--state", str(state)])
+
+
+def edit(state, sql, *values):
+    with contextlib.closing(sqlite3.connect(state / "evidence" / "ledger.sqlite3")) as database:
+        database.execute(sql, values)
+        database.commit()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        SECOND,
+        SECOND.upper(),
+        SECOND[:9],
+        "01" + "00" * 7 + SECOND + "00" * 40,
+        " ".join(("01" + "00" * 7 + SECOND + "00" * 40)[n : n + 8] for n in range(0, 128, 8)),
+    ],
+)
+def test_explain_takes_id_beginning_and_area(state, given):
+    done = cftpki(state, "explain", given, "--json")
+    assert (0, SECOND) == (done.exit_code, json.loads(done.stdout)["verdict"]["id"])
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "words"),
+    [
+        ("aaaaaaaa", 1, "more than one verdict begins with aaaaaaaa"),
+        ("aaaa", 1, "at least six digits"),
+        ("c" * 32, 1, "it may have been let go"),
+        ("0" * 128, 1, "names no verdict"),
+        ("x", 2, "is no verdict id"),
+        ("a" * 33, 2, "is no verdict id"),
+    ],
+)
+def test_explain_of_anything_else_says_what_to_do(state, given, status, words):
+    done = cftpki(state, "explain", given)
+    assert (status, "", 1) == (done.exit_code, done.stdout, len(done.stderr.splitlines()))
+    assert words in done.stderr
+
+
+def test_explain_replay_of_a_record_that_decides_otherwise_is_status_1(state):
+    edit(
+        state, 'UPDATE record SET document = CAST(replace(document, \'"at":"2026\', \'"at":"2016\') AS BLOB)'
+    )
+    done = cftpki(state, "explain", FIRST, "--replay")
+    assert 1 == done.exit_code
+    assert "DIFFERENT" in done.stdout
+    assert "not_yet_valid" in done.stdout
+
+
+def test_replay_lists_what_differs_and_what_cannot_be_read(state):
+    edit(state, "UPDATE record SET document = x'7b' WHERE id = ?", OLD)
+    edit(
+        state,
+        'UPDATE record SET document = CAST(replace(document, \'"at":"2026\', \'"at":"2016\') AS BLOB)'
+        " WHERE id = ?",
+        FIRST,
+    )
+    done = cftpki(state, "replay", "--json")
+    report = json.loads(done.stdout)
+    assert (1, 2, [FIRST], [OLD]) == (
+        done.exit_code,
+        report["replayed"],
+        [entry["id"] for entry in report["differing"]],
+        [entry["id"] for entry in report["unreadable"]],
+    )
+    human = cftpki(state, "replay")
+    assert human.stdout.endswith("2 decided again, 1 differ, 1 unreadable\n")
+
+
+def test_replay_of_one_and_since(state):
+    assert 1 == json.loads(cftpki(state, "replay", SECOND, "--json").stdout)["replayed"]
+    assert 2 == json.loads(cftpki(state, "replay", "--since", "7d", "--json").stdout)["replayed"]
+    assert 3 == json.loads(cftpki(state, "replay", "--json").stdout)["replayed"]
+    assert 2 == cftpki(state, "replay", SECOND, "--since", "7d").exit_code
+
+
+def test_audit_list_names_what_it_cannot_read_and_goes_on(state):
+    edit(state, "UPDATE record SET document = x'7b' WHERE id = ?", FIRST)
+    done = cftpki(state, "audit", "list", "--json")
+    assert (0, [SECOND]) == (done.exit_code, [row["id"] for row in json.loads(done.stdout)])
+    assert FIRST in done.stderr
+
+
+def test_audit_list_for_a_person_is_a_line_each(state):
+    done = cftpki(state, "audit", "list", "--since", "30d")
+    assert [OLD, FIRST, SECOND] == [line.split()[-1] for line in done.stdout.splitlines()[1:]]
+    assert "refused 44 revoked" in done.stdout
+
+
+@pytest.mark.parametrize("wrong", ["soon", "7", "7w", "99999999d"])
+def test_audit_list_since_no_time_is_a_wrong_call(state, wrong):
+    assert 2 == cftpki(state, "audit", "list", "--since", wrong).exit_code
+
+
+def test_audit_verify_tells_whole_from_broken(state):
+    whole = cftpki(state, "audit", "verify")
+    assert (0, True) == (whole.exit_code, whole.stdout.startswith("whole: 3 records, "))
+    edit(state, "DELETE FROM record WHERE seq = 2")
+    broken = cftpki(state, "audit", "verify")
+    assert (1, "records 2 to 2 were removed") == (broken.exit_code, broken.stdout.splitlines()[0])
+
+
+def test_state_without_evidence_is_one_line(tmp_path):
+    for command in (("audit", "verify"), ("replay",), ("explain", FIRST)):
+        done = cftpki(tmp_path, *command)
+        assert (1, 1) == (done.exit_code, len(done.stderr.splitlines()))
