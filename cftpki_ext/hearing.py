@@ -69,11 +69,19 @@ class Hearing:
             self._look_up(lookup)
         if examination.may_fetch:
             # Every hop has the whole budget: they are asked side by side and share one deadline.
-            await asyncio.gather(*(self._ask_hop(hop) for hop in examination.hops))
+            await asyncio.gather(*(self._ask_hop(hop) for hop in examination.hops if self._is_open(hop)))
         for hop in examination.hops:
             self._bring_old(hop)
             self._deltas(hop)
             self._bring_old(hop)
+
+    def _is_open(self, hop: int) -> bool:
+        """
+        Whether a hop needs anybody to be asked: most are settled by what the cache had.
+        """
+        return not self._settled(hop) or any(
+            lookup not in self._asked for lookup in self._examination.deltas(self._finding(hop), self.heard)
+        )
 
     async def _ask_hop(self, hop: int) -> None:
         """
