@@ -560,6 +560,7 @@ def test_sanitizers_find_nothing_in_real_handshakes(company, service, tmp_path):
 # -- building --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.xdist_group("building")
 def test_vendors_header_is_built_against_when_named_and_forgotten_when_not(tmp_path):
     """
     `make native CFTPKIE_INC=DIR`: the library without the simulator, which speaks our header; then `make native`.
