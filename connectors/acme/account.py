@@ -102,6 +102,9 @@ class Accounts:
         if directory.key_change is None:
             return False
         async with self._store.locked(deadline=deadline):
+            held = self._store.load().key
+            if held is None or held.thumbprint != account.signer.key.thumbprint:
+                return True  # another process has just changed it
             new = self._new_key()
             self._store.save_pending(new)
             payload = {"account": account.url, "oldKey": account.signer.key.jwk}

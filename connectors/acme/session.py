@@ -154,18 +154,26 @@ class Session:
         raise CaError(Fault.UNREACHABLE, detail, sent=True) from error
 
     async def _nonce(self, deadline: float) -> str:
+        nonce = self._kept_nonce()
+        if nonce is None:
+            directory = await self.directory(deadline=deadline)
+            nonce = self._kept_nonce()  # perhaps the directory itself brought one
+        if nonce is None:
+            answer = await self._send(CaRequest(url=directory.new_nonce, method="HEAD"), deadline)
+            if not 200 <= answer.status < 300:
+                raise problem_error(answer, self.now())
+            nonce = self._kept_nonce()
+        if nonce is None:
+            raise CaError(Fault.UNREACHABLE, "the CA's newNonce gave no nonce")
+        return nonce
+
+    def _kept_nonce(self) -> str | None:
         oldest = self._clock.monotonic() - NONCE_LIFE_S
         while self._nonces:
             nonce, born = self._nonces.pop()
             if born >= oldest:
                 return nonce
-        directory = await self.directory(deadline=deadline)
-        answer = await self._send(CaRequest(url=directory.new_nonce, method="HEAD"), deadline)
-        if not 200 <= answer.status < 300:
-            raise problem_error(answer, self.now())
-        if not self._nonces:
-            raise CaError(Fault.UNREACHABLE, "the CA's newNonce gave no nonce")
-        return self._nonces.pop()[0]
+        return None
 
     async def _send(self, request: CaRequest, deadline: float) -> CaAnswer:
         answer = await self._client.send(request, deadline=deadline)

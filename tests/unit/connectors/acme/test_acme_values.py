@@ -198,7 +198,7 @@ def test_challenge_with_a_token_that_is_no_base64url_is_left_out(token):
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=5),
-    max_leaves=12,
+    max_leaves=6,
 )
 
 
