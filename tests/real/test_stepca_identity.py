@@ -4,26 +4,27 @@ An identity kept fresh from a real step-ca, as the service does it: from the con
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cftpki_ext.config import load
-from cftpki_ext.enrolment import Enroller, EnrollerContext
 from cftpki_ext.identity.generations import Generation
 from cftpki_ext.identity.manager import Manager
-from cftpki_ext.identity.plugins import load_plugin
-from tests.ca_servers import StepCa, make_step_ca
-from tests.orders import SystemClock
+from tests import pki
+from tests.ca_servers import StepCa, make_step_ca, write_secret
+from tests.stepca_nursery import make_manager
 
 pytestmark = pytest.mark.real
 
 WAIT_S = 15.0
+NURSERY = Path(__file__).parents[1] / "stepca_nursery.py"
+ROUNDS = 16
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,9 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StepCa]:
         yield running
 
 
-def configured(folder: Path, ca: StepCa, *lines: str) -> Manager:
+def configured(folder: Path, ca: StepCa, *lines: str) -> Path:
     """
-    The manager of a configuration file with one identity, `mft`.
+    A configuration file with one identity, `mft`.
     """
     password = ca.options()["password_file"]
     table = [
@@ -45,22 +46,7 @@ def configured(folder: Path, ca: StepCa, *lines: str) -> Manager:
     ]
     file = folder / "c.toml"
     file.write_text("\n".join(table))
-    settings = load(file)
-    clock = SystemClock()
-    enrollers: dict[str, Enroller] = {}
-    for name, entry in settings.enrollers.items():
-        context = EnrollerContext(name=name, state=folder / "enrollers" / name, clock=clock)
-        enrollers[name] = load_plugin(entry.type).make(entry.options, context)
-    identities: Any = dict(settings.identities)
-    return Manager(
-        root=folder / "identities",
-        identities=identities,
-        enrollers=enrollers,
-        anchors=lambda name: settings.trusts[name].anchors,
-        clock=clock,
-        event=structlog.get_logger().info,
-        host="host-1",
-    )
+    return file
 
 
 def in_force(manager: Manager) -> Generation:
@@ -80,7 +66,7 @@ async def renew(manager: Manager) -> Generation:
 
 
 async def test_identity_is_issued_renewed_and_replaced_after_revocation(ca: StepCa, tmp_path: Path) -> None:
-    async with aclosing(configured(tmp_path, ca, 'provisioner = "mft"')) as manager:
+    async with aclosing(make_manager(configured(tmp_path, ca, 'provisioner = "mft"'))) as manager:
         first = await renew(manager)
         assert any(note.startswith("asked by sign: ") for note in first.meta.notes)
         second = await renew(manager)
@@ -95,7 +81,7 @@ async def test_identity_is_issued_renewed_and_replaced_after_revocation(ca: Step
 
 
 async def test_identity_without_client_auth_is_not_put_in_force(ca: StepCa, tmp_path: Path) -> None:
-    async with aclosing(configured(tmp_path, ca, 'provisioner = "server-only"')) as manager:
+    async with aclosing(make_manager(configured(tmp_path, ca, 'provisioner = "server-only"'))) as manager:
         done = await manager.renew("mft", force=True, wait_s=WAIT_S)
         assert (False, True, None) == (done.issued, done.failed, done.generation)
         assert "client" in done.detail
@@ -103,7 +89,7 @@ async def test_identity_without_client_auth_is_not_put_in_force(ca: StepCa, tmp_
 
 async def test_identity_in_force_stays_while_the_ca_is_down(tmp_path: Path) -> None:
     ca = make_step_ca(tmp_path)
-    async with aclosing(configured(tmp_path, ca, 'provisioner = "mft"')) as manager:
+    async with aclosing(make_manager(configured(tmp_path, ca, 'provisioner = "mft"'))) as manager:
         with ca.running():
             kept = await renew(manager)
         down = await manager.renew("mft", force=True, wait_s=WAIT_S)
@@ -111,3 +97,21 @@ async def test_identity_in_force_stays_while_the_ca_is_down(tmp_path: Path) -> N
         assert kept.number == in_force(manager).number
         with ca.running():
             assert kept.number < (await renew(manager)).number
+
+
+def test_kill_at_any_moment_leaves_one_certificate_and_tells_what_was_lost(
+    ca: StepCa, tmp_path: Path
+) -> None:
+    key_file = write_secret(tmp_path / "key", pki.key_pem(ca.key))
+    file = configured(tmp_path, ca, f'provisioner = "mft"\nkey_file = "{key_file}"')
+    command = [sys.executable, NURSERY, file, ca.folder / "step-ca.log", str(ROUNDS), "20260601"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert 0 == done.returncode, done.stderr
+    rounds = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert ROUNDS == len(rounds)
+    assert sum(found["killed"] for found in rounds) >= 2
+    for number, found in enumerate(rounds):
+        assert (True, 0) == (found["key_fits"], found["open"]), (number, found)
+        # What the CA issued is in force, or was told: never an order that is lost, never two in one round.
+        assert 1 == found["new"], (number, found)
+        assert found["new"] <= found["issued"] <= found["new"] + found["orphans"], (number, found)
