@@ -19,7 +19,7 @@ class Cause(enum.StrEnum):
     TIMED_OUT = "timed_out"  # the wall-clock budget was used up
     TRY_LATER = "try_later"  # OCSP tryLater (3)
     RESPONDER_ERROR = "responder_error"  # OCSP malformedRequest (1), internalError (2), sigRequired (5)
-    UNAUTHORIZED = "unauthorized"  # OCSP unauthorized (6): "not known here" (RFC 5019 2.2.3)
+    UNAUTHORIZED = "unauthorized"  # OCSP unauthorized (6, RFC 5019 2.2.3), or an API that refuses our credentials
     UNKNOWN = "unknown"  # a signed OCSP "unknown", or a REST lookup that does not know the serial
     STALE = "stale"  # authentic, but too old (nextUpdate past, thisUpdate beyond the age limit) or not yet valid
     MALFORMED = "malformed"  # not parseable, wrong content, doubled or unknown critical extensions

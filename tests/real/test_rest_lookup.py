@@ -16,9 +16,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from click.testing import CliRunner
 
 from cftpki_ext.api import check_certificate_async
 from cftpki_ext.causes import Cause
+from cftpki_ext.cli import main
 from cftpki_ext.config import load
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.verdict import HopStatus, Verdict
@@ -358,3 +360,19 @@ async def test_profile_with_a_fingerprint_pin_takes_a_root_at_hand(serve) -> Non
         ),
     )
     assert 0 == (await check_certificate_async(GOOD.der, trust=pinned, config=settings)).alert
+
+
+async def test_verdict_by_rest_is_replayed_from_its_record(serve) -> None:
+    api = await serve(vault)
+    config = api.configure("vault", 'namespace = "team"', "absent = [404, 410]")
+    (api.folder / "leaf.pem").write_bytes(REVOKED.pem)
+
+    async def run(*arguments: str) -> tuple[int, str]:
+        command = [*arguments, "--config", str(config), "--json"]
+        result = await asyncio.to_thread(CliRunner().invoke, main, command)
+        return result.exit_code, result.stdout
+
+    status, shown = await run("check", str(api.folder / "leaf.pem"))
+    assert 44 == status
+    status, replayed = await run("explain", json.loads(shown)["id"], "--replay")
+    assert 0 == status, replayed
