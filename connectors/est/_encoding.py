@@ -161,11 +161,13 @@ def _from_ber(data: bytes) -> tuple[bytes, ...]:
     """
     try:
         info = cms.ContentInfo.load(data, strict=True)
-        if info["content_type"].dotted != _SIGNED_DATA or info["content"]["certificates"].native is None:
+        if info["content_type"].dotted != _SIGNED_DATA:
             return ()
         choices = info["content"]["certificates"]
+        if not isinstance(choices, cms.CertificateSet):
+            return ()
         return tuple(one.chosen.dump() for one in choices if one.name == "certificate")
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except Exception as error:  # asn1crypto raises whatever a damaged structure leads it to
         msg = "the body is neither PKCS#7 nor a certificate"
         raise MalformedBodyError(msg) from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -23,6 +23,9 @@ from connectors.est._anchors import Kept
 from connectors.est._credentials import roots_in
 from connectors.est._encoding import Certificates, MalformedBodyError
 from connectors.est._options import EstOptions, ServerTrust
+
+# Changes of roots that wait to be told with the next certificate.
+MAX_EVENTS = 8
 
 _CACERTS = "cacerts"
 _IMPLICIT_HINT = (
@@ -62,6 +65,7 @@ class Trust:
         # Kept certificates count for this server and this way of trusting it only.
         said = (options.base, options.fingerprint, str(options.implicit_roots), options.system_roots)
         self._source = hashlib.sha256(repr(said).encode()).hexdigest()
+        self._events: tuple[str, ...] = ()
         self._log = structlog.get_logger().bind(enroller=context.name)
 
     async def domain(self, *, identity: Held | None, deadline: float) -> Domain:
@@ -79,11 +83,25 @@ class Trust:
 
         """
         if self._options.explicit_roots is not None:
-            return await self._provisioned(self._options.explicit_roots, identity, deadline)
-        kept = await _threads.call(lambda: _anchors.load(self._context.state, self._source))
-        if kept is None:
-            return await self._first_contact(identity, deadline)
-        return await self._refresh(kept, identity, deadline)
+            found = await self._provisioned(self._options.explicit_roots, identity, deadline)
+        else:
+            kept = await _threads.call(lambda: _anchors.load(self._context.state, self._source))
+            if kept is None:
+                found = await self._first_contact(identity, deadline)
+            else:
+                found = await self._refresh(kept, identity, deadline)
+        return replace(found, notes=tuple(dict.fromkeys((*self._events, *found.notes))))
+
+    def told(self) -> None:
+        """
+        The notes of a domain have reached the operator: a change of roots need not be told again.
+        """
+        self._events = ()
+
+    def _happened(self, *notes: str) -> None:
+        for note in notes:
+            self._log.warning("est.roots", what=note)
+        self._events = tuple(dict.fromkeys((*self._events, *notes)))[-MAX_EVENTS:]
 
     async def _provisioned(self, path: Path, identity: Held | None, deadline: float) -> Domain:
         """
@@ -135,7 +153,7 @@ class Trust:
                 await self._prove(roots, identity, deadline)
             server_roots = roots
         shown = "; ".join(_anchors.describe(one) for one in roots)
-        notes.append(f"first contact: the CA's roots are believed from now on: {shown}")
+        self._happened(f"first contact: the CA's roots are believed from now on: {shown}")
         await self._keep(roots, received.ders)
         return Domain(
             server_roots=server_roots,
@@ -199,7 +217,7 @@ class Trust:
         now = self._context.clock.now()
         # Whoever lists no root at all is not believed to have dropped them.
         roots = _anchors.anchors(received.ders, now) or believed
-        notes = [*received.notes, *_anchors.changes(kept.roots, roots, received.ders, now)]
+        notes = [*received.notes]
         if not self._stays_implicit:
             if set(roots) != set(believed) and not await self._judges(roots, identity, deadline):
                 roots = tuple(dict.fromkeys((*roots, *believed)))
@@ -207,7 +225,7 @@ class Trust:
             server_roots = roots
         if roots != kept.roots or received.ders != kept.certificates:
             await self._keep(roots, received.ders)
-            self._log.info("est.cacerts_changed", notes=notes)
+            self._happened(*_anchors.changes(kept.roots, roots, received.ders, now))
         return Domain(
             server_roots=server_roots,
             roots=roots,

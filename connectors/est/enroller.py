@@ -90,12 +90,16 @@ class EstEnroller:
                 order=order, save=save, deadline=deadline, credentials=credentials, domain=domain
             )
             if attempt.issued:
-                return self._issued(setting, attempt, attempt.issued)
-            return await self._ask(setting, attempt)
+                outcome: Progress = self._issued(setting, attempt, attempt.issued)
+            else:
+                outcome = await self._ask(setting, attempt)
+            if isinstance(outcome, Issued):
+                self._trust.told()
         except CaError as error:
             return _explained(error, "est", "it may want a client certificate, or another one")
         except InputError as error:
             return Failed(fault=Fault.MISCONFIGURED, detail=f"est: {printable(str(error))}")
+        return outcome
 
     async def _ask(self, setting: _Setting, attempt: Attempt) -> Progress:
         order = setting.order

@@ -430,6 +430,18 @@ async def test_change_of_roots_is_told_although_the_attempt_fails(script):
     assert any("has a new root, told over the authenticated channel" in note for note in outcome.notes)
 
 
+async def test_change_of_roots_found_while_asking_for_anchors_is_told_once(script):
+    async with script() as server:
+        server.on("simpleenroll", certs_only(server.leaf()))
+        one = server.enroller()
+        await one.trust_anchors(deadline=in_s(20))
+        first = await advance(one)
+        second = await advance(one, order(id="order-2"))
+
+    assert 1 == sum(note.startswith("first contact") for note in first.notes)
+    assert not any(note.startswith("first contact") for note in second.notes)
+
+
 async def test_password_that_others_can_read_is_misconfigured(script):
     async with script() as server:
         options = server.password()
