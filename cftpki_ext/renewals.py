@@ -17,9 +17,9 @@ from cftpki_ext.decide import Question
 from cftpki_ext.enrolment import Enroller, EnrollerContext
 from cftpki_ext.identity.advice import OwnStatus
 from cftpki_ext.identity.durable import make_directory
-from cftpki_ext.identity.issue import Log
 from cftpki_ext.identity.manager import Manager
 from cftpki_ext.identity.plugins import load_plugin
+from cftpki_ext.identity.site import Log
 from cftpki_ext.model import Direction, Usage
 from cftpki_ext.ports import Clock
 from cftpki_ext.settings import ManagedIdentity, Settings

@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cftpki_ext.bootstrap import SystemClock
 from cftpki_ext.identity import durable
-from cftpki_ext.identity.issue import site_of
 from cftpki_ext.identity.manager import Manager
 from cftpki_ext.identity.private_keys import public_bytes
+from cftpki_ext.identity.site import site_of
 from cftpki_ext.model import KeyKind
 from cftpki_ext.settings import ManagedIdentity
 from tests import pki

@@ -23,10 +23,10 @@ from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
 from cftpki_ext.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.issue import site_of
 from cftpki_ext.identity.journal import OrderRecord
 from cftpki_ext.identity.manager import Manager, Renewal
 from cftpki_ext.identity.overview import Overview, generation_data
+from cftpki_ext.identity.site import site_of
 from cftpki_ext.renewals import make_manager, managed
 from cftpki_ext.settings import ManagedIdentity, Settings
 

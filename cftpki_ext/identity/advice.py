@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from cftpki_ext.enrolment import Enroller, Held, RenewalHint
 from cftpki_ext.errors import CftPkiError
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.issue import Log, Site
 from cftpki_ext.identity.schedule import pick
+from cftpki_ext.identity.site import Log, Site
 from cftpki_ext.identity.standing import Hint, Standing, Status, write_standing
 from cftpki_ext.ports import Clock
 from cftpki_ext.settings import ManagedIdentity

@@ -11,8 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -33,16 +32,15 @@ from cftpki_ext.errors import CftPkiError, KeyUnavailableError
 from cftpki_ext.files import printable
 from cftpki_ext.identity import private_keys
 from cftpki_ext.identity.gate import compare
-from cftpki_ext.identity.generations import Generation, Generations
-from cftpki_ext.identity.journal import Journal, OrderRecord, Outcome, checked_state, new_id, seconds
+from cftpki_ext.identity.generations import Generation
+from cftpki_ext.identity.journal import OrderRecord, Outcome, checked_state, new_id, seconds
 from cftpki_ext.identity.normalise import Chain, Unusable, normalise
 from cftpki_ext.identity.request import make_request
+from cftpki_ext.identity.site import Log, Site
 from cftpki_ext.identity.wish import changed, names_of, wanted_of
 from cftpki_ext.ports import Clock
 from cftpki_ext.settings import ManagedIdentity
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
-
-Log = Callable[..., Any]  # (event, **fields), as the methods of a structlog logger
 
 # One step at a CA with its challenges; DNS takes minutes to be seen everywhere.
 ADVANCE_S = 600.0
@@ -77,41 +75,6 @@ class Waits:
 
 
 Result = Activated | Waits | Failed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """
-    One identity with its places on the disk, under the lock.
-    """
-
-    identity: ManagedIdentity
-    directory: Path
-    generations: Generations
-    journal: Journal
-
-    def password(self) -> bytes | None:
-        """
-        What encrypts its keys at rest.
-
-        Raises:
-            KeyUnavailableError: it is configured and cannot be read.
-
-        """
-        return private_keys.read_password(self.identity.password_file)
-
-
-def site_of(root: Path, identity: ManagedIdentity) -> Site:
-    """
-    The places of an identity below the service's state directory.
-    """
-    directory = root / "identities" / identity.name
-    return Site(
-        identity=identity,
-        directory=directory,
-        generations=Generations(directory),
-        journal=Journal(directory),
-    )
 
 
 class Issuer:

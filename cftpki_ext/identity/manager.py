@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from secrets import SystemRandom
@@ -18,22 +17,15 @@ from secrets import SystemRandom
 from cftpki_ext.enrolment import Enroller, Failed, Held
 from cftpki_ext.errors import CftPkiError, InputError
 from cftpki_ext.identity.advice import Adviser, OwnStatus
+from cftpki_ext.identity.attempt import Attempter
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.issue import Activated, Issuer, Log, Site, Waits, site_of
 from cftpki_ext.identity.locks import BusyError, locked
 from cftpki_ext.identity.overview import Overview, overview
 from cftpki_ext.identity.plans import facts_of
 from cftpki_ext.identity.rollout import RolloutDriver
 from cftpki_ext.identity.schedule import Plan, plan
-from cftpki_ext.identity.standing import (
-    Failure,
-    Rollout,
-    Standing,
-    Status,
-    Waiting,
-    read_standing,
-    write_standing,
-)
+from cftpki_ext.identity.site import Log, Site, site_of
+from cftpki_ext.identity.standing import Rollout, Standing, Status, read_standing, write_standing
 from cftpki_ext.ports import Clock
 from cftpki_ext.settings import ManagedIdentity
 
@@ -85,7 +77,7 @@ class Manager:
             for name, identity in identities.items()
         }
         self._seen: dict[str, Overview] = {}
-        self._issuer = Issuer(clock=clock, event=event, anchors=anchors)
+        self._attempter = Attempter(enrollers=enrollers, clock=clock, event=event, anchors=anchors)
         self._adviser = Adviser(
             enrollers=enrollers,
             clock=clock,
@@ -159,7 +151,7 @@ class Manager:
             standing = await self._adviser.ask(site, current, standing)
             now_due = self._plan(site, current, standing)
             if now_due.at <= self._clock.now():
-                current, standing = await self._attempt(site, current, standing, now_due)
+                current, standing = await self._attempter.attempt(site, current, standing, now_due)
             await self._rollout.carry_on(site, current, standing)
             current, standing, now_due = await self._look(site)
         return now_due
@@ -202,7 +194,7 @@ class Manager:
             self._event(
                 "identity_renewal_asked", identity=name, generation=before, by="operator", force=force
             )
-            current, standing = await self._attempt(site, current, standing, now_due, force=force)
+            current, standing = await self._attempter.attempt(site, current, standing, now_due, force=force)
             standing = await self._rollout.carry_on(site, current, standing)
         after = None if current is None else current.number
         if after != before:
@@ -254,7 +246,14 @@ class Manager:
             before = None if current is None else current.number
             self._event("identity_rolled_back", identity=name, generation=to, before=before)
             standing = standing.model_copy(
-                update={"kept_back": to, "rollout": Rollout(generation=to, activated_at=self._clock.now())}
+                update={
+                    "kept_back": to,
+                    # An attempt that was under way must not undo what the operator wants.
+                    "under_way": False,
+                    "failures": 0,
+                    "waiting": None,
+                    "rollout": Rollout(generation=to, activated_at=self._clock.now()),
+                }
             )
             await asyncio.to_thread(write_standing, site.directory, standing)
             await self._rollout.carry_on(site, target, standing)
@@ -360,108 +359,3 @@ class Manager:
             or self._rollout.due(site, current, standing)
             or self._adviser.due(site, current, standing)
         )
-
-    async def _attempt(
-        self,
-        site: Site,
-        current: Generation | None,
-        standing: Standing,
-        now_due: Plan,
-        *,
-        force: bool = False,
-    ) -> tuple[Generation | None, Standing]:
-        """
-        Ask the enrollers in their order until one has issued, or the order is where it has to wait.
-        """
-        name = site.identity.name
-        now = self._clock.now()
-        status = standing.status
-        revoked = (
-            current is not None
-            and status is not None
-            and status.revoked
-            and status.generation == current.number
-        )
-        urgent = current is None or revoked or (now_due.floor is not None and now >= now_due.floor)
-        held_back = {} if force else {n: f for n, f in standing.held_back.items() if _later(f, now)}
-        waiting: Waiting | None = None
-        failure: Failure | None = None
-        if not standing.under_way:
-            standing = standing.model_copy(update={"under_way": True})
-            await asyncio.to_thread(write_standing, site.directory, standing)
-        for enroller_name in site.identity.enrollers:
-            if not force and _still_waits(standing.waiting, enroller_name, now):
-                waiting = waiting or standing.waiting
-                if not urgent:
-                    break
-                continue
-            if enroller_name in held_back:
-                failure = failure or held_back[enroller_name]
-                continue
-            enroller = self._enrollers[enroller_name]
-            result = await self._issuer.run(site, enroller, current, revoked=revoked)
-            if isinstance(result, Activated):
-                generation = result.generation
-                self._event(
-                    "identity_activated",
-                    identity=name,
-                    generation=generation.number,
-                    enroller=enroller_name,
-                    why="operator" if force else now_due.why.value,
-                    serial=generation.leaf.serial_hex,
-                    not_after=generation.leaf.not_after.isoformat(),
-                )
-                fresh = Standing(
-                    mark=standing.mark,
-                    last_failure=failure,
-                    held_back=held_back,
-                    rollout=Rollout(generation=generation.number, activated_at=self._clock.now()),
-                )
-                await asyncio.to_thread(write_standing, site.directory, fresh)
-                return generation, fresh
-            if isinstance(result, Waits):
-                waiting = waiting or Waiting(
-                    enroller=enroller_name, order=result.order, retry_at=result.retry_at, detail=result.detail
-                )
-                # Somebody has to approve, perhaps: the next one is asked only when time runs out.
-                if not urgent:
-                    break
-                continue
-            failure = Failure(
-                at=self._clock.now(),
-                enroller=enroller_name,
-                fault=result.fault,
-                detail=result.detail,
-                not_before=result.retry_at,
-            )
-            if result.retry_at is not None:
-                held_back[enroller_name] = failure
-            self._event(
-                "identity_attempt_failed",
-                identity=name,
-                enroller=enroller_name,
-                fault=result.fault.value,
-                detail=result.detail,
-                generation_in_force=None if current is None else current.number,
-                runway=None if current is None else current.ends.isoformat(),
-            )
-        standing = standing.model_copy(
-            update={
-                "under_way": False,
-                "failures": standing.failures if waiting else standing.failures + 1,
-                "last_attempt_at": self._clock.now(),
-                "last_failure": failure or standing.last_failure,
-                "held_back": held_back,
-                "waiting": waiting,
-            }
-        )
-        await asyncio.to_thread(write_standing, site.directory, standing)
-        return current, standing
-
-
-def _later(failure: Failure, now: datetime) -> bool:
-    return failure.not_before is not None and failure.not_before > now
-
-
-def _still_waits(waiting: Waiting | None, enroller: str, now: datetime) -> bool:
-    return waiting is not None and waiting.enroller == enroller and waiting.retry_at > now

@@ -10,8 +10,8 @@ from typing import Any
 
 from cftpki_ext.enrolment import IGNORED
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.issue import Site
 from cftpki_ext.identity.schedule import Plan
+from cftpki_ext.identity.site import Site
 from cftpki_ext.identity.standing import Failure, Stage, Standing, Waiting
 
 

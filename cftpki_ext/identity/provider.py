@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cftpki_ext.errors import KeyUnavailableError, StoreError
 from cftpki_ext.identity import HeldIdentity, IdentityProvider
-from cftpki_ext.identity.issue import Log, Site, site_of
+from cftpki_ext.identity.site import Log, Site, site_of
 from cftpki_ext.settings import AnyIdentity, ManagedIdentity
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from cftpki_ext.identity.activation import observe
 from cftpki_ext.identity.generations import Generation
 from cftpki_ext.identity.hooks import run_hooks
-from cftpki_ext.identity.issue import Log, Site
+from cftpki_ext.identity.site import Log, Site
 from cftpki_ext.identity.standing import Rollout, Standing, Task, write_standing
 from cftpki_ext.ports import Clock
 

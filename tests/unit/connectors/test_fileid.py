@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Names, Order, Pending
-from cftpki_ext.identity.issue import site_of
 from cftpki_ext.identity.manager import Manager
+from cftpki_ext.identity.site import site_of
 from cftpki_ext.model import KeyKind, Usage
 from cftpki_ext.settings import ManagedIdentity
 from connectors.fileid import LOOK_EVERY, FileEnroller, FileOptions

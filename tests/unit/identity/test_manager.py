@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from cftpki_ext.enrolment import Fault, RenewalHint
 from cftpki_ext.errors import InputError, StoreError
-from cftpki_ext.identity.issue import site_of
 from cftpki_ext.identity.journal import Outcome
 from cftpki_ext.identity.locks import BusyError, locked
 from cftpki_ext.identity.manager import Manager
 from cftpki_ext.identity.private_keys import public_bytes
 from cftpki_ext.identity.provider import Identities, KeptIdentities
 from cftpki_ext.identity.schedule import Why
+from cftpki_ext.identity.site import site_of
 from cftpki_ext.identity.standing import Stage, read_standing
 from cftpki_ext.model import KeyKind
 from cftpki_ext.settings import HookRules, ManagedIdentity
@@ -46,6 +46,7 @@ class World:
         self.ca = make_ca(folder / "ca", self.clock)
         self.cas = {"corp": self.ca}
         self.events = []
+        self.heard = {}
         self.more = more
         self.identity = identity
         self.start()
@@ -59,11 +60,21 @@ class World:
             enrollers=self.cas,
             anchors=lambda name: {"corp": (self.ca.root.der,), "wrong": (self.ca.other.der,)}[name],
             clock=self.clock,
-            event=lambda event, **fields: self.events.append((event, fields)),
+            event=self.note,
             host="host-1",
             draw=lambda: 0.5,
             **self.more,
         )
+
+    def note(self, event, **fields):
+        self.events.append((event, fields))
+        if event in self.heard:
+            self.heard[event].set()
+
+    async def hear(self, event):
+        self.heard[event] = asyncio.Event()
+        async with asyncio.timeout(20):
+            await self.heard[event].wait()
 
     def add_ca(self, name):
         self.cas[name] = make_ca(self.folder / name, self.clock, name=name)
@@ -461,6 +472,17 @@ async def test_rollback_goes_back_and_is_not_undone_by_the_schedule(world):
     assert 3 == world.number()
 
 
+async def test_rollback_ends_the_attempts_that_would_undo_it(world):
+    await world.tick()
+    world.clock.advance(DAY)
+    await world.renew()
+    world.ca.plan = ["unreachable"]
+    assert (await world.renew()).failed
+    await world.manager.rollback("mft", to=1, wait_s=0)
+    await world.live(DAY, step=2 * HOUR)
+    assert (1, 3) == (world.number(), world.ca.calls)
+
+
 async def test_rollback_to_what_has_ended_or_never_was_is_refused(world):
     await world.tick()
     with pytest.raises(InputError, match="no earlier generation"):
@@ -644,40 +666,23 @@ async def test_observed_when_the_listener_serves_it_and_not_before(tmp_path):
 
 
 async def test_run_keeps_identities_until_it_is_cancelled(world):
-    done = asyncio.Event()
-    record = world.manager._event
-
-    def event(name, **fields):
-        record(name, **fields)
-        if name == "identity_activated":
-            done.set()
-
-    world.manager._event = event
     task = asyncio.create_task(world.manager.run())
-    async with asyncio.timeout(10):
-        await done.wait()
+    await world.hear("identity_activated")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert 1 == world.number()
 
 
-async def test_defect_in_one_identity_does_not_end_the_others(world):
-    told = asyncio.Event()
-
-    def event(name, **_fields):
-        if name == "identity_not_kept":
-            told.set()
-
-    world.manager._event = event
+async def test_state_that_cannot_be_read_is_told_and_ends_nothing(world):
     world.site.directory.mkdir(parents=True)
     (world.site.directory / "current").symlink_to("elsewhere")
     task = asyncio.create_task(world.manager.run())
-    async with asyncio.timeout(10):
-        await told.wait()
+    await world.hear("identity_not_kept")
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+    assert "is no generation" in world.told("identity_not_kept")[0]["error"]
 
 
 async def test_overview_as_data_says_until_when_we_live_without_the_ca(world):

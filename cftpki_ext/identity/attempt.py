@@ -1,0 +1,161 @@
+"""
+One attempt: the enrollers in their order, until one has issued or the order is where it has to wait.
+
+Owns fail-over and what is remembered of it. The caller holds the identity's lock and has decided that it is time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from cftpki_ext.enrolment import Enroller
+from cftpki_ext.identity.generations import Generation
+from cftpki_ext.identity.issue import Activated, Issuer, Waits
+from cftpki_ext.identity.schedule import Plan
+from cftpki_ext.identity.site import Log, Site
+from cftpki_ext.identity.standing import Failure, Rollout, Standing, Waiting, write_standing
+from cftpki_ext.ports import Clock
+
+
+class Attempter:
+    """
+    Asks the enrollers. For one event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        enrollers: Mapping[str, Enroller],
+        clock: Clock,
+        event: Log,
+        anchors: Callable[[str], tuple[bytes, ...]],
+    ) -> None:
+        self._enrollers = enrollers
+        self._clock = clock
+        self._event = event
+        self._issuer = Issuer(clock=clock, event=event, anchors=anchors)
+
+    async def attempt(
+        self,
+        site: Site,
+        current: Generation | None,
+        standing: Standing,
+        now_due: Plan,
+        *,
+        force: bool = False,
+    ) -> tuple[Generation | None, Standing]:
+        """
+        Ask the enrollers in their order until one has issued, or an order is where it has to wait.
+
+        By default those are left out that asked not to be asked yet. While one waits the next is asked only when
+        nothing can be used or less than the floor of the life is left.
+
+        Args:
+            site: under the lock.
+            current: the generation in force; it stays so unless another one is activated.
+            standing: what is remembered.
+            now_due: why this is done, and where the floor is.
+            force: also ask those that asked not to be asked yet.
+
+        Returns:
+            The generation in force, and what is remembered now.
+
+        Raises:
+            StoreError: the disk refuses, or the journal cannot be read.
+            KeyUnavailableError: a key or its password cannot be read.
+
+        """
+        name = site.identity.name
+        now = self._clock.now()
+        status = standing.status
+        revoked = (
+            current is not None
+            and status is not None
+            and status.revoked
+            and status.generation == current.number
+        )
+        urgent = current is None or revoked or (now_due.floor is not None and now >= now_due.floor)
+        held_back = {} if force else {n: f for n, f in standing.held_back.items() if _later(f, now)}
+        waiting: Waiting | None = None
+        failure: Failure | None = None
+        if not standing.under_way:
+            standing = standing.model_copy(update={"under_way": True})
+            await asyncio.to_thread(write_standing, site.directory, standing)
+        for enroller_name in site.identity.enrollers:
+            if not force and _still_waits(standing.waiting, enroller_name, now):
+                waiting = waiting or standing.waiting
+                if not urgent:
+                    break
+                continue
+            if enroller_name in held_back:
+                failure = failure or held_back[enroller_name]
+                continue
+            enroller = self._enrollers[enroller_name]
+            result = await self._issuer.run(site, enroller, current, revoked=revoked)
+            if isinstance(result, Activated):
+                generation = result.generation
+                self._event(
+                    "identity_activated",
+                    identity=name,
+                    generation=generation.number,
+                    enroller=enroller_name,
+                    why="operator" if force else now_due.why.value,
+                    serial=generation.leaf.serial_hex,
+                    not_after=generation.leaf.not_after.isoformat(),
+                )
+                fresh = Standing(
+                    mark=standing.mark,
+                    last_failure=failure,
+                    held_back=held_back,
+                    rollout=Rollout(generation=generation.number, activated_at=self._clock.now()),
+                )
+                await asyncio.to_thread(write_standing, site.directory, fresh)
+                return generation, fresh
+            if isinstance(result, Waits):
+                waiting = waiting or Waiting(
+                    enroller=enroller_name, order=result.order, retry_at=result.retry_at, detail=result.detail
+                )
+                # Somebody has to approve, perhaps: the next one is asked only when time runs out.
+                if not urgent:
+                    break
+                continue
+            failure = Failure(
+                at=self._clock.now(),
+                enroller=enroller_name,
+                fault=result.fault,
+                detail=result.detail,
+                not_before=result.retry_at,
+            )
+            if result.retry_at is not None:
+                held_back[enroller_name] = failure
+            self._event(
+                "identity_attempt_failed",
+                identity=name,
+                enroller=enroller_name,
+                fault=result.fault.value,
+                detail=result.detail,
+                generation_in_force=None if current is None else current.number,
+                runway=None if current is None else current.ends.isoformat(),
+            )
+        standing = standing.model_copy(
+            update={
+                "under_way": False,
+                "failures": standing.failures if waiting else standing.failures + 1,
+                "last_attempt_at": self._clock.now(),
+                "last_failure": failure or standing.last_failure,
+                "held_back": held_back,
+                "waiting": waiting,
+            }
+        )
+        await asyncio.to_thread(write_standing, site.directory, standing)
+        return current, standing
+
+
+def _later(failure: Failure, now: datetime) -> bool:
+    return failure.not_before is not None and failure.not_before > now
+
+
+def _still_waits(waiting: Waiting | None, enroller: str, now: datetime) -> bool:
+    return waiting is not None and waiting.enroller == enroller and waiting.retry_at > now
