@@ -5,6 +5,8 @@
 import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -24,31 +26,39 @@ PARTNERS = {
 }
 
 
-def demo(build, tmp_path):
+@pytest.fixture
+def scratch():
+    """
+    A short path: the demo's lab has a socket in it, and pytest's own folders are too deep for that.
+    """
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        yield Path(folder)
+
+
+def demo(build, scratch):
     return subprocess.run(
         [sys.executable, SCRIPT, "--build", build],
         capture_output=True,
         text=True,
         check=False,
         timeout=180,
-        env={"PATH": "/usr/bin:/bin:/usr/sbin", "TMPDIR": str(tmp_path), "LANG": "C.UTF-8"},
+        env={"PATH": "/usr/bin:/bin:/usr/sbin", "TMPDIR": str(scratch), "LANG": "C.UTF-8"},
     )
 
 
-def test_demo_shows_each_partner_in_both_versions_and_ends_well(tmp_path):
-    done = demo(hostsim.BUILD, tmp_path)
+def test_demo_shows_each_partner_in_both_versions_and_ends_well(scratch):
+    done = demo(hostsim.BUILD, scratch)
     assert 0 == done.returncode, done.stdout + done.stderr
     rows = re.findall(r"^│ (\S+) +│ (1\.[23]) │ (\w+) +│ (.+?) +│", done.stdout, re.MULTILINE)
     expected = [(partner, version, *seen) for version in ("1.2", "1.3") for partner, seen in PARTNERS.items()]
     assert expected == rows
     assert "every partner met what it should" == done.stdout.splitlines()[-1]
-    assert [] == list(tmp_path.iterdir())
+    assert [] == list(scratch.iterdir())
 
 
-def test_demo_without_the_library_fails(tmp_path):
+def test_demo_without_the_library_fails(tmp_path, scratch):
     (tmp_path / "hostsim").mkdir()
     (tmp_path / "hostsim/cft-hostsim").symlink_to(hostsim.program())
-    (tmp_path / "tmp").mkdir()
-    done = demo(tmp_path, tmp_path / "tmp")
+    done = demo(tmp_path, scratch)
     assert 0 != done.returncode
     assert "every partner met what it should" not in done.stdout
