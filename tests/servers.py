@@ -278,6 +278,8 @@ async def evil(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> As
         task = asyncio.get_running_loop().create_task(serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        # A task that is cancelled before its first step never gets to close what it was given.
+        task.add_done_callback(lambda _: writer.close())
 
     listener = await asyncio.start_server(accepted, "127.0.0.1", 0, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
@@ -288,6 +290,7 @@ async def evil(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> As
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # closing a transport takes one more round of the loop
         await listener.wait_closed()
 
 
