@@ -53,7 +53,8 @@ EKUS = {
 }
 
 _serials = itertools.count(0x1000)
-_tags = itertools.count(1)
+# Far from every index that a test names: two keys that a test takes for different ones must never be the same.
+_tags = itertools.count(1_000_000)
 
 
 @functools.cache
