@@ -84,6 +84,7 @@ class Attempt:
         try:
             return await self._go_on()
         except CaError as error:
+            interrupted = interrupted and not out_of_patience(self.record, self.clock.now())
             if interrupted and error.fault is Fault.REFUSED and self.record.phase is not Phase.FINALIZING:
                 # That says nothing about the names: a new order may be placed at once.
                 detail = f"the CA looked while nobody was there to answer: {error.detail}"

