@@ -173,4 +173,4 @@ class Renewals:
 
 
 def _short(data: Mapping[str, object]) -> dict[str, object]:
-    return {key: data[key] for key in ("stage", "runway", "runway_s", "trouble")}
+    return {key: data[key] for key in ("stage", "runway", "runway_s", "alarm", "trouble")}

@@ -113,7 +113,7 @@ class Manager:
         while True:
             try:
                 await self.tick(name)
-                self._seen[name] = await self.overview(name)
+                self._watch(await self.overview(name))
                 told = None
             except BusyError:
                 told = None  # the other process does what is due
@@ -124,6 +124,18 @@ class Manager:
             except Exception as error:  # noqa: BLE001 - one identity's defect must not end the others'
                 self._event("identity_not_kept", identity=name, error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(TICK_S)
+
+    def _watch(self, found: Overview) -> None:
+        before = self._seen.get(found.name)
+        self._seen[found.name] = found
+        if found.alarm is not None and (before is None or before.alarm != found.alarm):
+            self._event(
+                "identity_alarm",
+                identity=found.name,
+                alarm=found.alarm.value,
+                runway=None if found.runway is None else found.runway.isoformat(),
+                trouble=found.trouble,
+            )
 
     async def tick(self, name: str) -> Plan:
         """

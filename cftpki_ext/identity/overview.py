@@ -4,8 +4,9 @@ How an identity stands, as plain data for people and scripts. Pure but for readi
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cftpki_ext.enrolment import IGNORED
@@ -13,6 +14,17 @@ from cftpki_ext.identity.generations import Generation
 from cftpki_ext.identity.schedule import Plan
 from cftpki_ext.identity.site import Site
 from cftpki_ext.identity.standing import Failure, Stage, Standing, Waiting
+
+
+class Alarm(enum.StrEnum):
+    """
+    The steps at which an operator is called: renewal should have happened long before each of them.
+    """
+
+    NOTHING = "nothing"  # no certificate at all
+    FLOOR = "floor"
+    DAY = "day"  # past the floor, and less than a day left
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +85,21 @@ class Overview:
             said += [rollout.observed.error] if rollout.observed.error else []
         return "; ".join(said) or None
 
+    @property
+    def alarm(self) -> Alarm | None:
+        """
+        How short the runway is, where somebody should look; `None` while there is time.
+        """
+        if self.runway is None:
+            return Alarm.NOTHING
+        left = self.runway - self.now
+        if left <= timedelta(0):
+            return Alarm.EXPIRED
+        floor = self.plan.floor
+        if floor is None or self.now < floor:
+            return None
+        return Alarm.DAY if left <= timedelta(days=1) else Alarm.FLOOR
+
     def data(self) -> dict[str, Any]:
         """
         Everything, for JSON.
@@ -83,6 +110,7 @@ class Overview:
             "generation": None if current is None else generation_data(current),
             "stage": None if self.stage is None else self.stage.value,
             "runway": _time(self.runway),
+            "alarm": self.alarm,
             "runway_s": None if self.runway is None else int((self.runway - self.now).total_seconds()),
             "next": {"at": _time(self.plan.at), "why": self.plan.why.value, "detail": self.plan.detail},
             "trouble": self.trouble,

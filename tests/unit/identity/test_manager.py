@@ -685,6 +685,28 @@ async def test_state_that_cannot_be_read_is_told_and_ends_nothing(world):
     assert "is no generation" in world.told("identity_not_kept")[0]["error"]
 
 
+async def test_alarm_is_raised_at_each_step_once(world):
+    alarms = []
+
+    async def look():
+        world.manager._watch(await world.manager.overview("mft"))
+        alarms[:] = [fields["alarm"] for fields in world.told("identity_alarm")]
+
+    await look()
+    await look()
+    assert ["nothing"] == alarms
+    await world.tick()
+    await look()
+    world.clock.advance(26 * DAY)
+    await look()
+    assert ["nothing"] == alarms
+    for days in (1.5, 1.6, 1):
+        world.clock.advance(days * DAY)
+        await look()
+        await look()
+    assert ["nothing", "floor", "day", "expired"] == alarms
+
+
 async def test_overview_as_data_says_until_when_we_live_without_the_ca(world):
     await world.tick()
     data = (await world.manager.overview("mft")).data()
