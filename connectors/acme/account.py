@@ -106,7 +106,7 @@ class Accounts:
             if held is None or held.thumbprint != account.signer.key.thumbprint:
                 return True  # another process has just changed it
             new = self._new_key()
-            self._store.save_pending(new)
+            await self._store.save_pending(new)
             payload = {"account": account.url, "oldKey": account.signer.key.jwk}
             inner = sign_request(
                 new, url=directory.key_change, nonce=None, payload=json.dumps(payload).encode()
@@ -118,12 +118,12 @@ class Accounts:
             except ProblemError as error:
                 if error.fault is Fault.UNREACHABLE and error.status != 501:
                     raise  # it may have acted: both keys stay until we know
-                self._store.drop_pending()
+                await self._store.drop_pending()
                 # step-ca offers keyChange and answers 501.
                 if error.status == 501:
                     return False
                 raise
-            self._store.promote_pending()
+            await self._store.promote_pending()
         return True
 
     async def _settle(self, stored: Stored, deadline: float) -> Stored:
@@ -136,7 +136,9 @@ class Accounts:
                 await self._session.post(
                     stored.url, {"contact": list(self._options.contact)}, signer=signer, deadline=deadline
                 )
-                self._store.save_account(stored.url, contact=self._options.contact, orders=stored.orders)
+                await self._store.save_account(
+                    stored.url, contact=self._options.contact, orders=stored.orders
+                )
             return self._store.load()
         answer: CaAnswer | None = None
         contact: tuple[str, ...] = ()
@@ -145,10 +147,10 @@ class Accounts:
             answer = await self._lookup(stored.key, deadline)
         key = stored.key or self._new_key()
         if answer is None:
-            self._store.save_key(key)
+            await self._store.save_key(key)
             answer, contact = await self._make(key, deadline), self._options.contact
         # What a found account's contact is, the next `establish` puts right.
-        self._save(answer, contact)
+        await self._save(answer, contact)
         return self._store.load()
 
     async def _settle_pending(self, stored: Stored, pending: SigningKey, deadline: float) -> None:
@@ -157,9 +159,9 @@ class Accounts:
         """
         answer = await self._lookup(pending, deadline)
         if answer is not None and stored.url in {None, _location(answer)}:
-            self._store.promote_pending()
+            await self._store.promote_pending()
         else:
-            self._store.drop_pending()
+            await self._store.drop_pending()
 
     async def _lookup(self, key: SigningKey, deadline: float) -> CaAnswer | None:
         directory = await self._session.directory(deadline=deadline)
@@ -202,7 +204,7 @@ class Accounts:
             raise CaError(Fault.MISCONFIGURED, f"external_account: {error}") from error
         return bind_account(key, url=directory.new_account, kid=external.kid, secret=secret)
 
-    def _save(self, answer: CaAnswer, contact: tuple[str, ...]) -> None:
+    async def _save(self, answer: CaAnswer, contact: tuple[str, ...]) -> None:
         url = _location(answer)
         if url is None:
             raise CaError(Fault.UNREACHABLE, "the CA gave the account no URL", sent=True)
@@ -212,7 +214,7 @@ class Accounts:
         if account.get("status") not in {None, "valid"}:
             detail = f"the account is {printable(str(account.get('status')))}"
             raise CaError(Fault.MISCONFIGURED, detail)
-        self._store.save_account(url, contact=contact, orders=orders)
+        await self._store.save_account(url, contact=contact, orders=orders)
 
     def _contact_changed(self, stored: Stored) -> bool:
         return stored.url is not None and stored.contact != self._options.contact

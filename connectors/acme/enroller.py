@@ -99,11 +99,11 @@ class AcmeEnroller:
             if isinstance(done, Pending):
                 lease_s += (done.retry_at - self._clock.now()).total_seconds()
                 return done
-            return self._issued(done)
+            return await self._issued(done)
         except CaError as error:
             if attempt is not None and error.fault not in _GOES_ON:
                 await attempt.withdraw()
-            return self._failed(error)
+            return await self._failed(error)
         finally:
             left = () if attempt is None else attempt.record.presented
             self._publisher.release(order.id, left, lease_s=lease_s)
@@ -251,7 +251,7 @@ class AcmeEnroller:
             not_after=None if life is None else self._clock.now() + life,
         )
 
-    def _issued(self, done: Downloaded) -> Issued:
+    async def _issued(self, done: Downloaded) -> Issued:
         """
         The chain that is preferred, the others as alternates.
         """
@@ -267,7 +267,7 @@ class AcmeEnroller:
         except InputError as error:
             notes.append(f"the CA's own chain is taken: {error}")
         try:
-            self._store.add_issued(certificate_id(done.chains[chosen][0]))
+            await self._store.add_issued(certificate_id(done.chains[chosen][0]))
         except (CaError, InputError) as error:
             notes.append(f"the next renewal will not name what it replaces: {error}")
         alternates = [to_der(chain) for index, chain in enumerate(done.chains) if index != chosen]
@@ -286,12 +286,15 @@ class AcmeEnroller:
             msg = f"preferred_root_file: {path} holds no certificate"
             raise InputError(msg) from error
 
-    def _failed(self, error: CaError) -> Failed:
+    async def _failed(self, error: CaError) -> Failed:
         if isinstance(error, ProblemError) and error.problem.kind == "accountDoesNotExist":
             if not self._options.recreate_account:
                 detail = f"{error.detail}; recreate_account = true makes a new one"
                 return Failed(fault=Fault.MISCONFIGURED, detail=detail)
-            self._store.forget_account()
+            try:
+                await self._store.forget_account()
+            except CaError as disk:
+                return disk.failed("account")
             return Failed(fault=Fault.ORDER_LOST, detail=f"{error.detail}; a new one will be made")
         return Failed(fault=error.fault, detail=error.detail, retry_at=error.retry_at)
 

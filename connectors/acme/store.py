@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from cftpki_ext.enrolment import Fault
 from cftpki_ext.errors import InputError
 from cftpki_ext.files import read_regular
 from cftpki_ext.ports import Clock
+from connectors import _threads
 from connectors._ca_http import CaError
 from connectors.acme.jose import SigningKey, load_signing_key
 from connectors.acme.secret_files import read_secret
@@ -106,49 +107,42 @@ class AccountStore:
                 key_since=since,
             )
 
-    def save_key(self, key: SigningKey) -> None:
+    async def save_key(self, key: SigningKey) -> None:
         """
         Keep a key before the CA hears of it.
         """
-        self._write("key.pem", key.pem())
+        await _on_disk(lambda: self._write("key.pem", key.pem()))
 
-    def save_pending(self, key: SigningKey) -> None:
+    async def save_pending(self, key: SigningKey) -> None:
         """
         Keep the key that a key change brings, before the CA hears of it.
         """
-        self._write("key-pending.pem", key.pem())
+        await _on_disk(lambda: self._write("key-pending.pem", key.pem()))
 
-    def promote_pending(self) -> None:
+    async def promote_pending(self) -> None:
         """
         The key change came through.
         """
-        with _disk():
-            (self._folder / "key-pending.pem").replace(self._folder / "key.pem")
-            self._sync()
+        await _on_disk(self._promote)
 
-    def drop_pending(self) -> None:
+    async def drop_pending(self) -> None:
         """
         The key change did not come through.
         """
-        with _disk():
-            (self._folder / "key-pending.pem").unlink(missing_ok=True)
-            self._sync()
+        await _on_disk(lambda: self._remove("key-pending.pem"))
 
-    def save_account(self, url: str, *, contact: tuple[str, ...], orders: str | None) -> None:
+    async def save_account(self, url: str, *, contact: tuple[str, ...], orders: str | None) -> None:
         """
         Keep the account's URL.
         """
         account = {"directory": self._directory, "url": url, "contact": list(contact), "orders": orders}
-        self._write("account.json", json.dumps(account, indent=1).encode())
+        await _on_disk(lambda: self._write("account.json", json.dumps(account, indent=1).encode()))
 
-    def forget_account(self) -> None:
+    async def forget_account(self) -> None:
         """
         The CA does not know the account any more. The key stays: a new account may have it.
         """
-        with _disk():
-            (self._folder / "account.json").unlink(missing_ok=True)
-            (self._folder / "issued.json").unlink(missing_ok=True)
-            self._sync()
+        await _on_disk(lambda: self._remove("account.json", "issued.json"))
 
     def issued(self) -> tuple[str, ...]:
         """
@@ -158,13 +152,13 @@ class AccountStore:
             found = self._json("issued.json").get("certificates")
         return tuple(map(str, found)) if isinstance(found, list) else ()
 
-    def add_issued(self, identifier: str) -> None:
+    async def add_issued(self, identifier: str) -> None:
         """
         Keep that this account got a certificate.
         """
         known = [one for one in self.issued() if one != identifier]
         kept = [*known, identifier][-MAX_ISSUED:]
-        self._write("issued.json", json.dumps({"certificates": kept}).encode())
+        await _on_disk(lambda: self._write("issued.json", json.dumps({"certificates": kept}).encode()))
 
     def _json(self, name: str) -> dict[str, object]:
         path = self._folder / name
@@ -185,21 +179,29 @@ class AccountStore:
         except InputError as error:
             raise CaError(Fault.MISCONFIGURED, f"{path}: {error}") from error
 
+    def _promote(self) -> None:
+        (self._folder / "key-pending.pem").replace(self._folder / "key.pem")
+        self._sync()
+
+    def _remove(self, *names: str) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+        self._sync()
+
     def _write(self, name: str, data: bytes) -> None:
-        with _disk():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # mkstemp makes files 0600, whatever the umask.
-            descriptor, partial = tempfile.mkstemp(prefix=".new-", dir=self._folder)
-            try:
-                with os.fdopen(descriptor, "wb") as stream:
-                    stream.write(data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                Path(partial).replace(self._folder / name)
-            except OSError:
-                Path(partial).unlink(missing_ok=True)
-                raise
-            self._sync()
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # mkstemp makes files 0600, whatever the umask.
+        descriptor, partial = tempfile.mkstemp(prefix=".new-", dir=self._folder)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(partial).replace(self._folder / name)
+        except OSError:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        self._sync()
 
     def _sync(self) -> None:
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -227,3 +229,11 @@ def _disk() -> Iterator[None]:
     except OSError as error:
         detail = f"the account's folder cannot be used: {error.strerror or error}"
         raise CaError(Fault.MISCONFIGURED, detail) from error
+
+
+async def _on_disk(work: Callable[[], None]) -> None:
+    """
+    In a thread: waiting for the disk must not hold up handshakes.
+    """
+    with _disk():
+        await _threads.call(work)
