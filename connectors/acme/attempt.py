@@ -32,6 +32,7 @@ from connectors.acme.jose import key_authorization
 from connectors.acme.options import ChallengeKind
 from connectors.acme.orders import Orders, Seen, Wish
 from connectors.acme.pauses import RESERVE_S, Pauses
+from connectors.acme.problems import ProblemError
 from connectors.acme.publisher import Publisher
 from connectors.acme.resources import Status
 from connectors.acme.solver import SolverError
@@ -121,7 +122,7 @@ class Attempt:
                         since = self.clock.now()
                         await self._keep(phase=Phase.FINALIZING, finalized_at=since)
                     finalized += 1
-                    seen = await self.orders.finalize(seen, self.order.csr)
+                    seen = await self._finalize(seen)
                     if next_step(seen.order, self.clock.now()) is Step.DOWNLOAD:
                         continue
                 case Step.AUTHORIZE:
@@ -153,6 +154,16 @@ class Attempt:
             self.notes += notes
         await self._keep(phase=Phase.ORDERED, order=seen.url)
         return seen
+
+    async def _finalize(self, seen: Seen) -> Seen:
+        try:
+            return await self.orders.finalize(seen, self.order.csr)
+        except ProblemError as error:
+            if error.problem.kind == "serverInternal" and self.order.lifetime_s is not None:
+                # step-ca says no more than that where the lifetime is longer than its provisioner allows.
+                detail = f"{error.detail}; perhaps the lifetime asked for is more than the CA allows"
+                raise CaError(error.fault, detail, sent=True, retry_at=error.retry_at) from error
+            raise
 
     async def _authorize(self, seen: Seen) -> Pending | None:
         """

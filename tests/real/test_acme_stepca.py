@@ -84,13 +84,15 @@ async def test_lifetime_that_is_wished_for_is_granted(tmp_path, ca, http_port):
     assert 3500 < (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() < 3800
 
 
-async def test_lifetime_beyond_the_cas_limit_is_asked_without(tmp_path, ca, http_port):
+async def test_lifetime_beyond_the_cas_limit_is_told_as_what_may_be_wrong(tmp_path, ca, http_port):
     table = options(ca, http01={"listen": f"127.0.0.1:{http_port}"})
     async with enroller(tmp_path, table) as made:
         order = make_order("localhost", lifetime_s=400 * 86400)
         outcome = await made.advance(order, {}, Saves(), deadline=in_s(WAIT_S))
-    # step-ca takes the order and refuses at its end, or refuses at once and is asked again without.
-    assert isinstance(outcome, Failed) or any("notAfter" in note for note in outcome.notes)
+    # step-ca takes the order, and has an "internal error" at its end.
+    assert isinstance(outcome, Failed)
+    assert "serverInternal" in outcome.detail
+    assert "lifetime" in outcome.detail
 
 
 async def test_challenge_that_stays_pending_with_an_error_is_triggered_again(tmp_path, ca, http_port):
