@@ -241,12 +241,12 @@ def dead_authorization(authorization: Authorization) -> CaError:
     return CaError(Fault.REFUSED, detail)
 
 
-def problem_fault(problem: Problem, what: str, *, challenge: bool = False) -> CaError:
+def problem_fault(problem: Problem, what: str) -> CaError:
     """
     A problem inside an order or a challenge as error: there, `unauthorized` speaks of the name, not of us.
     """
     fault = fault_of(problem.kind)
-    if (challenge and fault is Fault.MISCONFIGURED) or fault is Fault.UNREACHABLE:
+    if fault in {Fault.MISCONFIGURED, Fault.UNREACHABLE}:
         fault = Fault.REFUSED
     return CaError(fault, f"{printable(what)}: {problem}")
 

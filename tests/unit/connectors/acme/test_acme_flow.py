@@ -152,7 +152,7 @@ def test_next_step_is_told_by_the_status(order, expected):
         (remote(Status.PENDING, expires=NOW), Fault.ORDER_LOST),
         (remote(Status.INVALID, expires=NOW), Fault.ORDER_LOST),
         (remote(Status.INVALID), Fault.REFUSED),
-        (remote(Status.INVALID, error=Problem(kind="unauthorized", detail="no")), Fault.MISCONFIGURED),
+        (remote(Status.INVALID, error=Problem(kind="unauthorized", detail="no")), Fault.REFUSED),
         (remote(Status.INVALID, error=Problem(kind="serverInternal", detail="no")), Fault.REFUSED),
         (remote(Status.DEACTIVATED), Fault.REFUSED),
     ],
