@@ -234,9 +234,7 @@ def dead_authorization(authorization: Authorization) -> CaError:
     """
     for challenge in authorization.challenges:
         if challenge.error is not None:
-            return problem_fault(
-                challenge.error, f"{challenge.kind} for {authorization.name}", challenge=True
-            )
+            return problem_fault(challenge.error, f"{challenge.kind} for {authorization.name}")
     detail = f"the authorization of {printable(authorization.name)} is {authorization.status.value}"
     return CaError(Fault.REFUSED, detail)
 
