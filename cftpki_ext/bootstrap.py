@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ from cftpki_ext.audit import LogAudit
 from cftpki_ext.checker import Checker
 from cftpki_ext.config import load
 from cftpki_ext.daemon import Daemon
-from cftpki_ext.errors import ConfigError, StoreError
+from cftpki_ext.errors import ConfigError, KeyUnavailableError, StoreError
 from cftpki_ext.evidence import Record, encode
+from cftpki_ext.identity import PrivateKey
 from cftpki_ext.identity.files import FileIdentities
 from cftpki_ext.identity.manager import Manager
 from cftpki_ext.identity.provider import Identities, KeptIdentities
@@ -43,6 +45,7 @@ from cftpki_ext.ports import (
 from cftpki_ext.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service import Service
 from cftpki_ext.settings import ServiceSettings, Settings
+from cftpki_ext.token_uri import TokenKey
 from connectors.registry import load_factories
 
 _CACHE_BUSY = "the cache in {} cannot be used now: another process writes, or the disk refuses; try again"
@@ -321,7 +324,9 @@ def make_identities(settings: Settings, logger: FilteringBoundLogger) -> Identit
         The provider.
 
     """
-    files = FileIdentities(settings.identities, warning=logger.warning, info=logger.info)
+    files = FileIdentities(
+        settings.identities, warning=logger.warning, info=logger.info, open_token=_open_token
+    )
     kept = KeptIdentities(
         settings.service.state, settings.identities, warning=logger.warning, info=logger.info
     )
@@ -344,6 +349,19 @@ def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
     """
     settings = load(path, forgive_ended=True)
     asyncio.run(_serve(path, settings, log(settings.service.log_format)))
+
+
+def _open_token(place: TokenKey, public: Any, pin: Callable[[], bytes | None]) -> PrivateKey:
+    """
+    Open a key on a token; the library for that comes with the extra `pkcs11` and is loaded when it is needed.
+    """
+    try:
+        module = importlib.import_module("connectors.pkcs11")
+    except ImportError as exc:
+        msg = f"{place}: keys on tokens need python-pkcs11: pip install 'cftpki-ext[pkcs11]'"
+        raise KeyUnavailableError(msg) from exc
+    key: PrivateKey = module.open_key(place, public, pin)
+    return key
 
 
 async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -> None:

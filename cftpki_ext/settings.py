@@ -17,6 +17,7 @@ from typing import Any
 
 from cftpki_ext.model import Direction, KeyKind, Leniency, Phase, SourceKind, Usage
 from cftpki_ext.policy import PROFILES, STRICT, Policy
+from cftpki_ext.token_uri import TokenKey
 
 Network = IPv4Network | IPv6Network
 
@@ -145,8 +146,12 @@ class RestProfile:
     revoked: tuple[str, ...] = ()
     revoked_at: str | None = None  # Unix seconds, or an RFC 3339 time
     reason: str | None = None
-    absent: frozenset[int] = frozenset({404})  # HTTP statuses by which the CA says that it knows no such certificate
-    unsafe_plain_http: bool = False  # believe an answer that came without TLS: nothing else proves who gave it
+    absent: frozenset[int] = frozenset(
+        {404}
+    )  # HTTP statuses by which the CA says that it knows no such certificate
+    unsafe_plain_http: bool = (
+        False  # believe an answer that came without TLS: nothing else proves who gave it
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +188,9 @@ class TrustSet:
     crl_files: tuple[Path, ...] = ()
     ocsp_signers: tuple[bytes, ...] = ()  # responder certificates trusted for this set without delegation
     allow_hosts: tuple[str, ...] = ()  # names, *.suffix, addresses or CIDRs
-    allow_networks: tuple[Network, ...] = ()  # private, loopback and link-local ranges that may be connected to
+    allow_networks: tuple[
+        Network, ...
+    ] = ()  # private, loopback and link-local ranges that may be connected to
     proxy: str | None = None
     nonce: NonceMode = NonceMode.SEND
     rest: RestProfile | None = None  # asked where `sources` names "rest"
@@ -210,6 +217,21 @@ class Identity:
     password_file: Path | None = None
     password_env: str | None = None
     hand_over_key: bool = False  # CryptData may give the key to the host instead of signing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenIdentity:
+    """
+    One certificate of our own whose key is on a PKCS #11 token: chain file, and where the key is.
+
+    The password is the token's PIN. Such a key signs and is never handed over.
+    """
+
+    name: str
+    chain_file: Path
+    key: TokenKey
+    password_file: Path | None = None
+    password_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,7 +306,7 @@ class ManagedIdentity:
     observe: tuple[tuple[str, int], ...] = ()  # the host's own listeners, (address, port)
 
 
-AnyIdentity = Identity | ManagedIdentity
+AnyIdentity = Identity | TokenIdentity | ManagedIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,8 +323,10 @@ class EnrollerSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """
-    What applies to a session: matched by direction, profile, remote network and listening port; the most
-    specific match wins and overlapping equals are a configuration fault.
+    What applies to a session.
+
+    It is matched by direction, profile, remote network and listening port; the most specific match wins and
+    overlapping equals are a configuration fault.
     """
 
     name: str
@@ -371,5 +395,7 @@ class Settings:
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, AnyIdentity] = field(default_factory=lambda: MappingProxyType({}))
     enrollers: Mapping[str, EnrollerSettings] = field(default_factory=lambda: MappingProxyType({}))
-    policies: Mapping[str, Policy] = field(default_factory=lambda: PROFILES)  # the built-in profiles and the file's own
+    policies: Mapping[str, Policy] = field(
+        default_factory=lambda: PROFILES
+    )  # the built-in profiles and the file's own
     rules: tuple[Rule, ...] = ()

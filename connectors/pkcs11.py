@@ -20,7 +20,7 @@ from pkcs11 import MGF, Mechanism, ObjectClass
 from pkcs11 import exceptions as errors
 
 from cftpki_ext.errors import InputError, KeyUnavailableError
-from cftpki_ext.identity.token_uri import TokenKey
+from cftpki_ext.token_uri import TokenKey
 
 _PSS = {
     "sha256": (Mechanism.SHA256, MGF.SHA256),

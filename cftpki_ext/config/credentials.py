@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from cryptography import x509
@@ -24,7 +24,7 @@ from cftpki_ext import encodings
 from cftpki_ext.errors import InputError
 from cftpki_ext.files import MAX_PEM_BYTES, FileContent, read_regular
 from cftpki_ext.model import Leniency
-from cftpki_ext.settings import Identity
+from cftpki_ext.settings import Identity, TokenIdentity
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # Longest password that is read from a file; the rest of the line would be a mistake.
@@ -123,21 +123,7 @@ def identity_faults(identity: Identity) -> Iterator[tuple[str, str]]:
         The key of the section that is at fault, and a clause.
 
     """
-    leaf: x509.Certificate | None = None
-    try:
-        chain = [
-            x509.load_der_x509_certificate(der) for der in certificates_in(identity.chain_file, what="chain")
-        ]
-        leaf = chain[0]
-        for lower, upper in itertools.pairwise(chain):
-            if lower.issuer != upper.subject:
-                yield (
-                    "chain",
-                    f"chain: {identity.chain_file} is not in order: leaf first, each signed by the next",
-                )
-                break
-    except (InputError, ValueError) as exc:
-        yield "chain", str(exc)
+    leaf = yield from _chain_faults(identity.chain_file)
     password: bytes | None = None
     try:
         password, fault = _password(identity)
@@ -172,7 +158,42 @@ def identity_faults(identity: Identity) -> Iterator[tuple[str, str]]:
             )
 
 
-def _password(identity: Identity) -> tuple[bytes | None, tuple[str, str] | None]:
+def token_identity_faults(identity: TokenIdentity) -> Iterator[tuple[str, str]]:
+    """
+    Everything that is wrong with the files of an identity whose key is on a token.
+
+    Args:
+        identity: chain and where the PIN comes from.
+
+    Yields:
+        The key of the section that is at fault, and a clause.
+
+    """
+    yield from _chain_faults(identity.chain_file)
+    try:
+        _, fault = _password(identity)
+        if fault:
+            yield fault
+    except InputError as exc:
+        yield "password_file" if identity.password_file else "password_env", str(exc)
+
+
+def _chain_faults(path: Path) -> Generator[tuple[str, str], None, x509.Certificate | None]:
+    """
+    What is wrong with a chain file; gives its leaf where there is one.
+    """
+    leaf: x509.Certificate | None = None
+    try:
+        chain = [x509.load_der_x509_certificate(der) for der in certificates_in(path, what="chain")]
+        leaf = chain[0]
+        if any(lower.issuer != upper.subject for lower, upper in itertools.pairwise(chain)):
+            yield "chain", f"chain: {path} is not in order: leaf first, each signed by the next"
+    except (InputError, ValueError) as exc:
+        yield "chain", str(exc)
+    return leaf
+
+
+def _password(identity: Identity | TokenIdentity) -> tuple[bytes | None, tuple[str, str] | None]:
     if identity.password_file is not None:
         content = read_regular(identity.password_file, cap=MAX_PASSWORD_BYTES, what="password")
         exposed = private_file_fault(identity.password_file, content, what="password")

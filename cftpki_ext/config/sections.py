@@ -25,6 +25,7 @@ from cftpki_ext.config.credentials import (
     check_crl_file,
     identity_faults,
     private_file_fault,
+    token_identity_faults,
 )
 from cftpki_ext.config.faults import Faults
 from cftpki_ext.config.models import (
@@ -41,7 +42,18 @@ from cftpki_ext.errors import InputError
 from cftpki_ext.files import read_regular
 from cftpki_ext.model import Direction, SourceKind
 from cftpki_ext.policy import STRICT, Policy
-from cftpki_ext.settings import Identity, Limits, NonceMode, PolicyInputs, Rule, ServiceSettings, TrustSet
+from cftpki_ext.settings import (
+    Identity,
+    Limits,
+    NonceMode,
+    PolicyInputs,
+    Rule,
+    ServiceSettings,
+    TokenIdentity,
+    TrustSet,
+)
+from cftpki_ext.token_uri import SCHEME as TOKEN_SCHEME
+from cftpki_ext.token_uri import parse_token_uri
 
 M = TypeVar("M", bound=Section)
 
@@ -307,7 +319,7 @@ class Reader:
             path, f"{host!r} is no host: write a name, *.suffix, an address or a CIDR, without http://"
         )
 
-    def identity(self, name: str, raw: object) -> Identity | None:
+    def identity(self, name: str, raw: object) -> Identity | TokenIdentity | None:
         """
         Read one `[identity.NAME]`; `None` where it names no files.
         """
@@ -322,6 +334,8 @@ class Reader:
             self.faults.add((*path, "password_env"), "two passwords: keep password_file or password_env")
         if not model.chain or not model.key:
             return None
+        if model.key.startswith(TOKEN_SCHEME):
+            return self._token_identity(path, name, model)
         identity = Identity(
             name=name,
             chain_file=self.path(model.chain),
@@ -332,6 +346,32 @@ class Reader:
         )
         for key, message in identity_faults(identity):
             self.faults.add((*path, key), message)
+        return identity
+
+    def _token_identity(self, path: KeyPath, name: str, model: IdentityModel) -> TokenIdentity | None:
+        """
+        One whose key is on a token. The token itself is *not* asked: it may be elsewhere when this is checked.
+        """
+        if model.hand_over_key:
+            self.faults.add(
+                (*path, "hand_over_key"), "a key on a token stays there: it cannot be handed over"
+            )
+        try:
+            key = parse_token_uri(model.key or "")
+        except InputError as exc:
+            self.faults.add((*path, "key"), str(exc))
+            return None
+        if not key.module.is_file():
+            self.faults.add((*path, "key"), f"module-path {str(key.module)!r} is no file")
+        identity = TokenIdentity(
+            name=name,
+            chain_file=self.path(model.chain or ""),
+            key=key,
+            password_file=None if model.password_file is None else self.path(model.password_file),
+            password_env=model.password_env,
+        )
+        for part, message in token_identity_faults(identity):
+            self.faults.add((*path, part), message)
         return identity
 
     def rule(self, index: int, raw: object) -> Rule | None:

@@ -22,7 +22,8 @@ from cftpki_ext.encodings import certificates
 from cftpki_ext.errors import InputError, KeyUnavailableError
 from cftpki_ext.files import FileContent, read_regular
 from cftpki_ext.identity import HeldIdentity, PrivateKey
-from cftpki_ext.settings import AnyIdentity, Identity
+from cftpki_ext.settings import AnyIdentity, Identity, TokenIdentity
+from cftpki_ext.token_uri import TokenKey
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 
 # Ten certificates of 4 KB with PEM and text around them.
@@ -32,11 +33,21 @@ MAX_KEY_BYTES = 64 * 1024
 MAX_PASSWORD_BYTES = 1024
 MAX_CHAIN_CERTIFICATES = 10
 
+OwnKey = Identity | TokenIdentity
+# (where the key is, the leaf's public key, what gives the PIN): see `connectors.pkcs11.open_key`.
+OpenToken = Callable[[TokenKey, Any, Callable[[], bytes | None]], PrivateKey]
 Log = Callable[..., Any]  # (event, **fields), as the methods of a structlog logger
 Marks = tuple[tuple[int, ...] | None, ...]
 
 
-def load_identity(identity: Identity, *, generation: int, environ: Mapping[str, str]) -> HeldIdentity:
+def _no_tokens(place: TokenKey, _public: object, _pin: object) -> PrivateKey:
+    msg = f"{place}: this program has no access to tokens"
+    raise KeyUnavailableError(msg)
+
+
+def load_identity(
+    identity: OwnKey, *, generation: int, environ: Mapping[str, str], open_token: OpenToken = _no_tokens
+) -> HeldIdentity:
     """
     Read and check one identity. Blocking: file reads, and for an encrypted key its key derivation.
 
@@ -47,6 +58,7 @@ def load_identity(identity: Identity, *, generation: int, environ: Mapping[str, 
         identity: where the files are.
         generation: the number that the result carries.
         environ: where `password_env` is looked up.
+        open_token: opens a key on a token.
 
     Returns:
         The identity: each certificate parses, each is issued (by name) by the next, the key is the leaf's.
@@ -67,6 +79,11 @@ def load_identity(identity: Identity, *, generation: int, environ: Mapping[str, 
         msg = f"{what}: {identity.chain_file} holds {len(chain)} certificates, 1 to {MAX_CHAIN_CERTIFICATES} expected"
         raise KeyUnavailableError(msg)
     _check_order(what, chain)
+    if isinstance(identity, TokenIdentity):
+        key = _token_key(what, identity, chain[0], environ, open_token)
+        return HeldIdentity(
+            name=identity.name, generation=generation, chain=chain, key=key, hand_over_key=False
+        )
     key = _load_key(what, identity, environ)
     public = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -87,6 +104,27 @@ def _check_order(what: str, chain: tuple[Certificate, ...]) -> None:
                 f"but certificate {index + 1} is {upper.subject.text!r}"
             )
             raise KeyUnavailableError(msg)
+
+
+def _token_key(
+    what: str, identity: TokenIdentity, leaf: Certificate, environ: Mapping[str, str], open_token: OpenToken
+) -> PrivateKey:
+    public = serialization.load_der_public_key(leaf.spki)
+    if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        msg = f"{what}: keys on tokens are RSA or EC, the certificate's is another"
+        raise KeyUnavailableError(msg)
+
+    def pin() -> bytes | None:
+        try:
+            return _password(what, identity, environ)
+        except InputError as error:
+            raise KeyUnavailableError(str(error)) from error
+
+    try:
+        return open_token(identity.key, public, pin)
+    except KeyUnavailableError as error:
+        msg = f"{what}: {error}"
+        raise KeyUnavailableError(msg) from error
 
 
 def _load_key(what: str, identity: Identity, environ: Mapping[str, str]) -> PrivateKey:
@@ -130,7 +168,7 @@ def _check_private(what: str, path: Path, content: FileContent) -> None:
         raise InputError(msg)
 
 
-def _password(what: str, identity: Identity, environ: Mapping[str, str]) -> bytes | None:
+def _password(what: str, identity: OwnKey, environ: Mapping[str, str]) -> bytes | None:
     if identity.password_file is not None:
         content = read_regular(identity.password_file, cap=MAX_PASSWORD_BYTES, what=f"{what}: password")
         _check_private(what, identity.password_file, content)
@@ -146,7 +184,7 @@ def _password(what: str, identity: Identity, environ: Mapping[str, str]) -> byte
 
 @dataclass(slots=True)
 class _Slot:
-    identity: Identity
+    identity: OwnKey
     held: HeldIdentity | None = None
     seen: Marks | None = None
     error: KeyUnavailableError | None = None
@@ -169,11 +207,13 @@ class FileIdentities:
         warning: Log,
         info: Log,
         environ: Mapping[str, str] | None = None,
+        open_token: OpenToken = _no_tokens,
     ) -> None:
         self._slots = {name: _Slot(identity) for name, identity in _from_files(identities)}
         self._warning = warning
         self._info = info
         self._environ = os.environ if environ is None else environ
+        self._open_token = open_token
 
     def replace(self, identities: Mapping[str, AnyIdentity]) -> None:
         """
@@ -190,7 +230,7 @@ class FileIdentities:
                 slot = _Slot(identity)
             elif slot.identity != identity:
                 slot.identity, slot.seen = identity, None
-                if slot.held is not None and not identity.hand_over_key:
+                if slot.held is not None and not getattr(identity, "hand_over_key", False):
                     slot.held = replace(
                         slot.held, hand_over_key=False
                     )  # holds even if the new files do not load
@@ -228,7 +268,11 @@ class FileIdentities:
             return
         try:
             held = await asyncio.to_thread(
-                load_identity, slot.identity, generation=slot.generation + 1, environ=self._environ
+                load_identity,
+                slot.identity,
+                generation=slot.generation + 1,
+                environ=self._environ,
+                open_token=self._open_token,
             )
         except KeyUnavailableError as error:
             slot.error, slot.seen = error, marks
@@ -251,16 +295,14 @@ class FileIdentities:
         )
 
 
-def _from_files(identities: Mapping[str, AnyIdentity]) -> Iterator[tuple[str, Identity]]:
-    return ((name, identity) for name, identity in identities.items() if isinstance(identity, Identity))
+def _from_files(identities: Mapping[str, AnyIdentity]) -> Iterator[tuple[str, OwnKey]]:
+    return ((name, identity) for name, identity in identities.items() if isinstance(identity, OwnKey))
 
 
-def _marks(identity: Identity) -> Marks:
-    return tuple(
-        _mark(path)
-        for path in (identity.chain_file, identity.key_file, identity.password_file)
-        if path is not None
-    )
+def _marks(identity: OwnKey) -> Marks:
+    key = identity.key_file if isinstance(identity, Identity) else None
+    paths = (identity.chain_file, key, identity.password_file)
+    return tuple(_mark(path) for path in paths if path is not None)
 
 
 def _mark(path: Path) -> tuple[int, ...] | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from cftpki_ext.errors import InputError, KeyUnavailableError
+from cftpki_ext import lab
+from cftpki_ext.config import load
+from cftpki_ext.errors import ConfigError, InputError, KeyUnavailableError
 from cftpki_ext.identity.keys import export_pkcs8, sign
-from cftpki_ext.identity.token_uri import TokenKey
+from cftpki_ext.token_uri import TokenKey
 from connectors.pkcs11 import open_key
+from tests import hostsim, real_service
+from tests.pki import issue, pem
 from tests.pki import key as make_key
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("softhsm")]
@@ -118,7 +123,7 @@ def test_token_without_module_is_refused(tokens, tmp_path):
 def test_token_wrong_pin_is_tried_once_and_not_again(tokens, module):
     script = (
         "import sys; from pathlib import Path; from connectors.pkcs11 import _Handle, Mechanism;"
-        "from cftpki_ext.identity.token_uri import TokenKey; from cftpki_ext.errors import KeyUnavailableError\n"
+        "from cftpki_ext.token_uri import TokenKey; from cftpki_ext.errors import KeyUnavailableError\n"
         "pins = []\n"
         "handle = _Handle(TokenKey(module=Path(sys.argv[1]), token='mft', label='rsa'), lambda: pins[-1])\n"
         "for pin in (b'0000', b'0000', b'5678'):\n"
@@ -152,3 +157,63 @@ def test_token_key_is_unavailable_without_its_token_and_returns_with_it(tokens, 
     tokens.rmdir()
     shutil.move(away, tokens)
     assert len(sign(key, 0x0401, DIGEST)) == 256
+
+
+def token_uri(module, label="rsa"):
+    return f"pkcs11:token=mft;object={label}?module-path={module}"
+
+
+def write_site(folder, module, label="rsa"):
+    """
+    A lab whose host identity has its key on the token.
+    """
+    lab.create(folder / "lab")
+    root = issue(None, "Token Root", ca=True)
+    leaf = issue(
+        root, "host", private=make_key(label), eku=["serverAuth", "clientAuth"], san=["ip:127.0.0.1"]
+    )
+    (folder / "chain.pem").write_bytes(pem(leaf.der, root.der))
+    (folder / "pin").write_bytes(PIN)
+    (folder / "pin").chmod(0o600)
+    config = folder / "lab" / "cftpki.toml"
+    text = config.read_text().replace('chain = "host/chain.pem"', f'chain = "{folder}/chain.pem"')
+    key = f'key = "{token_uri(module, label)}"\npassword_file = "{folder}/pin"'
+    config.write_text(text.replace('key = "host/key.pem"', key))
+    return config
+
+
+def test_config_reads_a_key_on_a_token(tokens, module, tmp_path):
+    identity = load(write_site(tmp_path, module)).identities["host"]
+    assert TokenKey(module=module, token="mft", label="rsa") == identity.key
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("token=mft", "slot-id=1", "attribute 'slot-id' is not understood"),
+        ("libsofthsm2.so", "none.so", "is no file"),
+        ("password_file", "hand_over_key = true\npassword_file", "it cannot be handed over"),
+        ("/pin", "/nopin", "nopin"),
+    ],
+)
+def test_config_names_what_is_wrong_with_a_key_on_a_token(tokens, module, tmp_path, old, new, said):
+    config = write_site(tmp_path, module)
+    config.write_text(config.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(config)
+
+
+@pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
+@pytest.mark.parametrize("label", ["rsa", "ec"])
+def test_handshake_is_signed_by_the_token(tokens, module, tmp_path, version, label):
+    config = write_site(tmp_path, module, label)
+    library = Path(hostsim.program()).parents[1] / "libcftpkie.so"
+    with real_service.running(config) as service:
+        with hostsim.server(
+            "--lib", library, "--send-data", trace=tmp_path / "trace", env=service.environment
+        ) as host:
+            seen = hostsim.s_client(host.port, f"-{version}")
+            run = host.finish()
+        assert 0 == run.status
+        assert hostsim.alert_seen(seen) is None
+        assert ["done"] == [phase["result"] for phase in run.all("CryptData")]
