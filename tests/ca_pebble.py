@@ -24,7 +24,8 @@ from tests import pki, servers
 from tests.ca_servers import tool, write_secret
 
 EAB_KID = "kid-1"
-EAB_SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"  # of a CA that lives for a test
+# Of a CA that lives for a test.
+EAB_SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
 
 @dataclass(slots=True)
