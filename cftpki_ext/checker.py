@@ -24,8 +24,8 @@ from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource
 from cftpki_ext.response_key import certificate_key
 from cftpki_ext.revocation.ocsp import NON_ISSUED
 from cftpki_ext.statement import Lookup, Statement
+from cftpki_ext.text import printable
 from cftpki_ext.verdict import HopStatus, Verdict
-from cftpki_ext.x509.name import printable
 
 _log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from cftpki_ext.revocation.plan import hops_to_judge, plan_deltas, plan_lookups
 from cftpki_ext.settings import Limits, Partners, TrustSet
 from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.summary import acceptance, entry, refusal, shorten
+from cftpki_ext.text import printable
 from cftpki_ext.tls_formats import decode_chain
 from cftpki_ext.treatment import treat
 from cftpki_ext.verdict import (
@@ -40,7 +41,6 @@ from cftpki_ext.verdict import (
     strongest,
 )
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
-from cftpki_ext.x509.name import printable
 
 _TIME = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID})
 # Nothing was presented that could be let in: audit cannot accept it either.

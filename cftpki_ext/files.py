@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cftpki_ext.errors import InputError
+from cftpki_ext.text import printable
 
 # A configuration of a thousand rules is 100 KB.
 MAX_TEXT_BYTES = 1024 * 1024
@@ -71,19 +72,3 @@ def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
         msg = f"{what}: {printable(str(path))} is larger than the {cap} bytes that are read"
         raise InputError(msg)
     return FileContent(data=data, mode=stat.S_IMODE(status.st_mode), owner=status.st_uid)
-
-
-def printable(text: str) -> str:
-    """
-    The text with control characters, line ends and what no terminal should see written as escapes.
-
-    Args:
-        text: anything, also what a stranger chose.
-
-    Returns:
-        One line of printable characters.
-
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from cftpki_ext.files import printable
+from cftpki_ext.text import printable
 
 
 def configure(

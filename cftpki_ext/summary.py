@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 
 from cftpki_ext.alerts import Alert
 from cftpki_ext.causes import Cause
+from cftpki_ext.text import printable
 from cftpki_ext.verdict import Fault, HopFinding, HopStatus, PathEntry, Reason
 from cftpki_ext.x509.certificate import Certificate
-from cftpki_ext.x509.name import printable
 
 # A summary is one line of a log and one field of the wire (1 KiB of UTF-8).
 _SUMMARY_CHARACTERS = 250

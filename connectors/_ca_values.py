@@ -17,6 +17,7 @@ import httpx
 
 from cftpki_ext.enrolment import Failed, Fault
 from cftpki_ext.errors import CftPkiError
+from cftpki_ext.text import excerpt
 
 # A chain with ten RSA-4096 certificates in PEM has 30 KiB; a CA's list of roots or provisioners is no longer.
 MAX_BODY_BYTES = 1024 * 1024
@@ -150,7 +151,6 @@ def status_fault(answer: CaAnswer, now: datetime) -> tuple[Fault, datetime | Non
 
 def printable(text: str) -> str:
     """
-    A foreign text for logs and evidence: printable ASCII, at most `DETAIL_CHARACTERS`.
+    A foreign text for logs and evidence: one printable line, at most `DETAIL_CHARACTERS` and an ellipsis.
     """
-    shown = "".join(c if " " <= c <= "~" else "?" for c in text[:DETAIL_CHARACTERS])
-    return shown + ("…" if len(text) > DETAIL_CHARACTERS else "")
+    return excerpt(text, DETAIL_CHARACTERS)

@@ -24,6 +24,7 @@ import tenacity
 
 from cftpki_ext.causes import Cause
 from cftpki_ext.errors import SourceError
+from cftpki_ext.text import excerpt
 from connectors._gate import ClosedGateError, Gates, Visit
 from connectors._guard import ForbiddenUrlError, Guard, Target, parse_url
 from connectors._network import GuardedTransport, Resolver, SystemResolver
@@ -36,6 +37,8 @@ RETRY_WAIT_S = 0.4
 FAIR_WAIT_S = 0.25
 # A request that was cancelled (another source was faster) tells that the host is dead after this long.
 DEAD_S = 2.0
+# What of a foreign text goes into a detail.
+DETAIL_CHARACTERS = 200
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
@@ -181,8 +184,10 @@ class Fetcher:
             target = parse_url(url)
             request.guard.check(target)
         except ForbiddenUrlError as error:
-            moved = "" if url == request.url else f"redirected to {_printable(url)}: "
-            raise FetchError(Cause.FORBIDDEN_URL, moved + str(error), url=_printable(request.url)) from error
+            moved = "" if url == request.url else f"redirected to {excerpt(url, DETAIL_CHARACTERS)}: "
+            raise FetchError(
+                Cause.FORBIDDEN_URL, moved + str(error), url=excerpt(request.url, DETAIL_CHARACTERS)
+            ) from error
         return target
 
     async def _exchange(
@@ -412,13 +417,4 @@ def _is_tls(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return _printable(text)
-
-
-def _printable(text: str) -> str:
-    """
-    A hostile text for logs and evidence: printable ASCII, at most 200 characters.
-    """
-    shown = "".join(character if " " <= character <= "~" else "?" for character in text[:200])
-    return shown + ("…" if len(text) > 200 else "")
+    return excerpt(str(error) or type(error).__name__, DETAIL_CHARACTERS)

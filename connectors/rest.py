@@ -13,10 +13,10 @@ from types import MappingProxyType
 
 from cftpki_ext.causes import Cause
 from cftpki_ext.errors import SourceError
-from cftpki_ext.files import printable
 from cftpki_ext.model import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.settings import RestProfile
+from cftpki_ext.text import printable
 from connectors._api import ApiClient
 from connectors._guard import guard_of
 from connectors._http import Fetcher, FetchError, FetchRequest

@@ -21,9 +21,10 @@ from cftpki_ext.config.units import format_size
 from cftpki_ext.decide import Question
 from cftpki_ext.encodings import MAX_INPUT_BYTES
 from cftpki_ext.errors import InputError
-from cftpki_ext.files import printable, read_regular
+from cftpki_ext.files import read_regular
 from cftpki_ext.model import Direction, SourceKind
 from cftpki_ext.settings import Settings, TrustSet
+from cftpki_ext.text import printable
 from cftpki_ext.verdict import HopStatus, Verdict
 
 # Longer than any list takes that a handshake could then use.

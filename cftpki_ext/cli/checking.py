@@ -23,11 +23,12 @@ from cftpki_ext.config.faults import nearest
 from cftpki_ext.encodings import MAX_INPUT_BYTES
 from cftpki_ext.errors import InputError
 from cftpki_ext.evidence import Asked, Door
-from cftpki_ext.files import printable, read_regular
+from cftpki_ext.files import read_regular
 from cftpki_ext.model import Direction, Leniency
 from cftpki_ext.policy import PROFILES, Policy
 from cftpki_ext.rules import RuleKey, match
 from cftpki_ext.settings import PolicyInputs, Settings, TrustSet
+from cftpki_ext.text import printable
 from cftpki_ext.verdict_json import verdict_to_json
 
 

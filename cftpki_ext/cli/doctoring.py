@@ -26,8 +26,9 @@ from cftpki_ext.config.faults import nearest
 from cftpki_ext.doctor import Finding, Level, Survey, examine_machine, exit_status, survey
 from cftpki_ext.encodings import MAX_INPUT_BYTES
 from cftpki_ext.errors import InputError
-from cftpki_ext.files import printable, read_regular
+from cftpki_ext.files import read_regular
 from cftpki_ext.settings import Settings, TrustSet
+from cftpki_ext.text import printable
 
 _STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARN: "yellow", Level.FAIL: "bold red"}
 

@@ -23,9 +23,9 @@ from cftpki_ext.cli.render import console, counting, table
 from cftpki_ext.config import load
 from cftpki_ext.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.evidence import Record, Row, decode, row_from
-from cftpki_ext.files import printable
 from cftpki_ext.ports import EvidenceReader, LedgerEntry
 from cftpki_ext.settings import Settings
+from cftpki_ext.text import printable
 from cftpki_ext.trial import Trial, try_again, try_under
 
 NOT_DONE = 1

@@ -16,7 +16,7 @@ from cftpki_ext.cli.identities import identity
 from cftpki_ext.cli.labs import lab
 from cftpki_ext.cli.serving import serve, status
 from cftpki_ext.errors import CftPkiError, ConfigError, InputError
-from cftpki_ext.files import printable
+from cftpki_ext.text import printable
 
 USAGE = 2
 NOT_DONE = 1

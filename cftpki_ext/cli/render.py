@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cftpki_ext.alerts import Alert
-from cftpki_ext.files import printable
+from cftpki_ext.text import printable
 from cftpki_ext.verdict import HopFinding, HopStatus, SourceFinding, Verdict
 
 # Where the output is no terminal nobody's window limits it: tables keep their rows whole.

@@ -22,8 +22,8 @@ from cftpki_ext.cli.render import console, counting, table
 from cftpki_ext.config import load
 from cftpki_ext.errors import CftPkiError, StoreError, WireError
 from cftpki_ext.evidence import Tally
-from cftpki_ext.files import printable
 from cftpki_ext.settings import Settings
+from cftpki_ext.text import printable
 from cftpki_ext.wire import Frame, Message, Tag, decode, encode
 
 # The service answers STATUS from memory.

@@ -23,10 +23,11 @@ from cftpki_ext.config.positions import key_lines
 from cftpki_ext.config.rest import with_rest
 from cftpki_ext.config.sections import Names, Reader
 from cftpki_ext.errors import ConfigError, InputError
-from cftpki_ext.files import MAX_TEXT_BYTES, printable, read_regular
+from cftpki_ext.files import MAX_TEXT_BYTES, read_regular
 from cftpki_ext.policy import PROFILES
 from cftpki_ext.rules import overlaps
 from cftpki_ext.settings import Rule, Settings
+from cftpki_ext.text import printable
 
 DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
 

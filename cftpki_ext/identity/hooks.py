@@ -12,9 +12,9 @@ import os
 import signal
 from collections.abc import Mapping
 
-from cftpki_ext.files import printable
 from cftpki_ext.identity.generations import Generation
 from cftpki_ext.settings import HookRules
+from cftpki_ext.text import printable
 
 # What is kept of a failed hook's last words.
 MAX_OUTPUT = 400

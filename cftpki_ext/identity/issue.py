@@ -29,7 +29,6 @@ from cftpki_ext.enrolment import (
     Progress,
 )
 from cftpki_ext.errors import CftPkiError, KeyUnavailableError
-from cftpki_ext.files import printable
 from cftpki_ext.identity import private_keys
 from cftpki_ext.identity.gate import compare
 from cftpki_ext.identity.generations import Generation
@@ -40,6 +39,7 @@ from cftpki_ext.identity.site import Log, Site
 from cftpki_ext.identity.wish import changed, names_of, wanted_of
 from cftpki_ext.ports import Clock
 from cftpki_ext.settings import ManagedIdentity
+from cftpki_ext.text import printable
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
 
 # One step at a CA with its challenges; DNS takes minutes to be seen everywhere.

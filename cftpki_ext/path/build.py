@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from cftpki_ext.path.request import PathRequest, PathResult
 from cftpki_ext.path.validate import validate
+from cftpki_ext.text import printable
 from cftpki_ext.verdict import RANK, Fault, Reason
 from cftpki_ext.x509.certificate import Certificate
-from cftpki_ext.x509.name import printable
 from cftpki_ext.x509.signed import SignatureStatus, verify
 
 # Steps of the search for each signature that the limits allow: a step without a new signature costs about a

@@ -95,35 +95,21 @@ def _prepared(text: str) -> str:
     return " ".join(folded.split())
 
 
-def printable(text: str) -> str:
-    """
-    The text with control, format and other unprintable characters as hex octets of their UTF-8 (RFC 4514 2.4).
-
-    Args:
-        text: anything that came from outside.
-
-    Returns:
-        What may go into a log line or onto a terminal.
-
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else "".join(f"\\{octet:02X}" for octet in c.encode("utf-8", "surrogatepass"))
-        for c in text
-    )
-
-
 def _shown(text: str) -> str:
     """
-    An attribute value escaped as RFC 4514 2.4 asks.
+    An attribute value escaped as RFC 4514 2.4 asks; what is not printable as hex octets of its UTF-8.
     """
     escaped = _SPECIAL.sub(r"\\\g<0>", text)
     if escaped[:1] in ("#", " "):
         escaped = "\\" + escaped
     if escaped.endswith(" ") and len(text) > 1:
         escaped = escaped[:-1] + "\\ "
-    return printable(escaped)
+    if escaped.isprintable():
+        return escaped
+    return "".join(
+        c if c.isprintable() else "".join(f"\\{octet:02X}" for octet in c.encode("utf-8", "surrogatepass"))
+        for c in escaped
+    )
 
 
 def _attribute(data: bytes, element: Element) -> tuple[str, str, str | None, str]:

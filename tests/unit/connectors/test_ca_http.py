@@ -369,6 +369,6 @@ def test_status_fault_by_status(status: int, expected: tuple[Fault, datetime | N
 
 
 def test_printable_is_one_bounded_line() -> None:
-    assert "a?b?" == printable("a\nb\x1b")
+    assert r"a\nb\x1b" == printable("a\nb\x1b")
     assert 201 == len(printable("x" * 500))
     assert all(hasattr(_ca_http, name) for name in _ca_http.__all__)

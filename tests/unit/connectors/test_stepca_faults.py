@@ -212,7 +212,7 @@ async def test_sign_that_is_refused_leaves_no_orphan(ca: Scripted, status: str, 
     saves = Saves()
     failed = await failure(ca, saves=saves)
     assert fault is failed.fault
-    assert f"sign: HTTP {status[:3]}: bad?thing. (X-Request-Id id-7)" in failed.detail
+    assert f"sign: HTTP {status[:3]}: bad\\nthing. (X-Request-Id id-7)" in failed.detail
     assert [] == saves.last["unanswered"]
     if fault is Fault.RATE_LIMITED:
         assert failed.retry_at is not None

@@ -66,7 +66,7 @@ async def advance(one, wanted=None, saves=None):
         ("501 Not Implemented", b"", "", Fault.MISCONFIGURED, "501"),
         ("401 Unauthorized", b"go away", "", Fault.MISCONFIGURED, "identity_chain_file"),
         ("400 Bad Request", b"\xff\x00\x1b[31mred", "text/plain", Fault.REFUSED, "HTTP 400"),
-        ("400 Bad Request", b"\x1b[31mred \xc3\xa9", "text/plain", Fault.REFUSED, "?[31mred ?"),
+        ("400 Bad Request", b"\x1b[31mred \xc3\xa9", "text/plain", Fault.REFUSED, r"\x1b[31mred é"),
         ("204 No Content", b"", "", Fault.UNREACHABLE, "which EST does not know"),
     ],
 )
