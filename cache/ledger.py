@@ -14,11 +14,12 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+from cache._sqlite import connect, create, transaction
 from cftpki_ext.errors import StoreError
 from cftpki_ext.ports import EvidenceEntry
 
@@ -36,8 +37,6 @@ CREATE TABLE IF NOT EXISTS blob_use (digest TEXT PRIMARY KEY, last_use INTEGER N
 CREATE TABLE IF NOT EXISTS chain_start (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
   hash BLOB NOT NULL) STRICT;
 """
-# How long a writer waits for another process's transaction before the record counts as not kept.
-BUSY_MS = 2000
 # Checkpoints wait for the disk, so `tend` makes them. Should it not come, the log is folded in at 32 MB.
 _CHECKPOINT_PAGES = 8192
 # Records let go in one transaction: a writer waits for some milliseconds at most.
@@ -66,17 +65,12 @@ class EvidenceLedger:
         self._lock = threading.Lock()
         self._path = folder / DATABASE
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = connect(self._path)
+            self._db = create(self._path, _SCHEMA, synchronous="NORMAL")
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
         try:
-            self._path.chmod(0o600)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            self._db.executescript(_SCHEMA)
             # Written in place, 86 bytes in one call: a kill leaves the old or the new line.
             self._head = os.open(folder / HEAD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except (OSError, sqlite3.Error) as exc:
@@ -205,35 +199,6 @@ def _used_bytes(db: sqlite3.Connection) -> int:
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     (size,) = db.execute("PRAGMA page_size").fetchone()
     return int(pages - free) * int(size)
-
-
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """
-    Open the database; transactions are ours to begin.
-    """
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
-        uri=read_only,
-        timeout=BUSY_MS / 1000,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-
-
-@contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """
-    A writing transaction: committed, or rolled back where anything is raised.
-    """
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        # A full disk may have rolled it back already.
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def chain_start(db: sqlite3.Connection) -> tuple[int, bytes]:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from cache.ledger import DATABASE, GENESIS, HEAD, chain_start, connect, link
+from cache._sqlite import connect
+from cache.ledger import DATABASE, GENESIS, HEAD, chain_start, link
 from cftpki_ext.errors import StoreError
 from cftpki_ext.ports import LedgerEntry, LedgerFault
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+from cache._sqlite import connect, create, transaction
 from cftpki_ext.errors import StoreError
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.statement import Statement
@@ -24,8 +25,6 @@ CREATE TABLE IF NOT EXISTS proof (
 CREATE INDEX IF NOT EXISTS proof_digest ON proof (digest);
 CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT;
 """
-# How long another process's write is waited for; the refusal itself never waits for this store.
-_BUSY_MS = 2000
 # One proof is enough; a few more are kept because a hold is lifted by what is newer than it. A new one takes the
 # place of the oldest: the checker sends none any more once a revocation is proven for good.
 _PROOFS_PER_CERTIFICATE = 4
@@ -52,14 +51,9 @@ class RevocationMemory:
         self._reading, self._writing = threading.Lock(), threading.Lock()
         path = folder / "revocations.sqlite3"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = _connect(path)
-            path.chmod(0o600)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
+            self._db = create(path, _SCHEMA, synchronous="FULL")
             # Whoever reads has a connection of its own, and never waits for one who writes.
-            self._reader = _connect(path)
+            self._reader = connect(path)
         except (OSError, sqlite3.Error) as exc:
             msg = f"memory of revocations in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -109,24 +103,18 @@ class RevocationMemory:
         digest = sha256(statement.raw).hexdigest()
         received_at = statement.received_at.astimezone(UTC).isoformat()
         try:
-            with self._writing:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, statement.raw))
-                    self._db.execute(
-                        "INSERT OR IGNORE INTO proof VALUES (?, ?, ?, ?, ?)",
-                        (certificate, digest, statement.kind.value, statement.url, received_at),
-                    )
-                    self._db.execute(
-                        "DELETE FROM proof WHERE certificate = ?1 AND digest <> ?2 AND digest NOT IN"
-                        " (SELECT digest FROM proof WHERE certificate = ?1 ORDER BY received_at DESC, digest LIMIT ?3)",
-                        (certificate, digest, _PROOFS_PER_CERTIFICATE),
-                    )
-                    self._db.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM proof)")
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
+            with self._writing, transaction(self._db):
+                self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, statement.raw))
+                self._db.execute(
+                    "INSERT OR IGNORE INTO proof VALUES (?, ?, ?, ?, ?)",
+                    (certificate, digest, statement.kind.value, statement.url, received_at),
+                )
+                self._db.execute(
+                    "DELETE FROM proof WHERE certificate = ?1 AND digest <> ?2 AND digest NOT IN"
+                    " (SELECT digest FROM proof WHERE certificate = ?1 ORDER BY received_at DESC, digest LIMIT ?3)",
+                    (certificate, digest, _PROOFS_PER_CERTIFICATE),
+                )
+                self._db.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM proof)")
         except sqlite3.Error as exc:
             msg = f"proof of revocation could not be kept: {exc}"
             raise StoreError(msg) from exc
@@ -138,10 +126,6 @@ class RevocationMemory:
         with self._reading, self._writing:
             self._reader.close()
             self._db.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
 
 
 def _statement(kind: str, url: str | None, received_at: str, raw: bytes | None, digest: str) -> Statement:
