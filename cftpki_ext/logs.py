@@ -7,10 +7,11 @@ write a log line, or to the terminal of whoever reads it, from outside.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -26,14 +27,14 @@ def configure(
 
     Args:
         log_format: "json" or "console".
-        stream: standard error by default.
+        stream: by default what standard error is when something is written.
         level: the least level that is written.
 
     Returns:
         The logger.
 
     """
-    stream = stream or sys.stderr
+    stream = stream or cast("TextIO", _StandardError())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -67,6 +68,30 @@ def configure(
     root.setLevel(max(level, logging.WARNING))
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+class _StandardError(io.TextIOBase):
+    """
+    Standard error as it is at each write: whoever replaces or closes it takes nothing from the log.
+    """
+
+    def write(self, text: str) -> int:
+        """
+        Write through.
+        """
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """
+        Flush through.
+        """
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """
+        Whether somebody looks at it.
+        """
+        return sys.stderr.isatty()
 
 
 def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

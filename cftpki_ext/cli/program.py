@@ -1,20 +1,16 @@
 """
 The program `cftpki`: its commands, and the one place where an error becomes a line and an exit status.
+
+What a command needs is imported when it runs: shells ask for names and first words at every press of Tab.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 from click.shell_completion import get_completion_class
 
-from cftpki_ext.cli.caching import cache
-from cftpki_ext.cli.checking import check
-from cftpki_ext.cli.configuration import config
-from cftpki_ext.cli.doctoring import doctor
-from cftpki_ext.cli.evidence import audit, explain, replay
-from cftpki_ext.cli.identities import identity
-from cftpki_ext.cli.labs import lab
-from cftpki_ext.cli.serving import serve, status
 from cftpki_ext.errors import CftPkiError, ConfigError, InputError
 from cftpki_ext.text import printable
 
@@ -23,10 +19,42 @@ NOT_DONE = 1
 INTERNAL = 80
 
 
+class Later(click.Command):
+    """
+    A command's name and first words; the command itself is in a module that is not imported yet.
+
+    Args:
+        name: of the command, and of what it is called in its module.
+        module: in this package.
+        words: what it does, for the list of commands.
+
+    """
+
+    def __init__(self, name: str, module: str, words: str) -> None:
+        super().__init__(name, short_help=words)
+        self._module = module
+
+    def load(self) -> click.Command:
+        """
+        The command itself.
+        """
+        command: click.Command = getattr(import_module(f"{__package__}.{self._module}"), str(self.name))
+        return command
+
+
 class Program(click.Group):
     """
     A group whose commands may raise our errors: each becomes one line on standard error.
     """
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """
+        Find the command that is to run, or whose own words are to be completed.
+        """
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, Later) else command, rest
 
     def invoke(self, ctx: click.Context) -> object:
         """
@@ -65,10 +93,12 @@ def _status(error: Exception, command: str | None) -> int:
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cftpki-ext", prog_name="cftpki")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(*, debug: bool) -> None:
+def main(*, debug: bool) -> None:  # noqa: ARG001  # `Program.invoke` reads it
     """
     Check partners' certificates against the company's PKI, and keep the service that does so for the host.
     """
+    # Standard output is the command's own: what is logged on the way goes to standard error.
+    import_module("cftpki_ext.logs").configure("console")
 
 
 @main.command()
@@ -84,5 +114,17 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "cftpki", "_CFTPKI_COMPLETE").source())
 
 
-for command in (check, serve, status, explain, replay, audit, config, identity, cache, lab, doctor):
-    main.add_command(command)
+for later in (
+    Later("audit", "evidence", "List the record of verdicts, and verify it."),
+    Later("cache", "caching", "Look at the cache of OCSP responses and CRLs, or empty it."),
+    Later("check", "checking", "Judge a certificate chain."),
+    Later("config", "configuration", "Look at the configuration file."),
+    Later("doctor", "doctoring", "Ask every responder; look at machine, host and cache."),
+    Later("explain", "evidence", "Say what was asked, heard and decided for a verdict."),
+    Later("identity", "identities", "Look at our own certificates; issue, renew, revoke."),
+    Later("lab", "labs", "A small PKI on loopback, for trying things out."),
+    Later("replay", "evidence", "Decide stored verdicts again, offline."),
+    Later("serve", "serving", "Be the service until SIGTERM."),
+    Later("status", "serving", "Ask the running service how it is; count its verdicts."),
+):
+    main.add_command(later)

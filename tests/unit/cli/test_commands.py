@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 import structlog
@@ -10,6 +13,7 @@ from click.testing import CliRunner
 
 from cftpki_ext import logs
 from cftpki_ext.cli import main
+from cftpki_ext.cli.program import Later
 from tests import pki
 
 
@@ -109,6 +113,63 @@ def test_completion_prints_a_script(run, shell):
     result = run("completion", shell)
 
     assert (0, True) == (result.exit_code, "_CFTPKI_COMPLETE" in result.stdout)
+
+
+def test_version_and_completion_import_no_more_than_the_names():
+    code = "import sys; from cftpki_ext.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert set() == {"pydantic", "cryptography", "structlog", "rich", "httpx"} & set(found)
+    assert "click" in found
+
+
+@pytest.mark.parametrize(
+    "later", [c for c in main.commands.values() if isinstance(c, Later)], ids=lambda c: c.name
+)
+def test_command_that_comes_later_is_the_one_that_was_named(later):
+    assert later.name == later.load().name
+
+
+def test_completion_offers_commands_and_their_options(monkeypatch):
+    monkeypatch.setenv("_CFTPKI_COMPLETE", "bash_complete")
+    offered = []
+    for words in ("cftpki con", "cftpki config s", "cftpki check --no-f"):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        offered += (
+            CliRunner().invoke(main, prog_name="cftpki", complete_var="_CFTPKI_COMPLETE").stdout.split()
+        )
+
+    assert ["plain,config", "plain,show", "plain,--no-fetch"] == offered
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("caching", "cache stats"),
+        ("configuration", "config check"),
+        ("configuration", "config show"),
+        ("doctoring", "doctor"),
+        ("identities", "identity list"),
+    ],
+)
+def test_json_stands_alone_on_standard_output_whatever_is_logged(
+    run, config, monkeypatch, stream, module, words
+):
+    load = importlib.import_module(f"cftpki_ext.cli.{module}").load
+
+    def noisy(path):
+        structlog.get_logger().info("said by us")
+        logging.getLogger("library").warning("said by a library")
+        return load(path)
+
+    monkeypatch.setattr(f"cftpki_ext.cli.{module}.load", noisy)
+    result = run(*words.split(), "--config", config, "--json")
+
+    assert isinstance(json.loads(result.stdout), dict | list)
+    assert (True, True) == ("said by us" in result.stderr, "said by a library" in result.stderr)
 
 
 @pytest.fixture
