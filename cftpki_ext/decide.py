@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
 
-from cftpki_ext import revocation, x509
+from cftpki_ext import path as paths
+from cftpki_ext import revocation
 from cftpki_ext.alerts import alert_for
 from cftpki_ext.causes import Cause
 from cftpki_ext.errors import InputError
@@ -402,7 +403,7 @@ def clear_memos() -> None:
     """
     Forget everything that was parsed and verified before, so that the next decision starts cold.
     """
-    x509.clear_memos()
+    paths.clear_memos()
     revocation.clear_memos()
     clear_entries()
 

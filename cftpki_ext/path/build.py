@@ -8,6 +8,7 @@ package, x509 and verdict.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from cftpki_ext.path.request import PathRequest, PathResult
 from cftpki_ext.path.validate import validate
@@ -119,6 +120,57 @@ class _Search:
                 yield (*head, issuer)
 
 
+class _Kept:
+    """
+    A valid path that was the first candidate, and as long as all its certificates are in date.
+
+    Within that time the same question finds the same candidate first and nothing about it changes, so that
+    the answer is the same whether it is remembered or found anew. Later candidates are not kept: another
+    one before them may come into force.
+    """
+
+    __slots__ = ("begin", "end", "result")
+
+    def __init__(self, result: PathResult) -> None:
+        self.result = result
+        self.begin = max(certificate.not_before for certificate in result.path)
+        self.end = min(certificate.not_after for certificate in result.path)
+
+
+def _what_decides(request: PathRequest) -> tuple[object, ...]:
+    """
+    Everything in a request that a path depends on, but the time. Certificates compare by all their bytes.
+    """
+    limits = request.limits
+    return (
+        request.chain,
+        request.anchors,
+        request.intermediates,
+        request.purpose,
+        request.inputs,
+        request.compat,
+        limits.chain_certificates,
+        limits.path_candidates,
+        limits.path_signatures,
+    )
+
+
+# Partners of the same hour. A stranger's chain takes a place too, of at most limits.chain_bytes: 64 MB in all.
+@lru_cache(maxsize=1024)
+def _kept(_what: tuple[object, ...]) -> list[_Kept]:
+    """
+    The place where the path of a question is remembered: empty or one entry.
+    """
+    return []
+
+
+def clear_paths() -> None:
+    """
+    Forget every path.
+    """
+    _kept.cache_clear()
+
+
 def _merit(result: PathResult) -> tuple[bool, int, int]:
     """
     The lower, the better does this candidate explain the refusal: believable first, then by rank of its faults.
@@ -149,6 +201,9 @@ def find_path(request: PathRequest) -> PathResult:
         )
         return PathResult(path=(), faults=(fault,), trusted=False)
     leaf = request.chain[0]
+    kept = _kept(_what_decides(request))
+    if kept and kept[0].begin <= request.now <= kept[0].end:
+        return kept[0].result
     search = _Search(request)
     if any(leaf.der == anchor.der for anchor in request.anchors):
         return validate((leaf,), request, search.status)
@@ -159,6 +214,8 @@ def find_path(request: PathRequest) -> PathResult:
             for count, path in enumerate(search.paths((leaf,), wrong_signatures=wrong_signatures), start=1):
                 result = validate(path, request, search.status)
                 if not result.faults:
+                    if count == 1:
+                        kept[:] = [_Kept(result)]
                     return result
                 if best is None or _merit(result) < _merit(best):
                     best = result

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from cftpki_ext.text import printable
+from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.extensions import GeneralName, NameConstraints
 from cftpki_ext.x509.name import COMMON_NAME, EMAIL_ADDRESS, Name
@@ -22,6 +23,7 @@ _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*
 _HOST_IN_COMMON_NAME = re.compile(r"(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+", re.IGNORECASE)
 _AUTHORITY = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 _NUMERIC = re.compile(r"[0-9.]+")
+_SMTP_UTF8_MAILBOX = bytes.fromhex("06082b06010505070809")
 
 
 class _Unjudgeable(ValueError):  # noqa: N818  # a signal within this module, never an error to a caller
@@ -72,7 +74,7 @@ def _email(name: str, base: str, *, excluded: bool) -> bool:
 
 def _uri(name: str, base: str) -> bool:
     found = _AUTHORITY.match(name)
-    if found is None:
+    if found is None or "\\" in found[1]:  # browsers end the authority there, RFC 3986 does not
         raise _Unjudgeable
     host = found[1].rpartition("@")[2].partition(":")[0].lower()
     if _HOST.fullmatch(host) is None or _NUMERIC.fullmatch(host) is not None:
@@ -127,15 +129,37 @@ def constrained_names(certificate: Certificate, *, final: bool) -> list[GeneralN
 
     """
     names = list(certificate.subject_alt_names)
+    for alternative in certificate.subject_alt_names:
+        if alternative.kind == "other" and isinstance(alternative.value, bytes):
+            names += _international_mailbox(alternative.value)
     if certificate.subject.rdns:
         names.append(GeneralName("directory", certificate.subject))
     host_named = any(name.kind == "dns" for name in certificate.subject_alt_names)
     for oid, text in certificate.subject.attributes:
         if oid == EMAIL_ADDRESS:
             names.append(GeneralName("email", text))
-        elif oid == COMMON_NAME and final and not host_named and _HOST_IN_COMMON_NAME.fullmatch(text):
-            names.append(GeneralName("dns", text))
+        elif oid == COMMON_NAME and final and not host_named:
+            host = text.strip().rstrip(".")
+            if _HOST_IN_COMMON_NAME.fullmatch(host):
+                names.append(GeneralName("dns", host))
     return names
+
+
+def _international_mailbox(raw: bytes) -> list[GeneralName]:
+    """
+    The e-mail address in an otherName SmtpUTF8Mailbox, which e-mail constraints bind as well (RFC 9598 6).
+
+    One that cannot be read is the empty address, which no constraint of its type can be judged against.
+    """
+    if not raw.startswith(_SMTP_UTF8_MAILBOX):
+        return []
+    try:
+        wrapped = der.whole(raw[len(_SMTP_UTF8_MAILBOX) :], 0xA0)
+        data = raw[len(_SMTP_UTF8_MAILBOX) + wrapped.content :]
+        text = der.content(data, der.whole(data, der.UTF8_STRING)).decode()
+    except ValueError:
+        text = ""
+    return [GeneralName("email", text)]
 
 
 def _shown(name: GeneralName) -> str:

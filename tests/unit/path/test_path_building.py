@@ -5,12 +5,13 @@ The search: alternatives are tried, loops end, bounds hold, and the best account
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cftpki_ext.path import PathRequest, PathResult, Purpose, clear_memos, find_path
-from cftpki_ext.settings import Limits
+from cftpki_ext.settings import Limits, PolicyInputs
 from cftpki_ext.verdict import Reason
 from cftpki_ext.x509 import parse_certificate
 from tests.pki import DAY, NOW, Entity, issue, key, make_root
@@ -174,3 +175,36 @@ def test_any_pool_gives_a_sound_path_or_faults(leaf, pool):
     by_der = {e.der: e for e in [*POOL, *CROSS, *LEAVES, ROOT]}
     for lower, upper in zip(result.path, result.path[1:], strict=False):
         by_der[lower.der].certificate.verify_directly_issued_by(by_der[upper.der].certificate)
+
+
+def test_path_remembered_is_found_again_only_while_in_date():
+    leaf = issue(ROOT, "leaf", not_after=NOW + timedelta(hours=1))
+    clear_memos()
+    first = search(leaf)
+    assert search(leaf) is first
+    assert [Reason.EXPIRED] == reasons(search(leaf, now=NOW + timedelta(hours=2)))
+    assert {Reason.NOT_YET_VALID} == set(reasons(search(leaf, now=NOW - 400 * DAY)))
+    assert search(leaf) == first
+
+
+def test_path_remembered_is_of_this_very_question():
+    leaf = issue(ROOT, "leaf", eku=["clientAuth"])
+    assert search(leaf).valid
+    assert not search(leaf, anchors=[make_root("Other")]).valid
+    assert not search(leaf, purpose=Purpose.TLS_SERVER).valid
+    assert not search(leaf, inputs=PolicyInputs(explicit_policy=True)).valid
+
+
+def test_path_that_was_not_the_first_candidate_is_not_remembered():
+    """
+    Another candidate before it may come into force, and then is the answer.
+    """
+    future = issue(ROOT, "CA", ca=True, not_before=NOW + timedelta(hours=1))
+    today = issue(ROOT, "CA", ca=True, private=future.key)
+    leaf = issue(today, "leaf")
+    paths = [
+        [c.der for c in search(leaf, future, today, now=at).path] for at in (NOW, NOW + timedelta(hours=2))
+    ]
+    clear_memos()
+    afresh = [c.der for c in search(leaf, future, today, now=NOW + timedelta(hours=2)).path]
+    assert paths[1] == afresh
