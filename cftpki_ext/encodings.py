@@ -15,8 +15,9 @@ MAX_INPUT_BYTES = 128 * 1024 * 1024
 # A bundle of system roots holds about 150.
 MAX_BLOCKS = 1000
 
+# Possessive: what is no block must fail in one pass, however many blank lines it has.
 _BLOCK = re.compile(
-    rb"-----BEGIN (?P<label>[A-Z0-9 ]{1,40})-----\s*?\r?\n(?P<body>[A-Za-z0-9+/=\s]*?)-----END (?P=label)-----"
+    rb"-----BEGIN (?P<label>[A-Z0-9 ]{1,40})-----[ \t\r]*+\n(?P<body>[A-Za-z0-9+/=\s]*+)-----END (?P=label)-----"
 )
 _BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]{1,40}-----")
 

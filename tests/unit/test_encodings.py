@@ -1,0 +1,31 @@
+"""
+PEM or DER from a file: what is taken, and that what is not costs one pass.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cftpki_ext import encodings
+from cftpki_ext.errors import InputError
+from tests.pki import make_root, pem
+
+ROOT = make_root("Root").der
+
+
+def test_block_with_spaces_and_blank_lines_is_read():
+    text = pem(ROOT).replace(b"CERTIFICATE-----\n", b"CERTIFICATE----- \t\r\n\r\n \n", 1)
+
+    assert encodings.certificates(b"a note\n" + text + text) == (ROOT, ROOT)
+
+
+@pytest.mark.parametrize("filling", [b"\n", b"\r\n", b" ", b"A", b"A\n"])
+def test_block_that_never_ends_is_refused_in_one_pass(filling):
+    hostile = b"-----BEGIN CERTIFICATE-----\n" + filling * 2_000_000 + b"!"
+    begin = time.process_time()
+
+    with pytest.raises(InputError, match="cut off"):
+        encodings.certificates(hostile)
+    assert time.process_time() - begin < 1
