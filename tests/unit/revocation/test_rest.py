@@ -5,6 +5,7 @@ JSON lookups of a CA: bound to the certificate and the address, believed only ov
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -274,3 +275,12 @@ def test_issuer_is_written_in_either_order():
     leaf = parse_certificate(issue(ca, "p", serial=1).der)
     both = RestProfile(name="x", url="{issuer_dn}|{issuer_dn_forward}")
     assert r"CN%3Da%5C%2Cb%2CO%3Dx|O%3Dx%2CCN%3Da%5C%2Cb" == rest_url(both, leaf)
+
+
+@pytest.mark.parametrize("filling", [b'\\"', b'"\\', b'"', b"[", b'\\"\\"\\'])
+def test_hostile_quotes_of_full_size_are_malformed_in_one_pass(filling):
+    size = Limits().rest_bytes // len(filling)
+    begin = time.process_time()
+
+    assert judge(filling * size).cause is Cause.MALFORMED
+    assert time.process_time() - begin < 1
