@@ -208,3 +208,37 @@ def test_more_comparisons_than_are_made_refuse():
     few = issue(ca, "leaf", san=[f"dns:x{n}.invalid" for n in range(40)])
     assert [] == faults_of(few, ca)
     assert "more names and subtrees than are compared" in faults_of(many, ca)
+
+
+@pytest.mark.parametrize("subject", ["evil.test.", "evil.test ", " evil.test"])
+def test_common_name_with_dot_or_space_at_its_ends_is_still_a_host(subject):
+    common = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+
+    assert outside(["email:u@a.example"], excluded=["dns:test"], subject=common) != []
+    assert outside(["email:u@a.example"], excluded=["dns:other"], subject=common) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "within"),
+    [
+        (b"\x0c\x0bu@a.example", True),
+        ("\x0c\x0cü@a.example".encode(), True),
+        (b"\x0c\x0cu@a.examples", False),
+        ("\x0c\x0cu@ä.example".encode(), False),
+        (b"\x04\x0bu@a.example", False),
+        (b"\x0c\x0bu@a", False),
+    ],
+)
+def test_international_mailbox_is_bound_by_email_constraints(value, within):
+    ca = issue(ROOT, "CA", ca=True, extensions=[(name_constraints(["email:a.example"]), True)])
+    mailbox = der.encode(0xA0, b"\x06\x08\x2b\x06\x01\x05\x05\x07\x08\x09", der.encode(0xA0, value))
+    names = raw_extension("2.5.29.17", der.encode(der.SEQUENCE, mailbox))
+    leaf = issue(ca, "leaf", extensions=[(names, False)])
+
+    assert (faults_of(leaf, ca) == []) is within
+
+
+@pytest.mark.parametrize("uri", ["https://evil.test\\@a.example/", "https://evil.test\\.a.example/"])
+def test_uri_with_backslash_in_its_authority_cannot_be_judged(uri):
+    assert outside([f"uri:{uri}"], ["uri:a.example", "uri:.a.example"]) != []
+    assert outside([f"uri:{uri}"], excluded=["uri:evil.test"]) != []
