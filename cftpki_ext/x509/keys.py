@@ -124,6 +124,10 @@ def load_key(spki: bytes) -> PublicKey:
     if isinstance(handle, rsa.RSAPublicKey):
         if handle.key_size > _RSA_MAX_BITS:
             return unsupported
+        # The product of two odd primes is odd: anybody can factor an even modulus.
+        if handle.public_numbers().n % 2 == 0:
+            msg = "modulus of an RSA key is even"
+            raise DerError(msg, rule)
         strong = handle.key_size >= RSA_BITS
         return PublicKey(kind, oid, handle.key_size, digest, bit_string, handle, strong)
     if isinstance(handle, ec.EllipticCurvePublicKey):

@@ -424,3 +424,24 @@ def test_resigned_copy_with_the_same_fields_is_accepted():
     again = parse_certificate(resign(LEAF.der, tbs_of(LEAF.der), ROOT.key))
     assert tbs_of(LEAF.der) == again.signed.tbs
     assert NOW - timedelta(days=1) == again.not_before
+
+
+def rsa_key_info(modulus: int, exponent: int = 65537) -> bytes:
+    key = der.encode(der.SEQUENCE, integer(modulus), integer(exponent))
+    kind = der.encode(der.SEQUENCE, oid("1.2.840.113549.1.1.1"), b"\x05\x00")
+    return der.encode(der.SEQUENCE, kind, der.encode(der.BIT_STRING, b"\0", key))
+
+
+@pytest.mark.parametrize("exponent", [1, 2, 65536])
+def test_rsa_key_with_an_exponent_that_anybody_can_undo_is_no_key(exponent):
+    odd = (1 << 2047) + 1
+
+    assert refusal(signed_with(6, rsa_key_info(odd, exponent))) == (Reason.MALFORMED, "RFC 5280 4.1.2.7")
+    assert parse_certificate(signed_with(6, rsa_key_info(odd, 3))).key.bits == 2048
+
+
+def test_rsa_key_with_even_modulus_is_no_key():
+    even = (1 << 2047) + 2
+
+    assert refusal(signed_with(6, rsa_key_info(even))) == (Reason.MALFORMED, "RFC 5280 4.1.2.7")
+    assert parse_certificate(signed_with(6, rsa_key_info(even + 1))).key.bits == 2048
