@@ -80,10 +80,15 @@ class Attempter:
         held_back = {} if force else {n: f for n, f in standing.held_back.items() if _later(f, now)}
         waiting: Waiting | None = None
         failure: Failure | None = None
-        if not standing.under_way:
+        enrollers = site.identity.enrollers
+        if standing.under_way:
+            # The attempt was cut off: what was asked for is collected before anybody else is asked.
+            submitted = await asyncio.to_thread(_submitted, site)
+            enrollers = tuple(sorted(enrollers, key=lambda one: one not in submitted))
+        else:
             standing = standing.model_copy(update={"under_way": True})
             await asyncio.to_thread(write_standing, site.directory, standing)
-        for enroller_name in site.identity.enrollers:
+        for enroller_name in enrollers:
             if not force and _still_waits(standing.waiting, enroller_name, now):
                 waiting = waiting or standing.waiting
                 if not urgent:
@@ -151,6 +156,11 @@ class Attempter:
         )
         await asyncio.to_thread(write_standing, site.directory, standing)
         return current, standing
+
+
+def _submitted(site: Site) -> frozenset[str]:
+    open_orders = site.journal.open_orders()
+    return frozenset(name for name, record in open_orders.items() if record.submitted_at is not None)
 
 
 def _later(failure: Failure, now: datetime) -> bool:

@@ -24,6 +24,7 @@ from cftpki_ext.identity.overview import Overview, overview
 from cftpki_ext.identity.plans import facts_of
 from cftpki_ext.identity.rollout import RolloutDriver
 from cftpki_ext.identity.schedule import Plan, plan
+from cftpki_ext.identity.settle import settle
 from cftpki_ext.identity.site import Log, Site, site_of
 from cftpki_ext.identity.standing import Rollout, Standing, Status, read_standing, write_standing
 from cftpki_ext.ports import Clock
@@ -238,6 +239,7 @@ class Manager:
         """
         site = self._site(name)
         async with locked(site.directory, wait_s=wait_s):
+            await asyncio.to_thread(self._clean, site)
             current, standing, _ = await self._look(site)
             numbers = site.generations.numbers()
             if to is None:
@@ -346,6 +348,7 @@ class Manager:
             raise InputError(msg) from None
 
     def _clean(self, site: Site) -> None:
+        settle(site, now=self._clock.now())
         site.journal.clean()
         site.generations.clean(keep=site.identity.keep)
 
