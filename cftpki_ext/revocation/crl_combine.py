@@ -75,16 +75,14 @@ def combine(heard: list[Heard], now: datetime) -> tuple[HopStatus, Cause | None,
     authentic = [item for item in heard if item.signer is not None]
     covered: frozenset[str] = frozenset()
     bases: list[Heard] = []
+    newest = _newest_by_scope(authentic, now)
     for item in authentic:
-        if _is_delta(item):
+        if item.view is None or _is_delta(item):
             continue
         if item.expired and any(_extends(delta, item) for delta in authentic):
             item.cause, item.detail = None, "past its nextUpdate, continued by a delta"
-        if (
-            item.cause is None
-            and item.entry is None
-            and any(_supersedes(other, item, now) for other in authentic)
-        ):
+        scope = _scope(item.view)
+        if item.cause is None and item.entry is None and newest.get(scope, _age(item.view)) > _age(item.view):
             item.refuse(Cause.STALE, "a newer list of the same scope is at hand")
         elif item.cause is None:
             bases.append(item)
@@ -162,7 +160,7 @@ def _is_delta(item: Heard) -> bool:
 
 def _same_scope(one: Heard, other: Heard) -> bool:
     a, b = one.view, other.view
-    return a is not None and b is not None and a.issuer.key == b.issuer.key and a.idp_der == b.idp_der
+    return a is not None and b is not None and _scope(a) == _scope(b)
 
 
 def _is_newer(one: Heard, other: Heard) -> bool:
@@ -215,17 +213,32 @@ def _takes_back(delta: Heard, item: Heard) -> bool:
     )
 
 
-def _supersedes(other: Heard, item: Heard, now: datetime) -> bool:
+def _scope(view: CrlView) -> tuple[str, bytes | None]:
     """
-    Whether a complete list of the same scope is newer, so that the older one's silence no longer counts.
+    What two lists have in common of which one replaces the other.
     """
-    a, b = other.view, item.view
-    if a is None or b is None or _is_delta(other) or not _same_scope(other, item):
-        return False
-    later = a.this_update > b.this_update or (
-        a.this_update == b.this_update and (a.number or 0) > (b.number or 0)
-    )
-    return later and a.this_update <= now
+    return view.issuer.key, view.idp_der
+
+
+def _age(view: CrlView) -> tuple[datetime, int]:
+    return view.this_update, view.number or 0
+
+
+def _newest_by_scope(
+    authentic: list[Heard], now: datetime
+) -> dict[tuple[str, bytes | None], tuple[datetime, int]]:
+    """
+    The age of the newest complete list of each scope: the silence of an older one no longer counts.
+
+    In one pass, because a file may hold a thousand lists.
+    """
+    newest: dict[tuple[str, bytes | None], tuple[datetime, int]] = {}
+    for item in authentic:
+        view = item.view
+        if view is not None and not _is_delta(item) and view.this_update <= now:
+            scope, age = _scope(view), _age(view)
+            newest[scope] = max(age, newest.get(scope, age))
+    return newest
 
 
 def _is_lifted(item: Heard, authentic: list[Heard], bases: list[Heard]) -> bool:
