@@ -206,6 +206,9 @@ class Examination:
     def _issuer_path(self, signer: Certificate, at: datetime) -> tuple[Certificate, ...] | None:
         """
         A path for a certificate that signed a CRL, valid at a time, to the anchor of `path` itself.
+
+        The trust set's policies say under which ones partners' certificates must be issued; who may sign a CRL is
+        said by its issuer (RFC 5280 6.3.3 (f) names the anchor and no policy), so they are not asked for here.
         """
         key = signer.der, at
         if key not in self._issuer_paths:
@@ -216,7 +219,6 @@ class Examination:
                     intermediates=self.pool,
                     now=at,
                     purpose=Purpose.CRL_SIGNING,
-                    inputs=self.question.trust.policy_inputs,
                     compat=self.question.trust.compat,
                     limits=self.question.limits,
                 )

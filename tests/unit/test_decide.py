@@ -16,7 +16,7 @@ from cftpki_ext.causes import Cause
 from cftpki_ext.decide import Examination, Question, conclude, examine
 from cftpki_ext.model import Direction, Origin, SourceKind
 from cftpki_ext.policy import AUDIT, RESILIENT, STRICT, Action, Depth, Policy, Treatment
-from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import HopStatus, Reason, Status, Verdict
 from tests import pki
@@ -478,3 +478,31 @@ def test_driver_may_ask_hop_by_hop_as_statements_arrive():
     assert HopStatus.UNDETERMINED == examination.hop(1, (LEAF_GOOD,)).status
     assert ("CN=partner", "CN=CA") == tuple(c.subject.text for c in examination.pair(0))
     assert [(0, "http://ocsp.example/")] == [(item.hop, item.url) for item in examination.lookups]
+
+
+# -- who may sign a CRL --------------------------------------------------------------------------------------
+
+POLICY_CA = issue(ROOT, "Policy CA", ca=True, extensions=[(pki.policies("1.2.3"), False)])
+POLICY_LEAF = issue(POLICY_CA, "partner", eku=["clientAuth"], extensions=[(pki.policies("1.2.3"), False)])
+PLAIN_LEAF = issue(POLICY_CA, "partner", eku=["clientAuth"])
+
+
+@pytest.mark.parametrize(
+    ("leaf", "parent", "answer"),
+    [
+        (POLICY_LEAF, ROOT, ACCEPTED),
+        (POLICY_LEAF, STRANGE_ROOT, refused(Reason.STATUS_NOT_ESTABLISHED, 46)),
+        (PLAIN_LEAF, ROOT, refused(Reason.CERTIFICATE_POLICY, 42)),
+    ],
+    ids=["signer of the same anchor", "signer of another anchor", "partner without the policy"],
+)
+def test_trust_sets_policies_bind_partners_and_not_the_signer_of_a_crl(leaf, parent, answer):
+    """
+    The CA signs its list with a key of its own, whose certificate names no policy.
+    """
+    signer = issue(parent, "Policy CA", usage=["cRLSign"])
+    inputs = PolicyInputs(initial_policies=frozenset({"1.2.3"}), explicit_policy=True)
+    asked = question(leaf.der, POLICY_CA.der, trust={"intermediates": (signer.der,), "policy_inputs": inputs})
+
+    verdict = decide(asked, said(make_crl(signer), kind=SourceKind.CRL), CA_GOOD)
+    assert answer == outcome(verdict)
