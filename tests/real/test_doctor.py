@@ -154,7 +154,7 @@ async def test_revoked_intermediate_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        (f"http://127.0.0.1:{free_port()}/", "unreachable"),
+        pytest.param(f"http://127.0.0.1:{free_port()}/", "unreachable", id="nobody-listens"),
         ("http://nowhere.invalid/", "cannot be resolved"),
     ],
 )
