@@ -27,6 +27,7 @@ from connectors import _threads
 from connectors._ca_http import tls_context
 from connectors._ca_values import CaError
 from connectors._http import Fetcher, FetchError, FetchRequest
+from connectors._httpx import unverified_tls
 
 # Vault's and OAuth's tokens have some hundred characters, a JWT with groups some thousand.
 MAX_TOKEN_BYTES = 16 * 1024
@@ -154,11 +155,7 @@ class ApiClient:
         known = known or self._ways.roots.get(fingerprint)
         if known is not None:
             return known
-        unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        unverified.minimum_version = ssl.TLSVersion.TLSv1_2
-        unverified.check_hostname = False
-        unverified.verify_mode = ssl.CERT_NONE
-        fetcher = self._make(unverified)
+        fetcher = self._make(unverified_tls())
         url = f"{request.url.rpartition('/')[0]}/root/{fingerprint}"
         asked = replace(request, url=url, max_bytes=_ROOT_BYTES, headers={}, content_types=frozenset())
         try:

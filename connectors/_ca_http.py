@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-import http.cookiejar
 import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +36,16 @@ from connectors._ca_values import (
     retry_after,
     status_fault,
 )
+from connectors._httpx import (
+    HEADERS,
+    REDIRECTS,
+    body_within,
+    client_tls,
+    no_cookies,
+    objection,
+    tls_errors,
+    unverified_tls,
+)
 
 __all__ = [
     "CaAnswer",
@@ -51,9 +60,6 @@ __all__ = [
     "status_fault",
     "tls_context",
 ]
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_HTML = frozenset({"text/html", "application/xhtml+xml"})
 
 
 class CaClient:
@@ -177,11 +183,7 @@ async def fetch_unverified(
         CaError: nothing usable came.
 
     """
-    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unverified.minimum_version = ssl.TLSVersion.TLSv1_2
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    client = _client(unverified, proxy)
+    client = _client(unverified_tls(), proxy)
     try:
         return await _send(client, request, clock, deadline)
     finally:
@@ -190,20 +192,13 @@ async def fetch_unverified(
 
 def tls_context(roots: tuple[bytes, ...] | None, identity: Held | None) -> ssl.SSLContext:
     """
-    TLS towards a CA: TLS 1.2 or newer, verified against `roots` only (`None`: the system's).
-
-    Any certificate in `roots` is an anchor, self-signed or not, and OpenSSL's optional strictness about the
-    form of CA certificates is off with every version of Python: many private roots lack key identifiers.
+    TLS towards a CA as `client_tls` has it, verified against `roots` only (`None`: the system's).
 
     Raises:
         CaError: OpenSSL cannot use a root or the identity.
 
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.set_alpn_protocols(["http/1.1"])
+    context = client_tls()
     try:
         if roots is None:
             context.load_default_certs()
@@ -229,7 +224,6 @@ def _load_identity(context: ssl.SSLContext, identity: Held) -> None:
 
 
 def _client(context: ssl.SSLContext, proxy: str | None) -> httpx.AsyncClient:
-    no_cookies = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
     try:
         through = None if proxy is None else httpx.Proxy(proxy)
         if through is not None and through.url.scheme == "https":
@@ -239,7 +233,7 @@ def _client(context: ssl.SSLContext, proxy: str | None) -> httpx.AsyncClient:
             proxy=through,
             trust_env=False,
             timeout=None,  # noqa: S113  # one deadline over everything, see _send
-            cookies=no_cookies,
+            cookies=no_cookies(),
             follow_redirects=False,
         )
     except (ValueError, httpx.InvalidURL) as error:
@@ -284,7 +278,7 @@ async def _follow(client: httpx.AsyncClient, request: CaRequest, progress: _Prog
     for _ in range(request.redirects + 1):
         answer = await _exchange(client, request, url, progress)
         location = answer.headers.get("location")
-        if answer.status not in _REDIRECTS or location is None:
+        if answer.status not in REDIRECTS or location is None:
             return answer
         if request.method != "GET" or request.redirects == 0:
             detail = f"HTTP {answer.status} to {printable(location)!r}, which is not followed"
@@ -301,12 +295,7 @@ async def _exchange(client: httpx.AsyncClient, request: CaRequest, url: str, pro
         outgoing = httpx.Request(
             request.method,
             url,
-            headers={
-                "User-Agent": "cftpki",
-                "Accept-Encoding": "identity",
-                "Accept": "*/*",
-                **request.headers,
-            },
+            headers={**HEADERS, **request.headers},
             content=request.body or None,
             extensions={"trace": progress.trace},
         )
@@ -315,41 +304,23 @@ async def _exchange(client: httpx.AsyncClient, request: CaRequest, url: str, pro
         response = await client.send(outgoing, stream=True)
         try:
             head = CaAnswer(status=response.status_code, headers=response.headers, body=b"", url=url)
-            fault = _unusable(request, head)
-            if fault is not None:
-                raise CaError(Fault.UNREACHABLE, fault, sent=True)
-            return dataclasses.replace(head, body=await _read(request, response))
+            # Which error statuses say what is the protocol's business.
+            wrong = objection(
+                response.headers,
+                success=response.is_success,
+                accepts=request.accepts,
+                max_bytes=request.max_bytes,
+            )
+            if wrong is not None:
+                detail = f"HTTP {head.status} with {wrong.detail}"
+                raise CaError(Fault.UNREACHABLE, detail, sent=True)
+            body = await body_within(response, request.max_bytes)
+            if body is None:
+                detail = f"the answer has more than {request.max_bytes} bytes"
+                raise CaError(Fault.UNREACHABLE, detail, sent=True)
+            return dataclasses.replace(head, body=body)
         finally:
             await response.aclose()
-
-
-def _unusable(request: CaRequest, answer: CaAnswer) -> str | None:
-    """
-    Why this cannot be the CA's word. Which error statuses say what is the protocol's business.
-    """
-    status, content_type = answer.status, answer.content_type
-    success = 200 <= status < 300
-    if success and content_type in _HTML:
-        return f"HTTP {status} with an HTML page, perhaps of a proxy or a portal"
-    if success and request.accepts and content_type and content_type not in request.accepts:
-        return f"HTTP {status} with content type {printable(content_type)[:80]!r}"
-    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", ""}:
-        return f"content encoding {printable(encoding)[:40]!r}, which was not asked for"
-    announced = answer.headers.get("content-length", "0")
-    if announced.isascii() and announced.isdigit() and int(announced[:20]) > request.max_bytes:
-        return f"{announced[:20]} bytes announced, {request.max_bytes} allowed"
-    return None
-
-
-async def _read(request: CaRequest, response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > request.max_bytes:
-            detail = f"the answer has more than {request.max_bytes} bytes"
-            raise CaError(Fault.UNREACHABLE, detail, sent=True)
-    return bytes(body)
 
 
 @contextlib.contextmanager
@@ -367,7 +338,7 @@ def _mapped(progress: _Progress) -> Iterator[None]:
         fault = Fault.MISCONFIGURED if needs_operator else Fault.UNREACHABLE
         raise CaError(fault, f"the proxy answers {_reason(error)}") from error
     except (httpx.HTTPError, OSError) as error:
-        tls = _tls_error(error)
+        tls = next(iter(tls_errors(error)), None)
         if isinstance(tls, ssl.SSLCertVerificationError):
             detail = f"the CA's server certificate is not trusted: {printable(tls.verify_message)}"
             raise CaError(Fault.MISCONFIGURED, detail, untrusted=True) from error
@@ -376,15 +347,6 @@ def _mapped(progress: _Progress) -> Iterator[None]:
             detail = f"the CA ended the TLS session with alert {alert.lower()}"
             raise CaError(Fault.REFUSED, detail, alert=alert) from error
         raise CaError(Fault.UNREACHABLE, _reason(error), sent=progress.sent) from error
-
-
-def _tls_error(error: BaseException) -> ssl.SSLError | None:
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, ssl.SSLError):
-            return link
-        link = link.__cause__ or link.__context__
-    return None
 
 
 def _alert(error: ssl.SSLError) -> str | None:

@@ -18,13 +18,12 @@ import httpx
 from cftpki_ext.enrolment import Failed, Fault
 from cftpki_ext.errors import CftPkiError
 from cftpki_ext.text import excerpt
+from connectors._httpx import DETAIL_CHARACTERS, content_type
 
 # A chain with ten RSA-4096 certificates in PEM has 30 KiB; a CA's list of roots or provisioners is no longer.
 MAX_BODY_BYTES = 1024 * 1024
 # `Retry-After` beyond this is a mistake: the order is taken up again after this long.
 MAX_RETRY_AFTER = timedelta(days=30)
-# What of a foreign text goes into `detail`.
-DETAIL_CHARACTERS = 200
 
 PROXY_AUTHENTICATION = 407
 
@@ -98,7 +97,7 @@ class CaAnswer:
         """
         Lower case, without parameters; empty when there is none.
         """
-        return str(self.headers.get("content-type", "")).partition(";")[0].strip().lower()
+        return content_type(self.headers)
 
     @property
     def date(self) -> datetime | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.cookiejar
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -27,6 +26,17 @@ from cftpki_ext.errors import SourceError
 from cftpki_ext.text import excerpt
 from connectors._gate import ClosedGateError, Gates, Visit
 from connectors._guard import ForbiddenUrlError, Guard, Target, parse_url
+from connectors._httpx import (
+    DETAIL_CHARACTERS,
+    HEADERS,
+    REDIRECTS,
+    body_within,
+    load_system_trust,
+    no_cookies,
+    objection,
+    system_tls,
+    tls_errors,
+)
 from connectors._network import GuardedTransport, Resolver, SystemResolver
 
 # One request and two repetitions; the deadline usually comes first.
@@ -37,12 +47,8 @@ RETRY_WAIT_S = 0.4
 FAIR_WAIT_S = 0.25
 # A request that was cancelled (another source was faster) tells that the host is dead after this long.
 DEAD_S = 2.0
-# What of a foreign text goes into a detail.
-DETAIL_CHARACTERS = 200
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
-_HTML = frozenset({"text/html", "application/xhtml+xml"})
 
 
 class FetchError(SourceError):
@@ -113,7 +119,7 @@ class Fetcher:
     ) -> None:
         self._own_resolver = SystemResolver() if resolver is None else None
         self._resolver: Resolver = resolver or self._own_resolver or SystemResolver()
-        self._tls = tls
+        self._tls = tls or system_tls()
         self._network = network or httpcore.AnyIOBackend()
         self._monotonic = monotonic
         self._gates = Gates(monotonic)
@@ -244,16 +250,12 @@ class Fetcher:
                 port=target.port,
                 raw_path=target.target.encode("ascii"),
             ),
-            headers={
-                "User-Agent": "cftpki",
-                "Accept-Encoding": "identity",
-                "Accept": "*/*",
-                **request.headers,
-                **secret,
-            },
+            headers={**HEADERS, **request.headers, **secret},
             content=request.body or None,
             extensions={"timeout": {"connect": left_s, "pool": left_s}},
         )
+        if target.scheme == "https" and self._tls is system_tls():
+            load_system_trust()
         with _mapped(url):
             sending = self._client(request.guard).send(outgoing, stream=True, follow_redirects=False)
             if request.head_by is None:
@@ -261,7 +263,7 @@ class Fetcher:
             else:
                 response = await _within(sending, left_s, url)
             try:
-                if response.status_code in _REDIRECTS:
+                if response.status_code in REDIRECTS:
                     return _redirect(request, response, url)
                 try:
                     _check_head(request, response, url, moved=moved)
@@ -276,11 +278,13 @@ class Fetcher:
     def _client(self, guard: Guard) -> httpx.AsyncClient:
         client = self._clients.get(guard)
         if client is None:
-            if self._tls is None:
-                self._tls = ssl.create_default_context()
             transport = GuardedTransport(guard, self._resolver, self._tls, self._network)
-            no_cookies = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
-            client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None, cookies=no_cookies)  # noqa: S113  # one deadline over everything, see fetch
+            client = httpx.AsyncClient(
+                transport=transport,
+                trust_env=False,
+                timeout=None,  # noqa: S113  # one deadline over everything, see fetch
+                cookies=no_cookies(),
+            )
             self._clients[guard] = client
         return client
 
@@ -294,6 +298,12 @@ class _Progress:
     step: str = "not begun"
     received: int = 0
     failure: FetchError | None = None
+
+    def receive(self, octets: int) -> None:
+        """
+        Note how much of the body there is.
+        """
+        self.received = octets
 
     def __str__(self) -> str:
         return f"{self.received} bytes of the body received" if self.received else self.step
@@ -327,37 +337,21 @@ def _check_head(request: FetchRequest, response: httpx.Response, url: str, *, mo
         raise FetchError(
             Cause.UNREACHABLE, f"HTTP {status}{where}", url=url, status=status, transient=transient
         )
-    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type in _HTML:
-        raise FetchError(
-            Cause.MALFORMED,
-            f"an HTML page came{where}, perhaps from a proxy or a portal",
-            url=url,
-            status=status,
-        )
-    if request.content_types and content_type and content_type not in request.content_types:
-        detail = f"content type {content_type[:80]!r}{where}"
-        raise FetchError(Cause.MALFORMED, detail, url=url, status=status)
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", ""}:
-        detail = f"content encoding {encoding[:40]!r}, which was not asked for{where}"
-        raise FetchError(Cause.MALFORMED, detail, url=url, status=status)
-    announced = response.headers.get("content-length", "0")
-    if announced.isascii() and announced.isdigit() and int(announced[:20]) > request.max_bytes:
-        detail = f"{announced[:20]} bytes announced, {request.max_bytes} allowed{where}"
-        raise FetchError(Cause.TOO_LARGE, detail, url=url, status=status)
+    wrong = objection(
+        response.headers, success=True, accepts=request.content_types, max_bytes=request.max_bytes
+    )
+    if wrong is not None:
+        cause = Cause.TOO_LARGE if wrong.too_large else Cause.MALFORMED
+        raise FetchError(cause, wrong.detail + where, url=url, status=status)
 
 
 async def _read(request: FetchRequest, response: httpx.Response, url: str, progress: _Progress) -> bytes:
-    body = bytearray()
     progress.step = "waiting for the body"
-    async for part in response.aiter_raw():
-        if len(body) + len(part) > request.max_bytes:
-            detail = f"more than {request.max_bytes} bytes"
-            raise FetchError(Cause.TOO_LARGE, detail, url=url, status=response.status_code)
-        body += part
-        progress.received = len(body)
-    return bytes(body)
+    body = await body_within(response, request.max_bytes, progress.receive)
+    if body is None:
+        detail = f"more than {request.max_bytes} bytes"
+        raise FetchError(Cause.TOO_LARGE, detail, url=url, status=response.status_code)
+    return body
 
 
 async def _within(sending: Awaitable[httpx.Response], left_s: float, url: str) -> httpx.Response:
@@ -399,21 +393,11 @@ def _mapped(url: str) -> Iterator[None]:
     except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, httpx.InvalidURL) as error:
         raise FetchError(Cause.FORBIDDEN_URL, _reason(error), url=url) from error
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, httpx.HTTPError) as error:
-        raise FetchError(Cause.UNREACHABLE, _reason(error), url=url, transient=not _is_tls(error)) from error
+        # Where a certificate was refused another try will not change that.
+        refused = any(isinstance(link, ssl.SSLCertVerificationError) for link in tls_errors(error))
+        raise FetchError(Cause.UNREACHABLE, _reason(error), url=url, transient=not refused) from error
     except (OSError, ssl.SSLError) as error:
         raise FetchError(Cause.UNREACHABLE, _reason(error), url=url, transient=True) from error
-
-
-def _is_tls(error: BaseException) -> bool:
-    """
-    Whether a certificate was refused: another try will not change that.
-    """
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return True
-        link = link.__cause__ or link.__context__
-    return False
 
 
 def _reason(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from connectors._breaker import FAILURES_TO_OPEN, Circuit
 from connectors._gate import REQUESTS_PER_HOST
 from connectors._guard import guard_of
 from connectors._http import Fetcher, FetchError, FetchRequest
+from connectors._httpx import load_system_trust, system_tls
 from tests.pki import issue, make_root
 from tests.servers import (
     Behaviour,
@@ -319,7 +320,7 @@ async def test_fetch_redirected_to_a_hostile_location_is_forbidden(fetcher: Fetc
     error = await failure_of(fetcher, answer(raw))
     assert error.cause in {Cause.FORBIDDEN_URL, Cause.UNREACHABLE}
     assert error.detail.isprintable()
-    assert str(error).isascii()
+    assert str(error).isprintable()
 
 
 async def test_fetch_of_a_wrong_content_type_is_malformed_where_types_are_named(fetcher: Fetcher) -> None:
@@ -513,6 +514,25 @@ async def test_fetch_by_https_verifies_name_and_chain_and_refuses_to_be_led_back
     assert (Cause.UNREACHABLE, Cause.UNREACHABLE) == (wrong_name.cause, wrong_chain.cause)
     assert "certificate" in wrong_name.detail.lower()
     assert (Cause.FORBIDDEN_URL, "redirected from https to http") == (down.cause, down.detail)
+
+
+async def test_fetch_reads_the_systems_trust_store_for_https_alone(
+    fetcher: Fetcher, web: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr("connectors._http.load_system_trust", lambda: read.append("read"))
+    assert b"fine" == await fetcher.fetch(wanted(web.url("/ok")))
+    assert [] == read
+    error = await failure(fetcher, wanted(web.url("/ok").replace("http:", "https:")))
+    assert (Cause.UNREACHABLE, "read") == (error.cause, read[0])
+
+
+def test_system_trust_is_what_openssl_trusts_by_default_once_for_the_process() -> None:
+    load_system_trust()
+    usual = ssl.create_default_context()
+    assert usual.cert_store_stats() == system_tls().cert_store_stats()
+    assert (True, ssl.CERT_REQUIRED) == (system_tls().check_hostname, system_tls().verify_mode)
+    assert system_tls() is system_tls()
 
 
 async def test_fetch_by_https_from_a_server_that_never_shakes_hands_ends_at_the_deadline(

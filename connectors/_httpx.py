@@ -1,0 +1,163 @@
+"""
+How this package uses httpx: what both HTTP clients, of responders (`_http`) and of CAs (`_ca_http`), do alike.
+
+Owns TLS as a client, the headers that say who asks, what may be wrong with an answer's head, and bounded bodies.
+Maps nothing to causes or faults, and raises nothing of its own. May import `text`.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.cookiejar
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import httpx
+
+from cftpki_ext.text import excerpt
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+HEADERS: Mapping[str, str] = MappingProxyType(
+    {"User-Agent": "cftpki", "Accept-Encoding": "identity", "Accept": "*/*"}
+)
+# What of a foreign text goes into a detail.
+DETAIL_CHARACTERS = 200
+
+_HTML = frozenset({"text/html", "application/xhtml+xml"})
+# Names of media types and encodings have less.
+_NAME_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """
+    Why the body of an answer is not looked at; `too_large` where it is for its announced length alone.
+    """
+
+    detail: str
+    too_large: bool = False
+
+
+def client_tls() -> ssl.SSLContext:
+    """
+    TLS 1.2 or newer that trusts nobody yet, the same with every version of Python.
+
+    Any certificate that will be trusted is an anchor, self-signed or not, and OpenSSL's optional strictness about
+    the form of CA certificates is off: many private roots lack key identifiers.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def unverified_tls() -> ssl.SSLContext:
+    """
+    TLS towards whoever answers: only for what carries its own proof, and for requests without secrets.
+    """
+    context = client_tls()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@functools.cache
+def system_tls() -> ssl.SSLContext:
+    """
+    TLS by the system's trust store, one for this process; trusts nobody before `load_system_trust`.
+    """
+    return client_tls()
+
+
+@functools.cache
+def load_system_trust() -> None:
+    """
+    Read the system's trust store, once: it takes some 50 ms, and many processes never ask by https.
+    """
+    system_tls().load_default_certs()
+
+
+def no_cookies() -> http.cookiejar.CookieJar:
+    """
+    A jar that keeps nothing.
+    """
+    return http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
+
+
+def content_type(headers: httpx.Headers) -> str:
+    """
+    Lower case, without parameters; empty when there is none.
+    """
+    return str(headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def objection(
+    headers: httpx.Headers, *, success: bool, accepts: frozenset[str], max_bytes: int
+) -> Objection | None:
+    """
+    Judge the head of an answer.
+
+    Args:
+        headers: as they came.
+        success: whether the status promises what was asked for; an error's content type is anything.
+        accepts: the content types of a success (lower case, without parameters); empty for any but HTML.
+        max_bytes: how many octets of body are read at the most.
+
+    Returns:
+        What is wrong, or `None`.
+
+    """
+    kind = content_type(headers)
+    if success and kind in _HTML:
+        return Objection("an HTML page, perhaps of a proxy or a portal")
+    if success and accepts and kind and kind not in accepts:
+        return Objection(f"content type {excerpt(kind, _NAME_CHARACTERS)!r}")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", ""}:
+        return Objection(f"content encoding {excerpt(encoding, _NAME_CHARACTERS)!r}, which was not asked for")
+    announced = headers.get("content-length", "0")
+    if announced.isascii() and announced.isdigit() and int(announced[:20]) > max_bytes:
+        return Objection(f"{announced[:20]} bytes announced, {max_bytes} allowed", too_large=True)
+    return None
+
+
+async def body_within(
+    response: httpx.Response, max_bytes: int, progress: Callable[[int], None] | None = None
+) -> bytes | None:
+    """
+    The body as it comes over the wire, undecoded.
+
+    Args:
+        response: whose head was read.
+        max_bytes: how long the body may be.
+        progress: is told how many octets there are, after each piece.
+
+    Returns:
+        The whole body, or `None` as soon as it is longer.
+
+    """
+    body = bytearray()
+    async for part in response.aiter_raw():
+        if len(body) + len(part) > max_bytes:
+            return None
+        body += part
+        if progress is not None:
+            progress(len(body))
+    return bytes(body)
+
+
+def tls_errors(error: BaseException) -> tuple[ssl.SSLError, ...]:
+    """
+    What OpenSSL said below an exception of httpx or httpcore, outermost first.
+    """
+    found = []
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, ssl.SSLError):
+            found.append(link)
+        link = link.__cause__ or link.__context__
+    return tuple(found)
