@@ -294,7 +294,7 @@ class Conversation:
             extra: dict[Tag, Value] = {
                 Tag.RULE: clip(Tag.RULE, rule.name),
                 Tag.POLICY: clip(Tag.POLICY, verdict.evidence.policy),
-                Tag.JSON: _verdict_json(verdict),
+                Tag.JSON: verdict_to_json(verdict, octets=FIELDS[Tag.JSON].cap),
             }
             final = replace(final, fields={**final.fields, **extra})
         return final
@@ -377,19 +377,6 @@ class Conversation:
                 )
             case _:
                 pass
-
-
-def _verdict_json(verdict: Verdict) -> str:
-    """
-    The verdict with its evidence; the verdict alone where a hostile chain made the evidence too large.
-    """
-    text = verdict_to_json(verdict)
-    if len(text) <= FIELDS[Tag.JSON].cap:  # ASCII
-        return text
-    short = replace(
-        verdict, evidence=replace(verdict.evidence, path=(), faults=(), hops=(), notes=("too long",))
-    )
-    return verdict_to_json(short)
 
 
 def unreadable(error: WireError, sequence: int) -> bytes:

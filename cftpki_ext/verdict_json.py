@@ -7,6 +7,7 @@ values, what is absent is null. Pure.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -20,19 +21,24 @@ def _adapter() -> TypeAdapter[Verdict]:
     return TypeAdapter(Verdict)
 
 
-def verdict_to_json(verdict: Verdict, *, indent: int | None = None) -> str:
+def verdict_to_json(verdict: Verdict, *, indent: int | None = None, octets: int | None = None) -> str:
     """
-    Write a verdict whole.
+    Write a verdict: whole, or without its evidence where a hostile chain made that too large.
 
     Args:
         verdict: any verdict.
         indent: spaces per level for a reader, or `None` for one line.
+        octets: how long the text may be with its evidence; by default any length.
 
     Returns:
         JSON text. What a partner wrote into a certificate appears in it escaped, never raw.
 
     """
-    return _adapter().dump_json(verdict, indent=indent, ensure_ascii=True).decode()
+    text = _adapter().dump_json(verdict, indent=indent, ensure_ascii=True).decode()
+    if octets is None or len(text) <= octets:
+        return text
+    evidence = replace(verdict.evidence, path=(), faults=(), hops=(), notes=("too long",))
+    return verdict_to_json(replace(verdict, evidence=evidence), indent=indent)
 
 
 def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
