@@ -17,7 +17,7 @@ from cftpki_ext.errors import InputError
 from cftpki_ext.settings import Partners
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.der import DerError
-from cftpki_ext.x509.extensions import GeneralName
+from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.name import COMMON_NAME, EMAIL_ADDRESS, Name, parse_name
 
 SAN_KINDS = ("dns", "email", "uri", "ip")

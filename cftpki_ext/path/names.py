@@ -12,7 +12,8 @@ import re
 from cftpki_ext.text import printable
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import Certificate
-from cftpki_ext.x509.extensions import GeneralName, NameConstraints
+from cftpki_ext.x509.extensions import NameConstraints
+from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.name import COMMON_NAME, EMAIL_ADDRESS, Name
 
 # Comparisons of names with subtrees on one path. Real constraints need a few dozen; two hostile 32-KiB

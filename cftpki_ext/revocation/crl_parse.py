@@ -19,20 +19,22 @@ from cftpki_ext.errors import InputError
 from cftpki_ext.revocation.crl_entries import Entries
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
+from cftpki_ext.x509.distribution import (
+    DistributionPoint,
+    distribution_point_name,
+    distribution_points,
+    reason_flags,
+)
 from cftpki_ext.x509.extensions import (
     AUTHORITY_INFORMATION,
     AUTHORITY_KEY_ID,
     FRESHEST_CRL,
-    DistributionPoint,
     Extension,
-    GeneralName,
     authority_key_id,
-    distribution_point_name,
-    distribution_points,
-    in_order,
     parse_extensions,
-    reason_flags,
 )
+from cftpki_ext.x509.fields import in_order
+from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.name import Name, parse_name
 from cftpki_ext.x509.signed import Signed, split
 

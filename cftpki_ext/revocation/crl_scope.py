@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from cftpki_ext.revocation.crl_parse import Contents, CrlView, IssuingDistributionPoint
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.der import DerError
-from cftpki_ext.x509.extensions import DistributionPoint, GeneralName
+from cftpki_ext.x509.distribution import DistributionPoint
+from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.name import Name, name_with
 
 # The reasons of RFC 5280 4.2.1.13 that together make a full answer; "unspecified" is no bit there.

@@ -22,7 +22,7 @@ from cftpki_ext.errors import InputError
 from cftpki_ext.revocation.ocsp_request import NONCE_MAX_BYTES
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError
-from cftpki_ext.x509.extensions import in_order
+from cftpki_ext.x509.fields import in_order
 from cftpki_ext.x509.name import Name, parse_name
 from cftpki_ext.x509.signed import Signed, algorithm, split
 

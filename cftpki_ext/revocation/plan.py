@@ -18,7 +18,7 @@ from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.verdict import HopFinding, HopStatus
 from cftpki_ext.x509.certificate import Certificate
-from cftpki_ext.x509.extensions import DistributionPoint
+from cftpki_ext.x509.distribution import DistributionPoint
 
 _SCHEMES = ("http://", "https://")
 

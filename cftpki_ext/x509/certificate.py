@@ -22,15 +22,16 @@ from cftpki_ext.verdict import Fault, Reason
 from cftpki_ext.x509 import der
 from cftpki_ext.x509 import extensions as ext
 from cftpki_ext.x509.der import DerError, Element
+from cftpki_ext.x509.distribution import DistributionPoint, distribution_points
 from cftpki_ext.x509.extensions import (
     BasicConstraints,
-    DistributionPoint,
     Extension,
-    GeneralName,
     KeyUsage,
     NameConstraints,
     PolicyConstraints,
 )
+from cftpki_ext.x509.fields import in_order
+from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.keys import PublicKey, load_key
 from cftpki_ext.x509.name import Name, clear_names, parse_name
 from cftpki_ext.x509.signed import AlgorithmIdentifier, Signed, algorithm, split
@@ -325,7 +326,7 @@ def _extensions(encoded: bytes, rest: list[Element], version: int) -> Mapping[st
     """
     The optional fields behind the key, all of them of version 3: unique identifiers and extensions.
     """
-    fields = ext.in_order(rest, (0x81, 0x82, 0xA3), "signed part", "RFC 5280 4.1.2")
+    fields = in_order(rest, (0x81, 0x82, 0xA3), "signed part", "RFC 5280 4.1.2")
     if fields and version != 3:
         msg = f"version {version} has fields of a later one"
         raise _refused(msg, "RFC 5280 4.1.2.1")
@@ -357,8 +358,8 @@ _PARSERS: Mapping[str, tuple[str, Callable[[bytes], object]]] = MappingProxyType
         ext.INHIBIT_ANY_POLICY: ("inhibit_any_policy", ext.inhibit_any_policy),
         ext.AUTHORITY_KEY_ID: ("authority_key_id", ext.authority_key_id),
         ext.SUBJECT_KEY_ID: ("subject_key_id", ext.subject_key_id),
-        ext.DISTRIBUTION_POINTS: ("distribution_points", ext.distribution_points),
-        ext.FRESHEST_CRL: ("freshest_crl", ext.distribution_points),
+        ext.DISTRIBUTION_POINTS: ("distribution_points", distribution_points),
+        ext.FRESHEST_CRL: ("freshest_crl", distribution_points),
         ext.TLS_FEATURE: ("tls_features", ext.tls_features),
         ext.OCSP_NOCHECK: ("ocsp_nocheck", ext.ocsp_nocheck),
     }

@@ -1,8 +1,8 @@
 """
 The extensions of RFC 5280 4.2 (and RFC 6960, 7633) as values, parsed strictly.
 
-Owns general names and the content of each extension; what an extension means for a path or for revocation is
-decided elsewhere. Imports der and name only.
+Owns the content of each extension but the locations of CRLs (`distribution`); what an extension means for a path
+or for revocation is decided elsewhere. Imports der, fields, general_name and name only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
-from cftpki_ext.x509.name import Name, parse_name
+from cftpki_ext.x509.fields import in_order, only
+from cftpki_ext.x509.general_name import GeneralName, general_name, general_names
 
 SUBJECT_KEY_ID = "2.5.29.14"
 KEY_USAGE = "2.5.29.15"
@@ -41,9 +42,6 @@ OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"
 
 _ACCESS_OCSP = "1.3.6.1.5.5.7.48.1"
 _ACCESS_CA_ISSUERS = "1.3.6.1.5.5.7.48.2"
-
-# Anything in an IA5String name outside these is a way to make two readers see two names.
-_VISIBLE = re.compile(r"[!-~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +72,6 @@ class KeyUsage(enum.StrEnum):
 
 
 _KEY_USAGES = tuple(KeyUsage)
-
-# The bits of RFC 5280 4.2.1.13, in their order; bit 0 is unused.
-REASON_FLAGS = (
-    "unused",
-    "keyCompromise",
-    "cACompromise",
-    "affiliationChanged",
-    "superseded",
-    "cessationOfOperation",
-    "certificateHold",
-    "privilegeWithdrawn",
-    "aACompromise",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class GeneralName:
-    """
-    A GeneralName (RFC 5280 4.2.1.6).
-
-    `kind` is `dns`, `email`, `uri`, `registered_id` (value: text), `directory` (value: `Name`), `ip` (value:
-    the octets), or `other`, `x400`, `edi` (value: the content as received).
-    """
-
-    kind: str
-    value: str | bytes | Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,184 +104,6 @@ class PolicyConstraints:
     inhibit_policy_mapping: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class DistributionPoint:
-    """
-    RFC 5280 4.2.1.13, and the name and scope of an issuing distribution point (5.2.5).
-
-    `relative_name` is the content of the RelativeDistinguishedName; `reasons` is `None` where all are meant.
-    """
-
-    full_names: tuple[GeneralName, ...] = ()
-    relative_name: bytes | None = None
-    reasons: frozenset[str] | None = None
-    crl_issuers: tuple[Name, ...] = ()
-
-
-def _only(value: bytes, tag: int, what: str, rule: str) -> list[Element]:
-    """
-    The children of the one constructed element that fills an extension's value.
-    """
-    try:
-        return der.children(value, der.whole(value, tag))
-    except DerError as error:
-        msg = f"{what}: {error.detail}"
-        raise DerError(msg, rule) from error
-
-
-def _text(data: bytes, element: Element, what: str) -> str:
-    """
-    An IA5String name: visible ASCII and nothing else.
-    """
-    text = data[element.content : element.end].decode("latin-1")
-    if not _VISIBLE.fullmatch(text):
-        msg = f"{what} has characters that are no visible ASCII"
-        raise DerError(msg, "RFC 5280 4.2.1.6")
-    return text
-
-
-_OPAQUE = {0xA0: "other", 0xA3: "x400", 0xA5: "edi"}
-_TEXTUAL = {0x81: "email", 0x82: "dns", 0x86: "uri"}
-
-
-def general_name(data: bytes, element: Element, *, constraint: bool = False) -> GeneralName:
-    """
-    Read a GeneralName.
-
-    By default an empty text or an address of other than 4 or 16 octets is refused.
-
-    Args:
-        data: the buffer.
-        element: the tagged element.
-        constraint: it is the base of a name constraint: address and mask of 8 or 32 octets, empty allowed.
-
-    Returns:
-        The name.
-
-    Raises:
-        DerError: it is none.
-
-    """
-    rule = "RFC 5280 4.2.1.10" if constraint else "RFC 5280 4.2.1.6"
-    tag = element.tag
-    kind = _TEXTUAL.get(tag)
-    if kind is not None:
-        text = _text(data, element, kind)
-        if not text and not constraint:
-            msg = f"{kind} name is empty"
-            raise DerError(msg, rule)
-        return GeneralName(kind, text)
-    raw = data[element.content : element.end]
-    if tag == 0xA4:
-        inner = der.children(data, element)
-        if len(inner) != 1:
-            msg = "directory name is not one name"
-            raise DerError(msg, rule)
-        return GeneralName("directory", parse_name(der.encoded(data, inner[0])))
-    if tag == 0x87:
-        if len(raw) not in ((8, 32) if constraint else (4, 16)):
-            msg = f"address has {len(raw)} octets"
-            raise DerError(msg, rule)
-        return GeneralName("ip", raw)
-    if tag == 0x88:
-        return GeneralName("registered_id", der.dotted(raw))
-    if tag in _OPAQUE:
-        return GeneralName(_OPAQUE[tag], raw)
-    msg = f"tag {tag:#04x} is no general name"
-    raise DerError(msg, rule)
-
-
-def general_names(data: bytes, parent: Element) -> tuple[GeneralName, ...]:
-    """
-    Read GeneralNames: one or more.
-
-    Args:
-        data: the buffer.
-        parent: the SEQUENCE (its tag is not looked at, it may be implicit).
-
-    Returns:
-        The names, in order.
-
-    Raises:
-        DerError: none in it, or one that is no general name.
-
-    """
-    names = tuple(general_name(data, child) for child in der.children(data, parent))
-    if not names:
-        msg = "list of general names is empty"
-        raise DerError(msg, "RFC 5280 4.2.1.6")
-    return names
-
-
-def reason_flags(data: bytes, element: Element) -> frozenset[str]:
-    """
-    Read ReasonFlags (RFC 5280 4.2.1.13); bit 0 and unknown bits are left out.
-
-    Raises:
-        DerError: not a named bit list.
-
-    """
-    bits = der.named_bits(data, element)
-    return frozenset(REASON_FLAGS[bit] for bit in bits if 1 <= bit < len(REASON_FLAGS))
-
-
-def distribution_point_name(data: bytes, element: Element) -> tuple[tuple[GeneralName, ...], bytes | None]:
-    """
-    Read a DistributionPointName: a choice of full names and of a name relative to the issuer.
-
-    Args:
-        data: the buffer.
-        element: the choice itself, tag [0] or [1].
-
-    Returns:
-        The full names, and the content of the relative name.
-
-    Raises:
-        DerError: neither of the two.
-
-    """
-    if element.tag == 0xA0:
-        return general_names(data, element), None
-    if element.tag == 0xA1:
-        relative = der.content(data, element)
-        if not relative:
-            msg = "relative name of a distribution point is empty"
-            raise DerError(msg, "RFC 5280 4.2.1.13")
-        return (), relative
-    msg = f"tag {element.tag:#04x} is no distribution point name"
-    raise DerError(msg, "RFC 5280 4.2.1.13")
-
-
-def in_order(parts: list[Element], tags: tuple[int, ...], what: str, rule: str) -> dict[int, Element]:
-    """
-    The optional fields of a SEQUENCE by tag.
-
-    Args:
-        parts: the children.
-        tags: the tags that may appear, in their order.
-        what: the structure's name, for the message.
-        rule: the clause.
-
-    Returns:
-        The element of each tag that is there.
-
-    Raises:
-        DerError: another tag, a doubled one, or the wrong order.
-
-    """
-    position = 0
-    found: dict[int, Element] = {}
-    for part in parts:
-        while position < len(tags) and tags[position] != part.tag:
-            position += 1
-        if position == len(tags):
-            msg = f"{what} has an unknown, doubled or misplaced field {part.tag:#04x}"
-            raise DerError(msg, rule)
-        found[part.tag] = part
-        position += 1
-    return found
-
-
 def basic_constraints(value: bytes) -> BasicConstraints:
     """
     Parse basicConstraints (RFC 5280 4.2.1.9).
@@ -319,7 +113,7 @@ def basic_constraints(value: bytes) -> BasicConstraints:
 
     """
     rule = "RFC 5280 4.2.1.9"
-    parts = _only(value, der.SEQUENCE, "basic constraints", rule)
+    parts = only(value, der.SEQUENCE, "basic constraints", rule)
     fields = in_order(parts, (der.BOOLEAN, der.INTEGER), "basic constraints", rule)
     ca = False
     if der.BOOLEAN in fields:
@@ -370,9 +164,7 @@ def extended_key_usage(value: bytes) -> frozenset[str]:
 
     """
     rule = "RFC 5280 4.2.1.12"
-    usages = frozenset(
-        der.oid(value, part) for part in _only(value, der.SEQUENCE, "extended key usage", rule)
-    )
+    usages = frozenset(der.oid(value, part) for part in only(value, der.SEQUENCE, "extended key usage", rule))
     if not usages:
         msg = "extended key usage is empty"
         raise DerError(msg, rule)
@@ -438,7 +230,7 @@ def name_constraints(value: bytes, *, leading_dot: bool = False) -> NameConstrai
 
     """
     rule = "RFC 5280 4.2.1.10"
-    parts = _only(value, der.SEQUENCE, "name constraints", rule)
+    parts = only(value, der.SEQUENCE, "name constraints", rule)
     fields = in_order(parts, (0xA0, 0xA1), "name constraints", rule)
     if not fields:
         msg = "name constraints are empty"
@@ -471,7 +263,7 @@ def certificate_policies(value: bytes) -> tuple[str, ...]:
     """
     rule = "RFC 5280 4.2.1.4"
     found = []
-    for part in _only(value, der.SEQUENCE, "certificate policies", rule):
+    for part in only(value, der.SEQUENCE, "certificate policies", rule):
         inner = der.children(value, der.expect(part, der.SEQUENCE, "policy information"))
         if not 1 <= len(inner) <= 2:
             msg = "policy information is not a policy with qualifiers"
@@ -498,7 +290,7 @@ def policy_mappings(value: bytes) -> tuple[tuple[str, str], ...]:
     """
     rule = "RFC 5280 4.2.1.5"
     found = []
-    for part in _only(value, der.SEQUENCE, "policy mappings", rule):
+    for part in only(value, der.SEQUENCE, "policy mappings", rule):
         inner = der.children(value, der.expect(part, der.SEQUENCE, "policy mapping"))
         if len(inner) != 2:
             msg = "policy mapping is not a pair"
@@ -527,7 +319,7 @@ def policy_constraints(value: bytes) -> PolicyConstraints:
 
     """
     rule = "RFC 5280 4.2.1.11"
-    parts = _only(value, der.SEQUENCE, "policy constraints", rule)
+    parts = only(value, der.SEQUENCE, "policy constraints", rule)
     fields = in_order(parts, (0x80, 0x81), "policy constraints", rule)
     if not fields:
         msg = "policy constraints are empty"
@@ -557,7 +349,7 @@ def authority_key_id(value: bytes) -> bytes | None:
 
     """
     rule = "RFC 5280 4.2.1.1"
-    parts = _only(value, der.SEQUENCE, "authority key identifier", rule)
+    parts = only(value, der.SEQUENCE, "authority key identifier", rule)
     fields = in_order(parts, (0x80, 0xA1, 0x82), "authority key identifier", rule)
     if (0xA1 in fields) != (0x82 in fields):
         msg = "authority key identifier has only one of issuer and serial number"
@@ -579,40 +371,6 @@ def subject_key_id(value: bytes) -> bytes:
     return der.content(value, der.whole(value, der.OCTET_STRING))
 
 
-def distribution_points(value: bytes) -> tuple[DistributionPoint, ...]:
-    """
-    Parse cRLDistributionPoints or freshestCRL (RFC 5280 4.2.1.13, 4.2.1.15).
-
-    Raises:
-        DerError: malformed or empty, a point with reasons alone, or a CRL issuer that is no directory name.
-
-    """
-    rule = "RFC 5280 4.2.1.13"
-    points = []
-    for part in _only(value, der.SEQUENCE, "distribution points", rule):
-        inner = der.children(value, der.expect(part, der.SEQUENCE, "distribution point"))
-        fields = in_order(inner, (0xA0, 0x81, 0xA2), "distribution point", rule)
-        full: tuple[GeneralName, ...] = ()
-        relative = None
-        if 0xA0 in fields:
-            choice = der.children(value, fields[0xA0])
-            if len(choice) != 1:
-                msg = "distribution point name is not one choice"
-                raise DerError(msg, rule)
-            full, relative = distribution_point_name(value, choice[0])
-        issuers = general_names(value, fields[0xA2]) if 0xA2 in fields else ()
-        names = tuple(n.value for n in issuers if isinstance(n.value, Name))
-        if len(names) != len(issuers) or (not names and 0xA0 not in fields):
-            msg = "distribution point has neither a name nor a CRL issuer that is a directory name"
-            raise DerError(msg, rule)
-        reasons = reason_flags(value, fields[0x81]) if 0x81 in fields else None
-        points.append(DistributionPoint(full, relative, reasons, names))
-    if not points:
-        msg = "distribution points are empty"
-        raise DerError(msg, rule)
-    return tuple(points)
-
-
 def authority_information(value: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     Parse authorityInfoAccess (RFC 5280 4.2.2.1).
@@ -627,7 +385,7 @@ def authority_information(value: bytes) -> tuple[tuple[str, ...], tuple[str, ...
     rule = "RFC 5280 4.2.2.1"
     ocsp: list[str] = []
     issuers: list[str] = []
-    parts = _only(value, der.SEQUENCE, "authority information access", rule)
+    parts = only(value, der.SEQUENCE, "authority information access", rule)
     for part in parts:
         inner = der.children(value, der.expect(part, der.SEQUENCE, "access description"))
         if len(inner) != 2:
@@ -656,7 +414,7 @@ def tls_features(value: bytes) -> frozenset[int]:
     """
     return frozenset(
         der.integer(value, der.expect(part, der.INTEGER, "TLS feature"))
-        for part in _only(value, der.SEQUENCE, "TLS features", "RFC 7633 4")
+        for part in only(value, der.SEQUENCE, "TLS features", "RFC 7633 4")
     )
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from cftpki_ext.model import Leniency
 from cftpki_ext.verdict import Reason
 from cftpki_ext.x509 import MalformedCertificateError, der, parse_certificate
-from cftpki_ext.x509.extensions import GeneralName, KeyUsage
+from cftpki_ext.x509.extensions import KeyUsage
+from cftpki_ext.x509.general_name import GeneralName
 from tests.pki import (
     NOW,
     Entity,
