@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from tests import pki, servers
 
 TOOLS = Path(__file__).parent.parent / ".tools" / "bin"
-PASSWORD = "correct horse battery staple"  # noqa: S105  # of a CA that lives for a test
+PASSWORD = "correct horse battery staple"  # of a CA that lives for a test
 
 _SERVER_ONLY = """{
  "subject": {{ toJson .Subject }}, "sans": {{ toJson .SANs }},

@@ -98,15 +98,10 @@ def test_partner_is_accepted_then_revoked_at_the_ca_and_refused_with_44(tmp_path
         ) as simulator:
             told = subprocess.run(
                 [
-                    sys.executable,
-                    SCENARIO,
-                    "--config",
-                    tmp_path / "partner.toml",
-                    "--state",
-                    tmp_path / "partner",
-                ]
-                + ["--root", tmp_path / "root.pem", "--connect", f"127.0.0.1:{simulator.port}"]
-                + ["--hostsim", hostsim.program()],
+                    *(sys.executable, SCENARIO, "--hostsim", hostsim.program()),
+                    *("--config", tmp_path / "partner.toml", "--state", tmp_path / "partner"),
+                    *("--root", tmp_path / "root.pem", "--connect", f"127.0.0.1:{simulator.port}"),
+                ],
                 check=False,
                 capture_output=True,
                 text=True,
