@@ -286,7 +286,7 @@ def open_key(
         public.verify(ec_key.sign(probe, ec.ECDSA(prehashed)), probe, ec.ECDSA(prehashed))
     except KeyUnavailableError:
         raise
-    except Exception as exc:
+    except Exception as exc:  # the vendor's library behind it raises whatever it likes
         msg = f"{place}: it does not sign for the certificate's key ({type(exc).__name__})"
         raise KeyUnavailableError(msg) from exc
     return ec_key

@@ -180,7 +180,7 @@ def write_pem(path: Path, entity: Certified) -> Path:
     Certificate and PKCS#8 key in one file.
     """
     key = entity.key
-    private = key.private_bytes(  # type: ignore[attr-defined]
+    private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path.write_bytes(entity.pem + private)

@@ -65,7 +65,7 @@ class Program(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             # click ends these itself; a reader that went away is status 1, never 0.
             raise
-        except Exception as error:
+        except Exception as error:  # the boundary: nobody is shown a traceback unasked
             if ctx.params.get("debug"):
                 raise
             for line in _lines(error):

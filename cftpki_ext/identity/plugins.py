@@ -49,7 +49,7 @@ def load_plugin(kind: str, *, found: Iterable[EntryPoint] | None = None) -> Enro
         raise ConfigError((msg,))
     try:
         plugin = points[0].load()
-    except Exception as error:
+    except Exception as error:  # a third party's module may raise anything on import
         msg = f"enroller type {kind!r} ({points[0].value}) cannot be loaded: {error!r}"
         raise ConfigError((msg,)) from error
     if not isinstance(plugin, EnrollerPlugin):

@@ -74,9 +74,9 @@ def wanted(url: str, *, within_s: float = 5.0, **changes: object) -> FetchReques
     options = {"max_bytes": 10_000, "redirects": 3, **changes}
     return FetchRequest(
         url=url,
-        guard=guard_of(trust),  # type: ignore[arg-type]
+        guard=guard_of(trust),
         deadline=time.monotonic() + within_s,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
 
 
@@ -88,7 +88,7 @@ async def failure(fetcher: Fetcher, request: FetchRequest) -> FetchError:
 
 async def failure_of(fetcher: Fetcher, behaviour: Behaviour, **options: object) -> FetchError:
     async with evil(behaviour) as server:
-        return await failure(fetcher, wanted(server.url(), **options))  # type: ignore[arg-type]
+        return await failure(fetcher, wanted(server.url(), **options))
 
 
 NGINX_LOCATIONS = """
@@ -124,7 +124,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     files = {"slow.bin": bytes(9_000), "exact.bin": bytes(10_000), "large.bin": bytes(10_001)}
     locations = NGINX_LOCATIONS.replace("root PLACE;", "")
     with nginx(path, files, locations) as server:
-        yield server  # type: ignore[misc]
+        yield server
 
 
 async def test_fetch_from_nginx_gives_the_body(fetcher: Fetcher, web: Server) -> None:
@@ -354,7 +354,7 @@ def named(*hosts: str, networks: bool = True) -> TrustSet:
 async def fetch_named(url: str, names: Names, trust: TrustSet, **options: object) -> bytes:
     fetcher = Fetcher(resolver=names)
     try:
-        return await fetcher.fetch(wanted(url, trust=trust, **options))  # type: ignore[arg-type]
+        return await fetcher.fetch(wanted(url, trust=trust, **options))
     finally:
         await fetcher.aclose()
 
@@ -439,13 +439,13 @@ async def test_fetch_goes_on_to_the_second_address_where_the_first_is_dead() -> 
 
 async def test_fetch_with_name_resolution_that_hangs_ends_at_the_deadline() -> None:
     class Hangs:
-        async def resolve(self, host: str, port: int) -> tuple[str, ...]:  # noqa: ARG002
+        async def resolve(self, host: str, port: int) -> tuple[str, ...]:  # noqa: ARG002  # the port's signature
             await asyncio.Event().wait()
             return ()
 
     started = time.monotonic()
     with pytest.raises(FetchError) as caught:
-        await fetch_named("http://pki.example/", Hangs(), named("pki.example"), within_s=0.4)  # type: ignore[arg-type]
+        await fetch_named("http://pki.example/", Hangs(), named("pki.example"), within_s=0.4)
     assert Cause.TIMED_OUT is caught.value.cause
     assert time.monotonic() - started < 1
 

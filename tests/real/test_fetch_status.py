@@ -83,18 +83,18 @@ def question(
         lookup=Lookup(hop=0, kind=kind, url=url),
         certificate=parse_certificate(leaf.der),
         issuer=parse_certificate(CA.der),
-        trust=TrustSet(name="t", anchors=(ROOT.der,), intermediates=(CA.der,), **options),  # type: ignore[arg-type]
+        trust=TrustSet(name="t", anchors=(ROOT.der,), intermediates=(CA.der,), **options),
         limits=limits or Limits(),
         deadline=time.monotonic() + within_s,
     )
 
 
 def asked(url: str, leaf: Entity = GOOD, **options: object) -> StatusQuestion:
-    return question(SourceKind.OCSP, url, leaf, **options)  # type: ignore[arg-type]
+    return question(SourceKind.OCSP, url, leaf, **options)
 
 
 def listed(url: str, **options: object) -> StatusQuestion:
-    return question(SourceKind.CRL, url, **options)  # type: ignore[arg-type]
+    return question(SourceKind.CRL, url, **options)
 
 
 def read(statement: Statement) -> pyca_ocsp.OCSPResponse:
@@ -458,9 +458,9 @@ async def test_rest_lookup_hands_on_json_and_names_what_else_came(
     async with evil(behaviour) as server:
         profile = RestProfile(name="vault", url=server.url("/v1/pki/cert/{serial_hyphens}"))
         where = {"rest": profile, "allow_hosts": ()}  # the configured address is enough
-        statement = await source.ask(question(SourceKind.REST, server.url("/v1/pki/cert/10-01"), **where))  # type: ignore[arg-type]
+        statement = await source.ask(question(SourceKind.REST, server.url("/v1/pki/cert/10-01"), **where))
         assert server.requests[0].startswith(b"GET /v1/pki/cert/10-01 HTTP/1.1")
-        other = await source.ask(question(SourceKind.REST, "http://127.0.0.1:1/", **where))  # type: ignore[arg-type]
+        other = await source.ask(question(SourceKind.REST, "http://127.0.0.1:1/", **where))
     await source.aclose()
     assert (raw, cause) == (statement.raw, statement.failure)
     assert Cause.FORBIDDEN_URL is other.failure

@@ -65,7 +65,7 @@ async def alert(checker: Checker, leaf: Entity, **trust: object) -> int:
     question = Question(
         chain=(leaf.der, CA.der),
         direction=Direction.SERVER,
-        trust=TrustSet(name="partners", anchors=(ROOT.der,), **trust),  # type: ignore[arg-type]
+        trust=TrustSet(name="partners", anchors=(ROOT.der,), **trust),
         limits=Limits(budget_ms=2_000, request_ms=1_000, hedge_ms=200),
         at=datetime.now(UTC),
         rule=None,

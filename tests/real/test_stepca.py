@@ -242,9 +242,9 @@ async def test_token_is_good_once(ca: StepCa) -> None:
     signer = jwk_signer(ca.key, provisioner="mft", kid=thumbprint(ca.key))
     now = datetime.now(UTC)
     about = {"audience": f"{ca.url}/1.0/sign", "subject": NAMES[0], "names": NAMES}
-    token = make_token(signer, **about, now=now, csr=order.csr)  # type: ignore[arg-type]
-    old = make_token(signer, **about, now=now - timedelta(hours=1), csr=order.csr)  # type: ignore[arg-type]
-    bound = make_token(signer, **about, now=now, csr=make_order("x.example").csr)  # type: ignore[arg-type]
+    token = make_token(signer, **about, now=now, csr=order.csr)
+    old = make_token(signer, **about, now=now - timedelta(hours=1), csr=order.csr)
+    bound = make_token(signer, **about, now=now, csr=make_order("x.example").csr)
     async with client_of(ca) as client:
         await client.sign(order.csr, token.text, lifetime_s=None, deadline=in_s(WAIT_S))
         for used in (token, old, bound):

@@ -141,7 +141,7 @@ def decide(partners: Partners | None, *statements: Statement, **trust: object) -
     question = Question(
         chain=(LEAF.der,),
         direction=Direction.SERVER,
-        trust=TrustSet(**{"name": "t", "anchors": (ROOT.der,), **trust}),  # type: ignore[arg-type]
+        trust=TrustSet(**{"name": "t", "anchors": (ROOT.der,), **trust}),
         limits=Limits(),
         at=NOW,
         rule="night",

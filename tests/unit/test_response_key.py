@@ -17,8 +17,8 @@ def test_certificate_key_differs_with_every_part() -> None:
         {"serial": 0x55},
         {"url": "http://ocsp.example"},
     ]
-    keys = {certificate_key(SourceKind.OCSP, **(PARTS | change)) for change in [{}, *changes]}  # type: ignore[arg-type]
-    keys.add(certificate_key(SourceKind.REST, **PARTS))  # type: ignore[arg-type]
+    keys = {certificate_key(SourceKind.OCSP, **(PARTS | change)) for change in [{}, *changes]}
+    keys.add(certificate_key(SourceKind.REST, **PARTS))
     assert len(changes) + 2 == len(keys)
 
 
@@ -31,7 +31,7 @@ def test_key_parts_cannot_slide_into_each_other() -> None:
 def test_list_key_names_the_issuers_key_and_the_place() -> None:
     base = {"issuer_name": b"name", "issuer_spki": b"key", "url": "http://crl.example/"}
     others = [{"issuer_name": b"other"}, {"issuer_spki": b"other"}, {"url": "http://crl.example/2"}]
-    assert 4 == len({list_key(**(base | change)) for change in [{}, *others]})  # type: ignore[arg-type]
+    assert 4 == len({list_key(**(base | change)) for change in [{}, *others]})
 
 
 @given(serial=st.integers(), url=st.text(st.characters(exclude_categories=["Cs"])), name=st.binary())

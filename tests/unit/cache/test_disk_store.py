@@ -102,7 +102,7 @@ def test_disk_planted_pickle_is_neither_loaded_nor_kept(
     assert not trap.exists()
     assert [] == rows(directory, "SELECT key FROM Cache")
     # The negative twin: the same row does spring where diskcache's own storage layer reads it.
-    RawDisk.__mro__[1](str(directory)).fetch(4, None, pickle.dumps(Touch(trap)), False)  # noqa: FBT003
+    RawDisk.__mro__[1](str(directory)).fetch(4, None, pickle.dumps(Touch(trap)), False)  # noqa: FBT003  # diskcache's signature
     assert trap.exists()
 
 
@@ -153,7 +153,7 @@ def test_raw_disk_key_other_than_text_is_refused(directory: Path, key: object) -
 
 def test_disk_flipped_bit_in_a_row_is_a_miss_and_the_row_goes(directory: Path, store: DiskStore) -> None:
     put(store, raw=b"some response")
-    record = bytearray(rows(directory, "SELECT value FROM Cache")[0][0])  # type: ignore[arg-type]
+    record = bytearray(rows(directory, "SELECT value FROM Cache")[0][0])
     record[-1] ^= 1
     rows(directory, "UPDATE Cache SET value = ?", bytes(record))
     assert store.get("key") is None

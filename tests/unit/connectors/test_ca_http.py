@@ -71,7 +71,7 @@ async def client(
 
 
 async def fault(request: CaRequest, *, wait_s: float = WAIT_S, **how: object) -> CaError:
-    async with client(**how) as asking:  # type: ignore[arg-type]
+    async with client(**how) as asking:
         with pytest.raises(CaError) as caught:
             await asking.send(request, deadline=in_s(wait_s))
     return caught.value

@@ -98,7 +98,7 @@ async def test_flight_different_questions_share_nothing() -> None:
         await asyncio.sleep(0)
         return name
 
-    answers = await asyncio.gather(*(flights.run(name, lambda name=name: work(name)) for name in "ab"))  # type: ignore[misc]
+    answers = await asyncio.gather(*(flights.run(name, lambda name=name: work(name)) for name in "ab"))
     assert [("a", True), ("b", True)] == answers
 
 

@@ -20,7 +20,7 @@ ROOT = make_root("Root")
 
 
 def guard(**options: object) -> Guard:
-    return guard_of(TrustSet(name="t", anchors=(), **options))  # type: ignore[arg-type]
+    return guard_of(TrustSet(name="t", anchors=(), **options))
 
 
 def allows(what: Guard, url: str, *addresses: str) -> bool:

@@ -58,7 +58,7 @@ def test_get_url_longer_than_255_bytes_or_with_a_query_is_a_post() -> None:
         (b"<html>", False),
     ],
 )
-def test_whole_sequence_is_told_from_anything_else(raw: bytes, whole: bool) -> None:  # noqa: FBT001
+def test_whole_sequence_is_told_from_anything_else(raw: bytes, whole: bool) -> None:  # noqa: FBT001  # parameters come by name
     assert whole is _der.is_whole_sequence(raw)
 
 

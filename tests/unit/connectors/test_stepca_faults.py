@@ -185,7 +185,7 @@ async def test_sign_without_a_usable_answer_is_a_possible_orphan(ca: Scripted, n
     assert failed.detail.startswith("sign: ")
     assert told in failed.detail
     assert failed.detail.endswith("; the CA may have issued nevertheless")
-    assert 1 == len(saves.last["unanswered"])  # type: ignore[arg-type]  # a list there
+    assert 1 == len(saves.last["unanswered"])
     ca.routes["/1.0/sign"] = GRANTED
     issued = await advance(ca, saves=Saves(states=[saves.last]))
     assert isinstance(issued, Issued)

@@ -80,7 +80,7 @@ def opened(token: Token, key: PrivateKey) -> tuple[dict[str, object], dict[str, 
 
 
 def test_token_has_the_claims_that_step_ca_reads() -> None:
-    token = make_token(SIGNER, **ABOUT, names=("a.example", "10.1.2.3"), csr=b"csr", root=b"root")  # type: ignore[arg-type]
+    token = make_token(SIGNER, **ABOUT, names=("a.example", "10.1.2.3"), csr=b"csr", root=b"root")
     header, claims = opened(token, KEY)
     assert {"alg": "ES256", "kid": "k", "typ": "JWT"} == header
     issued = int(NOW.timestamp())
@@ -100,12 +100,12 @@ def test_token_has_the_claims_that_step_ca_reads() -> None:
 
 
 def test_token_leaves_out_what_is_not_known() -> None:
-    claims = opened(make_token(SIGNER, **ABOUT), KEY)[1]  # type: ignore[arg-type]
+    claims = opened(make_token(SIGNER, **ABOUT), KEY)[1]
     assert {"iss", "sub", "aud", "iat", "nbf", "exp", "jti"} == claims.keys()
 
 
 def test_token_is_never_the_same_twice() -> None:
-    assert 50 == len({make_token(SIGNER, **ABOUT).id for _ in range(50)})  # type: ignore[arg-type]
+    assert 50 == len({make_token(SIGNER, **ABOUT).id for _ in range(50)})
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_token_is_never_the_same_twice() -> None:
 def test_token_is_signed_as_the_key_wants(kind: str, algorithm: str) -> None:
     curves = {"ec384": ec.SECP384R1(), "ec521": ec.SECP521R1()}
     key = ec.generate_private_key(curves[kind]) if kind in curves else pki.key(kind, 911)
-    token = make_token(jwk_signer(key, provisioner="p", kid="k"), **ABOUT)  # type: ignore[arg-type]
+    token = make_token(jwk_signer(key, provisioner="p", kid="k"), **ABOUT)
     assert algorithm == opened(token, key)[0]["alg"]
 
 
 def test_token_of_a_chain_names_its_provisioner_in_the_audience() -> None:
     chain = [b"leaf" * 400, b"intermediate" * 100]
-    token = make_token(x5c_signer(KEY, chain=chain, provisioner="machines"), **ABOUT)  # type: ignore[arg-type]
+    token = make_token(x5c_signer(KEY, chain=chain, provisioner="machines"), **ABOUT)
     header, claims = opened(token, KEY)
     assert [base64.b64encode(der).decode() for der in chain] == header["x5c"]
     assert "https://ca.example/1.0/sign#x5c/machines" == claims["aud"]
@@ -128,7 +128,7 @@ def test_token_of_a_chain_names_its_provisioner_in_the_audience() -> None:
 
 
 def test_token_of_a_renewal_shows_the_certificate() -> None:
-    header, claims = opened(make_token(renewal_signer(KEY, chain=[b"leaf"]), **ABOUT), KEY)  # type: ignore[arg-type]
+    header, claims = opened(make_token(renewal_signer(KEY, chain=[b"leaf"]), **ABOUT), KEY)
     assert ["bGVhZg=="] == header["x5cInsecure"]
     assert "step-ca-client/1.0" == claims["iss"]
 
