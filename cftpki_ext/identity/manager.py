@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from secrets import SystemRandom
@@ -74,7 +74,7 @@ class Manager:
         self._event = event
         self._host = host
         self._marks = {
-            name: sha256(f"{mark}/{identity!r}".encode()).hexdigest()[:16]
+            name: sha256(f"{mark}/{_told_alike(identity)}".encode()).hexdigest()[:16]
             for name, identity in identities.items()
         }
         self._seen: dict[str, Overview] = {}
@@ -374,3 +374,11 @@ class Manager:
             or self._rollout.due(site, current, standing)
             or self._adviser.due(site, current, standing)
         )
+
+
+def _told_alike(identity: ManagedIdentity) -> str:
+    """
+    The configuration as a text that is the same in every process: the order of a set is not.
+    """
+    values = ((field.name, getattr(identity, field.name)) for field in fields(identity))
+    return repr([(name, sorted(value) if isinstance(value, frozenset) else value) for name, value in values])

@@ -1,12 +1,17 @@
-"""Attempts that were cut off at the narrow places: nothing is issued twice, and no order is left for another CA."""
+"""Attempts that were cut off at the narrow places: nothing is issued twice, no order is left, no wait forgotten."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cftpki_ext.identity import attempt, issue
 from cftpki_ext.identity.journal import Outcome
 from cftpki_ext.identity.standing import read_standing
+from cftpki_ext.model import Usage
 from tests.unit.identity.test_manager import DAY, IDENTITY, World
 
 
@@ -114,3 +119,34 @@ async def test_cut_off_at_the_second_enroller_collects_there_though_the_first_is
     # The next one begins with the first again.
     await world.renew()
     assert ("corp", 1) == (world.current().meta.enroller, issued(world.ca))
+
+
+MARK = """
+import sys
+from pathlib import Path
+
+from cftpki_ext.identity.manager import Manager
+from tests.unit.identity.test_manager import IDENTITY
+
+manager = Manager(
+    root=Path("none"), identities={"mft": IDENTITY}, enrollers={}, anchors=None, clock=None, event=None, host=""
+)
+sys.stdout.write(manager._marks["mft"])
+"""
+
+
+def test_next_process_knows_the_configuration_again_and_keeps_its_waits(tmp_path):
+    marks = set()
+    for seed in range(6):
+        done = subprocess.run(
+            [sys.executable, "-c", MARK],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        marks.add(done.stdout)
+    assert 1 == len(marks), marks
+    other = World(tmp_path, replace(IDENTITY, usages=frozenset({Usage.SERVER})))
+    assert marks != set(other.manager._marks.values())
