@@ -21,10 +21,10 @@ class Cause(enum.StrEnum):
     RESPONDER_ERROR = "responder_error"  # OCSP malformedRequest (1), internalError (2), sigRequired (5)
     UNAUTHORIZED = "unauthorized"  # OCSP unauthorized (6, RFC 5019 2.2.3), or an API that refuses us
     UNKNOWN = "unknown"  # a signed OCSP "unknown", or a REST lookup that does not know the serial
-    STALE = "stale"  # authentic, but too old (nextUpdate past, beyond the age limit) or not yet valid
+    STALE = "stale"  # authentic, but past nextUpdate, beyond the age limit or not yet valid
     MALFORMED = "malformed"  # not parseable, wrong content, doubled or unknown critical extensions
     BAD_SIGNATURE = "bad_signature"  # signature wrong, signer not entitled, weak algorithm, nonce mismatch
-    WRONG_SCOPE = "wrong_scope"  # of another certificate, issuer or distribution point, or of some reasons only
+    WRONG_SCOPE = "wrong_scope"  # about another certificate, issuer, distribution point, or some reasons only
     TOO_LARGE = "too_large"
     FORBIDDEN_URL = "forbidden_url"  # scheme, host or address that the configuration does not allow
     DISAGREEMENT = "disagreement"  # cross-check: sources contradict each other
