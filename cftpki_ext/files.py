@@ -68,6 +68,9 @@ def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
         except OSError as exc:
             msg = f"{what}: {printable(str(path))}: {(exc.strerror or str(exc)).lower()}"
             raise InputError(msg) from exc
+    if data is None:  # what looks regular to stat(2) but would make us wait, as some files below /proc
+        msg = f"{what}: {printable(str(path))} cannot be read without waiting"
+        raise InputError(msg)
     if len(data) > cap:
         msg = f"{what}: {printable(str(path))} is larger than the {cap} bytes that are read"
         raise InputError(msg)
