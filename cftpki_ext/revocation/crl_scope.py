@@ -102,7 +102,7 @@ def coverage(certificate: Certificate, view: CrlView, *, locations: Collection[s
     else:
         detail = (
             f"the CRL is only for the distribution point {shown or 'that it names'}, and the certificate names none;"
-            " if its CA keeps all certificates on this list, name that URL in crl_urls of the trust set"
+            " if its CA keeps all certificates on this list, name that URL under crl in the trust set"
         )
     return Coverage(reasons=frozenset(), detail=detail)
 

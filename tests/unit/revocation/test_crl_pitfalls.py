@@ -148,6 +148,20 @@ def test_pitfall_17_idp_that_matches_no_distribution_point_is_out_of_scope_also_
     assert (OPEN, Cause.WRONG_SCOPE) == outcome(w.judge(crl))
 
 
+def test_pitfall_17_handed_in_list_for_a_url_says_nothing_good_of_a_certificate_without_points():
+    w = world()
+    w = w.but(leaf=pki.issue(w.ca, "partner"))
+    part = w.crl.but(extensions=(number(7), idp(point(uri(URL)))))
+    listed = part.but(entries=(entry(w.leaf.serial),))
+    refused = w.judge(part, url=None)
+    assert (OPEN, Cause.WRONG_SCOPE) == outcome(refused)
+    assert "name that URL under crl in the trust set" in refused.detail
+    assert HopStatus.REVOKED is w.judge(listed, url=None).status
+    assert GOOD is w.judge(w.crl.but(extensions=(number(7),)), url=None).status
+    vouched = w.but(trust={"crl_urls": (URL,)})
+    assert GOOD is vouched.judge(part, url=None).status
+
+
 def test_pitfall_17_scheme_and_host_compare_without_case_and_the_path_with_case():
     w = world()
     assert (
