@@ -148,6 +148,28 @@ class StepCaEnroller:
             await self._clients.popitem()[1].aclose()
 
     async def _issue(self, order: Order, journal: Journal, save: SaveState, deadline: float) -> Issued:
+        chain = journal.chain()
+        notes = list(journal.notes)
+        if not chain:
+            granted, notes = await self._ask(order, journal, save, deadline)
+            chain = granted.chain
+            notes += skew_notes(granted.date, self._clock.now())
+            # Before anything else is asked: a kill from here on must find the certificate.
+            journal.keep(chain, notes)
+            await save(journal.state())
+        notes += journal.orphans()
+        notes += await self._rotation_notes(deadline)
+        roots = await self._roots(deadline)
+        journal.renewal = planner.outlook(
+            chain, roots=roots, renewal=self._options.renewal, now=self._clock.now()
+        )
+        await save(journal.state())
+        notes.append(journal.renewal)
+        return Issued(certificates=chain, extra=roots, notes=tuple(notes))
+
+    async def _ask(
+        self, order: Order, journal: Journal, save: SaveState, deadline: float
+    ) -> tuple[Granted, list[str]]:
         roots = await self._roots(deadline)
         planned = planner.plan(order, roots=roots, renewal=self._options.renewal, now=self._clock.now())
         notes = [f"asked by {planned.way.value}: {planned.why}"]
@@ -164,17 +186,7 @@ class StepCaEnroller:
                 notes.append(f"{planned.way.value} was refused ({error.detail}), asked by sign instead")
         if granted is None:
             granted = await self._sign(order, journal, save, deadline)
-        journal.settle()
-        notes += journal.orphans()
-        notes += skew_notes(granted.date, self._clock.now())
-        notes += await self._rotation_notes(deadline)
-        roots = await self._roots(deadline)
-        journal.renewal = planner.outlook(
-            granted.chain, roots=roots, renewal=self._options.renewal, now=self._clock.now()
-        )
-        await save(journal.state())
-        notes.append(journal.renewal)
-        return Issued(certificates=granted.chain, extra=roots, notes=tuple(notes))
+        return granted, notes
 
     async def _sign(self, order: Order, journal: Journal, save: SaveState, deadline: float) -> Granted:
         client = await self._client(deadline)

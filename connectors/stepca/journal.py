@@ -7,6 +7,7 @@ is made, and whoever takes the order up again knows. Pure; plain JSON values.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,6 +15,8 @@ from cftpki_ext.enrolment import OrderState
 
 # Older ones are dropped: the log has them.
 MAX_UNANSWERED = 20
+# A chain is 2 to 12 KB in base64; a larger one is not kept here, so that the order's state stays within its bound.
+MAX_GRANTED_CHARS = 40_000
 
 
 @dataclass(slots=True)
@@ -26,6 +29,8 @@ class Journal:
     under_way: str | None = None
     unanswered: list[str] = field(default_factory=list)
     renewal: str | None = None
+    granted: list[str] = field(default_factory=list)  # the answer, base64 of DER
+    notes: list[str] = field(default_factory=list)  # how it was asked for
 
     @classmethod
     def of(cls, state: OrderState) -> Journal:
@@ -33,7 +38,10 @@ class Journal:
         Read a state. A request that was under way when it was saved has no answer any more.
         """
         requests, unanswered, under_way = (state.get(k) for k in ("requests", "unanswered", "under_way"))
+        granted, notes = state.get("granted"), state.get("notes")
         journal = cls(
+            granted=[str(entry) for entry in granted] if isinstance(granted, list) else [],
+            notes=[str(entry) for entry in notes] if isinstance(notes, list) else [],
             requests=requests if isinstance(requests, int) else 0,
             unanswered=[str(entry) for entry in unanswered] if isinstance(unanswered, list) else [],
             under_way=under_way if isinstance(under_way, str) else None,
@@ -55,6 +63,20 @@ class Journal:
         """
         self.under_way = None
 
+    def keep(self, chain: tuple[bytes, ...], notes: list[str]) -> None:
+        """
+        The certificate came: with the next save a kill cannot lose it any more.
+        """
+        granted = [base64.b64encode(der).decode() for der in chain]
+        if sum(map(len, granted)) <= MAX_GRANTED_CHARS:
+            self.granted, self.notes, self.under_way = granted, list(notes), None
+
+    def chain(self) -> tuple[bytes, ...]:
+        """
+        The certificate that came before a kill; empty where none did.
+        """
+        return tuple(base64.b64decode(text) for text in self.granted)
+
     def lose(self) -> None:
         """
         There was no answer, and the CA may have acted.
@@ -72,6 +94,8 @@ class Journal:
             "under_way": self.under_way,
             "unanswered": list(self.unanswered),
             "renewal": self.renewal,
+            "granted": list(self.granted),
+            "notes": list(self.notes),
         }
 
     def orphans(self) -> tuple[str, ...]:

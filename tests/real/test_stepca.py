@@ -407,6 +407,20 @@ async def test_kill_after_the_request_leaves_a_known_orphan(ca: StepCa, make: Ma
     assert 2 == sum("path=/1.0/sign " in line and "status=201" in line for line in new_lines(ca, before))
 
 
+async def test_kill_after_the_answer_hands_the_same_certificate_out_again(ca: StepCa, make: Make) -> None:
+    enroller, order, before = make(ca.options()), make_order(*NAMES), len(ca.log_text())
+    saves = Saves(killed_at=2)
+    with pytest.raises(KilledError):
+        await advance(enroller, order, saves)
+    first = await advance(enroller, order, Saves(states=[saves.last]))
+    again = await advance(enroller, order, Saves(states=[saves.last]))
+    assert isinstance(first, Issued)
+    assert first == again
+    assert order.key.public_key() == leaf_of(first).public_key()
+    assert [] == [note for note in first.notes if "orphan" in note]
+    assert 1 == sum("path=/1.0/sign " in line and "status=201" in line for line in new_lines(ca, before))
+
+
 async def test_ca_down_is_unreachable(make: Make, tmp_path: Path) -> None:
     ca = make_step_ca(tmp_path)
     failed = await refusal(make(ca.options()))
