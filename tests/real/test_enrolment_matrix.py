@@ -66,7 +66,9 @@ class Site:
     def write(self, path, **changes):
         tables = {"identity.mft": self.identity | changes}
         tables |= {f"enroller.{name}": table for name, table in self.enrollers.items()}
-        lines = ['[service]\nsocket = "s"\nstate = "state"\nlog_format = "json"']
+        lines = [
+            '[service]\nsocket = "s"\nstate = "state"\nlog_format = "json"\n[limits]\ncrl_refresh = "0s"'
+        ]
         lines += [f"[trust.own]\nanchors = {toml(self.anchors)}\n{self.trust}"]
         for name, table in tables.items():
             lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
@@ -478,7 +480,6 @@ def test_certificate_revoked_at_the_ca_is_replaced_with_a_new_key(tmp_path):
         standing["status"]["checked_at"] = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
         path.write_text(json.dumps(standing))
         path.chmod(0o600)
-        forget_lists(tmp_path)
         service.start()
         until(lambda: len(service.events("identity_activated")) == 2)
         new = site.current()
@@ -487,15 +488,6 @@ def test_certificate_revoked_at_the_ca_is_replaced_with_a_new_key(tmp_path):
         with host(service, tmp_path) as simulator:
             assert new.leaf.fingerprint == handshake(simulator.port)
             simulator.finish()
-
-
-def forget_lists(folder):
-    """
-    The list that was fetched before the revocation, as if its hour were over.
-    """
-    for path in (folder / "state").glob("cache*/**/*"):
-        if path.is_file():
-            path.unlink()
 
 
 async def revoke_elsewhere(site, generation):
