@@ -2,7 +2,7 @@
 The driver of the phases: fetches what a decision needs, within one deadline, and answers with a frame.
 
 Owns conversations (one per connection), counters and the rule that any exception becomes FAILED with alert 80.
-Imports phases, wire, decide, evidence, keeper, identity, audit and ports; never connectors or cache.
+Imports phases, wire, decide, evidence, keeper, key_use, identity, audit and ports; never connectors or cache.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import json
 import secrets
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,6 +32,7 @@ from cftpki_ext.identity import HeldIdentity, IdentityProvider
 from cftpki_ext.identity.choose import leads_to
 from cftpki_ext.identity.keys import export_pkcs8, sign
 from cftpki_ext.keeper import PATIENCE_S, EvidenceKeeper
+from cftpki_ext.key_use import KeyUse, KeyUses
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.ports import Clock
 from cftpki_ext.session import SessionContext, Stage, session_reference
@@ -89,6 +90,8 @@ class Service:
         self.requests: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
         self.verdicts = Tally()
+        # By identity; names come from the configuration, so there are never many.
+        self.key_uses: defaultdict[str, KeyUses] = defaultdict(KeyUses)
         self.sessions = 0
         self.signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
         self._certificates = certificates
@@ -114,6 +117,9 @@ class Service:
             "rules": [rule.name for rule in self.settings.rules],
             "trusts": sorted(self.settings.trusts),
             "identities": sorted(self.settings.identities),
+            "key_uses": {
+                name: uses.counts(at_s=self.clock.monotonic()) for name, uses in sorted(self.key_uses.items())
+            },
             # Of those that enrollers keep: until when each can live without its CA, and what troubles it.
             "certificates": dict(self._certificates()),
         }
@@ -375,8 +381,28 @@ class Conversation:
                     identity=presented.name if presented else None,
                     generation=presented.generation if presented else None,
                 )
+            case Message.CRYPT_DATA:
+                self._record_key_use(request, final)
             case _:
                 pass
+
+    def _record_key_use(self, request: Frame, final: Reply) -> None:
+        presented = final.session.presented if final.session else None
+        if presented is None:
+            return
+        now_s = self._service.clock.monotonic()
+        uses = self._service.key_uses[presented.name]
+        use = KeyUse.HANDED_OVER if Tag.CRYPT_KEY in final.fields else KeyUse.SIGNED
+        uses.add(use, at_s=now_s)
+        self._service.audit.event(
+            "key_used",
+            final.session,
+            identity=presented.name,
+            generation=presented.generation,
+            use=use.value,
+            scheme=f"0x{request.number(Tag.CRYPT_SCHEME) or 0:04x}",
+            uses_last_minute=uses.last_minute(at_s=now_s),
+        )
 
 
 def unreadable(error: WireError, sequence: int) -> bytes:
