@@ -21,8 +21,9 @@ from connectors.acme.problems import ProblemError
 from connectors.acme.resources import Directory, decode_object
 from connectors.acme.secret_files import read_secret
 from connectors.acme.session import Session, Signer
-from connectors.acme.store import AccountStore, Stored
+from connectors.acme.store import AccountStore, Lock, Stored
 
+_VANISHED = "the account has vanished from the disk"
 _CURVES = {AccountKeyKind.P256: SECP256R1(), AccountKeyKind.P384: SECP384R1()}
 
 
@@ -73,7 +74,7 @@ class Accounts:
             async with self._store.locked(deadline=deadline):
                 stored = await self._settle(self._store.load(), deadline)
         if stored.key is None or stored.url is None:
-            raise CaError(Fault.MISCONFIGURED, "the account has vanished from the disk")
+            raise CaError(Fault.MISCONFIGURED, _VANISHED)
         return Account(signer=Signer(stored.key, stored.url), url=stored.url, orders=stored.orders)
 
     def key_is_old(self) -> bool:
@@ -83,47 +84,56 @@ class Accounts:
         days, since = self._options.account_key_days, self._store.load().key_since
         return days is not None and since is not None and self._session.now() - since >= timedelta(days=days)
 
-    async def roll_over(self, *, deadline: float) -> bool:
+    async def roll_over(self, *, deadline: float, wait: bool = True) -> bool:
         """
         Change the account's key (RFC 8555 7.3.5).
 
         The new key is on the disk before the CA hears of it, and takes the old one's place when the CA has
-        agreed. What a crash leaves behind is settled the next time.
+        agreed. What a crash leaves behind is settled first, and counts as the change where the CA has the new
+        key. Attempts under way are waited for: they sign with the key that they began with.
+
+        Args:
+            deadline: monotonic seconds.
+            wait: by default until the deadline for attempts of this and other processes.
 
         Returns:
             False where the CA cannot do it; the old key then stays.
 
         Raises:
+            BusyError: it was to be done at once, and attempts are under way.
             CaError: no answer came, or a refusal.
 
         """
-        account = await self.establish(deadline=deadline)
         directory = await self._session.directory(deadline=deadline)
         if directory.key_change is None:
             return False
-        async with self._store.locked(deadline=deadline):
-            held = self._store.load().key
-            if held is None or held.thumbprint != account.signer.key.thumbprint:
-                return True  # another process has just changed it
-            new = self._new_key()
-            await self._store.save_pending(new)
-            payload = {"account": account.url, "oldKey": account.signer.key.jwk}
-            inner = sign_request(
-                new, url=directory.key_change, nonce=None, payload=json.dumps(payload).encode()
-            )
-            try:
-                await self._session.post(
-                    directory.key_change, inner, signer=account.signer, deadline=deadline
-                )
-            except ProblemError as error:
-                if error.fault is Fault.UNREACHABLE and error.status != 501:
-                    raise  # it may have acted: both keys stay until we know
-                await self._store.drop_pending()
-                # step-ca offers keyChange and answers 501.
-                if error.status == 501:
-                    return False
-                raise
-            await self._store.promote_pending()
+        before = self._store.load().key
+        attempts = self._store.locked(Lock.ATTEMPTS, deadline=deadline if wait else 0.0)
+        async with attempts, self._store.locked(deadline=deadline):
+            # Not sooner: another process may have been killed in the middle of a change while we waited.
+            stored = await self._settle(self._store.load(), deadline)
+            if stored.key is None or stored.url is None:
+                raise CaError(Fault.MISCONFIGURED, _VANISHED)
+            if before is not None and stored.key.thumbprint != before.thumbprint:
+                return True  # it has just been changed
+            return await self._change_key(stored.key, stored.url, directory.key_change, deadline)
+
+    async def _change_key(self, old: SigningKey, account: str, url: str, deadline: float) -> bool:
+        new = self._new_key()
+        await self._store.save_pending(new)
+        payload = json.dumps({"account": account, "oldKey": old.jwk}).encode()
+        inner = sign_request(new, url=url, nonce=None, payload=payload)
+        try:
+            await self._session.post(url, inner, signer=Signer(old, account), deadline=deadline)
+        except ProblemError as error:
+            if error.fault is Fault.UNREACHABLE and error.status != 501:
+                raise  # it may have acted: both keys stay until we know
+            await self._store.drop_pending()
+            # step-ca offers keyChange and answers 501.
+            if error.status == 501:
+                return False
+            raise
+        await self._store.promote_pending()
         return True
 
     async def _settle(self, stored: Stored, deadline: float) -> Stored:

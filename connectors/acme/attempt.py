@@ -36,10 +36,13 @@ from connectors.acme.problems import ProblemError
 from connectors.acme.publisher import Publisher
 from connectors.acme.resources import Status
 from connectors.acme.solver import SolverError
+from connectors.acme.store import AccountStore, Claim, Lock
 from connectors.acme.validation import Validation
 
 # A challenge that could not be published, or a CA that does not see it, is tried again after so long.
 TRY_AGAIN = timedelta(seconds=30)
+# How long an order is somebody's whose end the CA does not tell.
+CLAIM_LIFE = timedelta(days=30)
 # An order that stays "ready" after its CSR was taken is asked so often within an attempt.
 MAX_FINALIZE = 3
 
@@ -64,6 +67,7 @@ class Attempt:
     wish: Wish
     account: Account
     orders: Orders
+    store: AccountStore
     publisher: Publisher
     configured: tuple[ChallengeKind, ...]
     clock: Clock
@@ -107,6 +111,8 @@ class Attempt:
         The loop of `run`.
         """
         seen = await self._take_up()
+        if isinstance(seen, Pending):
+            return seen
         since = self.record.finalized_at or self.clock.now()
         finalized = 0
         while True:
@@ -141,17 +147,36 @@ class Attempt:
     def _pauses(self) -> Pauses:
         return Pauses(clock=self.clock, deadline=self.deadline)
 
-    async def _take_up(self) -> Seen:
+    async def _take_up(self) -> Seen | Pending:
         """
-        The order: the one we know, the one whose answer was lost, or a new one.
+        The order: the one we know, the one whose answer was lost, or a new one, written down as ours before its use.
+
+        Identities with the same names share the account, and an order belongs to whoever finalizes it: one that
+        another of them has is left alone. Between the CA's answer and that note nobody else looks for orders.
         """
         if self.record.order is not None:
             return await self.orders.known(self.record.order)
-        seen = await self.orders.find(self.wish) if self.record.phase is Phase.ORDERING else None
-        if seen is None:
-            await self._keep(phase=Phase.ORDERING)
-            seen, notes = await self.orders.place(self.wish)
-            self.notes += notes
+        async with self.store.locked(Lock.ORDERS, deadline=self.deadline):
+            claims = dict(self.store.claims())
+            own = claims.pop(self.order.identity, None)
+            owners = {claim.order: identity for identity, claim in claims.items()}
+            seen = None
+            if self.record.phase is Phase.ORDERING:
+                seen = await self.orders.find(
+                    self.wish, own=None if own is None else own.order, taken=owners.keys()
+                )
+            if seen is None:
+                await self._keep(phase=Phase.ORDERING)
+                seen, notes = await self.orders.place(self.wish)
+                self.notes += notes
+            if seen.url in owners:
+                # RFC 8555 7.4 lets a CA answer with an open order for the same names, and some do.
+                detail = (
+                    f"the CA answers with the order that identity {owners[seen.url]} has for the same names"
+                )
+                return Pending(retry_at=self.clock.now() + TRY_AGAIN, detail=detail)
+            until = seen.order.expires or self.clock.now() + CLAIM_LIFE
+            await self.store.claim(self.order.identity, Claim(order=seen.url, until=until))
         await self._keep(phase=Phase.ORDERED, order=seen.url)
         return seen
 

@@ -6,6 +6,7 @@ Owns what outlives a call: client, session, account, what is published. May impo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import timedelta
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -28,7 +29,7 @@ from cftpki_ext.enrolment import (
 from cftpki_ext.errors import InputError
 from cftpki_ext.files import MAX_PEM_BYTES, read_regular
 from connectors._ca_http import CaClient, CaError
-from connectors.acme.account import Account, Accounts
+from connectors.acme.account import Accounts
 from connectors.acme.ari import certificate_id, parse_renewal_info
 from connectors.acme.attempt import Attempt, Downloaded
 from connectors.acme.chains import preferred, to_der
@@ -41,7 +42,7 @@ from connectors.acme.publisher import LEASE_S, Publisher
 from connectors.acme.resources import decode_object, identifiers_of
 from connectors.acme.secret_files import read_secret
 from connectors.acme.session import Session, Signer
-from connectors.acme.store import AccountStore
+from connectors.acme.store import AccountStore, BusyError, Lock
 
 # RFC 5280 5.3.1.
 REASONS: Mapping[str, int] = {
@@ -58,6 +59,8 @@ REASONS: Mapping[str, int] = {
 }
 # The order goes on: what is published for it stays where it is.
 _GOES_ON = frozenset({Fault.UNREACHABLE, Fault.RATE_LIMITED})
+# Nobody takes the order up again.
+_OVER = frozenset({Fault.REFUSED, Fault.ORDER_LOST})
 
 
 class AcmeEnroller:
@@ -94,15 +97,21 @@ class AcmeEnroller:
         lease_s = LEASE_S
         attended = await self._publisher.hold(order.id)
         try:
-            attempt = await self._begin(order, state, save, deadline, attended=attended)
-            done = await attempt.run()
+            if not state and not self._publisher.busy_besides(order.id):
+                await self._change_old_key(deadline)
+            async with self._store.locked(Lock.ATTEMPTS, deadline=deadline, shared=True):
+                attempt = await self._begin(order, state, save, deadline, attended=attended)
+                done = await attempt.run()
             if isinstance(done, Pending):
                 lease_s += (done.retry_at - self._clock.now()).total_seconds()
                 return done
+            await self._release(order, deadline)
             return await self._issued(done)
         except CaError as error:
             if attempt is not None and error.fault not in _GOES_ON:
                 await attempt.withdraw()
+            if error.fault in _OVER:
+                await self._release(order, deadline)
             return await self._failed(error)
         finally:
             left = () if attempt is None else attempt.record.presented
@@ -199,9 +208,7 @@ class AcmeEnroller:
             raise CaError(Fault.ORDER_LOST, f"the order is at another CA, {record.directory}")
         check_names(order.names)
         session = self._connected()
-        accounts = self._accounts(session)
-        may_change = record is None and not self._publisher.busy_besides(order.id)
-        account = await self._account(accounts, may_change=may_change, deadline=deadline)
+        account = await self._accounts(session).establish(deadline=deadline)
         if record is not None and record.account != account.url:
             raise CaError(Fault.ORDER_LOST, "the order belongs to another account")
         fresh = record is None
@@ -213,6 +220,7 @@ class AcmeEnroller:
             wish=wish,
             account=account,
             orders=Orders(session, account, deadline=deadline),
+            store=self._store,
             publisher=self._publisher,
             configured=self._options.configured,
             clock=self._clock,
@@ -222,16 +230,23 @@ class AcmeEnroller:
             attended=attended,
         )
 
-    @staticmethod
-    async def _account(accounts: Accounts, *, may_change: bool, deadline: float) -> Account:
+    async def _change_old_key(self, deadline: float) -> None:
         """
-        The account, with its key changed where it is old: challenges under way depend on the key.
+        Change the account's key where it is old and nobody needs it: challenges under way depend on the key.
         """
-        account = await accounts.establish(deadline=deadline)
-        if may_change and accounts.key_is_old():
-            await accounts.roll_over(deadline=deadline)
-            return await accounts.establish(deadline=deadline)
-        return account
+        accounts = self._accounts(self._connected())
+        if accounts.key_is_old():
+            with contextlib.suppress(BusyError):
+                await accounts.roll_over(deadline=deadline, wait=False)
+
+    async def _release(self, order: Order, deadline: float) -> None:
+        """
+        The order is over. That this cannot be written down does no harm: it lapses.
+        """
+        with contextlib.suppress(CaError):
+            async with self._store.locked(Lock.ORDERS, deadline=deadline):
+                if order.identity in self._store.claims():
+                    await self._store.claim(order.identity, None)
 
     async def _wish(self, order: Order, session: Session, *, fresh: bool, deadline: float) -> Wish:
         directory = await session.directory(deadline=deadline)

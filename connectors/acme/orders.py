@@ -7,7 +7,7 @@ Owns bodies and what their errors mean. What comes when is `flow`'s and the enro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -132,9 +132,14 @@ class Orders:
             raise CaError(Fault.UNREACHABLE, "the CA gave the order no URL", sent=True)
         return self._seen(url, answer), tuple(notes)
 
-    async def find(self, wish: Wish) -> Seen | None:
+    async def find(self, wish: Wish, *, own: str | None, taken: Container[str]) -> Seen | None:
         """
         Find the open order whose URL was lost (RFC 8555 7.1.2.1); `None` where the CA has none, or no list.
+
+        Args:
+            wish: what it must be for.
+            own: the one that was taken up last, looked at first.
+            taken: those of others, never looked at.
 
         Raises:
             CaError: not heard.
@@ -153,7 +158,8 @@ class Orders:
                 break  # a list is offered and not kept
             urls += parse_order_list(answer.body)
             page = next(iter(links(answer.headers.get_list("link"), "next")), None)
-        for url in reversed(urls[-MAX_LOOKED_AT:]):
+        free = [url for url in urls if url not in taken and url != own][-MAX_LOOKED_AT:]
+        for url in reversed(free if own is None else [*free, own]):
             with contextlib.suppress(ProblemError):
                 seen = await self.read(url)
                 if same_order(seen.order, wish.identifiers, wish.profile):

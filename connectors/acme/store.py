@@ -1,19 +1,20 @@
 """
-What outlives an order: the account's key and URL, and which certificates it got. One folder for each directory URL.
+What outlives an order: the account's key and URL, which certificates it got, and whose its open orders are.
 
-Owns the files and the lock over them; every change is a new file renamed into place. Knows no network.
+Owns the files, one folder for each directory URL, and the locks over them; every change is a new file renamed into place. Knows no network.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import fcntl
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,22 @@ MAX_ISSUED = 256
 _LOCK_POLL_S = 0.05
 
 
+class Lock(enum.StrEnum):
+    """
+    What only one process and task at a time may do; who needs two takes the upper one first.
+    """
+
+    ATTEMPTS = "attempts.lock"  # shared by attempts to move an order on; whoever changes the key is alone
+    ORDERS = "orders.lock"  # place an order, or take up one whose URL was lost
+    ACCOUNT = "lock"  # make or change the account
+
+
+class BusyError(CaError):
+    """
+    Somebody else held a lock until the deadline.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """
@@ -45,6 +62,16 @@ class Stored:
     orders: str | None
     contact: tuple[str, ...]
     key_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """
+    An open order that is somebody's, until the CA forgets it.
+    """
+
+    order: str
+    until: datetime
 
 
 class AccountStore:
@@ -64,21 +91,24 @@ class AccountStore:
         self._clock = clock
 
     @contextlib.asynccontextmanager
-    async def locked(self, *, deadline: float) -> AsyncIterator[None]:
+    async def locked(
+        self, which: Lock = Lock.ACCOUNT, *, deadline: float, shared: bool = False
+    ) -> AsyncIterator[None]:
         """
-        Only one process and task at a time makes or changes an account.
+        Hold a lock, over all processes and tasks of this host.
 
         Raises:
-            CaError: somebody else held it until the deadline, or the folder cannot be used.
+            BusyError: somebody else held it until the deadline.
+            CaError: the folder cannot be used.
 
         """
         with _disk():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._folder / which, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            while not _taken(descriptor):
+            while not _taken(descriptor, shared=shared):
                 if self._clock.monotonic() >= deadline:
-                    raise CaError(Fault.UNREACHABLE, "another process is busy with the account")
+                    raise BusyError(Fault.UNREACHABLE, "another process is busy with the account")
                 await asyncio.sleep(_LOCK_POLL_S)
             yield
         finally:
@@ -142,7 +172,7 @@ class AccountStore:
         """
         The CA does not know the account any more. The key stays: a new account may have it.
         """
-        await _on_disk(lambda: self._remove("account.json", "issued.json"))
+        await _on_disk(lambda: self._remove("account.json", "issued.json", "claims.json"))
 
     def issued(self) -> tuple[str, ...]:
         """
@@ -159,6 +189,34 @@ class AccountStore:
         known = [one for one in self.issued() if one != identifier]
         kept = [*known, identifier][-MAX_ISSUED:]
         await _on_disk(lambda: self._write("issued.json", json.dumps({"certificates": kept}).encode()))
+
+    def claims(self) -> Mapping[str, Claim]:
+        """
+        The open orders by identity; each has one at most.
+        """
+        with _disk():
+            found, now = self._json("claims.json"), self._clock.now()
+        claims: dict[str, Claim] = {}
+        for identity, one in found.items():
+            match one:
+                case {"order": str(order), "until": str(until)}:
+                    claims[identity] = Claim(order=order, until=datetime.fromisoformat(until))
+                case _:
+                    detail = f"{self._folder / 'claims.json'} cannot be read: remove it"
+                    raise CaError(Fault.MISCONFIGURED, detail)
+        return {identity: claim for identity, claim in claims.items() if claim.until > now}
+
+    async def claim(self, identity: str, claim: Claim | None) -> None:
+        """
+        Keep whose an order is before it is used, or that it is over. Under `Lock.ORDERS`.
+        """
+        claims = {name: one for name, one in self.claims().items() if name != identity}
+        if claim is not None:
+            claims[identity] = claim
+        document = {
+            name: {"order": one.order, "until": one.until.isoformat()} for name, one in claims.items()
+        }
+        await _on_disk(lambda: self._write("claims.json", json.dumps(document).encode()))
 
     def _json(self, name: str) -> dict[str, object]:
         path = self._folder / name
@@ -211,9 +269,9 @@ class AccountStore:
             os.close(descriptor)
 
 
-def _taken(descriptor: int) -> bool:
+def _taken(descriptor: int, *, shared: bool) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -211,14 +211,14 @@ async def test_order_lost_is_found_on_a_later_page_of_the_list():
             f"{CA}/order/3": [reply(order("valid", certificate=f"{CA}/cert/3"))],
         }
     )
-    assert f"{CA}/order/2" == (await placed(ca).find(WISH)).url
+    assert f"{CA}/order/2" == (await placed(ca).find(WISH, own=None, taken=())).url
 
 
 @pytest.mark.parametrize(
     "answered", [refusal("malformed", 404), refusal("serverInternal", 501), reply([]), reply(b"<")]
 )
 async def test_order_lost_at_a_ca_without_a_list_is_not_found(answered):
-    assert await placed(ListCa({f"{CA}/orders": [answered]})).find(WISH) is None
+    assert await placed(ListCa({f"{CA}/orders": [answered]})).find(WISH, own=None, taken=()) is None
 
 
 async def test_finalize_that_was_done_already_reads_the_order_instead():
