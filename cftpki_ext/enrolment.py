@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -25,12 +25,15 @@ from cftpki_ext.ports import Clock
 __all__ = [
     "IGNORED",
     "MAX_STATE_BYTES",
+    "AccountKeyed",
     "Enroller",
     "EnrollerContext",
     "EnrollerPlugin",
     "Failed",
     "Fault",
+    "Finding",
     "Held",
+    "Inspected",
     "Issued",
     "KeyKind",
     "Names",
@@ -39,6 +42,7 @@ __all__ = [
     "Pending",
     "PrivateKey",
     "Progress",
+    "Relation",
     "RenewalHint",
     "SaveState",
     "Usage",
@@ -199,6 +203,66 @@ class Enroller(Protocol):
     async def aclose(self) -> None:
         """
         Release connections and listeners.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """
+    How an enroller stands with its CA, by its own state alone.
+
+    `account` is a URL at the CA, `key_since` since when the account has its key; `key_change_open` says that
+    a change of key was cut short, which the next call settles. `roots` (DER) are those that it knows of.
+    """
+
+    where: str
+    account: str | None = None
+    key_since: datetime | None = None
+    key_change_open: bool = False
+    roots: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """
+    One thing that a look at the CA showed; `good` is false where an operator has to act before a certificate comes.
+    """
+
+    what: str
+    detail: str
+    good: bool = True
+
+
+@runtime_checkable
+class Inspected(Protocol):
+    """
+    What an enroller may offer besides: to be looked at without ordering anything.
+    """
+
+    async def relation(self) -> Relation:
+        """
+        What is known without asking the CA. Writes nothing.
+
+        Raises:
+            CftPkiError: a file of the state or the configuration cannot be read.
+
+        """
+
+    async def check(self, *, deadline: float) -> tuple[Finding, ...]:
+        """
+        Reach the CA and authenticate as far as that goes without ordering. Never raises for what CA or network do.
+        """
+
+
+@runtime_checkable
+class AccountKeyed(Protocol):
+    """
+    What an enroller may offer besides: an account at the CA whose key can be changed.
+    """
+
+    async def roll_over_account_key(self, *, deadline: float) -> Failed | None:
+        """
+        Change the account's key now; `None` when it was done. A kill loses no account.
         """
 
 
