@@ -123,6 +123,7 @@ for later in (
     Later("explain", "evidence", "Say what was asked, heard and decided for a verdict."),
     Later("identity", "identities", "Look at our own certificates; issue, renew, revoke."),
     Later("lab", "labs", "A small PKI on loopback, for trying things out."),
+    Later("metrics", "measuring", "Print numbers for monitoring."),
     Later("replay", "evidence", "Decide stored verdicts again, offline."),
     Later("serve", "serving", "Be the service until SIGTERM."),
     Later("status", "serving", "Ask the running service how it is; count its verdicts."),
