@@ -33,6 +33,34 @@ def managed(settings: Settings) -> Mapping[str, ManagedIdentity]:
     return {name: one for name, one in settings.identities.items() if isinstance(one, ManagedIdentity)}
 
 
+def make_enroller(settings: Settings, name: str, *, clock: Clock, look_only: bool = False) -> Enroller:
+    """
+    Make one enroller of a configuration.
+
+    Args:
+        settings: the configuration.
+        name: as in `[enroller.NAME]`.
+        clock: the time.
+        look_only: write nothing: the CA must not be asked for anything.
+
+    Returns:
+        The enroller; the caller closes it.
+
+    Raises:
+        ConfigError: the plugin cannot be loaded.
+        StoreError: the state directory cannot be written.
+
+    """
+    state = settings.service.state / "enrollers" / name
+    if not look_only:
+        make_directory(state)
+    one = settings.enrollers[name]
+    enroller: Enroller = load_plugin(one.type).make(
+        one.options, EnrollerContext(name=name, state=state, clock=clock)
+    )
+    return enroller
+
+
 def make_manager(
     settings: Settings,
     *,
@@ -63,11 +91,7 @@ def make_manager(
     wanted = sorted({name for identity in identities.values() for name in identity.enrollers})
     enrollers: dict[str, Enroller] = {}
     for name in () if look_only else wanted:
-        one = settings.enrollers[name]
-        state = settings.service.state / "enrollers" / name
-        make_directory(state)
-        context = EnrollerContext(name=name, state=state, clock=clock)
-        enrollers[name] = load_plugin(one.type).make(one.options, context)
+        enrollers[name] = make_enroller(settings, name, clock=clock)
     mark = sha256(repr([settings.enrollers[name] for name in wanted]).encode()).hexdigest()
     return Manager(
         root=settings.service.state,

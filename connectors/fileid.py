@@ -27,6 +27,7 @@ from cftpki_ext.enrolment import (
     EnrollerPlugin,
     Failed,
     Fault,
+    Finding,
     Held,
     Issued,
     Order,
@@ -34,6 +35,7 @@ from cftpki_ext.enrolment import (
     Pending,
     PrivateKey,
     Progress,
+    Relation,
     RenewalHint,
     SaveState,
 )
@@ -141,6 +143,25 @@ class FileEnroller:
             return certificates(raw.data, what="anchors")
         except InputError:
             return ()
+
+    async def relation(self) -> Relation:
+        """
+        The place, and the configured roots.
+        """
+        return Relation(where=str(self._options.chain), roots=await self.trust_anchors(deadline=0))
+
+    async def check(self, *, deadline: float) -> tuple[Finding, ...]:
+        """
+        Read the files as for an order.
+        """
+        del deadline
+        try:
+            pair = await asyncio.to_thread(_read, self._options)
+        except InputError as error:
+            return (Finding(what="files", detail=str(error), good=False),)
+        end = x509.load_der_x509_certificate(pair.chain[0]).not_valid_after_utc
+        detail = f"a chain of {len(pair.chain)} with its key, until {end.isoformat()}"
+        return (Finding(what="files", detail=detail, good=end > self._clock.now()),)
 
     async def aclose(self) -> None:
         """

@@ -120,6 +120,7 @@ for later in (
     Later("check", "checking", "Judge a certificate chain."),
     Later("config", "configuration", "Look at the configuration file."),
     Later("doctor", "doctoring", "Ask every responder; look at machine, host and cache."),
+    Later("enroller", "enrollers", "Look at the CAs of our own certificates; change account keys."),
     Later("explain", "evidence", "Say what was asked, heard and decided for a verdict."),
     Later("identity", "identities", "Look at our own certificates; issue, renew, revoke."),
     Later("lab", "labs", "A small PKI on loopback, for trying things out."),

@@ -17,12 +17,14 @@ from cftpki_ext.enrolment import (
     EnrollerContext,
     Failed,
     Fault,
+    Finding,
     Held,
     Issued,
     Order,
     OrderState,
     Pending,
     Progress,
+    Relation,
     RenewalHint,
     SaveState,
 )
@@ -34,6 +36,7 @@ from connectors.acme.ari import certificate_id, parse_renewal_info
 from connectors.acme.attempt import Attempt, Downloaded
 from connectors.acme.chains import preferred, to_der
 from connectors.acme.flow import OrderRecord, Phase, check_names, load_record
+from connectors.acme.inspection import look
 from connectors.acme.jose import base64url, signing_key
 from connectors.acme.options import AcmeOptions
 from connectors.acme.orders import Orders, Wish
@@ -184,6 +187,29 @@ class AcmeEnroller:
         except CaError as error:
             return error.failed("account key")
         return Failed(fault=Fault.REFUSED, detail="account key: the CA cannot change keys")
+
+    async def relation(self) -> Relation:
+        """
+        The account on the disk, and the roots that the CA's TLS certificate must lead to.
+        """
+        stored = self._store.load()
+        return Relation(
+            where=self._options.directory,
+            account=stored.url,
+            key_since=stored.key_since,
+            key_change_open=stored.pending is not None,
+            roots=self._roots() or (),
+        )
+
+    async def check(self, *, deadline: float) -> tuple[Finding, ...]:
+        """
+        Look at directory and account. Orders nothing and makes no account.
+        """
+        try:
+            stored, session = self._store.load(), self._connected()
+        except CaError as error:
+            return (Finding(what="configuration", detail=error.detail, good=False),)
+        return await look(self._options, session, self._accounts(session), stored, deadline=deadline)
 
     async def aclose(self) -> None:
         """

@@ -196,14 +196,11 @@ class AccountStore:
         """
         with _disk():
             found, now = self._json("claims.json"), self._clock.now()
-        claims: dict[str, Claim] = {}
-        for identity, one in found.items():
-            match one:
-                case {"order": str(order), "until": str(until)}:
-                    claims[identity] = Claim(order=order, until=datetime.fromisoformat(until))
-                case _:
-                    detail = f"{self._folder / 'claims.json'} cannot be read: remove it"
-                    raise CaError(Fault.MISCONFIGURED, detail)
+        try:
+            claims = {name: _claim(one) for name, one in found.items()}
+        except ValueError as error:
+            detail = f"{self._folder / 'claims.json'} cannot be read, remove it: {error}"
+            raise CaError(Fault.MISCONFIGURED, detail) from error
         return {identity: claim for identity, claim in claims.items() if claim.until > now}
 
     async def claim(self, identity: str, claim: Claim | None) -> None:
@@ -267,6 +264,14 @@ class AccountStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _claim(value: object) -> Claim:
+    match value:
+        case {"order": str(order), "until": str(until)}:
+            return Claim(order=order, until=datetime.fromisoformat(until))
+    msg = f"{value!r} is no order with its end"
+    raise ValueError(msg)
 
 
 def _taken(descriptor: int, *, shared: bool) -> bool:

@@ -92,6 +92,20 @@ class Trust:
                 found = await self._refresh(kept, identity, deadline)
         return replace(found, notes=tuple(dict.fromkeys((*self._events, *found.notes))))
 
+    async def kept(self) -> tuple[bytes, ...]:
+        """
+        The CA's roots as they are known without asking the server.
+
+        Raises:
+            CaError: explicit_roots cannot be read.
+
+        """
+        path = self._options.explicit_roots
+        if path is not None:
+            return await _threads.call(lambda: roots_in(path, "explicit_roots"))
+        kept = await _threads.call(lambda: _anchors.load(self._context.state, self._source))
+        return () if kept is None else kept.roots
+
     def told(self) -> None:
         """
         The notes of a domain have reached the operator: a change of roots need not be told again.

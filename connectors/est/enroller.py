@@ -17,12 +17,14 @@ from cftpki_ext.enrolment import (
     EnrollerContext,
     Failed,
     Fault,
+    Finding,
     Held,
     Issued,
     Order,
     OrderState,
     Pending,
     Progress,
+    Relation,
     RenewalHint,
     SaveState,
 )
@@ -33,6 +35,7 @@ from connectors._ca_http import CaAnswer, CaClient, CaError, CaRequest, printabl
 from connectors.est import _answers, _attributes, _credentials, _encoding, _request
 from connectors.est._credentials import Credentials
 from connectors.est._encoding import MalformedBodyError
+from connectors.est._inspection import look
 from connectors.est._options import EstOptions
 from connectors.est._request import Operation
 from connectors.est._state import Attempt, resume
@@ -330,6 +333,18 @@ class EstEnroller:
             return (await self._trust.domain(identity=credentials.identity, deadline=deadline)).roots
         except CaError:
             return ()
+
+    async def relation(self) -> Relation:
+        """
+        The CA's roots as they are known; EST has no accounts.
+        """
+        return Relation(where=self._options.base.rstrip("/"), roots=await self._trust.kept())
+
+    async def check(self, *, deadline: float) -> tuple[Finding, ...]:
+        """
+        Look at credentials, /cacerts and /csrattrs.
+        """
+        return await look(self._options, self._trust, self._clock, deadline=deadline)
 
     async def aclose(self) -> None:
         """

@@ -17,11 +17,13 @@ from cftpki_ext.enrolment import (
     EnrollerContext,
     Failed,
     Fault,
+    Finding,
     Held,
     Issued,
     Order,
     OrderState,
     Progress,
+    Relation,
     RenewalHint,
     SaveState,
 )
@@ -32,6 +34,7 @@ from connectors.stepca import planner
 from connectors.stepca.client import ErrorAnswerError, Granted, StepCaClient
 from connectors.stepca.credentials import Credentials
 from connectors.stepca.findings import explained, skew_notes
+from connectors.stepca.inspection import look
 from connectors.stepca.journal import Journal
 from connectors.stepca.options import StepCaOptions
 from connectors.stepca.planner import Way
@@ -139,6 +142,26 @@ class StepCaEnroller:
         except CaError:
             return roots
         return await self._roots(deadline)
+
+    async def relation(self) -> Relation:
+        """
+        The roots that are at hand; a step-ca has no accounts.
+        """
+        return Relation(where=self._options.url, roots=await (await self._known()).kept())
+
+    async def check(self, *, deadline: float) -> tuple[Finding, ...]:
+        """
+        Look at the CA and its provisioner; roots that it lists are kept.
+        """
+        found = await look(
+            self._options,
+            lambda: self._client(deadline),
+            lambda client: self._credentials(client, deadline),
+            clock=self._clock,
+            deadline=deadline,
+        )
+        await self.trust_anchors(deadline=deadline)
+        return found
 
     async def aclose(self) -> None:
         """

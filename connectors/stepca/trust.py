@@ -65,6 +65,17 @@ class Trust:
             self._roots = tuple(dict.fromkeys((*first, *kept)))
         return self._roots
 
+    async def kept(self) -> tuple[bytes, ...]:
+        """
+        The roots that are at hand without asking the CA.
+
+        Raises:
+            CaError: the root file cannot be read.
+
+        """
+        first = () if self._options.root_file is None else await self._first(deadline=0)
+        return tuple(dict.fromkeys((*first, *await _threads.call(self._load))))
+
     async def add(self, listed: Iterable[bytes]) -> tuple[bytes, ...]:
         """
         Take over roots that came over a verified channel.
