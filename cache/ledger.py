@@ -27,6 +27,9 @@ DATABASE = "ledger.sqlite3"
 HEAD = "head"
 GENESIS = sha256(b"cftpki evidence ledger 1").digest()
 # `last_use` instead of a table of references: a blob may go when the last record that names it has gone.
+# `revoked` is an index, one row for each certificate that a record proves revoked: with it a lost memory of
+# revocations is noticed without walking a million records. It outlives its records, so that what cannot be restored
+# any more is at least named. Nothing is believed for its sake: what it leads to is judged anew.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kept_at INTEGER NOT NULL,
@@ -34,6 +37,8 @@ CREATE TABLE IF NOT EXISTS record (
 CREATE INDEX IF NOT EXISTS record_time ON record (kept_at);
 CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS blob_use (digest TEXT PRIMARY KEY, last_use INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS revoked (certificate TEXT PRIMARY KEY, digest TEXT NOT NULL, final INTEGER NOT NULL,
+  ends INTEGER NOT NULL, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chain_start (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
   hash BLOB NOT NULL) STRICT;
 """
@@ -123,6 +128,15 @@ class EvidenceLedger:
                 "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
                 (name, seq),
             )
+        self._db.executemany(
+            "INSERT INTO revoked VALUES (?, ?, ?, ?, ?) ON CONFLICT (certificate) DO UPDATE SET"
+            " digest = excluded.digest, final = excluded.final, ends = excluded.ends, record = excluded.record"
+            " WHERE excluded.final >= final",
+            (
+                (known.certificate, known.digest, known.final, int(known.ends.timestamp()), entry.id)
+                for known in entry.revoked
+            ),
+        )
         return seq or 0, digest
 
     def tend(self, *, before: datetime, max_bytes: int) -> int:
@@ -150,6 +164,8 @@ class EvidenceLedger:
                 db.execute("PRAGMA synchronous = NORMAL")
                 while (found := _let_go(db, before, max_bytes)) > 0:
                     gone += found
+                # Whatever is said of it, a certificate that ended so long ago is refused as expired.
+                db.execute("DELETE FROM revoked WHERE ends < ?", (int(before.astimezone(UTC).timestamp()),))
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as exc:
             msg = f"evidence ledger could not be pruned: {exc}"

@@ -18,6 +18,7 @@ from cache._sqlite import connect
 from cache.ledger import DATABASE, GENESIS, HEAD, chain_start, link
 from cftpki_ext.errors import StoreError
 from cftpki_ext.ports import LedgerEntry, LedgerFault
+from cftpki_ext.proofs import Proven
 
 # Records fetched at a time: a walk over a year must not hold it all.
 _PAGE = 500
@@ -90,6 +91,41 @@ class LedgerReader:
             # A clock that was set back makes a later record carry an earlier time: it still came after.
             yield from rows
             last = rows[-1].seq
+
+    def revoked(self, *, ending_after: datetime) -> tuple[tuple[Proven, str], ...]:
+        """
+        The certificates that records proved revoked, one row each.
+
+        Args:
+            ending_after: those that end earlier are left out.
+
+        Returns:
+            What was proven, and the id of the newest record that proves it, which may have been let go.
+
+        """
+        with self._reading():
+            if not self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'revoked'").fetchall():
+                return ()  # nobody has written to it since there is an index
+            rows = self._db.execute(
+                "SELECT certificate, digest, final, ends, record FROM revoked WHERE ends > ?",
+                (_seconds(ending_after),),
+            ).fetchall()
+        try:
+            return tuple(
+                (
+                    Proven(
+                        certificate=certificate,
+                        digest=digest,
+                        final=bool(final),
+                        ends=datetime.fromtimestamp(ends, UTC),
+                    ),
+                    record,
+                )
+                for certificate, digest, final, ends, record in rows
+            )
+        except (ValueError, OverflowError, OSError) as exc:
+            msg = f"evidence ledger in {self._folder} cannot be read: a time is damaged"
+            raise StoreError(msg) from exc
 
     def count(self) -> int:
         """

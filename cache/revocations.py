@@ -12,12 +12,14 @@ import threading
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from cache._sqlite import connect, create, transaction
 from cftpki_ext.errors import StoreError
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.statement import Statement
 
+DATABASE = "revocations.sqlite3"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS proof (
   certificate TEXT NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL, url TEXT, received_at TEXT NOT NULL,
@@ -30,31 +32,27 @@ CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STR
 _PROOFS_PER_CERTIFICATE = 4
 
 
-class RevocationMemory:
+class RevocationReader:
     """
-    Proofs of revocation by certificate. One instance per process; processes may share the folder.
-
-    Safe for several threads. What `remember` returned for is on the disk (SQLite, synchronous=FULL).
+    Reads the proofs of revocation that another process keeps. Writes nothing. Safe for several threads.
     """
 
     def __init__(self, folder: Path) -> None:
         """
-        Open or create the memory.
+        Open the memory for reading.
 
         Args:
-            folder: made with mode 0700 where it does not exist.
+            folder: where it is.
 
         Raises:
-            StoreError: the folder or database cannot be used.
+            StoreError: there is none, or it cannot be opened by this user.
 
         """
-        self._reading, self._writing = threading.Lock(), threading.Lock()
-        path = folder / "revocations.sqlite3"
+        self._reading = threading.Lock()
         try:
-            self._db = create(path, _SCHEMA, synchronous="FULL")
             # Whoever reads has a connection of its own, and never waits for one who writes.
-            self._reader = connect(path)
-        except (OSError, sqlite3.Error) as exc:
+            self._reader = connect(folder / DATABASE, read_only=True)
+        except sqlite3.Error as exc:
             msg = f"memory of revocations in {folder}: {exc}"
             raise StoreError(msg) from exc
 
@@ -72,17 +70,96 @@ class RevocationMemory:
             StoreError: the database cannot be read: then revocations may be forgotten, and the caller refuses.
 
         """
+        rows = self._rows(
+            "SELECT kind, url, received_at, raw, proof.digest FROM proof LEFT JOIN blob USING (digest)"
+            " WHERE certificate = ? ORDER BY received_at",
+            certificate,
+        )
+        return tuple(_statement(*row) for row in rows)
+
+    def holds(self, certificate: str, digest: str) -> bool:
+        """
+        Whether one proof is kept, with its bytes.
+
+        Args:
+            certificate: its key.
+            digest: SHA-256 (hex) of the statement.
+
+        Returns:
+            Whether it is. The bytes are not looked at: `recall` does.
+
+        Raises:
+            StoreError: see `recall`.
+
+        """
+        return bool(
+            self._rows(
+                "SELECT 1 FROM proof JOIN blob USING (digest) WHERE certificate = ? AND digest = ?",
+                certificate,
+                digest,
+            )
+        )
+
+    def latest(self) -> datetime | None:
+        """
+        When the newest proof was received; `None` where there is none.
+
+        Raises:
+            StoreError: see `recall`.
+
+        """
+        ((newest,),) = self._rows("SELECT max(received_at) FROM proof")
+        try:
+            return None if newest is None else datetime.fromisoformat(newest)
+        except ValueError as exc:
+            msg = "memory of revocations cannot be read: a time is damaged"
+            raise StoreError(msg) from exc
+
+    def close(self) -> None:
+        """
+        Close the database.
+        """
+        with self._reading:
+            self._reader.close()
+
+    def _rows(self, query: str, *values: str) -> list[Any]:
         try:
             with self._reading:
-                rows = self._reader.execute(
-                    "SELECT kind, url, received_at, raw, proof.digest FROM proof LEFT JOIN blob USING (digest)"
-                    " WHERE certificate = ? ORDER BY received_at",
-                    (certificate,),
-                ).fetchall()
+                return self._reader.execute(query, values).fetchall()
         except sqlite3.Error as exc:
             msg = f"memory of revocations cannot be read: {exc}"
             raise StoreError(msg) from exc
-        return tuple(_statement(*row) for row in rows)
+
+
+class RevocationMemory(RevocationReader):
+    """
+    Proofs of revocation by certificate. One instance per process; processes may share the folder.
+
+    Safe for several threads. What `remember` returned for is on the disk (SQLite, synchronous=FULL).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Open or create the memory.
+
+        Args:
+            folder: made with mode 0700 where it does not exist.
+
+        Raises:
+            StoreError: the folder or database cannot be used.
+
+        """
+        self._writing = threading.Lock()
+        try:
+            self._db = create(folder / DATABASE, _SCHEMA, synchronous="FULL")
+        except (OSError, sqlite3.Error) as exc:
+            msg = f"memory of revocations in {folder}: {exc}"
+            raise StoreError(msg) from exc
+        try:
+            super().__init__(folder)
+        except StoreError:
+            self._db.close()
+            raise
 
     def remember(self, certificate: str, statement: Statement) -> None:
         """
@@ -109,12 +186,16 @@ class RevocationMemory:
                     "INSERT OR IGNORE INTO proof VALUES (?, ?, ?, ?, ?)",
                     (certificate, digest, statement.kind.value, statement.url, received_at),
                 )
-                self._db.execute(
+                gone = self._db.execute(
                     "DELETE FROM proof WHERE certificate = ?1 AND digest <> ?2 AND digest NOT IN"
-                    " (SELECT digest FROM proof WHERE certificate = ?1 ORDER BY received_at DESC, digest LIMIT ?3)",
+                    " (SELECT digest FROM proof WHERE certificate = ?1 ORDER BY received_at DESC, digest LIMIT ?3)"
+                    " RETURNING digest",
                     (certificate, digest, _PROOFS_PER_CERTIFICATE),
+                ).fetchall()
+                self._db.executemany(
+                    "DELETE FROM blob WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM proof WHERE digest = ?1)",
+                    gone,
                 )
-                self._db.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM proof)")
         except sqlite3.Error as exc:
             msg = f"proof of revocation could not be kept: {exc}"
             raise StoreError(msg) from exc
@@ -123,8 +204,8 @@ class RevocationMemory:
         """
         Close the database.
         """
-        with self._reading, self._writing:
-            self._reader.close()
+        super().close()
+        with self._writing:
             self._db.close()
 
 

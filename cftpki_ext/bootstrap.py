@@ -1,5 +1,7 @@
 """
-The composition root: settings → stores, sources, checker, service. The only importer of connectors and cache.
+The composition root: settings → stores, sources, checker, service.
+
+The only importer of connectors, and with `stores` of cache.
 """
 
 from __future__ import annotations
@@ -7,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,12 +19,8 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from cache.disk import DiskStore
 from cache.ledger import EvidenceLedger
-from cache.ledger_reader import LedgerReader
 from cache.memory import MemoryStore
-from cache.revocations import RevocationMemory
-from cache.tiered import TieredStore
 from cftpki_ext.audit import LogAudit
 from cftpki_ext.checker import Checker
 from cftpki_ext.config import load
@@ -36,19 +35,18 @@ from cftpki_ext.keeper import EvidenceKeeper, NoStore
 from cftpki_ext.model import SourceKind
 from cftpki_ext.ports import (
     EvidenceEntry,
-    EvidenceReader,
     EvidenceStore,
-    ProofStore,
-    ResponseStore,
     StatusSource,
 )
 from cftpki_ext.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service import Service
-from cftpki_ext.settings import ServiceSettings, Settings
+from cftpki_ext.settings import Settings
+from cftpki_ext.stores import evidence_directory, open_stores, recollect
 from cftpki_ext.token_uri import TokenKey
 from connectors.registry import load_factories
 
-_CACHE_BUSY = "the cache in {} cannot be used now: another process writes, or the disk refuses; try again"
+_log = logging.getLogger(__name__)
+
 DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)
 
 
@@ -69,13 +67,6 @@ class SystemClock:
         Seconds that only ever grow.
         """
         return time.monotonic()
-
-
-def response_directory(service: ServiceSettings) -> Path:
-    """
-    Where the cache of raw responses is, below the state directory.
-    """
-    return service.state / "responses"
 
 
 def make_sources(kinds: Iterable[SourceKind]) -> Mapping[SourceKind, StatusSource]:
@@ -111,19 +102,29 @@ def require_sources(settings: Settings) -> None:
     load_factories(sorted(kind.value for kind in source_kinds(settings)))
 
 
+def _warn(event: str, **fields: object) -> None:
+    _log.warning("%s %s", event, " ".join(f"{name}={value}" for name, value in fields.items()))
+
+
 def make_checker(
-    settings: Settings | None, *, fetch: bool = True, kinds: Iterable[SourceKind] | None = None
+    settings: Settings | None,
+    *,
+    fetch: bool = True,
+    kinds: Iterable[SourceKind] | None = None,
+    tell: Callable[..., None] = _warn,
 ) -> Checker:
     """
     Make a checker for the command line, the Python door, or the service.
 
     Without settings nothing outlives the call. With settings, the cache and the memory of revocations in the
-    state directory are used, so that what one door has learnt every door knows.
+    state directory are used, so that what one door has learnt every door knows. Revocations that the memory lacks
+    and the evidence proves are put back first (`recollection`).
 
     Args:
         settings: the configuration, or none.
         fetch: whether the network may be asked.
         kinds: the sources that are wanted; by default those that the settings' trust sets name.
+        tell: is told by event and fields when the memory of revocations was not whole.
 
     Returns:
         The checker, which owns its sources and stores.
@@ -139,6 +140,12 @@ def make_checker(
     if settings is None:
         return Checker(sources=sources, store=MemoryStore(), clock=SystemClock())
     store, proofs = open_stores(settings.service)
+    try:
+        recollect(settings.service, proofs, now=SystemClock().now(), tell=tell)
+    except StoreError:
+        store.close()
+        proofs.close()
+        raise
     return Checker(sources=sources, store=store, clock=SystemClock(), proofs=proofs)
 
 
@@ -152,61 +159,6 @@ def source_kinds(settings: Settings) -> frozenset[SourceKind]:
     if any(trust.api_crls for trust in settings.trusts.values()):
         named |= {SourceKind.CRL}  # an API that answers with a CRL is asked by the source of CRLs
     return named if settings.trusts else frozenset(DEFAULT_SOURCES)
-
-
-def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
-    """
-    Open what lives in the state directory.
-
-    Args:
-        service: where it is and how large it may grow.
-
-    Returns:
-        The cache of responses (memory above disk), and the memory of revocations.
-
-    Raises:
-        StoreError: the directory cannot be made or used by this user.
-
-    """
-    try:
-        service.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        msg = (
-            f"state directory {service.state}: {(exc.strerror or str(exc)).lower()}; run as the service's user, "
-            "or set service.state"
-        )
-        raise StoreError(msg) from exc
-    proofs = RevocationMemory(service.state)
-    try:
-        disk = DiskStore(response_directory(service), max_bytes=service.cache_bytes)
-    except StoreError:
-        proofs.close()
-        raise
-    return TieredStore(MemoryStore(max_entries=service.memory_entries), disk), proofs
-
-
-def evidence_directory(service: ServiceSettings) -> Path:
-    """
-    Where the evidence ledger is, below the state directory.
-    """
-    return service.state / "evidence"
-
-
-def open_ledger(state: Path) -> EvidenceReader:
-    """
-    Open the evidence for reading, whether or not a service is writing it.
-
-    Args:
-        state: the state directory.
-
-    Returns:
-        The reader, to be closed.
-
-    Raises:
-        StoreError: there is none, or it cannot be read by this user.
-
-    """
-    return LedgerReader(evidence_directory(ServiceSettings(state=state)))
 
 
 def keep_record(settings: Settings, record: Record) -> str:
@@ -233,6 +185,7 @@ def keep_record(settings: Settings, record: Record) -> str:
                     kept_at=SystemClock().now(),
                     document=stored.document,
                     blobs=stored.blobs,
+                    revoked=stored.revoked,
                 ),
             )
         )
@@ -251,65 +204,6 @@ def _evidence_store(settings: Settings, logger: FilteringBoundLogger) -> Evidenc
         # The message says it all; a traceback would not.
         logger.error("evidence_unavailable", error=str(exc), detail="verdicts are answered without record")  # noqa: TRY400 - see above
         return NoStore(str(exc))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheUsage:
-    """
-    What the cache of raw responses holds.
-    """
-
-    directory: Path
-    entries: int
-    bytes: int
-
-
-def cache_usage(service: ServiceSettings) -> CacheUsage:
-    """
-    Look at the cache on the disk; a service that runs is not disturbed.
-
-    Args:
-        service: where it is.
-
-    Returns:
-        What it holds; nothing where there is none yet.
-
-    Raises:
-        StoreError: it cannot be used by this user, or is busy.
-
-    """
-    directory = response_directory(service)
-    if not directory.exists():
-        return CacheUsage(directory=directory, entries=0, bytes=0)
-    with contextlib.closing(DiskStore(directory, max_bytes=service.cache_bytes)) as disk:
-        found = disk.usage()
-    if found is None:
-        raise StoreError(_CACHE_BUSY.format(directory))
-    return CacheUsage(directory=directory, entries=found[0], bytes=found[1])
-
-
-def flush_cache(service: ServiceSettings) -> int:
-    """
-    Forget every cached response on the disk; what is known to be revoked stays known.
-
-    Args:
-        service: where it is.
-
-    Returns:
-        How many there were.
-
-    Raises:
-        StoreError: it cannot be used by this user, or is busy.
-
-    """
-    directory = response_directory(service)
-    if not directory.exists():
-        return 0
-    with contextlib.closing(DiskStore(directory, max_bytes=service.cache_bytes)) as disk:
-        count = disk.clear()
-    if count is None:
-        raise StoreError(_CACHE_BUSY.format(directory))
-    return count
 
 
 def make_identities(settings: Settings, logger: FilteringBoundLogger) -> Identities:
@@ -366,7 +260,7 @@ def _open_token(place: TokenKey, public: Any, pin: Callable[[], bytes | None]) -
 
 async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -> None:
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
-    checker = make_checker(settings, kinds=kinds)
+    checker = make_checker(settings, kinds=kinds, tell=logger.warning)
 
     def reload() -> Settings:
         fresh = load(path, forgive_ended=True)

@@ -21,15 +21,13 @@ from cftpki_ext.errors import StoreError
 from cftpki_ext.hearing import Hearing, store_key
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource
-from cftpki_ext.response_key import certificate_key
-from cftpki_ext.revocation.ocsp import NON_ISSUED
+from cftpki_ext.proofs import BAD_NEWS, proof_key, proves
 from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.text import printable
-from cftpki_ext.verdict import HopStatus, Verdict
+from cftpki_ext.verdict import Verdict
 
 _log = logging.getLogger(__name__)
 
-_BAD_NEWS = frozenset({HopStatus.REVOKED, HopStatus.ON_HOLD})
 # What failed these checks is no statement of the CA at all, and is asked for again next time.
 _NEVER_KEPT = frozenset({Cause.MALFORMED, Cause.BAD_SIGNATURE, Cause.TOO_LARGE})
 
@@ -150,7 +148,7 @@ class Checker:
         return [
             replace(proof, hop=hop)
             for hop in examination.hops
-            for proof in self._proofs.recall(_proof_key(examination, hop))
+            for proof in self._proofs.recall(proof_key(examination, hop))
         ]
 
     async def _remember(
@@ -164,17 +162,17 @@ class Checker:
         if self._proofs is None:
             return
         for finding in verdict.evidence.hops:
-            if finding.status not in _BAD_NEWS:
+            if finding.status not in BAD_NEWS:
                 continue
             about = [s for s in statements if s.raw is not None and s.hop in {None, finding.hop}]
-            proving = [s for s in about if _proves(examination, finding.hop, s)]
+            proving = [s for s in about if proves(examination, finding.hop, s)]
             known = [s for s in proving if s.origin is Origin.KNOWN_REVOKED]
-            if any(_proves(examination, finding.hop, s, final=True) for s in known):
+            if any(proves(examination, finding.hop, s, final=True) for s in known):
                 continue
             for statement in proving:
                 if statement in known:
                     continue
-                key = _proof_key(examination, finding.hop)
+                key = proof_key(examination, finding.hop)
                 try:
                     # Another process may be writing: nobody else's handshake waits for it.
                     await asyncio.to_thread(self._proofs.remember, key, statement)
@@ -211,28 +209,3 @@ class Checker:
                     received_at=statement.received_at,
                     keep_s=int(life.total_seconds()),
                 )
-
-
-def _proves(examination: Examination, hop: int, statement: Statement, *, final: bool = False) -> bool:
-    """
-    Whether one statement alone proves a hop revoked or on hold; `final` asks for what no newer one can lift.
-    """
-    alone = examination.hop(hop, (statement,))
-    if not final:
-        return alone.status in _BAD_NEWS
-    reasons = {source.revocation_reason for source in alone.sources}
-    return alone.status is HopStatus.REVOKED and NON_ISSUED not in reasons
-
-
-def _proof_key(examination: Examination, hop: int) -> str:
-    """
-    The name under which proofs of revocation are kept: issuer's name and key, and serial.
-    """
-    certificate, issuer = examination.pair(hop)
-    return certificate_key(
-        SourceKind.CRL,
-        issuer_name=issuer.subject.der,
-        issuer_spki=issuer.spki,
-        serial=certificate.serial,
-        url="",
-    )

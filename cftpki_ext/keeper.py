@@ -177,7 +177,11 @@ class EvidenceKeeper:
     def _entry(self, record: Record) -> EvidenceEntry:
         stored = encode(record)
         return EvidenceEntry(
-            id=record.verdict.id, kept_at=self._clock.now(), document=stored.document, blobs=stored.blobs
+            id=record.verdict.id,
+            kept_at=self._clock.now(),
+            document=stored.document,
+            blobs=stored.blobs,
+            revoked=stored.revoked,
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from cftpki_ext.proofs import Proven
 from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.x509.certificate import Certificate
@@ -105,9 +106,9 @@ class ResponseStore(Protocol):
         """
 
 
-class ProofStore(Protocol):
+class ProofReader(Protocol):
     """
-    Keeps proofs of revocation for good, by certificate. Knows bytes, no PKI rules.
+    The reading end of a `ProofStore`.
     """
 
     def recall(self, certificate: str) -> tuple[Statement, ...]:
@@ -119,12 +120,21 @@ class ProofStore(Protocol):
 
         """
 
-    def remember(self, certificate: str, statement: Statement) -> None:
+    def holds(self, certificate: str, digest: str) -> bool:
         """
-        Keep `statement` durably: it is on the disk when this returns.
+        Whether the statement of a SHA-256 (hex) is kept under `certificate`.
 
         Raises:
-            StoreError: it could not be written.
+            StoreError: this cannot be read.
+
+        """
+
+    def latest(self) -> datetime | None:
+        """
+        When the newest statement that is kept was received; `None` where there is none.
+
+        Raises:
+            StoreError: this cannot be read.
 
         """
 
@@ -134,16 +144,34 @@ class ProofStore(Protocol):
         """
 
 
+class ProofStore(ProofReader, Protocol):
+    """
+    Keeps proofs of revocation for good, by certificate. Knows bytes, no PKI rules.
+    """
+
+    def remember(self, certificate: str, statement: Statement) -> None:
+        """
+        Keep `statement` durably: it is on the disk when this returns.
+
+        Raises:
+            StoreError: it could not be written.
+
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceEntry:
     """
     One record for the evidence store: the verdict's id, now, the document, and the blobs it names by SHA-256 (hex).
+
+    `revoked` says which certificates the record proves revoked, and by which of its blobs.
     """
 
     id: str
     kept_at: datetime
     document: bytes
     blobs: Mapping[str, bytes]
+    revoked: tuple[Proven, ...] = ()
 
 
 class EvidenceStore(Protocol):
@@ -216,6 +244,13 @@ class EvidenceReader(Protocol):
     def blob(self, digest: str) -> bytes | None:
         """
         The bytes of a SHA-256 (hex), unverified.
+        """
+
+    def revoked(self, *, ending_after: datetime) -> tuple[tuple[Proven, str], ...]:
+        """
+        The certificates that records proved revoked and that end later, each with the newest such record's id.
+
+        The record itself may have been let go.
         """
 
     def count(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from cftpki_ext import encodings
-from cftpki_ext.bootstrap import SystemClock, cache_usage, flush_cache, make_checker
+from cftpki_ext.bootstrap import SystemClock, make_checker
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
@@ -24,6 +24,7 @@ from cftpki_ext.errors import InputError
 from cftpki_ext.files import read_regular
 from cftpki_ext.model import Direction, SourceKind
 from cftpki_ext.settings import Settings, TrustSet
+from cftpki_ext.stores import cache_usage, flush_cache
 from cftpki_ext.text import printable
 from cftpki_ext.verdict import HopStatus, Verdict
 

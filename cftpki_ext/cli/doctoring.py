@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,20 @@ from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
 from cftpki_ext.config.faults import nearest
-from cftpki_ext.doctor import Finding, Level, Survey, examine_machine, exit_status, survey
+from cftpki_ext.doctor import (
+    Finding,
+    Level,
+    Survey,
+    examine_machine,
+    examine_memory,
+    exit_status,
+    survey,
+)
 from cftpki_ext.encodings import MAX_INPUT_BYTES
 from cftpki_ext.errors import InputError
 from cftpki_ext.files import read_regular
 from cftpki_ext.settings import Settings, TrustSet
+from cftpki_ext.stores import revocation_reader, stored_evidence
 from cftpki_ext.text import printable
 
 _STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARN: "yellow", Level.FAIL: "bold red"}
@@ -71,7 +80,12 @@ def doctor(
         if not chain:
             msg = f"chain: {printable(str(file))} holds no certificate"
             raise InputError(msg)
-    found = list(() if trust_names else examine_machine(settings, now=SystemClock().now()))
+    found: list[Finding] = []
+    if not trust_names:
+        now = SystemClock().now()
+        service = settings.service
+        found += examine_machine(settings, now=now)
+        found += examine_memory(lambda: stored_evidence(service), lambda: revocation_reader(service), now=now)
     found += asyncio.run(_asked(settings, trusts, chains))
     if as_json:
         click.echo(json.dumps([_data(finding) for finding in found], indent=2))
@@ -94,7 +108,7 @@ async def _asked(
     settings: Settings, trusts: Sequence[TrustSet], chains: Sequence[tuple[bytes, ...]]
 ) -> tuple[Finding, ...]:
     sources = make_sources(source_kinds(settings))
-    moving = Console(file=sys.stderr).status("asking") if sys.stderr.isatty() else nullcontext()
+    moving = Console(file=sys.stderr).status("asking") if sys.stderr.isatty() else contextlib.nullcontext()
     try:
         with moving as status:
 

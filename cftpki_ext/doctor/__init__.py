@@ -4,6 +4,15 @@ What would refuse partners, found before partners do: every trust set and respon
 
 from cftpki_ext.doctor.findings import Finding, Level, exit_status
 from cftpki_ext.doctor.machine import examine_machine
+from cftpki_ext.doctor.memory import examine_memory
 from cftpki_ext.doctor.survey import Survey, survey
 
-__all__ = ["Finding", "Level", "Survey", "examine_machine", "exit_status", "survey"]
+__all__ = [
+    "Finding",
+    "Level",
+    "Survey",
+    "examine_machine",
+    "examine_memory",
+    "exit_status",
+    "survey",
+]

@@ -6,7 +6,7 @@ the ledger that keeps the bytes is a storage adapter (`cache.ledger`).
 """
 
 from cftpki_ext.evidence.listing import Row, Tally, row_from, row_of
-from cftpki_ext.evidence.record import Asked, Door, Record, RecordBytes, decode, encode
+from cftpki_ext.evidence.record import Asked, Door, Record, RecordBytes, decode, encode, proofs_of
 from cftpki_ext.evidence.replay import Difference, decide_again, differences
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "decode",
     "differences",
     "encode",
+    "proofs_of",
     "row_from",
     "row_of",
 ]

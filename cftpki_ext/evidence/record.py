@@ -21,8 +21,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cftpki_ext.decide import Question
+from cftpki_ext.decide import Question, examine
 from cftpki_ext.errors import StoreError
+from cftpki_ext.proofs import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
 from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.verdict import Verdict
@@ -90,10 +91,13 @@ class Record:
 class RecordBytes:
     """
     A record as it is kept: the document, and the blobs that it refers to, by SHA-256 (hex).
+
+    `revoked` says what of it proves revocations: the ledger's index of them.
     """
 
     document: bytes
     blobs: Mapping[str, bytes]
+    revoked: tuple[Proven, ...] = ()
 
 
 @cache
@@ -121,8 +125,27 @@ def encode(record: Record) -> RecordBytes:
     blobs |= trust.blobs
     head, tail = document.split(_QUESTION, 1)
     return RecordBytes(
-        document=f'{head}{_QUESTION}"limits":{limits.text},"trust":{trust.text},{tail}'.encode(), blobs=blobs
+        document=f'{head}{_QUESTION}"limits":{limits.text},"trust":{trust.text},{tail}'.encode(),
+        blobs=blobs,
+        revoked=strongest_of(proofs_of(record)),
     )
+
+
+def proofs_of(record: Record) -> tuple[Proof, ...]:
+    """
+    What proves certificates of a record revoked or on hold: decided anew, at the time of then, from its statements.
+
+    Args:
+        record: the stored decision; its verdict only says where to look.
+
+    Returns:
+        The proofs.
+
+    """
+    findings = record.verdict.evidence.hops
+    if not any(finding.status in BAD_NEWS for finding in findings):
+        return ()
+    return proofs_in(examine(record.question), findings, record.statements)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,228 @@
+"""
+What lives in the state directory, opened: the cache, the memory of revocations, the evidence.
+
+With `bootstrap` the only importer of `cache`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cache.disk import DiskStore
+from cache.ledger import DATABASE
+from cache.ledger_reader import LedgerReader
+from cache.memory import MemoryStore
+from cache.revocations import DATABASE as PROOFS
+from cache.revocations import RevocationMemory, RevocationReader
+from cache.tiered import TieredStore
+from cftpki_ext.errors import StoreError
+from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore
+from cftpki_ext.recollection import behind, known_by, restore
+from cftpki_ext.settings import ServiceSettings
+
+# Records of lost revocations that are named at most.
+_NAMED = 10
+_MEMORY_LOST = "the memory of revocations had lost them: it was deleted, or an older copy was put back"
+_PROOF_LOST = (
+    "seen revoked, and neither memory nor evidence has the proof any more: only their CA can say so again"
+)
+_EVIDENCE_BEHIND = "the memory of revocations is younger than the evidence: records were deleted, or not kept"
+_CACHE_BUSY = "the cache in {} cannot be used now: another process writes, or the disk refuses; try again"
+
+
+def response_directory(service: ServiceSettings) -> Path:
+    """
+    Where the cache of raw responses is, below the state directory.
+    """
+    return service.state / "responses"
+
+
+def evidence_directory(service: ServiceSettings) -> Path:
+    """
+    Where the evidence ledger is, below the state directory.
+    """
+    return service.state / "evidence"
+
+
+def open_ledger(state: Path) -> EvidenceReader:
+    """
+    Open the evidence for reading, whether or not a service is writing it.
+
+    Args:
+        state: the state directory.
+
+    Returns:
+        The reader, to be closed.
+
+    Raises:
+        StoreError: there is none, or it cannot be read by this user.
+
+    """
+    return LedgerReader(evidence_directory(ServiceSettings(state=state)))
+
+
+def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
+    """
+    Open what lives in the state directory.
+
+    Args:
+        service: where it is and how large it may grow.
+
+    Returns:
+        The cache of responses (memory above disk), and the memory of revocations.
+
+    Raises:
+        StoreError: the directory cannot be made or used by this user.
+
+    """
+    try:
+        service.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        msg = (
+            f"state directory {service.state}: {(exc.strerror or str(exc)).lower()}; run as the service's user, "
+            "or set service.state"
+        )
+        raise StoreError(msg) from exc
+    proofs = RevocationMemory(service.state)
+    try:
+        disk = DiskStore(response_directory(service), max_bytes=service.cache_bytes)
+    except StoreError:
+        proofs.close()
+        raise
+    return TieredStore(MemoryStore(max_entries=service.memory_entries), disk), proofs
+
+
+def recollect(
+    service: ServiceSettings, proofs: ProofStore, *, now: datetime, tell: Callable[..., None]
+) -> None:
+    """
+    Put back what the memory of revocations has lost and the evidence proves, and say so.
+
+    Evidence that cannot be read keeps nobody from judging; a memory that cannot be read or written does.
+
+    Args:
+        service: where both are.
+        proofs: the memory.
+        now: certificates that have ended by now are left out.
+        tell: is told by event and fields of what was not whole.
+
+    Raises:
+        StoreError: the memory.
+
+    """
+    try:
+        ledger = stored_evidence(service)
+    except StoreError as exc:
+        tell("revocations_not_compared", error=str(exc))
+        return
+    if ledger is None:
+        if proofs.latest() is not None:
+            tell("evidence_behind", detail=_EVIDENCE_BEHIND)
+        return
+    with contextlib.closing(ledger):
+        try:
+            known = known_by(ledger, now=now)
+        except StoreError as exc:
+            tell("revocations_not_compared", error=str(exc))
+            return
+        done = restore(ledger, known, proofs)
+        if behind(known, proofs):
+            tell("evidence_behind", detail=_EVIDENCE_BEHIND)
+    if done.restored:
+        tell("revocations_restored", restored=done.restored, known=done.known, detail=_MEMORY_LOST)
+    if done.lost:
+        named = list(done.lost[:_NAMED])
+        tell("revocations_lost", lost=len(done.lost), known=done.known, records=named, detail=_PROOF_LOST)
+
+
+def stored_evidence(service: ServiceSettings) -> EvidenceReader | None:
+    """
+    Open the evidence for reading; `None` where there is none yet, or any more.
+
+    Raises:
+        StoreError: it cannot be opened by this user.
+
+    """
+    folder = evidence_directory(service)
+    return LedgerReader(folder) if (folder / DATABASE).exists() else None
+
+
+def revocation_reader(service: ServiceSettings) -> RevocationReader | None:
+    """
+    Open the memory of revocations for reading; a service that runs is not disturbed.
+
+    Args:
+        service: where it is.
+
+    Returns:
+        The reader, to be closed; `None` where there is no memory, or an empty file: whoever writes begins it anew.
+
+    Raises:
+        StoreError: it cannot be opened by this user.
+
+    """
+    path = service.state / PROOFS
+    return RevocationReader(service.state) if path.exists() and path.stat().st_size > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUsage:
+    """
+    What the cache of raw responses holds.
+    """
+
+    directory: Path
+    entries: int
+    bytes: int
+
+
+def cache_usage(service: ServiceSettings) -> CacheUsage:
+    """
+    Look at the cache on the disk; a service that runs is not disturbed.
+
+    Args:
+        service: where it is.
+
+    Returns:
+        What it holds; nothing where there is none yet.
+
+    Raises:
+        StoreError: it cannot be used by this user, or is busy.
+
+    """
+    directory = response_directory(service)
+    if not directory.exists():
+        return CacheUsage(directory=directory, entries=0, bytes=0)
+    with contextlib.closing(DiskStore(directory, max_bytes=service.cache_bytes)) as disk:
+        found = disk.usage()
+    if found is None:
+        raise StoreError(_CACHE_BUSY.format(directory))
+    return CacheUsage(directory=directory, entries=found[0], bytes=found[1])
+
+
+def flush_cache(service: ServiceSettings) -> int:
+    """
+    Forget every cached response on the disk; what is known to be revoked stays known.
+
+    Args:
+        service: where it is.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        StoreError: it cannot be used by this user, or is busy.
+
+    """
+    directory = response_directory(service)
+    if not directory.exists():
+        return 0
+    with contextlib.closing(DiskStore(directory, max_bytes=service.cache_bytes)) as disk:
+        count = disk.clear()
+    if count is None:
+        raise StoreError(_CACHE_BUSY.format(directory))
+    return count
