@@ -213,7 +213,7 @@ class Daemon:
                 if isinstance(error, WireVersionError):
                     sequence = error.sequence
                 self._service.log.warning("unreadable_frame", error=str(error))
-                await self._send(writer, unreadable(error, sequence))
+                await self._send(writer, await conversation.unreadable(error, sequence))
                 return
             self._connections[task] = True
             try:

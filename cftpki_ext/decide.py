@@ -61,6 +61,7 @@ class Question:
     `path_only` leaves revocation out. `untrusted` are certificates that may help to build the path. `partners`
     are the rule's lists of whom it lets in, `None` where it lets in whoever is trusted.
     `message` is the handshake message itself where it could not be split into `chain`, which then is empty.
+    `fault` was found before anything could be judged, and refuses by itself.
     """
 
     chain: tuple[bytes, ...]
@@ -73,6 +74,7 @@ class Question:
     untrusted: tuple[bytes, ...] = ()
     partners: Partners | None = None
     message: bytes | None = None
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +252,8 @@ def examine(question: Question) -> Examination:
 
     """
     limits, trust = question.limits, question.trust
+    if question.fault is not None:
+        return _refused(question, (question.fault,))
     if question.message is not None:
         try:
             chain = decode_chain(

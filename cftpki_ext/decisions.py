@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cftpki_ext.evidence import Asked
 from cftpki_ext.session import Presented, SessionContext
 from cftpki_ext.settings import Rule
-from cftpki_ext.verdict import Reason
+from cftpki_ext.verdict import Fault, Reason
 from cftpki_ext.wire import Tag, Value
 
 
@@ -54,10 +54,13 @@ class Refuse:
 class Fail:
     """
     FAILED with alert 80: out of order, another session's id, a configuration that lost what is needed.
+
+    `verdict_id` is that of the record that is kept of it, where the partner is refused by it.
     """
 
     session: SessionContext | None
     detail: str
+    verdict_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class NeedVerdict:
     A chain to be judged. `session` is `None` for CHECK, which lives outside any session.
 
     `message` is the handshake message where no chain could be read from it; `asked` goes into the record.
+    `fault` is what refuses a chain of which only the beginning came, `staple_length` that of a staple that did
+    not come because it is longer than the wire carries.
     """
 
     session: SessionContext | None
@@ -83,6 +88,8 @@ class NeedVerdict:
     staple: bytes | None
     asked: Asked
     message: bytes | None = None
+    fault: Fault | None = None
+    staple_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

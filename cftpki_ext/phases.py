@@ -9,12 +9,10 @@ way to an accepted CheckCertificate leads through `after_verdict` with an accept
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from hashlib import sha256
 from typing import assert_never
 
 from cftpki_ext.alerts import Alert, alert_for
-from cftpki_ext.decide import Question
 from cftpki_ext.decisions import (
     Decision,
     Fail,
@@ -29,16 +27,15 @@ from cftpki_ext.decisions import (
     Refuse,
     Reply,
 )
-from cftpki_ext.errors import InputError
-from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.global_area import global_area
-from cftpki_ext.model import Direction, PeerAddress, Phase
+from cftpki_ext.model import Direction, Phase
+from cftpki_ext.questions import need_verdict, rule_key
 from cftpki_ext.rules import RuleKey, match
 from cftpki_ext.session import Presented, SessionContext, Stage
 from cftpki_ext.settings import Rule, Settings, Unreachable
-from cftpki_ext.tls_formats import decode_chain, encode_ca_list, encode_chain
+from cftpki_ext.tls_formats import encode_ca_list, encode_chain
 from cftpki_ext.verdict import Reason, Verdict
-from cftpki_ext.wire import Frame, Message, Mode, Result, Tag, Value, clip
+from cftpki_ext.wire import Frame, Message, Result, Tag, Value, clip
 
 # On top of the budget of the decision: what the service itself may take (queueing, signing, disk).
 CALL_SLACK_MS = 500
@@ -154,7 +151,7 @@ def _start_handshake(plan: Plan, session: SessionContext | None, request: Frame)
     unhandled = _handled(plan, Phase.START_HANDSHAKE)
     if unhandled is not None:
         return unhandled
-    key, peer = _rule_key(request)
+    key, peer = rule_key(request)
     rule = match(plan.settings.rules, key)
     if rule is None:
         return Refuse(None, Reason.NO_RULE, alert_for(Reason.NO_RULE), _no_rule(key))
@@ -196,7 +193,7 @@ def _start_handshake(plan: Plan, session: SessionContext | None, request: Frame)
 def _check(plan: Plan, session: SessionContext | None, request: Frame) -> Decision:
     if session is not None:
         return _broken(session, "CHECK on the connection of a session")
-    key, _ = _rule_key(request)
+    key, _ = rule_key(request)
     rule = match(plan.settings.rules, key)
     if rule is None:
         return Refuse(None, Reason.NO_RULE, alert_for(Reason.NO_RULE), _no_rule(key))
@@ -206,35 +203,7 @@ def _check(plan: Plan, session: SessionContext | None, request: Frame) -> Decisi
 def _judge(plan: Plan, session: SessionContext | None, rule: Rule, request: Frame) -> Decision:
     if rule.trust not in plan.settings.trusts:
         return _broken(session, f"trust set {rule.trust!r} of rule {rule.name!r} is not configured")
-    limits, message = plan.settings.limits, request.raw(Tag.CHAIN) or b""
-    # What is refused without a look at certificates is judged all the same: the refusal has evidence.
-    asked = _asked(session, request)
-    try:
-        chain = decode_chain(
-            message, max_bytes=limits.chain_bytes, max_certificates=limits.chain_certificates
-        )
-    except InputError:
-        return NeedVerdict(session, rule, (), request.raw(Tag.STAPLE), asked, message)
-    return NeedVerdict(session, rule, chain, request.raw(Tag.STAPLE), asked)
-
-
-def _asked(session: SessionContext | None, request: Frame) -> Asked:
-    if session is None:
-        key, peer = _rule_key(request)
-        return Asked(
-            door=Door.SOCKET, profile=key.profile, remote=key.remote, remote_port=peer.port, port=key.port
-        )
-    server = session.direction is Direction.SERVER
-    return Asked(
-        door=Door.EXIT,
-        profile=session.profile,
-        remote=session.peer.host,
-        remote_port=session.peer.port,
-        port=session.local_port if server else session.peer.port,
-        host_task=session.host_task,
-        host_session=session.host_session,
-        session=session.reference,
-    )
+    return need_verdict(plan.settings.limits, session, rule, request)
 
 
 def _crypt_data(plan: Plan, session: SessionContext, request: Frame) -> Decision:
@@ -245,31 +214,6 @@ def _crypt_data(plan: Plan, session: SessionContext, request: Frame) -> Decision
         return _broken(session, "CryptData before a certificate was given in GetCertificate")
     return NeedSignature(
         session, session.presented, request.number(Tag.CRYPT_SCHEME) or 0, request.raw(Tag.CRYPT_INPUT) or b""
-    )
-
-
-def question_of(settings: Settings, need: NeedVerdict, *, at: datetime) -> Question:
-    """
-    What is asked about the chain of a session, or of CHECK.
-
-    Args:
-        settings: those in force; the rule's trust set is one of theirs.
-        need: the decision that asks for a verdict.
-        at: the time of judgement.
-
-    Returns:
-        The question.
-
-    """
-    return Question(
-        chain=need.chain,
-        direction=need.rule.direction,
-        trust=settings.trusts[need.rule.trust],
-        limits=settings.limits,
-        at=at,
-        rule=need.rule.name,
-        partners=need.rule.partners,
-        message=need.message,
     )
 
 
@@ -377,19 +321,6 @@ def _handled(plan: Plan, phase: Phase, session: SessionContext | None = None) ->
     return None
 
 
-def _rule_key(request: Frame) -> tuple[RuleKey, PeerAddress]:
-    server = request.number(Tag.MODE) == Mode.SERVER
-    peer = PeerAddress(host=request.text(Tag.REMOTE_ADDRESS) or "", port=request.number(Tag.REMOTE_PORT) or 0)
-    port = (request.number(Tag.LOCAL_PORT) or 0) if server else peer.port
-    key = RuleKey(
-        direction=Direction.SERVER if server else Direction.CLIENT,
-        profile=request.text(Tag.PROFILE) or None,
-        remote=peer.host,
-        port=port,
-    )
-    return key, peer
-
-
 def _no_rule(key: RuleKey) -> str:
     return (
         f"no rule for direction {key.direction.value}, profile {key.profile!r}, "
@@ -443,6 +374,11 @@ def answer(request: Message, sequence: int, decision: Final) -> Frame:
                 Tag.ALERT: int(Alert.INTERNAL_ERROR),
                 Tag.DETAIL: clip(Tag.DETAIL, decision.detail),
             }
+            if decision.verdict_id is not None:
+                fields |= {
+                    Tag.REASON: Reason.INTERNAL_ERROR.value,
+                    Tag.VERDICT_ID: clip(Tag.VERDICT_ID, decision.verdict_id),
+                }
         case _ as never:
             assert_never(never)
     return Frame(message=request, response=True, sequence=sequence, fields=fields)

@@ -2,7 +2,8 @@
 The driver of the phases: fetches what a decision needs, within one deadline, and answers with a frame.
 
 Owns conversations (one per connection), counters and the rule that any exception becomes FAILED with alert 80.
-Imports phases, wire, decide, evidence, keeper, key_use, identity, audit and ports; never connectors or cache.
+Imports phases, questions, wire, decide, evidence, keeper, trail, identity, audit and ports; never connectors or
+cache.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import json
 import secrets
 import traceback
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,7 +22,7 @@ from typing import Protocol, assert_never
 
 from structlog.typing import FilteringBoundLogger
 
-from cftpki_ext import decisions, phases
+from cftpki_ext import decisions, phases, questions
 from cftpki_ext.audit import AuditSink
 from cftpki_ext.decide import Question
 from cftpki_ext.decisions import Fail, Final, NotHandled, Refuse, Reply
@@ -32,13 +33,12 @@ from cftpki_ext.identity import HeldIdentity, IdentityProvider
 from cftpki_ext.identity.choose import leads_to
 from cftpki_ext.identity.keys import export_pkcs8, sign
 from cftpki_ext.keeper import PATIENCE_S, EvidenceKeeper
-from cftpki_ext.key_use import KeyUse, KeyUses
-from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.ports import Clock
-from cftpki_ext.session import SessionContext, Stage, session_reference
+from cftpki_ext.session import SessionContext, Stage
 from cftpki_ext.settings import Settings
 from cftpki_ext.statement import Statement
 from cftpki_ext.tls_formats import decode_ca_list
+from cftpki_ext.trail import Trail
 from cftpki_ext.verdict import Status, Verdict
 from cftpki_ext.verdict_json import verdict_to_json
 from cftpki_ext.wire import FIELDS, Frame, Message, Tag, Value, clip, encode
@@ -90,8 +90,7 @@ class Service:
         self.requests: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
         self.verdicts = Tally()
-        # By identity; names come from the configuration, so there are never many.
-        self.key_uses: defaultdict[str, KeyUses] = defaultdict(KeyUses)
+        self.trail = Trail(audit, clock)
         self.sessions = 0
         self.signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
         self._certificates = certificates
@@ -117,9 +116,7 @@ class Service:
             "rules": [rule.name for rule in self.settings.rules],
             "trusts": sorted(self.settings.trusts),
             "identities": sorted(self.settings.identities),
-            "key_uses": {
-                name: uses.counts(at_s=self.clock.monotonic()) for name, uses in sorted(self.key_uses.items())
-            },
+            "key_uses": self.trail.key_uses(),
             # Of those that enrollers keep: until when each can live without its CA, and what troubles it.
             "certificates": dict(self._certificates()),
         }
@@ -163,6 +160,7 @@ class Conversation:
         self._service = service
         self._session: SessionContext | None = None
         self._held: HeldIdentity | None = None  # the generation whose chain was given, for CryptData
+        self._begun = 0.0  # of the call under way
 
     @property
     def session(self) -> SessionContext | None:
@@ -196,24 +194,26 @@ class Conversation:
         service = self._service
         service.requests[request.message.name.lower()] += 1
         before = self._session
-        limit_s = (service.settings.limits.budget_ms + phases.CALL_SLACK_MS) / 1000
+        limit_s = self._limit_s()
+        self._begun = service.clock.monotonic()
+        failed: Fail | None = None
         try:
             async with asyncio.timeout(limit_s):
                 final = await self._run(request)
             raw = encode(phases.answer(request.message, request.sequence, final))
         except TimeoutError:
             service.log.warning("call_timed_out", message=request.message.name, limit_s=limit_s)
-            final = self._broken(f"no answer within {limit_s:g} s")
-            raw = encode(phases.answer(request.message, request.sequence, final))
+            failed = self._broken(f"no answer within {limit_s:g} s")
         except CftPkiError as error:
             # A broken world that we know: files, configuration. The message names it and holds no secrets.
-            final = self._failed(request, type(error).__name__, detail=str(error))
-            raw = encode(phases.answer(request.message, request.sequence, final))
+            failed = self._failed(request, type(error).__name__, detail=str(error))
         except Exception as error:  # noqa: BLE001 - the boundary: nothing of ours may look like an answer
             # A plain traceback as text: renderers that add local variables would print keys and passwords.
-            final = self._failed(
+            failed = self._failed(
                 request, type(error).__name__, traceback="".join(traceback.format_exception(error))
             )
+        if failed is not None:
+            final = await self._account(request, failed)
             raw = encode(phases.answer(request.message, request.sequence, final))
         service.results[type(final).__name__.lower()] += 1
         if final.session is not None:
@@ -221,6 +221,25 @@ class Conversation:
             service.sessions += before is None
             self._session = final.session
         return raw
+
+    async def unreadable(self, error: WireError, sequence: int) -> bytes:
+        """
+        The one answer to bytes that are no request: FAILED, after which the connection is closed.
+
+        Args:
+            error: what is wrong with them.
+            sequence: of the frame where it could be read, else 0.
+
+        Returns:
+            The response, encoded; its header carries our version. A session under way is refused by it, which
+            is recorded.
+
+        """
+        self._begun = self._service.clock.monotonic()
+        final = await self._account(None, self._broken(str(error)))
+        if final.session is not None:
+            self._session = final.session
+        return encode(phases.answer(Message.UNREADABLE, sequence, final))
 
     def _failed(self, request: Frame, error: str, **fields: str) -> Fail:
         reference = secrets.token_hex(4)
@@ -262,29 +281,20 @@ class Conversation:
                 final = Reply(self._session, {Tag.JSON: json.dumps(service.status())})
             case _ as never:
                 assert_never(never)
-        self._record(request, final)
-        return final
+        service.trail.outcome(request, final)
+        return await self._account(request, final) if isinstance(final, Refuse | Fail) else final
 
     async def _judge(self, need: decisions.NeedVerdict) -> Final:
         service = self._service
         settings, rule = service.settings, need.rule
-        begun = service.clock.monotonic()
         now = service.clock.now()
-        question = phases.question_of(settings, need, at=now)
+        question = questions.question_of(settings, need, at=now)
         final: Reply | Refuse
-        handed_in: tuple[Statement, ...] = ()
-        if need.staple:
-            handed_in = (
-                Statement(
-                    kind=SourceKind.OCSP, origin=Origin.STAPLED, received_at=now, hop=0, raw=need.staple
-                ),
-            )
-        verdict, statements = await service.checker.check_with_statements(question, handed_in)
-        elapsed_s = service.clock.monotonic() - begun
+        verdict, statements = await service.checker.check_with_statements(
+            question, questions.handed_in(need, at=now)
+        )
         record = Record(question=question, statements=statements, verdict=verdict, asked=need.asked)
-        left_s = (settings.limits.budget_ms + phases.CALL_SLACK_MS) / 1000 - elapsed_s - ANSWER_S
-        kept = await service.keeper.keep(record, patience_s=min(PATIENCE_S, left_s))
-        service.audit.verdict(verdict, need.session, elapsed_ms=int(elapsed_s * 1000), record=kept)
+        kept = await self._keep(record, need.session)
         row = row_of(verdict, need.asked)
         if kept is None and settings.evidence.required:
             final = phases.after_unkept(need, verdict)
@@ -304,6 +314,57 @@ class Conversation:
             }
             final = replace(final, fields={**final.fields, **extra})
         return final
+
+    async def _keep(
+        self, record: Record, session: SessionContext | None, *, over_s: float = 0.0
+    ) -> str | None:
+        """
+        Keep a verdict's record and log it, before the verdict is answered.
+
+        Args:
+            record: of the verdict.
+            session: whose it is.
+            over_s: what may be taken beyond the call's own time: the exit waits a little longer.
+
+        Returns:
+            The record's hash, `None` where it is not known to be kept.
+
+        """
+        service = self._service
+        elapsed_s = service.clock.monotonic() - self._begun
+        left_s = self._limit_s() + over_s - elapsed_s - ANSWER_S
+        kept = await service.keeper.keep(record, patience_s=min(PATIENCE_S, left_s))
+        service.audit.verdict(record.verdict, session, elapsed_ms=int(elapsed_s * 1000), record=kept)
+        return kept
+
+    async def _account(self, request: Frame | None, refusal: Refuse | Fail) -> Refuse | Fail:
+        """
+        Keep the evidence of a refusal that no judgement led to, and put its id into the answer.
+
+        Never raises: the refusal stands, whatever becomes of its record.
+        """
+        service = self._service
+        try:
+            found = questions.unjudged(
+                service.settings, self._session, request, refusal, at=service.clock.now()
+            )
+            if found is None:
+                return refusal
+            question, asked = found
+            verdict, _ = await service.checker.check_with_statements(question)
+            record = Record(question=question, statements=(), verdict=verdict, asked=asked)
+            await self._keep(record, self._session, over_s=phases.EXIT_SLACK_MS / 1000)
+            service.verdicts.add(row_of(verdict, asked))
+        except Exception as error:  # noqa: BLE001 - as in `answer`: the refusal must be answered
+            # No traceback: renderers that add local variables would print keys and passwords.
+            service.log.error("refusal_not_recorded", error=repr(error), detail=refusal.detail)  # noqa: TRY400
+            return refusal
+        if isinstance(refusal, Fail):
+            return replace(refusal, verdict_id=verdict.id)
+        return replace(refusal, fields={**refusal.fields, Tag.VERDICT_ID: clip(Tag.VERDICT_ID, verdict.id)})
+
+    def _limit_s(self) -> float:
+        return (self._service.settings.limits.budget_ms + phases.CALL_SLACK_MS) / 1000
 
     async def _chain(self, need: decisions.NeedChain) -> Final:
         held = await self._service.identities.current(need.identity)
@@ -339,70 +400,6 @@ class Conversation:
             msg = f"datafile password in {path}: 1 to {FIELDS[Tag.PASSWORD].cap} bytes without NUL expected"
             raise InputError(msg)
         return password
-
-    def _record(self, request: Frame, final: Final) -> None:
-        audit = self._service.audit
-        name = request.message.name.lower()
-        match final:
-            case Refuse() | Fail():
-                reason = final.reason.value if isinstance(final, Refuse) else "failed"
-                if isinstance(final, Refuse):
-                    # Refused before any chain came: no rule applies.
-                    self._service.verdicts.refused[final.reason.value] += 1
-                audit.event(f"{name}_refused", final.session, reason=reason, detail=final.detail)
-            case Reply():
-                self._record_done(request, final)
-            case NotHandled():
-                pass
-            case _ as never:
-                assert_never(never)
-
-    def _record_done(self, request: Frame, final: Reply) -> None:
-        audit = self._service.audit
-        match request.message:
-            case Message.HANDSHAKE_ALERT:
-                side = "host" if request.number(Tag.ALERT_SIDE) == 1 else "partner"
-                audit.event("handshake_alert", final.session, alert=request.number(Tag.ALERT), side=side)
-            case Message.HANDSHAKE_DONE:
-                verdict_id = final.session.verdict_id if final.session else None
-                audit.event("handshake_done", final.session, verdict_id=verdict_id)
-            case Message.START_TASK | Message.END_TASK:
-                audit.event(request.message.name.lower(), None, host_task=request.number(Tag.HOST_TASK))
-            case Message.END_SESSION:
-                # Its state went with its connection; the reference joins this line to the others.
-                audit.event(
-                    "end_session", None, session_ref=session_reference(request.number(Tag.SESSION) or 0)
-                )
-            case Message.GET_CERTIFICATE:
-                presented = final.session.presented if final.session else None
-                audit.event(
-                    "certificate_given" if presented else "no_certificate_given",
-                    final.session,
-                    identity=presented.name if presented else None,
-                    generation=presented.generation if presented else None,
-                )
-            case Message.CRYPT_DATA:
-                self._record_key_use(request, final)
-            case _:
-                pass
-
-    def _record_key_use(self, request: Frame, final: Reply) -> None:
-        presented = final.session.presented if final.session else None
-        if presented is None:
-            return
-        now_s = self._service.clock.monotonic()
-        uses = self._service.key_uses[presented.name]
-        use = KeyUse.HANDED_OVER if Tag.CRYPT_KEY in final.fields else KeyUse.SIGNED
-        uses.add(use, at_s=now_s)
-        self._service.audit.event(
-            "key_used",
-            final.session,
-            identity=presented.name,
-            generation=presented.generation,
-            use=use.value,
-            scheme=f"0x{request.number(Tag.CRYPT_SCHEME) or 0:04x}",
-            uses_last_minute=uses.last_minute(at_s=now_s),
-        )
 
 
 def unreadable(error: WireError, sequence: int) -> bytes:

@@ -71,6 +71,9 @@ def try_under(record: Record, settings: Settings) -> Trial:
 
     """
     verdict, asked, direction = record.verdict, record.asked, record.question.direction
+    if record.question.fault is not None:
+        why = f"refused before anything was judged: {record.question.fault.detail}"
+        return Trial(recorded=verdict, now=None, rule=record.question.rule, skipped=why)
     if record.question.rule is None:
         return Trial(
             recorded=verdict, now=None, rule=None, skipped="whoever asked named the trust anchors, not a rule"

@@ -1,12 +1,12 @@
 """
 The wire's tables for other readers: the C header, and the tables in docs/protocol.md.
 
-Owns those texts and nothing else; imports only wire. Tests fail when a committed copy differs.
+Owns those texts and nothing else; imports only wire_tables. Tests fail when a committed copy differs.
 """
 
 from __future__ import annotations
 
-from cftpki_ext.wire import (
+from cftpki_ext.wire_tables import (
     FIELD,
     FIELDS,
     HEADER,
@@ -69,6 +69,25 @@ def _field_comment(field: Field) -> str:
             return f"at most {field.cap} bytes"
 
 
+def _range(field: Field) -> str:
+    """
+    Least and greatest number of a field; of one that holds no number, zeros.
+    """
+    number = field.type in {FieldType.U32, FieldType.U64}
+    return f"{field.least}ull, {field.most}ull" if number else "0ull, 0ull"
+
+
+def _sets(required: tuple[Tag, ...], optional: tuple[Tag, ...]) -> str:
+    """
+    Both sets of tags as C numbers with bit N for tag N.
+    """
+    return ", ".join(f"0x{sum(1 << tag for tag in tags):010x}ull" for tags in (required, optional))
+
+
+def _macro(name: str, rows: list[str]) -> list[str]:
+    return [f"#define {name}(X) \\", " \\\n".join(f"  X({row})" for row in rows), ""]
+
+
 def c_header() -> str:
     """
     The whole text of `native/include/cftpki_wire.h`.
@@ -109,12 +128,31 @@ def c_header() -> str:
         "/* Greatest length of each field's value in bytes. */",
         *(f"#define CFTPKI_WIRE_CAP_{tag.name} {FIELDS[tag].cap}" for tag in Tag),
         "",
-        "/* X(name, tag, type, cap) for each field. */",
-        "#define CFTPKI_WIRE_FIELDS(X) \\",
-        " \\\n".join(
-            f"  X({t.name}, {t.value}, CFTPKI_WIRE_TYPE_{FIELDS[t].type.name}, {FIELDS[t].cap})" for t in Tag
-        ),
+        "/* One more than the greatest tag. */",
+        f"#define CFTPKI_WIRE_TAG_END {max(Tag) + 1}",
         "",
+        "/* X(name, tag, type, cap, least, most) for each field. */",
+        *_macro(
+            "CFTPKI_WIRE_FIELDS",
+            [
+                f"{t.name}, {t.value}, CFTPKI_WIRE_TYPE_{f.type.name}, {f.cap}, {_range(f)}"
+                for t, f in FIELDS.items()
+            ],
+        ),
+        "/* X(name, message, required, optional): the response to each phase, besides RESULT, when it is DONE;",
+        " * a set of tags has bit N for tag N. */",
+        *_macro(
+            "CFTPKI_WIRE_DONE",
+            [
+                f"{m.name}, {m.value}, {_sets(row.response, row.response_optional)}"
+                for m, row in MESSAGES.items()
+                if m <= Message.END_TASK
+            ],
+        ),
+        "/* X(name, result, required, optional): the same for the other results, of every message. */",
+        *_macro(
+            "CFTPKI_WIRE_RESULTS", [f"{r.name}, {r.value}, {_sets(*sets)}" for r, sets in RESULTS.items()]
+        ),
         "/*",
         " * Fields of each message, [in brackets] those that may be absent.",
         " *",

@@ -73,6 +73,9 @@ class Tag(enum.IntEnum):
     RULE = 32
     POLICY = 33
     JSON = 34
+    CHAIN_LENGTH = 35
+    CHAIN_CERTIFICATES = 36
+    STAPLE_LENGTH = 37
 
 
 class Result(enum.IntEnum):
@@ -93,6 +96,11 @@ class Mode(enum.IntEnum):
 
     SERVER = 1
     CLIENT = 2
+
+
+# What the two fields hold at most; a chain or staple of more is told by its length.
+_CHAIN_BYTES = 128 * 1024
+_STAPLE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,7 @@ FIELDS: Mapping[Tag, Field] = {
     Tag.TLS_MAX: Field(FieldType.U32, 4, 0, 0xFFFF),
     Tag.SUITES: Field(FieldType.BYTES, 512),  # u16 each
     Tag.CLIENT_AUTH: Field(FieldType.U32, 4, 0, 1),
-    Tag.CHAIN: Field(FieldType.BYTES, 128 * 1024),  # u24 total, then u24 length + DER each, leaf first
+    Tag.CHAIN: Field(FieldType.BYTES, _CHAIN_BYTES),  # u24 total, then u24 length + DER each, leaf first
     Tag.CA_LIST: Field(FieldType.BYTES, 64 * 1024 + 4),  # 01 01, u16 total, then u16 length + DER Name each
     Tag.CRYPT_SCHEME: Field(
         FieldType.U32, 4, 0, 0xFFFF
@@ -138,12 +146,16 @@ FIELDS: Mapping[Tag, Field] = {
     Tag.TIMEOUT_MS: Field(FieldType.U32, 4),
     Tag.UNREACHABLE: Field(FieldType.U32, 4, 2, 3),  # a Result: REFUSED or NOT_HANDLED
     Tag.PASSWORD: Field(FieldType.BYTES, 128),
-    Tag.STAPLE: Field(FieldType.BYTES, 64 * 1024),  # DER OCSPResponse that came with the chain
+    Tag.STAPLE: Field(FieldType.BYTES, _STAPLE_BYTES),  # DER OCSPResponse that came with the chain
     Tag.HOST_TASK: Field(FieldType.U64, 8, 0, 2**64 - 1),
     Tag.HOST_SESSION: Field(FieldType.U64, 8, 0, 2**64 - 1),
     Tag.RULE: Field(FieldType.TEXT, 64),
     Tag.POLICY: Field(FieldType.TEXT, 64),
     Tag.JSON: Field(FieldType.TEXT, 192 * 1024),
+    # Of the whole chain, where CHAIN has only its beginning; its certificates, where its lengths tell.
+    Tag.CHAIN_LENGTH: Field(FieldType.U32, 4, _CHAIN_BYTES + 1),
+    Tag.CHAIN_CERTIFICATES: Field(FieldType.U32, 4),
+    Tag.STAPLE_LENGTH: Field(FieldType.U32, 4, _STAPLE_BYTES + 1),  # of a staple that is not sent
 }
 
 
@@ -181,6 +193,8 @@ class Message(enum.IntEnum):
     UNREADABLE = 127  # never a request; its response (255) answers what could not be read
 
 
+_WITHHELD = (Tag.CHAIN_LENGTH, Tag.CHAIN_CERTIFICATES, Tag.STAPLE_LENGTH)
+
 MESSAGES: Mapping[Message, Signature] = {
     Message.START_TASK: Signature(
         (Tag.HOST_TASK,),
@@ -205,7 +219,7 @@ MESSAGES: Mapping[Message, Signature] = {
     Message.GET_CERTIFICATE: Signature((Tag.SESSION,), (Tag.CA_LIST,), (Tag.CHAIN,), (Tag.DETAIL,)),
     Message.GET_CA_LIST: Signature((Tag.SESSION,), (), (Tag.CA_LIST,), ()),
     Message.CHECK_CERTIFICATE: Signature(
-        (Tag.SESSION, Tag.CHAIN), (Tag.STAPLE,), (Tag.VERDICT_ID,), (Tag.DETAIL,)
+        (Tag.SESSION, Tag.CHAIN), (Tag.STAPLE, *_WITHHELD), (Tag.VERDICT_ID,), (Tag.DETAIL,)
     ),
     Message.CRYPT_DATA: Signature(
         (Tag.SESSION, Tag.CRYPT_SCHEME, Tag.CRYPT_INPUT),
@@ -219,7 +233,7 @@ MESSAGES: Mapping[Message, Signature] = {
     Message.END_TASK: Signature((Tag.TASK,), (Tag.HOST_TASK,), (), ()),
     Message.CHECK: Signature(
         (Tag.MODE, Tag.CHAIN),
-        (Tag.STAPLE, Tag.PROFILE, Tag.REMOTE_ADDRESS, Tag.REMOTE_PORT, Tag.LOCAL_PORT),
+        (Tag.STAPLE, Tag.PROFILE, Tag.REMOTE_ADDRESS, Tag.REMOTE_PORT, Tag.LOCAL_PORT, *_WITHHELD),
         (Tag.VERDICT_ID, Tag.JSON),
         (Tag.DETAIL, Tag.RULE, Tag.POLICY),
     ),
@@ -231,7 +245,7 @@ MESSAGES: Mapping[Message, Signature] = {
 RESULTS: Mapping[Result, tuple[tuple[Tag, ...], tuple[Tag, ...]]] = {
     Result.REFUSED: ((Tag.ALERT, Tag.REASON, Tag.DETAIL), (Tag.VERDICT_ID, Tag.RULE, Tag.POLICY, Tag.JSON)),
     Result.NOT_HANDLED: ((), (Tag.DETAIL, Tag.RULE)),
-    Result.FAILED: ((Tag.ALERT, Tag.DETAIL), (Tag.REASON,)),
+    Result.FAILED: ((Tag.ALERT, Tag.DETAIL), (Tag.REASON, Tag.VERDICT_ID)),
 }
 
 Value = int | str | bytes

@@ -47,40 +47,43 @@ enum cftpki_wire_message {
 };
 
 enum cftpki_wire_tag {
-  CFTPKI_WIRE_TAG_RESULT         = 1, /* u32, 1 to 4 */
-  CFTPKI_WIRE_TAG_ALERT          = 2, /* u32, 0 to 255 */
-  CFTPKI_WIRE_TAG_REASON         = 3, /* UTF-8 without NUL, at most 64 bytes */
-  CFTPKI_WIRE_TAG_VERDICT_ID     = 4, /* UTF-8 without NUL, at most 32 bytes */
-  CFTPKI_WIRE_TAG_DETAIL         = 5, /* UTF-8 without NUL, at most 1024 bytes */
-  CFTPKI_WIRE_TAG_SESSION        = 6, /* u64, 1 to 18446744073709551615 */
-  CFTPKI_WIRE_TAG_TASK           = 7, /* u64, 1 to 18446744073709551615 */
-  CFTPKI_WIRE_TAG_MODE           = 8, /* u32, 1 to 2 */
-  CFTPKI_WIRE_TAG_PROFILE        = 9, /* UTF-8 without NUL, at most 64 bytes */
-  CFTPKI_WIRE_TAG_REMOTE_ADDRESS = 10, /* UTF-8 without NUL, at most 64 bytes */
-  CFTPKI_WIRE_TAG_REMOTE_PORT    = 11, /* u32, 0 to 65535 */
-  CFTPKI_WIRE_TAG_LOCAL_PORT     = 12, /* u32, 0 to 65535 */
-  CFTPKI_WIRE_TAG_TLS_MIN        = 13, /* u32, 0 to 65535 */
-  CFTPKI_WIRE_TAG_TLS_MAX        = 14, /* u32, 0 to 65535 */
-  CFTPKI_WIRE_TAG_SUITES         = 15, /* at most 512 bytes */
-  CFTPKI_WIRE_TAG_CLIENT_AUTH    = 16, /* u32, 0 to 1 */
-  CFTPKI_WIRE_TAG_CHAIN          = 17, /* at most 131072 bytes */
-  CFTPKI_WIRE_TAG_CA_LIST        = 18, /* at most 65540 bytes */
-  CFTPKI_WIRE_TAG_CRYPT_SCHEME   = 19, /* u32, 0 to 65535 */
-  CFTPKI_WIRE_TAG_CRYPT_INPUT    = 20, /* at most 4096 bytes */
-  CFTPKI_WIRE_TAG_CRYPT_OUTPUT   = 21, /* at most 4096 bytes */
-  CFTPKI_WIRE_TAG_CRYPT_KEY      = 22, /* at most 16384 bytes */
-  CFTPKI_WIRE_TAG_ALERT_SIDE     = 23, /* u32, 1 to 2 */
-  CFTPKI_WIRE_TAG_GLOBAL_AREA    = 24, /* at most 64 bytes */
-  CFTPKI_WIRE_TAG_PHASE_MASK     = 25, /* u32, 0 to 4294967295 */
-  CFTPKI_WIRE_TAG_TIMEOUT_MS     = 26, /* u32, 0 to 4294967295 */
-  CFTPKI_WIRE_TAG_UNREACHABLE    = 27, /* u32, 2 to 3 */
-  CFTPKI_WIRE_TAG_PASSWORD       = 28, /* at most 128 bytes */
-  CFTPKI_WIRE_TAG_STAPLE         = 29, /* at most 65536 bytes */
-  CFTPKI_WIRE_TAG_HOST_TASK      = 30, /* u64, 0 to 18446744073709551615 */
-  CFTPKI_WIRE_TAG_HOST_SESSION   = 31, /* u64, 0 to 18446744073709551615 */
-  CFTPKI_WIRE_TAG_RULE           = 32, /* UTF-8 without NUL, at most 64 bytes */
-  CFTPKI_WIRE_TAG_POLICY         = 33, /* UTF-8 without NUL, at most 64 bytes */
-  CFTPKI_WIRE_TAG_JSON           = 34 /* UTF-8 without NUL, at most 196608 bytes */
+  CFTPKI_WIRE_TAG_RESULT             = 1, /* u32, 1 to 4 */
+  CFTPKI_WIRE_TAG_ALERT              = 2, /* u32, 0 to 255 */
+  CFTPKI_WIRE_TAG_REASON             = 3, /* UTF-8 without NUL, at most 64 bytes */
+  CFTPKI_WIRE_TAG_VERDICT_ID         = 4, /* UTF-8 without NUL, at most 32 bytes */
+  CFTPKI_WIRE_TAG_DETAIL             = 5, /* UTF-8 without NUL, at most 1024 bytes */
+  CFTPKI_WIRE_TAG_SESSION            = 6, /* u64, 1 to 18446744073709551615 */
+  CFTPKI_WIRE_TAG_TASK               = 7, /* u64, 1 to 18446744073709551615 */
+  CFTPKI_WIRE_TAG_MODE               = 8, /* u32, 1 to 2 */
+  CFTPKI_WIRE_TAG_PROFILE            = 9, /* UTF-8 without NUL, at most 64 bytes */
+  CFTPKI_WIRE_TAG_REMOTE_ADDRESS     = 10, /* UTF-8 without NUL, at most 64 bytes */
+  CFTPKI_WIRE_TAG_REMOTE_PORT        = 11, /* u32, 0 to 65535 */
+  CFTPKI_WIRE_TAG_LOCAL_PORT         = 12, /* u32, 0 to 65535 */
+  CFTPKI_WIRE_TAG_TLS_MIN            = 13, /* u32, 0 to 65535 */
+  CFTPKI_WIRE_TAG_TLS_MAX            = 14, /* u32, 0 to 65535 */
+  CFTPKI_WIRE_TAG_SUITES             = 15, /* at most 512 bytes */
+  CFTPKI_WIRE_TAG_CLIENT_AUTH        = 16, /* u32, 0 to 1 */
+  CFTPKI_WIRE_TAG_CHAIN              = 17, /* at most 131072 bytes */
+  CFTPKI_WIRE_TAG_CA_LIST            = 18, /* at most 65540 bytes */
+  CFTPKI_WIRE_TAG_CRYPT_SCHEME       = 19, /* u32, 0 to 65535 */
+  CFTPKI_WIRE_TAG_CRYPT_INPUT        = 20, /* at most 4096 bytes */
+  CFTPKI_WIRE_TAG_CRYPT_OUTPUT       = 21, /* at most 4096 bytes */
+  CFTPKI_WIRE_TAG_CRYPT_KEY          = 22, /* at most 16384 bytes */
+  CFTPKI_WIRE_TAG_ALERT_SIDE         = 23, /* u32, 1 to 2 */
+  CFTPKI_WIRE_TAG_GLOBAL_AREA        = 24, /* at most 64 bytes */
+  CFTPKI_WIRE_TAG_PHASE_MASK         = 25, /* u32, 0 to 4294967295 */
+  CFTPKI_WIRE_TAG_TIMEOUT_MS         = 26, /* u32, 0 to 4294967295 */
+  CFTPKI_WIRE_TAG_UNREACHABLE        = 27, /* u32, 2 to 3 */
+  CFTPKI_WIRE_TAG_PASSWORD           = 28, /* at most 128 bytes */
+  CFTPKI_WIRE_TAG_STAPLE             = 29, /* at most 65536 bytes */
+  CFTPKI_WIRE_TAG_HOST_TASK          = 30, /* u64, 0 to 18446744073709551615 */
+  CFTPKI_WIRE_TAG_HOST_SESSION       = 31, /* u64, 0 to 18446744073709551615 */
+  CFTPKI_WIRE_TAG_RULE               = 32, /* UTF-8 without NUL, at most 64 bytes */
+  CFTPKI_WIRE_TAG_POLICY             = 33, /* UTF-8 without NUL, at most 64 bytes */
+  CFTPKI_WIRE_TAG_JSON               = 34, /* UTF-8 without NUL, at most 196608 bytes */
+  CFTPKI_WIRE_TAG_CHAIN_LENGTH       = 35, /* u32, 131073 to 4294967295 */
+  CFTPKI_WIRE_TAG_CHAIN_CERTIFICATES = 36, /* u32, 0 to 4294967295 */
+  CFTPKI_WIRE_TAG_STAPLE_LENGTH      = 37 /* u32, 65537 to 4294967295 */
 };
 
 enum cftpki_wire_result {
@@ -143,43 +146,72 @@ enum cftpki_wire_type {
 #define CFTPKI_WIRE_CAP_RULE 64
 #define CFTPKI_WIRE_CAP_POLICY 64
 #define CFTPKI_WIRE_CAP_JSON 196608
+#define CFTPKI_WIRE_CAP_CHAIN_LENGTH 4
+#define CFTPKI_WIRE_CAP_CHAIN_CERTIFICATES 4
+#define CFTPKI_WIRE_CAP_STAPLE_LENGTH 4
 
-/* X(name, tag, type, cap) for each field. */
+/* One more than the greatest tag. */
+#define CFTPKI_WIRE_TAG_END 38
+
+/* X(name, tag, type, cap, least, most) for each field. */
 #define CFTPKI_WIRE_FIELDS(X) \
-  X(RESULT, 1, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(ALERT, 2, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(REASON, 3, CFTPKI_WIRE_TYPE_TEXT, 64) \
-  X(VERDICT_ID, 4, CFTPKI_WIRE_TYPE_TEXT, 32) \
-  X(DETAIL, 5, CFTPKI_WIRE_TYPE_TEXT, 1024) \
-  X(SESSION, 6, CFTPKI_WIRE_TYPE_U64, 8) \
-  X(TASK, 7, CFTPKI_WIRE_TYPE_U64, 8) \
-  X(MODE, 8, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(PROFILE, 9, CFTPKI_WIRE_TYPE_TEXT, 64) \
-  X(REMOTE_ADDRESS, 10, CFTPKI_WIRE_TYPE_TEXT, 64) \
-  X(REMOTE_PORT, 11, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(LOCAL_PORT, 12, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(TLS_MIN, 13, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(TLS_MAX, 14, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(SUITES, 15, CFTPKI_WIRE_TYPE_BYTES, 512) \
-  X(CLIENT_AUTH, 16, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(CHAIN, 17, CFTPKI_WIRE_TYPE_BYTES, 131072) \
-  X(CA_LIST, 18, CFTPKI_WIRE_TYPE_BYTES, 65540) \
-  X(CRYPT_SCHEME, 19, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(CRYPT_INPUT, 20, CFTPKI_WIRE_TYPE_BYTES, 4096) \
-  X(CRYPT_OUTPUT, 21, CFTPKI_WIRE_TYPE_BYTES, 4096) \
-  X(CRYPT_KEY, 22, CFTPKI_WIRE_TYPE_BYTES, 16384) \
-  X(ALERT_SIDE, 23, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(GLOBAL_AREA, 24, CFTPKI_WIRE_TYPE_BYTES, 64) \
-  X(PHASE_MASK, 25, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(TIMEOUT_MS, 26, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(UNREACHABLE, 27, CFTPKI_WIRE_TYPE_U32, 4) \
-  X(PASSWORD, 28, CFTPKI_WIRE_TYPE_BYTES, 128) \
-  X(STAPLE, 29, CFTPKI_WIRE_TYPE_BYTES, 65536) \
-  X(HOST_TASK, 30, CFTPKI_WIRE_TYPE_U64, 8) \
-  X(HOST_SESSION, 31, CFTPKI_WIRE_TYPE_U64, 8) \
-  X(RULE, 32, CFTPKI_WIRE_TYPE_TEXT, 64) \
-  X(POLICY, 33, CFTPKI_WIRE_TYPE_TEXT, 64) \
-  X(JSON, 34, CFTPKI_WIRE_TYPE_TEXT, 196608)
+  X(RESULT, 1, CFTPKI_WIRE_TYPE_U32, 4, 1ull, 4ull) \
+  X(ALERT, 2, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 255ull) \
+  X(REASON, 3, CFTPKI_WIRE_TYPE_TEXT, 64, 0ull, 0ull) \
+  X(VERDICT_ID, 4, CFTPKI_WIRE_TYPE_TEXT, 32, 0ull, 0ull) \
+  X(DETAIL, 5, CFTPKI_WIRE_TYPE_TEXT, 1024, 0ull, 0ull) \
+  X(SESSION, 6, CFTPKI_WIRE_TYPE_U64, 8, 1ull, 18446744073709551615ull) \
+  X(TASK, 7, CFTPKI_WIRE_TYPE_U64, 8, 1ull, 18446744073709551615ull) \
+  X(MODE, 8, CFTPKI_WIRE_TYPE_U32, 4, 1ull, 2ull) \
+  X(PROFILE, 9, CFTPKI_WIRE_TYPE_TEXT, 64, 0ull, 0ull) \
+  X(REMOTE_ADDRESS, 10, CFTPKI_WIRE_TYPE_TEXT, 64, 0ull, 0ull) \
+  X(REMOTE_PORT, 11, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 65535ull) \
+  X(LOCAL_PORT, 12, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 65535ull) \
+  X(TLS_MIN, 13, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 65535ull) \
+  X(TLS_MAX, 14, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 65535ull) \
+  X(SUITES, 15, CFTPKI_WIRE_TYPE_BYTES, 512, 0ull, 0ull) \
+  X(CLIENT_AUTH, 16, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 1ull) \
+  X(CHAIN, 17, CFTPKI_WIRE_TYPE_BYTES, 131072, 0ull, 0ull) \
+  X(CA_LIST, 18, CFTPKI_WIRE_TYPE_BYTES, 65540, 0ull, 0ull) \
+  X(CRYPT_SCHEME, 19, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 65535ull) \
+  X(CRYPT_INPUT, 20, CFTPKI_WIRE_TYPE_BYTES, 4096, 0ull, 0ull) \
+  X(CRYPT_OUTPUT, 21, CFTPKI_WIRE_TYPE_BYTES, 4096, 0ull, 0ull) \
+  X(CRYPT_KEY, 22, CFTPKI_WIRE_TYPE_BYTES, 16384, 0ull, 0ull) \
+  X(ALERT_SIDE, 23, CFTPKI_WIRE_TYPE_U32, 4, 1ull, 2ull) \
+  X(GLOBAL_AREA, 24, CFTPKI_WIRE_TYPE_BYTES, 64, 0ull, 0ull) \
+  X(PHASE_MASK, 25, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 4294967295ull) \
+  X(TIMEOUT_MS, 26, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 4294967295ull) \
+  X(UNREACHABLE, 27, CFTPKI_WIRE_TYPE_U32, 4, 2ull, 3ull) \
+  X(PASSWORD, 28, CFTPKI_WIRE_TYPE_BYTES, 128, 0ull, 0ull) \
+  X(STAPLE, 29, CFTPKI_WIRE_TYPE_BYTES, 65536, 0ull, 0ull) \
+  X(HOST_TASK, 30, CFTPKI_WIRE_TYPE_U64, 8, 0ull, 18446744073709551615ull) \
+  X(HOST_SESSION, 31, CFTPKI_WIRE_TYPE_U64, 8, 0ull, 18446744073709551615ull) \
+  X(RULE, 32, CFTPKI_WIRE_TYPE_TEXT, 64, 0ull, 0ull) \
+  X(POLICY, 33, CFTPKI_WIRE_TYPE_TEXT, 64, 0ull, 0ull) \
+  X(JSON, 34, CFTPKI_WIRE_TYPE_TEXT, 196608, 0ull, 0ull) \
+  X(CHAIN_LENGTH, 35, CFTPKI_WIRE_TYPE_U32, 4, 131073ull, 4294967295ull) \
+  X(CHAIN_CERTIFICATES, 36, CFTPKI_WIRE_TYPE_U32, 4, 0ull, 4294967295ull) \
+  X(STAPLE_LENGTH, 37, CFTPKI_WIRE_TYPE_U32, 4, 65537ull, 4294967295ull)
+
+/* X(name, message, required, optional): the response to each phase, besides RESULT, when it is DONE;
+ * a set of tags has bit N for tag N. */
+#define CFTPKI_WIRE_DONE(X) \
+  X(START_TASK, 1, 0x000e000080ull, 0x0010000000ull) \
+  X(START_HANDSHAKE, 2, 0x0102000040ull, 0x000001e000ull) \
+  X(GET_CERTIFICATE, 3, 0x0000020000ull, 0x0000000020ull) \
+  X(GET_CA_LIST, 4, 0x0000040000ull, 0x0000000000ull) \
+  X(CHECK_CERTIFICATE, 5, 0x0000000010ull, 0x0000000020ull) \
+  X(CRYPT_DATA, 6, 0x0000000000ull, 0x0000600000ull) \
+  X(HANDSHAKE_ALERT, 7, 0x0000000000ull, 0x0000000000ull) \
+  X(HANDSHAKE_DONE, 8, 0x0001000000ull, 0x0000000000ull) \
+  X(END_SESSION, 9, 0x0000000000ull, 0x0000000000ull) \
+  X(END_TASK, 10, 0x0000000000ull, 0x0000000000ull)
+
+/* X(name, result, required, optional): the same for the other results, of every message. */
+#define CFTPKI_WIRE_RESULTS(X) \
+  X(REFUSED, 2, 0x000000002cull, 0x0700000010ull) \
+  X(NOT_HANDLED, 3, 0x0000000000ull, 0x0100000020ull) \
+  X(FAILED, 4, 0x0000000024ull, 0x0000000018ull)
 
 /*
  * Fields of each message, [in brackets] those that may be absent.
@@ -197,7 +229,7 @@ enum cftpki_wire_type {
  *   request: SESSION [-]
  *   DONE:    RESULT CA_LIST [-]
  * CHECK_CERTIFICATE (5)
- *   request: SESSION CHAIN [STAPLE]
+ *   request: SESSION CHAIN [STAPLE CHAIN_LENGTH CHAIN_CERTIFICATES STAPLE_LENGTH]
  *   DONE:    RESULT VERDICT_ID [DETAIL]
  * CRYPT_DATA (6)
  *   request: SESSION CRYPT_SCHEME CRYPT_INPUT [-]
@@ -215,7 +247,7 @@ enum cftpki_wire_type {
  *   request: TASK [HOST_TASK]
  *   DONE:    RESULT - [-]
  * CHECK (16)
- *   request: MODE CHAIN [STAPLE PROFILE REMOTE_ADDRESS REMOTE_PORT LOCAL_PORT]
+ *   request: MODE CHAIN [STAPLE PROFILE REMOTE_ADDRESS REMOTE_PORT LOCAL_PORT CHAIN_LENGTH CHAIN_CERTIFICATES STAPLE_LENGTH]
  *   DONE:    RESULT VERDICT_ID JSON [DETAIL RULE POLICY]
  * STATUS (17)
  *   request: - [-]
@@ -224,7 +256,7 @@ enum cftpki_wire_type {
  * Every message (UNREADABLE: FAILED only):
  *   REFUSED:     RESULT ALERT REASON DETAIL [VERDICT_ID RULE POLICY JSON]
  *   NOT_HANDLED: RESULT - [DETAIL RULE]
- *   FAILED:      RESULT ALERT DETAIL [REASON]
+ *   FAILED:      RESULT ALERT DETAIL [REASON VERDICT_ID]
  */
 
 #endif /* CFTPKI_WIRE_H */

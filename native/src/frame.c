@@ -5,48 +5,35 @@
 
 #include <string.h>
 
-/* Type and cap of each tag; from the generated table. */
+/* What each tag's value may be; from the generated table. */
 static const struct {
   unsigned type;
   size_t cap;
-} fields_table[CFTPKI_TAG_END] = {
-#define ROW(name, tag, type, cap) [tag] = {type, cap},
+  uint64_t least; /* of a number */
+  uint64_t most;
+} fields_table[CFTPKI_WIRE_TAG_END] = {
+#define ROW(name, tag, type, cap, least, most) [tag] = {type, cap, least, most},
     CFTPKI_WIRE_FIELDS(ROW)
 #undef ROW
 };
 
-_Static_assert(CFTPKI_WIRE_TAG_JSON == CFTPKI_TAG_END - 1, "CFTPKI_TAG_END follows the last tag");
-_Static_assert(CFTPKI_TAG_END <= 64, "a set of tags fits 64 bits");
-
-#define SET(tag) (UINT64_C(1) << CFTPKI_WIRE_TAG_##tag)
+_Static_assert(CFTPKI_WIRE_TAG_END <= 64, "a set of tags fits 64 bits");
 
 struct field_sets {
   uint64_t required;
   uint64_t optional;
 };
 
-/* The fields of each message's response when the result is DONE. */
-static const struct field_sets done_table[CFTPKI_WIRE_MSG_END_TASK + 1] = {
-    [CFTPKI_WIRE_MSG_START_TASK] = {SET(TASK) | SET(PHASE_MASK) | SET(TIMEOUT_MS) |
-                                        SET(UNREACHABLE),
-                                    SET(PASSWORD)},
-    [CFTPKI_WIRE_MSG_START_HANDSHAKE] = {SET(SESSION) | SET(RULE) | SET(PHASE_MASK),
-                                         SET(TLS_MIN) | SET(TLS_MAX) | SET(SUITES) |
-                                             SET(CLIENT_AUTH)},
-    [CFTPKI_WIRE_MSG_GET_CERTIFICATE] = {SET(CHAIN), SET(DETAIL)},
-    [CFTPKI_WIRE_MSG_GET_CA_LIST] = {SET(CA_LIST), 0},
-    [CFTPKI_WIRE_MSG_CHECK_CERTIFICATE] = {SET(VERDICT_ID), SET(DETAIL)},
-    [CFTPKI_WIRE_MSG_CRYPT_DATA] = {0, SET(CRYPT_OUTPUT) | SET(CRYPT_KEY)},
-    [CFTPKI_WIRE_MSG_HANDSHAKE_DONE] = {SET(GLOBAL_AREA), 0},
-};
+#define ROW(name, number, required, optional) [number] = {required, optional},
+
+/* The fields of each phase's response when the result is DONE. */
+static const struct field_sets done_table[CFTPKI_WIRE_MSG_END_TASK + 1] = {CFTPKI_WIRE_DONE(ROW)};
 
 /* The same when it is not. */
 static const struct field_sets result_table[CFTPKI_WIRE_RESULT_FAILED + 1] = {
-    [CFTPKI_WIRE_RESULT_REFUSED] = {SET(ALERT) | SET(REASON) | SET(DETAIL),
-                                    SET(VERDICT_ID) | SET(RULE) | SET(POLICY) | SET(JSON)},
-    [CFTPKI_WIRE_RESULT_NOT_HANDLED] = {0, SET(DETAIL) | SET(RULE)},
-    [CFTPKI_WIRE_RESULT_FAILED] = {SET(ALERT) | SET(DETAIL), SET(REASON)},
-};
+    CFTPKI_WIRE_RESULTS(ROW)};
+
+#undef ROW
 
 static void put_number(uint8_t *out, uint64_t value, size_t width) {
   for (size_t i = 0; i < width; i++) {
@@ -103,32 +90,8 @@ static bool text_is_clean(const uint8_t *text, size_t length) {
   return true;
 }
 
-/* Numbers whose range is narrower than their width. */
 static bool number_in_range(unsigned tag, uint64_t value) {
-  switch (tag) {
-  case CFTPKI_WIRE_TAG_RESULT:
-    return value >= CFTPKI_WIRE_RESULT_DONE && value <= CFTPKI_WIRE_RESULT_FAILED;
-  case CFTPKI_WIRE_TAG_ALERT:
-    return value <= 255;
-  case CFTPKI_WIRE_TAG_SESSION:
-  case CFTPKI_WIRE_TAG_TASK:
-    return value >= 1;
-  case CFTPKI_WIRE_TAG_MODE:
-  case CFTPKI_WIRE_TAG_ALERT_SIDE:
-    return value == 1 || value == 2;
-  case CFTPKI_WIRE_TAG_REMOTE_PORT:
-  case CFTPKI_WIRE_TAG_LOCAL_PORT:
-  case CFTPKI_WIRE_TAG_TLS_MIN:
-  case CFTPKI_WIRE_TAG_TLS_MAX:
-  case CFTPKI_WIRE_TAG_CRYPT_SCHEME:
-    return value <= 0xFFFF;
-  case CFTPKI_WIRE_TAG_CLIENT_AUTH:
-    return value <= 1;
-  case CFTPKI_WIRE_TAG_UNREACHABLE:
-    return value == CFTPKI_WIRE_RESULT_REFUSED || value == CFTPKI_WIRE_RESULT_NOT_HANDLED;
-  default:
-    return true;
-  }
+  return value >= fields_table[tag].least && value <= fields_table[tag].most;
 }
 
 static bool value_is_valid(unsigned tag, struct cftpki_bytes value) {
@@ -153,7 +116,7 @@ void cftpki_request_start(struct cftpki_request *request, unsigned message) {
 static void request_add(struct cftpki_request *request, unsigned tag, struct cftpki_bytes value) {
   unsigned n = request->count;
   enum cftpki_status fault = CFTPKI_OK;
-  if (n == CFTPKI_MAX_REQUEST_FIELDS || tag == 0 || tag >= CFTPKI_TAG_END ||
+  if (n == CFTPKI_MAX_REQUEST_FIELDS || tag == 0 || tag >= CFTPKI_WIRE_TAG_END ||
       (n > 0 && tag <= request->fields[n - 1].tag) || (value.length > 0 && value.data == NULL)) {
     fault = CFTPKI_MISUSE;
   } else if (value.length > fields_table[tag].cap) {
@@ -172,7 +135,7 @@ static void request_add(struct cftpki_request *request, unsigned tag, struct cft
 }
 
 void cftpki_request_number(struct cftpki_request *request, unsigned tag, uint64_t value) {
-  size_t width = tag < CFTPKI_TAG_END ? fields_table[tag].cap : 0;
+  size_t width = tag < CFTPKI_WIRE_TAG_END ? fields_table[tag].cap : 0;
   if (request->count == CFTPKI_MAX_REQUEST_FIELDS || (width != 4 && width != 8) ||
       (width == 4 && value > UINT32_MAX)) {
     request->fault = request->fault == CFTPKI_OK ? CFTPKI_MISUSE : request->fault;
@@ -242,7 +205,7 @@ static bool fields_are_complete(unsigned message, const struct cftpki_response *
   struct field_sets sets = response->result == CFTPKI_WIRE_RESULT_DONE
                                ? done_table[message]
                                : result_table[response->result];
-  uint64_t others = response->present & ~SET(RESULT);
+  uint64_t others = response->present & ~(UINT64_C(1) << CFTPKI_WIRE_TAG_RESULT);
   return (sets.required & ~others) == 0 && (others & ~(sets.required | sets.optional)) == 0;
 }
 
@@ -261,7 +224,7 @@ enum cftpki_status cftpki_frame_payload(unsigned message, const uint8_t *payload
     uint64_t tag = get_number(payload + at, 2);
     uint64_t size = get_number(payload + at + 2, 4);
     at += CFTPKI_WIRE_FIELD_HEADER_SIZE;
-    if (tag <= last || tag >= CFTPKI_TAG_END || size > fields_table[tag].cap ||
+    if (tag <= last || tag >= CFTPKI_WIRE_TAG_END || size > fields_table[tag].cap ||
         size > length - at) {
       return CFTPKI_PROTOCOL;
     }

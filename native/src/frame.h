@@ -14,9 +14,6 @@
 #include "limits.h"
 #include "status.h"
 
-/* One more than the greatest tag. */
-#define CFTPKI_TAG_END 35
-
 /* Bytes that belong to somebody else. */
 struct cftpki_bytes {
   const uint8_t *data;
@@ -55,7 +52,7 @@ void cftpki_request_write(const struct cftpki_request *request, uint32_t sequenc
 struct cftpki_response {
   unsigned result;
   uint64_t present; /* bit N: tag N */
-  struct cftpki_bytes fields[CFTPKI_TAG_END];
+  struct cftpki_bytes fields[CFTPKI_WIRE_TAG_END];
 };
 
 /* Errors: CFTPKI_PROTOCOL unless this is the head of the answer to that very

@@ -40,6 +40,13 @@
 /* Fields of the largest request (StartHandshake has twelve). */
 #define CFTPKI_MAX_REQUEST_FIELDS 12
 
+/* No certificate message of TLS is longer: a u24 total and what it counts. */
+#define CFTPKI_MAX_CHAIN_BYTES (3u + 0xFFFFFFu)
+
+/* Of a chain that is too long to be sent, the service is shown this much: a leaf
+ * of the largest size that it takes is in it. */
+#define CFTPKI_CHAIN_BEGINNING 32768u
+
 /* TLS suites in one profile, as many as the wire's field holds. */
 #define CFTPKI_MAX_SUITES 256u
 

@@ -101,30 +101,81 @@ static void put_verdict_id(struct pkicom *pki, struct cftpki_bytes id) {
   bind_set_global_area(pki, (struct cftpki_bytes){area, sizeof(area)});
 }
 
+/* What a length field can say of a length. */
+static uint32_t told(size_t length) {
+  return length < UINT32_MAX ? (uint32_t)length : UINT32_MAX;
+}
+
+/*
+ * Adds chain and staple, in the order of the tags. What is above its field's cap
+ * is not sent: its length is, and of the chain the beginning and the number of
+ * certificates, so that the service refuses it and keeps the evidence. A length
+ * that no handshake message has is the host's error, and nothing there is read.
+ */
+static void add_presented(struct cftpki_request *request, struct cftpki_bytes chain,
+                          struct cftpki_bytes staple) {
+  bool whole = chain.length <= CFTPKI_WIRE_CAP_CHAIN;
+  bool readable = chain.length <= CFTPKI_MAX_CHAIN_BYTES;
+  struct cftpki_bytes beginning = {chain.data, readable ? CFTPKI_CHAIN_BEGINNING : 0};
+  size_t count = 0;
+  cftpki_request_bytes(request, CFTPKI_WIRE_TAG_CHAIN, whole ? chain : beginning);
+  if (staple.length > 0 && staple.length <= CFTPKI_WIRE_CAP_STAPLE) {
+    cftpki_request_bytes(request, CFTPKI_WIRE_TAG_STAPLE, staple);
+  }
+  if (!whole) {
+    cftpki_request_number(request, CFTPKI_WIRE_TAG_CHAIN_LENGTH, told(chain.length));
+    if (readable && chain.data != NULL && cftpki_count_chain(chain, &count)) {
+      cftpki_request_number(request, CFTPKI_WIRE_TAG_CHAIN_CERTIFICATES, count);
+    }
+  }
+  if (staple.length > CFTPKI_WIRE_CAP_STAPLE) {
+    cftpki_request_number(request, CFTPKI_WIRE_TAG_STAPLE_LENGTH, told(staple.length));
+  }
+}
+
+/* The session's connection is of no use, but a service may be there, perhaps
+ * since a moment ago: it keeps the evidence of what was asked and refused. What
+ * it answers accepts nothing. */
+static void report_refusal(const struct cftpki_call *call, int64_t deadline,
+                           const struct cftpki_request *request, struct cftpki_answer *answer) {
+  uint32_t left = (uint32_t)cftpki_deadline_left(deadline);
+  uint32_t most = cftpki_notify_timeout(&call->task);
+  if (left > 0) {
+    cftpki_ask_once(&call->task, left < most ? left : most, request, answer);
+  }
+}
+
 /* An empty chain is asked about like any other: the service names the alert. */
 struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
   struct cftpki_outcome outcome;
   struct cftpki_call call;
   struct cftpki_request request;
   struct cftpki_answer answer;
-  struct cftpki_bytes staple = bind_staple(pki);
+  int64_t deadline;
+  struct cftpki_bytes chain = bind_chain(pki);
+  bool whole = chain.length <= CFTPKI_WIRE_CAP_CHAIN;
 
   if (!cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE, &outcome)) {
     return outcome;
   }
   cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE);
-  cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_CHAIN, bind_chain(pki));
-  if (staple.length > 0) {
-    cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_STAPLE, staple);
+  add_presented(&request, chain, bind_staple(pki));
+  deadline = cftpki_deadline_in(call.task.timeout_ms);
+  bool done = cftpki_call_ask(&call, &request, &answer, &outcome);
+  unsigned result = answer.response.result; /* 0: no answer that counts */
+  /* The answer is whole, is the one to this question, and says DONE. An
+   * acceptance without the id of its verdict could not be accounted for, and a
+   * chain of which the service saw a part cannot have been accepted. */
+  if (done && whole && answer.response.fields[CFTPKI_WIRE_TAG_VERDICT_ID].length > 0) {
+    outcome = (struct cftpki_outcome){CFTPKI_DONE, 0}; /* the only acceptance there is */
+  } else if (done) {
+    outcome = cftpki_call_fail(&call);
+  } else if (result == 0) {
+    cftpki_answer_free(&answer);
+    report_refusal(&call, deadline, &request, &answer);
   }
-  if (cftpki_call_ask(&call, &request, &answer, &outcome)) {
-    /* The answer is whole, is the one to this question, and says DONE. An
-     * acceptance without the id of its verdict could not be accounted for. */
-    if (answer.response.fields[CFTPKI_WIRE_TAG_VERDICT_ID].length > 0) {
-      outcome = (struct cftpki_outcome){CFTPKI_DONE, 0}; /* the only acceptance there is */
-    } else {
-      outcome = cftpki_call_fail(&call);
-    }
+  if (!whole && (done || result == 0)) {
+    outcome = cftpki_refuse(CFTPKI_ALERT_DECODE_ERROR); /* the service has not said so */
   }
   put_verdict_id(pki, answer.response.fields[CFTPKI_WIRE_TAG_VERDICT_ID]);
   cftpki_answer_free(&answer);

@@ -13,7 +13,8 @@ static size_t read_length(const uint8_t *at, size_t width) {
 }
 
 /* A total of `width` bytes, then items, none empty, each after its own length. */
-static bool is_vector(const uint8_t *data, size_t length, size_t width) {
+static bool count_vector(const uint8_t *data, size_t length, size_t width, size_t *count) {
+  *count = 0;
   if (length < width || read_length(data, width) != length - width) {
     return false;
   }
@@ -28,15 +29,22 @@ static bool is_vector(const uint8_t *data, size_t length, size_t width) {
       return false;
     }
     at += item;
+    (*count)++;
   }
   return true;
 }
 
+bool cftpki_count_chain(struct cftpki_bytes chain, size_t *count) {
+  return count_vector(chain.data, chain.length, 3, count);
+}
+
 bool cftpki_is_chain(struct cftpki_bytes chain) {
-  return is_vector(chain.data, chain.length, 3);
+  size_t count;
+  return cftpki_count_chain(chain, &count);
 }
 
 bool cftpki_is_ca_list(struct cftpki_bytes list) {
+  size_t count;
   return list.length >= 2 && list.data[0] == 1 && list.data[1] == 1 &&
-         is_vector(list.data + 2, list.length - 2, 2);
+         count_vector(list.data + 2, list.length - 2, 2, &count);
 }

@@ -24,7 +24,7 @@ static void judge(unsigned message, uint32_t sequence, const uint8_t *frame, siz
     return;
   }
   printf("ok %u", response.result);
-  for (unsigned tag = 1; tag < CFTPKI_TAG_END; tag++) {
+  for (unsigned tag = 1; tag < CFTPKI_WIRE_TAG_END; tag++) {
     if (cftpki_response_has(&response, tag)) {
       printf(" %u:%zu", tag, response.fields[tag].length);
     }

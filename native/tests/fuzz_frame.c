@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   }
   if (cftpki_frame_payload(data[0], data + 1, size - 1, &response) == CFTPKI_OK) {
     CHECK(response.result >= 1 && response.result <= 4);
-    for (unsigned tag = 1; tag < CFTPKI_TAG_END; tag++) {
+    for (unsigned tag = 1; tag < CFTPKI_WIRE_TAG_END; tag++) {
       struct cftpki_bytes value = response.fields[tag];
       CHECK(cftpki_response_has(&response, tag) == (value.data != NULL));
       CHECK(value.data == NULL || (value.data > data && value.length <= size &&

@@ -114,7 +114,7 @@ static void test_fields_that_are_not_the_messages_are_refused(void) {
   CHECK(payload(7, BYTES(0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0, 0, 0, 4, 0, 0, 0, 1)) ==
         CFTPKI_PROTOCOL);
   CHECK(payload(7, BYTES(0, 5, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 3)) == CFTPKI_PROTOCOL);
-  CHECK(payload(7, BYTES(0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 35, 0, 0, 0, 0)) == CFTPKI_PROTOCOL);
+  CHECK(payload(7, BYTES(0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 38, 0, 0, 0, 0)) == CFTPKI_PROTOCOL);
   CHECK(payload(7, BYTES(0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)) == CFTPKI_PROTOCOL);
   CHECK(payload(5, BYTES(0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 4, 0xFF, 0xFF, 0xFF, 0xFF, 'v')) ==
         CFTPKI_PROTOCOL);

@@ -21,6 +21,13 @@ static void test_chain(void) {
   CHECK(!cftpki_is_chain(VECTOR(0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF))); /* huge */
 }
 
+static void test_chain_is_counted(void) {
+  size_t count = 9;
+  CHECK(cftpki_count_chain(VECTOR(0, 0, 0), &count) && count == 0);
+  CHECK(cftpki_count_chain(VECTOR(0, 0, 9, 0, 0, 2, 0x30, 0, 0, 0, 1, 0x30), &count) && count == 2);
+  CHECK(!cftpki_count_chain(VECTOR(0, 0, 9, 0, 0, 2, 0x30, 0, 0, 0, 2, 0x30), &count));
+}
+
 static void test_ca_list(void) {
   CHECK(cftpki_is_ca_list(VECTOR(1, 1, 0, 0)));
   CHECK(cftpki_is_ca_list(VECTOR(1, 1, 0, 4, 0, 2, 0x30, 0)));
@@ -33,6 +40,7 @@ static void test_ca_list(void) {
 
 int main(void) {
   test_chain();
+  test_chain_is_counted();
   test_ca_list();
   return 0;
 }

@@ -547,7 +547,8 @@ def test_acceptance_sent_ahead_of_the_question_is_no_answer(library: ctypes.CDLL
         session = begin(library)
         assert DONE == session.call(Message.GET_CA_LIST)
         assert (ERROR, 80) == (session.check(CHAIN), session.alert)
-        assert Message.CHECK_CERTIFICATE not in service.heard()
+        # Asked once more, for the evidence, and not on the session's connection.
+        assert [Message.GET_CA_LIST, Message.CHECK_CERTIFICATE] == service.heard()[2:]
 
 
 @pytest.mark.parametrize("chain", [b"\0\0\x06\0\0\x02\x30\0", b"\0\0", b"\0\0\x03\0\0\0"])
@@ -563,14 +564,112 @@ def test_chain_with_inconsistent_lengths_never_reaches_the_host(
 # Hosts that misbehave.
 
 
-def test_chain_above_the_cap_is_refused_with_50_and_not_sent(library: ctypes.CDLL, path: Path) -> None:
-    for size in (128 * 1024 + 1, 16 * 1024 * 1024):
-        with FakeService(path) as service:
-            session = begin(library)
-            assert (ERROR, 50) == (session.check(bytes(size)), session.alert)
-            assert [Message.START_TASK, Message.START_HANDSHAKE] == service.heard()
-    with FakeService(path):
+def chain_of(*certificates: bytes) -> bytes:
+    body = b"".join(len(one).to_bytes(3, "big") + one for one in certificates)
+    return len(body).to_bytes(3, "big") + body
+
+
+@pytest.mark.parametrize(
+    ("chain", "count"),
+    [
+        (chain_of(*[b"\x30\x00" + bytes(998)] * 140), 140),
+        (chain_of(bytes(0xFFFFFC)), 1),
+        (bytes(128 * 1024 + 1), None),
+        (bytes(16 * 1024 * 1024), None),
+    ],
+    ids=["many", "the longest", "no chain", "no chain, longer"],
+)
+def test_chain_above_the_cap_is_told_by_its_length_and_refused(
+    library: ctypes.CDLL, path: Path, chain: bytes, count: int | None
+) -> None:
+    with FakeService(path, {Message.CHECK_CERTIFICATE: refused(50)}) as service:
+        session = begin(library)
+        assert (ERROR, 50) == (session.check(chain), session.alert)
+        asked = service.frames[-1]
+        assert (chain[:32768], len(chain), count) == (
+            asked.raw(Tag.CHAIN),
+            asked.number(Tag.CHAIN_LENGTH),
+            asked.number(Tag.CHAIN_CERTIFICATES),
+        )
+
+
+def test_chain_at_the_cap_is_sent_whole(library: ctypes.CDLL, path: Path) -> None:
+    with FakeService(path) as service:
         assert DONE == begin(library).check(bytes(128 * 1024))
+        assert bytes(128 * 1024) == service.frames[-1].raw(Tag.CHAIN)
+        assert Tag.CHAIN_LENGTH not in service.frames[-1].fields
+
+
+def test_length_that_no_chain_has_is_told_and_nothing_is_read(library: ctypes.CDLL, path: Path) -> None:
+    with FakeService(path, {Message.CHECK_CERTIFICATE: refused(50)}) as service:
+        session = begin(library)
+        for pointer in (0x10, None):  # nothing of ours is there
+            session.pki.pChain, session.pki.uChainLength = pointer, 2**32 - 1
+            assert (ERROR, 50) == (session.call(Message.CHECK_CERTIFICATE), session.alert)
+            assert (b"", 2**32 - 1) == (
+                service.frames[-1].raw(Tag.CHAIN),
+                service.frames[-1].number(Tag.CHAIN_LENGTH),
+            )
+
+
+@pytest.mark.parametrize("reply", [DEFAULTS[Message.CHECK_CERTIFICATE], HANG_UP, b"no frame"])
+def test_chain_above_the_cap_is_refused_whatever_the_service_says(
+    library: ctypes.CDLL, path: Path, reply: Reply
+) -> None:
+    with FakeService(path, {Message.CHECK_CERTIFICATE: reply}):
+        session = begin(library)
+        assert (ERROR, 50) == (session.check(bytes(128 * 1024 + 1)), session.alert)
+
+
+def test_chain_above_the_cap_is_refused_with_50_when_the_service_is_gone(
+    library: ctypes.CDLL, path: Path
+) -> None:
+    with FakeService(path):
+        session = begin(library)
+    assert (ERROR, 50) == (session.check(bytes(128 * 1024 + 1)), session.alert)
+
+
+def test_staple_above_the_cap_is_told_by_its_length_and_the_service_decides(
+    library: ctypes.CDLL, path: Path
+) -> None:
+    with FakeService(path) as service:
+        session = begin(library)
+        session.give("pStaple", "uStapleLength", bytes(64 * 1024 + 1))
+        assert DONE == session.check(CHAIN)
+        assert 64 * 1024 + 1 == service.frames[-1].number(Tag.STAPLE_LENGTH)
+        assert Tag.STAPLE not in service.frames[-1].fields
+
+
+def test_session_whose_connection_is_gone_is_refused_and_the_service_hears_of_it(
+    library: ctypes.CDLL, path: Path
+) -> None:
+    with FakeService(path):
+        session = begin(library)
+    verdict_id = "0198c0de00000123456789abcdef0123"
+    failed = {
+        Tag.RESULT: Result.FAILED,
+        Tag.ALERT: 80,
+        Tag.DETAIL: "no session",
+        Tag.VERDICT_ID: verdict_id,
+    }
+    for reply in (failed, DEFAULTS[Message.CHECK_CERTIFICATE]):
+        # Another service, which knows nothing of the session: even its "done" accepts nothing.
+        with FakeService(path, {Message.CHECK_CERTIFICATE: reply}) as service:
+            assert (ERROR, 80) == (session.check(CHAIN), session.alert)
+            assert [Message.CHECK_CERTIFICATE] == service.heard()
+            assert CHAIN == service.frames[0].raw(Tag.CHAIN)
+        assert verdict_id == bytes(session.pki.aGlobalArea_w[8:24]).hex()
+
+
+def test_service_that_never_answers_is_not_asked_twice(
+    library: ctypes.CDLL, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFTPKI_TIMEOUT_MS", str(SHORT_MS))
+    silent = {**DEFAULTS[Message.START_TASK], Tag.TIMEOUT_MS: SHORT_MS}
+    with FakeService(path, {Message.START_TASK: silent, Message.CHECK_CERTIFICATE: never}) as service:
+        session = begin(library)
+        assert (ERROR, 80) == (session.check(CHAIN), session.alert)
+        assert 1 == service.heard().count(Message.CHECK_CERTIFICATE)
 
 
 def test_null_pointers_do_not_crash(library: ctypes.CDLL, path: Path) -> None:
@@ -802,7 +901,7 @@ def test_another_header_needs_another_bind_file_and_nothing_else(tmp_path: Path,
         "C 8 50",  # a length of -1 is above every cap
         "s 0",
     ] == lines
-    assert 1 == heard.count(Message.CHECK_CERTIFICATE)
+    assert 2 == heard.count(Message.CHECK_CERTIFICATE)
 
 
 def test_only_the_bind_file_names_fields_of_the_structure() -> None:

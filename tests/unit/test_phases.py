@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext import decisions, phases
+from cftpki_ext import decisions, phases, questions
 from cftpki_ext.decide import conclude, examine
 from cftpki_ext.decisions import Fail, NotHandled, Refuse, Reply
 from cftpki_ext.evidence import Asked, Door
@@ -361,7 +361,7 @@ def test_check_certificate_records_the_port_that_the_rule_was_chosen_by():
 
 
 def judged(need):
-    question = phases.question_of(SETTINGS, need, at=datetime(2026, 1, 1, tzinfo=UTC))
+    question = questions.question_of(SETTINGS, need, at=datetime(2026, 1, 1, tzinfo=UTC))
     return question, conclude(examine(question), (), verdict_id="ab" * 16)
 
 

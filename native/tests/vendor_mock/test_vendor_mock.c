@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
     int rc = exit_point(&pki);
     printf("%c %d %d %d\n", session[i], rc, pki.iAlertReason_w, pki.answer_w.length);
   }
-  /* A length that cannot be is refused before anything is sent. */
+  /* A length that cannot be is refused whatever the service says, and nothing there is read. */
   pki.event = PKI_StartHandshake;
   printf("H %d\n", exit_point(&pki));
   pki.event = PKI_CheckCertificate;
