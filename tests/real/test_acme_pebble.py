@@ -9,8 +9,7 @@ import json
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Pending
 from connectors._ca_http import CaClient
 from connectors.acme import PLUGIN
-from connectors.acme.enroller import AcmeEnroller
 from tests import pki
 from tests.ca_pebble import Pebble, pebble
 from tests.dns_servers import named, write_key
 from tests.orders import KilledError, Saves, context, held, in_s, leaf_of, make_order
+from tests.real.acme import WAIT_S, enroller, issue, listening, names_of
 from tests.servers import answer, evil, free_port, nginx, response, write_pem
 
 pytestmark = pytest.mark.real
-
-WAIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -45,33 +42,6 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
         },
     ) as running:
         yield running
-
-
-@asynccontextmanager
-async def enroller(folder: Path, options: dict[str, Any], name: str = "corp") -> AsyncIterator[AcmeEnroller]:
-    made = PLUGIN.make(PLUGIN.options(**options), context(folder, name=name))
-    try:
-        yield made
-    finally:
-        await made.aclose()
-
-
-async def issue(made: AcmeEnroller, *names: str, saves: Saves | None = None, **changes: Any) -> Any:
-    saves = saves if saves is not None else Saves()
-    return await made.advance(make_order(*names, **changes), saves.last, saves, deadline=in_s(WAIT_S))
-
-
-def names_of(issued: Issued) -> set[str]:
-    alternative = leaf_of(issued).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return {
-        *alternative.get_values_for_type(x509.DNSName),
-        *map(str, alternative.get_values_for_type(x509.IPAddress)),
-    }
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 # -- accounts ------------------------------------------------------------------------------------------------

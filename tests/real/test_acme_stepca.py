@@ -5,25 +5,20 @@ The ACME enroller against the ACME provisioner of a real step-ca 0.30.2.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cftpki_ext.enrolment import Failed, Fault, Issued, Pending
 from connectors._ca_http import CaClient
-from connectors.acme import PLUGIN
-from connectors.acme.enroller import AcmeEnroller
 from connectors.acme.flow import CHALLENGE_PATIENCE
 from tests import servers
 from tests.ca_servers import StepCa, make_step_ca
-from tests.orders import KilledError, Saves, context, held, in_s, leaf_of, make_order
+from tests.orders import KilledError, Saves, held, in_s, leaf_of, make_order
+from tests.real.acme import WAIT_S, enroller
 
 pytestmark = pytest.mark.real
-
-WAIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +41,6 @@ def ca(tmp_path_factory: pytest.TempPathFactory, http_port: int, tls_port: int) 
 def options(ca: StepCa, **changes: Any) -> dict[str, Any]:
     table = {"directory": ca.acme_directory, "root_file": ca.folder / "root0.pem"} | changes
     return {name: value for name, value in table.items() if value is not None}
-
-
-@asynccontextmanager
-async def enroller(folder: Path, table: dict[str, Any], **changes: Any) -> AsyncIterator[AcmeEnroller]:
-    made = PLUGIN.make(PLUGIN.options(**table), context(folder, **changes))
-    try:
-        yield made
-    finally:
-        await made.aclose()
 
 
 async def test_http_for_name_and_address_issues_and_chain_leads_to_the_root(tmp_path, ca, http_port):
