@@ -23,8 +23,9 @@ from cftpki_ext.settings import ManagedIdentity
 HINT_EVERY = timedelta(hours=6)
 STATUS_EVERY = timedelta(hours=1)
 STATUS_RETRY = timedelta(minutes=5)
-# A CA that wants to be asked all the time is not.
+# A CA that wants to be asked all the time is not, nor one forgotten that wants to be left alone.
 HINT_AT_MOST_EVERY = timedelta(seconds=5)
+HINT_AT_LEAST_EVERY = timedelta(days=1)
 CALL_S = 20.0
 
 # Says whether a chain of ours is revoked, and why it thinks so; `None` where it cannot be said.
@@ -95,7 +96,10 @@ class Adviser:
         if current.meta.enroller not in self._enrollers:
             return False
         hint = standing.hint
-        return hint is None or hint.generation != current.number or hint.ask_again_at <= now
+        if hint is None or hint.generation != current.number:
+            return True
+        # A time further ahead was written by a clock that has been set back since.
+        return not now < hint.ask_again_at <= now + HINT_AT_LEAST_EVERY
 
     def _status_due(self, site: Site, current: Generation, standing: Standing, now: datetime) -> bool:
         if self._own_status is None or site.identity.trust is None:
@@ -138,7 +142,7 @@ class Adviser:
             end=told.end,
             explanation=told.explanation,
             ready=told.ready,
-            ask_again_at=max(told.ask_again_at, now + HINT_AT_MOST_EVERY),
+            ask_again_at=min(max(told.ask_again_at, now + HINT_AT_MOST_EVERY), now + HINT_AT_LEAST_EVERY),
         )
 
     async def _told(self, site: Site, current: Generation) -> RenewalHint | None:

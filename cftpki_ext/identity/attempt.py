@@ -89,7 +89,7 @@ class Attempter:
             standing = standing.model_copy(update={"under_way": True})
             await asyncio.to_thread(write_standing, site.directory, standing)
         for enroller_name in enrollers:
-            if not force and _still_waits(standing.waiting, enroller_name, now):
+            if not force and _still_waits(standing, enroller_name, now):
                 waiting = waiting or standing.waiting
                 if not urgent:
                     break
@@ -164,8 +164,12 @@ def _submitted(site: Site) -> frozenset[str]:
 
 
 def _later(failure: Failure, now: datetime) -> bool:
-    return failure.not_before is not None and failure.not_before > now
+    # What a clock wrote that has been set back since says nothing now.
+    return failure.not_before is not None and failure.at <= now < failure.not_before
 
 
-def _still_waits(waiting: Waiting | None, enroller: str, now: datetime) -> bool:
-    return waiting is not None and waiting.enroller == enroller and waiting.retry_at > now
+def _still_waits(standing: Standing, enroller: str, now: datetime) -> bool:
+    waiting, asked = standing.waiting, standing.last_attempt_at
+    if waiting is None or waiting.enroller != enroller or asked is None:
+        return False
+    return asked <= now < waiting.retry_at

@@ -93,4 +93,7 @@ class RolloutDriver:
 
 
 def _due(task: Task, now: datetime) -> bool:
-    return task.done_at is None and (task.next_at is None or task.next_at <= now)
+    if task.done_at is not None or task.next_at is None:
+        return task.done_at is None
+    # A time further ahead was written by a clock that has been set back since.
+    return not now < task.next_at <= now + LONGEST_RETRY

@@ -516,6 +516,34 @@ async def test_failure_from_a_clock_in_the_future_does_not_hold_back_for_long(wo
     assert 1 == world.number()
 
 
+@pytest.mark.parametrize("what", ["rate_limited", "pending"])
+async def test_patience_from_a_clock_in_the_future_ends_when_it_is_set_back(world, what):
+    await world.tick()
+    world.clock.advance(365 * DAY)
+    world.ca.plan = [what]
+    await world.tick()
+    calls = world.ca.calls
+    await world.tick()
+    assert calls == world.ca.calls
+    world.clock.advance(-345 * DAY)
+    await world.live(2 * MINUTE, step=MINUTE)
+    assert (calls + 1, 2) == (world.ca.calls, world.number())
+
+
+async def test_hint_from_a_clock_in_the_future_is_asked_for_again_when_it_is_set_back(world):
+    await world.tick()
+    world.clock.advance(365 * DAY)
+    world.ca.plan = ["unreachable"]
+    await world.tick()
+    world.clock.advance(-365 * DAY)
+    soon = world.clock.now() + DAY
+    world.ca.hint = RenewalHint(
+        start=soon, end=soon + MINUTE, explanation=None, ask_again_at=soon + 365 * DAY
+    )
+    await world.live(3 * MINUTE, step=MINUTE)
+    assert [1, 2] == [one["generation"] for one in world.told("renewal_hint")]
+
+
 async def test_short_lifetimes_do_not_make_a_renewal_loop(world):
     world.ca.lifetime = 2 * MINUTE
     for _ in range(600):
