@@ -62,6 +62,10 @@ __all__ = [
 ]
 
 
+# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED: it may as well be our clock.
+_BY_THE_CLOCK = frozenset({9, 10})
+
+
 class CaClient:
     """
     Talks to one CA over TLS 1.2 or newer.
@@ -247,6 +251,7 @@ class _Progress:
     How far a request came.
     """
 
+    clock: Clock
     step: str = "connecting"
     sent: bool = False
 
@@ -262,7 +267,7 @@ class _Progress:
 
 async def _send(client: httpx.AsyncClient, request: CaRequest, clock: Clock, deadline: float) -> CaAnswer:
     left_s = deadline - clock.monotonic()
-    progress = _Progress()
+    progress = _Progress(clock)
     if left_s <= 0:
         raise CaError(Fault.UNREACHABLE, "no time left")
     try:
@@ -341,6 +346,9 @@ def _mapped(progress: _Progress) -> Iterator[None]:
         tls = next(iter(tls_errors(error)), None)
         if isinstance(tls, ssl.SSLCertVerificationError):
             detail = f"the CA's server certificate is not trusted: {printable(tls.verify_message)}"
+            if tls.verify_code in _BY_THE_CLOCK:
+                now = progress.clock.now().isoformat(timespec="seconds")
+                detail += f" by this host's clock, which says {now}; one of the two is wrong"
             raise CaError(Fault.MISCONFIGURED, detail, untrusted=True) from error
         alert = None if tls is None else _alert(tls)
         if alert is not None:

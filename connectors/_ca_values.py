@@ -110,7 +110,7 @@ class CaAnswer:
         """
         What `Retry-After` asks for, in either form (RFC 9110 10.2.3).
         """
-        return retry_after(self.headers.get("retry-after", ""), now)
+        return retry_after(self.headers.get("retry-after", ""), now, date=self.date)
 
 
 def http_date(text: str) -> datetime | None:
@@ -124,15 +124,17 @@ def http_date(text: str) -> datetime | None:
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
-def retry_after(text: str, now: datetime) -> datetime | None:
+def retry_after(text: str, now: datetime, *, date: datetime | None = None) -> datetime | None:
     """
     When `Retry-After` lets us come back: seconds or a date, never before `now`, at most `MAX_RETRY_AFTER` on.
+
+    A date is one of the CA's clock, which said `date` when ours said `now`; by default they agree.
     """
     text = text.strip()
     if text.isascii() and text.isdigit():
         return now + min(timedelta(seconds=int(text[:9])), MAX_RETRY_AFTER)
     at = http_date(text)
-    return None if at is None else min(max(at, now), now + MAX_RETRY_AFTER)
+    return None if at is None else now + min(max(at - (date or now), timedelta(0)), MAX_RETRY_AFTER)
 
 
 def status_fault(answer: CaAnswer, now: datetime) -> tuple[Fault, datetime | None]:

@@ -116,7 +116,7 @@ class Attempt:
         since = self.record.finalized_at or self.clock.now()
         finalized = 0
         while True:
-            step = next_step(seen.order, self.clock.now())
+            step = next_step(seen.order, seen.now)
             if step is not Step.AUTHORIZE:
                 await self.withdraw()
             match step:
@@ -129,7 +129,7 @@ class Attempt:
                         await self._keep(phase=Phase.FINALIZING, finalized_at=since)
                     finalized += 1
                     seen = await self._finalize(seen)
-                    if next_step(seen.order, self.clock.now()) is Step.DOWNLOAD:
+                    if next_step(seen.order, seen.now) is Step.DOWNLOAD:
                         continue
                 case Step.AUTHORIZE:
                     pending = await self._authorize(seen)

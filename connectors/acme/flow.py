@@ -148,6 +148,10 @@ def next_step(remote: RemoteOrder, now: datetime) -> Step:
     """
     Decide by the order's status (RFC 8555 7.1.6).
 
+    Args:
+        remote: as the CA had it.
+        now: by the CA's clock, where that is known: an order ends by it.
+
     Raises:
         CaError: the order is dead.
 

@@ -67,12 +67,13 @@ class Wish:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """
-    An order as the CA had it a moment ago, and when it would like to be asked again.
+    An order as the CA had it a moment ago, `now` by its own clock, and when it would like to be asked again by ours.
     """
 
     url: str
     order: RemoteOrder
     retry_at: datetime | None
+    now: datetime
 
 
 class Orders:
@@ -246,7 +247,8 @@ class Orders:
 
     def _seen(self, url: str, answer: CaAnswer) -> Seen:
         order = parse_order(decode_object(answer.body, "order"))
-        return Seen(url=url, order=order, retry_at=answer.retry_at(self._session.now()))
+        now = self._session.now()
+        return Seen(url=url, order=order, retry_at=answer.retry_at(now), now=answer.date or now)
 
     async def _post(
         self, url: str, payload: Mapping[str, object] | None, *, accepts: frozenset[str] | None = None

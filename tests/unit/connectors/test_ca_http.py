@@ -345,6 +345,37 @@ def test_retry_after_in_both_forms(text: str, expected: datetime | None) -> None
     assert expected == retry_after(text, NOW)
 
 
+def test_retry_after_date_is_one_of_the_cas_clock() -> None:
+    a_day_behind = NOW - timedelta(days=1)
+    asked = "Mon, 01 Jun 2026 13:00:00 GMT"
+    assert NOW - timedelta(hours=23) == retry_after(asked, a_day_behind, date=NOW)
+    assert NOW + timedelta(hours=25) == retry_after(asked, NOW + timedelta(days=1), date=NOW)
+    assert NOW + timedelta(seconds=120) == retry_after("120", NOW, date=a_day_behind)
+
+
+@pytest.mark.parametrize(
+    ("begins", "said"), [(-2, "certificate has expired"), (1, "certificate is not yet valid"), (0, None)]
+)
+async def test_certificate_of_another_time_makes_our_clock_a_suspect(
+    tmp_path: Path, begins: int, said: str | None
+) -> None:
+    now = datetime.now(UTC)
+    start = now + timedelta(days=begins, hours=-1)
+    # The third is of this time, and of another host.
+    names = ["ip:127.0.0.1"] if said else ["dns:elsewhere.example"]
+    end = start + timedelta(days=1)
+    server = pki.issue(ROOT, "server", san=names, eku=["serverAuth"], not_before=start, not_after=end)
+    file = tmp_path / "server.pem"
+    file.write_bytes(server.pem + server.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    async with evil(answer(b"x"), tls=context) as where:
+        error = await fault(CaRequest(url=where.url("/")))
+    assert (Fault.MISCONFIGURED, True) == (error.fault, error.untrusted)
+    assert (said or "mismatch") in error.detail
+    assert (said is not None) is ("this host's clock, which says 2" in error.detail), error.detail
+
+
 @given(st.text(max_size=80))
 def test_retry_after_never_leaves_its_bounds(text: str) -> None:
     at = retry_after(text, NOW)
