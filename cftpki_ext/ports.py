@@ -38,6 +38,8 @@ class Clock(Protocol):
 class StatusQuestion:
     """
     What a status source is asked: the certificate, its issuer, where, and until when (monotonic seconds).
+
+    `hear_time` is told the origin of each server that answers over HTTP, and what time it says it is.
     """
 
     lookup: Lookup
@@ -46,6 +48,7 @@ class StatusQuestion:
     trust: TrustSet
     limits: Limits
     deadline: float
+    hear_time: Callable[[str, datetime], None] | None = None
 
 
 class StatusSource(Protocol):

@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from urllib.parse import urljoin
 
@@ -34,6 +35,7 @@ from connectors._httpx import (
     load_system_trust,
     no_cookies,
     objection,
+    server_time,
     system_tls,
     tls_errors,
 )
@@ -76,7 +78,7 @@ class FetchRequest:
     repetitions, reading. `head_by` bounds the wait for the head of an answer alone, so that a long body may take
     longer than a dead host. `max_bytes` bounds the body. `content_types` are those that count (empty: any but
     HTML). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
-    status the first `error_bytes` are kept.
+    status the first `error_bytes` are kept. `hear_time` is told the origin of each server that answers, and its time.
     """
 
     url: str
@@ -91,6 +93,7 @@ class FetchRequest:
     secret_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     error_bytes: int = 0
     head_by: float | None = None
+    hear_time: Callable[[str, datetime], None] | None = None
 
 
 class Fetcher:
@@ -263,6 +266,9 @@ class Fetcher:
             else:
                 response = await _within(sending, left_s, url)
             try:
+                said = server_time(response.headers)
+                if said is not None and request.hear_time is not None:
+                    request.hear_time(target.origin, said)
                 if response.status_code in REDIRECTS:
                     return _redirect(request, response, url)
                 try:

@@ -12,6 +12,8 @@ import http.cookiejar
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
 import httpx
@@ -93,6 +95,28 @@ def content_type(headers: httpx.Headers) -> str:
     Lower case, without parameters; empty when there is none.
     """
     return str(headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def server_time(headers: httpx.Headers) -> datetime | None:
+    """
+    What time a server says it is, to the second: its Date, and how long caches on the way have had the answer.
+
+    RFC 9110 6.6.1, RFC 9111 5.1. Anybody's word, good for a hint only.
+
+    Args:
+        headers: as they came.
+
+    Returns:
+        Aware, in UTC; `None` where it does not say.
+
+    """
+    age = headers.get("age", "0").strip()
+    try:
+        said = parsedate_to_datetime(headers.get("date", "")[:64])
+        said += timedelta(seconds=int(age[:9]) if age.isascii() and age.isdigit() else 0)
+        return said.replace(tzinfo=UTC) if said.tzinfo is None else said.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def objection(

@@ -72,6 +72,7 @@ class CrlSource(FetchingSource):
             raw = await _threads.call(lambda: self._files.read(path, question.limits.crl_bytes))
         else:
             request = FetchRequest(
+                hear_time=question.hear_time,
                 url=url,
                 guard=guard_of(question.trust),
                 deadline=deadline,

@@ -80,6 +80,7 @@ class OcspSource(FetchingSource):
 
     async def _get(self, question: StatusQuestion, url: str, deadline: float) -> bytes:
         request = FetchRequest(
+            hear_time=question.hear_time,
             url=url,
             guard=guard_of(question.trust),
             deadline=deadline,
@@ -92,6 +93,7 @@ class OcspSource(FetchingSource):
 
     async def _post(self, question: StatusQuestion, encoded: bytes, deadline: float) -> bytes:
         request = FetchRequest(
+            hear_time=question.hear_time,
             url=question.lookup.url,
             guard=guard_of(question.trust),
             deadline=deadline,

@@ -62,6 +62,7 @@ class RestSource(FetchingSource):
 
     async def _fetch(self, question: StatusQuestion, deadline: float) -> Answer:
         request = FetchRequest(
+            hear_time=question.hear_time,
             url=question.lookup.url,
             guard=guard_of(question.trust),
             deadline=deadline,

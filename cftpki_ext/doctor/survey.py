@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from cftpki_ext.causes import Cause
 from cftpki_ext.doctor.asked import Plan, Target, context_of, plan
+from cftpki_ext.doctor.clocks import judge_clocks
 from cftpki_ext.doctor.findings import Finding
 from cftpki_ext.doctor.judged import Heard, judge_trust
 from cftpki_ext.model import Origin, SourceKind
@@ -41,6 +43,16 @@ class Survey:
     progress: Progress
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Room:
+    """
+    What all questions share: how many are put at once, and by how much each server's clock was ahead of ours.
+    """
+
+    gate: asyncio.Semaphore
+    ahead: dict[str, list[timedelta]] = field(default_factory=dict)
+
+
 async def survey(
     given: Survey, trusts: Sequence[TrustSet], chains: Sequence[tuple[bytes, ...]]
 ) -> tuple[Finding, ...]:
@@ -53,21 +65,22 @@ async def survey(
         chains: partners' chains (DER, leaf first).
 
     Returns:
-        Findings in the order of the trust sets.
+        Findings in the order of the trust sets, then those about the servers' clocks.
 
     """
-    gate = asyncio.Semaphore(_AT_ONCE)
-    found = await asyncio.gather(*(_trust(given, trust, chains, gate) for trust in trusts))
-    return tuple(finding for findings in found for finding in findings)
+    room = _Room(gate=asyncio.Semaphore(_AT_ONCE))
+    found = await asyncio.gather(*(_trust(given, trust, chains, room) for trust in trusts))
+    clocks = judge_clocks(room.ahead, limits=given.limits)
+    return (*(finding for findings in found for finding in findings), *clocks)
 
 
 async def _trust(
-    given: Survey, trust: TrustSet, chains: Sequence[tuple[bytes, ...]], gate: asyncio.Semaphore
+    given: Survey, trust: TrustSet, chains: Sequence[tuple[bytes, ...]], room: _Room
 ) -> tuple[Finding, ...]:
     now = given.clock.now()
     serial = secrets.randbits(120) | 1 << 119
     made = plan(trust, chains, limits=given.limits, now=now, serial=serial)
-    answers = await asyncio.gather(*(_ask_target(given, made, target, gate) for target in made.targets))
+    answers = await asyncio.gather(*(_ask_target(given, made, target, room) for target in made.targets))
     now = given.clock.now()
     everything = tuple(statement for statements in answers for statement in statements)
     heard = [
@@ -90,17 +103,13 @@ def _judged(
     return judge_hop(context, 0, statements)
 
 
-async def _ask_target(
-    given: Survey, made: Plan, target: Target, gate: asyncio.Semaphore
-) -> tuple[Statement, ...]:
+async def _ask_target(given: Survey, made: Plan, target: Target, room: _Room) -> tuple[Statement, ...]:
     return tuple(
-        await asyncio.gather(*(_ask(given, made.trust, target, lookup, gate) for lookup in target.lookups))
+        await asyncio.gather(*(_ask(given, made.trust, target, lookup, room) for lookup in target.lookups))
     )
 
 
-async def _ask(
-    given: Survey, trust: TrustSet, target: Target, lookup: Lookup, gate: asyncio.Semaphore
-) -> Statement:
+async def _ask(given: Survey, trust: TrustSet, target: Target, lookup: Lookup, room: _Room) -> Statement:
     source = given.sources.get(lookup.kind)
     if source is None:
         return Statement(
@@ -112,7 +121,11 @@ async def _ask(
             failure=Cause.NO_SOURCE,
             detail=f"nobody offers the source {lookup.kind.value!r}",
         )
-    async with gate:
+
+    def hear_time(origin: str, said: datetime) -> None:
+        room.ahead.setdefault(origin, []).append(said - given.clock.now())
+
+    async with room.gate:
         given.progress(lookup.url)
         patience_ms = max(PATIENCE_MS, given.limits.budget_ms)
         return await source.ask(
@@ -123,5 +136,6 @@ async def _ask(
                 trust=trust,
                 limits=replace(given.limits, request_ms=max(REQUEST_MS, given.limits.request_ms)),
                 deadline=given.clock.monotonic() + patience_ms / 1000,
+                hear_time=hear_time,
             )
         )

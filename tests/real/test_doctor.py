@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,24 @@ async def test_clock_of_a_responder_ahead_of_ours_is_named(tmp_path: Path) -> No
         holder.append(server)
         _, found = await doctor(write(tmp_path, f'sources = ["ocsp"]\nocsp = ["{server.url("/")}"]'))
     assert "ahead of ours" in of(found, "warn", "its clock")["detail"]
+
+
+async def test_http_date_of_each_server_is_held_against_our_clock(tmp_path: Path) -> None:
+    """
+    A server that says nothing usable otherwise tells the time all the same; nginx beside it is right.
+    """
+    ahead = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    wrong = response(b"", status="404 Not Found", headers={"Date": ahead})
+    async with evil(answer(wrong)) as server:
+        with nginx(tmp_path, {"ca.crl": make_crl(CA, **FRESH), "root.crl": ROOT_CRL}) as lists:
+            urls = [server.url("/"), lists.url("/ca.crl"), lists.url("/root.crl")]
+            _, found = await doctor(write(tmp_path, f'sources = ["crl"]\ncrl = {json.dumps(urls)}'))
+    (skewed, right) = sorted(
+        (one for one in found if one["about"] == "clocks"), key=lambda one: one["level"]
+    )[::-1]
+    assert ("warn", server.url("").rstrip("/")) == (skewed["level"], skewed["check"])
+    assert 85 <= skewed["facts"]["ahead_s"] <= 100
+    assert ("ok", lists.url("").rstrip("/")) == (right["level"], right["check"])
 
 
 async def test_source_slower_than_a_handshake_waits_refuses_partners(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from cftpki_ext.causes import Cause
 from cftpki_ext.doctor import Level, Survey, examine_machine, exit_status, survey
 from cftpki_ext.doctor.asked import plan, stand_in
+from cftpki_ext.doctor.clocks import judge_clocks
 from cftpki_ext.doctor.findings import Finding
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.policy import Action, Policy, Treatment
@@ -24,6 +26,7 @@ from cftpki_ext.ports import StatusQuestion
 from cftpki_ext.settings import Limits, ServiceSettings, Settings, TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.x509.certificate import parse_certificate
+from connectors._httpx import server_time
 from tests.pki import NOW, issue, make_crl, make_root
 
 ROOT = make_root("Root")
@@ -200,3 +203,69 @@ def test_exit_status_is_1_for_what_refuses_alone() -> None:
     warned = Finding(level=Level.WARN, about="a", check="b", detail="c")
     assert 0 == exit_status([warned])
     assert 1 == exit_status([warned, replace(warned, level=Level.FAIL)])
+
+
+def seconds(*values: float) -> list[timedelta]:
+    return [timedelta(seconds=value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [
+        ({}, []),
+        ({"a": []}, []),
+        ({"a": seconds(30)}, [("a", Level.OK)]),
+        ({"a": seconds(31.1)}, [("a", Level.WARN)]),
+        ({"a": seconds(-31)}, [("a", Level.OK)]),  # its second was nearly over
+        ({"a": seconds(-31.1)}, [("a", Level.WARN)]),
+        ({"a": seconds(-40, -0.5)}, [("a", Level.OK)]),  # one answer was long on its way
+        ({"a": seconds(99), "b": seconds(0)}, [("a", Level.WARN), ("b", Level.OK)]),
+        ({"a": seconds(99), "b": seconds(-99)}, [("a", Level.WARN), ("b", Level.WARN)]),
+        (
+            {"a": seconds(40), "b": seconds(50)},
+            [("a", Level.WARN), ("b", Level.WARN), ("this machine", Level.WARN)],
+        ),
+        (
+            {"a": seconds(-80), "b": seconds(-5000)},
+            [("a", Level.WARN), ("b", Level.WARN), ("this machine", Level.FAIL)],
+        ),
+    ],
+)
+def test_clocks_are_held_against_ours_with_what_a_date_can_prove(
+    heard: Mapping[str, list[timedelta]], expected: list[tuple[str, Level]]
+) -> None:
+    found = judge_clocks(heard, limits=Limits(clock_skew=timedelta(seconds=60)))
+    assert expected == [(finding.check, finding.level) for finding in found]
+
+
+def test_clock_of_this_machine_is_named_by_its_own_side() -> None:
+    found = judge_clocks({"a": seconds(80), "b": seconds(90)}, limits=Limits())
+    assert ["80 s ahead of ours", "90 s ahead of ours", "it is 80 s behind theirs"] == [
+        finding.detail[-len(words) :]
+        for finding, words in zip(
+            found, ("80 s ahead of ours", "90 s ahead of ours", "it is 80 s behind theirs"), strict=True
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Date": "Mon, 01 Jun 2026 12:00:00 GMT"}, datetime(2026, 6, 1, 12, tzinfo=UTC)),
+        ({"Date": "Mon, 01 Jun 2026 12:00:00 GMT", "Age": "60"}, datetime(2026, 6, 1, 12, 1, tzinfo=UTC)),
+        ({"Date": "Mon, 01 Jun 2026 12:00:00 GMT", "Age": "x"}, datetime(2026, 6, 1, 12, tzinfo=UTC)),
+        ({"Date": "Fri, 31 Dec 9999 23:59:59 GMT", "Age": "999999999"}, None),
+        ({"Date": "yesterday"}, None),
+        ({}, None),
+    ],
+)
+def test_server_time_is_its_date_and_the_age_that_caches_add(
+    headers: Mapping[str, str], expected: datetime | None
+) -> None:
+    assert expected == server_time(httpx.Headers(headers))
+
+
+@given(st.text(max_size=80), st.text(max_size=20))
+def test_server_time_of_any_header_is_a_time_or_none(date: str, age: str) -> None:
+    said = server_time(httpx.Headers({b"Date": date.encode(), b"Age": age.encode()}))
+    assert said is None or said.tzinfo is UTC
