@@ -268,7 +268,7 @@ def links(values: list[str], relation: str) -> tuple[str, ...]:
     """
     found = []
     for value in values[:64]:
-        for target, parameters in re.findall(r"<([^>]{1,2048})>((?:\s*;[^,<]*)*)", value[:8192]):
+        for target, parameters in re.findall(r"<([^<>]{1,2048})>((?:\s*;[^,<]*)*)", value[:8192]):
             if re.search(
                 rf';\s*rel\s*=\s*"?{re.escape(relation)}"?\s*(?:;|$)', parameters.strip(), re.IGNORECASE
             ):

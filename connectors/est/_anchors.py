@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,11 +45,13 @@ def load(folder: Path, source: str) -> Kept | None:
     """
     What is kept of this source; `None` where there is nothing, or nothing that can be read.
 
-    A damaged file counts as none: the first contact then happens again, with the trust that it needs.
+    A damaged file, and one that somebody else could have written, counts as none: the first contact then happens again, with the trust that it needs.
     """
     try:
-        data = read_regular(folder / FILE_NAME, cap=MAX_KEPT_BYTES, what="kept CA certificates").data
-        document = json.loads(data)
+        content = read_regular(folder / FILE_NAME, cap=MAX_KEPT_BYTES, what="kept CA certificates")
+        if content.owner != os.geteuid() or content.mode & 0o022:
+            return None
+        document = json.loads(content.data)
         kept = Kept(
             source=document["source"],
             roots=_decoded(document["roots"]),

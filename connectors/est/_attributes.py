@@ -16,6 +16,8 @@ from connectors.est._request import Requested
 
 # More than anybody asks for; the note for the operator stays readable.
 MAX_ITEMS = 100
+# What OpenSSL verifies with; a number of a million digits would be one for a message, too.
+MAX_RSA_BITS = 16384
 
 _CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  # an object identifier
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
@@ -76,16 +78,19 @@ def parse_wishes(data: bytes) -> Wishes:
     """
     try:
         reader = _Reader(data)
-        items = der.children(data, der.whole(data))
-        if len(items) > MAX_ITEMS:
-            msg = f"csrattrs lists {len(items)} items, {MAX_ITEMS} are read"
-            raise MalformedBodyError(msg)
-        for item in items:
+        for item in _few(der.children(data, der.whole(data))):
             reader.item(item)
-    except (der.DerError, InputError, IndexError, ValueError) as error:
+    except (der.DerError, InputError, IndexError, ValueError, RecursionError) as error:
         msg = f"csrattrs cannot be read: {error}"
         raise MalformedBodyError(msg) from error
     return reader.wishes()
+
+
+def _few(items: list[der.Element]) -> list[der.Element]:
+    if len(items) > MAX_ITEMS:
+        msg = f"csrattrs lists {len(items)} items, {MAX_ITEMS} are read"
+        raise MalformedBodyError(msg)
+    return items
 
 
 class _Reader:
@@ -126,19 +131,20 @@ class _Reader:
         kind, values = der.children(self._data, der.expect(item, der.SEQUENCE, "AttrOrOID"))
         name = der.oid(self._data, kind)
         self._listed.append(name)
-        for value in der.children(self._data, der.expect(values, der.SET, "the values of an attribute")):
+        listed = der.expect(values, der.SET, "the values of an attribute")
+        for value in _few(der.children(self._data, listed)):
             self._value(name, value)
 
     def _value(self, name: str, value: der.Element) -> None:
         if name in {_EXTENSION_REQUEST, _EXTENSION_TEMPLATE}:
-            for extension in der.children(self._data, value):
+            for extension in _few(der.children(self._data, value)):
                 self._extensions.append(der.oid(self._data, der.children(self._data, extension)[0]))
         elif name == _EC and value.tag == der.OBJECT_IDENTIFIER:
             self._algorithm, self._curve = _EC, der.oid(self._data, value)
         elif name == _RSA:
             self._algorithm = _RSA
             if value.tag == der.INTEGER:
-                self._rsa_bits = der.integer(self._data, value)
+                self._size(der.integer(self._data, value))
         elif name == _REQUEST_TEMPLATE:
             self._template(value)
 
@@ -150,7 +156,7 @@ class _Reader:
             if part.tag == _SUBJECT_PUBLIC_KEY_INFO:
                 self._key(der.children(self._data, part))
             elif part.tag == _ATTRIBUTES:
-                for attribute in der.children(self._data, part):
+                for attribute in _few(der.children(self._data, part)):
                     self.item(attribute)
 
     def _key(self, parts: list[der.Element]) -> None:
@@ -162,7 +168,13 @@ class _Reader:
             # A placeholder: only the size of its modulus counts.
             bits, _ = der.bit_string(self._data, parts[1])
             modulus = der.children(bits, der.whole(bits))[0]
-            self._rsa_bits = der.integer(bits, modulus).bit_length()
+            self._size(der.integer(bits, modulus).bit_length())
+
+    def _size(self, bits: int) -> None:
+        if bits > MAX_RSA_BITS:
+            msg = f"an RSA key of more than {MAX_RSA_BITS} bits is wished for"
+            raise MalformedBodyError(msg)
+        self._rsa_bits = bits
 
 
 def differences(wishes: Wishes, requested: Requested) -> tuple[str, ...]:

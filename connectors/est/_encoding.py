@@ -12,7 +12,7 @@ import re
 import warnings
 from dataclasses import dataclass
 
-from asn1crypto import cms  # type: ignore[import-untyped]  # it has no stubs
+from asn1crypto import cms, parser  # type: ignore[import-untyped]  # it has no stubs
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cftpki_ext import encodings
@@ -23,14 +23,16 @@ from cftpki_ext.x509 import der
 MAX_CERTIFICATES = 64
 # The body of every answer, before and after base64.
 MAX_BODY_BYTES = 1024 * 1024
+# What only asn1crypto reads: it takes 10 s of CPU for a megabyte of the worst, and real answers have 10 KiB.
+MAX_BER_BYTES = 64 * 1024
 # libest's server reads no more than this of a request (EST_HTTP_REQ_DATA_MAX); 3.2.0 reads twice as much.
 LIBEST_REQUEST_BYTES = 4096
 LIBEST_LIMIT = "servers of libest read 4096 or 8192, by version"
 
 _LINE_CHARACTERS = 64
-# libest's csrattrs ends with the NUL of its C string.
-_WHITESPACE = re.compile(rb"[ \t\r\n\f\v]+|\x00+\Z")
-_PEM = re.compile(rb"-----BEGIN (PKCS7|CMS|PKCS #7 SIGNED DATA)-----(.*?)-----END \1-----", re.DOTALL)
+_WHITESPACE = b" \t\r\n\f\v"
+# One pass whatever comes, like everything here: an answer of a megabyte must not hold up the handshakes.
+_PEM = re.compile(rb"-----BEGIN (PKCS7|CMS|PKCS #7 SIGNED DATA)-----([^-]*+)-----END \1-----")
 _CERTIFICATE_PEM = b"-----BEGIN "
 _UTF8_MARK = b"\xef\xbb\xbf"
 _SIGNED_DATA = "1.2.840.113549.1.7.2"
@@ -85,7 +87,8 @@ def decode(body: bytes) -> tuple[bytes, str | None]:
         # No base64 of a SEQUENCE begins with the digit 0: it would be an M.
         return body, "the server sends DER without base64"
     pem = _PEM.search(body)
-    text = _WHITESPACE.sub(b"", (pem[2] if pem else body).removeprefix(_UTF8_MARK))
+    text = (pem[2] if pem else body).removeprefix(_UTF8_MARK).translate(None, delete=_WHITESPACE)
+    text = text.rstrip(b"\x00")  # libest's csrattrs ends with the NUL of its C string
     if not text:
         msg = "the body is empty"
         raise MalformedBodyError(msg)
@@ -159,6 +162,9 @@ def _from_ber(data: bytes) -> tuple[bytes, ...]:
     """
     The same by asn1crypto: BER with indefinite lengths, and certificates that cryptography does not load.
     """
+    if len(data) > MAX_BER_BYTES:
+        msg = f"the body is not the PKCS#7 that is expected; another is read up to {MAX_BER_BYTES} bytes"
+        raise MalformedBodyError(msg)
     try:
         info = cms.ContentInfo.load(data, strict=True)
         if info["content_type"].dotted != _SIGNED_DATA:
@@ -166,10 +172,26 @@ def _from_ber(data: bytes) -> tuple[bytes, ...]:
         choices = info["content"]["certificates"]
         if not isinstance(choices, cms.CertificateSet):
             return ()
+        _check_number(choices.contents)
         return tuple(one.chosen.dump() for one in choices if one.name == "certificate")
+    except MalformedBodyError:
+        raise
     except Exception as error:  # asn1crypto raises whatever a damaged structure leads it to
         msg = "the body is neither PKCS#7 nor a certificate"
         raise MalformedBodyError(msg) from error
+
+
+def _check_number(listed: bytes) -> None:
+    """
+    Refuse more values than are read before objects are made of them.
+    """
+    for _ in range(MAX_CERTIFICATES):
+        if not listed:
+            return
+        listed = listed[parser.peek(listed) :]
+    if listed:
+        msg = f"the answer holds more than the {MAX_CERTIFICATES} certificates that are read"
+        raise MalformedBodyError(msg)
 
 
 def _is_certificate(data: bytes) -> bool:

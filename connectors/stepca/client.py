@@ -118,11 +118,8 @@ class StepCaClient:
             query = {"limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})
             fields = _fields(await self._get(f"/provisioners?{urlencode(query)}", deadline))
             page = fields.get("provisioners")
-            found += (
-                [_provisioner(entry) for entry in page if isinstance(entry, dict)]
-                if isinstance(page, list)
-                else []
-            )
+            if isinstance(page, list):
+                found += [_provisioner(entry) for entry in page[:_PAGE] if isinstance(entry, dict)]
             cursor = str(fields.get("nextCursor") or "")
             if not cursor:
                 return tuple(found)

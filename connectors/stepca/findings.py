@@ -23,6 +23,7 @@ SKEW_SEEN = timedelta(seconds=3)
 
 _UNAUTHORIZED = 401
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_MAX_DURATION = 64  # characters: longer than any that Go writes
 _TERM = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
 
 
@@ -89,7 +90,7 @@ def go_seconds(text: str) -> float | None:
     """
     A Go duration like `24h0m0s`; `None` for what is none.
     """
-    terms = _TERM.findall(text)
+    terms = _TERM.findall(text) if len(text) <= _MAX_DURATION else []
     if not terms or "".join(number + unit for number, unit in terms) != text:
         return None
     return sum(float(number) * _UNITS_S[unit] for number, unit in terms)
