@@ -20,10 +20,10 @@ import pytest
 from cftpki_ext.enrolment import Failed, Fault, Issued, Pending
 from connectors._ca_http import CaAnswer, CaClient
 from tests import pki
-from tests.ca_pebble import pebble
+from tests.ca_pebble import Pebble, pebble
 from tests.ca_servers import make_step_ca
 from tests.dns_servers import named
-from tests.orders import Saves, held, in_s, make_order
+from tests.orders import Saves, held, in_s, leaf_of, make_order
 from tests.real.acme import WAIT_S, enroller, issue, listening, names_of
 from tests.servers import free_port, nginx
 
@@ -96,51 +96,124 @@ async def test_attempt_that_ends_within_a_slow_validation_is_taken_up_by_the_sam
 
 
 LIMITED = """
-location {what} {{
+proxy_set_header Host $http_host;
+location {what} {
     default_type application/problem+json;
-    add_header Retry-After "{after}" always;
-    return 429 '{{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many new orders"}}';
-}}
-location / {{
+    if (-f {flag}) {
+        add_header Retry-After "{after}" always;
+        return 429 '{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many of these"}';
+    }
     proxy_pass https://127.0.0.1:{port};
-    proxy_set_header Host $http_host;
-}}
+}
+location / { proxy_pass https://127.0.0.1:{port}; }
 """
 
 
 @asynccontextmanager
-async def limited(tmp_path: Path, what: str, after: str) -> AsyncIterator[Any]:
-    with pebble(tmp_path) as ca:
+async def limited(tmp_path: Path, words: str, **settings: Any) -> AsyncIterator[tuple[Pebble, str, Path]]:
+    """
+    Pebble, its directory through a proxy that has `words`, and the file as long as which these hold.
+    """
+    flag = tmp_path / "limited"
+    flag.touch()
+    with pebble(tmp_path, **settings) as ca:
         certificate = pki.issue(ca.root, "", san=["ip:127.0.0.1"])
-        locations = LIMITED.format(what=what, after=after, port=ca.port)
+        locations = words.replace("{flag}", str(flag)).replace("{port}", str(ca.port))
         with nginx(tmp_path, locations=locations, certificate=certificate) as proxy:
-            async with enroller(tmp_path, ca.options(directory=proxy.url("/dir"))) as made:
-                yield ca, made
+            yield ca, proxy.url("/dir"), flag
+
+
+def refusing(what: str, after: str) -> str:
+    """
+    A proxy that refuses what begins with `what`.
+    """
+    return LIMITED.replace("{what}", what).replace("{after}", after)
 
 
 @pytest.mark.parametrize("after", ["7200", "date"])
 async def test_rate_limit_of_new_orders_is_told_with_its_end(tmp_path, after):
     end = datetime.now(UTC) + timedelta(hours=2)
     text = after if after.isdigit() else end.strftime("%a, %d %b %Y %H:%M:%S GMT")
-    async with limited(tmp_path, "/order-plz", text) as (ca, made):
+    words = refusing("/order-plz", text)
+    async with (
+        limited(tmp_path, words) as (ca, url, flag),
+        enroller(tmp_path, ca.options(directory=url)) as made,
+    ):
         failed = await issue(made, "a.example")
         again = await issue(made, "a.example")
-    assert isinstance(failed, Failed), failed
-    assert (Fault.RATE_LIMITED, Fault.RATE_LIMITED) == (failed.fault, again.fault)
-    assert "rateLimited" in failed.detail
-    assert "too many new orders" in failed.detail
-    assert abs((failed.retry_at - end).total_seconds()) < 30
-    # The account is made once, and no order was placed.
-    assert (1, 0) == (ca.accounts, ca.orders)
+        assert isinstance(failed, Failed), failed
+        assert (Fault.RATE_LIMITED, Fault.RATE_LIMITED) == (failed.fault, again.fault)
+        assert "rateLimited" in failed.detail
+        assert "too many of these" in failed.detail
+        assert abs((failed.retry_at - end).total_seconds()) < 30
+        flag.unlink()
+        assert isinstance(await issue(made, "a.example"), Issued)
+    assert (1, 1, 1) == (ca.accounts, ca.orders, ca.certificates)
+
+
+@pytest.mark.parametrize("what", ["/my-order/", "/authZ/", "/chalZ/", "/finalize-order/", "/certZ/"])
+async def test_rate_limit_in_the_middle_leaves_the_order_to_be_gone_on_with(tmp_path, what):
+    saves, order = Saves(), make_order("a.example")
+    async with (
+        limited(tmp_path, refusing(what, "60")) as (ca, url, flag),
+        enroller(tmp_path, ca.options(directory=url)) as made,
+    ):
+        failed = await made.advance(order, {}, saves, deadline=in_s(WAIT_S))
+        assert isinstance(failed, Failed), failed
+        assert Fault.RATE_LIMITED == failed.fault
+        assert 50 < (failed.retry_at - datetime.now(UTC)).total_seconds() <= 60
+        flag.unlink()
+        issued = await made.advance(order, saves.last, saves, deadline=in_s(WAIT_S))
+        assert isinstance(issued, Issued), issued
+    assert (1, 1) == (ca.orders, ca.certificates)
 
 
 async def test_rate_limit_of_renewal_information_harms_nobody(tmp_path):
-    async with limited(tmp_path, "/draft-ietf-acme-ari-03/renewalInfo", "7200") as (ca, made):
+    words = refusing("/draft-ietf-acme-ari-03/renewalInfo", "7200")
+    async with (
+        limited(tmp_path, words) as (ca, url, _),
+        enroller(tmp_path, ca.options(directory=url)) as made,
+    ):
         order = make_order("a.example")
         issued = await made.advance(order, {}, Saves(), deadline=in_s(WAIT_S))
         assert isinstance(issued, Issued), issued
         assert await made.renewal_hint(held(issued, order), deadline=in_s(WAIT_S)) is None
         assert 1 == ca.certificates
+
+
+# -- hours of processing -------------------------------------------------------------------------------------
+
+
+# Pebble issues within milliseconds: before it stands who says "processing" as long as a file is there.
+PROCESSING = """
+set $said valid;
+if (-f {flag}) { set $said processing; }
+proxy_set_header Host $http_host;
+proxy_set_header Accept-Encoding "";
+location / { proxy_pass https://127.0.0.1:{port}; }
+location /my-order/ {
+    proxy_pass https://127.0.0.1:{port};
+    sub_filter_types application/json;
+    sub_filter '"status": "valid"' '"status": "$said"';
+}
+"""
+
+
+async def test_processing_for_hours_is_asked_for_by_every_process_and_ends_with_one_certificate(tmp_path):
+    saves, order = Saves(), make_order("a.example")
+    async with limited(tmp_path, PROCESSING, retryAfter={"authz": 1, "order": 60}) as (ca, url, flag):
+        for hours in range(0, 24, 6):
+            async with enroller(tmp_path, ca.options(directory=url), ahead=timedelta(hours=hours)) as made:
+                pending = await made.advance(order, saves.last, saves, deadline=in_s(10))
+            assert isinstance(pending, Pending), pending
+            assert "processing" in pending.detail
+        assert (1, 1) == (ca.orders, ca.certificates)
+        flag.unlink()
+        async with enroller(tmp_path, ca.options(directory=url), ahead=timedelta(hours=24)) as made:
+            issued = await made.advance(order, saves.last, saves, deadline=in_s(10))
+        assert isinstance(issued, Issued), issued
+        assert leaf_of(issued).public_key() == order.key.public_key()
+        assert (1, 1) == (ca.orders, ca.certificates)
 
 
 # -- who answers, and when -----------------------------------------------------------------------------------

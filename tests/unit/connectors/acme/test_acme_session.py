@@ -283,6 +283,52 @@ async def test_processing_for_hours_across_restarts_ends_with_one_order_and_one_
     )
 
 
+async def test_order_that_the_ca_gives_to_two_identities_is_the_firsts_until_it_is_over(tmp_path):
+    """
+    Some CAs answer newOrder with an open order for the same names (RFC 8555 7.4).
+    """
+    clock, one, two = TestClock(START), Saves(), Saves()
+    ca = ListCa(
+        {
+            f"{CA}/newOrder": [reply(order("processing"), 201, location=f"{CA}/order/1", retry_after="60")],
+            f"{CA}/order/1": [reply(order("processing"), retry_after="60")],
+        }
+    )
+    made = enroller(tmp_path, ca, clock)
+    first, second = make_order("a.example", identity="first"), make_order("a.example", identity="second")
+    deadline = clock.monotonic() + 5
+    assert isinstance(await made.advance(first, {}, one, deadline=deadline), Pending)
+    told = await made.advance(second, {}, two, deadline=deadline)
+    assert isinstance(told, Pending), told
+    assert "the order that identity first has" in told.detail
+    assert two.last["order"] is None
+    # The first identity's next order may well be the one that it had.
+    again = await made.advance(
+        make_order("a.example", identity="first", id="o"), {}, Saves(), deadline=deadline
+    )
+    assert "processing" in again.detail
+    ca.routes[f"{CA}/order/1"] = [reply(order("invalid"))]
+    assert Fault.REFUSED == (await made.advance(first, one.last, one, deadline=deadline)).fault
+    taken = await made.advance(second, two.last, two, deadline=deadline)
+    assert f"{CA}/order/1" == two.last["order"], taken
+
+
+async def test_claims_that_cannot_be_read_are_told_and_lapse_with_their_time(tmp_path):
+    clock = TestClock(START)
+    ca = ListCa({f"{CA}/newOrder": [reply(order("processing"), 201, location=f"{CA}/order/1")]})
+    made = enroller(tmp_path, ca, clock)
+    await made._accounts(made._session).establish(deadline=clock.monotonic() + 5)
+    claims = next((tmp_path / "state").glob("*/account.json")).with_name("claims.json")
+    for text in ('{"mft": 1}', '{"mft": {"order": "u", "until": "soon"}}', "["):
+        claims.write_text(text)
+        failed = await made.advance(make_order("a.example"), {}, Saves(), deadline=clock.monotonic() + 5)
+        assert (Fault.MISCONFIGURED, True) == (failed.fault, "claims.json" in failed.detail)
+    claims.write_text(json.dumps({"b": {"order": f"{CA}/order/1", "until": "2026-11-21T12:00:01+00:00"}}))
+    assert {"b"} == set(made._store.claims())
+    clock.advance(timedelta(seconds=1))
+    assert {} == made._store.claims()
+
+
 async def test_order_expired_while_we_were_away_is_lost(tmp_path):
     clock, saves = TestClock(START), Saves()
     ca = ListCa(
