@@ -287,7 +287,8 @@ async def _follow(client: httpx.AsyncClient, request: CaRequest, progress: _Prog
             return answer
         if request.method != "GET" or request.redirects == 0:
             detail = f"HTTP {answer.status} to {printable(location)!r}, which is not followed"
-            raise CaError(Fault.MISCONFIGURED, detail)
+            # What it sends elsewhere it may have done before.
+            raise CaError(Fault.MISCONFIGURED, detail, sent=request.method != "GET")
         try:
             url = urljoin(url, location)
         except ValueError as error:

@@ -119,9 +119,9 @@ def http_date(text: str) -> datetime | None:
     """
     try:
         parsed = parsedate_to_datetime(text[:64])
-    except ValueError:
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
 def retry_after(text: str, now: datetime, *, date: datetime | None = None) -> datetime | None:

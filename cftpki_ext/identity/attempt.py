@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from cftpki_ext.enrolment import Enroller
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.issue import Activated, Issuer, Waits
-from cftpki_ext.identity.schedule import Plan
+from cftpki_ext.identity.issue import Activated, Issuer, Result, Waits
+from cftpki_ext.identity.schedule import FIRST_RETRY, LONGEST_RETRY_AFTER, Plan
 from cftpki_ext.identity.site import Log, Site
 from cftpki_ext.identity.standing import Failure, Rollout, Standing, Waiting, write_standing
 from cftpki_ext.ports import Clock
@@ -98,7 +99,9 @@ class Attempter:
                 failure = failure or held_back[enroller_name]
                 continue
             enroller = self._enrollers[enroller_name]
-            result = await self._issuer.run(site, enroller, current, revoked=revoked)
+            result = _bounded(
+                await self._issuer.run(site, enroller, current, revoked=revoked), current, self._clock.now()
+            )
             if isinstance(result, Activated):
                 generation = result.generation
                 self._event(
@@ -156,6 +159,18 @@ class Attempter:
         )
         await asyncio.to_thread(write_standing, site.directory, standing)
         return current, standing
+
+
+def _bounded(result: Result, current: Generation | None, now: datetime) -> Result:
+    """
+    What came of it, with patience for no more than a day or half of what the chain in force has left.
+    """
+    if isinstance(result, Activated) or result.retry_at is None:
+        return result
+    longest = LONGEST_RETRY_AFTER
+    if current is not None and current.ends > now:
+        longest = min(longest, (current.ends - now) / 2)
+    return replace(result, retry_at=min(result.retry_at, now + max(longest, FIRST_RETRY)))
 
 
 def _submitted(site: Site) -> frozenset[str]:

@@ -23,6 +23,8 @@ from cftpki_ext.x509.certificate import Certificate
 
 # Two certificates that a CA caps by the same end (of its own, say) may differ by what its backdating rounds.
 END_TOLERANCE = timedelta(minutes=5)
+# A CA's clock may be ahead, and some date tomorrow; what begins later is no successor of what ends meanwhile.
+LONGEST_HOLD = timedelta(days=1)
 _PURPOSES = {Usage.SERVER: Purpose.TLS_SERVER, Usage.CLIENT: Purpose.TLS_CLIENT}
 
 
@@ -97,7 +99,7 @@ def compare(wanted: Wanted, chain: Chain, *, now: datetime) -> Passage:
         now: the wall-clock time.
 
     Returns:
-        Every difference; `hold_until` where the certificate is not valid yet.
+        Every difference; `hold_until` where the certificate is not valid yet, but soon.
 
     """
     leaf = chain.leaf
@@ -158,6 +160,14 @@ def _lifetime(wanted: Wanted, chain: Chain, now: datetime) -> list[Difference]:
         ]
     # RFC 5280 4.1.2.5: both ends belong to the period.
     issued = leaf.not_after - leaf.not_before + timedelta(seconds=1)
+    if leaf.not_before > now + LONGEST_HOLD:
+        return [
+            Difference(
+                aspect=Aspect.LIFETIME,
+                wanted=f"one that is valid within {LONGEST_HOLD}",
+                got=f"one that begins {leaf.not_before.isoformat()}",
+            )
+        ]
     if wanted.lifetime is not None:
         least = wanted.lifetime * wanted.lifetime_share
         if issued < least:

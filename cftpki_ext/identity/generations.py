@@ -11,10 +11,12 @@ readers follow the pointer once and then read from one directory. Writers hold t
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -172,14 +174,21 @@ class Generations:
         """
         The generation that came from an order, where it was written already.
         """
+        return next((one for one in self._readable() if one.meta.order == order), None)
+
+    def of_leaf(self, leaf: Certificate) -> Generation | None:
+        """
+        The newest generation with this very certificate, where there is one.
+        """
+        return next((one for one in self._readable() if one.leaf == leaf), None)
+
+    def _readable(self) -> Iterator[Generation]:
+        """
+        The newest first.
+        """
         for number in reversed(self.numbers()):
-            try:
-                found = self.read(number)
-            except StoreError:
-                continue
-            if found.meta.order == order:
-                return found
-        return None
+            with contextlib.suppress(StoreError):
+                yield self.read(number)
 
     def write(
         self,

@@ -32,7 +32,14 @@ from cftpki_ext.errors import CftPkiError, KeyUnavailableError
 from cftpki_ext.identity import private_keys
 from cftpki_ext.identity.gate import compare
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.journal import OrderRecord, Outcome, checked_state, new_id, seconds
+from cftpki_ext.identity.journal import (
+    OrderRecord,
+    Outcome,
+    OversizedError,
+    checked_state,
+    new_id,
+    seconds,
+)
 from cftpki_ext.identity.normalise import Chain, Unusable, normalise
 from cftpki_ext.identity.request import make_request
 from cftpki_ext.identity.site import Log, Site
@@ -113,6 +120,15 @@ class Issuer:
             KeyUnavailableError: the order's key or the password cannot be read.
 
         """
+        try:
+            return await self._carry(site, enroller, current, revoked=revoked)
+        except OversizedError as error:
+            # What is too large to be kept came from the CA: the disk is well, and somebody else may be asked.
+            return Failed(fault=Fault.UNREACHABLE, detail=_line(str(error)))
+
+    async def _carry(
+        self, site: Site, enroller: Enroller, current: Generation | None, *, revoked: bool
+    ) -> Result:
         password = await asyncio.to_thread(site.password)
         record = (await asyncio.to_thread(site.journal.open_orders)).get(enroller.name)
         if record is not None and not _still_wanted(record, site.identity, revoked=revoked, current=current):
@@ -283,6 +299,11 @@ class Issuer:
             return await self._reject(site, record, current, chain.detail, chain.serial)
         done = await asyncio.to_thread(site.generations.of_order, record.id)
         if done is None:
+            same = await asyncio.to_thread(site.generations.of_leaf, chain.leaf) if received.own_key else None
+            if same is not None:
+                # Nothing was issued: with a key that is used again an old answer looks like a new one.
+                detail = f"the certificate of generation {same.number} came again"
+                return await self._reject(site, record, current, detail, None)
             # A certificate that must go is replaced also by one that does not live longer.
             goes = revoked or (current is not None and changed(site.identity, current, now))
             wanted = wanted_of(site.identity, None if goes else current, now, own_key=received.own_key)

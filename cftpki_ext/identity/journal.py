@@ -36,6 +36,12 @@ _JSON = ".json"
 _KEY = ".key.pem"
 
 
+class OversizedError(StoreError):
+    """
+    What should be kept of an order is more than could be read again. Nothing was written.
+    """
+
+
 class Outcome(enum.StrEnum):
     """
     How an order ended.
@@ -149,7 +155,8 @@ class Journal:
         Write how far an order is.
 
         Raises:
-            StoreError: the disk refuses, or the state is too large.
+            StoreError: the disk refuses.
+            OversizedError: it could not be read again.
 
         """
         replace_file(self._path(record.id, _JSON), _encode(record))
@@ -295,7 +302,8 @@ def checked_state(state: Mapping[str, object]) -> dict[str, Any]:
         A copy.
 
     Raises:
-        StoreError: it is no JSON, or larger than an order may be.
+        StoreError: it is no JSON.
+        OversizedError: it is larger than an order may be.
 
     """
     try:
@@ -306,7 +314,7 @@ def checked_state(state: Mapping[str, object]) -> dict[str, Any]:
         raise StoreError(msg) from error
     if size > MAX_STATE_BYTES:
         msg = f"an enroller's state has {size} bytes, at most {MAX_STATE_BYTES} are kept"
-        raise StoreError(msg)
+        raise OversizedError(msg)
     return copy.value
 
 
@@ -315,7 +323,11 @@ class _State(BaseModel):
 
 
 def _encode(record: OrderRecord) -> bytes:
-    return record.model_dump_json(indent=1).encode() + b"\n"
+    data = record.model_dump_json(indent=1).encode() + b"\n"
+    if len(data) > MAX_RECORD_BYTES:
+        msg = f"order {record.id} with its answer has {len(data)} bytes, at most {MAX_RECORD_BYTES} are kept"
+        raise OversizedError(msg)
+    return data
 
 
 def _decode(path: Path) -> OrderRecord:

@@ -81,11 +81,12 @@ def normalise(
 
     """
     offered = (issued.certificates, *issued.alternates)
-    if sum(map(len, offered)) + len(issued.extra) > MAX_CERTIFICATES:
+    distinct = tuple(dict.fromkeys(der for chain in (*offered, issued.extra) for der in chain))
+    if len(distinct) > MAX_CERTIFICATES:
         return Unusable(detail=f"the answer holds more than {MAX_CERTIFICATES} certificates")
     parsed: dict[bytes, Certificate] = {}
     broken: list[str] = []
-    for der in dict.fromkeys(der for chain in (*offered, issued.extra) for der in chain):
+    for der in distinct:
         try:
             parsed[der] = parse_certificate(der)
         except MalformedCertificateError as error:

@@ -57,4 +57,5 @@ def changed(identity: ManagedIdentity, current: Generation, now: datetime) -> bo
     wanted = wanted_of(identity, None, now, own_key=current.meta.own_key)
     wanted = replace(wanted, lifetime=None, issuers=frozenset())
     chain = Chain(certificates=current.chain, anchor=current.chain[-1])
-    return bool(compare(wanted, chain, now=min(now, current.ends - timedelta(seconds=1))).differences)
+    within = min(max(now, current.leaf.not_before), current.ends - timedelta(seconds=1))
+    return bool(compare(wanted, chain, now=within).differences)

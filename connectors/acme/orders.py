@@ -19,6 +19,7 @@ from connectors.acme.flow import same_order
 from connectors.acme.jose import base64url
 from connectors.acme.problems import ProblemError
 from connectors.acme.resources import (
+    MAX_URL,
     Authorization,
     Identifier,
     RemoteOrder,
@@ -129,7 +130,7 @@ class Orders:
                 del payload[given_up]
                 notes.append(f"ordered without {given_up}: {error.detail}")
         url = str(answer.headers.get("location", ""))
-        if not url.startswith("https://"):
+        if not url.startswith("https://") or len(url) > MAX_URL:
             raise CaError(Fault.UNREACHABLE, "the CA gave the order no URL", sent=True)
         return self._seen(url, answer), tuple(notes)
 

@@ -203,7 +203,7 @@ class StepCaEnroller:
                     planned.way, order, order.current, journal=journal, save=save, deadline=deadline
                 )
             except CaError as error:
-                if error.fault not in _SIGNS_INSTEAD:
+                if error.fault not in _SIGNS_INSTEAD or error.sent:
                     raise
                 journal.settle()
                 notes.append(f"{planned.way.value} was refused ({error.detail}), asked by sign instead")
