@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import pkcs11
 from cryptography.hazmat.primitives import hashes, serialization
@@ -44,13 +44,16 @@ class _Handle:
     One operation at a time: a PKCS #11 session belongs to one thread.
     """
 
+    # The digest of the PIN that a token refused last: keys of one token share its counter of wrong ones.
+    _refused: ClassVar[dict[tuple[object, ...], bytes]] = {}
+    _login = threading.Lock()
+
     def __init__(self, place: TokenKey, pin: Callable[[], bytes | None]) -> None:
         self.place = place
         self._pin = pin
         self._lock = threading.Lock()
         self._session: Any = None
         self._key: Any = None
-        self._refused_pin: bytes | None = None
 
     def sign(self, data: bytes, mechanism: Mechanism, parameter: object = None) -> bytes:
         """
@@ -60,7 +63,8 @@ class _Handle:
             for attempt in (1, 2):
                 try:
                     if self._key is None:
-                        self._open(again=attempt > 1)
+                        with self._login:
+                            self._open(again=attempt > 1)
                     return bytes(self._key.sign(data, mechanism=mechanism, mechanism_param=parameter))
                 except (errors.MechanismInvalid, errors.MechanismParamInvalid, errors.DataLenRange) as exc:
                     msg = f"{self.place}: the token does not sign so ({type(exc).__name__})"
@@ -79,9 +83,15 @@ class _Handle:
     def _open(self, *, again: bool) -> None:
         pin = self._pin()
         digest = sha256(pin or b"").digest()
-        if digest == self._refused_pin:
+        token_of = (self.place.module, self.place.token, self.place.serial)
+        if digest == self._refused.get(token_of):
             msg = f"{self.place}: the token refused this PIN before; it is not tried again until it changes"
             raise KeyUnavailableError(msg)
+        try:
+            text = None if pin is None else pin.decode()
+        except UnicodeDecodeError:
+            msg = f"{self.place}: the PIN is not UTF-8"
+            raise KeyUnavailableError(msg) from None  # the error would hold the PIN
         library = pkcs11.lib(str(self.place.module))
         if again:
             # A token that was taken out and put back is seen only by a module that starts anew.
@@ -91,11 +101,11 @@ class _Handle:
             wanted["token_serial"] = self.place.serial.encode()
         token = library.get_token(**wanted)
         try:
-            self._session = token.open(user_pin=pin.decode() if pin is not None else None)
+            self._session = token.open(user_pin=text)
         except _WRONG_PIN:
-            self._refused_pin = digest
+            self._refused[token_of] = digest
             raise
-        self._refused_pin = None
+        self._refused.pop(token_of, None)
         about: dict[str, Any] = {"object_class": ObjectClass.PRIVATE_KEY}
         if self.place.label is not None:
             about["label"] = self.place.label

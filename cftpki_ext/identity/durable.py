@@ -32,10 +32,10 @@ def make_directory(path: Path) -> None:
     """
     missing = []
     place = path
-    while not place.is_dir():
-        missing.append(place)
-        place = place.parent
     try:
+        while not place.is_dir():
+            missing.append(place)
+            place = place.parent
         for one in reversed(missing):
             one.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
             sync_directory(one.parent)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -41,12 +42,15 @@ async def locked(directory: Path, *, wait_s: float) -> AsyncIterator[None]:
 
     Raises:
         BusyError: somebody else holds it.
-        StoreError: the lock file cannot be made.
+        StoreError: the lock file cannot be made, or others could change what the lock protects.
 
     """
     make_directory(directory)
     try:
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        _check_ours(directory)
+        descriptor = os.open(
+            directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE
+        )
     except OSError as error:
         msg = f"{directory / 'lock'}: {(error.strerror or str(error)).lower()}"
         raise StoreError(msg) from error
@@ -60,6 +64,17 @@ async def locked(directory: Path, *, wait_s: float) -> AsyncIterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_ours(directory: Path) -> None:
+    """
+    Who can rename files here can hold our lock, undo a renewal, or have us write elsewhere.
+    """
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        mode = stat.S_IMODE(status.st_mode)
+        msg = f"{directory} belongs to user {status.st_uid} with mode {mode:04o}: ours with 0700 expected"
+        raise StoreError(msg)
 
 
 def _take(descriptor: int) -> bool:

@@ -120,22 +120,22 @@ def test_token_without_module_is_refused(tokens, tmp_path):
         opened(tmp_path / "none.so", "rsa")
 
 
-def test_token_wrong_pin_is_tried_once_and_not_again(tokens, module):
+def test_token_wrong_pin_is_tried_once_for_all_keys_of_the_token(tokens, module):
     script = (
         "import sys; from pathlib import Path; from connectors.pkcs11 import _Handle, Mechanism;"
         "from cftpki_ext.token_uri import TokenKey; from cftpki_ext.errors import KeyUnavailableError\n"
-        "pins = []\n"
-        "handle = _Handle(TokenKey(module=Path(sys.argv[1]), token='mft', label='rsa'), lambda: pins[-1])\n"
-        "for pin in (b'0000', b'0000', b'5678'):\n"
-        "    pins.append(pin)\n"
+        "for label, pin in (('rsa', b'\\xff'), ('rsa', b'0000'), ('ec', b'0000'), ('rsa', b'5678')):\n"
+        "    place = TokenKey(module=Path(sys.argv[1]), token='mft', label=label)\n"
+        "    handle = _Handle(place, lambda: pin)\n"
         "    try: print(len(handle.sign(b'x' * 36, Mechanism.RSA_PKCS)))\n"
         "    except KeyUnavailableError as error: print(error)\n"
     )
     # In a process of its own: in this one the login of another session would hide the wrong PIN.
     told = subprocess.run([sys.executable, "-c", script, module], check=True, capture_output=True, text=True)
     assert told.stdout.splitlines() == [
+        "key 'rsa' on token 'mft': the PIN is not UTF-8",
         "key 'rsa' on token 'mft': the token refuses the PIN (PinIncorrect)",
-        "key 'rsa' on token 'mft': the token refused this PIN before; it is not tried again until it changes",
+        "key 'ec' on token 'mft': the token refused this PIN before; it is not tried again until it changes",
         "256",
     ]
 
