@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -26,19 +27,29 @@ from cftpki_ext.config.faults import nearest
 from cftpki_ext.doctor import (
     Finding,
     Level,
+    Subject,
     Survey,
+    examine_ca,
+    examine_identity,
     examine_machine,
     examine_memory,
+    examine_places,
     exit_status,
     survey,
+    unreadable,
 )
 from cftpki_ext.encodings import MAX_INPUT_BYTES
-from cftpki_ext.errors import InputError
+from cftpki_ext.enrolment import Inspected
+from cftpki_ext.errors import CftPkiError, InputError
 from cftpki_ext.files import read_regular
+from cftpki_ext.identity.site import site_of
+from cftpki_ext.renewals import make_enroller, make_manager, managed
 from cftpki_ext.settings import Settings, TrustSet
 from cftpki_ext.stores import revocation_reader, stored_evidence
 from cftpki_ext.text import printable
 
+# For one CA: long enough for a slow one, DNS and TLS included.
+CA_S = 30.0
 _STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARN: "yellow", Level.FAIL: "bold red"}
 
 
@@ -85,6 +96,8 @@ def doctor(
         now = SystemClock().now()
         service = settings.service
         found += examine_machine(settings, now=now)
+        found += examine_places(service.state, managed(settings), now=now)
+        found += asyncio.run(_identities(settings))
         found += examine_memory(lambda: stored_evidence(service), lambda: revocation_reader(service), now=now)
     found += asyncio.run(_asked(settings, trusts, chains))
     if as_json:
@@ -102,6 +115,49 @@ def _chosen(settings: Settings, names: Sequence[str]) -> tuple[TrustSet, ...]:
             msg = f"there is no trust set {printable(name)!r}{hint}"
             raise InputError(msg)
     return tuple(trust for name, trust in settings.trusts.items() if not names or name in names)
+
+
+async def _identities(settings: Settings) -> list[Finding]:
+    """
+    How our own certificates stand, and whether their CAs would have us; all that is asked of these orders nothing.
+    """
+    clock = SystemClock()
+    found: list[Finding] = []
+    async with contextlib.aclosing(
+        make_manager(settings, clock=clock, event=_quiet, look_only=True)
+    ) as manager:
+        for name, identity in managed(settings).items():
+            anchors = None if identity.trust is None else settings.trusts[identity.trust].anchors
+            try:
+                overview = await manager.overview(name)
+                site = site_of(settings.service.state, identity)
+                found += examine_identity(Subject(site=site, overview=overview, anchors=anchors))
+            except CftPkiError as error:
+                found.append(unreadable(name, error))
+    users: dict[str, list[str]] = {}
+    for name, identity in managed(settings).items():
+        for enroller in identity.enrollers:
+            users.setdefault(enroller, []).append(name)
+    asked = await asyncio.gather(*(_ca(settings, name, of) for name, of in sorted(users.items())))
+    return [*found, *(finding for findings in asked for finding in findings)]
+
+
+async def _ca(settings: Settings, name: str, users: Sequence[str]) -> tuple[Finding, ...]:
+    state = settings.service.state
+    # What a first contact writes (pinned roots) the service must be able to read.
+    if not state.exists() or state.stat().st_uid != os.geteuid():
+        return examine_ca(name, users, None)
+    clock = SystemClock()
+    async with contextlib.aclosing(make_enroller(settings, name, clock=clock)) as enroller:
+        if not isinstance(enroller, Inspected):
+            return examine_ca(name, users, None)
+        return examine_ca(name, users, await enroller.check(deadline=clock.monotonic() + CA_S))
+
+
+def _quiet(event: str, **fields: object) -> None:
+    """
+    Looking makes no history.
+    """
 
 
 async def _asked(

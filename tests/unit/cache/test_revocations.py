@@ -4,6 +4,7 @@ The memory of revocations: kept for good, shared by processes, refusing where it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -11,11 +12,12 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from cache.revocations import RevocationMemory
+from cache.revocations import RevocationMemory, RevocationReader
 from cftpki_ext.errors import StoreError
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.statement import Statement
@@ -156,6 +158,60 @@ def test_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(os.urandom(4096))
     with pytest.raises(StoreError):
         RevocationMemory(tmp_path)
+
+
+def test_reader_sees_what_is_kept_and_what_is_not(memory: RevocationMemory, tmp_path: Path) -> None:
+    reader = RevocationReader(tmp_path)
+    digest = sha256(b"a signed revocation").hexdigest()
+    assert (False, None) == (reader.holds("c", digest), reader.latest())
+    memory.remember("c", proof())
+    memory.remember("d", proof(b"another", minutes=-5))
+    assert (True, False, False) == (
+        reader.holds("c", digest),
+        reader.holds("d", digest),
+        reader.holds("c", "0" * 64),
+    )
+    assert NOW == reader.latest()
+    reader.close()
+    with pytest.raises(StoreError):
+        reader.holds("c", digest)
+
+
+def test_proof_without_its_bytes_is_not_held_and_is_whole_again_when_kept_again(
+    memory: RevocationMemory, tmp_path: Path
+) -> None:
+    memory.remember("c", proof())
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as database:
+        database.execute("DELETE FROM blob")
+    assert not memory.holds("c", sha256(b"a signed revocation").hexdigest())
+    memory.remember("c", proof())
+    assert [b"a signed revocation"] == raws(memory)
+
+
+def test_reader_of_nothing_is_an_error_and_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        RevocationReader(tmp_path)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_time_that_is_damaged_is_an_error(memory: RevocationMemory, tmp_path: Path) -> None:
+    memory.remember("c", proof())
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as database:
+        database.execute("UPDATE proof SET received_at = 'yesterday'")
+    with pytest.raises(StoreError, match="damaged"):
+        memory.latest()
+
+
+def test_list_that_others_need_outlives_the_certificate_that_it_was_evicted_for(
+    memory: RevocationMemory, tmp_path: Path
+) -> None:
+    memory.remember("d", proof(b"0"))
+    for minute in range(6):
+        memory.remember("c", proof(b"%d" % minute, minute))
+    assert [b"2", b"3", b"4", b"5"] == raws(memory)
+    assert [b"0"] == raws(memory, "d")
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
+        assert (5,) == database.execute("SELECT count(*) FROM blob").fetchone()
 
 
 def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

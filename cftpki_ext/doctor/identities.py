@@ -1,0 +1,265 @@
+"""
+The certificates of our own that enrollers keep: what would leave us without one, seen before it happens.
+
+From how an identity stands (`identity.overview`) and what is at its places on the disk. Writes nothing and takes no
+lock: a service and a command that work on it are not disturbed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+
+from cftpki_ext.doctor.findings import Fact, Finding, Level
+from cftpki_ext.enrolment import Finding as CaFinding
+from cftpki_ext.errors import CftPkiError, KeyUnavailableError
+from cftpki_ext.identity.overview import Alarm, Overview
+from cftpki_ext.identity.site import Site
+from cftpki_ext.path import PathRequest, Purpose, find_path
+from cftpki_ext.x509.certificate import Certificate, parse_certificate
+
+# An order that a person must approve takes days; one that nobody has looked at for so long has been forgotten.
+LONG_OPEN = timedelta(days=2)
+# A service looks every ten seconds.
+OVERDUE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """
+    One identity to be looked at. `anchors` are those of its trust set (DER); none where it names no trust set.
+    """
+
+    site: Site
+    overview: Overview
+    anchors: tuple[bytes, ...] | None
+
+
+def examine_identity(subject: Subject) -> tuple[Finding, ...]:
+    """
+    Look at one identity.
+
+    Args:
+        subject: how it stands, and where it is.
+
+    Returns:
+        Findings; one that is well where nothing is wrong with its certificate.
+
+    """
+    return (
+        *_certificate(subject),
+        *_key(subject),
+        *_chain(subject),
+        *_renewal(subject),
+        *_orders(subject),
+    )
+
+
+def unreadable(name: str, error: CftPkiError) -> Finding:
+    """
+    An identity whose records cannot be read: nothing is known of it, and nothing renews it.
+    """
+    return Finding(
+        level=Level.FAIL,
+        about=f"identity {name}",
+        check="records",
+        detail=str(error),
+        action=f"repair or remove what is named; an earlier generation: cftpki identity rollback {name}",
+    )
+
+
+def examine_ca(name: str, users: Sequence[str], found: Sequence[CaFinding] | None) -> tuple[Finding, ...]:
+    """
+    What a look at an enroller's CA showed.
+
+    Args:
+        name: of the enroller.
+        users: the identities that it keeps.
+        found: by the enroller; `None` where it was not asked.
+
+    Returns:
+        A warning for each thing that somebody has to see to before a certificate comes; else one that is well.
+
+    """
+    about = f"enroller {name}"
+    if found is None:
+        action = "run the doctor as the service's user, and after the service was started once"
+        detail = "not asked: this user may not, or its type cannot be"
+        return (Finding(level=Level.NOTE, about=about, check="CA", detail=detail, action=action),)
+    bad = [one for one in found if not one.good]
+    if not bad:
+        detail = f"reached; keeps {', '.join(users)}"
+        return (Finding(level=Level.OK, about=about, check="CA", detail=detail),)
+    action = f"cftpki enroller check {name} has all of it; {', '.join(users)} cannot be renewed there"
+    return tuple(
+        Finding(level=Level.WARN, about=about, check=one.what, detail=one.detail, action=action)
+        for one in bad
+    )
+
+
+def _certificate(subject: Subject) -> Iterator[Finding]:
+    found, name = subject.overview, subject.overview.name
+    current = found.current
+    if current is None:
+        yield _of(
+            found,
+            Level.FAIL,
+            "certificate",
+            "there is none yet: sessions that need it are refused",
+            f"cftpki identity issue {name}",
+        )
+        return
+    left = current.ends - found.now
+    floor = found.plan.floor
+    facts: dict[str, Fact] = {
+        "generation": current.number,
+        "ends": current.ends.isoformat(),
+        "left_s": int(left.total_seconds()),
+        "floor": None if floor is None else floor.isoformat(),
+    }
+    detail = f"generation {current.number} is valid to {current.ends.isoformat(timespec='seconds')}"
+    level, action = Level.OK, ""
+    status = found.standing.status
+    if status is not None and status.revoked and status.generation == current.number:
+        level, detail, action = (
+            Level.FAIL,
+            f"generation {current.number} is revoked: {status.detail}",
+            f"cftpki identity renew {name} --now",
+        )
+    elif current.leaf.not_before > found.now:
+        level, action = Level.FAIL, "wait, or set the clock"
+        detail = f"generation {current.number} is valid from {current.leaf.not_before.isoformat()}"
+    elif found.alarm is Alarm.EXPIRED:
+        level, action = Level.FAIL, f"cftpki identity renew {name} --now: partners refuse it"
+    elif found.alarm is not None and floor is not None:
+        level, action = (
+            Level.WARN,
+            f"cftpki identity show {name} says why; cftpki identity renew {name} --now",
+        )
+        detail += f", and should have been renewed before {floor.isoformat(timespec='seconds')}"
+    yield _of(found, level, "certificate", detail, action, **facts)
+
+
+def _key(subject: Subject) -> Iterator[Finding]:
+    found, current = subject.overview, subject.overview.current
+    if current is None:
+        return
+    owner = current.path.stat().st_uid
+    if owner != os.geteuid():
+        detail = f"belongs to user {owner}: not looked at"
+        yield _of(found, Level.NOTE, "key", detail, "run the doctor as the service's user")
+        return
+    try:
+        current.key(subject.site.password())
+    except KeyUnavailableError as error:
+        action = f"repair it, or get another: cftpki identity renew {found.name} --now"
+        yield _of(found, Level.FAIL, "key", str(error), action)
+
+
+def _chain(subject: Subject) -> Iterator[Finding]:
+    """
+    By the anchors of its trust set as they are configured now: they may have changed since the gate let it through.
+    """
+    found, current = subject.overview, subject.overview.current
+    if current is None or subject.anchors is None or current.ends <= found.now:
+        return
+    result = find_path(
+        PathRequest(
+            chain=current.chain,
+            anchors=tuple(_parsed(subject.anchors)),
+            now=max(found.now, current.leaf.not_before),
+            purpose=Purpose.ANY,
+        )
+    )
+    if result.faults or not result.trusted:
+        detail = result.faults[0].detail if result.faults else "no path to an anchor"
+        action = (
+            f"put its CA's root into [trust.{subject.site.identity.trust}], or renew it with another enroller"
+        )
+        yield _of(
+            found,
+            Level.FAIL,
+            "chain",
+            f"does not lead to trust {subject.site.identity.trust}: {detail}",
+            action,
+        )
+
+
+def _parsed(ders: Sequence[bytes]) -> Iterator[Certificate]:
+    return (parse_certificate(der) for der in ders)
+
+
+def _renewal(subject: Subject) -> Iterator[Finding]:
+    found = subject.overview
+    if found.standing.failures or found.standing.waiting is not None or _rollout_errors(found):
+        yield _of(
+            found,
+            Level.WARN,
+            "renewal",
+            found.trouble or "",
+            f"cftpki identity show {found.name}; {_next(found)}",
+        )
+    elif found.plan.at < found.now - OVERDUE:
+        at = found.plan.at.isoformat(timespec="seconds")
+        yield _of(
+            found,
+            Level.WARN,
+            "renewal",
+            f"is due since {at} ({found.plan.why.value}), and nobody does it",
+            "start the service: cftpki serve",
+        )
+
+
+def _rollout_errors(found: Overview) -> bool:
+    rollout = found.standing.rollout
+    return rollout is not None and bool(rollout.hooks.error or rollout.observed.error)
+
+
+def _next(found: Overview) -> str:
+    return f"the next attempt is at {found.plan.at.isoformat(timespec='seconds')}"
+
+
+def _orders(subject: Subject) -> Iterator[Finding]:
+    found = subject.overview
+    for record in subject.site.journal.orders():
+        if record.outcome is None and record.created_at < found.now - LONG_OPEN:
+            yield _of(
+                found,
+                Level.WARN,
+                f"order {record.id}",
+                f"is open at {record.enroller} since {record.created_at.isoformat(timespec='seconds')}",
+                f"have the CA approve or reject it, or ask again: cftpki identity renew {found.name} --now",
+                attempts=record.attempts,
+                enroller=record.enroller,
+            )
+    if found.orphans:
+        last = found.orphans[-1]
+        yield _of(
+            found,
+            Level.NOTE,
+            "orphans",
+            f"{len(found.orphans)} certificates that nobody uses may have been issued, the last by {last.enroller}",
+            f"cftpki identity history {found.name}; revoke them at the CA",
+            orphans=len(found.orphans),
+        )
+
+
+def _of(
+    found: Overview,
+    level: Level,
+    check: str,
+    detail: str,
+    action: str = "",
+    **facts: Fact,
+) -> Finding:
+    return Finding(
+        level=level,
+        about=f"identity {found.name}",
+        check=check,
+        detail=detail,
+        action=action,
+        facts=MappingProxyType(dict(facts)),
+    )
