@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 
 from cftpki_ext.checker import Checker
 from cftpki_ext.decide import Question
 from cftpki_ext.enrolment import Enroller, EnrollerContext
-from cftpki_ext.identity.advice import OwnStatus
+from cftpki_ext.identity.advice import Found, OwnStatus
+from cftpki_ext.identity.alike import told_alike
 from cftpki_ext.identity.durable import make_directory
 from cftpki_ext.identity.manager import Manager
 from cftpki_ext.identity.plugins import load_plugin
@@ -23,7 +26,7 @@ from cftpki_ext.identity.site import Log
 from cftpki_ext.model import Direction, Usage
 from cftpki_ext.ports import Clock
 from cftpki_ext.settings import ManagedIdentity, Settings
-from cftpki_ext.verdict import Reason
+from cftpki_ext.verdict import HopFinding, HopStatus
 
 
 def managed(settings: Settings) -> Mapping[str, ManagedIdentity]:
@@ -92,7 +95,7 @@ def make_manager(
     enrollers: dict[str, Enroller] = {}
     for name in () if look_only else wanted:
         enrollers[name] = make_enroller(settings, name, clock=clock)
-    mark = sha256(repr([settings.enrollers[name] for name in wanted]).encode()).hexdigest()
+    mark = sha256(told_alike([settings.enrollers[name] for name in wanted]).encode()).hexdigest()
     return Manager(
         root=settings.service.state,
         identities=identities,
@@ -116,27 +119,45 @@ def own_status(settings: Settings, checker: Checker, clock: Clock) -> OwnStatus:
         clock: the time.
 
     Returns:
-        A function that says revoked, not revoked, or nothing where that cannot be established.
+        A function that says revoked, not revoked, or nothing where that cannot be established by what is young.
 
     """
 
-    async def ask(identity: ManagedIdentity, chain: tuple[bytes, ...]) -> tuple[bool, str] | None:
+    async def ask(identity: ManagedIdentity, chain: tuple[bytes, ...], max_age: timedelta) -> Found | None:
         if identity.trust is None:
             return None
+        since = clock.now() - max_age
+        limits = settings.limits
         # As a partner sees it: who is connected to by us is a server, who connects to us is a client.
         direction = Direction.CLIENT if Usage.SERVER in identity.usages else Direction.SERVER
         question = Question(
             chain=chain,
             direction=direction,
             trust=settings.trusts[identity.trust],
-            limits=settings.limits,
+            limits=replace(
+                limits,
+                crl_refresh=min(limits.crl_refresh, max_age),
+                ocsp_refresh=min(limits.ocsp_refresh, max_age),
+            ),
             at=clock.now(),
             rule=None,
         )
-        verdict = await checker.check(question)
-        if verdict.reason is Reason.REVOKED:
-            return True, verdict.summary
-        return (False, verdict.summary) if verdict.accepted else None
+        verdict, statements = await checker.check_with_statements(question)
+        # What was established, not what a policy makes of it: one that only audits accepts what is revoked.
+        bad = [finding for finding in verdict.evidence.hops if finding.status is HopStatus.REVOKED]
+        if bad:
+            worst = min(bad, key=lambda finding: finding.hop)
+            return Found(revoked=worst.hop == 0, above=worst.hop > 0, detail=_said(worst))
+        young = {
+            sha256(one.raw).hexdigest()
+            for one in statements
+            if one.raw is not None and one.received_at >= since
+        }
+        for finding in verdict.evidence.hops:
+            heard = {one.digest for one in finding.sources if one.status is HopStatus.GOOD}
+            if finding.hop == 0 and finding.status is HopStatus.GOOD and heard & young:
+                return Found(revoked=False, detail=_said(finding))
+        return None
 
     return ask
 
@@ -198,3 +219,7 @@ class Renewals:
 
 def _short(data: Mapping[str, object]) -> dict[str, object]:
     return {key: data[key] for key in ("stage", "runway", "runway_s", "alarm", "trouble")}
+
+
+def _said(finding: HopFinding) -> str:
+    return f"{finding.subject}: {finding.status.value}{finding.detail and f': {finding.detail}'}"

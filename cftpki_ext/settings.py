@@ -304,6 +304,8 @@ class ManagedIdentity:
     renewal: RenewalRules = field(default_factory=RenewalRules)
     hooks: HookRules = field(default_factory=HookRules)
     observe: tuple[tuple[str, int], ...] = ()  # the host's own listeners, (address, port)
+    # How often we ask whether our certificate is revoked: what partners see within minutes we must not see later.
+    check_every: timedelta = timedelta(minutes=5)
 
 
 AnyIdentity = Identity | TokenIdentity | ManagedIdentity

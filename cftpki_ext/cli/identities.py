@@ -8,6 +8,7 @@ its next call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -17,17 +18,20 @@ from typing import Any, TypeVar
 
 import click
 
-from cftpki_ext.bootstrap import SystemClock
+from cftpki_ext.alerts import Alert
+from cftpki_ext.bootstrap import SystemClock, make_checker
 from cftpki_ext.cli.options import config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
 from cftpki_ext.errors import CftPkiError, InputError, StoreError
+from cftpki_ext.identity.actions import Actor, Step, action_data
 from cftpki_ext.identity.generations import Generation
 from cftpki_ext.identity.journal import OrderRecord
-from cftpki_ext.identity.manager import Manager, Renewal
+from cftpki_ext.identity.manager import Manager
+from cftpki_ext.identity.operator import Checked, Renewal
 from cftpki_ext.identity.overview import Overview, generation_data
 from cftpki_ext.identity.site import site_of
-from cftpki_ext.renewals import make_manager, managed
+from cftpki_ext.renewals import make_manager, managed, own_status
 from cftpki_ext.settings import ManagedIdentity, Settings
 
 T = TypeVar("T")
@@ -56,7 +60,7 @@ class NotDoneError(CftPkiError):
 @click.group()
 def identity() -> None:
     """
-    Look at the certificates of our own that enrollers keep; issue, renew, roll back, revoke.
+    Look at the certificates of our own that enrollers keep; issue, renew, roll back, revoke, check.
     """
 
 
@@ -215,23 +219,63 @@ def revoke(name: str, number: int | None, reason: str, config_file: Path | None,
 @identity.command()
 @name_argument
 @config_file_option
+@wait_option
+@json_option
+def check(name: str, config_file: Path | None, wait_s: float, *, as_json: bool) -> None:
+    """
+    Ask now whether the certificate of the identity NAME is revoked, by its own trust set.
+
+    Where it is, a successor with a new key is due: the service renews at its next look, within ten seconds. The
+    exit status is 0 where it is not revoked, 44 where it is, and 1 where that could not be established.
+    """
+    settings = load(config_path(config_file))
+
+    async def act(manager: Manager) -> Checked:
+        return await manager.check(name, wait_s=wait_s)
+
+    with working(f"asking whether the certificate of {name} is revoked"):
+        found = _with_manager(settings, act, checks=True)
+    state = {True: "revoked", False: "not_revoked", None: "not_established"}[found.revoked]
+    if as_json:
+        data = {
+            "identity": found.identity,
+            "generation": found.generation,
+            "status": state,
+            "detail": found.detail,
+        }
+        click.echo(json.dumps(data, indent=2))
+    else:
+        click.echo(f"{name}: generation {found.generation}: {state.replace('_', ' ')}: {found.detail}")
+        if found.revoked:
+            click.echo(f"the service renews it now with a new key, or run: cftpki identity renew {name}")
+    if found.revoked is not False:
+        click.get_current_context().exit(int(Alert.CERTIFICATE_REVOKED) if found.revoked else 1)
+
+
+@identity.command()
+@name_argument
+@config_file_option
 @json_option
 def history(name: str, config_file: Path | None, *, as_json: bool) -> None:
     """
-    Show the generations and orders of the identity NAME, and certificates that nobody uses.
+    Show the generations and orders of the identity NAME, certificates that nobody uses, and who did what.
     """
     settings = load(config_path(config_file))
     site = site_of(settings.service.state, _known(settings, name))
     current = site.generations.pointer()
     generations = [site.generations.read(number) for number in site.generations.numbers()]
     orders = site.journal.orders()
+    actions = site.actions.lines()
+    overview = _with_manager(settings, lambda manager: manager.overview(name), changes=False)
+    to_come = {one.order: one.next for one in overview.open_orders}
     if as_json:
         data = {
             "generations": [
                 {**generation_data(one), "in_force": current == f"generations/{one.path.name}"}
                 for one in generations
             ],
-            "orders": [_order_data(record) for record in orders],
+            "orders": [_order_data(record) | {"next": to_come.get(record.id)} for record in orders],
+            "actions": [action_data(line) for line in actions],
         }
         click.echo(json.dumps(data, indent=2))
         return
@@ -268,12 +312,34 @@ def history(name: str, config_file: Path | None, *, as_json: bool) -> None:
                     row["outcome"],
                     "yes" if row["orphan"] else "",
                     row["serial"] or "",
-                    row["detail"],
+                    to_come.get(row["id"], row["detail"]),
                 )
                 for row in rows
             ),
         )
     )
+    out.print()
+    ended = {line.action for line in actions if line.step is Step.ENDED}
+    out.print(
+        table(
+            ("when", "who", "command", "step", "detail"),
+            (
+                (
+                    _time(line.at),
+                    _who(line.by),
+                    line.command,
+                    "failed" if line.failed else line.step.value if line.action in ended else "not ended",
+                    line.detail,
+                )
+                for line in actions
+            ),
+        )
+    )
+
+
+def _who(by: Actor) -> str:
+    user = by.user or str(by.uid)
+    return user if by.sudo_user is None else f"{user} (sudo by {by.sudo_user})"
 
 
 def _order_data(record: OrderRecord) -> dict[str, Any]:
@@ -312,7 +378,13 @@ def _known(settings: Settings, name: str) -> ManagedIdentity:
     return found[name]
 
 
-def _with_manager(settings: Settings, act: Callable[[Manager], Awaitable[T]], *, changes: bool = True) -> T:
+def _with_manager(
+    settings: Settings,
+    act: Callable[[Manager], Awaitable[T]],
+    *,
+    changes: bool = True,
+    checks: bool = False,
+) -> T:
     state = settings.service.state
     if changes and state.exists() and state.stat().st_uid != os.geteuid():
         # Keys that root writes the service could not read.
@@ -320,18 +392,25 @@ def _with_manager(settings: Settings, act: Callable[[Manager], Awaitable[T]], *,
         raise StoreError(msg)
 
     async def run() -> T:
-        manager = make_manager(settings, clock=SystemClock(), event=_quiet, look_only=not changes)
-        try:
+        clock = SystemClock()
+        async with contextlib.AsyncExitStack() as opened:
+            asked = None
+            if checks:
+                checker = make_checker(settings)
+                opened.push_async_callback(checker.aclose)
+                asked = own_status(settings, checker, clock)
+            manager = make_manager(
+                settings, clock=clock, event=_quiet, own_status=asked, look_only=not changes
+            )
+            opened.push_async_callback(manager.aclose)
             return await act(manager)
-        finally:
-            await manager.aclose()
 
     return asyncio.run(run())
 
 
 def _quiet(event: str, **fields: object) -> None:
     """
-    The command says itself what came of it; the journal keeps the rest.
+    The command says itself what came of it; journal and actions keep the rest, and the service tells it.
     """
 
 

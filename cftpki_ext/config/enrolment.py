@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.config.models import Duration, Oid, Section
@@ -35,6 +35,8 @@ _WINDOW = re.compile(
 _LISTENER = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 _PERCENT = re.compile(r"(\d{1,3})%")
 MAX_HOOKS = 16
+# Identities are looked at every ten seconds; more rarely than daily is not "at once" by any reading.
+SHORTEST_CHECK, LONGEST_CHECK = timedelta(seconds=10), timedelta(days=1)
 
 
 def _percent(value: object, *, low: int, high: int) -> float:
@@ -95,6 +97,13 @@ def _one_of(names: typing.Iterable[str]) -> typing.Callable[[object], object]:
     return validate
 
 
+def _check_every(value: timedelta) -> timedelta:
+    if not SHORTEST_CHECK <= value <= LONGEST_CHECK:
+        msg = "must be from 10s to 1d"
+        raise ValueError(msg)
+    return value
+
+
 KeyName = Annotated[str, BeforeValidator(_one_of(kind.value for kind in KeyKind))]
 UsageName = Annotated[str, BeforeValidator(_one_of(usage.value for usage in Usage))]
 RenewAt = Annotated[float | timedelta, BeforeValidator(_renew_at)]
@@ -102,6 +111,7 @@ Window = Annotated[ChangeWindow, BeforeValidator(_window)]
 Listener = Annotated[tuple[str, int], BeforeValidator(_listener)]
 # Below a twentieth of the life an outage of a working day could not be survived any more.
 Floor = Annotated[float, BeforeValidator(lambda value: _percent(value, low=2, high=50))]
+CheckEvery = Annotated[Duration, AfterValidator(_check_every)]
 Share = Annotated[float, BeforeValidator(lambda value: _percent(value, low=1, high=100))]
 Command = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=64)
@@ -135,6 +145,7 @@ class ManagedModel(Section):
     hooks: Annotated[list[Command], Field(max_length=MAX_HOOKS)] = Field(default_factory=list)
     hook_timeout: Duration | None = None
     observe: list[Listener] = Field(default_factory=list)
+    check_every: CheckEvery | None = None
 
 
 def read_enrollers(reader: Reader, raw: Mapping[str, Any]) -> Mapping[str, EnrollerSettings]:
@@ -302,6 +313,8 @@ def read_managed(
         optional["usages"] = frozenset(Usage(usage) for usage in model.usages)
     if model.keep is not None:
         optional["keep"] = model.keep
+    if model.check_every is not None:
+        optional["check_every"] = model.check_every
     if model.min_lifetime is not None:
         optional["lifetime_share"] = model.min_lifetime
     return ManagedIdentity(

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
 from cftpki_ext.enrolment import (
     Enroller,
     Failed,
@@ -43,7 +40,7 @@ from cftpki_ext.identity.journal import (
 from cftpki_ext.identity.normalise import Chain, Unusable, normalise
 from cftpki_ext.identity.request import make_request
 from cftpki_ext.identity.site import Log, Site
-from cftpki_ext.identity.wish import changed, names_of, wanted_of
+from cftpki_ext.identity.wish import changed, names_of, still_wanted, wanted_of
 from cftpki_ext.ports import Clock
 from cftpki_ext.settings import ManagedIdentity
 from cftpki_ext.text import printable
@@ -131,7 +128,7 @@ class Issuer:
     ) -> Result:
         password = await asyncio.to_thread(site.password)
         record = (await asyncio.to_thread(site.journal.open_orders)).get(enroller.name)
-        if record is not None and not _still_wanted(record, site.identity, revoked=revoked, current=current):
+        if record is not None and not still_wanted(record, site.identity, revoked=revoked, current=current):
             await self._close(site, record, Outcome.SUPERSEDED, "the configuration asks for something else")
             record = None
         lost = False
@@ -388,29 +385,6 @@ class Issuer:
             serial=serial,
             orphan=closed.orphan,
         )
-
-
-def _still_wanted(
-    record: OrderRecord, identity: ManagedIdentity, *, revoked: bool, current: Generation | None
-) -> bool:
-    """
-    Whether what was ordered is what the configuration asks for; never with the key of a revoked certificate.
-    """
-    if revoked and current is not None and _public_key_of(record.csr) == current.leaf.spki:
-        return False
-    return (
-        record.names == names_of(identity)
-        and record.key == identity.key
-        and frozenset(record.usages) == identity.usages
-    )
-
-
-def _public_key_of(csr: bytes) -> bytes:
-    return (
-        x509.load_der_x509_csr(csr)
-        .public_key()
-        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
 
 
 def _held(current: Generation | None, enroller: str, password: bytes | None) -> Held | None:

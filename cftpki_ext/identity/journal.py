@@ -52,6 +52,7 @@ class Outcome(enum.StrEnum):
     REFUSED = "refused"  # the CA said no
     LOST = "lost"  # the CA does not know it any more
     SUPERSEDED = "superseded"  # the configuration asks for something else by now
+    ABANDONED = "abandoned"  # the configuration does not name its enroller any more
 
 
 class _Record(BaseModel):
@@ -119,7 +120,7 @@ class OrderRecord(_Record):
         """
         Whether the CA has, or may have, issued a certificate that nobody uses. `serial` names it where known.
         """
-        unused = {Outcome.REJECTED, Outcome.LOST, Outcome.SUPERSEDED}
+        unused = {Outcome.REJECTED, Outcome.LOST, Outcome.SUPERSEDED, Outcome.ABANDONED}
         return self.outcome in unused and self.submitted_at is not None
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from cftpki_ext.enrolment import IGNORED
 from cftpki_ext.identity.generations import Generation
+from cftpki_ext.identity.journal import OrderRecord
 from cftpki_ext.identity.schedule import Plan
 from cftpki_ext.identity.site import Site
 from cftpki_ext.identity.standing import Failure, Stage, Standing, Waiting
+from cftpki_ext.identity.wish import still_wanted
 
 
 class Alarm(enum.StrEnum):
@@ -40,6 +42,30 @@ class Orphan:
     detail: str
 
 
+class Progress(enum.StrEnum):
+    """
+    How far an open order is.
+    """
+
+    PREPARED = "prepared"  # key and request are made, no CA has heard of it
+    SUBMITTED = "submitted"
+    ANSWERED = "answered"  # what the CA sent is kept, and is not in force
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOrder:
+    """
+    An order that is not at its end. `next` says what will happen to it.
+    """
+
+    order: str
+    enroller: str
+    since: datetime
+    progress: Progress
+    next: str
+    left: bool  # nobody is about to ask for it: the operator should know that it is there
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """
@@ -54,7 +80,7 @@ class Overview:
     now: datetime
     standing: Standing
     orphans: tuple[Orphan, ...]
-    open_orders: tuple[str, ...]
+    open_orders: tuple[OpenOrder, ...]
 
     @property
     def trouble(self) -> str | None:
@@ -71,6 +97,8 @@ class Overview:
             status = standing.status
             if status.revoked and status.generation == self.current.number:
                 said.append(f"REVOKED ({status.detail})")
+            elif status.above and status.generation == self.current.number:
+                said.append(f"a CA of the chain is revoked ({status.detail})")
         if standing.waiting is not None:
             said.append(f"{standing.waiting.enroller}: waiting: {standing.waiting.detail}")
         elif standing.last_failure is not None and standing.failures:
@@ -83,6 +111,11 @@ class Overview:
         if rollout is not None:
             said += [f"hooks: {rollout.hooks.error}"] if rollout.hooks.error else []
             said += [rollout.observed.error] if rollout.observed.error else []
+        said += [
+            f"{one.enroller}: order {one.order} is {one.progress.value} since {_time(one.since)}: {one.next}"
+            for one in self.open_orders
+            if one.left
+        ]
         return "; ".join(said) or None
 
     @property
@@ -118,7 +151,8 @@ class Overview:
             "last_failure": _failure(self.standing.last_failure),
             "hint": None if self.standing.hint is None else self.standing.hint.model_dump(mode="json"),
             "waiting": _waiting(self.standing.waiting),
-            "open_orders": list(self.open_orders),
+            "status": None if self.standing.status is None else self.standing.status.model_dump(mode="json"),
+            "open_orders": [open_order_data(one) for one in self.open_orders],
             "orphans": [
                 {
                     "order": orphan.order,
@@ -173,8 +207,75 @@ def overview(
         now=now,
         standing=standing,
         orphans=orphans,
-        open_orders=tuple(record.id for record in orders if record.outcome is None),
+        open_orders=open_orders(site, orders, current, standing, plan),
     )
+
+
+def open_orders(
+    site: Site,
+    orders: tuple[OrderRecord, ...],
+    current: Generation | None,
+    standing: Standing,
+    plan: Plan,
+) -> tuple[OpenOrder, ...]:
+    """
+    What is open, and what will happen to it.
+
+    Args:
+        site: its places.
+        orders: from the journal.
+        current: the generation in force.
+        standing: what is remembered.
+        plan: what comes next.
+
+    Returns:
+        The orders without an end, oldest first.
+
+    """
+    status, waiting = standing.status, standing.waiting
+    revoked = (
+        status is not None and current is not None and status.revoked and status.generation == current.number
+    )
+    busy = standing.under_way or standing.failures > 0
+    found = []
+    for record in orders:
+        if record.outcome is not None:
+            continue
+        left = False
+        if record.enroller not in site.identity.enrollers:
+            left, then = True, "the service gives it up: the enroller is not configured for the identity"
+        elif not still_wanted(record, site.identity, revoked=revoked, current=current):
+            then = "given up at the next attempt: something else is asked for by now"
+        elif waiting is not None and waiting.order == record.id:
+            then = f"asked for again at {_time(waiting.retry_at)}"
+        else:
+            left = current is not None and not busy and waiting is None
+            then = f"taken up again when this enroller is asked next, not before {_time(plan.at)}"
+        progress = Progress.PREPARED if record.submitted_at is None else Progress.SUBMITTED
+        found.append(
+            OpenOrder(
+                order=record.id,
+                enroller=record.enroller,
+                since=record.created_at,
+                progress=progress if record.received is None else Progress.ANSWERED,
+                next=then,
+                left=left,
+            )
+        )
+    return tuple(found)
+
+
+def open_order_data(one: OpenOrder) -> dict[str, Any]:
+    """
+    One open order, for JSON.
+    """
+    return {
+        "order": one.order,
+        "enroller": one.enroller,
+        "since": _time(one.since),
+        "progress": one.progress.value,
+        "next": one.next,
+    }
 
 
 def generation_data(generation: Generation) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Owns the normalisation of names (RFC 5890 A-labels, RFC 5280 4.2.1.6) and the PK
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cftpki_ext.enrolment import Names, PrivateKey
 from cftpki_ext.errors import InputError
 from cftpki_ext.model import Usage
+from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # RFC 1035 3.1 without the closing dot; ub-common-name of RFC 5280.
 MAX_DNS_NAME = 253
@@ -120,3 +122,35 @@ def make_request(key: PrivateKey, names: Names, usages: frozenset[Usage]) -> byt
         extended = [_EXTENDED[usage] for usage in sorted(usages)]
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def public_key_of(csr: bytes) -> bytes:
+    """
+    The public key (DER) that a request of ours is for.
+    """
+    return (
+        x509.load_der_x509_csr(csr)
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+def serial_for(csr: bytes, answer: Iterable[bytes]) -> str | None:
+    """
+    The serial number (hex) of the certificate for a request, where it is among those that came.
+
+    Args:
+        csr: of ours.
+        answer: DER, as received; what cannot be read is passed over.
+
+    Returns:
+        The serial number, or `None`.
+
+    """
+    wanted = public_key_of(csr)
+    for der in answer:
+        with contextlib.suppress(MalformedCertificateError):
+            certificate = parse_certificate(der)
+            if certificate.spki == wanted:
+                return certificate.serial_hex
+    return None

@@ -1,7 +1,7 @@
 """
-What a kill left between the flip of the pointer and the last word about it: the attempt is over, and is told so.
+What a kill or a new configuration left: flips without the last word about them, orders that nobody will ask for.
 
-Owns the reading of that trace. Blocking; the caller holds the identity's lock. Asks no CA and puts nothing in force.
+Owns the reading of these traces. Blocking; the caller holds the identity's lock. Asks no CA, puts nothing in force.
 """
 
 from __future__ import annotations
@@ -9,26 +9,29 @@ from __future__ import annotations
 from datetime import datetime
 
 from cftpki_ext.identity.journal import Outcome
-from cftpki_ext.identity.site import Site
-from cftpki_ext.identity.standing import Rollout, read_standing, write_standing
+from cftpki_ext.identity.request import serial_for
+from cftpki_ext.identity.site import Log, Site
+from cftpki_ext.identity.standing import Rollout, Standing, read_standing, write_standing
 
-__all__ = ["settle"]
+__all__ = ["rolled_back", "settle"]
 
 
-def settle(site: Site, *, now: datetime) -> None:
+def settle(site: Site, *, now: datetime, event: Log) -> None:
     """
-    Close the order whose generation is in force, and end the attempt that put it there.
+    Close the order whose generation is in force, end what put it there, and give up orders that nobody asks for.
 
     By default nothing is written. An attempt that has another order open since is left as it is: it goes on.
 
     Args:
         site: under the lock.
         now: the wall-clock time.
+        event: the audit trail.
 
     Raises:
         StoreError: the state cannot be read or written.
 
     """
+    _give_up(site, now, event)
     current = site.generations.current()
     if current is None:
         return
@@ -41,6 +44,13 @@ def settle(site: Site, *, now: datetime) -> None:
             others_open = True
     standing = read_standing(site.directory)
     told = standing.rollout is not None and standing.rollout.generation == current.number
+    if standing.going_back is not None:
+        # An operator's rollback was cut off. Where the flip never came the wish is gone with its command.
+        came = standing.going_back == current.number
+        gone = standing.model_copy(update={"going_back": None})
+        standing = rolled_back(standing, current.number, now) if came else gone
+        write_standing(site.directory, standing)
+        told = told or came
     if standing.under_way and not told and not others_open:
         rollout = Rollout(generation=current.number, activated_at=now)
         changed = {
@@ -53,3 +63,56 @@ def settle(site: Site, *, now: datetime) -> None:
             "rollout": rollout,
         }
         write_standing(site.directory, standing.model_copy(update=changed))
+
+
+def rolled_back(standing: Standing, number: int, now: datetime) -> Standing:
+    """
+    What is remembered once an operator has gone back to a generation.
+
+    Args:
+        standing: what was remembered before.
+        number: of the generation.
+        now: the wall-clock time.
+
+    Returns:
+        What is remembered now.
+
+    """
+    return standing.model_copy(
+        update={
+            "kept_back": number,
+            "going_back": None,
+            # An attempt that was under way must not undo what the operator wants.
+            "under_way": False,
+            "failures": 0,
+            "waiting": None,
+            "rollout": Rollout(generation=number, activated_at=now),
+        }
+    )
+
+
+def _give_up(site: Site, now: datetime, event: Log) -> None:
+    """
+    Close what is open at enrollers that the identity does not name any more. What a CA heard of is an orphan.
+    """
+    for name, record in site.journal.open_orders().items():
+        if name in site.identity.enrollers:
+            continue
+        answer = () if record.received is None else record.received.certificates
+        closed = site.journal.close(
+            record,
+            Outcome.ABANDONED,
+            at=now,
+            detail=f"enroller {name} is not configured for the identity any more",
+            serial=serial_for(record.csr, answer),
+        )
+        event(
+            "identity_order_closed",
+            identity=site.identity.name,
+            enroller=name,
+            order=record.id,
+            outcome=Outcome.ABANDONED.value,
+            detail=closed.detail,
+            serial=closed.serial,
+            orphan=closed.orphan,
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_ext.identity import private_keys
+from cftpki_ext.identity.actions import Actions
 from cftpki_ext.identity.generations import Generations
 from cftpki_ext.identity.journal import Journal
 from cftpki_ext.settings import ManagedIdentity
@@ -27,6 +28,7 @@ class Site:
     directory: Path
     generations: Generations
     journal: Journal
+    actions: Actions
 
     def password(self) -> bytes | None:
         """
@@ -49,4 +51,5 @@ def site_of(root: Path, identity: ManagedIdentity) -> Site:
         directory=directory,
         generations=Generations(directory),
         journal=Journal(directory),
+        actions=Actions(directory),
     )

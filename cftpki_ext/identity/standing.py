@@ -104,6 +104,10 @@ class Status(_Part):
     checked_at: datetime
     revoked: bool
     detail: str
+    ask_again_at: datetime | None = None
+    # A CA above it is revoked: another certificate of that CA would be no better.
+    above: bool = False
+    unknown: bool = False  # nothing was heard: what stands here is what was known before
 
 
 class Standing(_Part):
@@ -122,6 +126,7 @@ class Standing(_Part):
     rollout: Rollout | None = None
     status: Status | None = None
     kept_back: int | None = None  # the generation that an operator went back to
+    going_back: int | None = None  # the same, written before the pointer flips; says nothing while it has not
 
 
 def read_standing(directory: Path) -> Standing:

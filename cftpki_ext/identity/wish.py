@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from cftpki_ext.enrolment import Names
 from cftpki_ext.identity.gate import Wanted, compare
 from cftpki_ext.identity.generations import Generation
+from cftpki_ext.identity.journal import OrderRecord
 from cftpki_ext.identity.normalise import Chain
+from cftpki_ext.identity.request import public_key_of
 from cftpki_ext.settings import ManagedIdentity
 from cftpki_ext.x509.certificate import parse_certificate
 
@@ -59,3 +61,18 @@ def changed(identity: ManagedIdentity, current: Generation, now: datetime) -> bo
     chain = Chain(certificates=current.chain, anchor=current.chain[-1])
     within = min(max(now, current.leaf.not_before), current.ends - timedelta(seconds=1))
     return bool(compare(wanted, chain, now=within).differences)
+
+
+def still_wanted(
+    record: OrderRecord, identity: ManagedIdentity, *, revoked: bool, current: Generation | None
+) -> bool:
+    """
+    Whether what was ordered is what the configuration asks for; never with the key of a revoked certificate.
+    """
+    if revoked and current is not None and public_key_of(record.csr) == current.leaf.spki:
+        return False
+    return (
+        record.names == names_of(identity)
+        and record.key == identity.key
+        and frozenset(record.usages) == identity.usages
+    )

@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, SecretStr
 
-from cftpki_ext.identity import attempt, issue
+from cftpki_ext.identity import attempt, issue, operator
+from cftpki_ext.identity.alike import told_alike
 from cftpki_ext.identity.journal import Outcome
 from cftpki_ext.identity.standing import read_standing
 from cftpki_ext.model import Usage
+from tests import pki
 from tests.unit.identity.test_manager import DAY, IDENTITY, World
 
 
@@ -150,3 +153,130 @@ def test_next_process_knows_the_configuration_again_and_keeps_its_waits(tmp_path
     assert 1 == len(marks), marks
     other = World(tmp_path, replace(IDENTITY, usages=frozenset({Usage.SERVER})))
     assert marks != set(other.manager._marks.values())
+
+
+async def test_rollback_cut_off_after_the_flip_is_not_undone_by_the_schedule(world, monkeypatch):
+    await world.tick()
+    world.clock.advance(15 * DAY)
+    await world.renew()
+
+    def but_the_last_word_of_it(directory, standing):
+        if standing.going_back is None:
+            raise CutOffError
+        attempt.write_standing(directory, standing)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operator, "write_standing", but_the_last_word_of_it)
+        with pytest.raises(CutOffError):
+            await world.manager.rollback("mft", to=1, wait_s=0)
+    world.start()
+    await world.live(8 * DAY, step=DAY)
+    assert (1, 1) == (world.number(), read_standing(world.site.directory).kept_back)
+
+
+async def test_rollback_cut_off_before_the_flip_leaves_no_trace(world, monkeypatch):
+    await world.tick()
+    world.clock.advance(15 * DAY)
+    await world.renew()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.site.generations), "activate", die)
+        with pytest.raises(CutOffError):
+            await world.manager.rollback("mft", to=1, wait_s=0)
+    world.start()
+    await world.tick()
+    standing = read_standing(world.site.directory)
+    assert (2, None, None) == (world.number(), standing.kept_back, standing.going_back)
+    await world.live(22 * DAY, step=DAY)
+    assert 3 == world.number()
+
+
+CONFIGURED = """
+import sys
+from pathlib import Path
+from cftpki_ext.config import load
+from cftpki_ext.identity.alike import told_alike
+from cftpki_ext.renewals import managed
+
+settings = load(Path(sys.argv[1]))
+sys.stdout.write(told_alike([list(settings.enrollers.values()), list(managed(settings).values())]))
+"""
+
+FULL = """
+[trust.own]
+anchors = ["root.pem"]
+[identity.mft]
+enrollers = ["drop", "public", "est", "step"]
+names = ["mft.corp.example", "a.example", "10.0.0.1"]
+usages = ["client", "server"]
+policies = ["1.2.3", "1.2.4", "1.2.5", "1.2.6"]
+windows = ["mon-fri 22:00-04:00", "sun 06:00-12:00"]
+hooks = [["/bin/true", "x"]]
+issuers = ["root.pem"]
+observe = ["127.0.0.1:1762"]
+[enroller.drop]
+type = "file"
+chain = "c"
+key = "k"
+[enroller.public]
+type = "acme"
+directory = "https://ca.example/directory"
+terms_agreed = true
+challenges = ["dns-01", "http-01"]
+[enroller.public.http01]
+webroot = "."
+[enroller.public.dns01]
+hook = ["/bin/true"]
+[enroller.est]
+type = "est"
+url = "https://est.example"
+implicit_roots = "root.pem"
+[enroller.step]
+type = "stepca"
+url = "https://step.example"
+root_file = "root.pem"
+provisioner = "mft"
+password_file = "secret"
+"""
+
+
+def test_configuration_with_every_type_of_enroller_is_told_alike_in_every_process(tmp_path):
+    (tmp_path / "root.pem").write_bytes(pki.make_root("Mark Root").pem)
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").chmod(0o600)
+    config = tmp_path / "cftpki.toml"
+    config.write_text(FULL)
+    told = set()
+    for seed in range(6):
+        done = subprocess.run(
+            [sys.executable, "-c", CONFIGURED, config],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
+        told.add(done.stdout)
+    assert 1 == len(told), told
+    (text,) = told
+    assert all(name in text for name in ("FileOptions", "AcmeOptions", "EstOptions", "StepCaOptions"))
+    assert " at 0x" not in text
+
+
+def test_options_of_a_third_party_are_told_alike_and_differ_where_they_differ():
+    class Odd:
+        pass
+
+    class Options(BaseModel, arbitrary_types_allowed=True):
+        names: frozenset[str]
+        table: dict[str, set[int]]
+        secret: SecretStr
+        odd: Odd
+
+    def made(secret="x", names=("b", "a")):
+        table = {name: {1, 2} for name in names}
+        return told_alike(Options(names=frozenset(names), table=table, secret=SecretStr(secret), odd=Odd()))
+
+    assert made() == made(names=("a", "b"))
+    assert made() != made(secret="y")
+    assert made() != made(names=("a",))

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from cftpki_ext.enrolment import Fault, RenewalHint
 from cftpki_ext.errors import InputError, StoreError
+from cftpki_ext.identity.advice import Found
 from cftpki_ext.identity.journal import Outcome
 from cftpki_ext.identity.locks import BusyError, locked
 from cftpki_ext.identity.manager import Manager
@@ -433,15 +434,15 @@ async def test_cas_hint_moves_the_renewal_and_is_picked_once(world):
 async def test_revoked_certificate_is_replaced_at_once_with_a_new_key(tmp_path):
     revoked = []
 
-    async def own_status(identity, chain):
-        return chain[0] in revoked, "CRL says so"
+    async def own_status(identity, chain, max_age):
+        return Found(revoked=chain[0] in revoked, detail="CRL says so")
 
     world = World(tmp_path, replace(IDENTITY, trust="corp", reuse_key=True), own_status=own_status)
     await world.tick()
     await world.tick()
     old = world.current()
     revoked.append(old.leaf.der)
-    world.clock.advance(HOUR)
+    world.clock.advance(5 * MINUTE)
     await world.tick()
     assert 2 == world.number()
     assert old.leaf.spki != world.current().leaf.spki

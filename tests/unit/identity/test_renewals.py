@@ -2,14 +2,19 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
+from cache.memory import MemoryStore
+from cftpki_ext.causes import Cause
+from cftpki_ext.checker import Checker
 from cftpki_ext.enrolment import EnrollerPlugin
 from cftpki_ext.errors import ConfigError
 from cftpki_ext.identity import plugins
-from cftpki_ext.model import Direction, KeyKind, Usage
+from cftpki_ext.model import Direction, KeyKind, Origin, SourceKind, Usage
+from cftpki_ext.policy import PROFILES
 from cftpki_ext.renewals import Renewals, make_manager, managed, own_status
 from cftpki_ext.settings import (
     EnrollerSettings,
@@ -19,11 +24,12 @@ from cftpki_ext.settings import (
     Settings,
     TrustSet,
 )
-from cftpki_ext.verdict import Reason
+from cftpki_ext.statement import Statement
 from connectors.fileid import FileOptions
 from tests import pki
 from tests.scripted_ca import TestClock
 
+MINUTE = timedelta(minutes=1)
 IDENTITY = ManagedIdentity(
     name="mft",
     enrollers=("drop",),
@@ -67,28 +73,111 @@ def test_manager_that_only_looks_writes_nothing(settings):
     assert not settings.service.state.exists()
 
 
-@pytest.mark.parametrize(
-    ("accepted", "reason", "expected"),
-    [
-        (True, None, (False, "said")),
-        (False, Reason.REVOKED, (True, "said")),
-        (False, Reason.STATUS_NOT_ESTABLISHED, None),
-    ],
-)
-async def test_own_status_is_what_the_checker_says_and_nothing_where_it_cannot_say(
-    settings, accepted, reason, expected
-):
-    asked = []
+class Crls:
+    """
+    Answers with a list, or with silence, and counts.
+    """
 
-    async def check(question):
-        asked.append(question)
-        return SimpleNamespace(accepted=accepted, reason=reason, summary="said")
+    def __init__(self, clock, crl):
+        self.clock, self.crl, self.asked = clock, crl, 0
 
-    ask = own_status(settings, SimpleNamespace(check=check), TestClock(pki.NOW))
-    assert expected == await ask(IDENTITY, (b"chain",))
-    assert expected == await ask(replace(IDENTITY, usages=frozenset({Usage.CLIENT})), (b"chain",))
-    assert [Direction.CLIENT, Direction.SERVER] == [question.direction for question in asked]
-    assert await ask(replace(IDENTITY, trust=None), (b"chain",)) is None
+    async def ask(self, question):
+        self.asked += 1
+        heard = {"raw": self.crl} if self.crl else {"failure": Cause.UNREACHABLE, "detail": "refused"}
+        lookup = question.lookup
+        return Statement(
+            kind=lookup.kind,
+            origin=Origin.NETWORK,
+            received_at=self.clock.now(),
+            hop=lookup.hop,
+            url=lookup.url,
+            **heard,
+        )
+
+    async def aclose(self):
+        pass
+
+
+class Own:
+    """
+    Our own check of a certificate, with a source that is under control.
+    """
+
+    def __init__(self, settings, *, policy=PROFILES["strict"]):
+        self.root = pki.make_root("Own Root")
+        self.leaf = pki.issue(
+            self.root, "mft", eku=["serverAuth", "clientAuth"], crl_urls=["http://127.0.0.1/crl"]
+        )
+        trust = TrustSet(name="corp", anchors=(self.root.der,), sources=(SourceKind.CRL,), policy=policy)
+        self.clock = TestClock(pki.NOW)
+        self.source = Crls(self.clock, pki.make_crl(self.root))
+        self.checker = Checker(sources={SourceKind.CRL: self.source}, store=MemoryStore(), clock=self.clock)
+        self.settings = replace(settings, trusts=MappingProxyType({"corp": trust}))
+        self._ask = own_status(self.settings, self.checker, self.clock)
+
+    async def ask(self, max_age=2 * MINUTE, identity=IDENTITY):
+        return await self._ask(identity, (self.leaf.der,), max_age)
+
+    def revoke(self):
+        self.source.crl = pki.make_crl(self.root, [self.leaf.certificate.serial_number], number=2)
+
+
+@pytest.mark.parametrize("policy", ["strict", "resilient", "audit"])
+async def test_own_status_is_what_is_established_whatever_the_policy(settings, policy):
+    own = Own(settings, policy=PROFILES[policy])
+    assert not (await own.ask()).revoked
+    own.revoke()
+    assert (await own.ask(max_age=0 * MINUTE)).revoked
+    own = Own(settings, policy=PROFILES[policy])
+    own.source.crl = None
+    assert await own.ask() is None
+    assert await own.ask(identity=replace(IDENTITY, trust=None)) is None
+
+
+async def test_own_status_does_not_rest_on_what_was_heard_before_the_interval(settings):
+    own = Own(settings)
+    assert own.settings.limits.crl_refresh > 3 * MINUTE
+    await own.ask()
+    own.revoke()
+    own.clock.advance(MINUTE)
+    assert (False, 1) == ((await own.ask()).revoked, own.source.asked)
+    own.clock.advance(2 * MINUTE)
+    assert (True, 2) == ((await own.ask()).revoked, own.source.asked)
+
+
+async def test_own_status_from_an_old_list_while_nobody_answers_is_no_opinion(settings):
+    own = Own(settings)
+    assert not (await own.ask()).revoked
+    own.source.crl = None
+    own.clock.advance(3 * MINUTE)
+    assert await own.ask() is None
+    # The same list still lets partners in.
+    own.source.crl = pki.make_crl(own.root)
+    assert not (await own.ask()).revoked
+
+
+async def test_revoked_issuing_ca_is_no_reason_for_another_certificate_of_it(settings):
+    own = Own(settings)
+    issuing = pki.issue(own.root, "Own Issuing", ca=True, crl_urls=["http://127.0.0.1/root"])
+    leaf = pki.issue(issuing, "mft", eku=["serverAuth"], crl_urls=["http://127.0.0.1/crl"])
+    own.source.crl = pki.make_crl(own.root, [issuing.certificate.serial_number])
+    found = await own._ask(IDENTITY, (leaf.der, issuing.der), 2 * MINUTE)
+    assert (False, True) == (found.revoked, found.above)
+
+
+async def test_own_status_looks_as_the_partner_does(settings):
+    directions = []
+
+    async def check_with_statements(question):
+        directions.append(question.direction)
+        return SimpleNamespace(evidence=SimpleNamespace(hops=())), ()
+
+    ask = own_status(
+        settings, SimpleNamespace(check_with_statements=check_with_statements), TestClock(pki.NOW)
+    )
+    await ask(IDENTITY, (b"chain",), MINUTE)
+    await ask(replace(IDENTITY, usages=frozenset({Usage.CLIENT})), (b"chain",), MINUTE)
+    assert [Direction.CLIENT, Direction.SERVER] == directions
 
 
 class FakeManager:
