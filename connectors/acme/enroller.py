@@ -109,7 +109,7 @@ class AcmeEnroller:
                 lease_s += (done.retry_at - self._clock.now()).total_seconds()
                 return done
             await self._release(order, deadline)
-            return await self._issued(done)
+            return await self._issued(done, deadline)
         except CaError as error:
             if attempt is not None and error.fault not in _GOES_ON:
                 await attempt.withdraw()
@@ -292,7 +292,7 @@ class AcmeEnroller:
             not_after=None if life is None else self._clock.now() + life,
         )
 
-    async def _issued(self, done: Downloaded) -> Issued:
+    async def _issued(self, done: Downloaded, deadline: float) -> Issued:
         """
         The chain that is preferred, the others as alternates.
         """
@@ -308,7 +308,8 @@ class AcmeEnroller:
         except InputError as error:
             notes.append(f"the CA's own chain is taken: {error}")
         try:
-            await self._store.add_issued(certificate_id(done.chains[chosen][0]))
+            async with self._store.locked(Lock.ORDERS, deadline=deadline):
+                await self._store.add_issued(certificate_id(done.chains[chosen][0]))
         except (CaError, InputError) as error:
             notes.append(f"the next renewal will not name what it replaces: {error}")
         alternates = [to_der(chain) for index, chain in enumerate(done.chains) if index != chosen]

@@ -40,7 +40,7 @@ class Lock(enum.StrEnum):
     """
 
     ATTEMPTS = "attempts.lock"  # shared by attempts to move an order on; whoever changes the key is alone
-    ORDERS = "orders.lock"  # place an order, or take up one whose URL was lost
+    ORDERS = "orders.lock"  # place an order, or take up one whose URL was lost; what came of it
     ACCOUNT = "lock"  # make or change the account
 
 
@@ -184,7 +184,7 @@ class AccountStore:
 
     async def add_issued(self, identifier: str) -> None:
         """
-        Keep that this account got a certificate.
+        Keep that this account got a certificate. Under `Lock.ORDERS`.
         """
         known = [one for one in self.issued() if one != identifier]
         kept = [*known, identifier][-MAX_ISSUED:]

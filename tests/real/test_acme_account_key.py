@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cftpki_ext.enrolment import Issued, Pending
+from cftpki_ext.enrolment import Fault, Issued, Pending
 from connectors._ca_http import CaClient
 from connectors.acme import store
 from tests import acme_nursery
@@ -154,3 +155,23 @@ async def test_order_that_waits_for_its_web_server_survives_a_change_of_key(tmp_
                 issued = await made.advance(order, saves.last, saves, deadline=in_s(WAIT_S))
         assert isinstance(issued, Issued), issued
         assert (1, 1) == (ca.orders, ca.certificates)
+
+
+async def test_account_that_was_deactivated_is_told_and_made_again_when_its_folder_is_gone(tmp_path):
+    with pebble(tmp_path) as ca:
+        async with enroller(tmp_path, ca.options(recreate_account=True)) as made:
+            assert isinstance(await issue(made, "a.example"), Issued)
+            session = made._connected()
+            account = await made._accounts(session).establish(deadline=in_s(WAIT_S))
+            ended = {"status": "deactivated"}
+            await session.post(account.url, ended, signer=account.signer, deadline=in_s(WAIT_S))
+            failed = await issue(made, "a.example")
+            assert (Fault.MISCONFIGURED, True) == (failed.fault, "deactivated" in failed.detail)
+            (bad,) = [one for one in await made.check(deadline=in_s(WAIT_S)) if not one.good]
+            assert ("account", True) == (bad.what, "deactivated" in bad.detail)
+            assert "deactivated" in (await made.roll_over_account_key(deadline=in_s(WAIT_S))).detail
+        (folder,) = (tmp_path / "state-corp").glob("account-*")
+        shutil.rmtree(folder)
+        async with enroller(tmp_path, ca.options()) as made:
+            assert isinstance(await issue(made, "a.example"), Issued)
+        assert 2 == ca.accounts

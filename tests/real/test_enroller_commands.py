@@ -4,20 +4,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cftpki_ext.config import load
+from cftpki_ext.identity.schedule import Plan, Why
+from cftpki_ext.identity.site import site_of
+from cftpki_ext.renewals import make_manager
 from tests import pki, real_service
 from tests.ca_est import PASSWORD, USER, EstServer, estserver
 from tests.ca_pebble import Pebble, pebble
 from tests.ca_servers import StepCa, make_step_ca, write_secret
+from tests.orders import SystemClock
 
 pytestmark = pytest.mark.real
 
@@ -186,3 +194,35 @@ def test_rollover_gives_the_account_a_new_key_and_orders_go_on(site):
 def test_rollover_of_what_has_no_account_is_not_applicable(site, name):
     output = site.run("enroller", "rollover", name, status=2)
     assert f"type {TYPES[name]}, which has no account key: not applicable" in output
+
+
+def test_renewal_information_makes_a_renewal_due_that_names_what_it_replaces(site):
+    site.run("identity", "issue", "mft")
+    settings = load(site.folder / "cftpki.toml")
+    generations = site_of(settings.service.state, settings.identities["mft"]).generations
+    now = datetime.now(UTC)
+    window = {"start": f"{now - timedelta(days=2):%FT%TZ}", "end": f"{now - timedelta(days=1):%FT%TZ}"}
+    said = {
+        "Certificate": pki.pem(generations.current().leaf.der).decode(),
+        "ARIResponse": json.dumps({"suggestedWindow": window}),
+    }
+    site.acme.manage("set-renewal-info/", said)
+    before = site.acme.certificates, site.acme.log_text().count("is a replacement of")
+
+    async def tick(ahead: timedelta) -> Plan:
+        """
+        What the service does.
+        """
+        manager = make_manager(settings, clock=SystemClock(ahead), event=lambda _event, **_fields: None)
+        async with aclosing(manager):
+            return await manager.tick("mft")
+
+    # A certificate is a day old at least before its CA may wish for the next one.
+    assert Why.CA is asyncio.run(tick(timedelta(0))).why
+    assert 1 == generations.current().number
+    asyncio.run(tick(timedelta(hours=25)))
+    assert 2 == generations.current().number
+    assert (1, True) == (
+        site.acme.certificates - before[0],
+        site.acme.log_text().count("is a replacement of") > before[1],
+    )
