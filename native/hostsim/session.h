@@ -1,6 +1,6 @@
 /*
- * session.h - one TLS session of the host: OpenSSL over memory, the phases of the
- * exit called where the documents say, no socket.
+ * session.h - one TLS session of the host: OpenSSL over memory, its beginning and
+ * its end told to the exit, no socket. What lies between is asked in callbacks.h.
  *
  * A session is fed with what the peer sent and says what is to be sent. It is
  * used by one thread at a time.
@@ -17,24 +17,7 @@
 #include "alerts.h"
 #include "exitcall.h"
 #include "formats.h"
-#include "hostpki.h"
-#include "options.h"
-
-/* What all sessions share. */
-struct host {
-  const struct options *options;
-  int mode; /* CFTPKIE_MODE_… */
-  OSSL_LIB_CTX *library;
-  OSSL_PROVIDER *standard;
-  OSSL_PROVIDER *delegate;
-  SSL_CTX *tls;
-  struct host_pki pki;
-  struct session_properties properties;
-};
-
-/* Returns 0, or -1 with a line on stderr. */
-int host_init(struct host *host, const struct options *options, int mode);
-void host_free(struct host *host);
+#include "host.h"
 
 enum step { STEP_DONE, STEP_WANT_READ, STEP_FAILED };
 
@@ -76,6 +59,14 @@ void session_conclude(struct session *session, enum step outcome);
 /* EndSession if established, and close_notify to be sent. */
 void session_close(struct session *session);
 void session_free(struct session *session);
+
+/* A phase answered an error: the session ends with this alert. */
+void session_refuse(struct session *session, int alert);
+
+/* The session that is the SSL's application data. */
+static inline struct session *session_of(const SSL *ssl) {
+  return SSL_get_app_data(ssl);
+}
 
 /* The alert of the session: sent, else received, else 0. */
 int session_alert(const struct session *session);

@@ -6,6 +6,7 @@ answer carries, replays to the same verdict, and is recorded once.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import json
 from hashlib import sha256
@@ -20,7 +21,7 @@ from cftpki_ext.cli import main
 from cftpki_ext.tls_formats import encode_chain
 from cftpki_ext.verdict_json import verdict_to_data
 from cftpki_ext.wire import Message, Mode, Result, Tag
-from tests import hostsim, pki, real_service
+from tests import hostsim, partners, pki, real_service
 from tests.doors import scenarios
 from tests.native_host import DONE, ERROR, Session, Task
 from tests.wire_client import WireClient
@@ -261,3 +262,33 @@ def test_ledger_of_such_refusals_is_whole_and_replays(doors, service):
     assert 0 == cftpki(doors, "replay", "--recorded")[0]
     assert 0 == cftpki(doors, "replay")[0]
     assert 0 == cftpki(doors, "audit", "verify")[0]
+
+
+def test_partner_with_a_chain_too_long_for_the_protocol_sees_50_and_is_recorded(tmp_path):
+    """
+    A real TLS handshake: openssl's client sends the chain, the simulator's host hands it to the exit.
+    """
+    with TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        company = stack.enter_context(partners.company(Path(folder)))
+        service = stack.enter_context(real_service.running(company.configure("long")))
+        good = company.path("good.pem").read_bytes()
+        company.path("many.pem").write_bytes(good * 80)
+        with hostsim.server(
+            *("--lib", LIBRARY, "--client-auth", "--profile", "RSA", "--expect", "50"),
+            trace=tmp_path / "trace",
+            env=service.environment,
+        ) as simulator:
+            certificate, key = company.path("good.pem"), company.path("good.key")
+            seen = hostsim.s_client(
+                simulator.port,
+                *("-tls1_2", "-cert", certificate, "-key", key, "-cert_chain", company.path("many.pem")),
+            )
+            run = simulator.finish()
+        assert (0, 50) == (run.status, hostsim.alert_seen(seen))
+        (checked,) = run.all("CheckCertificate")
+        done = CliRunner().invoke(
+            main, ["explain", checked["verdict_id"], "--replay", "--json", "--config", str(service.config)]
+        )
+        assert 0 == done.exit_code
+        (fault,) = json.loads(done.stdout)["verdict"]["evidence"]["faults"]
+        assert "that the protocol carries; sha256 of its leaf" in fault["detail"]
