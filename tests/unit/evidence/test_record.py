@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -65,6 +66,13 @@ def test_record_certificates_and_responses_are_blobs():
     assert sorted(stored.blobs.values()) == sorted(
         [LEAF.der, CA.der, ROOT.der, *(s.raw or b"" for s in GOOD)]
     )
+
+
+def test_record_names_what_proves_a_revocation_and_nothing_of_a_good_chain():
+    (proven,) = encode(record(*REVOKED)).revoked
+    assert (sha256(REVOKED[0].raw).hexdigest(), True) == (proven.digest, proven.final)
+    assert LEAF.certificate.not_valid_after_utc == proven.ends
+    assert () == encode(record(*GOOD)).revoked == encode(record(*FAILED)).revoked
 
 
 def test_record_missing_blob_is_an_error():
