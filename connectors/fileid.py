@@ -184,7 +184,7 @@ def _read(options: FileOptions) -> _Pair:
     try:
         key = load(raw, password)
         leaf = x509.load_der_x509_certificate(chain[0]).public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         msg = f"{options.key} and {options.chain} cannot be read ({type(error).__name__})"
         raise InputError(msg) from None
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):

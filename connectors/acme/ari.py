@@ -35,7 +35,7 @@ def certificate_id(certificate: x509.Certificate) -> str:
     """
     try:
         authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    except (x509.ExtensionNotFound, ValueError) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
         msg = "the certificate has no authority key identifier"
         raise InputError(msg) from error
     if authority.key_identifier is None:

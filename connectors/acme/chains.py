@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cftpki_ext.enrolment import Fault
@@ -29,7 +29,7 @@ def parse_chain(pem: bytes) -> Chain:
     """
     try:
         chain = tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CaError(Fault.UNREACHABLE, "the CA's chain cannot be read", sent=True) from error
     if len(chain) > MAX_CERTIFICATES:
         raise CaError(Fault.UNREACHABLE, f"the CA's chain has {len(chain)} certificates", sent=True)
@@ -68,7 +68,7 @@ def preferred(chains: Sequence[Chain], *, root: x509.Certificate | None, issuer:
 def _issued_by(certificate: x509.Certificate, root: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(root)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 

@@ -218,7 +218,7 @@ def certificates(pems: object) -> tuple[bytes, ...]:
             for text in texts[: _MAX_CERTIFICATES + 1]
             for certificate in x509.load_pem_x509_certificates(str(text).encode())
         )
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         msg = "the answer has something in it that is no certificate"
         raise CaError(Fault.UNREACHABLE, msg, sent=True) from error
     if not 0 < len(ders) <= _MAX_CERTIFICATES:

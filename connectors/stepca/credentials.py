@@ -226,7 +226,7 @@ def _secret(path: Path, what: str, cap: int) -> bytes:
 def _chain(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(read_regular(path, cap=MAX_PEM_BYTES, what="chain_file").data)
-    except (InputError, ValueError) as error:
+    except (InputError, ValueError, x509.InvalidVersion) as error:
         raise CaError(Fault.MISCONFIGURED, f"chain_file: {printable(str(error))}") from error
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -227,7 +228,7 @@ def _load_pem(text: bytes, password: bytes | None) -> object:
             return _load_pem(text, None)
         msg = "is encrypted, and there is no password_file"
         raise KeyUnavailableError(msg) from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         msg = "is no private key in PEM, or the password is wrong"
         raise KeyUnavailableError(msg) from error
 

@@ -203,7 +203,7 @@ def _read(path: Path) -> bytes:
 def _parse(data: bytes) -> tuple[bytes, ...]:
     try:
         return tuple(c.public_bytes(Encoding.DER) for c in x509.load_pem_x509_certificates(data))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CaError(Fault.MISCONFIGURED, "the file of roots holds no certificates in PEM") from error
 
 
@@ -212,6 +212,6 @@ def _is_ca(der: bytes) -> bool:
         extension = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(
             x509.BasicConstraints
         )
-    except (ValueError, x509.ExtensionNotFound):
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion):
         return False
     return extension.value.ca

@@ -27,6 +27,7 @@ from cftpki_ext.wire import decode
 from cftpki_ext.x509 import der, parse_certificate
 from connectors.est import _encoding as est_encoding
 from connectors.est._attributes import parse_wishes
+from tests.fuzz import enrolment
 from tests.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
 from tests.pki import pem as to_pem
 
@@ -191,7 +192,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         est_certificates,
         est_attributes,
     )
-}
+} | enrolment.TARGETS
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "certificate": (_LEAF.der, _CA.der, _ROOT.der),
@@ -212,4 +213,4 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "config": (
         b'[trust.a]\nanchors = ["a.pem"]\n[[rule]]\nname = "in"\ndirection = "server"\ntrust = "a"\n',
     ),
-}
+} | enrolment.SEEDS

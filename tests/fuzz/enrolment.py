@@ -1,0 +1,279 @@
+"""
+Targets for what a CA sends while certificates are issued, and for what is kept of it on the disk.
+
+As in `targets`: one that returns has found nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from cftpki_ext.enrolment import MAX_STATE_BYTES
+from cftpki_ext.errors import InputError, KeyUnavailableError, StoreError
+from cftpki_ext.identity.generations import Generations
+from cftpki_ext.identity.journal import Journal
+from cftpki_ext.identity.standing import read_standing
+from cftpki_ext.token_uri import parse_token_uri
+from connectors._ca_http import CaAnswer, CaError, CaRequest
+from connectors.acme import chains, problems, resources
+from connectors.acme.ari import parse_renewal_info
+from connectors.acme.dns01 import parse_key_file
+from connectors.acme.jose import decode_secret
+from connectors.est import _anchors, _answers, _credentials, _request, _state
+from connectors.stepca import client as stepca
+from connectors.stepca.findings import go_seconds
+from connectors.stepca.tokens import jwk_thumbprint, load_key
+from tests.pki import NOW, issue, make_root
+from tests.pki import pem as to_pem
+
+_ROOT = make_root("Fuzz Enrolment Root")
+_LEAF = issue(_ROOT, "mft")
+# cryptography has an error of its own for it.
+_OF_NO_VERSION = _LEAF.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x7e", 1)
+_PASSWORDS = _credentials.Credentials(username="user", password="password")
+
+
+def _answer(body: bytes = b"", *, status: int = 200, kind: bytes = b"application/json") -> CaAnswer:
+    headers = httpx.Headers([(b"content-type", kind)])
+    return CaAnswer(status=status, headers=headers, body=body, url="https://ca/")
+
+
+def answer_fields(data: bytes) -> None:
+    """
+    The header fields that we read: Date, Retry-After, Link, WWW-Authenticate.
+    """
+    value = data.replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"")
+    names = (b"date", b"retry-after", b"link", b"www-authenticate")
+    answer = CaAnswer(
+        status=401, headers=httpx.Headers([(name, value) for name in names]), body=b"", url="https://ca/"
+    )
+    assert answer.date is None or answer.date.tzinfo is not None
+    again = answer.retry_at(NOW)
+    assert again is None or again >= NOW
+    resources.links(answer.headers.get_list("link"), "alternate")
+    with contextlib.suppress(CaError):
+        _credentials.authorization(_PASSWORDS, CaRequest(url="https://ca/"), answer)
+
+
+def acme_objects(data: bytes) -> None:
+    """
+    Every JSON object of an ACME server.
+    """
+    resources.parse_order_list(data)
+    problems.problem_error(_answer(data, status=400, kind=b"application/problem+json"), NOW)
+    try:
+        value = resources.decode_object(data, "object")
+    except CaError:
+        return
+    parse_renewal_info(value, retry_at=None, now=NOW)
+    challenge = resources.parse_challenge(value)
+    assert challenge is None or not {"/", ".", "\0"} & set(challenge.token)
+    for parse in (resources.parse_directory, resources.parse_order, resources.parse_authorization):
+        try:
+            parse(value)
+        except CaError:
+            continue
+
+
+def acme_chain(data: bytes) -> None:
+    """
+    The PEM chain of an ACME server.
+    """
+    try:
+        chains.parse_chain(data)
+    except CaError:
+        return
+
+
+def stepca_answer(data: bytes) -> None:
+    """
+    Every JSON object of a step-ca, and its errors.
+    """
+    stepca._said(_answer(data, status=400))
+    for read in (stepca._granted, stepca.root_in):
+        try:
+            read(_answer(data))
+        except CaError:
+            continue
+    go_seconds(data.decode("latin-1"))
+
+
+def jwk(data: bytes) -> None:
+    """
+    A provisioner's key: PEM, JWK, or JWE, where it asks for no more work than allowed.
+    """
+    with contextlib.suppress(KeyUnavailableError):
+        load_key(data, b"password")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, dict):
+        jwk_thumbprint(value)
+
+
+def est_error(data: bytes) -> None:
+    """
+    The text of an EST server's error, and what is kept of its roots.
+    """
+    for kind in (b"text/html", b"text/plain", b"application/problem+json"):
+        line = _answers.first_line(_answer(data, status=500, kind=kind))
+        assert line.isprintable()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _anchors.FILE_NAME
+        path.write_bytes(data)
+        path.chmod(0o600)
+        kept = _anchors.load(Path(folder), "source")
+        assert kept is None or kept.roots
+    try:
+        state = json.loads(data[:MAX_STATE_BYTES])
+    except (ValueError, RecursionError):
+        return
+    if isinstance(state, dict):
+        _state.resume(state, b"csr")
+
+
+def request(data: bytes) -> None:
+    """
+    A PKCS#10 request.
+    """
+    try:
+        _request.parse_request(data)
+    except InputError:
+        return
+
+
+def texts(data: bytes) -> None:
+    """
+    What an operator writes: a token's URI, a TSIG key, the secret of an external account.
+    """
+    text = data.decode("latin-1")
+    for parse in (parse_token_uri, parse_key_file, decode_secret):
+        with contextlib.suppress(InputError):
+            parse(text)
+
+
+def kept_identity(data: bytes) -> None:
+    """
+    meta.json, standing.json and an order's record.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        generation = folder / "generations" / "0001"
+        generation.mkdir(parents=True)
+        (folder / "journal").mkdir()
+        (generation / "chain.pem").write_bytes(to_pem(_LEAF.der))
+        for path in (generation / "meta.json", folder / "standing.json", folder / "journal" / "a.json"):
+            path.write_bytes(data)
+        read_standing(folder)
+        for read in (lambda: Generations(folder).read(1), Journal(folder).orders):
+            try:
+                read()
+            except StoreError:
+                continue
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (
+        answer_fields,
+        acme_objects,
+        acme_chain,
+        stepca_answer,
+        jwk,
+        est_error,
+        request,
+        texts,
+        kept_identity,
+    )
+}
+
+
+def _json(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+_CHALLENGE = {"type": "http-01", "url": "https://ca/1", "token": "abc", "status": "pending"}
+# A JWE as `step` writes it, for one round: {"kty":"oct"} under another password.
+_JWE = (
+    b"eyJhbGciOiJQQkVTMi1IUzI1NitBMTI4S1ciLCJlbmMiOiJBMTI4R0NNIiwicDJjIjoxLCJwMnMiOiJBQUFBQUFBQUFBQSJ9"
+    b".AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA"
+)
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "answer_fields": (
+        b"Fri, 31 Dec 9999 23:59:59 -0100",
+        b"120",
+        b'<https://ca/2>;rel="alternate", <https://ca/3>; rel=up',
+        b'Digest realm="est", nonce="00", qop="auth", algorithm=SHA-256',
+        b'Basic realm="est"',
+    ),
+    "acme_objects": (
+        _json(
+            newNonce="https://ca/n",
+            newAccount="https://ca/a",
+            newOrder="https://ca/o",
+            revokeCert="https://ca/r",
+        ),
+        _json(
+            status="pending",
+            identifiers=[{"type": "dns", "value": "a.example"}, {"type": "ip", "value": "::1"}],
+            authorizations=["https://ca/z"],
+            finalize="https://ca/f",
+            expires="2026-01-01T00:00:00Z",
+        ),
+        _json(status="pending", identifier={"type": "dns", "value": "a"}, challenges=[_CHALLENGE]),
+        _json(**_CHALLENGE),
+        _json(type="urn:ietf:params:acme:error:badCSR", detail="no", subproblems=[{"detail": "b"}]),
+        _json(suggestedWindow={"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}),
+    ),
+    "acme_chain": (to_pem(_LEAF.der, _ROOT.der), to_pem(_OF_NO_VERSION)),
+    "stepca_answer": (
+        _json(certChain=[to_pem(_LEAF.der).decode(), to_pem(_ROOT.der).decode()]),
+        _json(ca=to_pem(_ROOT.der).decode()),
+        _json(ca=to_pem(_OF_NO_VERSION).decode()),
+        _json(status=401, message="no"),
+        b"24h0m0s",
+    ),
+    "jwk": (_JWE, _json(kty="EC", crv="P-256", x="AA", y="AA", d="AA"), _LEAF.key_pem),
+    "est_error": (
+        b"<html><script>x</script>no</html>",
+        _json(detail="no"),
+        _json(source="source", roots=["AAAA"], certificates=[]),
+    ),
+    "request": (_LEAF.der,),
+    "texts": (
+        b"pkcs11:token=mft;object=transfer;id=%01?module-path=/usr/lib/p11.so",
+        b'key "acme" { algorithm hmac-sha256; secret "c2VjcmV0"; };',
+        b"c2VjcmV0c2VjcmV0c2VjcmV0",
+    ),
+    "kept_identity": (
+        _json(
+            version=1,
+            generation=1,
+            order="o",
+            enroller="ca",
+            written_at="2026-01-01T00:00:00+00:00",
+            notes=["a"],
+        ),
+        _json(failures=1, under_way=True, last_attempt_at="2026-01-01T00:00:00Z"),
+        _json(
+            id="a",
+            identity="mft",
+            enroller="ca",
+            created_at="2026-01-01T00:00:00Z",
+            common_name="mft",
+            dns=["a"],
+            addresses=["::1"],
+            usages=["clientAuth"],
+            key="p256",
+            csr="MAA=",
+        ),
+    ),
+}
