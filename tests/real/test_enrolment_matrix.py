@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import os
 import re
 import socket
 import ssl
@@ -51,9 +52,12 @@ class Site:
     A configuration with one identity, and the command line on it.
     """
 
-    def __init__(self, folder, enrollers, *, anchors, trust="", rule="", **identity):
+    def __init__(
+        self, folder, enrollers, *, anchors, trust="", rule="", limits='crl_refresh = "0s"', **identity
+    ):
         self.folder, self.config = folder, folder / "cftpki.toml"
         self.enrollers, self.anchors, self.trust, self.rule = enrollers, anchors, trust, rule
+        self.limits = limits
         self.identity = {
             "enrollers": list(enrollers),
             "names": [NAME],
@@ -66,9 +70,7 @@ class Site:
     def write(self, path, **changes):
         tables = {"identity.mft": self.identity | changes}
         tables |= {f"enroller.{name}": table for name, table in self.enrollers.items()}
-        lines = [
-            '[service]\nsocket = "s"\nstate = "state"\nlog_format = "json"\n[limits]\ncrl_refresh = "0s"'
-        ]
+        lines = [f'[service]\nsocket = "s"\nstate = "state"\nlog_format = "json"\n[limits]\n{self.limits}']
         lines += [f"[trust.own]\nanchors = {toml(self.anchors)}\n{self.trust}"]
         for name, table in tables.items():
             lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
@@ -92,6 +94,12 @@ class Site:
         output, _ = process.communicate(timeout=WAIT_S)
         assert status == process.returncode, output
         return output
+
+    def status(self):
+        """
+        What our own check said last, where it was made.
+        """
+        return json.loads(self.run("show", "mft", "--json"))["status"]
 
     def listed(self, config=None):
         (told,) = json.loads(self.run("list", "--json", config=config))
@@ -467,27 +475,71 @@ def has_open(pid, path):
 
 
 def test_certificate_revoked_at_the_ca_is_replaced_with_a_new_key(tmp_path):
-    with enrolled_service(tmp_path) as (ca, site, service, _):
+    # The list lives for a day and partners' checks use it for as long as they may; our own does not.
+    with enrolled_service(tmp_path, limits='crl_refresh = "1h"', check_every="10s") as (ca, site, service, _):
         old = site.current()
-        path = site.site.directory / "standing.json"
-        until(lambda: json.loads(path.read_text())["status"])
+        until(lambda: site.status())
+        assert not site.status()["revoked"]
         asyncio.run(revoke_elsewhere(site, old))
-        until(lambda: ca.log_text().count("/1.0/revoke"))
-        # An hour goes by: what the last look at the list said has become old.
-        service.kill()
-        standing = json.loads(path.read_text())
-        assert (1, False) == (standing["status"]["generation"], standing["status"]["revoked"])
-        standing["status"]["checked_at"] = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
-        path.write_text(json.dumps(standing))
-        path.chmod(0o600)
-        service.start()
+        revoked_at = time.monotonic()
         until(lambda: len(service.events("identity_activated")) == 2)
+        # Two looks at the clock, ten seconds apart each, and an issuance.
+        assert time.monotonic() - revoked_at < 30
         new = site.current()
         assert (2, True) == (new.number, new.leaf.spki != old.leaf.spki)
         assert 1 == len(service.events("own_certificate_revoked"))
         with host(service, tmp_path) as simulator:
             assert new.leaf.fingerprint == handshake(simulator.port)
             simulator.finish()
+
+
+def test_operators_check_sees_a_revocation_at_once_and_the_service_renews(tmp_path):
+    with enrolled_service(tmp_path, limits='crl_refresh = "1h"', check_every="1d") as (ca, site, service, _):
+        old = site.current()
+        assert "not_revoked" == json.loads(site.run("check", "mft", "--json"))["status"]
+        asyncio.run(revoke_elsewhere(site, old))
+        told = json.loads(site.run("check", "mft", "--json", status=44))
+        assert ("revoked", 1) == (told["status"], told["generation"])
+        until(lambda: len(service.events("identity_activated")) == 2)
+        assert site.current().leaf.spki != old.leaf.spki
+        assert "not revoked" in site.run("check", "mft")
+        assert [] == service.failures()
+
+
+def test_operators_check_that_nobody_answers_is_no_opinion(tmp_path):
+    with enrolled_service(tmp_path, limits='crl_refresh = "1h"', check_every="1d") as (
+        _,
+        site,
+        service,
+        ca_running,
+    ):
+        site.run("check", "mft")
+        ca_running.close()
+        # The list that is kept still lets partners in, and is not what was asked for.
+        assert "not established" in site.run("check", "mft", status=1)
+        assert 1 == site.current().number
+
+
+def test_what_operators_do_is_in_the_services_log_once_and_in_the_history(tmp_path):
+    with enrolled_service(tmp_path) as (_, site, service, _):
+        site.run("renew", "mft", "--now")
+        service.kill()
+        site.run("rollback", "mft")
+        service.start()
+        until(lambda: len(service.events("operator_action")) == 4)
+        service.kill()
+        service.start()
+        site.run("revoke", "mft", "--generation", "2", "--reason", "superseded")
+        until(lambda: len(service.events("operator_action")) == 6)
+        told = service.events("operator_action")
+        commands = [(one["command"], one["step"], one["failed"]) for one in told]
+        assert [
+            (c, s, False) for c in ("renew", "rollback", "revoke") for s in ("begun", "ended")
+        ] == commands
+        assert {os.getuid()} == {one["uid"] for one in told}
+        history = json.loads(site.run("history", "mft", "--json"))
+        assert commands == [(one["command"], one["step"], one["failed"]) for one in history["actions"]]
+        assert "superseded" in site.run("history", "mft")
 
 
 async def revoke_elsewhere(site, generation):
