@@ -224,7 +224,10 @@ class WebrootSolver:
         """
 
     def _write(self, task: Task) -> None:
-        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for folder in (self._folder.parent, self._folder):
+            if not folder.is_dir():
+                folder.mkdir(parents=True)
+                folder.chmod(0o755)  # the service's umask would shut the web server out
         descriptor, partial = tempfile.mkstemp(prefix=".new-", dir=self._folder)
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), 0o644)
