@@ -7,37 +7,29 @@ its next call.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import os
-from collections.abc import Awaitable, Callable
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from cftpki_ext.alerts import Alert
-from cftpki_ext.bootstrap import SystemClock, make_checker
-from cftpki_ext.cli.options import config_option, config_path, json_option
+from cftpki_ext.cli.identity_history import history
+from cftpki_ext.cli.managing import (
+    config_file_option,
+    name_argument,
+    time_text,
+    wait_option,
+    with_manager,
+)
+from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
-from cftpki_ext.errors import CftPkiError, InputError, StoreError
-from cftpki_ext.identity.actions import Actor, Step, action_data
+from cftpki_ext.errors import CftPkiError
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.journal import OrderRecord
 from cftpki_ext.identity.manager import Manager
 from cftpki_ext.identity.operator import Checked, Renewal
-from cftpki_ext.identity.overview import Overview, generation_data
-from cftpki_ext.identity.site import site_of
-from cftpki_ext.renewals import make_manager, managed, own_status
-from cftpki_ext.settings import ManagedIdentity, Settings
+from cftpki_ext.identity.overview import Overview
 
-T = TypeVar("T")
-
-# Another process is in the middle of an issuance: most end in seconds.
-WAIT_S = 60.0
 # RFC 5280 5.3.1, without what only a CRL can say.
 REASONS = (
     "unspecified",
@@ -64,16 +56,7 @@ def identity() -> None:
     """
 
 
-config_file_option = config_option(help_text="The configuration file.")
-name_argument = click.argument("name")
-wait_option = click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(0, 3600),
-    default=WAIT_S,
-    show_default=True,
-    help="Seconds to wait for another process.",
-)
+identity.add_command(history)
 
 
 @identity.command("list")
@@ -88,7 +71,7 @@ def list_identities(config_file: Path | None, *, as_json: bool) -> None:
     async def look(manager: Manager) -> list[Overview]:
         return [await manager.overview(name) for name in manager.names()]
 
-    found = _with_manager(settings, look, changes=False)
+    found = with_manager(settings, look, changes=False)
     if as_json:
         click.echo(json.dumps([overview.data() for overview in found], indent=2))
         return
@@ -105,7 +88,7 @@ def show(name: str, config_file: Path | None, *, as_json: bool) -> None:
     Show everything that is known of the identity NAME.
     """
     settings = load(config_path(config_file))
-    overview = _with_manager(settings, lambda manager: manager.overview(name), changes=False)
+    overview = with_manager(settings, lambda manager: manager.overview(name), changes=False)
     data = overview.data()
     if as_json:
         click.echo(json.dumps(data, indent=2))
@@ -152,7 +135,7 @@ def _renew(name: str, config_file: Path | None, wait_s: float, *, force: bool, a
         return await manager.renew(name, force=force, wait_s=wait_s)
 
     with working(f"asking for a certificate for {name}"):
-        done = _with_manager(settings, act)
+        done = with_manager(settings, act)
     if as_json:
         data = {
             "identity": done.identity,
@@ -188,8 +171,8 @@ def rollback(name: str, to: int | None, config_file: Path | None, wait_s: float)
     async def act(manager: Manager) -> Generation:
         return await manager.rollback(name, to=to, wait_s=wait_s)
 
-    done = _with_manager(settings, act)
-    click.echo(f"{name}: generation {done.number} is in force, until {_time(done.ends)}")
+    done = with_manager(settings, act)
+    click.echo(f"{name}: generation {done.number} is in force, until {time_text(done.ends)}")
 
 
 @identity.command()
@@ -209,7 +192,7 @@ def revoke(name: str, number: int | None, reason: str, config_file: Path | None,
         return None if failed is None else failed.detail
 
     with working(f"asking the CA to revoke a certificate of {name}"):
-        problem = _with_manager(settings, act)
+        problem = with_manager(settings, act)
     if problem is not None:
         msg = f"{name}: not revoked: {problem}"
         raise NotDoneError(msg)
@@ -234,7 +217,7 @@ def check(name: str, config_file: Path | None, wait_s: float, *, as_json: bool) 
         return await manager.check(name, wait_s=wait_s)
 
     with working(f"asking whether the certificate of {name} is revoked"):
-        found = _with_manager(settings, act, checks=True)
+        found = with_manager(settings, act, checks=True)
     state = {True: "revoked", False: "not_revoked", None: "not_established"}[found.revoked]
     if as_json:
         data = {
@@ -252,167 +235,13 @@ def check(name: str, config_file: Path | None, wait_s: float, *, as_json: bool) 
         click.get_current_context().exit(int(Alert.CERTIFICATE_REVOKED) if found.revoked else 1)
 
 
-@identity.command()
-@name_argument
-@config_file_option
-@json_option
-def history(name: str, config_file: Path | None, *, as_json: bool) -> None:
-    """
-    Show the generations and orders of the identity NAME, certificates that nobody uses, and who did what.
-    """
-    settings = load(config_path(config_file))
-    site = site_of(settings.service.state, _known(settings, name))
-    current = site.generations.pointer()
-    generations = [site.generations.read(number) for number in site.generations.numbers()]
-    orders = site.journal.orders()
-    actions = site.actions.lines()
-    overview = _with_manager(settings, lambda manager: manager.overview(name), changes=False)
-    to_come = {one.order: one.next for one in overview.open_orders}
-    if as_json:
-        data = {
-            "generations": [
-                {**generation_data(one), "in_force": current == f"generations/{one.path.name}"}
-                for one in generations
-            ],
-            "orders": [_order_data(record) | {"next": to_come.get(record.id)} for record in orders],
-            "actions": [action_data(line) for line in actions],
-        }
-        click.echo(json.dumps(data, indent=2))
-        return
-    out = console()
-    headings = ("generation", "in force", "written", "until", "enroller", "serial", "subject")
-    out.print(
-        table(
-            headings,
-            (
-                (
-                    one.number,
-                    "yes" if current == f"generations/{one.path.name}" else "",
-                    _time(one.meta.written_at),
-                    _time(one.ends),
-                    one.meta.enroller,
-                    one.leaf.serial_hex,
-                    one.leaf.subject.text,
-                )
-                for one in generations
-            ),
-        )
-    )
-    out.print()
-    headings = ("order", "enroller", "attempts", "state", "orphan", "serial", "detail")
-    rows = (_order_data(record) for record in orders)
-    out.print(
-        table(
-            headings,
-            (
-                (
-                    row["id"],
-                    row["enroller"],
-                    row["attempts"],
-                    row["outcome"],
-                    "yes" if row["orphan"] else "",
-                    row["serial"] or "",
-                    to_come.get(row["id"], row["detail"]),
-                )
-                for row in rows
-            ),
-        )
-    )
-    out.print()
-    ended = {line.action for line in actions if line.step is Step.ENDED}
-    out.print(
-        table(
-            ("when", "who", "command", "step", "detail"),
-            (
-                (
-                    _time(line.at),
-                    _who(line.by),
-                    line.command,
-                    "failed" if line.failed else line.step.value if line.action in ended else "not ended",
-                    line.detail,
-                )
-                for line in actions
-            ),
-        )
-    )
-
-
-def _who(by: Actor) -> str:
-    user = by.user or str(by.uid)
-    return user if by.sudo_user is None else f"{user} (sudo by {by.sudo_user})"
-
-
-def _order_data(record: OrderRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "enroller": record.enroller,
-        "created_at": _time(record.created_at),
-        "submitted_at": None if record.submitted_at is None else _time(record.submitted_at),
-        "attempts": record.attempts,
-        "outcome": "open" if record.outcome is None else record.outcome.value,
-        "closed_at": None if record.closed_at is None else _time(record.closed_at),
-        "serial": record.serial,
-        "generation": record.generation,
-        "orphan": record.orphan,
-        "detail": record.detail,
-    }
-
-
 def _row(overview: Overview) -> tuple[object, ...]:
     return (
         overview.name,
         "-" if overview.current is None else overview.current.number,
         "-" if overview.stage is None else overview.stage.value,
-        "-" if overview.runway is None else _time(overview.runway),
-        _time(overview.plan.at),
+        "-" if overview.runway is None else time_text(overview.runway),
+        time_text(overview.plan.at),
         overview.plan.why.value,
         overview.trouble or "",
     )
-
-
-def _known(settings: Settings, name: str) -> ManagedIdentity:
-    found = managed(settings)
-    if name not in found:
-        msg = f"there is no identity {name!r} with enrollers; there are {', '.join(sorted(found)) or 'none'}"
-        raise InputError(msg)
-    return found[name]
-
-
-def _with_manager(
-    settings: Settings,
-    act: Callable[[Manager], Awaitable[T]],
-    *,
-    changes: bool = True,
-    checks: bool = False,
-) -> T:
-    state = settings.service.state
-    if changes and state.exists() and state.stat().st_uid != os.geteuid():
-        # Keys that root writes the service could not read.
-        msg = f"state directory {state} belongs to user {state.stat().st_uid}: run this as the service's user"
-        raise StoreError(msg)
-
-    async def run() -> T:
-        clock = SystemClock()
-        async with contextlib.AsyncExitStack() as opened:
-            asked = None
-            if checks:
-                checker = make_checker(settings)
-                opened.push_async_callback(checker.aclose)
-                asked = own_status(settings, checker, clock)
-            manager = make_manager(
-                settings, clock=clock, event=_quiet, own_status=asked, look_only=not changes
-            )
-            opened.push_async_callback(manager.aclose)
-            return await act(manager)
-
-    return asyncio.run(run())
-
-
-def _quiet(event: str, **fields: object) -> None:
-    """
-    The command says itself what came of it; journal and actions keep the rest, and the service tells it.
-    """
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")

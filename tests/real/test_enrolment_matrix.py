@@ -476,9 +476,9 @@ def has_open(pid, path):
 
 def test_certificate_revoked_at_the_ca_is_replaced_with_a_new_key(tmp_path):
     # The list lives for a day and partners' checks use it for as long as they may; our own does not.
-    with enrolled_service(tmp_path, limits='crl_refresh = "1h"', check_every="10s") as (ca, site, service, _):
+    with enrolled_service(tmp_path, limits='crl_refresh = "1h"', check_every="10s") as (_, site, service, _):
         old = site.current()
-        until(lambda: site.status())
+        until(site.status)
         assert not site.status()["revoked"]
         asyncio.run(revoke_elsewhere(site, old))
         revoked_at = time.monotonic()
@@ -494,7 +494,7 @@ def test_certificate_revoked_at_the_ca_is_replaced_with_a_new_key(tmp_path):
 
 
 def test_operators_check_sees_a_revocation_at_once_and_the_service_renews(tmp_path):
-    with enrolled_service(tmp_path, limits='crl_refresh = "1h"', check_every="1d") as (ca, site, service, _):
+    with enrolled_service(tmp_path, limits='crl_refresh = "1h"', check_every="1d") as (_, site, service, _):
         old = site.current()
         assert "not_revoked" == json.loads(site.run("check", "mft", "--json"))["status"]
         asyncio.run(revoke_elsewhere(site, old))
@@ -510,7 +510,7 @@ def test_operators_check_that_nobody_answers_is_no_opinion(tmp_path):
     with enrolled_service(tmp_path, limits='crl_refresh = "1h"', check_every="1d") as (
         _,
         site,
-        service,
+        _service,
         ca_running,
     ):
         site.run("check", "mft")

@@ -46,6 +46,7 @@ policies = ["1.2.3"]
 trust = "corp"
 renew_at = "10d"
 min_interval = "1h"
+check_every = "2m"
 windows = ["mon-fri 22:00-04:00", "Sun 06:00-12:00", "01:00-02:00", "fri-mon 00:00-00:00"]
 floor = "15%"
 keep = 7
@@ -130,6 +131,7 @@ def test_full_form_is_read_whole(site):
     assert (("/usr/bin/systemctl", "reload", "copilot"),) == identity.hooks.commands
     assert timedelta(seconds=30) == identity.hooks.timeout
     assert (("127.0.0.1", 1762), ("::1", 1763)) == identity.observe
+    assert timedelta(minutes=2) == identity.check_every
     assert Path("/elsewhere/key.pem") == settings.enrollers["other"].options.key
 
 
@@ -145,6 +147,8 @@ def test_share_of_the_life_is_read(site):
         ('windows = ["monday"]', "5: [identity.mft.windows[1]] 'monday' is no change window"),
         ('windows = ["25:00-26:00"]', "5: [identity.mft.windows[1]] '25:00-26:00' is no change window"),
         ('key = "rsa1024"', "5: [identity.mft.key] 'rsa1024' is none of rsa2048"),
+        ('check_every = "9s"', "5: [identity.mft.check_every] must be from 10s to 1d"),
+        ('check_every = "2d"', "5: [identity.mft.check_every] must be from 10s to 1d"),
         ("usages = []", "5: [identity.mft.usages]"),
         ('usages = ["servers"]', '(did you mean "server"?)'),
         ('observe = ["here"]', "5: [identity.mft.observe[1]] 'here' is no listener"),

@@ -273,10 +273,10 @@ def test_options_of_a_third_party_are_told_alike_and_differ_where_they_differ():
         secret: SecretStr
         odd: Odd
 
-    def made(secret="x", names=("b", "a")):
+    def made(held="x", names=("b", "a")):
         table = {name: {1, 2} for name in names}
-        return told_alike(Options(names=frozenset(names), table=table, secret=SecretStr(secret), odd=Odd()))
+        return told_alike(Options(names=frozenset(names), table=table, secret=SecretStr(held), odd=Odd()))
 
     assert made() == made(names=("a", "b"))
-    assert made() != made(secret="y")
+    assert made() != made(held="y")
     assert made() != made(names=("a",))

@@ -881,7 +881,7 @@ async def test_operators_check_that_hears_nothing_says_so_and_changes_nothing(tm
     await world.tick()
     assert 1 == world.number()
     world.start(IDENTITY)
-    with pytest.raises(InputError, match="set identity.mft.trust"):
+    with pytest.raises(InputError, match=r"set identity\.mft\.trust"):
         await world.manager.check("mft", wait_s=0)
 
 
