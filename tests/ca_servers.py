@@ -109,6 +109,7 @@ class StepCa:
     roots: Sequence[pki.Entity] = ()
     provisioners: list[dict[str, Any]] = field(default_factory=list)
     arguments: Sequence[str] = ()
+    backdate: str = "1m0s"  # how long before its issuance a certificate is valid
 
     @property
     def url(self) -> str:
@@ -174,7 +175,7 @@ class StepCa:
             "dnsNames": ["127.0.0.1", "localhost"],
             "logger": {"format": "text"},
             "db": {"type": "badgerv2", "dataSource": str(self.folder / "db")},
-            "authority": {"provisioners": self.provisioners, "backdate": "1m0s"},
+            "authority": {"provisioners": self.provisioners, "backdate": self.backdate},
             "crl": {"enabled": True, "generateOnRevoke": True, "idpURL": self.crl_url},
         }
         (self.folder / "ca.json").write_text(json.dumps(document))

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Service:
     config: Path
     socket: Path
     log: Path
+    program: Sequence[str | Path] = (PROGRAM,)
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -53,7 +54,7 @@ class Service:
         """
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [PROGRAM, "serve", "--config", self.config],
+                [*self.program, "serve", "--config", self.config],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -109,12 +110,14 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(config: Path) -> Iterator[Service]:
+def running(config: Path, *, program: Sequence[str | Path] = (PROGRAM,)) -> Iterator[Service]:
     """
     The service of a configuration (`log_format = "json"`) for as long as the block lasts.
+
+    `program` is what is run instead of the installed command, where something has to go before it.
     """
     where = tomllib.loads(config.read_text())["service"]["socket"]
-    service = Service(config, config.parent / where, config.with_suffix(".log"))
+    service = Service(config, config.parent / where, config.with_suffix(".log"), program)
     service.start()
     try:
         yield service
