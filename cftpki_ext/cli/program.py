@@ -6,6 +6,7 @@ What a command needs is imported when it runs: shells ask for names and first wo
 
 from __future__ import annotations
 
+import resource
 from importlib import import_module
 
 import click
@@ -97,6 +98,8 @@ def main(*, debug: bool) -> None:  # noqa: ARG001  # `Program.invoke` reads it
     """
     Check partners' certificates against the company's PKI, and keep the service that does so for the host.
     """
+    # Keys of ours may be in the memory of any command that issues, renews or revokes.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Standard output is the command's own: what is logged on the way goes to standard error.
     import_module("cftpki_ext.logs").configure("console")
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
@@ -67,7 +67,7 @@ class Token:
     """
 
     id: str
-    text: str
+    text: str = field(repr=False)
 
 
 class _KeyRegistry(jwe.JWERegistry):
