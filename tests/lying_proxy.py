@@ -24,6 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from asn1crypto import cms
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
@@ -230,8 +231,9 @@ def decode(protocol: str, body: bytes) -> list[bytes]:
     The certificates (DER) in an answer.
     """
     if protocol == "est":
-        found = pkcs7.load_der_pkcs7_certificates(base64.b64decode(body))
-    elif protocol == "acme":
+        info = cms.ContentInfo.load(base64.b64decode(body))
+        return [one.chosen.dump() for one in info["content"]["certificates"]]
+    if protocol == "acme":
         found = x509.load_pem_x509_certificates(body)
     else:
         found = x509.load_pem_x509_certificates("".join(json.loads(body)["certChain"]).encode())

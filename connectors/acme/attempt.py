@@ -121,7 +121,7 @@ class Attempt:
                 await self.withdraw()
             match step:
                 case Step.DOWNLOAD:
-                    chains, notes = await self.orders.download(seen.order.certificate or "")
+                    chains, notes = await self._download(seen.order.certificate or "")
                     return Downloaded(chains=chains, notes=(*self.notes, *notes))
                 case Step.FINALIZE if finalized < MAX_FINALIZE:
                     if self.record.phase is not Phase.FINALIZING:
@@ -142,6 +142,16 @@ class Attempt:
             if not await self._pauses.until(again):
                 return Pending(retry_at=again, detail=f"the order is {seen.order.status.value} at the CA")
             seen = await self.orders.known(seen.url)
+
+    async def _download(self, url: str) -> tuple[Sequence[Chain], tuple[str, ...]]:
+        try:
+            return await self.orders.download(url)
+        except ProblemError as error:
+            if error.fault is Fault.REFUSED:
+                # It is there, and nobody will ever use it.
+                detail = f"the CA has issued a certificate and does not hand it out: {error.detail}"
+                raise CaError(Fault.ORDER_LOST, detail) from error
+            raise
 
     @property
     def _pauses(self) -> Pauses:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from cftpki_ext.identity.journal import Outcome
@@ -427,3 +428,101 @@ def assert_broken(door, lie, said, **changes):
     assert ((1, 0) if door.protocol == "acme" else (2, 1)) == (door.count() - count, len(lost)), (
         new.meta.notes
     )
+
+
+# -- what else the owner of the network or of the CA's web server might try ---------------------------------------
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[31mok\r\n\u202eteg\u2028\x9b2J"
+
+
+@pytest.mark.parametrize("door", PROTOCOLS, indirect=True)
+def test_words_of_a_ca_reach_no_terminal_as_they_are(door):
+    said = {"type": "urn:ietf:params:acme:error:malformed", "detail": EVIL, "message": EVIL, "instance": EVIL}
+    kind = "application/problem+json"
+
+    def refuses(exchange):
+        answer = exchange.answer._replace(status=400, body=json.dumps(said).encode())
+        return answer.with_header(("Content-Type", kind), ("X-Request-Id", "\x9b2J"), ("Retry-After", "-5"))
+
+    before, orphans, count = current(door), door.orphans, door.count()
+    with door.lie(refuses):
+        printed = [door.command("renew", "mft", "--now", status=1)]
+    assert before == current(door)
+    printed += [door.command("list"), door.command("show", "mft"), door.command("history", "mft")]
+    assert "owned" in printed[0]
+    assert [] == [text for text in printed if not text.replace("\n", "").isprintable()]
+    # A certificate that ACME says is there and does not hand out is one that nobody uses.
+    expected = door.count() - count if door.protocol == "acme" else 0
+    assert expected == door.orphans - orphans
+    door.honest()
+
+
+@pytest.mark.parametrize("door", PROTOCOLS, indirect=True)
+@pytest.mark.parametrize("patience", ["99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "-1", "soon"])
+def test_overload_without_end_is_had_patience_with_for_no_more_than_a_day(door, patience):
+    def busy(exchange):
+        answer = exchange.answer._replace(status=503, body=b"")
+        return answer.with_header(("Retry-After", patience))
+
+    with door.lie(busy):
+        door.command("renew", "mft", "--now", status=1)
+    told = door.listed()
+    wait = datetime.fromisoformat(told["next"]["at"]) - datetime.now(UTC)
+    assert timedelta(0) < wait <= timedelta(days=1)
+    assert wait < timedelta(seconds=told["runway_s"]) / 2 + timedelta(minutes=1)
+    door.honest()
+
+
+@pytest.mark.parametrize("door", PROTOCOLS, indirect=True)
+def test_date_of_no_clock_does_not_cost_the_certificate(door):
+    count = door.count()
+    with door.lie(lambda exchange: exchange.answer.with_header(("Date", "Fri, 31 Dec 9999 23:59:59 -0100"))):
+        door.honest()
+    assert 1 == door.count() - count
+
+
+@pytest.mark.parametrize("door", ["stepca", "est"], indirect=True)
+def test_root_that_comes_out_of_nowhere_is_told_and_leads_to_nothing_where_the_operator_names_his_own(door):
+    foreign = pki.make_root(f"Foreign Root of {door.protocol}")
+    below = pki.issue(foreign, "Foreign Issuing", ca=True)
+
+    def more_roots(exchange):
+        if door.protocol == "est":
+            ders = [*decode("est", exchange.answer.body), foreign.der]
+            return exchange.answer._replace(body=encode("est", ders))
+        roots = {"crts": [*json.loads(exchange.answer.body)["crts"], foreign.pem.decode()]}
+        return exchange.answer._replace(body=json.dumps(roots).encode())
+
+    before = current(door)
+    with door.proxy.lying(r"GET (/roots|.*/cacerts)$", more_roots):
+        with door.lie(door.certificates(lambda _, ders: [forged(ders[0], below), below.der])):
+            door.command("renew", "mft", "--now", status=1)
+        assert before == current(door)
+        assert "does not lead to a trusted root" in door.listed()["trouble"]
+        door.honest()
+    # The failed attempt may have told it already, in its notes.
+    notes = [
+        note for order in door.site.site.journal.orders() if order.received for note in order.received.notes
+    ]
+    named = foreign.certificate.fingerprint(hashes.SHA256()).hex(), f"Foreign Root of {door.protocol}"
+    assert [note for note in notes if any(name in note for name in named)]
+
+
+@pytest.mark.parametrize("door", ["acme"], indirect=True)
+def test_nonce_that_is_none_is_never_sent_back(door):
+    before, count = current(door), door.count()
+    with door.proxy.lying(r"HEAD ", lambda exchange: exchange.answer.with_header(("Replay-Nonce", "a b{}"))):
+        door.command("renew", "mft", "--now", status=1)
+    assert "newNonce gave no nonce" in door.listed()["trouble"]
+    assert (before, count) == (current(door), door.count())
+    door.honest()
+
+
+@pytest.mark.parametrize("door", ["acme"], indirect=True)
+def test_alternates_without_number_are_left_and_do_no_harm(door):
+    links = ", ".join(f'<http://169.254.169.254/{number}>;rel="alternate"' for number in range(500))
+    with door.lie(lambda exchange: exchange.answer.with_header(("Link", links))):
+        door.honest()
+    told = [note for note in door.site.current().meta.notes if "alternate" in note]
+    assert 0 < len(told) <= 8
+    assert all("is not https" in note for note in told)
