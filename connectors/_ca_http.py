@@ -305,7 +305,11 @@ async def _exchange(client: httpx.AsyncClient, request: CaRequest, url: str, pro
             content=request.body or None,
             extensions={"trace": progress.trace},
         )
-        if outgoing.url.scheme != "https" or not outgoing.url.host:
+        if (
+            outgoing.url.scheme != "https"
+            or not outgoing.url.host
+            or not 0 < (outgoing.url.port or 443) < 65536
+        ):
             raise CaError(Fault.MISCONFIGURED, f"{printable(url)!r} is not https")
         response = await client.send(outgoing, stream=True)
         try:
@@ -336,7 +340,7 @@ def _mapped(progress: _Progress) -> Iterator[None]:
     """
     try:
         yield
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError) as error:
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError) as error:
         detail = f"cannot be sent: {_reason(error)}"
         raise CaError(Fault.MISCONFIGURED, detail) from error
     except httpx.ProxyError as error:

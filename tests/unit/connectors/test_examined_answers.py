@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from cftpki_ext.bootstrap import SystemClock
+from cftpki_ext.enrolment import Fault
 from cftpki_ext.x509 import der
-from connectors._ca_http import CaAnswer, CaError, CaRequest, http_date, retry_after
+from connectors._ca_http import CaAnswer, CaClient, CaError, CaRequest, http_date, retry_after
 from connectors.acme import resources
 from connectors.est import _anchors, _encoding
 from connectors.est._answers import first_line
@@ -227,3 +229,29 @@ def test_kept_est_roots_of_another_user_are_not_believed(tmp_path):
     _anchors.save(tmp_path, _anchors.Kept(source="s", roots=(root,), certificates=(root,)))
     os.chown(tmp_path / _anchors.FILE_NAME, 65534, -1)
     assert _anchors.load(tmp_path, "s") is None
+
+
+# A CA names its resources, and redirects: `\ud800` comes as an escape in its JSON.
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ca/",
+        "https:///x",
+        "https://127.0.0.1:99999/",
+        "https://127.0.0.1:-1/",
+        "https://xn--a/",
+        "https://a#\ud800",
+        "https://127.0.0.1/\r\nX: y",
+        "https://[::1",
+        "file:///etc/passwd",
+    ],
+)
+async def test_url_of_the_ca_that_is_none_is_its_fault(url):
+    client = CaClient(clock=SystemClock(), roots=(make_root("Root").der,))
+    try:
+        with pytest.raises(CaError) as told:
+            await client.send(CaRequest(url=url), deadline=time.monotonic() + 5)
+    finally:
+        await client.aclose()
+    assert told.value.fault is Fault.MISCONFIGURED
+    assert not told.value.sent
