@@ -141,7 +141,13 @@ def make_checker(
         return Checker(sources=sources, store=MemoryStore(), clock=SystemClock())
     store, proofs = open_stores(settings.service)
     try:
-        recollect(settings.service, proofs, now=SystemClock().now(), tell=tell)
+        recollect(
+            settings.service,
+            proofs,
+            required=settings.evidence.required,
+            now=SystemClock().now(),
+            tell=tell,
+        )
     except StoreError:
         store.close()
         proofs.close()

@@ -97,26 +97,30 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
 
 
 def recollect(
-    service: ServiceSettings, proofs: ProofStore, *, now: datetime, tell: Callable[..., None]
+    service: ServiceSettings, proofs: ProofStore, *, required: bool, now: datetime, tell: Callable[..., None]
 ) -> None:
     """
     Put back what the memory of revocations has lost and the evidence proves, and say so.
 
-    Evidence that cannot be read keeps nobody from judging; a memory that cannot be read or written does.
+    Evidence that cannot be read keeps nobody from judging unless it is required; a memory that cannot be read or
+    written does.
 
     Args:
         service: where both are.
         proofs: the memory.
+        required: whether nothing goes without evidence.
         now: certificates that have ended by now are left out.
         tell: is told by event and fields of what was not whole.
 
     Raises:
-        StoreError: the memory.
+        StoreError: the memory, or evidence that is required.
 
     """
     try:
         ledger = stored_evidence(service)
     except StoreError as exc:
+        if required:
+            raise
         tell("revocations_not_compared", error=str(exc))
         return
     if ledger is None:
@@ -127,6 +131,8 @@ def recollect(
         try:
             known = known_by(ledger, now=now)
         except StoreError as exc:
+            if required:
+                raise
             tell("revocations_not_compared", error=str(exc))
             return
         done = restore(ledger, known, proofs)
