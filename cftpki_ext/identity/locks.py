@@ -73,7 +73,7 @@ def _check_ours(directory: Path) -> None:
     status = directory.stat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         mode = stat.S_IMODE(status.st_mode)
-        msg = f"{directory} belongs to user {status.st_uid} with mode {mode:04o}: ours with 0700 expected"
+        msg = f"{directory} belongs to user {status.st_uid} with mode {mode:04o}: ours with 0700 expected; run as its user"
         raise StoreError(msg)
 
 
