@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -237,6 +238,19 @@ class Company:
             line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS")
         )
         return int(resident.split()[1]), len(list((process / "fd").iterdir()))
+
+
+@contextlib.contextmanager
+def kept_free(*ports: int) -> Iterator[None]:
+    """
+    Ports of servers that are down, where connections are refused and which nobody else gets meanwhile.
+    """
+    with contextlib.ExitStack() as stack:
+        for port in ports:
+            held = stack.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", port))
+        yield
 
 
 def until(condition: Callable[[], object], *, told: Callable[[], object] = str) -> None:

@@ -16,7 +16,7 @@ from tests import pki, servers
 from tests.ca_est import PASSWORD, USER, estserver
 from tests.ca_pebble import pebble
 from tests.ca_servers import make_step_ca, write_secret
-from tests.wall_clock import Company, until
+from tests.wall_clock import Company, kept_free, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("wall-clock")]
 
@@ -97,7 +97,8 @@ def test_week_without_step_ca_is_lived_through_and_ends_with_one_certificate(tmp
         begins = company.clock.now()
         first = {name: company.served(name) for name in ("token", "order")}
         weight = company.weight()
-        told = walk(company, [*range(-168, -24, 6), *range(-24, 0)], first)
+        with kept_free(ca.port, ca.crl_port):
+            told = walk(company, [*range(-168, -24, 6), *range(-24, 0)], first)
         ends = {name: datetime.fromisoformat(told[0][name]["runway"]) for name in first}
         for name in first:
             assert {told[0][name]["runway"]} == {one[name]["runway"] for one in told}
@@ -163,8 +164,10 @@ def test_order_that_was_open_when_step_ca_died_is_the_one_that_is_finished(tmp_p
     (begun,) = [one["id"] for one in company.history("mft")["orders"] if one["outcome"] == "open"]
     with company.serving("mft"):
         first = {"mft": company.served("mft")}
-        for told in walk(company, [0.1, 0.3, 0.5], first):
-            assert UNREACHABLE in told["mft"]["trouble"]
+        with kept_free(ca.port, ca.crl_port):
+            told = walk(company, [0.1, 0.3, 0.5], first)
+        for one in told:
+            assert UNREACHABLE in one["mft"]["trouble"]
         ca.arguments = ["--insecure", f"--acme-http-port={door}"]
         with ca.running():
             company.clock.set(minutes=50)
@@ -213,7 +216,8 @@ def test_outage_longer_than_the_life_is_told_and_ends_when_the_cas_are_back(tmp_
                 company.command("identity", "issue", name)
         with company.serving(*names) as service:
             first = {name: company.served(name) for name in names}
-            told = walk(company, [*range(8, 168, 8), *range(168, 192, 6), 193, 194], first)
+            with kept_free(ca.port, ca.management_port, port):
+                told = walk(company, [*range(8, 168, 8), *range(168, 192, 6), 193, 194], first)
             for name in names:
                 # Past its end the chain is still what partners get: they refuse it, or know what they do.
                 assert [None, "floor", "day", "expired"] == list(
