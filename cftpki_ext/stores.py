@@ -7,6 +7,7 @@ With `bootstrap` the only importer of `cache`.
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore
 from cftpki_ext.recollection import behind, known_by, restore
 from cftpki_ext.settings import ServiceSettings
 
+_OTHERS_MAY_WRITE = 0o022
 # Records of lost revocations that are named at most.
 _NAMED = 10
 _MEMORY_LOST = "the memory of revocations had lost them: it was deleted, or an older copy was put back"
@@ -76,17 +78,22 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
         The cache of responses (memory above disk), and the memory of revocations.
 
     Raises:
-        StoreError: the directory cannot be made or used by this user.
+        StoreError: the directory cannot be made or used by this user, or others may write there.
 
     """
     try:
         service.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(service.state.stat().st_mode)
     except OSError as exc:
         msg = (
             f"state directory {service.state}: {(exc.strerror or str(exc)).lower()}; run as the service's user, "
             "or set service.state"
         )
         raise StoreError(msg) from exc
+    if mode & _OTHERS_MAY_WRITE:
+        # Who may rename what lies here can take revocations, evidence and keys away, and put their own in place.
+        msg = f"state directory {service.state}: others may write there (mode {mode:04o}); chmod 700 {service.state}"
+        raise StoreError(msg)
     proofs = RevocationMemory(service.state)
     try:
         disk = DiskStore(response_directory(service), max_bytes=service.cache_bytes)

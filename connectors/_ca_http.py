@@ -62,6 +62,9 @@ __all__ = [
 ]
 
 
+# One request with its redirects: EST servers ask a CA behind them, step-ca validates within the request. A server
+# that drips must not take the time of the whole attempt, and of the enrollers after it.
+REQUEST_S = 120.0
 # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED: it may as well be our clock.
 _BY_THE_CLOCK = frozenset({9, 10})
 
@@ -103,7 +106,8 @@ class CaClient:
 
         Args:
             request: what to ask.
-            deadline: monotonic seconds; holds for DNS, connecting, redirects and reading together.
+            deadline: monotonic seconds; holds for DNS, connecting, redirects and reading together, for which
+                there are never more than `REQUEST_S`.
 
         Returns:
             The answer, its body at most `request.max_bytes` long.
@@ -266,7 +270,7 @@ class _Progress:
 
 
 async def _send(client: httpx.AsyncClient, request: CaRequest, clock: Clock, deadline: float) -> CaAnswer:
-    left_s = deadline - clock.monotonic()
+    left_s = min(deadline - clock.monotonic(), REQUEST_S)
     progress = _Progress(clock)
     if left_s <= 0:
         raise CaError(Fault.UNREACHABLE, "no time left")

@@ -83,8 +83,10 @@ def _state(service: ServiceSettings) -> Iterator[Finding]:
         return
     if state.st_mode & _OTHERS:
         mode = stat.S_IMODE(state.st_mode)
+        # Where they may write, the service does not start (`stores`).
+        level = Level.FAIL if mode & 0o022 else Level.WARN
         yield _of(
-            "service", Level.WARN, check, f"is open to others (mode {mode:04o})", f"chmod 700 {service.state}"
+            "service", level, check, f"is open to others (mode {mode:04o})", f"chmod 700 {service.state}"
         )
     free = shutil.disk_usage(service.state).free
     used = sum(path.stat().st_size for path in service.state.rglob("*") if path.is_file())

@@ -26,6 +26,7 @@ from cftpki_ext.files import read_regular
 from cftpki_ext.identity.durable import make_directory, replace_file, sync_directory, write_new
 from cftpki_ext.identity.private_keys import from_pem, to_pem
 from cftpki_ext.model import KeyKind, Usage
+from cftpki_ext.text import printable
 
 # State, a chain with alternates, roots: in base64.
 MAX_RECORD_BYTES = 4 * 1024 * 1024
@@ -334,8 +335,13 @@ def _encode(record: OrderRecord) -> bytes:
 def _decode(path: Path) -> OrderRecord:
     try:
         raw = read_regular(path, cap=MAX_RECORD_BYTES, what="order").data
-        return OrderRecord.model_validate_json(raw)
+        record = OrderRecord.model_validate_json(raw)
     except (InputError, ValidationError) as error:
         first = str(error).splitlines()[0]
         msg = f"order {path} cannot be read: {first}"
         raise StoreError(msg) from error
+    if record.id != path.name.removesuffix(_JSON):
+        # Its key is found by its id: a copy under another name would lead to a file anywhere.
+        msg = f"order {path} cannot be read: it says that it is {printable(record.id)!r}"
+        raise StoreError(msg)
+    return record

@@ -104,7 +104,8 @@ class AccountStore:
         """
         with _disk():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._folder / which, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self._folder / which, flags, 0o600)
         try:
             while not _taken(descriptor, shared=shared):
                 if self._clock.monotonic() >= deadline:

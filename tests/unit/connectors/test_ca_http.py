@@ -140,6 +140,16 @@ async def test_slow_answer_ends_at_the_deadline(tmp_path: Path, behaviour: Behav
     assert (Fault.UNREACHABLE, True) == (error.fault, error.sent)
 
 
+async def test_slow_answer_never_takes_the_whole_time_of_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ca_http, "REQUEST_S", 0.3)
+    async with serving(tmp_path, drip(b"HTTP/1.1 200 OK\r\n\r\n", every_s=0.02)) as server:
+        error = await fault(CaRequest(url=server.url()), wait_s=600)
+    assert "no whole answer within 0.3 s, waiting for the answer" == error.detail
+    assert (Fault.UNREACHABLE, True) == (error.fault, error.sent)
+
+
 async def test_deadline_in_the_past_asks_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path, silent()) as server:
         error = await fault(CaRequest(url=server.url()), wait_s=-1)
