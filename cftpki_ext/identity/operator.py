@@ -106,6 +106,10 @@ class Operator(Workbench):
                 identity=name, generation=current.number, issued=True, detail="renewed by another process"
             )
         before = None if current is None else current.number
+        if not force:
+            # Where no service runs, this is what asks the CA when it would like to renew.
+            standing = await self._adviser.ask(site, current, standing)
+            now_due = self._plan(site, current, standing)
         if not force and now_due.at > self._clock.now():
             detail = f"not due before {now_due.at.isoformat(timespec='seconds')} ({now_due.detail})"
             return Renewal(identity=name, generation=before, issued=False, detail=detail)

@@ -531,6 +531,19 @@ async def test_patience_from_a_clock_in_the_future_ends_when_it_is_set_back(worl
     assert (calls + 1, 2) == (world.ca.calls, world.number())
 
 
+async def test_command_asks_the_ca_when_it_would_like_to_renew(world):
+    # As a timer does it where no service runs.
+    await world.manager.renew("mft", force=False, wait_s=0)
+    assert not (await world.manager.renew("mft", force=False, wait_s=0)).issued
+    world.clock.advance(2 * DAY)
+    now = world.clock.now()
+    world.ca.hint = RenewalHint(
+        start=now - 2 * MINUTE, end=now - MINUTE, ask_again_at=now + DAY, explanation=None
+    )
+    done = await world.manager.renew("mft", force=False, wait_s=0)
+    assert (True, 2) == (done.issued, done.generation)
+
+
 async def test_hint_from_a_clock_in_the_future_is_asked_for_again_when_it_is_set_back(world):
     await world.tick()
     world.clock.advance(365 * DAY)
