@@ -12,8 +12,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from cftpki_ext.enrolment import Enroller
+from cftpki_ext.identity.errand import Activated, Result, Waits
 from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.issue import Activated, Issuer, Result, Waits
+from cftpki_ext.identity.issue import Issuer
 from cftpki_ext.identity.schedule import FIRST_RETRY, LONGEST_RETRY_AFTER, Plan
 from cftpki_ext.identity.site import Log, Site
 from cftpki_ext.identity.standing import Failure, Rollout, Standing, Waiting, write_standing

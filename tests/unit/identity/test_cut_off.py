@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from cftpki_ext.identity import attempt, issue, operator
+from cftpki_ext.identity import attempt, errand, operator
 from cftpki_ext.identity.alike import told_alike
 from cftpki_ext.identity.journal import Outcome
 from cftpki_ext.identity.standing import read_standing
@@ -65,7 +65,7 @@ async def test_cut_off_after_the_order_was_closed_issues_nothing_more(world, mon
 
 
 async def test_cut_off_between_flip_and_record_closes_the_order_and_issues_nothing_more(world, monkeypatch):
-    await cut_off(world, monkeypatch, issue.Issuer, "_close")
+    await cut_off(world, monkeypatch, errand.Errand, "close")
     assert (1, ["corp"]) == (world.number(), list(world.site.journal.open_orders()))
     await world.tick()
     assert {} == world.site.journal.open_orders()
@@ -75,7 +75,7 @@ async def test_cut_off_between_flip_and_record_closes_the_order_and_issues_nothi
 
 
 async def test_operators_now_after_a_cut_between_flip_and_record_renews(world, monkeypatch):
-    await cut_off(world, monkeypatch, issue.Issuer, "_close")
+    await cut_off(world, monkeypatch, errand.Errand, "close")
     world.clock.advance(DAY)
     done = await world.renew()
     assert (True, 2) == (done.issued, done.generation)
@@ -85,7 +85,7 @@ async def test_operators_now_after_a_cut_between_flip_and_record_renews(world, m
 async def test_rollback_after_a_cut_between_flip_and_record_is_not_undone(world, monkeypatch):
     await world.tick()
     world.clock.advance(21 * DAY)
-    await cut_off(world, monkeypatch, issue.Issuer, "_close")
+    await cut_off(world, monkeypatch, errand.Errand, "close")
     assert 2 == world.number()
     await world.manager.rollback("mft", to=1, wait_s=0)
     await world.tick()
