@@ -1,15 +1,13 @@
 """
 Identities from files: a chain (PEM or DER) and a PKCS#8 key, read again when they change.
 
-Owns the checks at load and the atomic change of generation. Imports identity, encodings, files, settings, x509.
+Owns the checks at load. Imports identity, encodings, files, settings, x509.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,8 @@ from cftpki_ext.encodings import certificates
 from cftpki_ext.errors import InputError, KeyUnavailableError
 from cftpki_ext.files import FileContent, read_regular
 from cftpki_ext.identity import HeldIdentity, PrivateKey
+from cftpki_ext.identity.site import Log
+from cftpki_ext.identity.watched import WatchedIdentities
 from cftpki_ext.settings import AnyIdentity, Identity, TokenIdentity
 from cftpki_ext.token_uri import TokenKey
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
@@ -36,7 +36,6 @@ MAX_CHAIN_CERTIFICATES = 10
 OwnKey = Identity | TokenIdentity
 # (where the key is, the leaf's public key, what gives the PIN): see `connectors.pkcs11.open_key`.
 OpenToken = Callable[[TokenKey, Any, Callable[[], bytes | None]], PrivateKey]
-Log = Callable[..., Any]  # (event, **fields), as the methods of a structlog logger
 Marks = tuple[tuple[int, ...] | None, ...]
 
 
@@ -182,22 +181,9 @@ def _password(what: str, identity: OwnKey, environ: Mapping[str, str]) -> bytes 
     return None
 
 
-@dataclass(slots=True)
-class _Slot:
-    identity: OwnKey
-    held: HeldIdentity | None = None
-    seen: Marks | None = None
-    error: KeyUnavailableError | None = None
-    generation: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class FileIdentities:
+class FileIdentities(WatchedIdentities[OwnKey]):
     """
-    The `IdentityProvider` over files. For one event loop.
-
-    Files are looked at (not read) at every use; when one has changed, all are read again. A set that does not
-    pass the checks is logged once and leaves the generation in force.
+    The identities from files: these are looked at (not read) at every use; when one has changed, all are read again.
     """
 
     def __init__(
@@ -209,94 +195,23 @@ class FileIdentities:
         environ: Mapping[str, str] | None = None,
         open_token: OpenToken = _no_tokens,
     ) -> None:
-        self._slots = {name: _Slot(identity) for name, identity in _from_files(identities)}
-        self._warning = warning
-        self._info = info
+        super().__init__(identities, kinds=(Identity, TokenIdentity), warning=warning, info=info)
         self._environ = os.environ if environ is None else environ
         self._open_token = open_token
 
-    def replace(self, identities: Mapping[str, AnyIdentity]) -> None:
+    def mark(self, identity: OwnKey) -> Marks:
         """
-        Take over a new configuration; identities that are the same keep their generation.
-
-        Args:
-            identities: by name; those that enrollers keep are not ours.
-
+        Which files there are, and as of when.
         """
-        slots = {}
-        for name, identity in _from_files(identities):
-            slot = self._slots.get(name)
-            if slot is None:
-                slot = _Slot(identity)
-            elif slot.identity != identity:
-                slot.identity, slot.seen = identity, None
-                if slot.held is not None and not getattr(identity, "hand_over_key", False):
-                    slot.held = replace(
-                        slot.held, hand_over_key=False
-                    )  # holds even if the new files do not load
-            slots[name] = slot
-        self._slots = slots
+        return _marks(identity)
 
-    async def current(self, name: str) -> HeldIdentity:
+    def load(self, identity: OwnKey, *, generation: int) -> HeldIdentity:
         """
-        The generation in force.
-
-        Args:
-            name: of the identity.
-
-        Returns:
-            The newest set of files that passed the checks.
-
-        Raises:
-            KeyUnavailableError: no such identity, or it never passed.
-
+        Read the files; see `load_identity`.
         """
-        slot = self._slots.get(name)
-        if slot is None:
-            msg = f"identity {name!r} is not configured"
-            raise KeyUnavailableError(msg)
-        if slot.seen is None or slot.seen != _marks(slot.identity):
-            async with slot.lock:
-                await self._refresh(slot)
-        if slot.held is None:
-            raise slot.error or KeyUnavailableError(f"identity {name!r} was not loaded")
-        return slot.held
-
-    async def _refresh(self, slot: _Slot) -> None:
-        marks = _marks(slot.identity)
-        if slot.seen == marks:
-            return
-        try:
-            held = await asyncio.to_thread(
-                load_identity,
-                slot.identity,
-                generation=slot.generation + 1,
-                environ=self._environ,
-                open_token=self._open_token,
-            )
-        except KeyUnavailableError as error:
-            slot.error, slot.seen = error, marks
-            self._warning(
-                "identity_not_loaded",
-                identity=slot.identity.name,
-                error=str(error),
-                generation_in_force=slot.held.generation if slot.held else None,
-            )
-            return
-        slot.held, slot.generation, slot.error, slot.seen = held, held.generation, None, marks
-        leaf = held.chain[0]
-        self._info(
-            "identity_loaded",
-            identity=held.name,
-            generation=held.generation,
-            subject=leaf.subject.text,
-            serial=leaf.serial_hex,
-            not_after=leaf.not_after.isoformat(),
+        return load_identity(
+            identity, generation=generation, environ=self._environ, open_token=self._open_token
         )
-
-
-def _from_files(identities: Mapping[str, AnyIdentity]) -> Iterator[tuple[str, OwnKey]]:
-    return ((name, identity) for name, identity in identities.items() if isinstance(identity, OwnKey))
 
 
 def _marks(identity: OwnKey) -> Marks:
