@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from datetime import timedelta
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from cryptography import x509
 
@@ -31,6 +30,7 @@ from cftpki_ext.enrolment import (
 from cftpki_ext.errors import InputError
 from cftpki_ext.files import MAX_PEM_BYTES, read_regular
 from connectors._ca_http import CaClient, CaError
+from connectors._ca_options import with_password
 from connectors.acme.account import Accounts
 from connectors.acme.ari import certificate_id, parse_renewal_info
 from connectors.acme.attempt import Attempt, Downloaded
@@ -368,7 +368,4 @@ class AcmeEnroller:
         proxy, file = self._options.proxy, self._options.proxy_password_file
         if proxy is None or file is None:
             return proxy
-        parts = urlsplit(proxy)
-        user, _, host = parts.netloc.rpartition("@")
-        password = quote(read_secret(file, "proxy_password_file"), safe="")
-        return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
+        return with_password(proxy, read_secret(file, "proxy_password_file"))

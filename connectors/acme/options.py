@@ -11,9 +11,10 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from connectors._ca_options import Proxy, has_user, https_parts
 
 
 class AccountKeyKind(enum.StrEnum):
@@ -36,21 +37,9 @@ class ChallengeKind(enum.StrEnum):
 
 
 def _https(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
+    parts = https_parts(text)
+    if parts.username is not None or parts.fragment:
         msg = "an https URL without user and fragment is needed"
-        raise ValueError(msg)
-    _ = parts.port  # raises ValueError for what is no port
-    return text
-
-
-def _proxy(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = "a proxy is http://[user@]host:port"
-        raise ValueError(msg)
-    if parts.password is not None:
-        msg = "the proxy's password belongs into proxy_password_file"
         raise ValueError(msg)
     return text
 
@@ -195,7 +184,7 @@ class AcmeOptions(_Table):
     http01: Http01 | None = None
     tlsalpn01: TlsAlpn01 | None = None
     dns01: Dns01 | None = None
-    proxy: Annotated[str, AfterValidator(_proxy)] | None = None
+    proxy: Proxy | None = None
     proxy_password_file: Path | None = None
 
     @property
@@ -218,7 +207,7 @@ class AcmeOptions(_Table):
             faults.append(f"challenges names {', '.join(missing)}, which has no table of its own")
         if self.preferred_root_file is not None and self.preferred_issuer is not None:
             faults.append("only one of preferred_root_file and preferred_issuer can choose the chain")
-        if self.proxy_password_file is not None and (self.proxy is None or not urlsplit(self.proxy).username):
+        if self.proxy_password_file is not None and not has_user(self.proxy):
             faults.append("proxy_password_file needs a proxy with a user in its URL")
         if faults:
             raise ValueError("; ".join(faults))

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from connectors._ca_options import Fingerprint, https_parts
+
 WELL_KNOWN = "/.well-known/est"
 # RFC 7030 3.2.2: a label must not be taken for an operation.
 _OPERATIONS = frozenset(
@@ -42,23 +44,11 @@ class HttpAuth(enum.StrEnum):
     DIGEST = "digest"
 
 
-def _fingerprint(text: str) -> str:
-    digits = re.sub(r"[:\- ]", "", text).lower()
-    if re.fullmatch(r"[0-9a-f]{64}", digits) is None:
-        msg = "no SHA-256 fingerprint: 64 hex digits are needed"
-        raise ValueError(msg)
-    return digits
-
-
 def _https(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme != "https" or not parts.hostname:
-        msg = "an https URL is needed"
-        raise ValueError(msg)
+    parts = https_parts(text)
     if parts.query or parts.fragment or parts.username is not None:
         msg = "the URL of an EST server has no user, query or fragment"
         raise ValueError(msg)
-    _ = parts.port  # raises ValueError for what is no port
     path = parts.path.rstrip("/")
     if path not in {"", WELL_KNOWN}:
         msg = f"the URL is https://host[:port]; what follows {WELL_KNOWN}/ belongs into `label`"
@@ -100,7 +90,7 @@ class EstOptions(BaseModel):
     label: Annotated[str, AfterValidator(_label)] | None = None
     implicit_roots: Path | None = None
     system_roots: bool = False
-    fingerprint: Annotated[str, AfterValidator(_fingerprint)] | None = None
+    fingerprint: Fingerprint | None = None
     explicit_roots: Path | None = None
     server_trust: ServerTrust = ServerTrust.EXPLICIT
     username: Annotated[str, Field(min_length=1, max_length=256)] | None = None

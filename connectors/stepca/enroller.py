@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from cryptography import x509
 
@@ -29,6 +28,7 @@ from cftpki_ext.enrolment import (
 )
 from connectors import _threads
 from connectors._ca_http import CaClient, CaError, printable
+from connectors._ca_options import with_password
 from connectors.stepca import credentials as credentials_of
 from connectors.stepca import planner
 from connectors.stepca.client import ErrorAnswerError, Granted, StepCaClient
@@ -389,7 +389,5 @@ class StepCaEnroller:
             return proxy
         if self._proxy is None:
             password = await _threads.call(credentials_of.secret(file, "proxy_password_file"))
-            parts = urlsplit(proxy)
-            user, _, host = parts.netloc.rpartition("@")
-            self._proxy = urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+            self._proxy = with_password(proxy, password)
         return self._proxy
