@@ -7,7 +7,6 @@ x509.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -30,15 +29,12 @@ from cftpki_ext.errors import InputError
 from cftpki_ext.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 from connectors._ca_http import CaAnswer, CaError, CaRequest, printable
+from connectors._secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from connectors.est._options import EstOptions, HttpAuth
 from connectors.est._request import client_fault
 
-MAX_PASSWORD_BYTES = 1024
 # An RSA-4096 key in PEM has 3.3 KB.
 MAX_KEY_BYTES = 64 * 1024
-# A file of root's may be read by the service's group, as with Debian's ssl-cert; nobody else's may.
-_FORBIDDEN_OF_ROOT = 0o037
-_FORBIDDEN = 0o077
 
 _SCHEME = re.compile(r"(?:^|,)\s*(basic|digest|bearer|negotiate)(?=\s|,|$)", re.IGNORECASE)
 
@@ -77,7 +73,7 @@ def load(options: EstOptions, now: datetime) -> Credentials:
     try:
         password = None
         if options.password_file is not None:
-            password = _secret(options.password_file, "password_file", MAX_PASSWORD_BYTES).decode()
+            password = secret_bytes(options.password_file, "password_file", MAX_PASSWORD_BYTES).decode()
         identity = None
         if options.identity_chain_file is not None and options.identity_key_file is not None:
             identity = _identity(options, options.identity_chain_file, options.identity_key_file, now)
@@ -108,22 +104,13 @@ def roots_in(path: Path, what: str) -> tuple[bytes, ...]:
     return found
 
 
-def _secret(path: Path, what: str, cap: int) -> bytes:
-    content = read_regular(path, cap=cap, what=what)
-    forbidden = _FORBIDDEN_OF_ROOT if content.owner == 0 and os.geteuid() != 0 else _FORBIDDEN
-    if content.mode & forbidden:
-        msg = f"{what} {path} can be read by others (mode {content.mode:04o}): chmod 0600"
-        raise InputError(msg)
-    return content.data
-
-
 def _identity(options: EstOptions, chain_file: Path, key_file: Path, now: datetime) -> Held:
     chain = roots_in(chain_file, "identity_chain_file")
     password = None
     if options.identity_password_file is not None:
-        secret = _secret(options.identity_password_file, "identity_password_file", MAX_PASSWORD_BYTES)
+        secret = secret_bytes(options.identity_password_file, "identity_password_file", MAX_PASSWORD_BYTES)
         password = secret.rstrip(b"\r\n")
-    data = _secret(key_file, "identity_key_file", MAX_KEY_BYTES)
+    data = secret_bytes(key_file, "identity_key_file", MAX_KEY_BYTES)
     load_key = load_pem_private_key if data.lstrip().startswith(b"-----") else load_der_private_key
     try:
         key = load_key(data, password)

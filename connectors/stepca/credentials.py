@@ -7,7 +7,6 @@ CA's client, tokens and files.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from cftpki_ext.errors import InputError, KeyUnavailableError
 from cftpki_ext.files import MAX_PEM_BYTES, read_regular
 from connectors import _threads
 from connectors._ca_http import CaError, printable
+from connectors._secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from connectors.stepca import planner
 from connectors.stepca.client import ErrorAnswerError, Provisioner, StepCaClient
 from connectors.stepca.options import StepCaOptions
@@ -33,11 +33,6 @@ from connectors.stepca.tokens import (
     thumbprint,
     x5c_signer,
 )
-
-MAX_PASSWORD_BYTES = 1024
-# A file of root's may be read by the service's group, as with Debian's ssl-cert; nobody else's may.
-_FORBIDDEN_OF_ROOT = 0o037
-_FORBIDDEN = 0o077
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,14 +208,9 @@ def secret(path: Path, what: str) -> Callable[[], bytes]:
 
 def _secret(path: Path, what: str, cap: int) -> bytes:
     try:
-        content = read_regular(path, cap=cap, what=what)
+        return secret_bytes(path, what, cap)
     except InputError as error:
         raise CaError(Fault.MISCONFIGURED, str(error)) from error
-    forbidden = _FORBIDDEN_OF_ROOT if content.owner == 0 and os.geteuid() != 0 else _FORBIDDEN
-    if content.mode & forbidden:
-        detail = f"{what} {path} can be read by others (mode {content.mode:04o}): chmod 0600"
-        raise CaError(Fault.MISCONFIGURED, detail)
-    return content.data
 
 
 def _chain(path: Path) -> list[x509.Certificate]:
