@@ -26,7 +26,8 @@ from cftpki_ext.settings import RestAccess, TrustSet
 from connectors import _threads
 from connectors._ca_http import tls_context
 from connectors._ca_values import CaError
-from connectors._http import Fetcher, FetchError, FetchRequest
+from connectors._fetch_values import FetchError, FetchRequest
+from connectors._http import Fetcher
 from connectors._httpx import unverified_tls
 
 # Vault's and OAuth's tokens have some hundred characters, a JWT with groups some thousand.

@@ -3,7 +3,7 @@ The one guarded HTTP client of the connectors.
 
 Owns everything between a URL and bytes but the connection itself (`_network`): permission, redirects, retries,
 caps, the wall clock, and the one mapping from third-party exceptions to causes. Judges no content.
-May import ports' values, settings, causes and errors.
+May import causes, text and the modules beside it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import httpcore
@@ -23,8 +21,8 @@ import httpx
 import tenacity
 
 from cftpki_ext.causes import Cause
-from cftpki_ext.errors import SourceError
 from cftpki_ext.text import excerpt
+from connectors._fetch_values import FetchError, FetchRequest
 from connectors._gate import ClosedGateError, Gates, Visit
 from connectors._guard import ForbiddenUrlError, Guard, Target, parse_url
 from connectors._httpx import (
@@ -51,49 +49,6 @@ FAIR_WAIT_S = 0.25
 DEAD_S = 2.0
 
 _SAME_METHOD = frozenset({307, 308})
-
-
-class FetchError(SourceError):
-    """
-    Nothing usable was fetched. `status` is the HTTP status where there was one; `transient` asks for another try.
-
-    `body` is the beginning of what came with an error status: a stranger's words.
-    """
-
-    def __init__(
-        self, cause: Cause, detail: str, *, url: str, status: int | None = None, transient: bool = False
-    ) -> None:
-        super().__init__(cause, detail, url=url)
-        self.status = status
-        self.transient = transient
-        self.body = b""  # of an error status, where the request asked for it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchRequest:
-    """
-    One thing to fetch: where, by whose permission, how much at most and until when.
-
-    `deadline` is in monotonic seconds and holds for everything together: queueing, DNS, connecting, redirects,
-    repetitions, reading. `head_by` bounds the wait for the head of an answer alone, so that a long body may take
-    longer than a dead host. `max_bytes` bounds the body. `content_types` are those that count (empty: any but
-    HTML). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
-    status the first `error_bytes` are kept. `hear_time` is told the origin of each server that answers, and its time.
-    """
-
-    url: str
-    guard: Guard
-    deadline: float
-    max_bytes: int
-    redirects: int
-    method: str = "GET"
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    content_types: frozenset[str] = frozenset()
-    secret_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    error_bytes: int = 0
-    head_by: float | None = None
-    hear_time: Callable[[str, datetime], None] | None = None
 
 
 class Fetcher:

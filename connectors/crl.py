@@ -19,8 +19,9 @@ from cftpki_ext.model import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from connectors import _der, _threads
 from connectors._api import ApiClient
+from connectors._fetch_values import FetchRequest
 from connectors._guard import guard_of
-from connectors._http import Fetcher, FetchRequest
+from connectors._http import Fetcher
 from connectors._source import Answer, FetchingSource
 
 _HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})

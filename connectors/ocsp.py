@@ -19,8 +19,8 @@ from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.revocation.ocsp_request import build_request
 from cftpki_ext.settings import NonceMode
 from connectors import _der
+from connectors._fetch_values import FetchError, FetchRequest
 from connectors._guard import guard_of
-from connectors._http import FetchError, FetchRequest
 from connectors._source import Answer, FetchingSource
 
 # RFC 5019 section 5: the whole URL, scheme and host included, for a GET that caches may answer.

@@ -18,8 +18,9 @@ from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.settings import RestProfile
 from cftpki_ext.text import printable
 from connectors._api import ApiClient
+from connectors._fetch_values import FetchError, FetchRequest
 from connectors._guard import guard_of
-from connectors._http import Fetcher, FetchError, FetchRequest
+from connectors._http import Fetcher
 from connectors._source import Answer, FetchingSource
 
 _HEADERS = MappingProxyType({"Accept": "application/json"})

@@ -18,9 +18,10 @@ import pytest
 from cftpki_ext.causes import Cause
 from cftpki_ext.settings import TrustSet
 from connectors._breaker import FAILURES_TO_OPEN, Circuit
+from connectors._fetch_values import FetchError, FetchRequest
 from connectors._gate import REQUESTS_PER_HOST
 from connectors._guard import guard_of
-from connectors._http import Fetcher, FetchError, FetchRequest
+from connectors._http import Fetcher
 from connectors._httpx import load_system_trust, system_tls
 from tests.pki import issue, make_root
 from tests.servers import (
