@@ -19,7 +19,7 @@ from cftpki_ext.causes import Cause
 from cftpki_ext.errors import InputError
 from cftpki_ext.model import Direction, Leniency
 from cftpki_ext.partners import clear_entries, denied
-from cftpki_ext.path import PathRequest, Purpose, find_path
+from cftpki_ext.path import PathRequest, Purpose, crl_signer_path, find_path
 from cftpki_ext.policy import Enforcement
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import fresh_until
@@ -208,24 +208,17 @@ class Examination:
     def _issuer_path(self, signer: Certificate, at: datetime) -> tuple[Certificate, ...] | None:
         """
         A path for a certificate that signed a CRL, valid at a time, to the anchor of `path` itself.
-
-        The trust set's policies say under which ones partners' certificates must be issued; who may sign a CRL is
-        said by its issuer (RFC 5280 6.3.3 (f) names the anchor and no policy), so they are not asked for here.
         """
         key = signer.der, at
         if key not in self._issuer_paths:
-            result = find_path(
-                PathRequest(
-                    chain=(signer,),
-                    anchors=self.path[-1:],
-                    intermediates=self.pool,
-                    now=at,
-                    purpose=Purpose.CRL_SIGNING,
-                    compat=self.question.trust.compat,
-                    limits=self.question.limits,
-                )
+            self._issuer_paths[key] = crl_signer_path(
+                signer,
+                anchor=self.path[-1],
+                pool=self.pool,
+                at=at,
+                trust=self.question.trust,
+                limits=self.question.limits,
             )
-            self._issuer_paths[key] = result.path if result.trusted and not result.faults else None
         return self._issuer_paths[key]
 
     @cached_property

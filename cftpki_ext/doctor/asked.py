@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cftpki_ext.errors import InputError
-from cftpki_ext.path import PathRequest, Purpose, find_path
+from cftpki_ext.path import PathRequest, Purpose, crl_signer_path, find_path
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.plan import plan_lookups
 from cftpki_ext.settings import Limits, TrustSet
@@ -193,18 +193,7 @@ def context_of(
     pool = (*_parsed(trust.intermediates, trust), *target.path[1:-1])
 
     def issuer_path(signer: Certificate, at: datetime) -> tuple[Certificate, ...] | None:
-        found = find_path(
-            PathRequest(
-                chain=(signer,),
-                anchors=target.path[-1:],
-                intermediates=pool,
-                now=at,
-                purpose=Purpose.CRL_SIGNING,
-                compat=trust.compat,
-                limits=limits,
-            )
-        )
-        return found.path if found.valid else None
+        return crl_signer_path(signer, anchor=target.path[-1], pool=pool, at=at, trust=trust, limits=limits)
 
     return RevocationContext(
         now=now,
