@@ -1,7 +1,7 @@
 """
 The unix-socket server: frames in, frames out, one conversation per connection; signals, readiness, clean stop.
 
-Owns waits and bounds of connections. Imports service, wire, listener and systemd; knows nothing of PKI.
+Owns waits and bounds of connections. Imports conversation, service, wire, listener and systemd; knows nothing of PKI.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import socket
 from collections.abc import Callable, Mapping
 
 from cftpki_ext import listener as listening
+from cftpki_ext.conversation import Conversation, unreadable
 from cftpki_ext.errors import CftPkiError, WireError
 from cftpki_ext.listener import BACKLOG, Listener, listen
-from cftpki_ext.service import Conversation, Service, unreadable
+from cftpki_ext.service import Service
 from cftpki_ext.settings import Settings
 from cftpki_ext.systemd import inherited_socket, notify, reloading, watchdog_interval_s
 from cftpki_ext.wire import HEADER, Header, WireVersionError, decode_header, decode_payload

@@ -1,7 +1,7 @@
 """
 What a phase can decide: final answers, and what must be fetched first. Values without behaviour.
 
-Owns the union that `cftpki_ext.phases` returns and `cftpki_ext.service` acts on. Imports session, settings,
+Owns the union that `cftpki_ext.phases` returns and `cftpki_ext.conversation` acts on. Imports session, settings,
 verdict and wire.
 """
 

@@ -2,7 +2,7 @@
 What each phase does, decided as a value: `decide(plan, session, request)` names the answer or what it needs.
 
 Owns the order of the phases and the wording of answers. Pure: no I/O, no clock, no randomness; the driver
-(`cftpki_ext.service`) fetches what a decision needs and comes back through the `after_…` functions. The only
+(`cftpki_ext.conversation`) fetches what a decision needs and comes back through the `after_…` functions. The only
 way to an accepted CheckCertificate leads through `after_verdict` with an accepted verdict of that very call.
 """
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cftpki_ext.conversation import unreadable
 from cftpki_ext.daemon import FRAME_S, IDLE_S, SPARE_CONNECTIONS
 from cftpki_ext.decisions import Refuse
 from cftpki_ext.errors import WireError
 from cftpki_ext.phases import CALL_SLACK_MS, answer
-from cftpki_ext.service import unreadable
 from cftpki_ext.settings import Limits, ServiceSettings
 from cftpki_ext.verdict import Reason
 from cftpki_ext.wire import MAX_PAYLOAD, VERSION, Frame, Message, Tag, WireVersionError, decode, encode
