@@ -98,7 +98,7 @@ class Checker:
         return verdict
 
     async def check_with_statements(
-        self, question: Question, handed_in: Sequence[Statement] = ()
+        self, question: Question, handed_in: Sequence[Statement] = (), *, remember: bool = True
     ) -> tuple[Verdict, tuple[Statement, ...]]:
         """
         Judge one chain, and give the statements that were heard as well: with them it can be judged again.
@@ -106,6 +106,8 @@ class Checker:
         Args:
             question: see `check`.
             handed_in: see `check`.
+            remember: keep what proves a revocation. Not for a verdict that no record is made of: a memory that
+                knows more than the evidence means that evidence was lost.
 
         Returns:
             The verdict, and every statement that it rests on.
@@ -129,7 +131,8 @@ class Checker:
             self._keep(examination, statements)
         verdict_id = new_verdict_id(int(self._clock.now().timestamp() * 1000))
         verdict = conclude(examination, statements, verdict_id=verdict_id)
-        await self._remember(examination, verdict, statements)
+        if remember:
+            await self._remember(examination, verdict, statements)
         return verdict, statements
 
     async def aclose(self) -> None:

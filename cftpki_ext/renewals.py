@@ -142,7 +142,8 @@ def own_status(settings: Settings, checker: Checker, clock: Clock) -> OwnStatus:
             at=clock.now(),
             rule=None,
         )
-        verdict, statements = await checker.check_with_statements(question)
+        # No partner's verdict: no evidence is kept, and the identity's own standing remembers what comes of it.
+        verdict, statements = await checker.check_with_statements(question, remember=False)
         # What was established, not what a policy makes of it: one that only audits accepts what is revoked.
         bad = [finding for finding in verdict.evidence.hops if finding.status is HopStatus.REVOKED]
         if bad:

@@ -124,7 +124,7 @@ class Adviser:
         changes: dict[str, object] = {"status": heard}
         if heard.revoked:
             # Patience with a CA was for a certificate that is good.
-            changes.update(held_back={}, waiting=None)
+            changes.update(held_back={}, waiting=None, revoked=standing.revoked | {heard.generation})
         standing = standing.model_copy(update=changes)
         await asyncio.to_thread(write_standing, site.directory, standing)
         return standing

@@ -118,6 +118,7 @@ class Attempter:
                     mark=standing.mark,
                     last_failure=failure,
                     held_back=held_back,
+                    revoked=standing.revoked,
                     rollout=Rollout(generation=generation.number, activated_at=self._clock.now()),
                 )
                 await asyncio.to_thread(write_standing, site.directory, fresh)

@@ -19,7 +19,7 @@ from cftpki_ext.identity.generations import Generation
 from cftpki_ext.identity.locks import locked
 from cftpki_ext.identity.settle import rolled_back
 from cftpki_ext.identity.site import Site
-from cftpki_ext.identity.standing import Status, write_standing
+from cftpki_ext.identity.standing import Standing, Status, write_standing
 from cftpki_ext.identity.workbench import Workbench
 
 # A revocation asked for by the operator.
@@ -133,7 +133,7 @@ class Operator(Workbench):
 
         Args:
             name: of the identity.
-            to: its number; by default the newest before the one in force.
+            to: its number; by default the newest before the one in force that is not known to be revoked.
             wait_s: for another process that works on it.
             by: who asks; by default who runs this process.
 
@@ -141,7 +141,7 @@ class Operator(Workbench):
             The generation.
 
         Raises:
-            InputError: there is none, or it has ended.
+            InputError: there is none, or it has ended or is known to be revoked.
             StoreError: it cannot be read, or the pointer not be written.
             KeyUnavailableError: its key cannot be read.
 
@@ -154,7 +154,7 @@ class Operator(Workbench):
         ):
             await asyncio.to_thread(self._clean, site)
             current, standing, _ = await self._look(site)
-            target = await asyncio.to_thread(self._earlier, site, current, to)
+            target = await asyncio.to_thread(self._earlier, site, current, standing, to)
             # The wish first: where a kill comes after the flip, the next one who looks finishes it (`settle`).
             standing = standing.model_copy(update={"going_back": target.number})
             await asyncio.to_thread(write_standing, site.directory, standing)
@@ -166,16 +166,24 @@ class Operator(Workbench):
             result.detail = f"generation {target.number} is in force, before it {before}"
         return target
 
-    def _earlier(self, site: Site, current: Generation | None, to: int | None) -> Generation:
+    def _earlier(
+        self, site: Site, current: Generation | None, standing: Standing, to: int | None
+    ) -> Generation:
         name, numbers = site.identity.name, site.generations.numbers()
         if to is None:
             earlier = [n for n in numbers if current is not None and n < current.number]
-            if not earlier:
-                msg = f"identity {name!r} has no earlier generation"
+            good = [n for n in earlier if n not in standing.revoked]
+            if not good:
+                msg = (
+                    f"identity {name!r} has no earlier generation{' that is not revoked' if earlier else ''}"
+                )
                 raise InputError(msg)
-            to = earlier[-1]
+            to = good[-1]
         if to not in numbers:
             msg = f"identity {name!r} has no generation {to}; there are {', '.join(map(str, numbers)) or 'none'}"
+            raise InputError(msg)
+        if to in standing.revoked:
+            msg = f"generation {to} is revoked; a new one: cftpki identity renew {name} --now"
             raise InputError(msg)
         target = site.generations.read(to)
         if target.ends <= self._clock.now():
@@ -222,15 +230,17 @@ class Operator(Workbench):
             failed = await enroller.revoke(held, reason=reason, deadline=self._clock.monotonic() + CALL_S)
             result.failed = failed is not None
             result.detail = f"generation {chosen.number}: {'revoked' if failed is None else failed.detail}"
-            if failed is None and current is not None and chosen.number == current.number:
-                status = Status(
-                    generation=chosen.number,
-                    checked_at=self._clock.now(),
-                    revoked=True,
-                    detail=f"revoked by the operator: {reason}",
-                )
-                standing = standing.model_copy(update={"status": status, "waiting": None, "held_back": {}})
-                await asyncio.to_thread(write_standing, site.directory, standing)
+            if failed is None:
+                changes: dict[str, object] = {"revoked": standing.revoked | {chosen.number}}
+                if current is not None and chosen.number == current.number:
+                    status = Status(
+                        generation=chosen.number,
+                        checked_at=self._clock.now(),
+                        revoked=True,
+                        detail=f"revoked by the operator: {reason}",
+                    )
+                    changes.update(status=status, waiting=None, held_back={})
+                await asyncio.to_thread(write_standing, site.directory, standing.model_copy(update=changes))
         return failed
 
     async def check(self, name: str, *, wait_s: float, by: Actor | None = None) -> Checked:

@@ -127,6 +127,7 @@ class Standing(_Part):
     status: Status | None = None
     kept_back: int | None = None  # the generation that an operator went back to
     going_back: int | None = None  # the same, written before the pointer flips; says nothing while it has not
+    revoked: frozenset[int] = frozenset()  # generations that nobody goes back to
 
 
 def read_standing(directory: Path) -> Standing:

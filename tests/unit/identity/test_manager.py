@@ -448,6 +448,8 @@ async def test_revoked_certificate_is_replaced_at_once_with_a_new_key(tmp_path):
     assert old.leaf.spki != world.current().leaf.spki
     assert [True] == [order.revoked for order in world.ca.orders_seen[1:]]
     assert 1 == len(world.told("own_certificate_revoked"))
+    with pytest.raises(InputError, match="no earlier generation that is not revoked"):
+        await world.manager.rollback("mft", to=None, wait_s=0)
 
 
 async def test_operator_revokes_and_a_successor_with_a_new_key_follows(world):
@@ -496,6 +498,16 @@ async def test_rollback_to_what_has_ended_or_never_was_is_refused(world):
     with pytest.raises(InputError, match="never replaces"):
         await world.manager.rollback("mft", to=1, wait_s=0)
     assert 2 == world.number()
+
+
+async def test_rollback_passes_over_what_was_revoked(world):
+    for _ in range(3):
+        await world.renew()
+    assert await world.manager.revoke("mft", number=2, reason="keyCompromise", wait_s=0) is None
+    with pytest.raises(InputError, match="generation 2 is revoked"):
+        await world.manager.rollback("mft", to=2, wait_s=0)
+    assert 3 == world.number()
+    assert 1 == (await world.manager.rollback("mft", to=None, wait_s=0)).number
 
 
 async def test_clock_that_is_set_back_or_jumps_harms_nothing(world):

@@ -8,6 +8,7 @@ from types import MappingProxyType, SimpleNamespace
 import pytest
 
 from cache.memory import MemoryStore
+from cache.revocations import RevocationMemory
 from cftpki_ext.causes import Cause
 from cftpki_ext.checker import Checker
 from cftpki_ext.enrolment import EnrollerPlugin
@@ -103,7 +104,7 @@ class Own:
     Our own check of a certificate, with a source that is under control.
     """
 
-    def __init__(self, settings, *, policy=PROFILES["strict"]):
+    def __init__(self, settings, *, policy=PROFILES["strict"], proofs=None):
         self.root = pki.make_root("Own Root")
         self.leaf = pki.issue(
             self.root, "mft", eku=["serverAuth", "clientAuth"], crl_urls=["http://127.0.0.1/crl"]
@@ -111,7 +112,9 @@ class Own:
         trust = TrustSet(name="corp", anchors=(self.root.der,), sources=(SourceKind.CRL,), policy=policy)
         self.clock = TestClock(pki.NOW)
         self.source = Crls(self.clock, pki.make_crl(self.root))
-        self.checker = Checker(sources={SourceKind.CRL: self.source}, store=MemoryStore(), clock=self.clock)
+        self.checker = Checker(
+            sources={SourceKind.CRL: self.source}, store=MemoryStore(), clock=self.clock, proofs=proofs
+        )
         self.settings = replace(settings, trusts=MappingProxyType({"corp": trust}))
         self._ask = own_status(self.settings, self.checker, self.clock)
 
@@ -132,6 +135,15 @@ async def test_own_status_is_what_is_established_whatever_the_policy(settings, p
     own.source.crl = None
     assert await own.ask() is None
     assert await own.ask(identity=replace(IDENTITY, trust=None)) is None
+
+
+async def test_own_status_leaves_no_trace_in_the_memory_that_is_held_against_the_evidence(settings, tmp_path):
+    memory = RevocationMemory(tmp_path)
+    own = Own(settings, proofs=memory)
+    own.revoke()
+    assert (await own.ask()).revoked
+    assert memory.latest() is None
+    await own.checker.aclose()
 
 
 async def test_own_status_does_not_rest_on_what_was_heard_before_the_interval(settings):
@@ -168,7 +180,8 @@ async def test_revoked_issuing_ca_is_no_reason_for_another_certificate_of_it(set
 async def test_own_status_looks_as_the_partner_does(settings):
     directions = []
 
-    async def check_with_statements(question):
+    async def check_with_statements(question, *, remember):
+        assert not remember
         directions.append(question.direction)
         return SimpleNamespace(evidence=SimpleNamespace(hops=())), ()
 
