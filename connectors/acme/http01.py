@@ -20,6 +20,7 @@ from cftpki_ext.ports import Clock
 from connectors._ca_http import printable
 from connectors.acme.flow import Task
 from connectors.acme.hook import Hook
+from connectors.acme.listening import stop_listening
 from connectors.acme.options import Http01, endpoint
 from connectors.acme.resources import Identifier
 from connectors.acme.solver import Solver, SolverError
@@ -87,7 +88,7 @@ class Responder:
         async with self._changing:
             self._answers.pop(PREFIX + token, None)
             if not self._answers:
-                self._close()
+                await self._close()
 
     async def aclose(self) -> None:
         """
@@ -95,13 +96,13 @@ class Responder:
         """
         async with self._changing:
             self._answers.clear()
-            self._close()
+            await self._close()
 
-    def _close(self) -> None:
-        if self._server is not None:
+    async def _close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
             # Not waited for: whoever is still connected is let go within HEAD_S.
-            self._server.close()
-            self._server = None
+            await stop_listening(server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1

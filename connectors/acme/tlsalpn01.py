@@ -23,6 +23,7 @@ from connectors._ca_http import printable
 from connectors.acme.flow import Task
 from connectors.acme.http01 import reachable, unbound
 from connectors.acme.jose import digest
+from connectors.acme.listening import stop_listening
 from connectors.acme.options import TlsAlpn01, endpoint
 from connectors.acme.resources import Identifier
 from connectors.acme.solver import SolverError
@@ -163,7 +164,7 @@ class TlsAlpnSolver:
             if held is not None and held[0] == task.token:
                 del self._shown[name]
             if not self._shown:
-                self._close()
+                await self._close()
 
     async def aclose(self) -> None:
         """
@@ -171,12 +172,12 @@ class TlsAlpnSolver:
         """
         async with self._changing:
             self._shown.clear()
-            self._close()
+            await self._close()
 
-    def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+    async def _close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await stop_listening(server)
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         held = self._shown.get((name or "").lower())

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import socket
 import ssl
 import time
 
@@ -92,6 +94,22 @@ async def test_responder_is_bound_from_the_first_token_to_the_last():
     assert responder.bound is not None
     await responder.remove("two")
     assert responder.bound is None
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_connection_that_was_just_accepted_when_the_responder_ends_is_not_left_hanging(steps):
+    responder = Responder(f"127.0.0.1:{free_port()}")
+    await responder.add("token", "token.print")
+    with socket.create_connection(responder.bound, timeout=10) as peer:
+        peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await responder.aclose()
+        # Answered, or cut off where nobody had accepted it yet; never silence.
+        with contextlib.suppress(ConnectionResetError):
+            said = await asyncio.to_thread(peer.recv, 1000)
+            assert said == b"" or said.startswith(b"HTTP/1.1 404")
+    gc.collect()  # a socket that nobody closed is a warning, which is an error
 
 
 async def test_responder_that_cannot_bind_says_so_and_forgets():
