@@ -29,18 +29,10 @@ from cftpki_ext.identity.generations import Generation
 from cftpki_ext.identity.manager import Manager
 from cftpki_ext.identity.operator import Checked, Renewal
 from cftpki_ext.identity.overview import Overview
+from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASON_CODES, REMOVE_FROM_CRL
 
 # RFC 5280 5.3.1, without what only a CRL can say.
-REASONS = (
-    "unspecified",
-    "keyCompromise",
-    "cACompromise",
-    "affiliationChanged",
-    "superseded",
-    "cessationOfOperation",
-    "privilegeWithdrawn",
-    "aACompromise",
-)
+REASONS = tuple(name for name in REASON_CODES if name not in {CERTIFICATE_HOLD, REMOVE_FROM_CRL})
 
 
 class NotDoneError(CftPkiError):

@@ -17,9 +17,7 @@ from cryptography import x509 as pyca
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import Element
 from cftpki_ext.x509.name import Name, parse_name
-
-CERTIFICATE_HOLD = "certificateHold"
-REMOVE_FROM_CRL = "removeFromCRL"
+from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASONS, REMOVE_FROM_CRL
 
 _OID_REASON = bytes.fromhex("0603551d15")
 _OID_INVALIDITY_DATE = bytes.fromhex("0603551d18")
@@ -30,19 +28,6 @@ _KNOWN_OCTETS = 5
 _DIRECTORY_NAME = 0xA4  # GeneralName [4], explicit around the Name
 _CRITICAL = b"\x01\x01\xff\x04"  # BOOLEAN TRUE, then the OCTET STRING of the extension's value
 
-# Numbers of CRLReason (RFC 5280 5.3.1); 7 is not used.
-_REASONS = {
-    0: "unspecified",
-    1: "keyCompromise",
-    2: "cACompromise",
-    3: "affiliationChanged",
-    4: "superseded",
-    5: "cessationOfOperation",
-    6: CERTIFICATE_HOLD,
-    8: REMOVE_FROM_CRL,
-    9: "privilegeWithdrawn",
-    10: "aACompromise",
-}
 # How many answers one list remembers: partners that come again are answered without another search.
 _REMEMBERED = 4096
 
@@ -267,7 +252,7 @@ def _read_entry(data: bytes, element: Element) -> tuple[int, Entry, tuple[Name, 
 
 def _read_reason(value: bytes) -> str:
     if len(value) == 3 and value[:2] == b"\x0a\x01":
-        return _REASONS.get(value[2], "unspecified")
+        return REASONS.get(value[2], "unspecified")
     return "unspecified"
 
 

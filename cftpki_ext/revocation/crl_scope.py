@@ -16,20 +16,7 @@ from cftpki_ext.x509.der import DerError
 from cftpki_ext.x509.distribution import DistributionPoint
 from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.name import Name, name_with
-
-# The reasons of RFC 5280 4.2.1.13 that together make a full answer; "unspecified" is no bit there.
-ALL_REASONS = frozenset(
-    {
-        "keyCompromise",
-        "cACompromise",
-        "affiliationChanged",
-        "superseded",
-        "cessationOfOperation",
-        "certificateHold",
-        "privilegeWithdrawn",
-        "aACompromise",
-    }
-)
+from cftpki_ext.x509.reasons import ALL_REASONS
 
 NameKey = tuple[str, str | bytes]
 

@@ -24,6 +24,7 @@ from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError
 from cftpki_ext.x509.fields import in_order
 from cftpki_ext.x509.name import Name, parse_name
+from cftpki_ext.x509.reasons import REASONS
 from cftpki_ext.x509.signed import Signed, algorithm, split
 
 BASIC = "1.3.6.1.5.5.7.48.1.1"
@@ -42,19 +43,6 @@ RESPONSE_STATUS: Mapping[int, str] = {
     3: "tryLater",
     5: "sigRequired",
     6: "unauthorized",
-}
-# RFC 5280 5.3.1; 7 is not used.
-REASONS: Mapping[int, str] = {
-    0: "unspecified",
-    1: "keyCompromise",
-    2: "cACompromise",
-    3: "affiliationChanged",
-    4: "superseded",
-    5: "cessationOfOperation",
-    6: "certificateHold",
-    8: "removeFromCRL",
-    9: "privilegeWithdrawn",
-    10: "aACompromise",
 }
 # A response about more certificates than this is no answer to one question.
 _MAX_SINGLES = 256

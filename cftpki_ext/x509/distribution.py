@@ -13,19 +13,7 @@ from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.fields import in_order, only
 from cftpki_ext.x509.general_name import GeneralName, general_names
 from cftpki_ext.x509.name import Name
-
-# The bits of RFC 5280 4.2.1.13, in their order; bit 0 is unused.
-REASON_FLAGS = (
-    "unused",
-    "keyCompromise",
-    "cACompromise",
-    "affiliationChanged",
-    "superseded",
-    "cessationOfOperation",
-    "certificateHold",
-    "privilegeWithdrawn",
-    "aACompromise",
-)
+from cftpki_ext.x509.reasons import REASON_FLAGS
 
 
 @dataclass(frozen=True, slots=True)

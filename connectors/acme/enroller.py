@@ -7,7 +7,6 @@ Owns what outlives a call: client, session, account, what is published. May impo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from datetime import timedelta
 
 from cryptography import x509
@@ -29,6 +28,7 @@ from cftpki_ext.enrolment import (
 )
 from cftpki_ext.errors import InputError
 from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.x509.reasons import REASON_CODES
 from connectors._ca_http import CaClient, CaError
 from connectors._ca_options import with_password
 from connectors.acme.account import Accounts
@@ -47,19 +47,6 @@ from connectors.acme.secret_files import read_secret
 from connectors.acme.session import Session, Signer
 from connectors.acme.store import AccountStore, BusyError, Lock
 
-# RFC 5280 5.3.1.
-REASONS: Mapping[str, int] = {
-    "unspecified": 0,
-    "keyCompromise": 1,
-    "cACompromise": 2,
-    "affiliationChanged": 3,
-    "superseded": 4,
-    "cessationOfOperation": 5,
-    "certificateHold": 6,
-    "removeFromCRL": 8,
-    "privilegeWithdrawn": 9,
-    "aACompromise": 10,
-}
 # The order goes on: what is published for it stays where it is.
 _GOES_ON = frozenset({Fault.UNREACHABLE, Fault.RATE_LIMITED})
 # Nobody takes the order up again.
@@ -126,7 +113,7 @@ class AcmeEnroller:
 
         A certificate that is revoked already counts as done.
         """
-        code = REASONS.get(reason)
+        code = REASON_CODES.get(reason)
         if code is None:
             return Failed(fault=Fault.MISCONFIGURED, detail=f"{reason!r} is no reason of RFC 5280 5.3.1")
         try:

@@ -26,6 +26,7 @@ from cftpki_ext.enrolment import (
     RenewalHint,
     SaveState,
 )
+from cftpki_ext.x509.reasons import REASON_CODES, REMOVE_FROM_CRL
 from connectors import _threads
 from connectors._ca_http import CaClient, CaError, printable
 from connectors._ca_options import with_password
@@ -41,18 +42,8 @@ from connectors.stepca.planner import Way
 from connectors.stepca.tokens import make_token, renewal_signer
 from connectors.stepca.trust import Trust
 
-# RFC 5280 5.3.1. removeFromCRL is no reason to revoke for.
-REASONS = {
-    "unspecified": 0,
-    "keyCompromise": 1,
-    "cACompromise": 2,
-    "affiliationChanged": 3,
-    "superseded": 4,
-    "cessationOfOperation": 5,
-    "certificateHold": 6,
-    "privilegeWithdrawn": 9,
-    "aACompromise": 10,
-}
+# removeFromCRL is no reason to revoke for.
+REASONS = {name: code for name, code in REASON_CODES.items() if name != REMOVE_FROM_CRL}
 # A handshake by TLS 1.3 may lose the CA's alert to a reset; asking again usually finds it.
 _GREETINGS = 3
 # A CA that certainly did not renew (disabled, revoked, policy, not implemented) may still sign. UNREACHABLE is not
