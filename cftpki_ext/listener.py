@@ -118,6 +118,9 @@ def peer_uid(connection: socket.socket) -> int:
 def _lock(path: Path) -> int:
     try:
         lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError as error:
+        msg = f"the socket's directory {path.parent} does not exist: make it, for the service's user alone to write"
+        raise ListenError(msg) from error
     except OSError as error:
         msg = f"cannot open {path}: {(error.strerror or str(error)).lower()}"
         raise ListenError(msg) from error

@@ -223,4 +223,5 @@ def _short(data: Mapping[str, object]) -> dict[str, object]:
 
 
 def _said(finding: HopFinding) -> str:
-    return f"{finding.subject}: {finding.status.value}{finding.detail and f': {finding.detail}'}"
+    detail = finding.detail or finding.status.value
+    return f"{finding.subject}: {detail}"

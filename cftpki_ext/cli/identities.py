@@ -14,6 +14,7 @@ import click
 
 from cftpki_ext.alerts import Alert
 from cftpki_ext.cli.identity_history import history
+from cftpki_ext.cli.identity_show import show
 from cftpki_ext.cli.managing import (
     config_file_option,
     name_argument,
@@ -24,6 +25,7 @@ from cftpki_ext.cli.managing import (
 from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
+from cftpki_ext.enrolment import Failed
 from cftpki_ext.errors import CftPkiError
 from cftpki_ext.identity.generations import Generation
 from cftpki_ext.identity.manager import Manager
@@ -49,6 +51,7 @@ def identity() -> None:
 
 
 identity.add_command(history)
+identity.add_command(show)
 
 
 @identity.command("list")
@@ -74,33 +77,13 @@ def list_identities(config_file: Path | None, *, as_json: bool) -> None:
 @identity.command()
 @name_argument
 @config_file_option
-@json_option
-def show(name: str, config_file: Path | None, *, as_json: bool) -> None:
-    """
-    Show everything that is known of the identity NAME.
-    """
-    settings = load(config_path(config_file))
-    overview = with_manager(settings, lambda manager: manager.overview(name), changes=False)
-    data = overview.data()
-    if as_json:
-        click.echo(json.dumps(data, indent=2))
-        return
-    rows = [
-        (key, json.dumps(value) if isinstance(value, dict | list) else value) for key, value in data.items()
-    ]
-    console().print(table(("what", "value"), ((key, "" if value is None else value) for key, value in rows)))
-
-
-@identity.command()
-@name_argument
-@config_file_option
 @wait_option
 @json_option
 def issue(name: str, config_file: Path | None, wait_s: float, *, as_json: bool) -> None:
     """
     Get the first certificate of the identity NAME now, or what is due; one that is good stays.
     """
-    _renew(name, config_file, wait_s, force=False, as_json=as_json)
+    _renew(name, config_file, wait_s, force=False, as_json=as_json, command="issue")
 
 
 @identity.command()
@@ -120,11 +103,19 @@ def renew(name: str, config_file: Path | None, wait_s: float, *, now: bool, as_j
     _renew(name, config_file, wait_s, force=now, as_json=as_json)
 
 
-def _renew(name: str, config_file: Path | None, wait_s: float, *, force: bool, as_json: bool) -> None:
+def _renew(
+    name: str,
+    config_file: Path | None,
+    wait_s: float,
+    *,
+    force: bool,
+    as_json: bool,
+    command: str = "renew",
+) -> None:
     settings = load(config_path(config_file))
 
     async def act(manager: Manager) -> Renewal:
-        return await manager.renew(name, force=force, wait_s=wait_s)
+        return await manager.renew(name, force=force, wait_s=wait_s, command=command)
 
     with working(f"asking for a certificate for {name}"):
         done = with_manager(settings, act)
@@ -179,16 +170,21 @@ def revoke(name: str, number: int | None, reason: str, config_file: Path | None,
     """
     settings = load(config_path(config_file))
 
-    async def act(manager: Manager) -> str | None:
+    async def act(manager: Manager) -> tuple[Failed | None, int | None]:
         failed = await manager.revoke(name, number=number, reason=reason, wait_s=wait_s)
-        return None if failed is None else failed.detail
+        current = (await manager.overview(name)).current
+        return failed, None if current is None else current.number
 
     with working(f"asking the CA to revoke a certificate of {name}"):
-        problem = with_manager(settings, act)
-    if problem is not None:
-        msg = f"{name}: not revoked: {problem}"
+        failed, in_force = with_manager(settings, act)
+    if failed is not None:
+        msg = f"{name}: not revoked: {failed.detail}"
         raise NotDoneError(msg)
-    click.echo(f"{name}: revoked ({reason}); the service renews it now, or run: cftpki identity renew {name}")
+    if number in {None, in_force}:
+        then = f"the service renews it now, or run: cftpki identity renew {name}"
+    else:
+        then = f"generation {in_force} stays in force"
+    click.echo(f"{name}: generation {number or in_force} is revoked ({reason}); {then}")
 
 
 @identity.command()

@@ -72,9 +72,11 @@ async def observe(
     for host, port in listeners:
         try:
             seen = await served_fingerprint(host, port, server_name=server_name)
+        except ConnectionRefusedError:
+            return f"{host}:{port} (observe): no handshake: nothing listens there"
         except (OSError, ValueError) as error:
             reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
-            return f"{host}:{port}: no handshake: {reason}"
+            return f"{host}:{port} (observe): no handshake: {reason}"
         if seen != wanted:
-            return f"{host}:{port} serves {seen[:16]}…, in force is {wanted[:16]}…"
+            return f"{host}:{port} (observe) serves {seen[:16]}…, in force is {wanted[:16]}…"
     return None

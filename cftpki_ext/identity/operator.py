@@ -66,7 +66,9 @@ class Operator(Workbench):
     Does what an operator asks for.
     """
 
-    async def renew(self, name: str, *, force: bool, wait_s: float, by: Actor | None = None) -> Renewal:
+    async def renew(
+        self, name: str, *, force: bool, wait_s: float, by: Actor | None = None, command: str = "renew"
+    ) -> Renewal:
         """
         An operator's word: do what is due, or renew now whatever the schedule, windows and waits say.
 
@@ -78,6 +80,7 @@ class Operator(Workbench):
             force: now.
             wait_s: for another process that works on it.
             by: who asks; by default who runs this process.
+            command: as the operator calls it.
 
         Returns:
             What came of it.
@@ -91,7 +94,7 @@ class Operator(Workbench):
         site = self._site(name)
         pointed = site.generations.pointer()
         asked = "now" if force else "if due"
-        async with locked(site.directory, wait_s=wait_s), self._recorded(site, "renew", asked, by) as result:
+        async with locked(site.directory, wait_s=wait_s), self._recorded(site, command, asked, by) as result:
             done = await self._renew(site, pointed, force=force)
             result.failed = done.failed
             result.detail = f"{done.detail}; generation {done.generation or 'none'}"
@@ -117,7 +120,9 @@ class Operator(Workbench):
         standing = await self._rollout.carry_on(site, current, standing)
         after = None if current is None else current.number
         if after != before:
-            return Renewal(identity=name, generation=after, issued=True, detail="renewed")
+            return Renewal(
+                identity=name, generation=after, issued=True, detail="issued" if before is None else "renewed"
+            )
         failure, waiting = standing.last_failure, standing.waiting
         if waiting is not None:
             detail = f"{waiting.enroller}: {waiting.detail}; next at {waiting.retry_at.isoformat(timespec='seconds')}"

@@ -5,6 +5,7 @@ How an identity stands, as plain data for people and scripts. Pure but for readi
 from __future__ import annotations
 
 import enum
+import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from cftpki_ext.identity.schedule import Plan
 from cftpki_ext.identity.site import Site
 from cftpki_ext.identity.standing import Failure, Stage, Standing, Waiting
 from cftpki_ext.identity.wish import still_wanted
+from cftpki_ext.x509.certificate import Certificate
 
 
 class Alarm(enum.StrEnum):
@@ -286,6 +288,7 @@ def generation_data(generation: Generation) -> dict[str, Any]:
     return {
         "number": generation.number,
         "subject": leaf.subject.text,
+        "names": names_text(leaf),
         "issuer": leaf.issuer.text,
         "serial": leaf.serial_hex,
         "sha256": leaf.fingerprint,
@@ -297,6 +300,18 @@ def generation_data(generation: Generation) -> dict[str, Any]:
         "directory": str(generation.path),
         "notes": list(generation.meta.notes),
     }
+
+
+def names_text(leaf: Certificate) -> list[str]:
+    """
+    The host names and addresses of a certificate, in its order.
+    """
+    return [
+        name.value if isinstance(name.value, str) else str(ipaddress.ip_address(name.value))
+        for name in leaf.subject_alt_names
+        if (name.kind == "dns" and isinstance(name.value, str))
+        or (name.kind == "ip" and isinstance(name.value, bytes) and len(name.value) in {4, 16})
+    ]
 
 
 def _stage(current: Generation, standing: Standing) -> Stage:

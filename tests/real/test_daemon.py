@@ -647,7 +647,7 @@ def test_listen_path_that_is_no_socket_is_left_alone(settings, make):
 
 
 def test_listen_without_directory_or_with_too_long_a_path_is_an_error(tmp_path):
-    with pytest.raises(ListenError, match="no such file or directory"):
+    with pytest.raises(ListenError, match=r"directory .*none does not exist"):
         listen(tmp_path / "none" / "s")
     with pytest.raises(ListenError, match="longer than the 107 bytes"):
         listen(tmp_path / ("s" * 107))

@@ -42,13 +42,17 @@ def test_identity_lives_with_a_real_ca_and_without_it(tmp_path):
     ca = make_step_ca(tmp_path)
     site = Site(tmp_path, ca, lifetime="12h")
     with ca.running():
-        site.run("issue", "mft")
+        assert "mft: issued; generation 1 is in force" in site.run("issue", "mft")
         first = site.data("show", "mft")
+        shown = site.run("show", "mft")
+        assert "{" not in shown
+        assert all(name in shown for name in first["generation"]["names"])
         assert (1, None, []) == (first["generation"]["number"], first["trouble"], first["orphans"])
         site.run("renew", "mft", "--now")
         second = site.data("show", "mft")["generation"]
         assert first["generation"]["serial"] != second["serial"]
-        site.run("revoke", "mft", "--reason", "superseded")
+        assert "; generation 2 stays in force" in site.run("revoke", "mft", "--generation", "1")
+        assert "the service renews it now" in site.run("revoke", "mft", "--reason", "superseded")
         assert "REVOKED" in site.run("list")
         # A successor of a revoked certificate is due at once.
         assert "renewed" in site.run("renew", "mft")
@@ -63,6 +67,9 @@ def test_identity_lives_with_a_real_ca_and_without_it(tmp_path):
     told = site.data("history", "mft")
     assert [1, 2, 3, 4] == [one["number"] for one in told["generations"]]
     assert {"activated"} == {one["outcome"] for one in told["orders"]}
+    assert ["issue", "renew", "revoke", "revoke", "renew"] == [
+        one["command"] for one in told["actions"] if one["step"] == "begun"
+    ][:5]
 
 
 def test_lifetime_that_the_ca_does_not_give_is_told(tmp_path):

@@ -716,7 +716,7 @@ async def test_observed_when_the_listener_serves_it_and_not_before(tmp_path):
     assert 2 == world.ca.calls
     world.start(replace(IDENTITY, observe=(("127.0.0.1", port),)))
     await world.renew()
-    assert "no handshake" in await world.trouble()
+    assert "nothing listens there" in await world.trouble()
 
 
 async def test_run_keeps_identities_until_it_is_cancelled(world):
