@@ -363,7 +363,11 @@ def _mapped(progress: _Progress) -> Iterator[None]:
         if alert is not None:
             detail = f"the CA ended the TLS session with alert {alert.lower()}"
             raise CaError(Fault.REFUSED, detail, alert=alert) from error
-        raise CaError(Fault.UNREACHABLE, _reason(error), sent=progress.sent) from error
+        detail = _reason(error)
+        if isinstance(error, httpx.ConnectError):
+            # The client says only that all attempts failed; who was asked, and why it failed, lie below.
+            detail = f"no connection to {printable(error.request.url.host)}: {_errno(error) or detail}"
+        raise CaError(Fault.UNREACHABLE, detail, sent=progress.sent) from error
 
 
 def _alert(error: ssl.SSLError) -> str | None:
@@ -372,6 +376,20 @@ def _alert(error: ssl.SSLError) -> str | None:
     """
     _, found, name = (error.reason or "").partition("_ALERT_")
     return name if found else None
+
+
+def _errno(error: BaseException) -> str | None:
+    """
+    What the operating system said below an exception, in its words; of several addresses, the first.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, BaseExceptionGroup):
+            link = link.exceptions[0]
+        if isinstance(link, OSError) and link.errno is not None and link.errno > 0:
+            return printable(f"{os.strerror(link.errno).lower()} ({link.strerror})")
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def _reason(error: BaseException) -> str:

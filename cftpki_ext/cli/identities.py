@@ -132,7 +132,8 @@ def _renew(
             click.get_current_context().exit(1)
         return
     if done.failed:
-        msg = f"{name}: {done.detail}; generation {done.generation or 'none'} stays in force"
+        kept = f"generation {done.generation} stays in force" if done.generation else "no certificate yet"
+        msg = f"{name}: {done.detail}; {kept}"
         raise NotDoneError(msg)
     state = f"generation {done.generation} is in force" if done.generation else "no certificate yet"
     click.echo(f"{name}: {done.detail}; {state}")

@@ -25,6 +25,8 @@ from cftpki_ext.x509.certificate import Certificate
 END_TOLERANCE = timedelta(minutes=5)
 # A CA's clock may be ahead, and some date tomorrow; what begins later is no successor of what ends meanwhile.
 LONGEST_HOLD = timedelta(days=1)
+# The usual reason: a public CA issues for servers alone, and without a word `usages` asks for both.
+_USAGES = "change the profile at the CA, or usages here"
 _PURPOSES = {Usage.SERVER: Purpose.TLS_SERVER, Usage.CLIENT: Purpose.TLS_CLIENT}
 
 
@@ -109,7 +111,9 @@ def compare(wanted: Wanted, chain: Chain, *, now: datetime) -> Passage:
         clauses = [key_usage_violation(leaf, purpose)]
         clauses += [extended_key_usage_violation(c, purpose) for c in (*chain.certificates, chain.anchor)]
         found += [
-            Difference(aspect=Aspect.USAGE, wanted=usage.value, got=clause) for clause in clauses if clause
+            Difference(aspect=Aspect.USAGE, wanted=usage.value, got=f"{clause} ({_USAGES})")
+            for clause in clauses
+            if clause
         ][:1]
     above = chain.certificates[1] if len(chain.certificates) > 1 else chain.anchor
     if wanted.issuers and above.spki not in wanted.issuers:

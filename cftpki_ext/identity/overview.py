@@ -251,7 +251,9 @@ def open_orders(
         elif waiting is not None and waiting.order == record.id:
             then = f"asked for again at {_time(waiting.retry_at)}"
         else:
-            left = current is not None and not busy and waiting is None
+            # Of one that no CA has heard of there is nothing to know.
+            heard = record.submitted_at is not None
+            left = heard and current is not None and not busy and waiting is None
             then = f"taken up again when this enroller is asked next, not before {_time(plan.at)}"
         progress = Progress.PREPARED if record.submitted_at is None else Progress.SUBMITTED
         found.append(

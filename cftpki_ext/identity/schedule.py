@@ -132,7 +132,8 @@ def plan(rules: RenewalRules, facts: Facts) -> Plan:
     if attempts.not_before is not None:
         waits.append(attempts.not_before)
     if max(waits) > at:
-        detail = f"{detail}, waiting after {attempts.failures} failed attempts"
+        times = "one failed attempt" if attempts.failures == 1 else f"{attempts.failures} failed attempts"
+        detail = f"{detail}, waiting after {times}"
     return Plan(at=max(waits), why=why, floor=floor, detail=detail)
 
 

@@ -24,7 +24,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 # What a process of the service may grow by in a week: nothing but its caches and what its allocator keeps.
 GROWTH_KIB = 16 * 1024
 GROWTH_FILES = 8
-UNREACHABLE = "All connection attempts failed"
+UNREACHABLE = "no connection to 127.0.0.1: connection refused"
 SERVER = {"usages": ["server"]}
 
 

@@ -157,9 +157,15 @@ async def test_deadline_in_the_past_asks_nothing(tmp_path: Path) -> None:
     assert (Fault.UNREACHABLE, False) == (error.fault, error.sent)
 
 
-async def test_nobody_there_was_not_sent() -> None:
-    error = await fault(CaRequest(url=f"https://127.0.0.1:{free_port()}/"))
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("127.0.0.1", "connection refused"), ("localhost", "connection refused"), ("ca.invalid", "not known")],
+)
+async def test_nobody_there_was_not_sent_and_who_was_asked_is_told(host: str, said: str) -> None:
+    error = await fault(CaRequest(url=f"https://{host}:{free_port()}/"))
     assert (Fault.UNREACHABLE, False) == (error.fault, error.sent)
+    assert error.detail.startswith(f"no connection to {host}: ")
+    assert said in error.detail
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "https:///x", "ftp://x/", "https://[::1", "nonsense"])

@@ -787,6 +787,18 @@ async def test_open_order_that_lost_the_race_is_told_and_taken_up_again(tmp_path
     assert [] == (await world.manager.overview("mft")).data()["open_orders"]
 
 
+async def test_order_that_no_ca_has_heard_of_is_no_trouble(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
+    backup = world.add_ca("backup")
+    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world.ca.plan = ["misconfigured"]
+    world.start()
+    await world.tick()
+    overview = await world.manager.overview("mft")
+    assert ("backup", None) == (overview.current.meta.enroller, overview.trouble)
+    assert ["prepared"] == [one.progress for one in overview.open_orders]
+
+
 async def test_order_of_an_enroller_that_is_configured_no_more_becomes_an_orphan(tmp_path):
     world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
     backup = world.add_ca("backup")
