@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from cftpki_ext.errors import InputError
 from cftpki_ext.path import PathRequest, Purpose, crl_signer_path, find_path
+from cftpki_ext.policy import Depth
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.plan import plan_lookups
 from cftpki_ext.settings import Limits, TrustSet
@@ -151,13 +152,14 @@ def plan(
     paths: dict[Certificate, tuple[Certificate, ...]] = {anchor: (anchor,) for anchor in anchors}
     broken: list[Broken] = []
     targets: list[Target] = []
+    leaf_only = trust.policy.depth is Depth.LEAF  # nobody asks for the status of its CAs
     for authority in intermediates:
         found = find_path(_request((authority,), anchors, intermediates, trust, limits, now))
         if found.faults or len(found.path) < 2:
             broken.append(Broken(certificate=authority, handed_in=False, faults=found.faults))
         else:
             paths.setdefault(authority, found.path)
-            targets.append(_target(found.path, trust, limits))
+            targets += () if leaf_only else (_target(found.path, trust, limits),)
     for ders in chains:
         presented = _parsed(ders, trust)
         if not presented:
@@ -167,7 +169,8 @@ def plan(
             continue  # another trust set's partner
         if found.faults:
             broken.append(Broken(certificate=presented[0], handed_in=True, faults=found.faults))
-        targets += (_target(found.path[hop:], trust, limits) for hop in range(len(found.path) - 1))
+        hops = range(1 if leaf_only else len(found.path) - 1)
+        targets += (_target(found.path[hop:], trust, limits) for hop in hops)
     if trust.ocsp_urls or trust.crl_urls or trust.crl_files or trust.rest is not None:
         for authority, path in paths.items():
             below = stand_in(authority, serial=serial, now=now)

@@ -21,7 +21,7 @@ from cftpki_ext.doctor.asked import plan, stand_in
 from cftpki_ext.doctor.clocks import judge_clocks
 from cftpki_ext.doctor.findings import Finding
 from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.policy import Action, Policy, Treatment
+from cftpki_ext.policy import Action, Depth, Policy, Treatment
 from cftpki_ext.ports import StatusQuestion
 from cftpki_ext.settings import Limits, ServiceSettings, Settings, TrustSet
 from cftpki_ext.statement import Statement
@@ -162,9 +162,13 @@ async def test_pace_is_held_against_what_a_handshake_has() -> None:
         assert level is max(levels(found, of=URL))
 
 
-async def test_intermediate_without_any_location_refuses() -> None:
-    found = await examine({}, replace(TRUST, intermediates=(CA.der,)))
-    assert [Level.FAIL] == levels(found, of="certificate CN=CA")
+async def test_intermediate_without_any_location_refuses_where_its_status_is_asked() -> None:
+    trust = replace(TRUST, intermediates=(CA.der,))
+    assert [Level.FAIL] == levels(await examine({}, trust), of="certificate CN=CA")
+    leaf = replace(trust, policy=Policy(name="leaf", depth=Depth.LEAF), crl_urls=(URL,))
+    found = await examine({URL: make_crl(CA)}, leaf, (LEAF.der, CA.der))
+    assert exit_status(found) == 0
+    assert [] == levels(found, of="certificate CN=CA")
 
 
 async def test_large_list_is_named_before_it_is_too_large() -> None:
