@@ -31,6 +31,27 @@ class FileContent:
     owner: int
 
 
+# A service reads root's secrets through its group, as with Debian's ssl-cert: 0640, and nobody else.
+_FORBIDDEN_OF_ROOT = 0o037
+_FORBIDDEN = 0o077
+
+
+def others_may_use(content: FileContent) -> bool:
+    """
+    Whether a file is unfit for a secret, by its permission bits.
+
+    Who owns it is *not* judged, but for root's: that may be readable by its group.
+
+    Args:
+        content: as it was read.
+
+    Returns:
+        `True` where anybody else may read, write or execute it.
+
+    """
+    return bool(content.mode & (_FORBIDDEN_OF_ROOT if content.owner == 0 else _FORBIDDEN))
+
+
 def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
     """
     Read a whole regular file.

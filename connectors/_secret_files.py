@@ -1,21 +1,19 @@
 """
 Passwords and keys in files that nobody else may read.
 
-Owns the rule for the permission bits. May import files and errors.
+Owns the message; the rule for the permission bits is that of `files`. May import files and errors.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
+from cftpki_ext.files import others_may_use, read_regular
 
 MAX_PASSWORD_BYTES = 1024
-# A file of root's may be read by the service's group, as with Debian's ssl-cert; nobody else's may.
-_FORBIDDEN_OF_ROOT = 0o037
-_FORBIDDEN = 0o077
+# Keys for DNS updates and external accounts, which are text.
+MAX_TEXT_BYTES = 16 * 1024
 
 
 def secret_bytes(path: Path, what: str, cap: int) -> bytes:
@@ -37,8 +35,29 @@ def secret_bytes(path: Path, what: str, cap: int) -> bytes:
 
     """
     content = read_regular(path, cap=cap, what=what)
-    forbidden = _FORBIDDEN_OF_ROOT if content.owner == 0 and os.geteuid() != 0 else _FORBIDDEN
-    if content.mode & forbidden:
+    if others_may_use(content):
         msg = f"{what} {path} can be read by others (mode {content.mode:04o}): chmod 0600"
         raise InputError(msg)
     return content.data
+
+
+def secret_text(path: Path, what: str) -> str:
+    """
+    Read a secret as text, without what surrounds it. Blocking.
+
+    Args:
+        path: the file.
+        what: the option that names it, for the message.
+
+    Returns:
+        The text.
+
+    Raises:
+        InputError: as `secret_bytes`, or it is not ASCII. The message never holds it.
+
+    """
+    try:
+        return secret_bytes(path, what, MAX_TEXT_BYTES).decode("ascii").strip()
+    except UnicodeDecodeError:
+        msg = f"{what}: {path} is not ASCII"
+        raise InputError(msg) from None

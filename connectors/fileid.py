@@ -40,7 +40,7 @@ from cftpki_ext.enrolment import (
     SaveState,
 )
 from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
+from cftpki_ext.files import others_may_use, read_regular
 from cftpki_ext.ports import Clock
 
 MAX_CHAIN_BYTES = 256 * 1024
@@ -198,7 +198,7 @@ def _read(options: FileOptions) -> _Pair:
 
 def _secret(path: Path, cap: int, what: str) -> bytes:
     content = read_regular(path, cap=cap, what=what)
-    if content.owner not in {0, os.geteuid()} or content.mode & (0o037 if content.owner == 0 else 0o077):
+    if content.owner not in {0, os.geteuid()} or others_may_use(content):
         msg = f"{what}: {path} can be read or written by others (mode {content.mode:04o}): chmod 600 {path}"
         raise InputError(msg)
     return content.data

@@ -23,16 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cftpki_ext import encodings
 from cftpki_ext.errors import InputError
-from cftpki_ext.files import MAX_PEM_BYTES, FileContent, read_regular
+from cftpki_ext.files import MAX_PEM_BYTES, FileContent, others_may_use, read_regular
 from cftpki_ext.model import Leniency
 from cftpki_ext.settings import Identity, TokenIdentity
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # Longest password that is read from a file; the rest of the line would be a mistake.
 MAX_PASSWORD_BYTES = 1024
-# A service reads root's files through its group, as with Debian's ssl-cert.
-_FORBIDDEN_OF_ROOT = 0o037
-_FORBIDDEN = 0o077
 
 
 def certificates_in(path: Path, *, what: str, compat: frozenset[Leniency] = frozenset()) -> tuple[bytes, ...]:
@@ -106,7 +103,7 @@ def private_file_fault(path: Path, content: FileContent, *, what: str) -> str | 
         A clause that says what to do, or `None`.
 
     """
-    if content.mode & (_FORBIDDEN_OF_ROOT if content.owner == 0 else _FORBIDDEN):
+    if others_may_use(content):
         return f"{what}: {path} can be read or written by others (mode {content.mode:04o}): chmod 600 {path}"
     return None
 

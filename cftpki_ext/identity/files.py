@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from cftpki_ext.encodings import certificates
 from cftpki_ext.errors import InputError, KeyUnavailableError
-from cftpki_ext.files import FileContent, read_regular
+from cftpki_ext.files import FileContent, others_may_use, read_regular
 from cftpki_ext.identity import HeldIdentity, PrivateKey
 from cftpki_ext.identity.site import Log
 from cftpki_ext.identity.watched import WatchedIdentities
@@ -157,12 +157,12 @@ def _load_key(what: str, identity: Identity, environ: Mapping[str, str]) -> Priv
 
 def _check_private(what: str, path: Path, content: FileContent) -> None:
     """
-    Owner: us or root. Mode: nobody else's (0600 or 0400).
+    Owner: us or root. Mode: nobody else's.
     """
     if content.owner not in {0, os.geteuid()}:
         msg = f"{what}: {path} belongs to user {content.owner}, not to this service's user or root"
         raise InputError(msg)
-    if content.mode & 0o077:
+    if others_may_use(content):
         msg = f"{what}: {path} has mode {content.mode:04o}, others may use it; chmod 0600 it"
         raise InputError(msg)
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cftpki_ext.enrolment import PrivateKey
 from cftpki_ext.errors import InputError, KeyUnavailableError
-from cftpki_ext.files import read_regular
+from cftpki_ext.files import others_may_use, read_regular
 from cftpki_ext.model import KeyKind
 
 MAX_KEY_BYTES = 64 * 1024
@@ -132,8 +132,7 @@ def read_password(path: Path | None) -> bytes | None:
         content = read_regular(path, cap=MAX_PASSWORD_BYTES, what="password")
     except InputError as error:
         raise KeyUnavailableError(str(error)) from error
-    # A service reads root's secrets through its group, as with Debian's ssl-cert.
-    if content.mode & (0o037 if content.owner == 0 else 0o077):
+    if others_may_use(content):
         msg = f"password: {path} can be read or written by others (mode {content.mode:04o}): chmod 600 {path}"
         raise KeyUnavailableError(msg)
     password = content.data.rstrip(b"\r\n")

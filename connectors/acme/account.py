@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, g
 from cftpki_ext.enrolment import Fault
 from cftpki_ext.errors import InputError
 from connectors._ca_http import CaAnswer, CaError, printable
+from connectors._secret_files import secret_text
 from connectors.acme.jose import SigningKey, bind_account, decode_secret, sign_request, signing_key
 from connectors.acme.options import AccountKeyKind, AcmeOptions
 from connectors.acme.problems import ProblemError
 from connectors.acme.resources import Directory, decode_object
-from connectors.acme.secret_files import read_secret
 from connectors.acme.session import Session, Signer
 from connectors.acme.store import AccountStore, Lock, Stored
 
@@ -209,7 +209,7 @@ class Accounts:
                 raise CaError(Fault.MISCONFIGURED, detail)
             return None
         try:
-            secret = decode_secret(read_secret(external.secret_file, "secret_file"))
+            secret = decode_secret(secret_text(external.secret_file, "secret_file"))
         except InputError as error:
             raise CaError(Fault.MISCONFIGURED, f"external_account: {error}") from error
         return bind_account(key, url=directory.new_account, kid=external.kid, secret=secret)

@@ -27,11 +27,11 @@ import dns.update
 from cftpki_ext.errors import InputError
 from cftpki_ext.ports import Clock
 from connectors._ca_http import printable
+from connectors._secret_files import secret_text
 from connectors.acme.flow import Task
 from connectors.acme.hook import Hook
 from connectors.acme.jose import base64url, digest
 from connectors.acme.options import Dns01, endpoint
-from connectors.acme.secret_files import read_secret
 from connectors.acme.solver import Solver, SolverError
 
 LABEL = "_acme-challenge"
@@ -135,7 +135,7 @@ class Zones:
             if answer is not None and answer.rrset is not None and answer.rrset.name == candidate:
                 return candidate
             candidate = candidate.parent()
-        msg = f"no zone holds {printable(str(name))}"
+        msg = f"no zone holds {printable(str(name))}: dns01.resolvers names who knows it"
         raise SolverError(msg, permanent=True)
 
     async def wait_for(self, name: dns.name.Name, value: str, *, deadline: float) -> None:
@@ -264,7 +264,7 @@ class UpdateSolver:
         key = None
         if self._options.tsig_file is not None:
             try:
-                key = parse_key_file(read_secret(self._options.tsig_file, "tsig_file"))
+                key = parse_key_file(secret_text(self._options.tsig_file, "tsig_file"))
             except InputError as error:
                 detail = f"dns-01: tsig_file: {error}"
                 raise SolverError(detail, permanent=True) from error

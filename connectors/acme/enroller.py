@@ -31,6 +31,7 @@ from cftpki_ext.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.x509.reasons import REASON_CODES
 from connectors._ca_http import CaClient, CaError
 from connectors._ca_options import with_password
+from connectors._secret_files import secret_text
 from connectors.acme.account import Accounts
 from connectors.acme.ari import certificate_id, parse_renewal_info
 from connectors.acme.attempt import Attempt, Downloaded
@@ -43,7 +44,6 @@ from connectors.acme.orders import Orders, Wish
 from connectors.acme.problems import ProblemError
 from connectors.acme.publisher import LEASE_S, Publisher
 from connectors.acme.resources import decode_object, identifiers_of
-from connectors.acme.secret_files import read_secret
 from connectors.acme.session import Session, Signer
 from connectors.acme.store import AccountStore, BusyError, Lock
 
@@ -355,4 +355,4 @@ class AcmeEnroller:
         proxy, file = self._options.proxy, self._options.proxy_password_file
         if proxy is None or file is None:
             return proxy
-        return with_password(proxy, read_secret(file, "proxy_password_file"))
+        return with_password(proxy, secret_text(file, "proxy_password_file"))

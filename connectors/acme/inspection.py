@@ -9,11 +9,11 @@ from __future__ import annotations
 from cftpki_ext.enrolment import Finding
 from cftpki_ext.errors import InputError
 from connectors._ca_http import CaError, printable
+from connectors._secret_files import secret_text
 from connectors.acme.account import Accounts
 from connectors.acme.jose import decode_secret
 from connectors.acme.options import AcmeOptions
 from connectors.acme.resources import Directory, decode_object
-from connectors.acme.secret_files import read_secret
 from connectors.acme.session import Session
 from connectors.acme.store import Stored
 
@@ -82,7 +82,7 @@ def _external(options: AcmeOptions, directory: Directory, *, known: bool) -> Fin
         hint = "" if good else ": external_account = { kid, secret_file }"
         return Finding(what=what, detail=f"{demand}{hint}", good=good)
     try:
-        decode_secret(read_secret(external.secret_file, "secret_file"))
+        decode_secret(secret_text(external.secret_file, "secret_file"))
     except InputError as error:
         # A secret that has served its purpose may be gone.
         return Finding(what=what, detail=f"{demand}; {error}", good=known)

@@ -25,8 +25,8 @@ from cftpki_ext.files import read_regular
 from cftpki_ext.ports import Clock
 from connectors import _threads
 from connectors._ca_http import CaError
+from connectors._secret_files import secret_text
 from connectors.acme.jose import SigningKey, load_signing_key
-from connectors.acme.secret_files import read_secret
 
 MAX_FILE_BYTES = 64 * 1024
 # Certificates that a renewal may name as replaced: those of every identity for some generations.
@@ -231,7 +231,7 @@ class AccountStore:
         if not path.exists():
             return None
         try:
-            return load_signing_key(read_secret(path, "account key").encode())
+            return load_signing_key(secret_text(path, "account key").encode())
         except InputError as error:
             raise CaError(Fault.MISCONFIGURED, f"{path}: {error}") from error
 

@@ -10,7 +10,7 @@ import os
 import pytest
 
 from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
+from cftpki_ext.files import FileContent, others_may_use, read_regular
 
 
 class _WouldBlock(io.BytesIO):
@@ -36,3 +36,21 @@ def test_file_that_would_make_us_wait_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fdopen", open_and_close)
     with pytest.raises(InputError, match=r"chain: .*chain\.pem cannot be read without waiting"):
         read_regular(path, cap=10, what="chain")
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "expected"),
+    [
+        (1000, 0o600, False),
+        (1000, 0o400, False),
+        (1000, 0o640, True),
+        (1000, 0o604, True),
+        (0, 0o600, False),
+        (0, 0o640, False),
+        (0, 0o660, True),
+        (0, 0o650, True),
+        (0, 0o644, True),
+    ],
+)
+def test_secret_is_its_owners_alone_or_roots_and_its_groups(owner, mode, expected):
+    assert expected == others_may_use(FileContent(data=b"", mode=mode, owner=owner))

@@ -384,7 +384,7 @@ async def test_provisioner_with_several_keys_needs_a_kid(ca: Scripted) -> None:
     assert isinstance(await advance(ca), Issued)
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o666])
 async def test_secret_that_others_can_read_is_not_used(ca: Scripted, mode: int) -> None:
     enroller = ca.enroller()
     (ca.folder / "key").chmod(mode)

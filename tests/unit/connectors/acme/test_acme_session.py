@@ -352,7 +352,7 @@ async def test_account_that_others_can_read_is_misconfigured(tmp_path):
     await made._accounts(made._session).establish(deadline=clock.monotonic() + 5)
     key = next((tmp_path / "state").glob("*/key.pem"))
     assert (0o600, 0o700) == (key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777)
-    key.chmod(0o640)
+    key.chmod(0o644)
     failed = await made.advance(make_order("a.example"), {}, Saves(), deadline=clock.monotonic() + 5)
     assert isinstance(failed, Failed)
     assert Fault.MISCONFIGURED == failed.fault
