@@ -183,9 +183,14 @@ def _read(options: FileOptions) -> _Pair:
     load = serialization.load_pem_private_key if b"-----BEGIN" in raw else serialization.load_der_private_key
     try:
         key = load(raw, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        how = "without a password" if password is None else "with the password in password_file"
+        msg = f"{options.key} cannot be read as a private key {how}"
+        raise InputError(msg) from None
+    try:
         leaf = x509.load_der_x509_certificate(chain[0]).public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        msg = f"{options.key} and {options.chain} cannot be read ({type(error).__name__})"
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        msg = f"the first certificate in {options.chain} cannot be read ({type(error).__name__})"
         raise InputError(msg) from None
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         msg = f"key: {options.key} is neither RSA nor ECDSA"

@@ -98,7 +98,10 @@ async def test_pair_in_use_already_is_waited_for(drop):
         ),
         (lambda drop: drop.options.key.unlink(), "no such file"),
         (lambda drop: drop.options.chain.write_bytes(b""), "no certificate"),
-        (lambda drop: drop.options.key.write_bytes(b"-----BEGIN nothing"), "cannot be read"),
+        (
+            lambda drop: drop.options.key.write_bytes(b"-----BEGIN nothing"),
+            "cannot be read as a private key without",
+        ),
         (lambda drop: drop.options.key.chmod(0o644), "chmod 600"),
         (lambda drop: drop.put(pair(kind="ed25519")), "neither RSA nor ECDSA"),
     ],
