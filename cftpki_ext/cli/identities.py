@@ -128,15 +128,17 @@ def _renew(
             "detail": done.detail,
         }
         click.echo(json.dumps(data, indent=2))
-        if done.failed:
+        if done.failed or done.generation is None:
             click.get_current_context().exit(1)
         return
-    if done.failed:
-        kept = f"generation {done.generation} stays in force" if done.generation else "no certificate yet"
-        msg = f"{name}: {done.detail}; {kept}"
+    if done.generation is None:
+        # Also an order that waits for the CA's approval: whoever goes on by the exit status has nothing to go on with.
+        msg = f"{name}: {done.detail}; no certificate yet"
         raise NotDoneError(msg)
-    state = f"generation {done.generation} is in force" if done.generation else "no certificate yet"
-    click.echo(f"{name}: {done.detail}; {state}")
+    if done.failed:
+        msg = f"{name}: {done.detail}; generation {done.generation} stays in force"
+        raise NotDoneError(msg)
+    click.echo(f"{name}: {done.detail}; generation {done.generation} is in force")
 
 
 @identity.command()

@@ -121,6 +121,15 @@ def test_command_issues_renews_rolls_back_and_tells(site):
     assert b"ENCRYPTED" in key.read_bytes()
 
 
+def test_command_that_leaves_no_certificate_is_not_done(site):
+    for _ in range(2):  # the second one waits
+        assert "no certificate yet" in site.run("issue", "mft", status=1)
+    told = json.loads(site.run("issue", "mft", "--json", status=1))
+    assert (None, False) == (told["generation"], told["issued"])
+    site.put()
+    assert "generation 1 is in force" in site.run("renew", "mft", "--now")
+
+
 def test_command_that_fails_says_why_and_what_stays(site):
     site.put()
     site.run("issue", "mft")
