@@ -5,7 +5,7 @@ A verdict for a person: the answer, the reason, and what each source said of eac
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -93,6 +93,40 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
     return made
+
+
+def facts(data: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    """
+    Plain data for a person: one line for each fact, named by its path.
+
+    Args:
+        data: as it is told to scripts.
+        within: the path of `data` itself.
+
+    Yields:
+        Path and value; several values of one kind stand in one line.
+
+    """
+    for key, value in data.items():
+        name = f"{within}.{key}" if within else key
+        if isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values()):
+            yield from facts(value, name)
+        else:
+            yield name, _plain(value)
+
+
+def _plain(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case Mapping():
+            return ", ".join(f"{key} {_plain(one)}" for key, one in value.items()) or "-"
+        case list() | tuple():
+            return ", ".join(map(_plain, value)) or "-"
+        case _:
+            return str(value)
 
 
 def show_verdict(verdict: Verdict, *, hops: bool = True) -> None:

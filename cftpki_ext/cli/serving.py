@@ -18,7 +18,7 @@ from cftpki_ext import logs
 from cftpki_ext.bootstrap import run_service
 from cftpki_ext.cli.evidence import rows_of
 from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
-from cftpki_ext.cli.render import console, counting, table
+from cftpki_ext.cli.render import console, counting, facts, table
 from cftpki_ext.config import load
 from cftpki_ext.errors import CftPkiError, StoreError, WireError
 from cftpki_ext.evidence import Tally
@@ -73,13 +73,10 @@ def status(config_file: Path | None, socket_path: Path | None, since: datetime, 
             }
         click.echo(json.dumps(told, indent=2))
         return
-    rows = [
-        (name, json.dumps(value) if isinstance(value, dict | list) else value) for name, value in told.items()
-    ]
     if tally is not None:
-        rows.append((f"since {since:%Y-%m-%d %H:%M}Z", json.dumps(tally.counts())))
+        told[f"since {since:%Y-%m-%d %H:%M}Z"] = tally.counts()
     out = console()
-    out.print(table(("what", "value"), rows))
+    out.print(table(("what", "value"), facts(told)))
     if tally is not None and tally.shadows:
         out.print("\nAccepted only because their policy audits; it would refuse:")
         out.print(
