@@ -213,8 +213,7 @@ class Attempt:
         if not answers:
             return None
         under_way = any(answer.challenge.status is Status.PROCESSING for answer in answers.values())
-        if out_of_patience(self.record, self.clock.now()) and not under_way:
-            await self._give_up(answers)
+        late = out_of_patience(self.record, self.clock.now())
         tasks = {url: self._task(answer) for url, answer in answers.items()}
         presented = tuple(dict.fromkeys((*self.record.presented, *tasks.values())))
         began = self.record.challenged_at or self.clock.now()
@@ -222,10 +221,14 @@ class Attempt:
         try:
             await self.publisher.publish(tuple(tasks.values()), deadline=self.deadline - RESERVE_S)
         except SolverError as error:
-            if error.permanent or out_of_patience(self.record, self.clock.now()):
+            if error.permanent or late:
                 raise CaError(Fault.MISCONFIGURED, error.detail) from error
             return Pending(retry_at=self.clock.now() + TRY_AGAIN, detail=error.detail)
-        return await Validation(self.orders, self._pauses, answers).run()
+        pending = await Validation(self.orders, self._pauses, answers).run()
+        # Only now: where the CA was down for all that time, the challenges have not had their chance.
+        if pending is not None and late and not under_way:
+            await self._give_up(answers)
+        return pending
 
     async def _give_up(self, answers: dict[str, Answer]) -> None:
         """

@@ -127,6 +127,20 @@ async def test_challenge_that_is_never_confirmed_is_given_up_and_the_next_order_
     assert (Fault.REFUSED, True) == (failed.fault, "connection" in failed.detail), failed
 
 
+async def test_challenge_whose_time_went_by_without_anybody_has_another_chance(tmp_path, ca, http_port):
+    # As after an outage: the order is an hour old, and nobody has looked for long.
+    saves, order = Saves(), make_order("localhost")
+    table = options(ca, http01={"listen": f"127.0.0.1:{servers.free_port()}"})
+    async with enroller(tmp_path, table) as made:
+        assert isinstance(await made.advance(order, {}, saves, deadline=in_s(3)), Pending)
+    placed = saves.last["order"]
+    table = options(ca, http01={"listen": f"127.0.0.1:{http_port}"})
+    async with enroller(tmp_path, table, ahead=CHALLENGE_PATIENCE) as made:
+        issued = await made.advance(order, saves.last, saves, deadline=in_s(WAIT_S))
+    assert isinstance(issued, Issued), issued
+    assert placed == saves.last["order"]
+
+
 async def test_order_is_not_taken_for_expired_by_a_clock_that_is_days_ahead(tmp_path, ca, http_port):
     table = options(ca, http01={"listen": f"127.0.0.1:{http_port}"})
     async with enroller(tmp_path, table, ahead=CHALLENGE_PATIENCE * 48) as made:
