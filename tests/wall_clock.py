@@ -184,7 +184,7 @@ class Company:
 
     def told(self, *names: str) -> dict[str, Any]:
         """
-        What STATUS says of the identities after a tick at the time that it is now.
+        What STATUS says of the identities, which have certificates, after a tick at the time that it is now.
         """
         found: dict[str, Any] = {}
 
@@ -196,6 +196,8 @@ class Company:
         return found
 
     def _is_of_now(self, told: Mapping[str, Any]) -> bool:
+        if told["runway"] is None:
+            return False
         looked = datetime.fromisoformat(told["runway"]) - timedelta(seconds=told["runway_s"])
         return abs(looked - self.clock.now()) < timedelta(seconds=5)
 
