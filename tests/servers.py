@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import ssl
 import subprocess
@@ -70,11 +71,15 @@ class Server:
 
 def free_port() -> int:
     """
-    A port that was free a moment ago.
+    A port that was free a moment ago, and that no outgoing connection gets meanwhile.
+
+    The kernel gives those ports from 32768 on (ip_local_port_range), hundreds a second while tests run.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    draw = secrets.SystemRandom()
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", draw.randrange(10_000, 32_768)))
+            return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, ready: bytes | None = None) -> None:
