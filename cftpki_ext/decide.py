@@ -368,7 +368,9 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
         if deciding
         else acceptance(examination.path, findings, path_only=question.path_only)
     )
-    if policy.enforcement is Enforcement.AUDIT and reason is not None and reason not in _NOTHING_JUDGED:
+    # A fault that was found before anything was judged refuses by itself, whatever its reason.
+    audited = question.fault is None and reason is not None and reason not in _NOTHING_JUDGED
+    if policy.enforcement is Enforcement.AUDIT and audited:
         would = f"audit: would have been {summary}"
         notes.append(would)
         warnings.append(would)

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from cftpki_ext import questions
 from cftpki_ext.causes import Cause
-from cftpki_ext.decide import conclude, examine
+from cftpki_ext.decide import Question, conclude, examine
 from cftpki_ext.decisions import Fail, Refuse
 from cftpki_ext.evidence import Door
 from cftpki_ext.model import Direction, PeerAddress
+from cftpki_ext.policy import Enforcement
 from cftpki_ext.session import SessionContext, Stage, session_reference
 from cftpki_ext.settings import Limits, Rule, Settings, TrustSet
 from cftpki_ext.tls_formats import encode_chain
-from cftpki_ext.verdict import Reason
+from cftpki_ext.verdict import Fault, Reason, Status
 from cftpki_ext.wire import Frame, Message, Tag
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,6 +67,22 @@ def test_leaf_of_a_long_chain_is_named_where_the_beginning_has_all_of_it(cut, na
     beginning = encode_chain([b"leaf"])
     detail = need(CHAIN=beginning[: len(beginning) - cut], CHAIN_LENGTH=200_000).fault.detail
     assert named is (sha256(b"leaf").hexdigest() in detail)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_fault_that_came_before_any_judgement_refuses_also_where_the_policy_audits(reason):
+    trust = SETTINGS.trusts["partners"]
+    asked = Question(
+        chain=(),
+        direction=Direction.SERVER,
+        trust=replace(trust, policy=replace(trust.policy, enforcement=Enforcement.AUDIT)),
+        limits=Limits(),
+        at=AT,
+        rule=None,
+        fault=Fault(reason=reason, hop=None, rule="test", detail="before"),
+    )
+    verdict = judged(asked)
+    assert (Status.REFUSED, reason) == (verdict.status, verdict.reason)
 
 
 def test_good_chain_has_no_fault():
