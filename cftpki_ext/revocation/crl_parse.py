@@ -333,11 +333,7 @@ def _issuing_distribution_point(value: bytes) -> IssuingDistributionPoint:
     full: tuple[GeneralName, ...] = ()
     relative = None
     if 0xA0 in fields:
-        choice = der.children(value, fields[0xA0])
-        if len(choice) != 1:
-            msg = "distribution point name is not one choice"
-            raise DerError(msg, rule)
-        full, relative = distribution_point_name(value, choice[0])
+        full, relative = distribution_point_name(value, fields[0xA0])
     for tag in (0x81, 0x82, 0x84, 0x85):
         if tag in fields and not der.boolean(value, fields[tag]):
             msg = "issuing distribution point writes out a default value"

@@ -48,15 +48,20 @@ def distribution_point_name(data: bytes, element: Element) -> tuple[tuple[Genera
 
     Args:
         data: the buffer.
-        element: the choice itself, tag [0] or [1].
+        element: the field that holds the choice, tag [0] of a distribution point.
 
     Returns:
         The full names, and the content of the relative name.
 
     Raises:
-        DerError: neither of the two.
+        DerError: not exactly one of the two.
 
     """
+    choice = der.children(data, element)
+    if len(choice) != 1:
+        msg = "distribution point name is not one choice"
+        raise DerError(msg, "RFC 5280 4.2.1.13")
+    (element,) = choice
     if element.tag == 0xA0:
         return general_names(data, element), None
     if element.tag == 0xA1:
@@ -85,11 +90,7 @@ def distribution_points(value: bytes) -> tuple[DistributionPoint, ...]:
         full: tuple[GeneralName, ...] = ()
         relative = None
         if 0xA0 in fields:
-            choice = der.children(value, fields[0xA0])
-            if len(choice) != 1:
-                msg = "distribution point name is not one choice"
-                raise DerError(msg, rule)
-            full, relative = distribution_point_name(value, choice[0])
+            full, relative = distribution_point_name(value, fields[0xA0])
         issuers = general_names(value, fields[0xA2]) if 0xA2 in fields else ()
         names = tuple(n.value for n in issuers if isinstance(n.value, Name))
         if len(names) != len(issuers) or (not names and 0xA0 not in fields):
