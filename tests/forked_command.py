@@ -52,7 +52,7 @@ def forked_commands() -> Iterator[Run]:
 def _serve(output: Path) -> None:
     from cftpki_ext.cli import identities as _  # noqa: F401, PLC0415 - commands are imported when called
     from cftpki_ext.cli import main  # noqa: PLC0415 - whoever starts this server does without
-    from cftpki_ext.config import load  # noqa: F401, PLC0415
+    from cftpki_ext.config import load  # noqa: F401, PLC0415 - loaded once, before the forks
     from cftpki_ext.identity import issue  # noqa: PLC0415
     from cftpki_ext.identity.plugins import load_plugin  # noqa: PLC0415
 
