@@ -19,8 +19,9 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from cache.ledger import EvidenceLedger
-from cache.memory import MemoryStore
+from cftpki_cache.ledger import EvidenceLedger
+from cftpki_cache.memory import MemoryStore
+from cftpki_connectors.registry import load_factories
 from cftpki_ext.audit import LogAudit
 from cftpki_ext.checker import Checker
 from cftpki_ext.config import load
@@ -43,7 +44,6 @@ from cftpki_ext.service import Service
 from cftpki_ext.settings import Settings
 from cftpki_ext.stores import evidence_directory, open_stores, recollect
 from cftpki_ext.token_uri import TokenKey
-from connectors.registry import load_factories
 
 _log = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ def _open_token(place: TokenKey, public: Any, pin: Callable[[], bytes | None]) -
     Open a key on a token; the library for that comes with the extra `pkcs11` and is loaded when it is needed.
     """
     try:
-        module = importlib.import_module("connectors.pkcs11")
+        module = importlib.import_module("cftpki_connectors.pkcs11")
     except ImportError as exc:
         msg = f"{place}: keys on tokens need python-pkcs11: pip install 'cftpki-ext[pkcs11]'"
         raise KeyUnavailableError(msg) from exc

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cache.disk import DiskStore
-from cache.ledger import DATABASE
-from cache.ledger_reader import LedgerReader
-from cache.memory import MemoryStore
-from cache.revocations import DATABASE as PROOFS
-from cache.revocations import RevocationMemory, RevocationReader
-from cache.tiered import TieredStore
+from cftpki_cache.disk import DiskStore
+from cftpki_cache.ledger import DATABASE
+from cftpki_cache.ledger_reader import LedgerReader
+from cftpki_cache.memory import MemoryStore
+from cftpki_cache.revocations import DATABASE as PROOFS
+from cftpki_cache.revocations import RevocationMemory, RevocationReader
+from cftpki_cache.tiered import TieredStore
 from cftpki_ext.errors import StoreError
 from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore
 from cftpki_ext.recollection import behind, known_by, restore

@@ -23,9 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from cftpki_connectors.acme import PLUGIN
+from cftpki_connectors.acme.enroller import AcmeEnroller
 from cftpki_ext.enrolment import EnrollerContext
-from connectors.acme import PLUGIN
-from connectors.acme.enroller import AcmeEnroller
 from tests.orders import SystemClock, in_s
 
 WAIT_S = 15.0

@@ -2,7 +2,7 @@
 Stored verdicts: what was asked, what was heard, what was decided, so that it can be decided again.
 
 `record` turns a decision into bytes and back, `replay` decides again, `listing` shows many at a glance. Pure;
-the ledger that keeps the bytes is a storage adapter (`cache.ledger`).
+the ledger that keeps the bytes is a storage adapter (`cftpki_cache.ledger`).
 """
 
 from cftpki_ext.evidence.listing import Row, Tally, row_from, row_of

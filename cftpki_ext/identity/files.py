@@ -34,7 +34,7 @@ MAX_PASSWORD_BYTES = 1024
 MAX_CHAIN_CERTIFICATES = 10
 
 OwnKey = Identity | TokenIdentity
-# (where the key is, the leaf's public key, what gives the PIN): see `connectors.pkcs11.open_key`.
+# (where the key is, the leaf's public key, what gives the PIN): see `cftpki_connectors.pkcs11.open_key`.
 OpenToken = Callable[[TokenKey, Any, Callable[[], bytes | None]], PrivateKey]
 Marks = tuple[tuple[int, ...] | None, ...]
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache.disk import DiskStore
-from cache.memory import MemoryStore
-from cache.tiered import TieredStore
+from cftpki_cache.disk import DiskStore
+from cftpki_cache.memory import MemoryStore
+from cftpki_cache.tiered import TieredStore
 from cftpki_ext.ports import ResponseStore, StoredResponse
 
 RECEIVED = datetime(2026, 11, 20, 8, 30, 15, 123456, tzinfo=UTC)

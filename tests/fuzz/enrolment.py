@@ -14,21 +14,23 @@ from pathlib import Path
 
 import httpx
 
+from cftpki_connectors.acme import chains, problems, resources
+from cftpki_connectors.acme.ari import parse_renewal_info
+from cftpki_connectors.acme.dns01 import parse_key_file
+from cftpki_connectors.acme.jose import decode_secret
+from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest
+from cftpki_connectors.est import anchors, answers, credentials
+from cftpki_connectors.est import state as est_state
+from cftpki_connectors.est.request import parse_request
+from cftpki_connectors.stepca import client as stepca
+from cftpki_connectors.stepca.findings import go_seconds
+from cftpki_connectors.stepca.tokens import jwk_thumbprint, load_key
 from cftpki_ext.enrolment import MAX_STATE_BYTES
 from cftpki_ext.errors import InputError, KeyUnavailableError, StoreError
 from cftpki_ext.identity.generations import Generations
 from cftpki_ext.identity.journal import Journal
 from cftpki_ext.identity.standing import read_standing
 from cftpki_ext.token_uri import parse_token_uri
-from connectors._ca_http import CaAnswer, CaError, CaRequest
-from connectors.acme import chains, problems, resources
-from connectors.acme.ari import parse_renewal_info
-from connectors.acme.dns01 import parse_key_file
-from connectors.acme.jose import decode_secret
-from connectors.est import _anchors, _answers, _credentials, _request, _state
-from connectors.stepca import client as stepca
-from connectors.stepca.findings import go_seconds
-from connectors.stepca.tokens import jwk_thumbprint, load_key
 from tests.pki import NOW, issue, make_root
 from tests.pki import pem as to_pem
 
@@ -36,7 +38,7 @@ _ROOT = make_root("Fuzz Enrolment Root")
 _LEAF = issue(_ROOT, "mft")
 # cryptography has an error of its own for it.
 _OF_NO_VERSION = _LEAF.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x7e", 1)
-_PASSWORDS = _credentials.Credentials(username="user", password="password")
+_PASSWORDS = credentials.Credentials(username="user", password="password")
 
 
 def _answer(body: bytes = b"", *, status: int = 200, kind: bytes = b"application/json") -> CaAnswer:
@@ -58,7 +60,7 @@ def answer_fields(data: bytes) -> None:
     assert again is None or again >= NOW
     resources.links(answer.headers.get_list("link"), "alternate")
     with contextlib.suppress(CaError):
-        _credentials.authorization(_PASSWORDS, CaRequest(url="https://ca/"), answer)
+        credentials.authorization(_PASSWORDS, CaRequest(url="https://ca/"), answer)
 
 
 def acme_objects(data: bytes) -> None:
@@ -123,20 +125,20 @@ def est_error(data: bytes) -> None:
     The text of an EST server's error, and what is kept of its roots.
     """
     for kind in (b"text/html", b"text/plain", b"application/problem+json"):
-        line = _answers.first_line(_answer(data, status=500, kind=kind))
+        line = answers.first_line(_answer(data, status=500, kind=kind))
         assert line.isprintable()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _anchors.FILE_NAME
+        path = Path(folder) / anchors.FILE_NAME
         path.write_bytes(data)
         path.chmod(0o600)
-        kept = _anchors.load(Path(folder), "source")
+        kept = anchors.load(Path(folder), "source")
         assert kept is None or kept.roots
     try:
         state = json.loads(data[:MAX_STATE_BYTES])
     except (ValueError, RecursionError):
         return
     if isinstance(state, dict):
-        _state.resume(state, b"csr")
+        est_state.resume(state, b"csr")
 
 
 def request(data: bytes) -> None:
@@ -144,7 +146,7 @@ def request(data: bytes) -> None:
     A PKCS#10 request.
     """
     try:
-        _request.parse_request(data)
+        parse_request(data)
     except InputError:
         return
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from cftpki_connectors.est import encoding as est_encoding
+from cftpki_connectors.est.attributes import parse_wishes
 from cftpki_ext import encodings
 from cftpki_ext.config import load
 from cftpki_ext.decide import Question, conclude, examine
@@ -25,8 +27,6 @@ from cftpki_ext.tls_formats import decode_ca_list, decode_chain, encode_ca_list,
 from cftpki_ext.verdict import HopStatus
 from cftpki_ext.wire import decode
 from cftpki_ext.x509 import der, parse_certificate
-from connectors.est import _encoding as est_encoding
-from connectors.est._attributes import parse_wishes
 from tests.fuzz import enrolment
 from tests.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
 from tests.pki import pem as to_pem

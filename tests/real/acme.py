@@ -13,9 +13,9 @@ from typing import Any
 
 from cryptography import x509
 
+from cftpki_connectors.acme import PLUGIN
+from cftpki_connectors.acme.enroller import AcmeEnroller
 from cftpki_ext.enrolment import Issued
-from connectors.acme import PLUGIN
-from connectors.acme.enroller import AcmeEnroller
 from tests.orders import Saves, context, in_s, leaf_of, make_order
 
 WAIT_S = 30.0

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cache.disk import DiskStore
-from cache.memory import MemoryStore
-from cache.revocations import RevocationMemory
-from cache.tiered import TieredStore
+from cftpki_cache.disk import DiskStore
+from cftpki_cache.memory import MemoryStore
+from cftpki_cache.revocations import RevocationMemory
+from cftpki_cache.tiered import TieredStore
+from cftpki_connectors.fetch.client import Fetcher
+from cftpki_connectors.fetch.network import Resolver
+from cftpki_connectors.registry import load_factories
+from cftpki_connectors.status.crl import CrlSource
+from cftpki_connectors.status.ocsp import OcspSource
 from cftpki_ext.checker import Checker
 from cftpki_ext.model import SourceKind
-from connectors._http import Fetcher
-from connectors._network import Resolver
-from connectors.crl import CrlSource
-from connectors.ocsp import OcspSource
-from connectors.registry import load_factories
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from cftpki_connectors.acme import store
+from cftpki_connectors.ca.client import CaClient
 from cftpki_ext.enrolment import Fault, Issued, Pending
-from connectors._ca_http import CaClient
-from connectors.acme import store
 from tests import acme_nursery
 from tests.ca_pebble import pebble
 from tests.ca_servers import make_step_ca

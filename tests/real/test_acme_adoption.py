@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from cftpki_connectors.acme import store
+from cftpki_connectors.ca.client import CaClient
 from cftpki_ext.enrolment import Issued, Order, Pending
-from connectors._ca_http import CaClient
-from connectors.acme import store
 from tests import pki
 from tests.ca_pebble import Pebble, pebble
 from tests.orders import KilledError, Saves, SystemClock, in_s, leaf_of, make_order

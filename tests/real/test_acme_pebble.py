@@ -18,9 +18,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cftpki_connectors.acme import PLUGIN
+from cftpki_connectors.ca.client import CaClient
 from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Pending
-from connectors._ca_http import CaClient
-from connectors.acme import PLUGIN
 from tests import pki
 from tests.ca_pebble import Pebble, pebble
 from tests.dns_servers import named, write_key

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from cftpki_connectors.acme.flow import CHALLENGE_PATIENCE
+from cftpki_connectors.ca.client import CaClient
 from cftpki_ext.enrolment import Failed, Fault, Issued, Pending
-from connectors._ca_http import CaClient
-from connectors.acme.flow import CHALLENGE_PATIENCE
 from tests import servers
 from tests.ca_servers import StepCa, make_step_ca
 from tests.orders import KilledError, Saves, held, in_s, leaf_of, make_order

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from cftpki_connectors.fetch.breaker import FAILURES_TO_OPEN, Circuit
+from cftpki_connectors.fetch.client import Fetcher
+from cftpki_connectors.fetch.gate import REQUESTS_PER_HOST
+from cftpki_connectors.fetch.guard import guard_of
+from cftpki_connectors.fetch.values import FetchError, FetchRequest
+from cftpki_connectors.support.httpx_client import load_system_trust, system_tls
 from cftpki_ext.causes import Cause
 from cftpki_ext.settings import TrustSet
-from connectors._breaker import FAILURES_TO_OPEN, Circuit
-from connectors._fetch_values import FetchError, FetchRequest
-from connectors._gate import REQUESTS_PER_HOST
-from connectors._guard import guard_of
-from connectors._http import Fetcher
-from connectors._httpx import load_system_trust, system_tls
 from tests.pki import issue, make_root
 from tests.servers import (
     Behaviour,
@@ -521,7 +521,7 @@ async def test_fetch_reads_the_systems_trust_store_for_https_alone(
     fetcher: Fetcher, web: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    monkeypatch.setattr("connectors._http.load_system_trust", lambda: read.append("read"))
+    monkeypatch.setattr("cftpki_connectors.fetch.client.load_system_trust", lambda: read.append("read"))
     assert b"fine" == await fetcher.fetch(wanted(web.url("/ok")))
     assert [] == read
     error = await failure(fetcher, wanted(web.url("/ok").replace("http:", "https:")))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cftpki_connectors.stepca import PLUGIN
+from cftpki_connectors.stepca.enroller import StepCaEnroller
 from cftpki_ext.api import check_certificate_async
 from cftpki_ext.causes import Cause
 from cftpki_ext.config import load
@@ -17,8 +19,6 @@ from cftpki_ext.enrolment import Issued
 from cftpki_ext.errors import ConfigError
 from cftpki_ext.model import SourceKind
 from cftpki_ext.verdict import SourceFinding, Verdict
-from connectors.stepca import PLUGIN
-from connectors.stepca.enroller import StepCaEnroller
 from tests import pki
 from tests.ca_servers import StepCa, make_step_ca
 from tests.orders import Saves, context, held, in_s, make_order

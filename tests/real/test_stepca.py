@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from cftpki_connectors.ca.client import CaClient, CaError
+from cftpki_connectors.stepca import PLUGIN
+from cftpki_connectors.stepca.client import ErrorAnswerError, StepCaClient
+from cftpki_connectors.stepca.enroller import StepCaEnroller
+from cftpki_connectors.stepca.tokens import jwk_signer, make_token, thumbprint
 from cftpki_ext.api import check_certificate_async, trust_set
 from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Order, Progress
-from connectors._ca_http import CaClient, CaError
-from connectors.stepca import PLUGIN
-from connectors.stepca.client import ErrorAnswerError, StepCaClient
-from connectors.stepca.enroller import StepCaEnroller
-from connectors.stepca.tokens import jwk_signer, make_token, thumbprint
 from tests import pki
 from tests.ca_servers import StepCa, make_step_ca, write_secret
 from tests.orders import KilledError, Saves, SystemClock, context, held, in_s, leaf_of, make_order

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cftpki_connectors.support.httpx_client import server_time
 from cftpki_ext.causes import Cause
 from cftpki_ext.doctor import Level, Survey, examine_machine, exit_status, survey
 from cftpki_ext.doctor.asked import plan, stand_in
@@ -26,7 +27,6 @@ from cftpki_ext.ports import StatusQuestion
 from cftpki_ext.settings import Limits, ServiceSettings, Settings, TrustSet
 from cftpki_ext.statement import Statement
 from cftpki_ext.x509.certificate import parse_certificate
-from connectors._httpx import server_time
 from tests.pki import NOW, issue, make_crl, make_root
 
 ROOT = make_root("Root")

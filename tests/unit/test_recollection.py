@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from cryptography.x509 import ReasonFlags
 
-from cache.ledger import EvidenceLedger
-from cache.ledger_reader import LedgerReader
-from cache.revocations import RevocationMemory
+from cftpki_cache.ledger import EvidenceLedger
+from cftpki_cache.ledger_reader import LedgerReader
+from cftpki_cache.revocations import RevocationMemory
 from cftpki_ext.decide import Question, conclude, examine
 from cftpki_ext.doctor import Level, examine_memory
 from cftpki_ext.errors import StoreError
@@ -279,8 +279,8 @@ def test_memory_that_cannot_be_written_is_an_error_and_not_passed_over(world: Wo
 _FULL = """
 import resource, signal, sys
 from pathlib import Path
-from cache.ledger_reader import LedgerReader
-from cache.revocations import RevocationMemory
+from cftpki_cache.ledger_reader import LedgerReader
+from cftpki_cache.revocations import RevocationMemory
 from cftpki_ext.recollection import known_by, restore
 from tests.pki import NOW
 folder = Path(sys.argv[1])

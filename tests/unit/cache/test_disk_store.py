@@ -22,9 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import cache.disk
-from cache._raw_disk import CorruptRowError, RawDisk
-from cache.disk import DiskStore
+from cftpki_cache import disk
+from cftpki_cache.disk import DiskStore
+from cftpki_cache.raw_disk import CorruptRowError, RawDisk
 from cftpki_ext.errors import StoreError
 
 RECEIVED = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
@@ -76,7 +76,7 @@ def test_disk_survives_a_restart(directory: Path, store: DiskStore) -> None:
 def test_disk_survives_kill_9(directory: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
-        "from cache.disk import DiskStore\n"
+        "from cftpki_cache.disk import DiskStore\n"
         "store = DiskStore(Path(sys.argv[1]))\n"
         "store.put('key', b'raw', received_at=datetime.now(UTC), keep_s=600)\n"
         "print('put', flush=True)\n"
@@ -222,7 +222,7 @@ def test_disk_full_gives_misses_and_recovers(tmp_path: Path) -> None:
     """
     script = (
         "import resource, signal, sys; from pathlib import Path; from datetime import datetime, UTC\n"
-        "from cache.disk import DiskStore\n"
+        "from cftpki_cache.disk import DiskStore\n"
         "now = [0.0]\n"
         "store = DiskStore(Path(sys.argv[1]), monotonic=lambda: now[0])\n"
         "at = datetime(2026, 11, 20, tzinfo=UTC)\n"
@@ -257,7 +257,7 @@ def test_disk_read_only_gives_misses_without_raising(tmp_path: Path) -> None:
             parent.chmod(parent.stat().st_mode | 0o011)
     script = (
         "import os, sys; from pathlib import Path; from datetime import datetime, UTC\n"
-        "from cache.disk import DiskStore\n"
+        "from cftpki_cache.disk import DiskStore\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "store = DiskStore(Path(sys.argv[1]))\n"
         "store.put('key', b'raw', received_at=datetime.now(UTC), keep_s=600)\n"
@@ -280,11 +280,11 @@ def test_disk_without_parent_directory_gives_misses_and_logs_once(
     ):
         for _ in range(5):
             put(store)
-            now[0] += cache.disk.PAUSE_S + 1
+            now[0] += disk.PAUSE_S + 1
         assert store.get("key") is None
         assert 1 == len(caplog.records)
         (tmp_path / "a").mkdir()
-        now[0] += cache.disk.PAUSE_S + 1
+        now[0] += disk.PAUSE_S + 1
         put(store)
         assert store.get("key") is not None
 
@@ -299,7 +299,7 @@ def test_disk_locked_by_another_process_gives_up_soon_and_still_reads(
         for _ in range(20):
             put(store, "key", b"new")
         waited_s = real_time.monotonic() - started
-        assert waited_s < 2 * cache.disk.LOCK_WAIT_S + 0.5
+        assert waited_s < 2 * disk.LOCK_WAIT_S + 0.5
         found = store.get("key")
         assert found is not None
         assert b"raw" == found.raw
@@ -321,7 +321,7 @@ def test_disk_locked_while_it_is_opened_gives_up_soon(directory: Path, store: Di
 def test_disk_used_by_several_processes_at_once_gives_whole_answers(directory: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
-        "from cache.disk import DiskStore\n"
+        "from cftpki_cache.disk import DiskStore\n"
         "store = DiskStore(Path(sys.argv[1])); at = datetime(2026, 11, 20, tzinfo=UTC); hits = 0\n"
         "for turn in range(150):\n"
         "    key = f'key {turn % 10}'\n"

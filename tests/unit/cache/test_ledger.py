@@ -15,8 +15,8 @@ from hashlib import sha256
 
 import pytest
 
-from cache.ledger import EvidenceLedger, link
-from cache.ledger_reader import LedgerReader
+from cftpki_cache.ledger import EvidenceLedger, link
+from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_ext.errors import StoreError
 from cftpki_ext.ports import EvidenceEntry, LedgerFault
 
@@ -291,7 +291,7 @@ WRITER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from cache.ledger import EvidenceLedger
+from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.ports import EvidenceEntry
 ledger = EvidenceLedger(Path(sys.argv[1]))
 for number in range(int(sys.argv[3])):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from cache.memory import MemoryStore
+from cftpki_cache.memory import MemoryStore
 
 RECEIVED = datetime(2026, 11, 20, tzinfo=UTC)
 

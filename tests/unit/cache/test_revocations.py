@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.revocations import RevocationMemory, RevocationReader
+from cftpki_cache.revocations import RevocationMemory, RevocationReader
 from cftpki_ext.errors import StoreError
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.statement import Statement
@@ -76,7 +76,7 @@ _REMEMBER = """
 import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from cache.revocations import RevocationMemory
+from cftpki_cache.revocations import RevocationMemory
 from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.statement import Statement
 memory = RevocationMemory(Path(sys.argv[1]))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from cache.memory import MemoryStore
-from cache.tiered import TieredStore
+from cftpki_cache.memory import MemoryStore
+from cftpki_cache.tiered import TieredStore
 
 RECEIVED = datetime(2026, 11, 20, tzinfo=UTC)
 

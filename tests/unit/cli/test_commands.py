@@ -65,7 +65,7 @@ def test_config_check_in_json_tells_faults_and_exits_2(run, config):
 
 
 def test_config_check_of_a_source_that_nobody_offers_exits_2(run, config, monkeypatch):
-    monkeypatch.setattr("connectors.registry.entry_points", lambda **_group: [])
+    monkeypatch.setattr("cftpki_connectors.registry.entry_points", lambda **_group: [])
 
     result = run("config", "check", "--config", config)
 

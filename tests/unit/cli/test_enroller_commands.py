@@ -10,9 +10,9 @@ import os
 import pytest
 from click.testing import CliRunner
 
+from cftpki_connectors import file_enroller
 from cftpki_ext.cli import main
 from cftpki_ext.enrolment import EnrollerPlugin
-from connectors import fileid
 from tests import pki
 from tests.ca_servers import write_secret
 
@@ -49,7 +49,7 @@ def run(config):
 
 @pytest.fixture
 def bare(monkeypatch):
-    plugin = EnrollerPlugin(protocol="file", options=fileid.FileOptions, make=lambda *_: Bare())
+    plugin = EnrollerPlugin(protocol="file", options=file_enroller.FileOptions, make=lambda *_: Bare())
     monkeypatch.setattr("cftpki_ext.renewals.load_plugin", lambda _kind: plugin)
 
 

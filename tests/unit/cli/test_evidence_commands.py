@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from cache.ledger import EvidenceLedger
+from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.cli import main
 from cftpki_ext.evidence import encode
 from cftpki_ext.ports import EvidenceEntry

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from connectors._breaker import FAILURES_TO_OPEN, FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, Circuit
+from cftpki_connectors.fetch.breaker import FAILURES_TO_OPEN, FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, Circuit
 
 
 def opened(now: float = 100.0) -> Breaker:

@@ -18,9 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.enrolment import Failed, Fault, Held
-from connectors import _ca_http
-from connectors._ca_http import (
+from cftpki_connectors.ca import client as ca_client
+from cftpki_connectors.ca.client import (
     CaAnswer,
     CaClient,
     CaError,
@@ -32,6 +31,7 @@ from connectors._ca_http import (
     status_fault,
     tls_context,
 )
+from cftpki_ext.enrolment import Failed, Fault, Held
 from tests import pki
 from tests.orders import SystemClock, in_s
 from tests.servers import Behaviour, Server, answer, drip, endless, evil, free_port, in_turn, response, silent
@@ -143,7 +143,7 @@ async def test_slow_answer_ends_at_the_deadline(tmp_path: Path, behaviour: Behav
 async def test_slow_answer_never_takes_the_whole_time_of_an_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ca_http, "REQUEST_S", 0.3)
+    monkeypatch.setattr(client, "REQUEST_S", 0.3)
     async with serving(tmp_path, drip(b"HTTP/1.1 200 OK\r\n\r\n", every_s=0.02)) as server:
         error = await fault(CaRequest(url=server.url()), wait_s=600)
     assert "no whole answer within 0.3 s, waiting for the answer" == error.detail
@@ -418,4 +418,4 @@ def test_status_fault_by_status(status: int, expected: tuple[Fault, datetime | N
 def test_printable_is_one_bounded_line() -> None:
     assert r"a\nb\x1b" == printable("a\nb\x1b")
     assert 201 == len(printable("x" * 500))
-    assert all(hasattr(_ca_http, name) for name in _ca_http.__all__)
+    assert all(hasattr(ca_client, name) for name in ca_client.__all__)

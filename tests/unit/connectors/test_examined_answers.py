@@ -11,19 +11,19 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from cftpki_connectors.acme import resources
+from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, http_date, retry_after
+from cftpki_connectors.est import anchors, encoding
+from cftpki_connectors.est.answers import first_line
+from cftpki_connectors.est.attributes import parse_wishes
+from cftpki_connectors.est.credentials import Credentials, authorization
+from cftpki_connectors.est.encoding import MalformedBodyError
+from cftpki_connectors.est.options import HttpAuth
+from cftpki_connectors.stepca import client as stepca
+from cftpki_connectors.stepca.findings import go_seconds
 from cftpki_ext.bootstrap import SystemClock
 from cftpki_ext.enrolment import Fault
 from cftpki_ext.x509 import der
-from connectors._ca_http import CaAnswer, CaClient, CaError, CaRequest, http_date, retry_after
-from connectors.acme import resources
-from connectors.est import _anchors, _encoding
-from connectors.est._answers import first_line
-from connectors.est._attributes import parse_wishes
-from connectors.est._credentials import Credentials, authorization
-from connectors.est._encoding import MalformedBodyError
-from connectors.est._options import HttpAuth
-from connectors.stepca import client as stepca
-from connectors.stepca.findings import go_seconds
 from tests.pki import integer, make_root, oid
 
 # A slow machine takes a tenth of this; what is quadratic took minutes.
@@ -66,7 +66,7 @@ def definite(certificates: bytes) -> bytes:
         definite(b"\x30\x00" * (MEGABYTE // 2 - 100)),
         definite(b"\x30\x80" + b"\x04\x00" * (MEGABYTE // 2 - 100) + b"\0\0"),
         indefinite(b"\x30\x00" * (MEGABYTE // 2 - 100)),
-        indefinite(b"\x30\x80" + b"\x04\x00" * (_encoding.MAX_BER_BYTES // 2 - 50) + b"\0\0"),
+        indefinite(b"\x30\x80" + b"\x04\x00" * (encoding.MAX_BER_BYTES // 2 - 50) + b"\0\0"),
         indefinite(b"\x30\x80" * 5000 + b"\0\0" * 5000),
     ],
     ids=["nuls", "blanks", "cms", "cms-text", "pem", "many", "parts", "ber-many", "ber-parts", "ber-deep"],
@@ -74,14 +74,14 @@ def definite(certificates: bytes) -> bytes:
 def test_est_body_of_the_worst_kind_is_refused_at_once(body):
     begun = time.perf_counter()
     with pytest.raises(MalformedBodyError):
-        _encoding.certificates(body)
+        encoding.certificates(body)
     assert time.perf_counter() - begun < PATIENCE_S
 
 
 def test_est_bodies_in_every_form_are_still_read():
     root = make_root("Root").der
-    for body in (definite(root), indefinite(root), _encoding.encode(definite(root)) + b"\0"):
-        assert _encoding.certificates(body).ders == (root,)
+    for body in (definite(root), indefinite(root), encoding.encode(definite(root)) + b"\0"):
+        assert encoding.certificates(body).ders == (root,)
 
 
 def _attribute(kind: str, *values: bytes) -> bytes:
@@ -217,18 +217,18 @@ def test_duration_of_a_megabyte_is_none_at_once(text):
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_kept_est_roots_that_others_can_write_are_not_believed(tmp_path, mode):
     root = make_root("Root").der
-    _anchors.save(tmp_path, _anchors.Kept(source="s", roots=(root,), certificates=(root,)))
-    assert _anchors.load(tmp_path, "s") is not None
-    (tmp_path / _anchors.FILE_NAME).chmod(mode)
-    assert _anchors.load(tmp_path, "s") is None
+    anchors.save(tmp_path, anchors.Kept(source="s", roots=(root,), certificates=(root,)))
+    assert anchors.load(tmp_path, "s") is not None
+    (tmp_path / anchors.FILE_NAME).chmod(mode)
+    assert anchors.load(tmp_path, "s") is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_kept_est_roots_of_another_user_are_not_believed(tmp_path):
     root = make_root("Root").der
-    _anchors.save(tmp_path, _anchors.Kept(source="s", roots=(root,), certificates=(root,)))
-    os.chown(tmp_path / _anchors.FILE_NAME, 65534, -1)
-    assert _anchors.load(tmp_path, "s") is None
+    anchors.save(tmp_path, anchors.Kept(source="s", roots=(root,), certificates=(root,)))
+    os.chown(tmp_path / anchors.FILE_NAME, 65534, -1)
+    assert anchors.load(tmp_path, "s") is None
 
 
 # A CA names its resources, and redirects: `\ud800` comes as an escape in its JSON.

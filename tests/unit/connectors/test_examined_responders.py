@@ -8,12 +8,12 @@ import stat
 
 import pytest
 
-from connectors.acme import http01
-from connectors.acme.flow import Task
-from connectors.acme.hook import Hook
-from connectors.acme.http01 import MAX_CONNECTIONS, PREFIX, Responder, WebrootSolver
-from connectors.acme.options import ChallengeKind, Http01
-from connectors.acme.resources import Identifier, parse_challenge
+from cftpki_connectors.acme import http01
+from cftpki_connectors.acme.flow import Task
+from cftpki_connectors.acme.hook import Hook
+from cftpki_connectors.acme.http01 import MAX_CONNECTIONS, PREFIX, Responder, WebrootSolver
+from cftpki_connectors.acme.options import ChallengeKind, Http01
+from cftpki_connectors.acme.resources import Identifier, parse_challenge
 
 TOKEN = "-rf_token"
 

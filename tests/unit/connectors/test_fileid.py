@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
+from cftpki_connectors.file_enroller import LOOK_EVERY, FileEnroller, FileOptions
 from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Names, Order, Pending
 from cftpki_ext.identity.manager import Manager
 from cftpki_ext.identity.site import site_of
 from cftpki_ext.model import KeyKind, Usage
 from cftpki_ext.settings import ManagedIdentity
-from connectors.fileid import LOOK_EVERY, FileEnroller, FileOptions
 from tests import pki
 from tests.scripted_ca import TestClock
 

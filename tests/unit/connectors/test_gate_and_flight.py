@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from connectors import _threads
-from connectors._breaker import FAILURES_TO_OPEN
-from connectors._flight import SingleFlight
-from connectors._gate import HOSTS, REQUESTS_PER_HOST, ClosedGateError, Gates
+from cftpki_connectors.fetch.breaker import FAILURES_TO_OPEN
+from cftpki_connectors.fetch.flight import SingleFlight
+from cftpki_connectors.fetch.gate import HOSTS, REQUESTS_PER_HOST, ClosedGateError, Gates
+from cftpki_connectors.support import threads
 
 
 async def test_gate_full_makes_the_next_wait_and_other_hosts_not() -> None:
@@ -151,17 +151,17 @@ async def test_blocking_call_that_is_stuck_delays_nobody_who_stops_waiting() -> 
     release = threading.Event()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await _threads.call(release.wait)
-    assert 5 == await _threads.call(lambda: 5)
+            await threads.call(release.wait)
+    assert 5 == await threads.call(lambda: 5)
     release.set()
 
 
 async def test_blocking_calls_are_bounded_in_number() -> None:
     release = threading.Event()
-    calls = [asyncio.ensure_future(_threads.call(release.wait)) for _ in range(_threads.MAX_THREADS)]
+    calls = [asyncio.ensure_future(threads.call(release.wait)) for _ in range(threads.MAX_THREADS)]
     await asyncio.sleep(0)
     with pytest.raises(OSError, match="stuck"):
-        await _threads.call(lambda: 5)
+        await threads.call(lambda: 5)
     release.set()
     await asyncio.gather(*calls)
-    assert 5 == await _threads.call(lambda: 5)
+    assert 5 == await threads.call(lambda: 5)

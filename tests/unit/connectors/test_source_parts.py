@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cftpki_connectors.registry import load_factories
+from cftpki_connectors.status import crl, encoding, ocsp
 from cftpki_ext.causes import Cause
 from cftpki_ext.errors import ConfigError, SourceError
-from connectors import _der, crl, ocsp
-from connectors.registry import load_factories
 from tests.pki import make_crl, make_root, pem
 
 CRL = make_crl(make_root("Root"), [5])
@@ -59,7 +59,7 @@ def test_get_url_longer_than_255_bytes_or_with_a_query_is_a_post() -> None:
     ],
 )
 def test_whole_sequence_is_told_from_anything_else(raw: bytes, whole: bool) -> None:  # noqa: FBT001  # parameters come by name
-    assert whole is _der.is_whole_sequence(raw)
+    assert whole is encoding.is_whole_sequence(raw)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_whole_sequence_is_told_from_anything_else(raw: bytes, whole: bool) -> N
     [CRL, pem(CRL, label="X509 CRL"), b"text before\n" + pem(CRL, label="X509 CRL") + b"after", pem(CRL, label="X509 CRL").replace(b"\n", b"\r\n")],
 )  # fmt: skip
 def test_crl_in_der_or_pem_becomes_the_same_der(raw: bytes) -> None:
-    assert CRL == _der.crl_der(raw)
+    assert CRL == encoding.crl_der(raw)
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_crl_in_der_or_pem_becomes_the_same_der(raw: bytes) -> None:
     ],
 )
 def test_crl_in_any_other_form_is_none(raw: bytes) -> None:
-    assert _der.crl_der(raw) is None
+    assert encoding.crl_der(raw) is None
 
 
 @given(st.binary(max_size=300))
 def test_crl_der_of_anything_is_a_whole_sequence_or_none(raw: bytes) -> None:
     for form in (raw, b"-----BEGIN X509 CRL-----" + raw + b"-----END X509 CRL-----"):
-        found = _der.crl_der(form)
-        assert found is None or _der.is_whole_sequence(found)
+        found = encoding.crl_der(form)
+        assert found is None or encoding.is_whole_sequence(found)
 
 
 @pytest.mark.parametrize("status", range(1, 7))
 def test_ocsp_error_is_told_from_a_successful_answer(status: int) -> None:
-    assert _der.is_ocsp_error(bytes((0x30, 3, 10, 1, status)))
-    assert not _der.is_ocsp_error(b"\x30\x03\x0a\x01\x00")
+    assert encoding.is_ocsp_error(bytes((0x30, 3, 10, 1, status)))
+    assert not encoding.is_ocsp_error(b"\x30\x03\x0a\x01\x00")
 
 
 def test_crl_file_is_read_up_to_its_cap(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_registry_loads_ours_by_the_installed_entry_points() -> None:
 
 def test_registry_loads_a_third_partys_and_nothing_that_was_not_asked_for() -> None:
     points = [
-        EntryPoint("mine", "connectors.ocsp:create", "cftpki.status_sources"),
+        EntryPoint("mine", "cftpki_connectors.status.ocsp:create", "cftpki.status_sources"),
         EntryPoint("broken", "no_such_module:create", "cftpki.status_sources"),
     ]
     assert ["mine"] == list(load_factories(["mine"], found=points))
@@ -141,7 +141,7 @@ def test_registry_names_every_fault_at_once() -> None:
         EntryPoint("twice", "a:create", "g"),
         EntryPoint("twice", "b:create", "g"),
         EntryPoint("broken", "no_such_module:create", "g"),
-        EntryPoint("value", "connectors.registry:GROUP", "g"),
+        EntryPoint("value", "cftpki_connectors.registry:GROUP", "g"),
     ]
     with pytest.raises(ConfigError) as caught:
         load_factories(["twice", "broken", "value", "absent"], found=points)

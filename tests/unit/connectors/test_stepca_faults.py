@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from cftpki_connectors.stepca import PLUGIN
+from cftpki_connectors.stepca.enroller import StepCaEnroller
 from cftpki_ext.enrolment import Failed, Fault, Issued, Progress
-from connectors.stepca import PLUGIN
-from connectors.stepca.enroller import StepCaEnroller
 from tests import pki
 from tests.ca_servers import jwk, write_secret
 from tests.orders import Saves, context, held, in_s, make_order

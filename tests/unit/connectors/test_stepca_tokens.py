@@ -16,9 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.enrolment import PrivateKey
-from cftpki_ext.errors import KeyUnavailableError
-from connectors.stepca.tokens import (
+from cftpki_connectors.stepca.tokens import (
     MAX_KEY_BYTES,
     Token,
     jwk_signer,
@@ -29,6 +27,8 @@ from connectors.stepca.tokens import (
     thumbprint,
     x5c_signer,
 )
+from cftpki_ext.enrolment import PrivateKey
+from cftpki_ext.errors import KeyUnavailableError
 from tests import pki
 from tests.ca_servers import PASSWORD, encrypted, jwk
 

@@ -7,8 +7,9 @@ from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
-from cache.memory import MemoryStore
-from cache.revocations import RevocationMemory
+from cftpki_cache.memory import MemoryStore
+from cftpki_cache.revocations import RevocationMemory
+from cftpki_connectors.file_enroller import FileOptions
 from cftpki_ext.causes import Cause
 from cftpki_ext.checker import Checker
 from cftpki_ext.enrolment import EnrollerPlugin
@@ -26,7 +27,6 @@ from cftpki_ext.settings import (
     TrustSet,
 )
 from cftpki_ext.statement import Statement
-from connectors.fileid import FileOptions
 from tests import pki
 from tests.scripted_ca import TestClock
 

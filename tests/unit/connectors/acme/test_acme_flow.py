@@ -12,10 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.enrolment import MAX_STATE_BYTES, Fault, Names
-from cftpki_ext.errors import InputError
-from connectors._ca_values import CaError
-from connectors.acme.flow import (
+from cftpki_connectors.acme.flow import (
     CHALLENGE_PATIENCE,
     OrderRecord,
     Phase,
@@ -31,9 +28,12 @@ from connectors.acme.flow import (
     retrigger_pause,
     same_order,
 )
-from connectors.acme.options import ChallengeKind
-from connectors.acme.problems import Problem
-from connectors.acme.resources import Authorization, Challenge, Identifier, RemoteOrder, Status
+from cftpki_connectors.acme.options import ChallengeKind
+from cftpki_connectors.acme.problems import Problem
+from cftpki_connectors.acme.resources import Authorization, Challenge, Identifier, RemoteOrder, Status
+from cftpki_connectors.ca.values import CaError
+from cftpki_ext.enrolment import MAX_STATE_BYTES, Fault, Names
+from cftpki_ext.errors import InputError
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NAME = Identifier("dns", "a.example")

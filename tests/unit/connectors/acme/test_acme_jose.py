@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from cftpki_ext.errors import InputError
-from connectors.acme.jose import (
+from cftpki_connectors.acme.jose import (
     base64url,
     bind_account,
     decode_secret,
@@ -26,6 +25,7 @@ from connectors.acme.jose import (
     sign_request,
     signing_key,
 )
+from cftpki_ext.errors import InputError
 from tests import pki
 
 URL = "https://ca.example/new-order"

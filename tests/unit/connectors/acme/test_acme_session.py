@@ -14,14 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
+from cftpki_connectors.acme import PLUGIN
+from cftpki_connectors.acme.account import Account
+from cftpki_connectors.acme.jose import signing_key
+from cftpki_connectors.acme.orders import Orders, Wish
+from cftpki_connectors.acme.resources import Identifier
+from cftpki_connectors.acme.session import MAX_NONCE_TRIES, NONCE_LIFE_S, Session, Signer
+from cftpki_connectors.ca.values import CaAnswer, CaError, CaRequest
 from cftpki_ext.enrolment import EnrollerContext, Failed, Fault, Issued, Pending
-from connectors._ca_values import CaAnswer, CaError, CaRequest
-from connectors.acme import PLUGIN
-from connectors.acme.account import Account
-from connectors.acme.jose import signing_key
-from connectors.acme.orders import Orders, Wish
-from connectors.acme.resources import Identifier
-from connectors.acme.session import MAX_NONCE_TRIES, NONCE_LIFE_S, Session, Signer
 from tests import pki
 from tests.orders import Saves, make_order
 from tests.scripted_ca import TestClock

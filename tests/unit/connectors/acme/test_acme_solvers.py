@@ -16,16 +16,16 @@ import pytest
 from cryptography import x509
 from pydantic import ValidationError
 
+from cftpki_connectors.acme.dns01 import challenge_name, parse_key_file, txt_value
+from cftpki_connectors.acme.flow import Task
+from cftpki_connectors.acme.http01 import PREFIX, Responder
+from cftpki_connectors.acme.jose import digest
+from cftpki_connectors.acme.options import AcmeOptions, ChallengeKind, TlsAlpn01
+from cftpki_connectors.acme.publisher import Publisher
+from cftpki_connectors.acme.resources import Identifier
+from cftpki_connectors.acme.solver import SolverError
+from cftpki_connectors.acme.tlsalpn01 import TlsAlpnSolver, make_certificate, server_name
 from cftpki_ext.errors import InputError
-from connectors.acme.dns01 import challenge_name, parse_key_file, txt_value
-from connectors.acme.flow import Task
-from connectors.acme.http01 import PREFIX, Responder
-from connectors.acme.jose import digest
-from connectors.acme.options import AcmeOptions, ChallengeKind, TlsAlpn01
-from connectors.acme.publisher import Publisher
-from connectors.acme.resources import Identifier
-from connectors.acme.solver import SolverError
-from connectors.acme.tlsalpn01 import TlsAlpnSolver, make_certificate, server_name
 from tests.orders import SystemClock, in_s
 from tests.servers import free_port
 

@@ -15,13 +15,10 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.enrolment import Fault
-from cftpki_ext.errors import InputError
-from connectors._ca_values import CaAnswer, CaError
-from connectors.acme.ari import certificate_id, parse_renewal_info
-from connectors.acme.chains import parse_chain, preferred
-from connectors.acme.problems import problem_error
-from connectors.acme.resources import (
+from cftpki_connectors.acme.ari import certificate_id, parse_renewal_info
+from cftpki_connectors.acme.chains import parse_chain, preferred
+from cftpki_connectors.acme.problems import problem_error
+from cftpki_connectors.acme.resources import (
     Identifier,
     Status,
     decode_object,
@@ -32,6 +29,9 @@ from connectors.acme.resources import (
     parse_order,
     parse_order_list,
 )
+from cftpki_connectors.ca.values import CaAnswer, CaError
+from cftpki_ext.enrolment import Fault
+from cftpki_ext.errors import InputError
 from tests import pki
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

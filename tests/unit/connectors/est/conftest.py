@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from connectors.est import EstEnroller, EstOptions
-from connectors.est._encoding import encode
+from cftpki_connectors.est import EstEnroller, EstOptions
+from cftpki_connectors.est.encoding import encode
 from tests import pki
 from tests.orders import context
 from tests.servers import Server, evil, response, write_pem

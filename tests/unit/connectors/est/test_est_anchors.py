@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.est._anchors import FILE_NAME, Kept, anchors, changes, load, proven, save
+from cftpki_connectors.est.anchors import FILE_NAME, Kept, anchors, changes, load, proven, save
 from tests import pki
 
 OLD_KEY, NEW_KEY = pki.key("ec", "est old"), pki.key("ec", "est new")

@@ -12,8 +12,8 @@ from email.utils import format_datetime
 
 import pytest
 
+from cftpki_connectors.est.encoding import encode
 from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Pending
-from connectors.est._encoding import encode
 from tests import pki
 from tests.orders import Saves, in_s, make_order
 from tests.servers import response

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cftpki_connectors.est.attributes import MAX_ITEMS, Wishes, differences, parse_wishes
+from cftpki_connectors.est.encoding import MalformedBodyError
+from cftpki_connectors.est.request import parse_request
 from cftpki_ext.x509 import der
-from connectors.est._attributes import MAX_ITEMS, Wishes, differences, parse_wishes
-from connectors.est._encoding import MalformedBodyError
-from connectors.est._request import parse_request
 from tests import pki
 from tests.orders import make_order
 

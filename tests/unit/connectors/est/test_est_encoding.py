@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connectors.est import _encoding
-from connectors.est._encoding import MalformedBodyError, certificates, decode, encode
+from cftpki_connectors.est import encoding
+from cftpki_connectors.est.encoding import MalformedBodyError, certificates, decode, encode
 from tests import pki
 
 ROOT = pki.make_root("EST Root")
@@ -103,7 +103,7 @@ def test_decode_of_something_else_is_malformed(body):
 
 
 def test_bodies_beyond_the_cap_are_malformed():
-    body = b"A" * (_encoding.MAX_BODY_BYTES + 1)
+    body = b"A" * (encoding.MAX_BODY_BYTES + 1)
 
     with pytest.raises(MalformedBodyError, match="bytes"):
         decode(body)
@@ -138,9 +138,9 @@ def test_certificates_given_twice_count_once():
 
 
 def test_too_many_certificates_are_malformed():
-    many = [pki.issue(ROOT, f"leaf {number}").pem for number in range(_encoding.MAX_CERTIFICATES + 1)]
+    many = [pki.issue(ROOT, f"leaf {number}").pem for number in range(encoding.MAX_CERTIFICATES + 1)]
 
-    assert _encoding.MAX_CERTIFICATES == len(certificates(b"".join(many[1:])).ders)
+    assert encoding.MAX_CERTIFICATES == len(certificates(b"".join(many[1:])).ders)
     with pytest.raises(MalformedBodyError, match="65 certificates"):
         certificates(b"".join(many))
 
@@ -149,10 +149,10 @@ def indefinite(der: bytes) -> bytes:
     """
     The two outer SEQUENCEs and the explicit tag of a PKCS#7 in BER, as Java's libraries write it.
     """
-    outer = _encoding.der.children(der, _encoding.der.whole(der))
-    signed = _encoding.der.children(der, outer[1])[0]
-    inner = _encoding.der.content(der, signed)
-    kind = _encoding.der.encoded(der, outer[0])
+    outer = encoding.der.children(der, encoding.der.whole(der))
+    signed = encoding.der.children(der, outer[1])[0]
+    inner = encoding.der.content(der, signed)
+    kind = encoding.der.encoded(der, outer[0])
     end = b"\x00\x00"
     return b"\x30\x80" + kind + b"\xa0\x80" + b"\x30\x80" + inner + end + end + end
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cftpki_connectors.est import EstOptions
+from cftpki_connectors.est.request import Operation
+from cftpki_connectors.est.state import Attempt, resume
 from cftpki_ext.enrolment import MAX_STATE_BYTES
-from connectors.est import EstOptions
-from connectors.est._request import Operation
-from connectors.est._state import Attempt, resume
 
 URL = {"url": "https://est.corp.example:8443", "system_roots": True}
 

@@ -11,9 +11,9 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cftpki_connectors.est.request import Operation, outlook, parse_request, plan
 from cftpki_ext.enrolment import Held
 from cftpki_ext.errors import InputError
-from connectors.est._request import Operation, outlook, parse_request, plan
 from tests import pki
 from tests.orders import make_order
 

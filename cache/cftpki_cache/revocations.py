@@ -1,0 +1,229 @@
+"""
+The memory of revocations: once a partner's certificate was seen revoked, the signed proof is kept for good.
+
+Survives restart, full caches and soft settings; nothing here expires or is evicted. Only the statement is
+kept, never a conclusion: it is judged again each time it is recalled.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cftpki_cache.sqlite import connect, create, transaction
+from cftpki_ext.errors import StoreError
+from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.statement import Statement
+
+DATABASE = "revocations.sqlite3"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS proof (
+  certificate TEXT NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL, url TEXT, received_at TEXT NOT NULL,
+  PRIMARY KEY (certificate, digest)) STRICT;
+CREATE INDEX IF NOT EXISTS proof_digest ON proof (digest);
+CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT;
+"""
+# One proof is enough; a few more are kept because a hold is lifted by what is newer than it. A new one takes the
+# place of the oldest: the checker sends none any more once a revocation is proven for good.
+_PROOFS_PER_CERTIFICATE = 4
+
+
+class RevocationReader:
+    """
+    Reads the proofs of revocation that another process keeps. Writes nothing. Safe for several threads.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Open the memory for reading.
+
+        Args:
+            folder: where it is.
+
+        Raises:
+            StoreError: there is none, or it cannot be opened by this user.
+
+        """
+        self._reading = threading.Lock()
+        try:
+            # Whoever reads has a connection of its own, and never waits for one who writes.
+            self._reader = connect(folder / DATABASE, read_only=True)
+        except sqlite3.Error as exc:
+            msg = f"memory of revocations in {folder}: {exc}"
+            raise StoreError(msg) from exc
+
+    def recall(self, certificate: str) -> tuple[Statement, ...]:
+        """
+        The proofs kept for a certificate.
+
+        Args:
+            certificate: its key, see `cftpki_ext.response_key.certificate_key`.
+
+        Returns:
+            Statements with origin `KNOWN_REVOKED`, oldest first, without a hop.
+
+        Raises:
+            StoreError: the database cannot be read: then revocations may be forgotten, and the caller refuses.
+
+        """
+        rows = self._rows(
+            "SELECT kind, url, received_at, raw, proof.digest FROM proof LEFT JOIN blob USING (digest)"
+            " WHERE certificate = ? ORDER BY received_at",
+            certificate,
+        )
+        return tuple(_statement(*row) for row in rows)
+
+    def holds(self, certificate: str, digest: str) -> bool:
+        """
+        Whether one proof is kept, with its bytes.
+
+        Args:
+            certificate: its key.
+            digest: SHA-256 (hex) of the statement.
+
+        Returns:
+            Whether it is. The bytes are not looked at: `recall` does.
+
+        Raises:
+            StoreError: see `recall`.
+
+        """
+        return bool(
+            self._rows(
+                "SELECT 1 FROM proof JOIN blob USING (digest) WHERE certificate = ? AND digest = ?",
+                certificate,
+                digest,
+            )
+        )
+
+    def latest(self) -> datetime | None:
+        """
+        When the newest proof was received; `None` where there is none.
+
+        Raises:
+            StoreError: see `recall`.
+
+        """
+        ((newest,),) = self._rows("SELECT max(received_at) FROM proof")
+        try:
+            return None if newest is None else datetime.fromisoformat(newest)
+        except ValueError as exc:
+            msg = "memory of revocations cannot be read: a time is damaged"
+            raise StoreError(msg) from exc
+
+    def close(self) -> None:
+        """
+        Close the database.
+        """
+        with self._reading:
+            self._reader.close()
+
+    def _rows(self, query: str, *values: str) -> list[Any]:
+        try:
+            with self._reading:
+                return self._reader.execute(query, values).fetchall()
+        except sqlite3.Error as exc:
+            msg = f"memory of revocations cannot be read: {exc}"
+            raise StoreError(msg) from exc
+
+
+class RevocationMemory(RevocationReader):
+    """
+    Proofs of revocation by certificate. One instance per process; processes may share the folder.
+
+    Safe for several threads. What `remember` returned for is on the disk (SQLite, synchronous=FULL).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Open or create the memory.
+
+        Args:
+            folder: made with mode 0700 where it does not exist.
+
+        Raises:
+            StoreError: the folder or database cannot be used.
+
+        """
+        self._writing = threading.Lock()
+        try:
+            self._db = create(folder / DATABASE, _SCHEMA, synchronous="FULL")
+        except (OSError, sqlite3.Error) as exc:
+            msg = f"memory of revocations in {folder}: {exc}"
+            raise StoreError(msg) from exc
+        try:
+            super().__init__(folder)
+        except StoreError:
+            self._db.close()
+            raise
+
+    def remember(self, certificate: str, statement: Statement) -> None:
+        """
+        Keep a statement that proved the certificate revoked (or on hold). Keeping it again changes nothing.
+
+        The oldest of too many proofs about one certificate goes; those about others are never touched.
+
+        Args:
+            certificate: its key.
+            statement: the statement, with its raw bytes.
+
+        Raises:
+            StoreError: it could not be written.
+
+        """
+        if statement.raw is None:
+            return
+        digest = sha256(statement.raw).hexdigest()
+        received_at = statement.received_at.astimezone(UTC).isoformat()
+        try:
+            with self._writing, transaction(self._db):
+                self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, statement.raw))
+                self._db.execute(
+                    "INSERT OR IGNORE INTO proof VALUES (?, ?, ?, ?, ?)",
+                    (certificate, digest, statement.kind.value, statement.url, received_at),
+                )
+                gone = self._db.execute(
+                    "DELETE FROM proof WHERE certificate = ?1 AND digest <> ?2 AND digest NOT IN"
+                    " (SELECT digest FROM proof WHERE certificate = ?1 ORDER BY received_at DESC, digest LIMIT ?3)"
+                    " RETURNING digest",
+                    (certificate, digest, _PROOFS_PER_CERTIFICATE),
+                ).fetchall()
+                self._db.executemany(
+                    "DELETE FROM blob WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM proof WHERE digest = ?1)",
+                    gone,
+                )
+        except sqlite3.Error as exc:
+            msg = f"proof of revocation could not be kept: {exc}"
+            raise StoreError(msg) from exc
+
+    def close(self) -> None:
+        """
+        Close the database.
+        """
+        super().close()
+        with self._writing:
+            self._db.close()
+
+
+def _statement(kind: str, url: str | None, received_at: str, raw: bytes | None, digest: str) -> Statement:
+    """
+    One row as a statement. A damaged one is no less bad than a file that cannot be read: something was known.
+    """
+    if raw is None or sha256(raw).hexdigest() != digest:
+        msg = f"memory of revocations cannot be read: proof {digest[:16]} is damaged"
+        raise StoreError(msg)
+    try:
+        return Statement(
+            kind=SourceKind(kind),
+            origin=Origin.KNOWN_REVOKED,
+            url=url,
+            received_at=datetime.fromisoformat(received_at),
+            raw=bytes(raw),
+        )
+    except ValueError as exc:
+        msg = f"memory of revocations cannot be read: proof {digest[:16]} is damaged"
+        raise StoreError(msg) from exc

@@ -1,0 +1,82 @@
+"""
+Two stores as one: a fast one above a lasting one.
+
+Owns the order alone. May be stacked.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from cftpki_cache.kept import Kept, LivedStore
+from cftpki_ext.ports import StoredResponse
+
+
+class _Upper(LivedStore, Protocol):
+    """
+    A faster tier also takes fractions of seconds, so that a copy never outlives its original.
+    """
+
+    def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: float) -> None:
+        """
+        See `ResponseStore`.
+        """
+
+
+class TieredStore:
+    """
+    A `ResponseStore` that looks above first and copies up what it finds below.
+
+    A copy lives exactly as long as its original would have: reading never extends a life. What is put goes to
+    both; what is dropped is dropped in both. Closing closes both.
+
+    Args:
+        upper: the fast tier.
+        lower: the lasting tier.
+
+    """
+
+    def __init__(self, upper: _Upper, lower: LivedStore) -> None:
+        self._upper = upper
+        self._lower = lower
+
+    def get(self, key: str) -> StoredResponse | None:
+        """
+        See `ResponseStore`.
+        """
+        kept = self.look(key)
+        return None if kept is None else kept.response
+
+    def look(self, key: str) -> Kept | None:
+        """
+        See `LivedStore`.
+        """
+        kept = self._upper.look(key)
+        if kept is not None:
+            return kept
+        kept = self._lower.look(key)
+        if kept is not None:
+            self._upper.put(key, kept.raw, received_at=kept.received_at, keep_s=kept.keep_s)
+        return kept
+
+    def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+        """
+        See `ResponseStore`.
+        """
+        self._upper.put(key, raw, received_at=received_at, keep_s=keep_s)
+        self._lower.put(key, raw, received_at=received_at, keep_s=keep_s)
+
+    def drop(self, key: str) -> None:
+        """
+        See `ResponseStore`.
+        """
+        self._upper.drop(key)
+        self._lower.drop(key)
+
+    def close(self) -> None:
+        """
+        See `ResponseStore`.
+        """
+        self._upper.close()
+        self._lower.close()

@@ -1,0 +1,3 @@
+"""
+The guarded HTTP client of the status sources: permission, addresses, pools, breakers, caps.
+"""

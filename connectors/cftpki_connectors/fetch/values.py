@@ -1,0 +1,59 @@
+"""
+What a status source and the HTTP client say to each other: a request, and why nothing was fetched.
+
+Owns these values. No I/O. May import errors and causes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from cftpki_connectors.fetch.guard import Guard
+from cftpki_ext.causes import Cause
+from cftpki_ext.errors import SourceError
+
+
+class FetchError(SourceError):
+    """
+    Nothing usable was fetched. `status` is the HTTP status where there was one; `transient` asks for another try.
+
+    `body` is the beginning of what came with an error status: a stranger's words.
+    """
+
+    def __init__(
+        self, cause: Cause, detail: str, *, url: str, status: int | None = None, transient: bool = False
+    ) -> None:
+        super().__init__(cause, detail, url=url)
+        self.status = status
+        self.transient = transient
+        self.body = b""  # of an error status, where the request asked for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRequest:
+    """
+    One thing to fetch: where, by whose permission, how much at most and until when.
+
+    `deadline` is in monotonic seconds and holds for everything together: queueing, DNS, connecting, redirects,
+    repetitions, reading. `head_by` bounds the wait for the head of an answer alone, so that a long body may take
+    longer than a dead host. `max_bytes` bounds the body. `content_types` are those that count (empty: any but
+    HTML). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
+    status the first `error_bytes` are kept. `hear_time` is told the origin of each server that answers, and its time.
+    """
+
+    url: str
+    guard: Guard
+    deadline: float
+    max_bytes: int
+    redirects: int
+    method: str = "GET"
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    content_types: frozenset[str] = frozenset()
+    secret_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    error_bytes: int = 0
+    head_by: float | None = None
+    hear_time: Callable[[str, datetime], None] | None = None

@@ -1,0 +1,3 @@
+"""
+Status sources: OCSP, CRL and the REST API of a CA.
+"""

@@ -1,0 +1,171 @@
+"""
+The CRL status source: lists by HTTP (RFC 5280 4.2.1.13) and from the files that a trust set names.
+
+Owns where lists come from and PEM to DER. Judges nothing, keeps nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Hashable
+from pathlib import Path
+from types import MappingProxyType
+
+from cftpki_connectors.fetch.client import Fetcher
+from cftpki_connectors.fetch.guard import guard_of
+from cftpki_connectors.fetch.values import FetchRequest
+from cftpki_connectors.status import encoding
+from cftpki_connectors.status.api import ApiClient
+from cftpki_connectors.status.source import Answer, FetchingSource
+from cftpki_connectors.support import threads
+from cftpki_ext.causes import Cause
+from cftpki_ext.errors import SourceError
+from cftpki_ext.model import SourceKind
+from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+
+_HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})
+_PIECE_BYTES = 1024 * 1024
+# A trust set names one or two; what is not kept is read again.
+_KEPT_FILES = 16
+
+
+class CrlSource(FetchingSource):
+    """
+    Gets CRLs.
+
+    A location that is one of `trust.crl_files`, letter by letter, is read from there; `file:` URLs never are,
+    whoever names them. One that `trust.rest` names is asked as a CA's API is (`_api`). Content types are not
+    insisted on (web servers seldom know `application/pkix-crl`), but HTML is refused as such. By default the whole
+    list is got each time: conditional requests would need the old list, which the stores have. A host must begin
+    to answer within `limits.request_ms`; its list may take as long as the handshake has.
+    """
+
+    kind = SourceKind.CRL
+    whole_budget = True
+
+    def __init__(self, clock: Clock, fetcher: Fetcher | None = None) -> None:
+        super().__init__(clock, fetcher)
+        self._api = ApiClient(clock, self._fetcher)
+        self._files = _Files()
+
+    async def aclose(self) -> None:
+        """
+        See `FetchingSource`.
+        """
+        await super().aclose()
+        await self._api.aclose()
+
+    def _sameness(self, question: StatusQuestion) -> Hashable:
+        return (
+            question.lookup.url,
+            question.trust.crl_files,
+            question.trust.rest if question.trust.api_crls else None,
+            guard_of(question.trust),
+            question.limits.crl_bytes,
+            question.limits.redirects,
+        )
+
+    async def _fetch(self, question: StatusQuestion, deadline: float) -> Answer:
+        url = question.lookup.url
+        path = next((path for path in question.trust.crl_files if str(path) == url), None)
+        if path is not None:
+            raw = await threads.call(lambda: self._files.read(path, question.limits.crl_bytes))
+        else:
+            request = FetchRequest(
+                hear_time=question.hear_time,
+                url=url,
+                guard=guard_of(question.trust),
+                deadline=deadline,
+                max_bytes=question.limits.crl_bytes,
+                redirects=question.limits.redirects,
+                headers=_HEADERS,
+                head_by=self._clock.monotonic() + question.limits.request_ms / 1000,
+            )
+            if url in question.trust.api_crls and question.trust.rest is not None:
+                raw = await self._api.fetch(request, question.trust)
+            else:
+                raw = await self._fetcher.fetch(request)
+        der = encoding.crl_der(raw)
+        if der is None:
+            raise SourceError(Cause.MALFORMED, f"{len(raw)} bytes that are no CRL in DER or PEM", url=url)
+        return Answer(raw=der)
+
+
+class _Files:
+    """
+    CRL files as they are now: one that has not changed since it was read is not read again.
+    """
+
+    def __init__(self) -> None:
+        self._read: OrderedDict[Path, tuple[tuple[int, ...], bytes]] = OrderedDict()
+
+    def read(self, path: Path, max_bytes: int) -> bytes:
+        """
+        See `read_crl_file`.
+        """
+        before = _stamp(path)
+        kept = self._read.get(path)
+        if kept is not None and before == kept[0] and len(kept[1]) <= max_bytes:
+            return kept[1]
+        raw = read_crl_file(path, max_bytes)
+        if before is not None and before == _stamp(path):
+            self._read[path] = (before, raw)
+            while len(self._read) > _KEPT_FILES:
+                self._read.popitem(last=False)
+        return raw
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """
+    What changes when a file's content does, or another file takes its place.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+def read_crl_file(path: Path, max_bytes: int) -> bytes:
+    """
+    Read a CRL file as it is.
+
+    Symbolic links are followed (administrators use them to switch lists), but only a regular file is read: a
+    FIFO or a device would hang or never end.
+
+    Args:
+        path: the file.
+        max_bytes: the largest size that is read.
+
+    Returns:
+        The content, PEM or DER.
+
+    Raises:
+        SourceError: not there, not readable, not a regular file, or too large.
+
+    """
+    try:
+        # O_NONBLOCK: opening a FIFO without a writer must not hang before it can be looked at.
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(number, "rb", buffering=0) as file:  # noqa: PTH123  # pathlib opens no descriptors
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise SourceError(Cause.UNREACHABLE, "not a regular file", url=str(path))
+            content = bytearray()
+            while piece := file.read(min(_PIECE_BYTES, max_bytes + 1 - len(content))):
+                content += piece
+                if len(content) > max_bytes:
+                    raise SourceError(Cause.TOO_LARGE, f"more than {max_bytes} bytes", url=str(path))
+            return bytes(content)
+    except OSError as error:
+        detail = f"cannot be read: {error.strerror}"
+        raise SourceError(Cause.UNREACHABLE, detail, url=str(path)) from error
+
+
+def create(clock: Clock) -> StatusSource:
+    """
+    The factory behind the entry point `crl` of `cftpki.status_sources`.
+    """
+    return CrlSource(clock)

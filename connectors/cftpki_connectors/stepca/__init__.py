@@ -1,0 +1,11 @@
+"""
+Certificates from step-ca: the plugin `stepca` of the entry point group `cftpki.enrollers`.
+"""
+
+from __future__ import annotations
+
+from cftpki_connectors.stepca.enroller import StepCaEnroller
+from cftpki_connectors.stepca.options import StepCaOptions
+from cftpki_ext.enrolment import EnrollerPlugin
+
+PLUGIN = EnrollerPlugin(protocol="stepca", options=StepCaOptions, make=StepCaEnroller)
