@@ -57,7 +57,7 @@ check: $(VENV)/.ready native ## ruff, mypy strict, import-linter, C warnings as 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	git ls-files 'native/*.c' 'native/*.h' | xargs $(BIN)/clang-format --dry-run --Werror
-	$(BIN)/python -m cftpki_ext.wire | diff - native/include/cftpki_wire.h
+	$(BIN)/python -m cftpki_ext.protocol.codec | diff - native/include/cftpki_wire.h
 
 .PHONY: bench
 bench: native $(VENV)/.ready ## figures, as ratios against a named peer or the same run without us

@@ -24,11 +24,11 @@ from pyhanko_certvalidator import CertificateValidator, ValidationContext
 from pyhanko_certvalidator.errors import PathError, ValidationError
 from pyhanko_certvalidator.policy_decl import PKIXValidationParams
 
-from cftpki_ext.decide import Question, clear_memos, conclude, examine
-from cftpki_ext.model import Direction, Leniency, Origin, SourceKind
-from cftpki_ext.settings import Limits, PolicyInputs, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import Status
+from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import Status
+from cftpki_ext.core.vocabulary import Direction, Leniency, Origin, SourceKind
+from cftpki_ext.decision.decide import Question, clear_memos, conclude, examine
 
 PKITS = Path(cryptography_vectors.__file__).parent / "x509" / "PKITS_data"
 CASES = Path(__file__).parents[1] / "tests" / "pkits" / "cases.json"

@@ -26,8 +26,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cftpki_ext import lab
-from cftpki_ext.tls_formats import encode_chain
-from cftpki_ext.wire import HEADER, Frame, Message, Result, Tag, decode_header, decode_payload, encode
+from cftpki_ext.protocol.codec import (
+    HEADER,
+    Frame,
+    Message,
+    Result,
+    Tag,
+    decode_header,
+    decode_payload,
+    encode,
+)
+from cftpki_ext.protocol.tls_vectors import encode_chain
 
 SESSIONS = 400
 THREADS = 2

@@ -18,17 +18,17 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
-from cftpki_ext import encodings
 from cftpki_ext.bootstrap import keep_record, make_checker
 from cftpki_ext.config import load
-from cftpki_ext.decide import Question
-from cftpki_ext.errors import InputError, StoreError
+from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.policy import PROFILES, Policy
+from cftpki_ext.core.settings import Limits, Partners, PolicyInputs, Settings, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.vocabulary import Direction, Leniency, Origin, SourceKind
+from cftpki_ext.decision.decide import Question
 from cftpki_ext.evidence import Asked, Door, Record
-from cftpki_ext.model import Direction, Leniency, Origin, SourceKind
-from cftpki_ext.policy import PROFILES, Policy
-from cftpki_ext.settings import Limits, Partners, PolicyInputs, Settings, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import Verdict
+from cftpki_ext.support import pem
 
 __all__ = ["check_certificate", "check_certificate_async", "trust_set"]
 
@@ -65,7 +65,7 @@ def trust_set(
         InputError: no anchor, an unknown policy or leniency, a network that is none.
 
     """
-    ders = tuple(der for data in anchors for der in encodings.certificates(data, what="trust anchor"))
+    ders = tuple(der for data in anchors for der in pem.certificates(data, what="trust anchor"))
     if not ders:
         msg = "trust: no certificate was given to trust"
         raise InputError(msg)
@@ -120,8 +120,8 @@ async def check_certificate_async(
         Statement(kind=kind, origin=origin, received_at=at, raw=der)
         for kind, origin, ders in (
             (SourceKind.OCSP, Origin.STAPLED, [staple] if staple is not None else []),
-            (SourceKind.OCSP, Origin.HANDED_IN, [d for o in ocsp for d in encodings.ocsp_responses(o)]),
-            (SourceKind.CRL, Origin.HANDED_IN, [d for c in crls for d in encodings.crls(c)]),
+            (SourceKind.OCSP, Origin.HANDED_IN, [d for o in ocsp for d in pem.ocsp_responses(o)]),
+            (SourceKind.CRL, Origin.HANDED_IN, [d for c in crls for d in pem.crls(c)]),
         )
         for der in ders
     ]
@@ -133,7 +133,7 @@ async def check_certificate_async(
         at=at,
         rule=rule,
         path_only=path_only,
-        untrusted=tuple(d for u in untrusted for d in encodings.certificates(u, what="untrusted")),
+        untrusted=tuple(d for u in untrusted for d in pem.certificates(u, what="untrusted")),
         partners=partners,
     )
     checker = make_checker(settings, fetch=fetch)
@@ -224,7 +224,7 @@ def check_certificate(
 def _chain(chain: bytes | Sequence[bytes]) -> tuple[bytes, ...]:
     parts = [chain] if isinstance(chain, bytes) else chain
     try:
-        return tuple(der for part in parts for der in encodings.certificates(part, what="chain"))
+        return tuple(der for part in parts for der in pem.certificates(part, what="chain"))
     except InputError:
         # A chain that cannot be read is refused like any other bad chain, not reported as the caller's fault.
         return tuple(parts)

@@ -22,28 +22,28 @@ from structlog.typing import FilteringBoundLogger
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.memory import MemoryStore
 from cftpki_connectors.registry import load_factories
-from cftpki_ext.audit import LogAudit
-from cftpki_ext.checker import Checker
+from cftpki_ext.checking.checker import Checker
 from cftpki_ext.config import load
-from cftpki_ext.daemon import Daemon
-from cftpki_ext.errors import ConfigError, KeyUnavailableError, StoreError
+from cftpki_ext.core.errors import ConfigError, KeyUnavailableError, StoreError
+from cftpki_ext.core.pkcs11_uri import TokenKey
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record, encode
+from cftpki_ext.evidence.writer import EvidenceKeeper, NoStore
 from cftpki_ext.identity import PrivateKey
-from cftpki_ext.identity.files import FileIdentities
-from cftpki_ext.identity.manager import Manager
-from cftpki_ext.identity.provider import Identities, KeptIdentities
-from cftpki_ext.keeper import EvidenceKeeper, NoStore
-from cftpki_ext.model import SourceKind
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.serving.files import FileIdentities
+from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
 from cftpki_ext.ports import (
     EvidenceEntry,
     EvidenceStore,
     StatusSource,
 )
-from cftpki_ext.renewals import Renewals, make_manager, own_status
-from cftpki_ext.service import Service
-from cftpki_ext.settings import Settings
+from cftpki_ext.service.audit import LogAudit
+from cftpki_ext.service.daemon import Daemon
+from cftpki_ext.service.renewals import Renewals, make_manager, own_status
+from cftpki_ext.service.shared import Service
 from cftpki_ext.stores import evidence_directory, open_stores, recollect
-from cftpki_ext.token_uri import TokenKey
 
 _log = logging.getLogger(__name__)
 

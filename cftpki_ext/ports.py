@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from cftpki_ext.proofs import Proven
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Lookup, Statement
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.x509.certificate import Certificate
 
 

@@ -20,10 +20,10 @@ from cftpki_cache.memory import MemoryStore
 from cftpki_cache.revocations import DATABASE as PROOFS
 from cftpki_cache.revocations import RevocationMemory, RevocationReader
 from cftpki_cache.tiered import TieredStore
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.settings import ServiceSettings
+from cftpki_ext.evidence.restore import behind, known_by, restore
 from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore
-from cftpki_ext.recollection import behind, known_by, restore
-from cftpki_ext.settings import ServiceSettings
 
 _OTHERS_MAY_WRITE = 0o022
 # Records of lost revocations that are named at most.

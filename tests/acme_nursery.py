@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cftpki_connectors.acme import PLUGIN
 from cftpki_connectors.acme.enroller import AcmeEnroller
-from cftpki_ext.enrolment import EnrollerContext
+from cftpki_ext.identity.enroller_port import EnrollerContext
 from tests.orders import SystemClock, in_s
 
 WAIT_S = 15.0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import EvidenceEntry
 
 

@@ -53,8 +53,8 @@ def _serve(output: Path) -> None:
     from cftpki_ext.cli import identities as _  # noqa: F401, PLC0415 - commands are imported when called
     from cftpki_ext.cli import main  # noqa: PLC0415 - whoever starts this server does without
     from cftpki_ext.config import load  # noqa: F401, PLC0415 - loaded once, before the forks
-    from cftpki_ext.identity import issue  # noqa: PLC0415
-    from cftpki_ext.identity.plugins import load_plugin  # noqa: PLC0415
+    from cftpki_ext.identity.issuance import order  # noqa: PLC0415
+    from cftpki_ext.identity.issuance.plugins import load_plugin  # noqa: PLC0415
 
     for protocol in ("acme", "est", "stepca", "file"):
         load_plugin(protocol)
@@ -68,7 +68,7 @@ def _serve(output: Path) -> None:
                 os.dup2(descriptor, stream)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             if advance_s is not None:
-                issue.ADVANCE_S = advance_s
+                order.ADVANCE_S = advance_s
             sys.argv = ["cftpki", *arguments]
             sys.exit(main())
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cftpki_ext.bootstrap import SystemClock
-from cftpki_ext.identity import durable
-from cftpki_ext.identity.manager import Manager
-from cftpki_ext.identity.private_keys import public_bytes
-from cftpki_ext.identity.site import site_of
-from cftpki_ext.model import KeyKind
-from cftpki_ext.settings import ManagedIdentity
+from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.vocabulary import KeyKind
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.store import durable
+from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.identity.store.private_keys import public_bytes
 from tests import pki
 from tests.scripted_ca import make_ca
 

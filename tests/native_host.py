@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cftpki_ext.wire import Message
+from cftpki_ext.protocol.codec import Message
 
 ROOT = Path(__file__).parent.parent
 DONE, ERROR, NOT_HANDLED = 0, -1, 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cftpki_ext.wire import Frame, Message, Result, Tag, Value, decode, encode
+from cftpki_ext.protocol.codec import Frame, Message, Result, Tag, Value, decode, encode
 
 ALL_PHASES = 0x7FE
 CHAIN = bytes.fromhex("000005 000002 3000")

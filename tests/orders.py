@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cftpki_ext.enrolment import EnrollerContext, Held, Issued, Names, Order, OrderState, Usage
+from cftpki_ext.identity.enroller_port import EnrollerContext, Held, Issued, Names, Order, OrderState, Usage
 from tests import pki
 
 

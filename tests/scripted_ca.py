@@ -21,8 +21,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from cftpki_ext.enrolment import Failed, Fault, Issued, Pending, RenewalHint
-from cftpki_ext.identity.durable import replace_file
+from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Pending, RenewalHint
+from cftpki_ext.identity.store.durable import replace_file
 from tests import pki
 
 DAY = timedelta(days=1)

@@ -24,10 +24,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cftpki_ext.config import load
-from cftpki_ext.enrolment import Enroller, EnrollerContext
-from cftpki_ext.identity.manager import Manager
-from cftpki_ext.identity.plugins import load_plugin
-from cftpki_ext.identity.private_keys import public_bytes
+from cftpki_ext.identity.enroller_port import Enroller, EnrollerContext
+from cftpki_ext.identity.issuance.plugins import load_plugin
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.store.private_keys import public_bytes
 from tests.orders import SystemClock
 
 WAIT_S = 15.0

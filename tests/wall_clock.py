@@ -29,7 +29,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cftpki_ext.wire import Message, Tag
+from cftpki_ext.protocol.codec import Message, Tag
 from tests import hostsim, pki, real_service
 from tests.wire_client import WireClient
 

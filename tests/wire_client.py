@@ -10,7 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cftpki_ext.wire import HEADER, Frame, Message, Tag, Value, decode_header, decode_payload, encode
+from cftpki_ext.protocol.codec import (
+    HEADER,
+    Frame,
+    Message,
+    Tag,
+    Value,
+    decode_header,
+    decode_payload,
+    encode,
+)
 
 _HANDSHAKE = {
     "TASK": 5,

@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cftpki_cache.sqlite import connect, create, transaction
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import EvidenceEntry
 
 DATABASE = "ledger.sqlite3"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from cftpki_cache.ledger import DATABASE, GENESIS, HEAD, chain_start, link
 from cftpki_cache.sqlite import connect
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import LedgerEntry, LedgerFault
-from cftpki_ext.proofs import Proven
 
 # Records fetched at a time: a walk over a year must not hold it all.
 _PAGE = 500

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_cache.sqlite import connect, create, transaction
-from cftpki_ext.errors import StoreError
-from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.statement import Statement
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 
 DATABASE = "revocations.sqlite3"
 _SCHEMA = """
@@ -61,7 +61,7 @@ class RevocationReader:
         The proofs kept for a certificate.
 
         Args:
-            certificate: its key, see `cftpki_ext.response_key.certificate_key`.
+            certificate: its key, see `cftpki_ext.revocation.cache_key.certificate_key`.
 
         Returns:
             Statements with origin `KNOWN_REVOKED`, oldest first, without a hop.

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import click
 
-from cftpki_ext import encodings
 from cftpki_ext.bootstrap import SystemClock, make_checker
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
 from cftpki_ext.config.units import format_size
-from cftpki_ext.decide import Question
-from cftpki_ext.encodings import MAX_INPUT_BYTES
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
-from cftpki_ext.model import Direction, SourceKind
-from cftpki_ext.settings import Settings, TrustSet
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.settings import Settings, TrustSet
+from cftpki_ext.core.verdict import HopStatus, Verdict
+from cftpki_ext.core.vocabulary import Direction, SourceKind
+from cftpki_ext.decision.decide import Question
 from cftpki_ext.stores import cache_usage, flush_cache
-from cftpki_ext.text import printable
-from cftpki_ext.verdict import HopStatus, Verdict
+from cftpki_ext.support import pem
+from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.pem import MAX_INPUT_BYTES
 
 # Longer than any list takes that a handshake could then use.
 WARM_MS = 600_000
@@ -94,7 +94,7 @@ def warm(
     for file in chains:
         data = read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data
         with working(f"warming for {printable(str(file))}"):
-            verdict = asyncio.run(_warm(settings, trust, encodings.certificates(data, what="chain")))
+            verdict = asyncio.run(_warm(settings, trust, pem.certificates(data, what="chain")))
         for line, established in _warmed(verdict):
             click.echo(f"{printable(str(file))}: {line}")
             missing = missing or not established

@@ -13,23 +13,23 @@ from typing import Any
 
 import click
 
-from cftpki_ext.alerts import Alert
 from cftpki_ext.api import check_certificate, trust_set
 from cftpki_ext.cli.options import FILE, Oid, Time, config_option, config_path, json_option
 from cftpki_ext.cli.render import show_verdict, working
 from cftpki_ext.config import load
 from cftpki_ext.config.credentials import certificates_in
 from cftpki_ext.config.faults import nearest
-from cftpki_ext.encodings import MAX_INPUT_BYTES
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.policy import PROFILES, Policy
+from cftpki_ext.core.settings import PolicyInputs, Settings, TrustSet
+from cftpki_ext.core.verdict_json import verdict_to_json
+from cftpki_ext.core.vocabulary import Direction, Leniency
+from cftpki_ext.decision.rules import RuleKey, match
 from cftpki_ext.evidence import Asked, Door
-from cftpki_ext.files import read_regular
-from cftpki_ext.model import Direction, Leniency
-from cftpki_ext.policy import PROFILES, Policy
-from cftpki_ext.rules import RuleKey, match
-from cftpki_ext.settings import PolicyInputs, Settings, TrustSet
-from cftpki_ext.text import printable
-from cftpki_ext.verdict_json import verdict_to_json
+from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.pem import MAX_INPUT_BYTES
 
 
 @click.command()

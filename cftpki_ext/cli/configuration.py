@@ -19,9 +19,9 @@ from cftpki_ext.bootstrap import require_sources
 from cftpki_ext.cli.options import config_option, config_path, json_option
 from cftpki_ext.config import load
 from cftpki_ext.config.units import format_duration
-from cftpki_ext.errors import ConfigError
-from cftpki_ext.settings import Settings
-from cftpki_ext.text import printable
+from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.settings import Settings
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 

@@ -18,12 +18,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cftpki_ext import encodings
 from cftpki_ext.bootstrap import SystemClock, make_sources, source_kinds
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
 from cftpki_ext.config.faults import nearest
+from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.doctor import (
     Finding,
     Level,
@@ -38,15 +40,13 @@ from cftpki_ext.doctor import (
     survey,
     unreadable,
 )
-from cftpki_ext.encodings import MAX_INPUT_BYTES
-from cftpki_ext.enrolment import Inspected
-from cftpki_ext.errors import CftPkiError, InputError
-from cftpki_ext.files import read_regular
-from cftpki_ext.identity.site import site_of
-from cftpki_ext.renewals import make_enroller, make_manager, managed
-from cftpki_ext.settings import Settings, TrustSet
+from cftpki_ext.identity.enroller_port import Inspected
+from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.service.renewals import make_enroller, make_manager, managed
 from cftpki_ext.stores import revocation_reader, stored_evidence
-from cftpki_ext.text import printable
+from cftpki_ext.support import pem
+from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.pem import MAX_INPUT_BYTES
 
 # For one CA: long enough for a slow one, DNS and TLS included.
 CA_S = 30.0
@@ -84,7 +84,7 @@ def doctor(
     settings = load(config_path(config_file))
     trusts = _chosen(settings, trust_names)
     chains = [
-        encodings.certificates(read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data, what="chain")
+        pem.certificates(read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data, what="chain")
         for file in chain_files
     ]
     for file, chain in zip(chain_files, chains, strict=True):

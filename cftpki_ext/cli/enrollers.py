@@ -23,10 +23,10 @@ from cftpki_ext.bootstrap import SystemClock
 from cftpki_ext.cli.options import config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
-from cftpki_ext.enrolment import AccountKeyed, Enroller, Fault, Finding, Inspected, Relation
-from cftpki_ext.errors import CftPkiError, InputError, StoreError
-from cftpki_ext.renewals import make_enroller, managed
-from cftpki_ext.settings import Settings
+from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.identity.enroller_port import AccountKeyed, Enroller, Fault, Finding, Inspected, Relation
+from cftpki_ext.service.renewals import make_enroller, managed
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 T = TypeVar("T")

@@ -20,13 +20,13 @@ from cftpki_ext.cli.explaining import show_record, write_raw
 from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, counting, table
 from cftpki_ext.config import load
-from cftpki_ext.errors import CftPkiError, InputError, StoreError
+from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Record, Row, decode, row_from
+from cftpki_ext.evidence.what_if import Trial, try_again, try_under
 from cftpki_ext.ports import EvidenceReader, LedgerEntry
-from cftpki_ext.settings import Settings
 from cftpki_ext.stores import open_ledger
-from cftpki_ext.text import printable
-from cftpki_ext.trial import Trial, try_again, try_under
 
 NOT_DONE = 1
 _ID_DIGITS = 32

@@ -12,12 +12,12 @@ from pathlib import Path
 from rich.text import Text
 
 from cftpki_ext.cli.render import console, show_verdict
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.verdict import HopFinding, SourceFinding
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record
-from cftpki_ext.model import SourceKind
 from cftpki_ext.ports import LedgerEntry
-from cftpki_ext.text import printable
-from cftpki_ext.verdict import HopFinding, SourceFinding
 
 _SUFFIXES = {SourceKind.OCSP: "ocsp.der", SourceKind.CRL: "crl.der", SourceKind.REST: "rest.json"}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 
-from cftpki_ext.alerts import Alert
 from cftpki_ext.cli.identity_history import history
 from cftpki_ext.cli.identity_show import show
 from cftpki_ext.cli.managing import (
@@ -25,12 +24,13 @@ from cftpki_ext.cli.managing import (
 from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
-from cftpki_ext.enrolment import Failed
-from cftpki_ext.errors import CftPkiError
-from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.manager import Manager
-from cftpki_ext.identity.operator import Checked, Renewal
-from cftpki_ext.identity.overview import Overview
+from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.identity.enroller_port import Failed
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.renewal.operator import Checked, Renewal
+from cftpki_ext.identity.renewal.overview import Overview
+from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASON_CODES, REMOVE_FROM_CRL
 
 # RFC 5280 5.3.1, without what only a CRL can say.

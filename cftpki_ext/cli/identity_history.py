@@ -14,10 +14,10 @@ from cftpki_ext.cli.managing import config_file_option, known, name_argument, ti
 from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
-from cftpki_ext.identity.actions import Actor, Step, action_data
-from cftpki_ext.identity.journal import OrderRecord
-from cftpki_ext.identity.overview import generation_data
-from cftpki_ext.identity.site import site_of
+from cftpki_ext.identity.renewal.overview import generation_data
+from cftpki_ext.identity.store.journal import OrderRecord
+from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.identity.store.operator_log import Actor, Step, action_data
 
 
 @click.command()

@@ -14,7 +14,7 @@ from cftpki_ext.cli.managing import config_file_option, name_argument, time_text
 from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
-from cftpki_ext.identity.overview import Overview, names_text
+from cftpki_ext.identity.renewal.overview import Overview, names_text
 
 
 @click.command()

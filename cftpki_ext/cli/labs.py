@@ -13,7 +13,7 @@ import click
 from cftpki_ext import lab as lab_of
 from cftpki_ext.cli.options import FILE, json_option
 from cftpki_ext.cli.render import console, table, working
-from cftpki_ext.text import printable
+from cftpki_ext.core.escape import printable
 
 
 @click.group()

@@ -15,10 +15,10 @@ import click
 
 from cftpki_ext.bootstrap import SystemClock, make_checker
 from cftpki_ext.cli.options import config_option
-from cftpki_ext.errors import InputError, StoreError
-from cftpki_ext.identity.manager import Manager
-from cftpki_ext.renewals import make_manager, managed, own_status
-from cftpki_ext.settings import ManagedIdentity, Settings
+from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.settings import ManagedIdentity, Settings
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.service.renewals import make_manager, managed, own_status
 
 T = TypeVar("T")
 

@@ -17,10 +17,10 @@ from cftpki_ext.bootstrap import SystemClock
 from cftpki_ext.cli.options import FILE, config_option, config_path
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.config import load
-from cftpki_ext.errors import StoreError
-from cftpki_ext.metrics import Seen, exposition
-from cftpki_ext.renewals import make_manager
-from cftpki_ext.settings import Settings
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.service.metrics import Seen, exposition
+from cftpki_ext.service.renewals import make_manager
 
 # What collects text files runs as another user; nothing of it is secret.
 _MODE = 0o644

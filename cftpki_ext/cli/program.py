@@ -12,8 +12,8 @@ from importlib import import_module
 import click
 from click.shell_completion import get_completion_class
 
-from cftpki_ext.errors import CftPkiError, ConfigError, InputError
-from cftpki_ext.text import printable
+from cftpki_ext.core.errors import CftPkiError, ConfigError, InputError
+from cftpki_ext.core.escape import printable
 
 USAGE = 2
 NOT_DONE = 1
@@ -101,7 +101,7 @@ def main(*, debug: bool) -> None:  # noqa: ARG001  # `Program.invoke` reads it
     # Keys of ours may be in the memory of any command that issues, renews or revokes.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Standard output is the command's own: what is logged on the way goes to standard error.
-    import_module("cftpki_ext.logs").configure("console")
+    import_module("cftpki_ext.support.logs").configure("console")
 
 
 @main.command()

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cftpki_ext.alerts import Alert
-from cftpki_ext.text import printable
-from cftpki_ext.verdict import HopFinding, HopStatus, SourceFinding, Verdict
+from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding, Verdict
 
 # Where the output is no terminal nobody's window limits it: tables keep their rows whole.
 _WIDE = 240

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import click
 
-from cftpki_ext import logs
 from cftpki_ext.bootstrap import run_service
 from cftpki_ext.cli.evidence import rows_of
 from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, counting, facts, table
 from cftpki_ext.config import load
-from cftpki_ext.errors import CftPkiError, StoreError, WireError
+from cftpki_ext.core.errors import CftPkiError, StoreError, WireError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Tally
-from cftpki_ext.settings import Settings
+from cftpki_ext.protocol.codec import Frame, Message, Tag, decode, encode
 from cftpki_ext.stores import open_ledger
-from cftpki_ext.text import printable
-from cftpki_ext.wire import Frame, Message, Tag, decode, encode
+from cftpki_ext.support import logs
 
 # The service answers STATUS from memory.
 TIMEOUT_S = 5.0

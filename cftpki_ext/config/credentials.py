@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from cftpki_ext import encodings
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import MAX_PEM_BYTES, FileContent, others_may_use, read_regular
-from cftpki_ext.model import Leniency
-from cftpki_ext.settings import Identity, TokenIdentity
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import Identity, TokenIdentity
+from cftpki_ext.core.vocabulary import Leniency
+from cftpki_ext.support import pem
+from cftpki_ext.support.files import MAX_PEM_BYTES, FileContent, others_may_use, read_regular
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # Longest password that is read from a file; the rest of the line would be a mistake.
@@ -51,7 +51,7 @@ def certificates_in(path: Path, *, what: str, compat: frozenset[Leniency] = froz
 
     """
     content = read_regular(path, cap=MAX_PEM_BYTES, what=what)
-    ders = encodings.certificates(content.data, what=f"{what}: {path}")
+    ders = pem.certificates(content.data, what=f"{what}: {path}")
     if not ders:
         msg = f"{what}: {path} holds no certificate"
         raise InputError(msg)
@@ -78,7 +78,7 @@ def check_crl_file(path: Path, *, cap: int) -> None:
 
     """
     data = read_regular(path, cap=cap, what="CRL").data
-    ders = encodings.crls(data, what=f"CRL: {path}")
+    ders = pem.crls(data, what=f"CRL: {path}")
     if not ders:
         msg = f"CRL: {path} holds no CRL"
         raise InputError(msg)

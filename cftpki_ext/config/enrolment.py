@@ -21,12 +21,12 @@ from cftpki_ext.config.models import Duration, Oid, Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
 from cftpki_ext.config.units import parse_duration
-from cftpki_ext.errors import ConfigError, InputError, KeyUnavailableError
-from cftpki_ext.identity.plugins import known_types, load_plugin
-from cftpki_ext.identity.private_keys import read_password
-from cftpki_ext.identity.request import normalise_names
-from cftpki_ext.model import KeyKind, Usage
-from cftpki_ext.settings import ChangeWindow, EnrollerSettings, HookRules, ManagedIdentity, RenewalRules
+from cftpki_ext.core.errors import ConfigError, InputError, KeyUnavailableError
+from cftpki_ext.core.settings import ChangeWindow, EnrollerSettings, HookRules, ManagedIdentity, RenewalRules
+from cftpki_ext.core.vocabulary import KeyKind, Usage
+from cftpki_ext.identity.issuance.plugins import known_types, load_plugin
+from cftpki_ext.identity.issuance.request import normalise_names
+from cftpki_ext.identity.store.private_keys import read_password
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(

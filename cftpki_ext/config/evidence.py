@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cftpki_ext.config.models import Duration, Section, Size
 from cftpki_ext.config.sections import Reader
-from cftpki_ext.settings import EvidenceSettings
+from cftpki_ext.core.settings import EvidenceSettings
 
 
 class EvidenceModel(Section):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cftpki_ext.config.positions import KeyPath, line_of
-from cftpki_ext.text import printable
+from cftpki_ext.core.escape import printable
 
 
 @dataclass(slots=True, kw_only=True)

@@ -22,12 +22,12 @@ from cftpki_ext.config.policies import read_policies
 from cftpki_ext.config.positions import key_lines
 from cftpki_ext.config.rest import with_rest
 from cftpki_ext.config.sections import Names, Reader
-from cftpki_ext.errors import ConfigError, InputError
-from cftpki_ext.files import MAX_TEXT_BYTES, read_regular
-from cftpki_ext.policy import PROFILES
-from cftpki_ext.rules import overlaps
-from cftpki_ext.settings import Rule, Settings
-from cftpki_ext.text import printable
+from cftpki_ext.core.errors import ConfigError, InputError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.policy import PROFILES
+from cftpki_ext.core.settings import Rule, Settings
+from cftpki_ext.decision.rules import overlaps
+from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
 
 DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
 

@@ -15,13 +15,13 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from cftpki_ext.alerts import Alert
-from cftpki_ext.causes import Cause
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.config.units import format_duration, format_size, parse_duration, parse_size
-from cftpki_ext.model import Direction, Leniency, Phase, SourceKind
-from cftpki_ext.policy import Action, Depth, Enforcement
-from cftpki_ext.settings import Limits, Network, NonceMode, Unreachable
+from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import Action, Depth, Enforcement
+from cftpki_ext.core.settings import Limits, Network, NonceMode, Unreachable
+from cftpki_ext.core.vocabulary import Direction, Leniency, Phase, SourceKind
 
 T = TypeVar("T")
 

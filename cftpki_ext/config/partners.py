@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from cftpki_ext.config.models import PartnersModel
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
-from cftpki_ext.errors import InputError
-from cftpki_ext.partners import check_name, check_san
-from cftpki_ext.settings import Partners
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import Partners
+from cftpki_ext.decision.partner_lists import check_name, check_san
 
 _HEX = re.compile(r"(sha256:)?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31})", re.IGNORECASE)
 _DIGEST_OCTETS = 32

@@ -9,13 +9,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from cftpki_ext.causes import Cause
 from cftpki_ext.config.models import ExceptionModel, PolicyModel, TreatmentModel
 from cftpki_ext.config.partners import fingerprint
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
-from cftpki_ext.errors import InputError
-from cftpki_ext.policy import PROFILES, SOFT_CAUSES, STRICT, Action, PartnerException, Policy, Treatment
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.policy import PROFILES, SOFT_CAUSES, STRICT, Action, PartnerException, Policy, Treatment
 
 
 def read_policies(reader: Reader, raw: Mapping[str, Any]) -> Mapping[str, Policy]:

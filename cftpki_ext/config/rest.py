@@ -26,11 +26,11 @@ from cftpki_ext.config.faults import nearest
 from cftpki_ext.config.models import Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
-from cftpki_ext.model import SourceKind
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import Identity, RestAccess, RestAnswer, RestProfile, TrustSet
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.revocation.rest import PROFILES, ejbca_profile, step_ca_profile, vault_profile
-from cftpki_ext.settings import Identity, RestAccess, RestAnswer, RestProfile, TrustSet
+from cftpki_ext.support.files import read_regular
 
 MAX_TOKEN_BYTES = 16 * 1024
 FIELDS = (

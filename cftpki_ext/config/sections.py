@@ -1,5 +1,5 @@
 """
-One section of the file → one value of `cftpki_ext.settings`, with every fault noted on the way.
+One section of the file → one value of `cftpki_ext.core.settings`, with every fault noted on the way.
 
 A value is made even where there were faults, so that later checks can look at the rest; `loader` uses the
 values only when there was none.
@@ -38,11 +38,11 @@ from cftpki_ext.config.models import (
     TrustModel,
 )
 from cftpki_ext.config.positions import KeyPath
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
-from cftpki_ext.model import Direction, SourceKind
-from cftpki_ext.policy import STRICT, Policy
-from cftpki_ext.settings import (
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.pkcs11_uri import SCHEME as TOKEN_SCHEME
+from cftpki_ext.core.pkcs11_uri import parse_token_uri
+from cftpki_ext.core.policy import STRICT, Policy
+from cftpki_ext.core.settings import (
     Identity,
     Limits,
     NonceMode,
@@ -52,8 +52,8 @@ from cftpki_ext.settings import (
     TokenIdentity,
     TrustSet,
 )
-from cftpki_ext.token_uri import SCHEME as TOKEN_SCHEME
-from cftpki_ext.token_uri import parse_token_uri
+from cftpki_ext.core.vocabulary import Direction, SourceKind
+from cftpki_ext.support.files import read_regular
 
 M = TypeVar("M", bound=Section)
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.policy import Depth
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.verdict import Fault
 from cftpki_ext.path import PathRequest, Purpose, crl_signer_path, find_path
-from cftpki_ext.policy import Depth
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.plan import plan_lookups
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Lookup, Statement
-from cftpki_ext.verdict import Fault
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")

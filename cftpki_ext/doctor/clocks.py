@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
+from cftpki_ext.core.settings import Limits
 from cftpki_ext.doctor.findings import Finding, Level
-from cftpki_ext.settings import Limits
 
 # A server's second may have been nearly over.
 _SECOND = timedelta(seconds=1)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 
+from cftpki_ext.core.errors import CftPkiError, KeyUnavailableError
 from cftpki_ext.doctor.findings import Fact, Finding, Level
-from cftpki_ext.enrolment import Finding as CaFinding
-from cftpki_ext.errors import CftPkiError, KeyUnavailableError
-from cftpki_ext.identity.overview import Alarm, Overview
-from cftpki_ext.identity.site import Site
+from cftpki_ext.identity.enroller_port import Finding as CaFinding
+from cftpki_ext.identity.renewal.overview import Alarm, Overview
+from cftpki_ext.identity.store.layout import Site
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 

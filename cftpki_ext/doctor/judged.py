@@ -11,18 +11,18 @@ from types import MappingProxyType
 
 from cryptography.x509 import load_der_x509_crl
 
-from cftpki_ext.causes import Cause
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.policy import Action, Enforcement
+from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.doctor.asked import Plan, Target
 from cftpki_ext.doctor.findings import Fact, Finding, Level
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import SourceKind
-from cftpki_ext.policy import Action, Enforcement
 from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.revocation.ocsp import NON_ISSUED
 from cftpki_ext.revocation.ocsp_response import parse_ocsp
-from cftpki_ext.settings import Limits, NonceMode, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopFinding, HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 
 # A CA's or delegate's certificate with less time left than this is named before it is too late.

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from cftpki_ext import encodings
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import Identity, ServiceSettings, Settings
 from cftpki_ext.doctor.findings import Finding, Level
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import MAX_PEM_BYTES, read_regular
-from cftpki_ext.settings import Identity, ServiceSettings, Settings
+from cftpki_ext.support import pem
+from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.x509.certificate import parse_certificate
 
 # Beside the cache: evidence of some days, and the journal of issuances.
@@ -120,7 +120,7 @@ def _identity(identity: Identity, now: datetime) -> Finding:
     about, check = f"identity {identity.name}", f"chain {identity.chain_file}"
     try:
         data = read_regular(identity.chain_file, cap=MAX_PEM_BYTES, what="chain").data
-        chain = [parse_certificate(der) for der in encodings.certificates(data, what="chain")]
+        chain = [parse_certificate(der) for der in pem.certificates(data, what="chain")]
     except InputError as exc:
         return _of(about, Level.FAIL, check, str(exc), "put the chain there again")
     if not chain:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datetime import datetime
 from types import MappingProxyType
 
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.doctor.findings import Finding, Level
-from cftpki_ext.errors import StoreError
+from cftpki_ext.evidence.restore import Known, behind, known_by, missing
 from cftpki_ext.ports import EvidenceReader, ProofReader
-from cftpki_ext.recollection import Known, behind, known_by, missing
 
 _CHECK = "memory of revocations"
 _EVIDENCE = "look at the disk, and at cftpki audit verify"

@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from cftpki_ext.causes import Cause
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.verdict import HopFinding
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.doctor.asked import Plan, Target, context_of, plan
 from cftpki_ext.doctor.clocks import judge_clocks
 from cftpki_ext.doctor.findings import Finding
 from cftpki_ext.doctor.judged import Heard, judge_trust
-from cftpki_ext.model import Origin, SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.revocation.judge import judge_hop
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Lookup, Statement
-from cftpki_ext.verdict import HopFinding
 
 # Long enough to see how slow a source is, and to get the largest list over a poor line.
 PATIENCE_MS = 60_000

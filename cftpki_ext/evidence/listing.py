@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.verdict import RANK, Reason, Status, Verdict, strongest
 from cftpki_ext.evidence.record import Asked
-from cftpki_ext.verdict import RANK, Reason, Status, Verdict, strongest
 
 # Partners that are remembered by name for the list of those who would be refused.
 MAX_PARTNERS = 1024

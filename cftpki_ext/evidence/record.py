@@ -21,12 +21,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cftpki_ext.decide import Question, examine
-from cftpki_ext.errors import StoreError
-from cftpki_ext.proofs import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import Verdict
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.decision.decide import Question, examine
+from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
 
 FORMAT = 1
 # A chain, a trust set and a handful of statements, all but the raw bytes.

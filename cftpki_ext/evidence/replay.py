@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cftpki_ext.decide import conclude, examine
+from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.decision.decide import conclude, examine
 from cftpki_ext.evidence.record import Record
-from cftpki_ext.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cftpki_ext.errors import CftPkiError, InputError
-from cftpki_ext.files import MAX_TEXT_BYTES, read_regular
+from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
 
 
 class LabError(CftPkiError):

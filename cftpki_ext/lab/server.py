@@ -19,10 +19,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
+from cftpki_ext.core.escape import printable
 from cftpki_ext.lab.authority import Member, Responder, sign_crl
 from cftpki_ext.lab.layout import LabError, Layout
 from cftpki_ext.lab.store import ADDRESS, load_member, load_state
-from cftpki_ext.text import printable
 
 # A request about one certificate has about 100 bytes; a nonce adds at most 128 (RFC 9654).
 MAX_REQUEST_BYTES = 4096

@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from cftpki_ext.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.lab.authority import CA_PAST, Locations, Member, make_ca, make_leaf, make_ocsp_signer
 from cftpki_ext.lab.layout import LabError, Layout, alone, read_json, write_whole
 from cftpki_ext.lab.partners import PARTNERS, TLS_BOTH, Partner
+from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 
 ADDRESS = "127.0.0.1"
 # sun_path of unix(7), less the closing NUL.

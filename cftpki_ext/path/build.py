@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.verdict import RANK, Fault, Reason
 from cftpki_ext.path.request import PathRequest, PathResult
 from cftpki_ext.path.validate import validate
-from cftpki_ext.text import printable
-from cftpki_ext.verdict import RANK, Fault, Reason
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.signed import SignatureStatus, verify
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from cftpki_ext.text import printable
+from cftpki_ext.core.escape import printable
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.extensions import NameConstraints

@@ -8,7 +8,7 @@ x509 and settings.
 
 from __future__ import annotations
 
-from cftpki_ext.settings import PolicyInputs
+from cftpki_ext.core.settings import PolicyInputs
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.extensions import ANY_POLICY
 

@@ -10,9 +10,9 @@ import enum
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cftpki_ext.model import Leniency
-from cftpki_ext.settings import Limits, PolicyInputs
-from cftpki_ext.verdict import Fault
+from cftpki_ext.core.settings import Limits, PolicyInputs
+from cftpki_ext.core.verdict import Fault
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509.certificate import Certificate
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.path.build import find_path
 from cftpki_ext.path.request import PathRequest, Purpose
-from cftpki_ext.settings import Limits, TrustSet
 from cftpki_ext.x509.certificate import Certificate
 
 

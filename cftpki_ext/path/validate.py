@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from cftpki_ext.model import Leniency
+from cftpki_ext.core.verdict import Fault, Reason
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.path.names import NameState
 from cftpki_ext.path.policies import PolicyState
 from cftpki_ext.path.request import PathRequest, PathResult, Purpose
 from cftpki_ext.path.usage import extended_key_usage_violation, key_usage_violation
-from cftpki_ext.verdict import Fault, Reason
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.extensions import KeyUsage
 from cftpki_ext.x509.signed import KeyStrength, SignatureStatus, has_weak_digest, key_strength

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Statement
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Statement
 from cftpki_ext.x509.certificate import Certificate
 
 IssuerPath = Callable[[Certificate, datetime], tuple[Certificate, ...] | None]

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import Leniency, Origin, SourceKind
-from cftpki_ext.policy import Depth
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import Depth
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus, SourceFinding
+from cftpki_ext.core.vocabulary import Leniency, Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl_combine import Heard, combine
 from cftpki_ext.revocation.crl_entries import MalformedEntriesError
@@ -21,8 +23,6 @@ from cftpki_ext.revocation.crl_parse import CrlView, MalformedCrlError, read_crl
 from cftpki_ext.revocation.crl_scope import coverage, may_speak
 from cftpki_ext.revocation.crl_signer import Signer, find_signer
 from cftpki_ext.revocation.freshness import staleness
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
 
 # A CRL signer may itself be on a CRL by another signer, and so on; a real PKI has one such step.

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from cftpki_ext.causes import Cause
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.revocation.crl_entries import Entry
 from cftpki_ext.revocation.crl_parse import CrlView
 from cftpki_ext.revocation.crl_signer import Signer
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509.reasons import ALL_REASONS, CERTIFICATE_HOLD, REMOVE_FROM_CRL
 
 # Which cause speaks for a hop on which nothing was established. First those that say most of what is at hand: an

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.revocation.crl_entries import Entries
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from cftpki_ext.model import SourceKind
-from cftpki_ext.settings import Limits
+from cftpki_ext.core.settings import Limits
+from cftpki_ext.core.vocabulary import SourceKind
 
 
 def fresh_until(

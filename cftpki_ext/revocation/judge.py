@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
 from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.revocation.ocsp import NON_ISSUED, judge_ocsp
 from cftpki_ext.revocation.rest import judge_rest
-from cftpki_ext.settings import TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopFinding, HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
 
 # The TLS feature that a must-staple certificate lists: status_request (RFC 7633 4, RFC 6066 8), and the

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import NonceMode
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus, SourceFinding
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.revocation.ocsp_request import build_request
@@ -33,9 +36,6 @@ from cftpki_ext.revocation.ocsp_response import (
     parse_ocsp,
 )
 from cftpki_ext.revocation.ocsp_signer import find_signer
-from cftpki_ext.settings import NonceMode
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
 
 __all__ = ["NON_ISSUED", "build_request", "judge_ocsp"]

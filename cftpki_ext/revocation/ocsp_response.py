@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from cryptography.x509 import ocsp
 
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.revocation.ocsp_request import NONCE_MAX_BYTES
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError

@@ -12,13 +12,13 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha1
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import Leniency
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
 from cftpki_ext.revocation.ocsp_response import BasicResponse
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509 import extensions as ext
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 from cftpki_ext.x509.extensions import OCSP_SIGNING, KeyUsage

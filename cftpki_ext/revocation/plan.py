@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import SourceKind
-from cftpki_ext.policy import Depth
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.policy import Depth
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.verdict import HopFinding, HopStatus
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.revocation.rest import rest_url
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Lookup, Statement
-from cftpki_ext.verdict import HopFinding, HopStatus
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.distribution import DistributionPoint
 

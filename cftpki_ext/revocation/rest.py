@@ -18,14 +18,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NoReturn
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import RestAccess, RestAnswer, RestProfile
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus, SourceFinding
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import staleness
-from cftpki_ext.settings import RestAccess, RestAnswer, RestProfile
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import Certificate
 
 _FIELD = re.compile(

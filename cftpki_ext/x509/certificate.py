@@ -16,9 +16,9 @@ from types import MappingProxyType
 
 from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import Leniency
-from cftpki_ext.verdict import Fault, Reason
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.verdict import Fault, Reason
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import der
 from cftpki_ext.x509 import extensions as ext
 from cftpki_ext.x509.der import DerError, Element

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
-from cftpki_ext.model import Leniency
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.keys import RSA_BITS, Handle, KeyKind, PublicKey, load_key

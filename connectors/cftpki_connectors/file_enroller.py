@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import BaseModel, ConfigDict
 
-from cftpki_ext.encodings import certificates
-from cftpki_ext.enrolment import (
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import (
     IGNORED,
     Enroller,
     EnrollerContext,
@@ -39,9 +39,9 @@ from cftpki_ext.enrolment import (
     RenewalHint,
     SaveState,
 )
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import others_may_use, read_regular
 from cftpki_ext.ports import Clock
+from cftpki_ext.support.files import others_may_use, read_regular
+from cftpki_ext.support.pem import certificates
 
 MAX_CHAIN_BYTES = 256 * 1024
 MAX_KEY_BYTES = 64 * 1024

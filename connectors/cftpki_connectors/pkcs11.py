@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import utils as asym_utils
 from pkcs11 import MGF, Mechanism, ObjectClass
 from pkcs11 import exceptions as errors
 
-from cftpki_ext.errors import InputError, KeyUnavailableError
-from cftpki_ext.token_uri import TokenKey
+from cftpki_ext.core.errors import InputError, KeyUnavailableError
+from cftpki_ext.core.pkcs11_uri import TokenKey
 
 _PSS = {
     "sha256": (Mechanism.SHA256, MGF.SHA256),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
-from cftpki_ext.errors import ConfigError
+from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.ports import Clock, StatusSource
 
 GROUP = "cftpki.status_sources"

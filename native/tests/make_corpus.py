@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from cftpki_ext.wire import Frame, Message, Result, Tag, Value, encode
+from cftpki_ext.protocol.codec import Frame, Message, Result, Tag, Value, encode
 
 CORPUS = Path(__file__).parent / "corpus"
 CHAIN = bytes.fromhex("000005 000002 3000")

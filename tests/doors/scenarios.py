@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA1
 
-from cftpki_ext.model import Direction
+from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.x509 import der
 from tests import pki, servers
 

@@ -11,13 +11,13 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from cftpki_ext import tls_formats
-from cftpki_ext.alerts import Alert
 from cftpki_ext.api import check_certificate
 from cftpki_ext.cli import main
-from cftpki_ext.model import Direction
-from cftpki_ext.verdict_json import verdict_to_data
-from cftpki_ext.wire import MAX_PAYLOAD, Frame, Message, Result, Tag, encode
+from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.verdict_json import verdict_to_data
+from cftpki_ext.core.vocabulary import Direction
+from cftpki_ext.protocol import tls_vectors
+from cftpki_ext.protocol.codec import MAX_PAYLOAD, Frame, Message, Result, Tag, encode
 from tests import hostsim, pki, real_service
 from tests.doors import scenarios
 from tests.wire_client import WireClient
@@ -165,7 +165,7 @@ def test_scenarios_are_all_of_the_table(doors):
 def test_every_door_gives_the_same_answer(doors, service, tmp_path, name, direction):
     scenario = doors.scenarios[name]
     expected = scenario.expected(direction)
-    message = tls_formats.encode_chain(scenario.chain)
+    message = tls_vectors.encode_chain(scenario.chain)
     checked, phase = asyncio.run(by_socket(service, direction, CHAIN=message))
     answers = {
         "python": by_python(doors, scenario.chain, direction),
@@ -197,7 +197,7 @@ def test_message_that_is_none_is_refused_at_each_door_that_takes_it(service, tmp
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 7, 100, -100, -1])
 def test_good_chain_cut_anywhere_is_refused(doors, service, tmp_path, cut):
-    message = tls_formats.encode_chain(doors.scenarios["good"].chain)[:cut]
+    message = tls_vectors.encode_chain(doors.scenarios["good"].chain)[:cut]
     checked, phase = asyncio.run(by_socket(service, Direction.SERVER, CHAIN=message))
     assert ((50, "undecodable"), (50, "undecodable")) == (answered(checked), answered(phase))
     assert 50 == by_library(service, message, Direction.SERVER, tmp_path)
@@ -205,7 +205,7 @@ def test_good_chain_cut_anywhere_is_refused(doors, service, tmp_path, cut):
 
 @pytest.mark.parametrize("extra", [b"\0", b"\0\0\0", bytes(1000)])
 def test_good_chain_with_bytes_behind_it_is_refused(doors, service, tmp_path, extra):
-    message = tls_formats.encode_chain(doors.scenarios["good"].chain) + extra
+    message = tls_vectors.encode_chain(doors.scenarios["good"].chain) + extra
     checked, phase = asyncio.run(by_socket(service, Direction.SERVER, CHAIN=message))
     assert ((50, "undecodable"), (50, "undecodable")) == (answered(checked), answered(phase))
     assert 50 == by_library(service, message, Direction.SERVER, tmp_path)
@@ -254,7 +254,7 @@ def test_nothing_is_lost_by_what_was_refused(doors, service, tmp_path):
     """
     After all of it the good partner is let in, and the service holds no session that has ended.
     """
-    good = tls_formats.encode_chain(doors.scenarios["good"].chain)
+    good = tls_vectors.encode_chain(doors.scenarios["good"].chain)
     for message, _ in MESSAGES.values():
         asyncio.run(by_socket(service, Direction.SERVER, CHAIN=message))
     assert 0 == by_library(service, good, Direction.SERVER, tmp_path)

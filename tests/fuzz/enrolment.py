@@ -25,12 +25,12 @@ from cftpki_connectors.est.request import parse_request
 from cftpki_connectors.stepca import client as stepca
 from cftpki_connectors.stepca.findings import go_seconds
 from cftpki_connectors.stepca.tokens import jwk_thumbprint, load_key
-from cftpki_ext.enrolment import MAX_STATE_BYTES
-from cftpki_ext.errors import InputError, KeyUnavailableError, StoreError
-from cftpki_ext.identity.generations import Generations
-from cftpki_ext.identity.journal import Journal
-from cftpki_ext.identity.standing import read_standing
-from cftpki_ext.token_uri import parse_token_uri
+from cftpki_ext.core.errors import InputError, KeyUnavailableError, StoreError
+from cftpki_ext.core.pkcs11_uri import parse_token_uri
+from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES
+from cftpki_ext.identity.store.generations import Generations
+from cftpki_ext.identity.store.journal import Journal
+from cftpki_ext.identity.store.state import read_standing
 from tests.pki import NOW, issue, make_root
 from tests.pki import pem as to_pem
 

@@ -15,17 +15,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cftpki_connectors.est import encoding as est_encoding
 from cftpki_connectors.est.attributes import parse_wishes
-from cftpki_ext import encodings
 from cftpki_ext.config import load
-from cftpki_ext.decide import Question, conclude, examine
-from cftpki_ext.errors import ConfigError, InputError, StoreError, WireError
+from cftpki_ext.core.errors import ConfigError, InputError, StoreError, WireError
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.decision.decide import Question, conclude, examine
 from cftpki_ext.evidence import decode as decode_record
-from cftpki_ext.model import Direction, Origin, SourceKind
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.tls_formats import decode_ca_list, decode_chain, encode_ca_list, encode_chain
-from cftpki_ext.verdict import HopStatus
-from cftpki_ext.wire import decode
+from cftpki_ext.protocol.codec import decode
+from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
+from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
 from tests.fuzz import enrolment
 from tests.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
@@ -129,7 +129,7 @@ def pem(data: bytes) -> None:
     PEM or DER from files.
     """
     try:
-        encodings.certificates(data)
+        certificates(data)
     except InputError:
         return
 

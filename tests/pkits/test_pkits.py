@@ -15,11 +15,11 @@ from pathlib import Path
 import cryptography_vectors
 import pytest
 
-from cftpki_ext.decide import Question, conclude, examine
-from cftpki_ext.model import Direction, Leniency, Origin, SourceKind
-from cftpki_ext.settings import Limits, PolicyInputs, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus, Reason
+from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus, Reason
+from cftpki_ext.core.vocabulary import Direction, Leniency, Origin, SourceKind
+from cftpki_ext.decision.decide import Question, conclude, examine
 
 pytestmark = pytest.mark.pkits
 

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from cftpki_connectors.acme import PLUGIN
 from cftpki_connectors.acme.enroller import AcmeEnroller
-from cftpki_ext.enrolment import Issued
+from cftpki_ext.identity.enroller_port import Issued
 from tests.orders import Saves, context, in_s, leaf_of, make_order
 
 WAIT_S = 30.0

@@ -18,8 +18,8 @@ from cftpki_connectors.fetch.network import Resolver
 from cftpki_connectors.registry import load_factories
 from cftpki_connectors.status.crl import CrlSource
 from cftpki_connectors.status.ocsp import OcspSource
-from cftpki_ext.checker import Checker
-from cftpki_ext.model import SourceKind
+from cftpki_ext.checking.checker import Checker
+from cftpki_ext.core.vocabulary import SourceKind
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytest
 
 from cftpki_connectors.acme import store
 from cftpki_connectors.ca.client import CaClient
-from cftpki_ext.enrolment import Fault, Issued, Pending
+from cftpki_ext.identity.enroller_port import Fault, Issued, Pending
 from tests import acme_nursery
 from tests.ca_pebble import pebble
 from tests.ca_servers import make_step_ca

@@ -13,7 +13,7 @@ import pytest
 
 from cftpki_connectors.acme import store
 from cftpki_connectors.ca.client import CaClient
-from cftpki_ext.enrolment import Issued, Order, Pending
+from cftpki_ext.identity.enroller_port import Issued, Order, Pending
 from tests import pki
 from tests.ca_pebble import Pebble, pebble
 from tests.orders import KilledError, Saves, SystemClock, in_s, leaf_of, make_order

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cftpki_connectors.ca.client import CaAnswer, CaClient
-from cftpki_ext.enrolment import Failed, Fault, Issued, Pending
+from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Pending
 from tests import pki
 from tests.ca_pebble import Pebble, pebble
 from tests.ca_servers import make_step_ca

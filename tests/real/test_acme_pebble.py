@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cftpki_connectors.acme import PLUGIN
 from cftpki_connectors.ca.client import CaClient
-from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Pending
+from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Pending
 from tests import pki
 from tests.ca_pebble import Pebble, pebble
 from tests.dns_servers import named, write_key

@@ -12,7 +12,7 @@ import pytest
 
 from cftpki_connectors.acme.flow import CHALLENGE_PATIENCE
 from cftpki_connectors.ca.client import CaClient
-from cftpki_ext.enrolment import Failed, Fault, Issued, Pending
+from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Pending
 from tests import servers
 from tests.ca_servers import StepCa, make_step_ca
 from tests.orders import KilledError, Saves, held, in_s, leaf_of, make_order

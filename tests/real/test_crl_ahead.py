@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from cftpki_ext.api import check_certificate, check_certificate_async
 from cftpki_ext.cli import main
 from cftpki_ext.config import load
-from cftpki_ext.model import Origin
+from cftpki_ext.core.vocabulary import Origin
 from tests.pki import issue, make_crl, make_root
 from tests.servers import evil, nginx, silent
 

@@ -22,20 +22,20 @@ import structlog
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from cftpki_ext.audit import LogAudit
-from cftpki_ext.daemon import Daemon
-from cftpki_ext.decide import conclude, examine
-from cftpki_ext.errors import ConfigError
-from cftpki_ext.identity.files import FileIdentities
-from cftpki_ext.keeper import EvidenceKeeper
-from cftpki_ext.listener import ListenError, listen
-from cftpki_ext.model import Direction, Phase
-from cftpki_ext.service import Service
-from cftpki_ext.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet
-from cftpki_ext.systemd import ActivationError
-from cftpki_ext.tls_formats import decode_ca_list, decode_chain, encode_ca_list, encode_chain
-from cftpki_ext.verdict import Evidence, Reason, Status, Verdict
-from cftpki_ext.wire import HEADER, MAX_PAYLOAD, VERSION, Frame, Message, Result, Tag, encode
+from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet
+from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
+from cftpki_ext.core.vocabulary import Direction, Phase
+from cftpki_ext.decision.decide import conclude, examine
+from cftpki_ext.evidence.writer import EvidenceKeeper
+from cftpki_ext.identity.serving.files import FileIdentities
+from cftpki_ext.protocol.codec import HEADER, MAX_PAYLOAD, VERSION, Frame, Message, Result, Tag, encode
+from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
+from cftpki_ext.service.audit import LogAudit
+from cftpki_ext.service.daemon import Daemon
+from cftpki_ext.service.listener import ListenError, listen
+from cftpki_ext.service.shared import Service
+from cftpki_ext.service.systemd import ActivationError
 from tests import pki
 from tests.evidence_store import MemoryEvidence
 from tests.wire_client import WireClient
@@ -737,8 +737,8 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from types import MappingProxyType
 import os, socket
-from cftpki_ext.settings import ServiceSettings, Settings, TrustSet, Rule
-from cftpki_ext.model import Direction
+from cftpki_ext.core.settings import ServiceSettings, Settings, TrustSet, Rule
+from cftpki_ext.core.vocabulary import Direction
 from tests.real.test_daemon import World
 
 if sys.argv[3] == "inherit":

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from cftpki_ext.config import load
-from cftpki_ext.identity.schedule import Plan, Why
-from cftpki_ext.identity.site import site_of
-from cftpki_ext.renewals import make_manager
+from cftpki_ext.identity.renewal.schedule import Plan, Why
+from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.service.renewals import make_manager
 from tests import pki, real_service
 from tests.ca_est import PASSWORD, USER, EstServer, estserver
 from tests.ca_pebble import Pebble, pebble

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from cftpki_ext.config import load
-from cftpki_ext.identity.private_keys import public_bytes
-from cftpki_ext.identity.site import site_of
+from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.identity.store.private_keys import public_bytes
 from tests import real_service
 from tests.ca_est import PASSWORD, USER, estserver
 from tests.ca_pebble import pebble

@@ -19,12 +19,12 @@ import pytest
 
 from cftpki_ext.bootstrap import SystemClock
 from cftpki_ext.config import load
-from cftpki_ext.enrolment import EnrollerContext, Held
-from cftpki_ext.global_area import AREA, AREA_PRESENTED
-from cftpki_ext.identity.plugins import load_plugin
-from cftpki_ext.identity.private_keys import public_bytes
-from cftpki_ext.identity.site import site_of
-from cftpki_ext.renewals import make_manager
+from cftpki_ext.exit.global_area import AREA, AREA_PRESENTED
+from cftpki_ext.identity.enroller_port import EnrollerContext, Held
+from cftpki_ext.identity.issuance.plugins import load_plugin
+from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.identity.store.private_keys import public_bytes
+from cftpki_ext.service.renewals import make_manager
 from tests import hostsim, pki, real_service
 from tests.ca_est import PASSWORD, USER, estserver
 from tests.ca_pebble import pebble

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cftpki_connectors.est import PLUGIN, EstEnroller, EstOptions
-from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Order, Pending
-from cftpki_ext.model import Usage
+from cftpki_ext.core.vocabulary import Usage
+from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Order, Pending
 from tests import pki
 from tests.ca_est import PASSWORD, USER, EstServer, estserver
 from tests.orders import KilledError, Saves, context, held, in_s, leaf_of, make_order

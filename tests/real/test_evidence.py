@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cftpki_ext.api import check_certificate
 from cftpki_ext.cli import main
-from cftpki_ext.errors import StoreError
-from cftpki_ext.tls_formats import encode_chain
-from cftpki_ext.wire import Message, Result, Tag
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.protocol.codec import Message, Result, Tag
+from cftpki_ext.protocol.tls_vectors import encode_chain
 from tests import hostsim, partners, real_service
 from tests.wire_client import WireClient
 

@@ -21,8 +21,8 @@ from cftpki_connectors.fetch.gate import REQUESTS_PER_HOST
 from cftpki_connectors.fetch.guard import guard_of
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.support.httpx_client import load_system_trust, system_tls
-from cftpki_ext.causes import Cause
-from cftpki_ext.settings import TrustSet
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import TrustSet
 from tests.pki import issue, make_root
 from tests.servers import (
     Behaviour,

@@ -22,11 +22,11 @@ from cryptography.x509 import ocsp as pyca_ocsp
 from cftpki_connectors.status.crl import CrlSource
 from cftpki_connectors.status.ocsp import OcspSource
 from cftpki_connectors.status.rest import RestSource
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import Limits, NonceMode, RestProfile, TrustSet
+from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.ports import StatusQuestion
-from cftpki_ext.settings import Limits, NonceMode, RestProfile, TrustSet
-from cftpki_ext.statement import Lookup, Statement
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.pki import Entity, issue, make_crl, make_ocsp_response, make_root, pem
 from tests.servers import Behaviour, answer, evil, in_turn, nginx, openssl_ocsp, response, silent

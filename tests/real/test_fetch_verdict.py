@@ -15,10 +15,10 @@ from cftpki_cache.disk import DiskStore
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.tiered import TieredStore
 from cftpki_connectors.registry import load_factories
-from cftpki_ext.checker import Checker
-from cftpki_ext.decide import Question
-from cftpki_ext.model import Direction, SourceKind
-from cftpki_ext.settings import Limits, TrustSet
+from cftpki_ext.checking.checker import Checker
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.vocabulary import Direction, SourceKind
+from cftpki_ext.decision.decide import Question
 from tests.pki import Entity, issue, make_crl, make_root, pem
 from tests.servers import evil, nginx, openssl_ocsp, silent
 

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from cftpki_ext.tls_formats import decode_chain
-from cftpki_ext.wire import Message, Tag
+from cftpki_ext.protocol.codec import Message, Tag
+from cftpki_ext.protocol.tls_vectors import decode_chain
 from tests import pki, real_service
 from tests.wire_client import WireClient
 

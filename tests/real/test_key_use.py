@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from cftpki_ext.key_use import RATE_WINDOW_S, KeyUse, KeyUses
-from cftpki_ext.wire import Message, Result, Tag
+from cftpki_ext.protocol.codec import Message, Result, Tag
+from cftpki_ext.service.key_use import RATE_WINDOW_S, KeyUse, KeyUses
 from tests.real.test_daemon import replace, result, running, settings  # noqa: F401 - `settings` is a fixture
 
 DIGEST = bytes(32)

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from cftpki_ext.identity.journal import Outcome
+from cftpki_ext.identity.store.journal import Outcome
 from tests import pki
 from tests.ca_est import PASSWORD, USER, estserver
 from tests.ca_pebble import pebble

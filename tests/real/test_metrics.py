@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cftpki_ext.config import load
-from cftpki_ext.identity.site import site_of
+from cftpki_ext.identity.store.layout import site_of
 from tests import pki, real_service
 from tests.real.test_enrolment_matrix import RULE, Site, handshake, host, until
 

@@ -21,9 +21,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from cftpki_ext.alerts import Alert
-from cftpki_ext.errors import WireError
-from cftpki_ext.wire import Frame, Message, Mode, Result, Tag, decode_header, decode_payload, encode
+from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.errors import WireError
+from cftpki_ext.protocol.codec import Frame, Message, Mode, Result, Tag, decode_header, decode_payload, encode
 from tests.native_host import DONE, ERROR, NOT_HANDLED, ROOT, Pkicom, Session, Task, build_native
 from tests.native_service import (
     CA_LIST,

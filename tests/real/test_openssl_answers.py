@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus, SourceFinding
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.ocsp import build_request, judge_ocsp
-from cftpki_ext.settings import Limits, NonceMode, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus, SourceFinding
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.pki import Entity, issue, make_root, pem
 

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cftpki_connectors.pkcs11 import open_key
 from cftpki_ext import lab
 from cftpki_ext.config import load
-from cftpki_ext.errors import ConfigError, InputError, KeyUnavailableError
-from cftpki_ext.identity.keys import export_pkcs8, sign
-from cftpki_ext.token_uri import TokenKey
+from cftpki_ext.core.errors import ConfigError, InputError, KeyUnavailableError
+from cftpki_ext.core.pkcs11_uri import TokenKey
+from cftpki_ext.identity.serving.keys import export_pkcs8, sign
 from tests import hostsim, real_service
 from tests.pki import issue, pem
 from tests.pki import key as make_key
@@ -123,7 +123,7 @@ def test_token_without_module_is_refused(tokens, tmp_path):
 def test_token_wrong_pin_is_tried_once_for_all_keys_of_the_token(tokens, module):
     script = (
         "import sys; from pathlib import Path; from cftpki_connectors.pkcs11 import _Handle, Mechanism;"
-        "from cftpki_ext.token_uri import TokenKey; from cftpki_ext.errors import KeyUnavailableError\n"
+        "from cftpki_ext.core.pkcs11_uri import TokenKey; from cftpki_ext.core.errors import KeyUnavailableError\n"
         "for label, pin in (('rsa', b'\\xff'), ('rsa', b'0000'), ('ec', b'0000'), ('rsa', b'5678')):\n"
         "    place = TokenKey(module=Path(sys.argv[1]), token='mft', label=label)\n"
         "    handle = _Handle(place, lambda: pin)\n"

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.checker import Checker
-from cftpki_ext.decide import Question
-from cftpki_ext.model import Direction
-from cftpki_ext.policy import Depth, Policy
-from cftpki_ext.settings import Limits, NonceMode, TrustSet
-from cftpki_ext.verdict import Verdict
+from cftpki_ext.checking.checker import Checker
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import Depth, Policy
+from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
+from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.vocabulary import Direction
+from cftpki_ext.decision.decide import Question
 from tests.pki import Entity, issue, make_crl, make_ocsp_response, make_root
 from tests.real.checking import make_checker
 from tests.servers import answer, drip, endless, evil, nginx, response, silent

@@ -17,12 +17,21 @@ from typing import Any
 
 import pytest
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.decide import Question
-from cftpki_ext.model import Direction, SourceKind
-from cftpki_ext.policy import AUDIT, RESILIENT, STRICT, Action, Depth, PartnerException, Policy, Treatment
-from cftpki_ext.settings import Limits, Partners, TrustSet
-from cftpki_ext.verdict import Reason, Verdict
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import (
+    AUDIT,
+    RESILIENT,
+    STRICT,
+    Action,
+    Depth,
+    PartnerException,
+    Policy,
+    Treatment,
+)
+from cftpki_ext.core.settings import Limits, Partners, TrustSet
+from cftpki_ext.core.verdict import Reason, Verdict
+from cftpki_ext.core.vocabulary import Direction, SourceKind
+from cftpki_ext.decision.decide import Question
 from tests.pki import Entity, Revoked, issue, make_crl, make_root
 from tests.real.checking import ShiftedClock, make_checker
 from tests.servers import answer, evil, free_port, nginx, openssl_ocsp, response, silent

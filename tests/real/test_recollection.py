@@ -23,8 +23,8 @@ import pytest
 from click.testing import CliRunner
 
 from cftpki_ext.cli import main
-from cftpki_ext.tls_formats import encode_chain
-from cftpki_ext.wire import Message, Tag
+from cftpki_ext.protocol.codec import Message, Tag
+from cftpki_ext.protocol.tls_vectors import encode_chain
 from tests import real_service
 from tests.pki import issue, make_crl, make_root
 from tests.servers import nginx, openssl_ocsp

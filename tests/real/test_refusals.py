@@ -18,9 +18,9 @@ from click.testing import CliRunner
 
 from cftpki_ext.api import check_certificate
 from cftpki_ext.cli import main
-from cftpki_ext.tls_formats import encode_chain
-from cftpki_ext.verdict_json import verdict_to_data
-from cftpki_ext.wire import Message, Mode, Result, Tag
+from cftpki_ext.core.verdict_json import verdict_to_data
+from cftpki_ext.protocol.codec import Message, Mode, Result, Tag
+from cftpki_ext.protocol.tls_vectors import encode_chain
 from tests import hostsim, partners, pki, real_service
 from tests.doors import scenarios
 from tests.native_host import DONE, ERROR, Session, Task

@@ -19,11 +19,11 @@ import pytest
 from click.testing import CliRunner
 
 from cftpki_ext.api import check_certificate_async
-from cftpki_ext.causes import Cause
 from cftpki_ext.cli import main
 from cftpki_ext.config import load
-from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.verdict import HopStatus, Verdict
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.verdict import HopStatus, Verdict
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from tests.pki import Entity, issue, make_root
 from tests.servers import Server, evil, response, write_pem
 

@@ -13,12 +13,12 @@ import pytest
 from cftpki_connectors.stepca import PLUGIN
 from cftpki_connectors.stepca.enroller import StepCaEnroller
 from cftpki_ext.api import check_certificate_async
-from cftpki_ext.causes import Cause
 from cftpki_ext.config import load
-from cftpki_ext.enrolment import Issued
-from cftpki_ext.errors import ConfigError
-from cftpki_ext.model import SourceKind
-from cftpki_ext.verdict import SourceFinding, Verdict
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.verdict import SourceFinding, Verdict
+from cftpki_ext.core.vocabulary import SourceKind
+from cftpki_ext.identity.enroller_port import Issued
 from tests import pki
 from tests.ca_servers import StepCa, make_step_ca
 from tests.orders import Saves, context, held, in_s, make_order

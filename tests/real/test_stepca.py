@@ -21,7 +21,7 @@ from cftpki_connectors.stepca.client import ErrorAnswerError, StepCaClient
 from cftpki_connectors.stepca.enroller import StepCaEnroller
 from cftpki_connectors.stepca.tokens import jwk_signer, make_token, thumbprint
 from cftpki_ext.api import check_certificate_async, trust_set
-from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Order, Progress
+from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Order, Progress
 from tests import pki
 from tests.ca_servers import StepCa, make_step_ca, write_secret
 from tests.orders import KilledError, Saves, SystemClock, context, held, in_s, leaf_of, make_order

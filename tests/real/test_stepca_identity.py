@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cftpki_ext.identity.generations import Generation
-from cftpki_ext.identity.manager import Manager
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.store.generations import Generation
 from tests import pki
 from tests.ca_servers import StepCa, make_step_ca, write_secret
 from tests.stepca_nursery import make_manager

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cftpki_ext.daemon import STOP_S
-from cftpki_ext.listener import BACKLOG
-from cftpki_ext.settings import ServiceSettings
+from cftpki_ext.core.settings import ServiceSettings
+from cftpki_ext.service.daemon import STOP_S
+from cftpki_ext.service.listener import BACKLOG
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy/systemd"
 

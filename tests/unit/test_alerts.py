@@ -5,8 +5,8 @@ The one table: complete, within the host's documented codes, and the same in the
 import re
 from pathlib import Path
 
-from cftpki_ext.alerts import ALERTS, Alert, alert_for
-from cftpki_ext.verdict import RANK, Fault, Reason, strongest
+from cftpki_ext.core.alerts import ALERTS, Alert, alert_for
+from cftpki_ext.core.verdict import RANK, Fault, Reason, strongest
 
 DOCS = Path(__file__).parents[2] / "docs" / "alerts.md"
 # "Managing PKI exits", Checking a received certificate.

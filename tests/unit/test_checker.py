@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.checker import Checker, new_verdict_id
-from cftpki_ext.decide import Question
-from cftpki_ext.errors import StoreError
-from cftpki_ext.model import Direction, Origin, SourceKind
-from cftpki_ext.policy import AUDIT, RESILIENT
+from cftpki_ext.checking.checker import Checker, new_verdict_id
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.policy import AUDIT, RESILIENT
+from cftpki_ext.core.settings import Limits, RestProfile, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.decision.decide import Question
 from cftpki_ext.ports import StatusQuestion, StoredResponse
-from cftpki_ext.settings import Limits, RestProfile, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import Verdict
 from tests.pki import NOW, Entity, issue, make_crl, make_ocsp_response, make_root, raw_extension
 
 MINUTE = timedelta(minutes=1)

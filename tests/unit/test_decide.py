@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.decide import Examination, Question, conclude, examine
-from cftpki_ext.model import Direction, Origin, SourceKind
-from cftpki_ext.policy import AUDIT, RESILIENT, STRICT, Action, Depth, Policy, Treatment
-from cftpki_ext.settings import Limits, PolicyInputs, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus, Reason, Status, Verdict
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import AUDIT, RESILIENT, STRICT, Action, Depth, Policy, Treatment
+from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus, Reason, Status, Verdict
+from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.decision.decide import Examination, Question, conclude, examine
 from tests import pki
 from tests.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root
 
@@ -365,7 +365,9 @@ def test_max_stale_looks_at_few_moments_however_many_old_statements_there_are(mo
     finding = examination.hop(0, lists)
     assert at[0] + timedelta(minutes=1) == examination.good_until(finding, lists)
     calls = []
-    monkeypatch.setattr("cftpki_ext.decide.judge_hop", lambda *arguments: calls.append(arguments) or finding)
+    monkeypatch.setattr(
+        "cftpki_ext.decision.decide.judge_hop", lambda *arguments: calls.append(arguments) or finding
+    )
     assert examination.good_until(finding, lists) is None
     assert 8 == len(calls)
 

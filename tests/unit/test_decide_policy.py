@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 from cryptography.x509 import ReasonFlags
 
-from cftpki_ext.alerts import Alert
-from cftpki_ext.causes import Cause
-from cftpki_ext.decide import Question, clear_memos, conclude, examine
-from cftpki_ext.model import Direction, Origin, SourceKind
-from cftpki_ext.policy import (
+from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import (
     AUDIT,
     RESILIENT,
     SOFT_CAUSES,
@@ -26,9 +24,11 @@ from cftpki_ext.policy import (
     Policy,
     Treatment,
 )
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Lookup, Statement
-from cftpki_ext.verdict import Reason, Verdict
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.verdict import Reason, Verdict
+from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.decision.decide import Question, clear_memos, conclude, examine
 from tests.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root
 
 HOUR = timedelta(hours=1)

@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cftpki_connectors.support.httpx_client import server_time
-from cftpki_ext.causes import Cause
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import Action, Depth, Policy, Treatment
+from cftpki_ext.core.settings import Limits, ServiceSettings, Settings, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.doctor import Level, Survey, examine_machine, exit_status, survey
 from cftpki_ext.doctor.asked import plan, stand_in
 from cftpki_ext.doctor.clocks import judge_clocks
 from cftpki_ext.doctor.findings import Finding
-from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.policy import Action, Depth, Policy, Treatment
 from cftpki_ext.ports import StatusQuestion
-from cftpki_ext.settings import Limits, ServiceSettings, Settings, TrustSet
-from cftpki_ext.statement import Statement
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.pki import NOW, issue, make_crl, make_root
 

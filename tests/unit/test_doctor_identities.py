@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.vocabulary import KeyKind
 from cftpki_ext.doctor import Level, Subject, examine_ca, examine_identity, examine_places, unreadable
-from cftpki_ext.enrolment import Finding as CaFinding
-from cftpki_ext.errors import StoreError
-from cftpki_ext.identity.manager import Manager
-from cftpki_ext.identity.site import site_of
-from cftpki_ext.identity.standing import Status, read_standing, write_standing
-from cftpki_ext.model import KeyKind
-from cftpki_ext.settings import ManagedIdentity
+from cftpki_ext.identity.enroller_port import Finding as CaFinding
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.identity.store.state import Status, read_standing, write_standing
 from tests import pki
 from tests.scripted_ca import DAY, TestClock, make_ca
 

@@ -8,17 +8,18 @@ import time
 
 import pytest
 
-from cftpki_ext import encodings
-from cftpki_ext.errors import InputError
-from tests.pki import make_root, pem
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.support import pem
+from tests.pki import make_root
+from tests.pki import pem as to_pem
 
 ROOT = make_root("Root").der
 
 
 def test_block_with_spaces_and_blank_lines_is_read():
-    text = pem(ROOT).replace(b"CERTIFICATE-----\n", b"CERTIFICATE----- \t\r\n\r\n \n", 1)
+    text = to_pem(ROOT).replace(b"CERTIFICATE-----\n", b"CERTIFICATE----- \t\r\n\r\n \n", 1)
 
-    assert encodings.certificates(b"a note\n" + text + text) == (ROOT, ROOT)
+    assert pem.certificates(b"a note\n" + text + text) == (ROOT, ROOT)
 
 
 @pytest.mark.parametrize("filling", [b"\n", b"\r\n", b" ", b"A", b"A\n"])
@@ -27,5 +28,5 @@ def test_block_that_never_ends_is_refused_in_one_pass(filling):
     begin = time.process_time()
 
     with pytest.raises(InputError, match="cut off"):
-        encodings.certificates(hostile)
+        pem.certificates(hostile)
     assert time.process_time() - begin < 1

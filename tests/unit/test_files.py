@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import FileContent, others_may_use, read_regular
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.support.files import FileContent, others_may_use, read_regular
 
 
 class _WouldBlock(io.BytesIO):

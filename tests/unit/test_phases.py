@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext import decisions, phases, questions
-from cftpki_ext.decide import conclude, examine
-from cftpki_ext.decisions import Fail, NotHandled, Refuse, Reply
+from cftpki_ext.core.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet, Unreachable
+from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
+from cftpki_ext.core.vocabulary import Direction, PeerAddress, Phase
+from cftpki_ext.decision.decide import conclude, examine
 from cftpki_ext.evidence import Asked, Door
-from cftpki_ext.model import Direction, PeerAddress, Phase
-from cftpki_ext.phases import Plan, answer, decide
-from cftpki_ext.session import Presented, SessionContext, Stage, session_reference
-from cftpki_ext.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet, Unreachable
-from cftpki_ext.tls_formats import encode_chain
-from cftpki_ext.verdict import Evidence, Reason, Status, Verdict
-from cftpki_ext.wire import Frame, Message, Result, Tag, decode, encode
+from cftpki_ext.exit import phases, questions, steps
+from cftpki_ext.exit.phases import Plan, answer, decide
+from cftpki_ext.exit.session import Presented, SessionContext, Stage, session_reference
+from cftpki_ext.exit.steps import Fail, NotHandled, Refuse, Reply
+from cftpki_ext.protocol.codec import Frame, Message, Result, Tag, decode, encode
+from cftpki_ext.protocol.tls_vectors import encode_chain
 
 SERVER_RULE = Rule(name="in", direction=Direction.SERVER, trust="partners", identity="mft")
 ASKED = Asked(
@@ -155,7 +155,7 @@ def test_start_task_unreachable_not_handled_is_told():
 
 def test_start_task_with_password_file_needs_the_password():
     decision = ask(Message.START_TASK, settings=with_service(datafile_password_file=Path("p")), HOST_TASK=1)
-    assert isinstance(decision, decisions.NeedPassword)
+    assert isinstance(decision, steps.NeedPassword)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_handshake_done_left_to_the_host_still_ends_the_session():
 
 def test_get_ca_list_in_client_mode_fails():
     assert isinstance(request_of(Message.GET_CA_LIST, session(rule=CLIENT_RULE)), Fail)
-    assert decisions.NeedCaList(session(), "partners") == request_of(Message.GET_CA_LIST, session())
+    assert steps.NeedCaList(session(), "partners") == request_of(Message.GET_CA_LIST, session())
 
 
 def test_get_certificate_without_identity_is_the_hosts():
@@ -292,23 +292,23 @@ def test_get_certificate_without_identity_is_the_hosts():
 
 def test_get_certificate_heeds_the_servers_list_in_client_mode_only():
     client, server = session(rule=CLIENT_RULE), session()
-    assert decisions.NeedChain(client, "mft", b"list") == request_of(
+    assert steps.NeedChain(client, "mft", b"list") == request_of(
         Message.GET_CERTIFICATE, client, CA_LIST=b"list"
     )
-    assert decisions.NeedChain(server, "mft", None) == request_of(
+    assert steps.NeedChain(server, "mft", None) == request_of(
         Message.GET_CERTIFICATE, server, CA_LIST=b"list"
     )
 
 
 def test_after_chain_presents_this_generation():
-    need = decisions.NeedChain(session(), "mft", None)
+    need = steps.NeedChain(session(), "mft", None)
     reply = phases.after_chain(need, (b"leaf", b"ca"), 3)
     presented = Presented(name="mft", generation=3, fingerprint=sha256(b"leaf").digest())
     assert Reply(session(presented=presented), {Tag.CHAIN: encode_chain([b"leaf", b"ca"])}) == reply
 
 
 def test_after_chain_without_fitting_certificate_says_no_certificate():
-    reply = phases.after_chain(decisions.NeedChain(session(), "mft", b""), (), 3)
+    reply = phases.after_chain(steps.NeedChain(session(), "mft", b""), (), 3)
     assert b"\0\0\0" == reply.fields[Tag.CHAIN]
     assert reply.session.presented is None
 
@@ -322,9 +322,7 @@ def test_crypt_data_before_a_certificate_was_given_fails():
 def test_crypt_data_after_a_certificate_was_given_needs_that_key():
     presented = Presented(name="mft", generation=3, fingerprint=b"f")
     current = session(presented=presented)
-    assert decisions.NeedSignature(current, presented, 0, b"x" * 36) == request_of(
-        Message.CRYPT_DATA, current
-    )
+    assert steps.NeedSignature(current, presented, 0, b"x" * 36) == request_of(Message.CRYPT_DATA, current)
 
 
 @pytest.mark.parametrize("change", [{"identity": None}, {"not_handled": frozenset({Phase.GET_CERTIFICATE})}])
@@ -335,13 +333,13 @@ def test_crypt_data_where_the_certificate_is_the_hosts_is_not_handled(change):
 
 
 def test_after_signature_gives_exactly_one_of_output_and_key():
-    need = decisions.NeedSignature(session(), Presented(name="m", generation=1, fingerprint=b""), 0, b"")
+    need = steps.NeedSignature(session(), Presented(name="m", generation=1, fingerprint=b""), 0, b"")
     assert {Tag.CRYPT_OUTPUT: b"s"} == phases.after_signature(need, output=b"s", key=None).fields
     assert {Tag.CRYPT_KEY: b"k"} == phases.after_signature(need, output=None, key=b"k").fields
 
 
 def test_after_ca_list_names_each_once():
-    reply = phases.after_ca_list(decisions.NeedCaList(session(), "partners"), (b"A", b"B", b"A"))
+    reply = phases.after_ca_list(steps.NeedCaList(session(), "partners"), (b"A", b"B", b"A"))
     assert bytes.fromhex("0101 0006 000141 000142") == reply.fields[Tag.CA_LIST]
 
 
@@ -352,7 +350,7 @@ def test_check_certificate_asks_for_a_verdict_on_leaf_first():
     decision = request_of(
         Message.CHECK_CERTIFICATE, session(), CHAIN=encode_chain([b"leaf", b"ca"]), STAPLE=b"s"
     )
-    assert decisions.NeedVerdict(session(), SERVER_RULE, (b"leaf", b"ca"), b"s", ASKED) == decision
+    assert steps.NeedVerdict(session(), SERVER_RULE, (b"leaf", b"ca"), b"s", ASKED) == decision
 
 
 def test_check_certificate_records_the_port_that_the_rule_was_chosen_by():
@@ -399,7 +397,7 @@ def test_check_certificate_trust_set_gone_after_reload_fails():
     assert isinstance(decision, Fail)
 
 
-NEED = decisions.NeedVerdict(session(), SERVER_RULE, (b"leaf",), None, ASKED)
+NEED = steps.NeedVerdict(session(), SERVER_RULE, (b"leaf",), None, ASKED)
 
 
 def test_after_verdict_accepted_replies_with_its_id():
@@ -443,7 +441,7 @@ def test_after_unkept_turns_an_acceptance_into_80_and_leaves_a_refusal():
 def test_check_outside_sessions_is_matched_and_judged():
     fields = {"MODE": 1, "CHAIN": encode_chain([b"x"]), "REMOTE_ADDRESS": "192.0.2.1"}
     asked = Asked(door=Door.SOCKET, remote="192.0.2.1")
-    assert decisions.NeedVerdict(None, SERVER_RULE, (b"x",), None, asked) == ask(Message.CHECK, **fields)
+    assert steps.NeedVerdict(None, SERVER_RULE, (b"x",), None, asked) == ask(Message.CHECK, **fields)
     nets = with_rule(networks=(ip_network("10.0.0.0/8"),))
     assert Reason.NO_RULE is ask(Message.CHECK, settings=nets, **fields).reason
     assert Reason.UNDECODABLE is judged(ask(Message.CHECK, **{**fields, "CHAIN": b"x"}))[1].reason
@@ -454,7 +452,7 @@ def test_check_on_the_connection_of_a_session_fails():
 
 
 def test_status_needs_the_services_state():
-    assert decisions.NeedStatus() == ask(Message.STATUS)
+    assert steps.NeedStatus() == ask(Message.STATUS)
 
 
 # HandshakeDone

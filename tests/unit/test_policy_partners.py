@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.decide import Question, conclude, examine
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import Direction, Origin, SourceKind
-from cftpki_ext.partners import check_name, check_san, denied
-from cftpki_ext.policy import AUDIT, RESILIENT
-from cftpki_ext.settings import Limits, Partners, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import Reason, Verdict
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.policy import AUDIT, RESILIENT
+from cftpki_ext.core.settings import Limits, Partners, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import Reason, Verdict
+from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.partner_lists import check_name, check_san, denied
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.pki import NOW, issue, make_ocsp_response, make_root
 

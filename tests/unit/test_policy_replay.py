@@ -10,13 +10,13 @@ from hashlib import sha256
 
 import pytest
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.decide import Question, conclude, examine
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import PartnerException, Policy, Treatment
+from cftpki_ext.core.settings import Limits, Partners, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.decision.decide import Question, conclude, examine
 from cftpki_ext.evidence import Asked, Door, Record, decide_again, decode, differences, encode
-from cftpki_ext.model import Direction, Origin, SourceKind
-from cftpki_ext.policy import PartnerException, Policy, Treatment
-from cftpki_ext.settings import Limits, Partners, TrustSet
-from cftpki_ext.statement import Statement
 from tests.pki import NOW, issue, make_crl, make_ocsp_response, make_root
 
 ROOT = make_root("Root")

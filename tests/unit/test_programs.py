@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cftpki_ext.programs import MAX_OUTPUT, PATH, Ended, run_program
+from cftpki_ext.support.programs import MAX_OUTPUT, PATH, Ended, run_program
 
 SH = "/bin/sh"
 WAIT_S = 20.0

@@ -6,15 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from cftpki_ext.conversation import unreadable
-from cftpki_ext.daemon import FRAME_S, IDLE_S, SPARE_CONNECTIONS
-from cftpki_ext.decisions import Refuse
-from cftpki_ext.errors import WireError
-from cftpki_ext.phases import CALL_SLACK_MS, answer
-from cftpki_ext.settings import Limits, ServiceSettings
-from cftpki_ext.verdict import Reason
-from cftpki_ext.wire import MAX_PAYLOAD, VERSION, Frame, Message, Tag, WireVersionError, decode, encode
-from cftpki_ext.wire_header import markdown_tables
+from cftpki_ext.core.errors import WireError
+from cftpki_ext.core.settings import Limits, ServiceSettings
+from cftpki_ext.core.verdict import Reason
+from cftpki_ext.exit.phases import CALL_SLACK_MS, answer
+from cftpki_ext.exit.steps import Refuse
+from cftpki_ext.protocol.c_header import markdown_tables
+from cftpki_ext.protocol.codec import (
+    MAX_PAYLOAD,
+    VERSION,
+    Frame,
+    Message,
+    Tag,
+    WireVersionError,
+    decode,
+    encode,
+)
+from cftpki_ext.service.conversation import unreadable
+from cftpki_ext.service.daemon import FRAME_S, IDLE_S, SPARE_CONNECTIONS
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs/protocol.md").read_text()
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext import questions
-from cftpki_ext.causes import Cause
-from cftpki_ext.decide import Question, conclude, examine
-from cftpki_ext.decisions import Fail, Refuse
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import Enforcement
+from cftpki_ext.core.settings import Limits, Rule, Settings, TrustSet
+from cftpki_ext.core.verdict import Fault, Reason, Status
+from cftpki_ext.core.vocabulary import Direction, PeerAddress
+from cftpki_ext.decision.decide import Question, conclude, examine
 from cftpki_ext.evidence import Door
-from cftpki_ext.model import Direction, PeerAddress
-from cftpki_ext.policy import Enforcement
-from cftpki_ext.session import SessionContext, Stage, session_reference
-from cftpki_ext.settings import Limits, Rule, Settings, TrustSet
-from cftpki_ext.tls_formats import encode_chain
-from cftpki_ext.verdict import Fault, Reason, Status
-from cftpki_ext.wire import Frame, Message, Tag
+from cftpki_ext.exit import questions
+from cftpki_ext.exit.session import SessionContext, Stage, session_reference
+from cftpki_ext.exit.steps import Fail, Refuse
+from cftpki_ext.protocol.codec import Frame, Message, Tag
+from cftpki_ext.protocol.tls_vectors import encode_chain
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 RULE = Rule(name="in", direction=Direction.SERVER, trust="partners")

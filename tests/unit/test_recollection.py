@@ -19,15 +19,15 @@ from cryptography.x509 import ReasonFlags
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.revocations import RevocationMemory
-from cftpki_ext.decide import Question, conclude, examine
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.decision.decide import Question, conclude, examine
 from cftpki_ext.doctor import Level, examine_memory
-from cftpki_ext.errors import StoreError
 from cftpki_ext.evidence import Asked, Door, Record, encode
-from cftpki_ext.model import Direction, Origin, SourceKind
+from cftpki_ext.evidence.restore import Known, behind, known_by, missing, restore
 from cftpki_ext.ports import EvidenceEntry
-from cftpki_ext.recollection import Known, behind, known_by, missing, restore
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Statement
 from tests.pki import NOW, Revoked, issue, make_crl, make_root
 
 ROOT = make_root("Root")
@@ -281,7 +281,7 @@ import resource, signal, sys
 from pathlib import Path
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.revocations import RevocationMemory
-from cftpki_ext.recollection import known_by, restore
+from cftpki_ext.evidence.restore import known_by, restore
 from tests.pki import NOW
 folder = Path(sys.argv[1])
 memory, ledger = RevocationMemory(folder), LedgerReader(folder / "evidence")

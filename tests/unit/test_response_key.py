@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.model import SourceKind
-from cftpki_ext.response_key import certificate_key, list_key
+from cftpki_ext.core.vocabulary import SourceKind
+from cftpki_ext.revocation.cache_key import certificate_key, list_key
 
 PARTS = {"issuer_name": b"name", "issuer_spki": b"key", "serial": 5, "url": "http://ocsp.example/"}
 

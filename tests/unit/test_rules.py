@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.model import Direction
-from cftpki_ext.rules import RuleKey, match, overlaps
-from cftpki_ext.settings import Rule
+from cftpki_ext.core.settings import Rule
+from cftpki_ext.core.vocabulary import Direction
+from cftpki_ext.decision.rules import RuleKey, match, overlaps
 
 
 def rule(name, *networks, direction=Direction.SERVER, profile=None, port=None):

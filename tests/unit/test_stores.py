@@ -4,8 +4,8 @@ The state directory: who may write there decides who is let in.
 
 import pytest
 
-from cftpki_ext.errors import StoreError
-from cftpki_ext.settings import ServiceSettings
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.stores import open_stores
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.text import excerpt, printable
+from cftpki_ext.core.escape import excerpt, printable
 
 NASTY = "CN=x\n2026 [info] accepted\x1b[2J\x9b31m\u202e\u2028\ud800"
 

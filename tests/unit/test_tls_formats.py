@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.tls_formats import decode_ca_list, decode_chain, encode_ca_list, encode_chain
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 
 CAPS = {"max_bytes": 64 * 1024, "max_certificates": 10}
 

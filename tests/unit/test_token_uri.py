@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.token_uri import TokenKey, parse_token_uri
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.pkcs11_uri import TokenKey, parse_token_uri
 
 MODULE = "?module-path=/usr/lib/softhsm/libsofthsm2.so"
 

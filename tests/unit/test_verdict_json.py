@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cftpki_ext.verdict_json import verdict_from_json, verdict_to_data, verdict_to_json
+from cftpki_ext.core.verdict_json import verdict_from_json, verdict_to_data, verdict_to_json
 from tests.unit.test_decide import CA_GOOD, LEAF_REVOKED, decide, question
 
 

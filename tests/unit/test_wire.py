@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.errors import WireError
-from cftpki_ext.wire import (
+from cftpki_ext.core.errors import WireError
+from cftpki_ext.protocol.c_header import c_header
+from cftpki_ext.protocol.codec import (
     FIELD,
     FIELDS,
     HEADER,
@@ -29,7 +30,6 @@ from cftpki_ext.wire import (
     decode_header,
     encode,
 )
-from cftpki_ext.wire_header import c_header
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,7 +208,7 @@ def test_c_header_committed_copy_is_what_the_tables_say():
 
 def test_c_header_module_prints_it():
     printed = subprocess.run(
-        [sys.executable, "-m", "cftpki_ext.wire"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "cftpki_ext.protocol.codec"], check=True, capture_output=True, text=True
     )
     assert c_header() == printed.stdout
 

@@ -20,8 +20,8 @@ from cftpki_connectors.acme.session import Session, Signer
 from cftpki_connectors.acme.store import AccountStore, Lock, Stored
 from cftpki_connectors.ca.client import CaAnswer, CaError, printable
 from cftpki_connectors.support.secret_files import secret_text
-from cftpki_ext.enrolment import Fault
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Fault
 
 _VANISHED = "the account has vanished from the disk"
 _CURVES = {AccountKeyKind.P256: SECP256R1(), AccountKeyKind.P384: SECP384R1()}

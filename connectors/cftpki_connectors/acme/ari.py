@@ -10,8 +10,8 @@ from cryptography import x509
 
 from cftpki_connectors.acme.jose import base64url
 from cftpki_connectors.ca.values import printable
-from cftpki_ext.enrolment import RenewalHint
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import RenewalHint
 
 # RFC 9773 4.3: asked every few hours; a CA that says nothing, seconds or months is not followed.
 ASK_AGAIN = timedelta(hours=6)

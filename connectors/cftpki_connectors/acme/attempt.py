@@ -36,7 +36,7 @@ from cftpki_connectors.acme.solver import SolverError
 from cftpki_connectors.acme.store import AccountStore, Claim, Lock
 from cftpki_connectors.acme.validation import Validation
 from cftpki_connectors.ca.client import CaError
-from cftpki_ext.enrolment import Fault, Order, Pending, SaveState
+from cftpki_ext.identity.enroller_port import Fault, Order, Pending, SaveState
 from cftpki_ext.ports import Clock
 
 # A challenge that could not be published, or a CA that does not see it, is tried again after so long.

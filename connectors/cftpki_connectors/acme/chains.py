@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cftpki_connectors.ca.values import CaError
-from cftpki_ext.enrolment import Fault
+from cftpki_ext.identity.enroller_port import Fault
 
 # Longer than any chain that a partner takes.
 MAX_CERTIFICATES = 16

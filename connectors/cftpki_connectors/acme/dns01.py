@@ -31,7 +31,7 @@ from cftpki_connectors.acme.options import Dns01, endpoint
 from cftpki_connectors.acme.solver import Solver, SolverError
 from cftpki_connectors.ca.client import printable
 from cftpki_connectors.support.secret_files import secret_text
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.ports import Clock
 
 LABEL = "_acme-challenge"

@@ -28,7 +28,8 @@ from cftpki_connectors.acme.store import AccountStore, BusyError, Lock
 from cftpki_connectors.ca.client import CaClient, CaError
 from cftpki_connectors.ca.options import with_password
 from cftpki_connectors.support.secret_files import secret_text
-from cftpki_ext.enrolment import (
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import (
     EnrollerContext,
     Failed,
     Fault,
@@ -43,8 +44,7 @@ from cftpki_ext.enrolment import (
     RenewalHint,
     SaveState,
 )
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.x509.reasons import REASON_CODES
 
 # The order goes on: what is published for it stays where it is.

@@ -18,8 +18,8 @@ from cftpki_connectors.acme.options import ChallengeKind
 from cftpki_connectors.acme.problems import Problem, fault_of
 from cftpki_connectors.acme.resources import Authorization, Challenge, Identifier, RemoteOrder, Status
 from cftpki_connectors.ca.values import CaError, printable
-from cftpki_ext.enrolment import Fault, Names, OrderState
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Fault, Names, OrderState
 
 # A challenge that the CA cannot confirm for so long is given up: the next enroller shall have its chance.
 CHALLENGE_PATIENCE = timedelta(hours=1)

@@ -14,8 +14,8 @@ from cftpki_connectors.acme.session import Session
 from cftpki_connectors.acme.store import Stored
 from cftpki_connectors.ca.client import CaError, printable
 from cftpki_connectors.support.secret_files import secret_text
-from cftpki_ext.enrolment import Finding
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Finding
 
 
 async def look(

@@ -31,8 +31,8 @@ from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from cftpki_ext.enrolment import PrivateKey
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import PrivateKey
 
 # RFC 7518 3.2 asks for 32 bytes with HS256; some CAs give out 16, fewer would be a slip of the pen.
 MIN_SECRET_BYTES = 16

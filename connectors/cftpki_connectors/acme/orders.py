@@ -29,7 +29,7 @@ from cftpki_connectors.acme.resources import (
 )
 from cftpki_connectors.acme.session import Session
 from cftpki_connectors.ca.client import CaAnswer, CaError
-from cftpki_ext.enrolment import Fault
+from cftpki_ext.identity.enroller_port import Fault
 
 # Of the list of an account's orders so many pages are read, and so many orders looked at.
 MAX_PAGES = 20

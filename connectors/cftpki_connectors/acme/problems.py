@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cftpki_connectors.ca.values import CaAnswer, CaError, printable, status_fault
-from cftpki_ext.enrolment import Fault
+from cftpki_ext.identity.enroller_port import Fault
 
 PREFIX = "urn:ietf:params:acme:error:"
 # Where a CA limits us and does not say until when.

@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from cftpki_connectors.acme.ari import instant
 from cftpki_connectors.acme.problems import Problem, parse_problem
 from cftpki_connectors.ca.values import CaError, printable
-from cftpki_ext.enrolment import Fault, Names
+from cftpki_ext.identity.enroller_port import Fault, Names
 
 # As many names as a certificate of ours may have, and twice as many again for CAs that add some.
 MAX_AUTHORIZATIONS = 300

@@ -16,7 +16,7 @@ from cftpki_connectors.acme.jose import SigningKey, sign_request
 from cftpki_connectors.acme.problems import ProblemError, problem_error
 from cftpki_connectors.acme.resources import Directory, decode_object, parse_directory
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable
-from cftpki_ext.enrolment import Fault
+from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports import Clock
 
 # A server that loses two nonces of three is passed with certainty enough (1 in 170 000), one that takes none is not.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cftpki_connectors.acme.flow import Task
-from cftpki_ext.errors import CftPkiError
+from cftpki_ext.core.errors import CftPkiError
 
 
 class SolverError(CftPkiError):

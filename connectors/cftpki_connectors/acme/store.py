@@ -23,10 +23,10 @@ from cftpki_connectors.acme.jose import SigningKey, load_signing_key
 from cftpki_connectors.ca.client import CaError
 from cftpki_connectors.support import threads
 from cftpki_connectors.support.secret_files import secret_text
-from cftpki_ext.enrolment import Fault
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports import Clock
+from cftpki_ext.support.files import read_regular
 
 MAX_FILE_BYTES = 64 * 1024
 # Certificates that a renewal may name as replaced: those of every identity for some generations.

@@ -15,7 +15,7 @@ from cftpki_connectors.acme.pauses import Pauses
 from cftpki_connectors.acme.problems import Problem, ProblemError
 from cftpki_connectors.acme.resources import Authorization, Status
 from cftpki_connectors.ca.client import CaError
-from cftpki_ext.enrolment import Fault, Pending
+from cftpki_ext.identity.enroller_port import Fault, Pending
 
 # An attempt that ends while the CA is still looking: the next one comes no sooner.
 MIN_PENDING = timedelta(seconds=5)

@@ -44,7 +44,7 @@ from cftpki_connectors.support.httpx_client import (
     tls_errors,
     unverified_tls,
 )
-from cftpki_ext.enrolment import Fault, Held
+from cftpki_ext.identity.enroller_port import Fault, Held
 from cftpki_ext.ports import Clock
 
 __all__ = [

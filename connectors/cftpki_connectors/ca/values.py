@@ -16,9 +16,9 @@ from types import MappingProxyType
 import httpx
 
 from cftpki_connectors.support.httpx_client import DETAIL_CHARACTERS, content_type
-from cftpki_ext.enrolment import Failed, Fault
-from cftpki_ext.errors import CftPkiError
-from cftpki_ext.text import excerpt
+from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.escape import excerpt
+from cftpki_ext.identity.enroller_port import Failed, Fault
 
 # A chain with ten RSA-4096 certificates in PEM has 30 KiB; a CA's list of roots or provisioners is no longer.
 MAX_BODY_BYTES = 1024 * 1024

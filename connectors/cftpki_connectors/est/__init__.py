@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from cftpki_connectors.est.enroller import EstEnroller
 from cftpki_connectors.est.options import EstOptions
-from cftpki_ext.enrolment import EnrollerPlugin
+from cftpki_ext.identity.enroller_port import EnrollerPlugin
 
 __all__ = ["PLUGIN", "EstEnroller", "EstOptions"]
 

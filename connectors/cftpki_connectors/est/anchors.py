@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 
 from cftpki_connectors.est.encoding import MAX_CERTIFICATES
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
-from cftpki_ext.identity.durable import make_directory, replace_file
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.store.durable import make_directory, replace_file
+from cftpki_ext.support.files import read_regular
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
 from cftpki_ext.x509.signed import SignatureStatus, verify
 

@@ -18,7 +18,7 @@ from cftpki_connectors.ca.client import CaAnswer, CaClient, CaRequest, printable
 from cftpki_connectors.est.credentials import Credentials, authorization
 from cftpki_connectors.est.encoding import LIBEST_LIMIT, LIBEST_REQUEST_BYTES, MAX_BODY_BYTES, encode
 from cftpki_connectors.est.options import EstOptions
-from cftpki_ext.enrolment import Failed, Fault
+from cftpki_ext.identity.enroller_port import Failed, Fault
 
 # TLS alerts with which a server refuses our certificate, or the lack of one.
 CERTIFICATE_ALERTS = frozenset(

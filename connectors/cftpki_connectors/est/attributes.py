@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.request import Requested
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.x509 import der
 
 # More than anybody asks for; the note for the operator stays readable.

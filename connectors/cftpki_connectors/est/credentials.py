@@ -27,10 +27,10 @@ from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest, printable
 from cftpki_connectors.est.options import EstOptions, HttpAuth
 from cftpki_connectors.est.request import client_fault
 from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
-from cftpki_ext import encodings
-from cftpki_ext.enrolment import Fault, Held
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Fault, Held
+from cftpki_ext.support import pem
+from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # An RSA-4096 key in PEM has 3.3 KB.
@@ -96,7 +96,7 @@ def roots_in(path: Path, what: str) -> tuple[bytes, ...]:
 
     """
     try:
-        found = encodings.certificates(read_regular(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
+        found = pem.certificates(read_regular(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
     except InputError as error:
         raise CaError(Fault.MISCONFIGURED, printable(str(error))) from error
     if not found:

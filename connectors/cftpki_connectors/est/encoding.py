@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from asn1crypto import cms, parser  # type: ignore[import-untyped]  # it has no stubs
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from cftpki_ext import encodings
-from cftpki_ext.errors import CftPkiError, InputError
+from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_ext.support import pem
 from cftpki_ext.x509 import der
 
 # A CA's list of certificates: some roots of a rollover and their intermediates. A hundred are a mistake.
@@ -140,7 +140,7 @@ def _from_pem(body: bytes) -> tuple[bytes, ...]:
         msg = f"the body has {len(body)} bytes, {MAX_BODY_BYTES} are read"
         raise MalformedBodyError(msg)
     try:
-        return encodings.certificates(body, what="the answer")
+        return pem.certificates(body, what="the answer")
     except InputError as error:
         raise MalformedBodyError(str(error)) from error
 

@@ -24,7 +24,8 @@ from cftpki_connectors.est.request import plan as plan_of
 from cftpki_connectors.est.state import Attempt, resume
 from cftpki_connectors.est.trust import Domain, Trust
 from cftpki_connectors.support import threads
-from cftpki_ext.enrolment import (
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import (
     EnrollerContext,
     Failed,
     Fault,
@@ -39,7 +40,6 @@ from cftpki_ext.enrolment import (
     RenewalHint,
     SaveState,
 )
-from cftpki_ext.errors import InputError
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # A clock further off makes certificates that are not valid yet, or no longer.

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from cftpki_ext.enrolment import Order
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Order
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
 from cftpki_ext.x509.extensions import KeyUsage

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cftpki_connectors.est.encoding import MAX_CERTIFICATES
 from cftpki_connectors.est.request import Operation
-from cftpki_ext.enrolment import OrderState
+from cftpki_ext.identity.enroller_port import OrderState
 
 # Certificates are written down where they fit beside the rest into 64 KiB of state.
 _MAX_ISSUED_BYTES = 40 * 1024

@@ -21,8 +21,8 @@ from cftpki_connectors.est.credentials import roots_in
 from cftpki_connectors.est.encoding import Certificates, MalformedBodyError
 from cftpki_connectors.est.options import EstOptions, ServerTrust
 from cftpki_connectors.support import threads
-from cftpki_ext.enrolment import EnrollerContext, Fault, Held
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.identity.enroller_port import EnrollerContext, Fault, Held
 
 # Changes of roots that wait to be told with the next certificate.
 MAX_EVENTS = 8

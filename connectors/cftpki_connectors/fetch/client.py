@@ -36,8 +36,8 @@ from cftpki_connectors.support.httpx_client import (
     system_tls,
     tls_errors,
 )
-from cftpki_ext.causes import Cause
-from cftpki_ext.text import excerpt
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.escape import excerpt
 
 # One request and two repetitions; the deadline usually comes first.
 ATTEMPTS = 3

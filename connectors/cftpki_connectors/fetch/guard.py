@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import Leniency
-from cftpki_ext.settings import Network, TrustSet
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import Network, TrustSet
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509.certificate import parse_certificate
 
 Address = IPv4Address | IPv6Address

@@ -12,8 +12,8 @@ from datetime import datetime
 from types import MappingProxyType
 
 from cftpki_connectors.fetch.guard import Guard
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import SourceError
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import SourceError
 
 
 class FetchError(SourceError):

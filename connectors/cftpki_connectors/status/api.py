@@ -24,11 +24,11 @@ from cftpki_connectors.fetch.client import Fetcher
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.support import threads
 from cftpki_connectors.support.httpx_client import unverified_tls
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import read_regular
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import RestAccess, TrustSet
 from cftpki_ext.ports import Clock
-from cftpki_ext.settings import RestAccess, TrustSet
+from cftpki_ext.support.files import read_regular
 
 # Vault's and OAuth's tokens have some hundred characters, a JWT with groups some thousand.
 MAX_TOKEN_BYTES = 16 * 1024

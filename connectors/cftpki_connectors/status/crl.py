@@ -20,9 +20,9 @@ from cftpki_connectors.status import encoding
 from cftpki_connectors.status.api import ApiClient
 from cftpki_connectors.status.source import Answer, FetchingSource
 from cftpki_connectors.support import threads
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import SourceError
-from cftpki_ext.model import SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import SourceError
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 
 _HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})

@@ -17,11 +17,11 @@ from cftpki_connectors.fetch.guard import guard_of
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.status import encoding
 from cftpki_connectors.status.source import Answer, FetchingSource
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import NonceMode
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.revocation.ocsp_request import build_request
-from cftpki_ext.settings import NonceMode
 
 # RFC 5019 section 5: the whole URL, scheme and host included, for a GET that caches may answer.
 GET_BYTES = 255

@@ -16,12 +16,12 @@ from cftpki_connectors.fetch.guard import guard_of
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.status.api import ApiClient
 from cftpki_connectors.status.source import Answer, FetchingSource
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import SourceError
-from cftpki_ext.model import SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import SourceError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.settings import RestProfile
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
-from cftpki_ext.settings import RestProfile
-from cftpki_ext.text import printable
 
 _HEADERS = MappingProxyType({"Accept": "application/json"})
 _TYPES = frozenset({"application/json"})

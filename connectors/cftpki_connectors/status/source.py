@@ -14,11 +14,11 @@ from typing import ClassVar
 
 from cftpki_connectors.fetch.client import Fetcher
 from cftpki_connectors.fetch.flight import SingleFlight
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import CftPkiError, SourceError
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import CftPkiError, SourceError
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion
-from cftpki_ext.statement import Statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

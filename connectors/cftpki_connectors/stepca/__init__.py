@@ -6,6 +6,6 @@ from __future__ import annotations
 
 from cftpki_connectors.stepca.enroller import StepCaEnroller
 from cftpki_connectors.stepca.options import StepCaOptions
-from cftpki_ext.enrolment import EnrollerPlugin
+from cftpki_ext.identity.enroller_port import EnrollerPlugin
 
 PLUGIN = EnrollerPlugin(protocol="stepca", options=StepCaOptions, make=StepCaEnroller)

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable, status_fault
-from cftpki_ext.enrolment import Fault
+from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports import Clock
 
 _JSON = frozenset({"application/json"})

@@ -30,9 +30,9 @@ from cftpki_connectors.stepca.tokens import (
 )
 from cftpki_connectors.support import threads
 from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
-from cftpki_ext.enrolment import Fault, PrivateKey
-from cftpki_ext.errors import InputError, KeyUnavailableError
-from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.core.errors import InputError, KeyUnavailableError
+from cftpki_ext.identity.enroller_port import Fault, PrivateKey
+from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

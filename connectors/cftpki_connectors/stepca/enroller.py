@@ -26,7 +26,7 @@ from cftpki_connectors.stepca.planner import Way
 from cftpki_connectors.stepca.tokens import make_token, renewal_signer
 from cftpki_connectors.stepca.trust import Trust
 from cftpki_connectors.support import threads
-from cftpki_ext.enrolment import (
+from cftpki_ext.identity.enroller_port import (
     EnrollerContext,
     Failed,
     Fault,

@@ -14,7 +14,7 @@ from cftpki_connectors.ca.client import CaError
 from cftpki_connectors.stepca.client import ErrorAnswerError
 from cftpki_connectors.stepca.credentials import Credentials
 from cftpki_connectors.stepca.options import StepCaOptions
-from cftpki_ext.enrolment import Order
+from cftpki_ext.identity.enroller_port import Order
 
 # Beyond this the operator is told; step-ca tolerates a minute.
 SKEW_TOLD = timedelta(seconds=30)

@@ -13,7 +13,7 @@ from cftpki_connectors.stepca.client import StepCaClient
 from cftpki_connectors.stepca.credentials import Credentials
 from cftpki_connectors.stepca.findings import skew_notes
 from cftpki_connectors.stepca.options import StepCaOptions
-from cftpki_ext.enrolment import Finding
+from cftpki_ext.identity.enroller_port import Finding
 from cftpki_ext.ports import Clock
 
 

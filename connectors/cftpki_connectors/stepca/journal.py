@@ -11,7 +11,7 @@ import base64
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cftpki_ext.enrolment import OrderState
+from cftpki_ext.identity.enroller_port import OrderState
 
 # Older ones are dropped: the log has them.
 MAX_UNANSWERED = 20

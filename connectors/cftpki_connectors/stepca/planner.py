@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cftpki_connectors.stepca.options import Renewal
-from cftpki_ext.enrolment import Order, PrivateKey
+from cftpki_ext.identity.enroller_port import Order, PrivateKey
 
 # step-ca backdates by a minute, and renews for the old lifetime less that.
 _LIFETIME_SLACK = timedelta(minutes=5)

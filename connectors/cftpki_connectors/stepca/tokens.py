@@ -30,8 +30,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from joserfc.registry import HeaderParameter
 
-from cftpki_ext.enrolment import PrivateKey
-from cftpki_ext.errors import KeyUnavailableError
+from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.identity.enroller_port import PrivateKey
 
 # What `step` gives its own tokens.
 TOKEN_LIFETIME_S = 300

@@ -21,9 +21,9 @@ from cftpki_connectors.ca.client import CaError, CaRequest, fetch_pinned
 from cftpki_connectors.stepca.client import root_in
 from cftpki_connectors.stepca.options import StepCaOptions
 from cftpki_connectors.support import threads
-from cftpki_ext.enrolment import EnrollerContext, Fault
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import EnrollerContext, Fault
+from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 
 # A CA that changes its root once a year for its whole life has fewer; one that names hundreds is ill.
 MAX_ROOTS = 32

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 import httpx
 
-from cftpki_ext.text import excerpt
+from cftpki_ext.core.escape import excerpt
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 HEADERS: Mapping[str, str] = MappingProxyType(

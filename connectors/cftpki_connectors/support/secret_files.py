@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.files import others_may_use, read_regular
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.support.files import others_may_use, read_regular
 
 MAX_PASSWORD_BYTES = 1024
 # Keys for DNS updates and external accounts, which are text.

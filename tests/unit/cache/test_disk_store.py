@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from cftpki_cache import disk
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.raw_disk import CorruptRowError, RawDisk
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.errors import StoreError
 
 RECEIVED = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 NOBODY = 65534

@@ -17,7 +17,7 @@ import pytest
 
 from cftpki_cache.ledger import EvidenceLedger, link
 from cftpki_cache.ledger_reader import LedgerReader
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import EvidenceEntry, LedgerFault
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

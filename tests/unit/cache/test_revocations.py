@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from cftpki_cache.revocations import RevocationMemory, RevocationReader
-from cftpki_ext.errors import StoreError
-from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.statement import Statement
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 FILE = "revocations.sqlite3"
@@ -77,8 +77,8 @@ import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from cftpki_cache.revocations import RevocationMemory
-from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.statement import Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.core.statement import Statement
 memory = RevocationMemory(Path(sys.argv[1]))
 memory.remember("c", Statement(kind=SourceKind.CRL, origin=Origin.NETWORK, received_at=datetime.now(UTC), raw=b"list"))
 os.kill(os.getpid(), 9)

@@ -11,9 +11,9 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from cftpki_ext import logs
 from cftpki_ext.cli import main
 from cftpki_ext.cli.program import Later
+from cftpki_ext.support import logs
 from tests import pki
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cftpki_connectors import file_enroller
 from cftpki_ext.cli import main
-from cftpki_ext.enrolment import EnrollerPlugin
+from cftpki_ext.identity.enroller_port import EnrollerPlugin
 from tests import pki
 from tests.ca_servers import write_secret
 
@@ -50,7 +50,7 @@ def run(config):
 @pytest.fixture
 def bare(monkeypatch):
     plugin = EnrollerPlugin(protocol="file", options=file_enroller.FileOptions, make=lambda *_: Bare())
-    monkeypatch.setattr("cftpki_ext.renewals.load_plugin", lambda _kind: plugin)
+    monkeypatch.setattr("cftpki_ext.service.renewals.load_plugin", lambda _kind: plugin)
 
 
 def test_enroller_that_tells_nothing_is_listed_and_cannot_be_checked(run, bare):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from cftpki_ext.causes import Cause
 from cftpki_ext.config import load
 from cftpki_ext.config.evidence import EvidenceModel
 from cftpki_ext.config.models import (
@@ -22,8 +21,9 @@ from cftpki_ext.config.models import (
     TrustModel,
 )
 from cftpki_ext.config.units import format_duration, format_size
-from cftpki_ext.model import Leniency
-from cftpki_ext.settings import Limits, ServiceSettings
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import Limits, ServiceSettings
+from cftpki_ext.core.vocabulary import Leniency
 from tests import pki
 
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()

@@ -10,9 +10,9 @@ import pytest
 
 from cftpki_ext.config import load
 from cftpki_ext.config.enrolment import ManagedModel
-from cftpki_ext.errors import ConfigError
-from cftpki_ext.model import KeyKind, Usage
-from cftpki_ext.settings import ChangeWindow, ManagedIdentity
+from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.settings import ChangeWindow, ManagedIdentity
+from cftpki_ext.core.vocabulary import KeyKind, Usage
 from tests import pki
 
 TEXT = (Path(__file__).parents[3] / "docs" / "identities.md").read_text()

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from cftpki_ext.config import load
-from cftpki_ext.errors import ConfigError
-from cftpki_ext.settings import EvidenceSettings
+from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.settings import EvidenceSettings
 
 
 def read(tmp_path, text):

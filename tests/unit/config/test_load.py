@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cftpki_ext.causes import Cause
 from cftpki_ext.config import load
 from cftpki_ext.config.models import LIMIT_RANGES
-from cftpki_ext.errors import ConfigError
-from cftpki_ext.model import Direction, Leniency, Phase, SourceKind
-from cftpki_ext.policy import Action, Depth, Enforcement, Treatment
-from cftpki_ext.settings import Limits, NonceMode, PolicyInputs, Settings
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.policy import Action, Depth, Enforcement, Treatment
+from cftpki_ext.core.settings import Limits, NonceMode, PolicyInputs, Settings
+from cftpki_ext.core.vocabulary import Direction, Leniency, Phase, SourceKind
 from tests import pki
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)

@@ -10,12 +10,12 @@ from hashlib import sha256
 
 import pytest
 
-from cftpki_ext.causes import Cause
 from cftpki_ext.config import load
-from cftpki_ext.errors import ConfigError
-from cftpki_ext.model import SourceKind
-from cftpki_ext.policy import SOFT_CAUSES, PartnerException, Treatment
-from cftpki_ext.settings import Partners
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.policy import SOFT_CAUSES, PartnerException, Treatment
+from cftpki_ext.core.settings import Partners
+from cftpki_ext.core.vocabulary import SourceKind
 from tests import pki
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)

@@ -31,7 +31,7 @@ from cftpki_connectors.ca.client import (
     status_fault,
     tls_context,
 )
-from cftpki_ext.enrolment import Failed, Fault, Held
+from cftpki_ext.identity.enroller_port import Failed, Fault, Held
 from tests import pki
 from tests.orders import SystemClock, in_s
 from tests.servers import Behaviour, Server, answer, drip, endless, evil, free_port, in_turn, response, silent
@@ -143,7 +143,7 @@ async def test_slow_answer_ends_at_the_deadline(tmp_path: Path, behaviour: Behav
 async def test_slow_answer_never_takes_the_whole_time_of_an_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "REQUEST_S", 0.3)
+    monkeypatch.setattr(ca_client, "REQUEST_S", 0.3)
     async with serving(tmp_path, drip(b"HTTP/1.1 200 OK\r\n\r\n", every_s=0.02)) as server:
         error = await fault(CaRequest(url=server.url()), wait_s=600)
     assert "no whole answer within 0.3 s, waiting for the answer" == error.detail

@@ -10,7 +10,7 @@ import pytest
 from cftpki_connectors.acme.orders import MAX_ALTERNATES, MAX_LOOKED_AT, MAX_PAGES
 from cftpki_connectors.ca.client import CaRequest
 from cftpki_connectors.ca.values import CaError, http_date, retry_after
-from cftpki_ext.enrolment import Fault, Issued
+from cftpki_ext.identity.enroller_port import Fault, Issued
 from tests import pki
 from tests.orders import held
 from tests.servers import answer, response

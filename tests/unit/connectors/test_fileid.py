@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from cftpki_connectors.file_enroller import LOOK_EVERY, FileEnroller, FileOptions
-from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Names, Order, Pending
-from cftpki_ext.identity.manager import Manager
-from cftpki_ext.identity.site import site_of
-from cftpki_ext.model import KeyKind, Usage
-from cftpki_ext.settings import ManagedIdentity
+from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.vocabulary import KeyKind, Usage
+from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Names, Order, Pending
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.store.layout import site_of
 from tests import pki
 from tests.scripted_ca import TestClock
 

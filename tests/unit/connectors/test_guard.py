@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cftpki_connectors.fetch.guard import ForbiddenUrlError, Guard, guard_of, is_special, parse_url
-from cftpki_ext.settings import TrustSet
+from cftpki_ext.core.settings import TrustSet
 from tests.pki import issue, make_root
 
 ROOT = make_root("Root")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from cftpki_connectors.registry import load_factories
 from cftpki_connectors.status import crl, encoding, ocsp
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import ConfigError, SourceError
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import ConfigError, SourceError
 from tests.pki import make_crl, make_root, pem
 
 CRL = make_crl(make_root("Root"), [5])

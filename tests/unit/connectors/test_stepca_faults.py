@@ -20,7 +20,7 @@ import pytest
 
 from cftpki_connectors.stepca import PLUGIN
 from cftpki_connectors.stepca.enroller import StepCaEnroller
-from cftpki_ext.enrolment import Failed, Fault, Issued, Progress
+from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Progress
 from tests import pki
 from tests.ca_servers import jwk, write_secret
 from tests.orders import Saves, context, held, in_s, make_order

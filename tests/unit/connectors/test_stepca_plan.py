@@ -21,7 +21,7 @@ from cftpki_connectors.stepca.journal import MAX_UNANSWERED, Journal
 from cftpki_connectors.stepca.options import Renewal, StepCaOptions
 from cftpki_connectors.stepca.planner import Way, alternatives, outlook, plan, subject
 from cftpki_connectors.stepca.tokens import jwk_signer
-from cftpki_ext.enrolment import Fault, Held
+from cftpki_ext.identity.enroller_port import Fault, Held
 from tests import pki
 from tests.orders import make_order
 

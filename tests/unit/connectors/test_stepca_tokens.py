@@ -27,8 +27,8 @@ from cftpki_connectors.stepca.tokens import (
     thumbprint,
     x5c_signer,
 )
-from cftpki_ext.enrolment import PrivateKey
-from cftpki_ext.errors import KeyUnavailableError
+from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.identity.enroller_port import PrivateKey
 from tests import pki
 from tests.ca_servers import PASSWORD, encrypted, jwk
 

@@ -4,12 +4,12 @@ Decisions to keep: one chain, judged by good, bad and no statements.
 
 from __future__ import annotations
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.decide import Question, conclude, examine
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import Limits, Rule, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Direction, Origin, Phase, SourceKind
+from cftpki_ext.decision.decide import Question, conclude, examine
 from cftpki_ext.evidence import Asked, Door, Record
-from cftpki_ext.model import Direction, Origin, Phase, SourceKind
-from cftpki_ext.settings import Limits, Rule, TrustSet
-from cftpki_ext.statement import Statement
 from tests.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root
 
 CHECK = Phase.CHECK_CERTIFICATE

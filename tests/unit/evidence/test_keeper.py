@@ -11,11 +11,11 @@ from datetime import timedelta
 import pytest
 import structlog
 
+from cftpki_ext.core.policy import AUDIT
+from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
 from cftpki_ext.evidence import Asked, Door, Record, Tally, decode, encode, row_from, row_of
-from cftpki_ext.keeper import EvidenceKeeper, NoStore
-from cftpki_ext.policy import AUDIT
-from cftpki_ext.settings import EvidenceSettings, Settings, TrustSet
-from cftpki_ext.trial import try_again, try_under
+from cftpki_ext.evidence.what_if import try_again, try_under
+from cftpki_ext.evidence.writer import EvidenceKeeper, NoStore
 from tests.evidence_store import MemoryEvidence
 from tests.pki import NOW
 from tests.unit.evidence import samples

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import StoreError
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.policy import RESILIENT, Action, Policy, Treatment
+from cftpki_ext.core.settings import NonceMode, PolicyInputs, TrustSet
+from cftpki_ext.core.verdict import Status
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.evidence import Difference, decide_again, decode, differences, encode
-from cftpki_ext.model import Leniency
-from cftpki_ext.policy import RESILIENT, Action, Policy, Treatment
-from cftpki_ext.settings import NonceMode, PolicyInputs, TrustSet
-from cftpki_ext.verdict import Status
 from tests.pki import NOW
 from tests.unit.evidence.samples import CA, FAILED, GOOD, LEAF, REVOKED, ROOT, record
 

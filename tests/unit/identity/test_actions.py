@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cftpki_ext.errors import InputError, StoreError
-from cftpki_ext.identity import actions as module
-from cftpki_ext.identity.actions import Actions, Actor, Step, this_actor
+from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.identity.store import operator_log as module
+from cftpki_ext.identity.store.operator_log import Actions, Actor, Step, this_actor
 from tests import pki
 from tests.unit.identity.test_manager import DAY, World
 
@@ -120,7 +120,7 @@ KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from cftpki_ext.identity import operator
+from cftpki_ext.identity.renewal import operator
 from tests.unit.identity.test_manager import World
 
 world = World(Path({folder!r}))

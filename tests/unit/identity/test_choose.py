@@ -1,6 +1,6 @@
 """Which chain may be sent to a server that names its CAs."""
 
-from cftpki_ext.identity.choose import leads_to
+from cftpki_ext.identity.serving.choose import leads_to
 from cftpki_ext.x509.certificate import parse_certificate
 from tests import pki
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from cftpki_ext.identity import attempt, errand, operator
-from cftpki_ext.identity.alike import told_alike
-from cftpki_ext.identity.journal import Outcome
-from cftpki_ext.identity.standing import read_standing
-from cftpki_ext.model import Usage
+from cftpki_ext.core.vocabulary import Usage
+from cftpki_ext.identity.issuance import task
+from cftpki_ext.identity.renewal import attempt, operator
+from cftpki_ext.identity.renewal.config_digest import told_alike
+from cftpki_ext.identity.store.journal import Outcome
+from cftpki_ext.identity.store.state import read_standing
 from tests import pki
 from tests.unit.identity.test_manager import DAY, IDENTITY, World
 
@@ -65,7 +66,7 @@ async def test_cut_off_after_the_order_was_closed_issues_nothing_more(world, mon
 
 
 async def test_cut_off_between_flip_and_record_closes_the_order_and_issues_nothing_more(world, monkeypatch):
-    await cut_off(world, monkeypatch, errand.Errand, "close")
+    await cut_off(world, monkeypatch, task.Errand, "close")
     assert (1, ["corp"]) == (world.number(), list(world.site.journal.open_orders()))
     await world.tick()
     assert {} == world.site.journal.open_orders()
@@ -75,7 +76,7 @@ async def test_cut_off_between_flip_and_record_closes_the_order_and_issues_nothi
 
 
 async def test_operators_now_after_a_cut_between_flip_and_record_renews(world, monkeypatch):
-    await cut_off(world, monkeypatch, errand.Errand, "close")
+    await cut_off(world, monkeypatch, task.Errand, "close")
     world.clock.advance(DAY)
     done = await world.renew()
     assert (True, 2) == (done.issued, done.generation)
@@ -85,7 +86,7 @@ async def test_operators_now_after_a_cut_between_flip_and_record_renews(world, m
 async def test_rollback_after_a_cut_between_flip_and_record_is_not_undone(world, monkeypatch):
     await world.tick()
     world.clock.advance(21 * DAY)
-    await cut_off(world, monkeypatch, errand.Errand, "close")
+    await cut_off(world, monkeypatch, task.Errand, "close")
     assert 2 == world.number()
     await world.manager.rollback("mft", to=1, wait_s=0)
     await world.tick()
@@ -128,7 +129,7 @@ MARK = """
 import sys
 from pathlib import Path
 
-from cftpki_ext.identity.manager import Manager
+from cftpki_ext.identity.renewal.manager import Manager
 from tests.unit.identity.test_manager import IDENTITY
 
 manager = Manager(
@@ -194,8 +195,8 @@ CONFIGURED = """
 import sys
 from pathlib import Path
 from cftpki_ext.config import load
-from cftpki_ext.identity.alike import told_alike
-from cftpki_ext.renewals import managed
+from cftpki_ext.identity.renewal.config_digest import told_alike
+from cftpki_ext.service.renewals import managed
 
 settings = load(Path(sys.argv[1]))
 sys.stdout.write(told_alike([list(settings.enrollers.values()), list(managed(settings).values())]))

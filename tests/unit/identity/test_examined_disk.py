@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cftpki_ext.errors import KeyUnavailableError, StoreError
-from cftpki_ext.identity import durable, private_keys
-from cftpki_ext.identity.generations import Generations
-from cftpki_ext.identity.hooks import run_hooks
-from cftpki_ext.identity.locks import BusyError, locked
-from cftpki_ext.model import KeyKind
-from cftpki_ext.settings import HookRules
+from cftpki_ext.core.errors import KeyUnavailableError, StoreError
+from cftpki_ext.core.settings import HookRules
+from cftpki_ext.core.vocabulary import KeyKind
+from cftpki_ext.identity.renewal.hooks import run_hooks
+from cftpki_ext.identity.store import durable, private_keys
+from cftpki_ext.identity.store.generations import Generations
+from cftpki_ext.identity.store.locks import BusyError, locked
 from cftpki_ext.x509.certificate import parse_certificate
 from tests import pki
 

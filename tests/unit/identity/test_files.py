@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from cftpki_ext.errors import KeyUnavailableError
-from cftpki_ext.identity.files import MAX_CHAIN_BYTES, MAX_KEY_BYTES, FileIdentities, load_identity
-from cftpki_ext.settings import Identity
+from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.core.settings import Identity
+from cftpki_ext.identity.serving.files import MAX_CHAIN_BYTES, MAX_KEY_BYTES, FileIdentities, load_identity
 from tests import pki
 
 ROOT = pki.make_root("Root")

@@ -7,10 +7,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from cftpki_ext.enrolment import Issued, Names
-from cftpki_ext.identity.gate import Aspect, Wanted, compare
-from cftpki_ext.identity.normalise import Chain, Unusable, normalise
-from cftpki_ext.model import KeyKind, Usage
+from cftpki_ext.core.vocabulary import KeyKind, Usage
+from cftpki_ext.identity.enroller_port import Issued, Names
+from cftpki_ext.identity.issuance.gate import Aspect, Wanted, compare
+from cftpki_ext.identity.issuance.normalise import Chain, Unusable, normalise
 from cftpki_ext.x509.certificate import parse_certificate
 from tests import pki
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cftpki_ext.errors import StoreError
-from cftpki_ext.identity.journal import Journal, OrderRecord
-from cftpki_ext.identity.private_keys import make_key
-from cftpki_ext.model import KeyKind
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.vocabulary import KeyKind
+from cftpki_ext.identity.store.journal import Journal, OrderRecord
+from cftpki_ext.identity.store.private_keys import make_key
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.identity.keys import PKCS1_AS_GIVEN, export_pkcs8, sign
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.serving.keys import PKCS1_AS_GIVEN, export_pkcs8, sign
 from tests import pki
 
 RSA = pki.key("rsa")

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from cftpki_ext.enrolment import Fault, RenewalHint
-from cftpki_ext.errors import InputError, StoreError
-from cftpki_ext.identity.advice import Found
-from cftpki_ext.identity.journal import Outcome
-from cftpki_ext.identity.locks import BusyError, locked
-from cftpki_ext.identity.manager import Manager
-from cftpki_ext.identity.private_keys import public_bytes
-from cftpki_ext.identity.provider import Identities, KeptIdentities
-from cftpki_ext.identity.schedule import Why
-from cftpki_ext.identity.site import site_of
-from cftpki_ext.identity.standing import Stage, read_standing
-from cftpki_ext.model import KeyKind
-from cftpki_ext.settings import HookRules, ManagedIdentity
+from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.settings import HookRules, ManagedIdentity
+from cftpki_ext.core.vocabulary import KeyKind
+from cftpki_ext.identity.enroller_port import Fault, RenewalHint
+from cftpki_ext.identity.renewal.advice import Found
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.renewal.schedule import Why
+from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
+from cftpki_ext.identity.store.journal import Outcome
+from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.identity.store.locks import BusyError, locked
+from cftpki_ext.identity.store.private_keys import public_bytes
+from cftpki_ext.identity.store.state import Stage, read_standing
 from tests import pki
 from tests.scripted_ca import DAY, TestClock, make_ca
 

@@ -10,15 +10,11 @@ import pytest
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.revocations import RevocationMemory
 from cftpki_connectors.file_enroller import FileOptions
-from cftpki_ext.causes import Cause
-from cftpki_ext.checker import Checker
-from cftpki_ext.enrolment import EnrollerPlugin
-from cftpki_ext.errors import ConfigError
-from cftpki_ext.identity import plugins
-from cftpki_ext.model import Direction, KeyKind, Origin, SourceKind, Usage
-from cftpki_ext.policy import PROFILES
-from cftpki_ext.renewals import Renewals, make_manager, managed, own_status
-from cftpki_ext.settings import (
+from cftpki_ext.checking.checker import Checker
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.policy import PROFILES
+from cftpki_ext.core.settings import (
     EnrollerSettings,
     Identity,
     ManagedIdentity,
@@ -26,7 +22,11 @@ from cftpki_ext.settings import (
     Settings,
     TrustSet,
 )
-from cftpki_ext.statement import Statement
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Direction, KeyKind, Origin, SourceKind, Usage
+from cftpki_ext.identity.enroller_port import EnrollerPlugin
+from cftpki_ext.identity.issuance import plugins
+from cftpki_ext.service.renewals import Renewals, make_manager, managed, own_status
 from tests import pki
 from tests.scripted_ca import TestClock
 

@@ -8,9 +8,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.errors import InputError
-from cftpki_ext.identity.request import make_request, normalise_dns, normalise_names
-from cftpki_ext.model import Usage
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.vocabulary import Usage
+from cftpki_ext.identity.issuance.request import make_request, normalise_dns, normalise_names
 from tests import pki
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.identity.schedule import (
+from cftpki_ext.core.settings import ChangeWindow, RenewalRules
+from cftpki_ext.identity.renewal.schedule import (
     Attempts,
     Facts,
     Life,
@@ -18,7 +19,6 @@ from cftpki_ext.identity.schedule import (
     pick,
     plan,
 )
-from cftpki_ext.settings import ChangeWindow, RenewalRules
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)  # a Monday
 DAY = timedelta(days=1)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 from cryptography.x509.oid import NameOID
 
-from cftpki_ext.model import Leniency
+from cftpki_ext.core.verdict import Reason
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.path import PathRequest, Purpose, find_path
-from cftpki_ext.verdict import Reason
 from cftpki_ext.x509 import der, parse_certificate
 from tests.pki import NOW, issue, make_root, name, name_constraints, raw_extension, x509
 

@@ -10,9 +10,9 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cftpki_ext.core.settings import Limits, PolicyInputs
+from cftpki_ext.core.verdict import Reason
 from cftpki_ext.path import PathRequest, PathResult, Purpose, clear_memos, find_path
-from cftpki_ext.settings import Limits, PolicyInputs
-from cftpki_ext.verdict import Reason
 from cftpki_ext.x509 import parse_certificate
 from tests.pki import DAY, NOW, Entity, issue, key, make_root
 

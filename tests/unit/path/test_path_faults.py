@@ -10,10 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA1
 
-from cftpki_ext.model import Leniency
+from cftpki_ext.core.settings import Limits, PolicyInputs
+from cftpki_ext.core.verdict import Reason
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.path import PathRequest, PathResult, Purpose, find_path
-from cftpki_ext.settings import Limits, PolicyInputs
-from cftpki_ext.verdict import Reason
 from cftpki_ext.x509 import parse_certificate
 from tests.pki import (
     DAY,

@@ -14,8 +14,8 @@ from typing import Any
 import cryptography_vectors
 import pytest
 
+from cftpki_ext.core.settings import PolicyInputs
 from cftpki_ext.path import PathRequest, Purpose, find_path
-from cftpki_ext.settings import PolicyInputs
 from cftpki_ext.x509 import Certificate, MalformedCertificateError, parse_certificate
 
 pytestmark = pytest.mark.pkits

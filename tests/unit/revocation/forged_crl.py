@@ -13,11 +13,11 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from cftpki_ext.model import Leniency, Origin, SourceKind
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Leniency, Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import CrlJudgement, judge_crls
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Statement
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 from cftpki_ext.x509.signed import SignatureStatus, verify

@@ -8,12 +8,12 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.crl_combine import Heard, combine
 from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.revocation.crl_signer import Signer
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509 import parse_certificate
 from cftpki_ext.x509.reasons import ALL_REASONS
 from tests.pki import DAY, NOW, make_crl, make_root

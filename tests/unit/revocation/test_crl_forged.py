@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.verdict import HopStatus
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.x509 import der
 from tests import pki
 from tests.pki import NOW

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import Leniency
-from cftpki_ext.policy import Depth, Policy
-from cftpki_ext.verdict import HopStatus
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import Depth, Policy
+from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.signed import clear_verified
 from tests import pki

@@ -9,9 +9,9 @@ import functools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.revocation import crl_parse
 from cftpki_ext.revocation.crl_parse import MalformedCrlError, clear_kept, read_crl
-from cftpki_ext.verdict import HopStatus
 from tests import pki
 from tests.pki import NOW
 from tests.unit.revocation.forged_crl import (

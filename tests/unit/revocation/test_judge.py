@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import Origin, SourceKind
-from cftpki_ext.policy import Depth, Policy
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import Depth, Policy
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.judge import CAUSE_RANK, contradiction, judge_hop, require_staple
 from cftpki_ext.revocation.plan import hops_to_judge, plan_lookups
-from cftpki_ext.settings import Limits, TrustSet
-from cftpki_ext.statement import Lookup, Statement
-from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.pki import NOW, Revoked, Single, issue, make_crl, make_ocsp_response
 from tests.unit.revocation.test_ocsp_forged import WORLDS, answer, context_of, delegated, singles

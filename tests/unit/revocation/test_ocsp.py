@@ -12,14 +12,14 @@ from cryptography.x509 import ocsp as pyca
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.errors import InputError
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.settings import NonceMode
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.ocsp import NON_ISSUED, build_request, judge_ocsp
 from cftpki_ext.revocation.ocsp_response import RESPONSE_STATUS
-from cftpki_ext.settings import NonceMode
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509.certificate import parse_certificate
 from tests import pki
 from tests.pki import NOW, Revoked, Single, issue, make_crl, make_ocsp_response

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.ocsp import judge_ocsp
-from cftpki_ext.settings import Limits, NonceMode, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import parse_certificate
 from tests import pki

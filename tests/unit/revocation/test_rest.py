@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.causes import Cause
-from cftpki_ext.model import Origin, SourceKind
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import Limits, RestProfile, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.judge import judge_hop
 from cftpki_ext.revocation.plan import plan_lookups
 from cftpki_ext.revocation.rest import ejbca_profile, judge_rest, rest_url, step_ca_profile, vault_profile
-from cftpki_ext.settings import Limits, RestProfile, TrustSet
-from cftpki_ext.statement import Statement
-from cftpki_ext.verdict import HopStatus
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.pki import NOW, issue, make_ocsp_response, pem
 from tests.unit.revocation.test_ocsp_forged import WORLDS, context_of

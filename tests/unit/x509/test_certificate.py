@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cftpki_ext.model import Leniency
-from cftpki_ext.verdict import Reason
+from cftpki_ext.core.verdict import Reason
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import MalformedCertificateError, der, parse_certificate
 from cftpki_ext.x509.extensions import KeyUsage
 from cftpki_ext.x509.general_name import GeneralName

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from cftpki_ext.model import Leniency
+from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import SignatureStatus, clear_memos, der, parse_certificate, verify
 from cftpki_ext.x509 import signed as signed_module
 from cftpki_ext.x509.signed import AlgorithmIdentifier

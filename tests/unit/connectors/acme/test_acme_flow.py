@@ -32,8 +32,8 @@ from cftpki_connectors.acme.options import ChallengeKind
 from cftpki_connectors.acme.problems import Problem
 from cftpki_connectors.acme.resources import Authorization, Challenge, Identifier, RemoteOrder, Status
 from cftpki_connectors.ca.values import CaError
-from cftpki_ext.enrolment import MAX_STATE_BYTES, Fault, Names
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES, Fault, Names
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NAME = Identifier("dns", "a.example")

@@ -25,7 +25,7 @@ from cftpki_connectors.acme.jose import (
     sign_request,
     signing_key,
 )
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
 from tests import pki
 
 URL = "https://ca.example/new-order"

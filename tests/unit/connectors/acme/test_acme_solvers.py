@@ -25,7 +25,7 @@ from cftpki_connectors.acme.publisher import Publisher
 from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import SolverError
 from cftpki_connectors.acme.tlsalpn01 import TlsAlpnSolver, make_certificate, server_name
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
 from tests.orders import SystemClock, in_s
 from tests.servers import free_port
 

@@ -30,8 +30,8 @@ from cftpki_connectors.acme.resources import (
     parse_order_list,
 )
 from cftpki_connectors.ca.values import CaAnswer, CaError
-from cftpki_ext.enrolment import Fault
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Fault
 from tests import pki
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from email.utils import format_datetime
 import pytest
 
 from cftpki_connectors.est.encoding import encode
-from cftpki_ext.enrolment import Failed, Fault, Held, Issued, Pending
+from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Pending
 from tests import pki
 from tests.orders import Saves, in_s, make_order
 from tests.servers import response

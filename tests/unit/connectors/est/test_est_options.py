@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from cftpki_connectors.est import EstOptions
 from cftpki_connectors.est.request import Operation
 from cftpki_connectors.est.state import Attempt, resume
-from cftpki_ext.enrolment import MAX_STATE_BYTES
+from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES
 
 URL = {"url": "https://est.corp.example:8443", "system_roots": True}
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cftpki_connectors.est.request import Operation, outlook, parse_request, plan
-from cftpki_ext.enrolment import Held
-from cftpki_ext.errors import InputError
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Held
 from tests import pki
 from tests.orders import make_order
 

@@ -1,0 +1,3 @@
+"""
+Checking one chain: the decision, and the collection of the statements that it rests on.
+"""

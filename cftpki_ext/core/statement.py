@@ -1,0 +1,47 @@
+"""
+What was heard about a certificate's status, before anyone judged it.
+
+Owns `Statement` (one source's raw words, or how it failed) and `Lookup` (one place to ask). Both are plain
+values, so that a decision can be replayed from stored statements alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.vocabulary import Origin, SourceKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """
+    One place where the status of one hop may be asked (`url`), in the order in which it is tried.
+    """
+
+    hop: int
+    kind: SourceKind
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """
+    One source's words as received, unverified: exactly one of `raw` and `failure` is set.
+
+    `hop` is the certificate that was asked about, `None` for what was handed in without saying (it is tried
+    for every hop). `nonce` is the one that was sent with an OCSP request. `received_at` is when the bytes
+    were got from their source, also when they come from a cache now.
+    """
+
+    kind: SourceKind
+    origin: Origin
+    received_at: datetime
+    hop: int | None = None
+    url: str | None = None
+    raw: bytes | None = None
+    failure: Cause | None = None
+    detail: str = ""
+    nonce: bytes | None = None
+    elapsed_ms: int = 0

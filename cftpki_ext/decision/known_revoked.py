@@ -1,0 +1,123 @@
+"""
+What proves a revocation for good: which statements, of which certificate, and how a record of evidence names them.
+
+Pure. The checker keeps by it, the ledger's index is made by it, and what a lost memory is restored with is judged
+by it anew. Imports the decision and the names of certificates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopFinding, HopStatus
+from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.decision.decide import Examination
+from cftpki_ext.revocation.cache_key import certificate_key
+from cftpki_ext.revocation.ocsp import NON_ISSUED
+
+BAD_NEWS = frozenset({HopStatus.REVOKED, HopStatus.ON_HOLD})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """
+    That a statement proves a certificate revoked: by the key of the one and the SHA-256 (hex) of the other.
+
+    `final` is what no newer statement lifts; `ends` is the certificate's notAfter.
+    """
+
+    certificate: str
+    digest: str
+    final: bool
+    ends: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """
+    A statement that alone proves a certificate revoked or on hold.
+    """
+
+    proven: Proven
+    statement: Statement
+
+
+def proof_key(examination: Examination, hop: int) -> str:
+    """
+    The name under which proofs of revocation are kept: issuer's name and key, and serial.
+    """
+    certificate, issuer = examination.pair(hop)
+    return certificate_key(
+        SourceKind.CRL,
+        issuer_name=issuer.subject.der,
+        issuer_spki=issuer.spki,
+        serial=certificate.serial,
+        url="",
+    )
+
+
+def proves(examination: Examination, hop: int, statement: Statement, *, final: bool = False) -> bool:
+    """
+    Whether one statement alone proves a hop revoked or on hold; `final` asks for what no newer one can lift.
+    """
+    alone = examination.hop(hop, (statement,))
+    if not final:
+        return alone.status in BAD_NEWS
+    reasons = {source.revocation_reason for source in alone.sources}
+    return alone.status is HopStatus.REVOKED and NON_ISSUED not in reasons
+
+
+def proofs_in(
+    examination: Examination, findings: Iterable[HopFinding], statements: Sequence[Statement]
+) -> tuple[Proof, ...]:
+    """
+    Every statement that alone proves one of the certificates revoked or on hold, judged here and now.
+
+    Args:
+        examination: of the question.
+        findings: of the verdict; only hops that were found bad are looked at.
+        statements: everything that was heard.
+
+    Returns:
+        The proofs, hop by hop.
+
+    """
+    found: list[Proof] = []
+    for finding in findings:
+        hop = finding.hop
+        if finding.status not in BAD_NEWS or hop not in examination.hops:
+            continue
+        for statement in statements:
+            if statement.raw is None or statement.hop not in {None, hop}:
+                continue
+            if not proves(examination, hop, statement):
+                continue
+            proven = Proven(
+                certificate=proof_key(examination, hop),
+                digest=sha256(statement.raw).hexdigest(),
+                final=proves(examination, hop, statement, final=True),
+                ends=examination.path[hop].not_after,
+            )
+            found.append(Proof(proven=proven, statement=statement))
+    return tuple(found)
+
+
+def strongest_of(proofs: Iterable[Proof]) -> tuple[Proven, ...]:
+    """
+    One proof of each certificate: a final one, the one that is kept already, the newest.
+    """
+    best: dict[str, Proof] = {}
+    for proof in proofs:
+        before = best.get(proof.proven.certificate)
+        if before is None or _strength(proof) > _strength(before):
+            best[proof.proven.certificate] = proof
+    return tuple(proof.proven for proof in best.values())
+
+
+def _strength(proof: Proof) -> tuple[bool, bool, datetime]:
+    final, statement = proof.proven.final, proof.statement
+    return final, final and statement.origin is Origin.KNOWN_REVOKED, statement.received_at

@@ -1,0 +1,104 @@
+"""
+What a verdict says to a person: one line each, in plain words, safe for a log.
+
+Owns the wording; decides nothing. Imports `alerts`, `causes`, `verdict` and `x509`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.verdict import Fault, HopFinding, HopStatus, PathEntry, Reason
+from cftpki_ext.x509.certificate import Certificate
+
+# A summary is one line of a log and one field of the wire (1 KiB of UTF-8).
+_SUMMARY_CHARACTERS = 250
+
+
+def refusal(certificates: Sequence[Certificate], fault: Fault, alert: int) -> str:
+    """
+    The line about a refusal: alert, which certificate, what about it.
+
+    Args:
+        certificates: the path, or what was presented where there is none.
+        fault: the one that decides.
+        alert: the alert's number.
+
+    Returns:
+        One printable line.
+
+    """
+    where = ""
+    if fault.hop is not None:
+        where = f"hop {fault.hop} "
+        if fault.hop < len(certificates) and fault.reason is not Reason.MALFORMED:
+            where += f"{certificates[fault.hop].subject.text} "
+        where = f"{where.rstrip()}, "
+    elif certificates:
+        where = f"{certificates[0].subject.text}, "
+    return shorten(f"refused {alert} {Alert(alert).name.lower()}: {where}{fault.detail}")
+
+
+def acceptance(path: Sequence[Certificate], findings: Sequence[HopFinding], *, path_only: bool) -> str:
+    """
+    The line about an acceptance: whom, and on whose word.
+
+    Args:
+        path: leaf first.
+        findings: the hops that were judged.
+        path_only: revocation was left out.
+
+    Returns:
+        One printable line.
+
+    """
+    subject = path[0].subject.text
+    if path_only:
+        return shorten(f"accepted: {subject}, by its path alone; revocation was left out on request")
+    words = "; ".join(
+        f"hop {f.hop} {f.detail}"
+        if f.status is HopStatus.GOOD
+        else f"hop {f.hop} by policy, {(f.cause or Cause.NO_SOURCE).value}"
+        for f in findings
+    )
+    return shorten(f"accepted: {subject}" + (f"; {words}" if words else ", trusted itself"))
+
+
+def shorten(text: str) -> str:
+    """
+    The text without anything unprintable, cut to the length of a summary.
+    """
+    clean = printable(text)
+    return clean if len(clean) <= _SUMMARY_CHARACTERS else f"{clean[: _SUMMARY_CHARACTERS - 1]}…"
+
+
+def entry(certificate: Certificate) -> PathEntry:
+    """
+    A certificate of the path as evidence.
+    """
+    return PathEntry(
+        subject=certificate.subject.text,
+        issuer=certificate.issuer.text,
+        serial=certificate.serial_hex,
+        fingerprint=certificate.fingerprint,
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+    )
+
+
+def moment(at: datetime) -> str:
+    """
+    A time as a person reads it, in UTC.
+    """
+    return at.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def span(length: timedelta) -> str:
+    """
+    A length of time in hours.
+    """
+    return f"{length.total_seconds() / 3600:g} h"

@@ -1,0 +1,3 @@
+"""
+The exit's ten phases as decisions: request and session in, steps to take out. Pure.
+"""

@@ -1,0 +1,3 @@
+"""
+One order for a certificate: requested, asked for, normalised, admitted or taken up again.
+"""

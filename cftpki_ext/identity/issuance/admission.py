@@ -1,0 +1,145 @@
+"""
+What a CA handed out, from its judgement to its being in force.
+
+Owns the order of these steps: normalised, compared with what was asked for, written, activated, the order closed.
+The caller holds the identity's lock. Asks the CA for nothing but its anchors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.identity.enroller_port import Failed, Fault, PrivateKey
+from cftpki_ext.identity.issuance.gate import compare
+from cftpki_ext.identity.issuance.normalise import Chain, Unusable, normalise
+from cftpki_ext.identity.issuance.requested import changed, wanted_of
+from cftpki_ext.identity.issuance.task import Activated, Errand, Result, Waits, line
+from cftpki_ext.identity.store import private_keys
+from cftpki_ext.identity.store.journal import OrderRecord, Outcome, Received
+from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
+
+# After an issued certificate was rejected: hours, and more often as the end comes nearer.
+SHORTEST_AFTER_REJECTION = timedelta(hours=1)
+LONGEST_AFTER_REJECTION = timedelta(days=1)
+REMAINING_SHARE = 1 / 10
+# After notBefore, so that partners whose clocks are slow take the certificate too.
+HOLD_MARGIN = timedelta(seconds=5)
+
+
+async def admit(errand: Errand, record: OrderRecord) -> Result:
+    """
+    Put a certificate in force, or say why not.
+
+    One that was written before a kill is not compared again: its generation is put in force as it is.
+
+    Args:
+        errand: for whom it was asked.
+        record: its order, open, with what the CA handed out.
+
+    Returns:
+        What came of it. The order stays open only with `Waits`.
+
+    Raises:
+        StoreError: the disk refuses, or the state cannot be read.
+        KeyUnavailableError: the order's key cannot be read.
+
+    """
+    site, received = errand.site, record.received
+    if received is None:  # pragma: no cover - the caller asked
+        msg = f"order {record.id} has no answer yet"
+        raise KeyUnavailableError(msg)
+    key = await asyncio.to_thread(site.journal.key, record, password=errand.password)
+    now = errand.clock.now()
+    chain = await _chain(errand, record, received, key, now)
+    if isinstance(chain, Unusable):
+        return await _reject(errand, record, chain.detail, chain.serial)
+    generation = await asyncio.to_thread(site.generations.of_order, record.id)
+    if generation is None:
+        refused = await _compared(errand, record, received, chain, now)
+        if refused is not None:
+            return refused
+        generation = await asyncio.to_thread(
+            site.generations.write,
+            chain.certificates,
+            key,
+            password=errand.password,
+            order=record.id,
+            enroller=record.enroller,
+            at=now,
+            own_key=received.own_key,
+            notes=(*received.notes, *chain.notes),
+        )
+        errand.event(
+            "identity_staged", identity=record.identity, generation=generation.number, order=record.id
+        )
+    await asyncio.to_thread(site.generations.activate, generation.number)
+    await errand.close(
+        record, Outcome.ACTIVATED, "", serial=generation.leaf.serial_hex, generation=generation.number
+    )
+    return Activated(generation=generation)
+
+
+async def _chain(
+    errand: Errand, record: OrderRecord, received: Received, key: PrivateKey, now: datetime
+) -> Chain | Unusable:
+    def to(anchors: tuple[bytes, ...]) -> Chain | Unusable:
+        return normalise(
+            received.issued(),
+            public_key=private_keys.public_bytes(key),
+            anchors=tuple(_readable(anchors)),
+            now=now,
+            keep_root=errand.site.identity.keep_root,
+        )
+
+    chain = to(record.anchors)
+    if isinstance(chain, Unusable):
+        # The CA may have changed its root since the order began.
+        chain = to(tuple(dict.fromkeys((*record.anchors, *await errand.anchors()))))
+    return chain
+
+
+async def _compared(
+    errand: Errand, record: OrderRecord, received: Received, chain: Chain, now: datetime
+) -> Waits | Failed | None:
+    """
+    What speaks against this chain, or against it today.
+    """
+    site, current = errand.site, errand.current
+    same = await asyncio.to_thread(site.generations.of_leaf, chain.leaf) if received.own_key else None
+    if same is not None:
+        # Nothing was issued: with a key that is used again an old answer looks like a new one.
+        detail = f"the certificate of generation {same.number} came again"
+        return await _reject(errand, record, detail, None)
+    # A certificate that must go is replaced also by one that does not live longer.
+    goes = errand.revoked or (current is not None and changed(site.identity, current, now))
+    wanted = wanted_of(site.identity, None if goes else current, now, own_key=received.own_key)
+    passage = compare(wanted, chain, now=now)
+    if passage.differences:
+        said = "; ".join(map(str, passage.differences))
+        return await _reject(errand, record, said, chain.leaf.serial_hex)
+    if passage.hold_until is not None:
+        detail = f"issued, but not valid before {passage.hold_until.isoformat()}"
+        return Waits(order=record.id, retry_at=passage.hold_until + HOLD_MARGIN, detail=detail)
+    return None
+
+
+async def _reject(errand: Errand, record: OrderRecord, detail: str, serial: str | None) -> Failed:
+    said = line(f"issued, but not what was asked for: {detail}")
+    await errand.close(record, Outcome.REJECTED, said, serial=serial)
+    # Each further attempt costs the CA a certificate that nobody uses: not before somebody may have acted.
+    now = errand.clock.now()
+    left = timedelta(0) if errand.current is None else errand.current.ends - now
+    wait = min(LONGEST_AFTER_REJECTION, max(SHORTEST_AFTER_REJECTION, left * REMAINING_SHARE))
+    return Failed(fault=Fault.REFUSED, detail=said, retry_at=now + wait)
+
+
+def _readable(ders: tuple[bytes, ...]) -> list[Certificate]:
+    anchors = []
+    for der in ders:
+        try:
+            anchors.append(parse_certificate(der))
+        except MalformedCertificateError:
+            continue
+    return anchors

@@ -1,0 +1,118 @@
+"""
+What a kill or a new configuration left: flips without the last word about them, orders that nobody will ask for.
+
+Owns the reading of these traces. Blocking; the caller holds the identity's lock. Asks no CA, puts nothing in force.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cftpki_ext.identity.issuance.request import serial_for
+from cftpki_ext.identity.store.journal import Outcome
+from cftpki_ext.identity.store.layout import Log, Site
+from cftpki_ext.identity.store.state import Rollout, Standing, read_standing, write_standing
+
+__all__ = ["rolled_back", "settle"]
+
+
+def settle(site: Site, *, now: datetime, event: Log) -> None:
+    """
+    Close the order whose generation is in force, end what put it there, and give up orders that nobody asks for.
+
+    By default nothing is written. An attempt that has another order open since is left as it is: it goes on.
+
+    Args:
+        site: under the lock.
+        now: the wall-clock time.
+        event: the audit trail.
+
+    Raises:
+        StoreError: the state cannot be read or written.
+
+    """
+    _give_up(site, now, event)
+    current = site.generations.current()
+    if current is None:
+        return
+    others_open = False
+    for record in site.journal.open_orders().values():
+        if record.id == current.meta.order:
+            serial = current.leaf.serial_hex
+            site.journal.close(record, Outcome.ACTIVATED, at=now, serial=serial, generation=current.number)
+        elif record.submitted_at is not None and record.submitted_at > current.meta.written_at:
+            others_open = True
+    standing = read_standing(site.directory)
+    told = standing.rollout is not None and standing.rollout.generation == current.number
+    if standing.going_back is not None:
+        # An operator's rollback was cut off. Where the flip never came the wish is gone with its command.
+        came = standing.going_back == current.number
+        gone = standing.model_copy(update={"going_back": None})
+        standing = rolled_back(standing, current.number, now) if came else gone
+        write_standing(site.directory, standing)
+        told = told or came
+    if standing.under_way and not told and not others_open:
+        rollout = Rollout(generation=current.number, activated_at=now)
+        changed = {
+            "under_way": False,
+            "failures": 0,
+            "waiting": None,
+            "hint": None,
+            "status": None,
+            "kept_back": None,
+            "rollout": rollout,
+        }
+        write_standing(site.directory, standing.model_copy(update=changed))
+
+
+def rolled_back(standing: Standing, number: int, now: datetime) -> Standing:
+    """
+    What is remembered once an operator has gone back to a generation.
+
+    Args:
+        standing: what was remembered before.
+        number: of the generation.
+        now: the wall-clock time.
+
+    Returns:
+        What is remembered now.
+
+    """
+    return standing.model_copy(
+        update={
+            "kept_back": number,
+            "going_back": None,
+            # An attempt that was under way must not undo what the operator wants.
+            "under_way": False,
+            "failures": 0,
+            "waiting": None,
+            "rollout": Rollout(generation=number, activated_at=now),
+        }
+    )
+
+
+def _give_up(site: Site, now: datetime, event: Log) -> None:
+    """
+    Close what is open at enrollers that the identity does not name any more. What a CA heard of is an orphan.
+    """
+    for name, record in site.journal.open_orders().items():
+        if name in site.identity.enrollers:
+            continue
+        answer = () if record.received is None else record.received.certificates
+        closed = site.journal.close(
+            record,
+            Outcome.ABANDONED,
+            at=now,
+            detail=f"enroller {name} is not configured for the identity any more",
+            serial=serial_for(record.csr, answer),
+        )
+        event(
+            "identity_order_closed",
+            identity=site.identity.name,
+            enroller=name,
+            order=record.id,
+            outcome=Outcome.ABANDONED.value,
+            detail=closed.detail,
+            serial=closed.serial,
+            orphan=closed.orphan,
+        )

@@ -1,0 +1,192 @@
+"""
+One attempt: the enrollers in their order, until one has issued or the order is where it has to wait.
+
+Owns fail-over and what is remembered of it. The caller holds the identity's lock and has decided that it is time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from cftpki_ext.identity.enroller_port import Enroller
+from cftpki_ext.identity.issuance.order import Issuer
+from cftpki_ext.identity.issuance.task import Activated, Result, Waits
+from cftpki_ext.identity.renewal.schedule import FIRST_RETRY, LONGEST_RETRY_AFTER, Plan
+from cftpki_ext.identity.store.generations import Generation
+from cftpki_ext.identity.store.layout import Log, Site
+from cftpki_ext.identity.store.state import Failure, Rollout, Standing, Waiting, write_standing
+from cftpki_ext.ports import Clock
+
+
+class Attempter:
+    """
+    Asks the enrollers. For one event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        enrollers: Mapping[str, Enroller],
+        clock: Clock,
+        event: Log,
+        anchors: Callable[[str], tuple[bytes, ...]],
+    ) -> None:
+        self._enrollers = enrollers
+        self._clock = clock
+        self._event = event
+        self._issuer = Issuer(clock=clock, event=event, anchors=anchors)
+
+    async def attempt(
+        self,
+        site: Site,
+        current: Generation | None,
+        standing: Standing,
+        now_due: Plan,
+        *,
+        force: bool = False,
+    ) -> tuple[Generation | None, Standing]:
+        """
+        Ask the enrollers in their order until one has issued, or an order is where it has to wait.
+
+        By default those are left out that asked not to be asked yet. While one waits the next is asked only when
+        nothing can be used or less than the floor of the life is left.
+
+        Args:
+            site: under the lock.
+            current: the generation in force; it stays so unless another one is activated.
+            standing: what is remembered.
+            now_due: why this is done, and where the floor is.
+            force: also ask those that asked not to be asked yet.
+
+        Returns:
+            The generation in force, and what is remembered now.
+
+        Raises:
+            StoreError: the disk refuses, or the journal cannot be read.
+            KeyUnavailableError: a key or its password cannot be read.
+
+        """
+        name = site.identity.name
+        now = self._clock.now()
+        status = standing.status
+        revoked = (
+            current is not None
+            and status is not None
+            and status.revoked
+            and status.generation == current.number
+        )
+        urgent = current is None or revoked or (now_due.floor is not None and now >= now_due.floor)
+        held_back = {} if force else {n: f for n, f in standing.held_back.items() if _later(f, now)}
+        waiting: Waiting | None = None
+        failure: Failure | None = None
+        enrollers = site.identity.enrollers
+        if standing.under_way:
+            # The attempt was cut off: what was asked for is collected before anybody else is asked.
+            submitted = await asyncio.to_thread(_submitted, site)
+            enrollers = tuple(sorted(enrollers, key=lambda one: one not in submitted))
+        else:
+            standing = standing.model_copy(update={"under_way": True})
+            await asyncio.to_thread(write_standing, site.directory, standing)
+        for enroller_name in enrollers:
+            if not force and _still_waits(standing, enroller_name, now):
+                waiting = waiting or standing.waiting
+                if not urgent:
+                    break
+                continue
+            if enroller_name in held_back:
+                failure = failure or held_back[enroller_name]
+                continue
+            enroller = self._enrollers[enroller_name]
+            result = _bounded(
+                await self._issuer.run(site, enroller, current, revoked=revoked), current, self._clock.now()
+            )
+            if isinstance(result, Activated):
+                generation = result.generation
+                self._event(
+                    "identity_activated",
+                    identity=name,
+                    generation=generation.number,
+                    enroller=enroller_name,
+                    why="operator" if force else now_due.why.value,
+                    serial=generation.leaf.serial_hex,
+                    not_after=generation.leaf.not_after.isoformat(),
+                )
+                fresh = Standing(
+                    mark=standing.mark,
+                    last_failure=failure,
+                    held_back=held_back,
+                    revoked=standing.revoked,
+                    rollout=Rollout(generation=generation.number, activated_at=self._clock.now()),
+                )
+                await asyncio.to_thread(write_standing, site.directory, fresh)
+                return generation, fresh
+            if isinstance(result, Waits):
+                waiting = waiting or Waiting(
+                    enroller=enroller_name, order=result.order, retry_at=result.retry_at, detail=result.detail
+                )
+                # Somebody has to approve, perhaps: the next one is asked only when time runs out.
+                if not urgent:
+                    break
+                continue
+            failure = Failure(
+                at=self._clock.now(),
+                enroller=enroller_name,
+                fault=result.fault,
+                detail=result.detail,
+                not_before=result.retry_at,
+            )
+            if result.retry_at is not None:
+                held_back[enroller_name] = failure
+            self._event(
+                "identity_attempt_failed",
+                identity=name,
+                enroller=enroller_name,
+                fault=result.fault.value,
+                detail=result.detail,
+                generation_in_force=None if current is None else current.number,
+                runway=None if current is None else current.ends.isoformat(),
+            )
+        standing = standing.model_copy(
+            update={
+                "under_way": False,
+                "failures": standing.failures if waiting else standing.failures + 1,
+                "last_attempt_at": self._clock.now(),
+                "last_failure": failure or standing.last_failure,
+                "held_back": held_back,
+                "waiting": waiting,
+            }
+        )
+        await asyncio.to_thread(write_standing, site.directory, standing)
+        return current, standing
+
+
+def _bounded(result: Result, current: Generation | None, now: datetime) -> Result:
+    """
+    What came of it, with patience for no more than a day or half of what the chain in force has left.
+    """
+    if isinstance(result, Activated) or result.retry_at is None:
+        return result
+    longest = LONGEST_RETRY_AFTER
+    if current is not None and current.ends > now:
+        longest = min(longest, (current.ends - now) / 2)
+    return replace(result, retry_at=min(result.retry_at, now + max(longest, FIRST_RETRY)))
+
+
+def _submitted(site: Site) -> frozenset[str]:
+    open_orders = site.journal.open_orders()
+    return frozenset(name for name, record in open_orders.items() if record.submitted_at is not None)
+
+
+def _later(failure: Failure, now: datetime) -> bool:
+    # What a clock wrote that has been set back since says nothing now.
+    return failure.not_before is not None and failure.at <= now < failure.not_before
+
+
+def _still_waits(standing: Standing, enroller: str, now: datetime) -> bool:
+    waiting, asked = standing.waiting, standing.last_attempt_at
+    if waiting is None or waiting.enroller != enroller or asked is None:
+        return False
+    return asked <= now < waiting.retry_at

@@ -1,0 +1,307 @@
+"""
+What an operator may do by command: renew, roll back, revoke, check. Each is written down before and after it.
+
+Owns these four. A command and a running service come to terms by the identity's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.identity.enroller_port import Failed, Held
+from cftpki_ext.identity.issuance.recover import rolled_back
+from cftpki_ext.identity.renewal.context import Workbench
+from cftpki_ext.identity.store.generations import Generation
+from cftpki_ext.identity.store.layout import Site
+from cftpki_ext.identity.store.locks import locked
+from cftpki_ext.identity.store.operator_log import Actor, this_actor
+from cftpki_ext.identity.store.state import Standing, Status, write_standing
+
+# A revocation asked for by the operator.
+CALL_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """
+    What an operator's call came to: the generation in force, and the failure or wait where it is the old one.
+    """
+
+    identity: str
+    generation: int | None
+    issued: bool
+    detail: str
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """
+    What our own check says now of a generation; `revoked` is `None` where it could not be established.
+    """
+
+    identity: str
+    generation: int
+    revoked: bool | None
+    detail: str
+
+
+@dataclass(slots=True)
+class _Result:
+    """
+    What an action came to, for its second line.
+    """
+
+    detail: str = "done"
+    failed: bool = False
+
+
+class Operator(Workbench):
+    """
+    Does what an operator asks for.
+    """
+
+    async def renew(
+        self, name: str, *, force: bool, wait_s: float, by: Actor | None = None, command: str = "renew"
+    ) -> Renewal:
+        """
+        An operator's word: do what is due, or renew now whatever the schedule, windows and waits say.
+
+        An order that is open is taken up again and asked for at once. Two who force at the same time get one
+        certificate: what was issued since the call began counts.
+
+        Args:
+            name: of the identity.
+            force: now.
+            wait_s: for another process that works on it.
+            by: who asks; by default who runs this process.
+            command: as the operator calls it.
+
+        Returns:
+            What came of it.
+
+        Raises:
+            BusyError: another process kept at it for longer.
+            StoreError: the state cannot be read or written.
+            KeyUnavailableError: the key or its password cannot be read.
+
+        """
+        site = self._site(name)
+        pointed = site.generations.pointer()
+        asked = "now" if force else "if due"
+        async with locked(site.directory, wait_s=wait_s), self._recorded(site, command, asked, by) as result:
+            done = await self._renew(site, pointed, force=force)
+            result.failed = done.failed
+            result.detail = f"{done.detail}; generation {done.generation or 'none'}"
+        return done
+
+    async def _renew(self, site: Site, pointed: str | None, *, force: bool) -> Renewal:
+        name = site.identity.name
+        await asyncio.to_thread(self._clean, site)
+        current, standing, now_due = await self._look(site)
+        if current is not None and site.generations.pointer() != pointed:
+            return Renewal(
+                identity=name, generation=current.number, issued=True, detail="renewed by another process"
+            )
+        before = None if current is None else current.number
+        if not force:
+            # Where no service runs, this is what asks the CA when it would like to renew.
+            standing = await self._adviser.ask(site, current, standing)
+            now_due = self._plan(site, current, standing)
+        if not force and now_due.at > self._clock.now():
+            detail = f"not due before {now_due.at.isoformat(timespec='seconds')} ({now_due.detail})"
+            return Renewal(identity=name, generation=before, issued=False, detail=detail)
+        current, standing = await self._attempter.attempt(site, current, standing, now_due, force=force)
+        standing = await self._rollout.carry_on(site, current, standing)
+        after = None if current is None else current.number
+        if after != before:
+            return Renewal(
+                identity=name, generation=after, issued=True, detail="issued" if before is None else "renewed"
+            )
+        failure, waiting = standing.last_failure, standing.waiting
+        if waiting is not None:
+            detail = f"{waiting.enroller}: {waiting.detail}; next at {waiting.retry_at.isoformat(timespec='seconds')}"
+            return Renewal(identity=name, generation=after, issued=False, detail=detail)
+        detail = "no enroller was asked" if failure is None else f"{failure.enroller}: {failure.detail}"
+        return Renewal(identity=name, generation=after, issued=False, detail=detail, failed=True)
+
+    async def rollback(
+        self, name: str, *, to: int | None, wait_s: float, by: Actor | None = None
+    ) -> Generation:
+        """
+        Put an earlier generation in force again; it is then kept until the safety limit.
+
+        Args:
+            name: of the identity.
+            to: its number; by default the newest before the one in force that is not known to be revoked.
+            wait_s: for another process that works on it.
+            by: who asks; by default who runs this process.
+
+        Returns:
+            The generation.
+
+        Raises:
+            InputError: there is none, or it has ended or is known to be revoked.
+            StoreError: it cannot be read, or the pointer not be written.
+            KeyUnavailableError: its key cannot be read.
+
+        """
+        site = self._site(name)
+        asked = "to the one before" if to is None else f"to {to}"
+        async with (
+            locked(site.directory, wait_s=wait_s),
+            self._recorded(site, "rollback", asked, by) as result,
+        ):
+            await asyncio.to_thread(self._clean, site)
+            current, standing, _ = await self._look(site)
+            target = await asyncio.to_thread(self._earlier, site, current, standing, to)
+            # The wish first: where a kill comes after the flip, the next one who looks finishes it (`settle`).
+            standing = standing.model_copy(update={"going_back": target.number})
+            await asyncio.to_thread(write_standing, site.directory, standing)
+            await asyncio.to_thread(site.generations.activate, target.number)
+            standing = rolled_back(standing, target.number, self._clock.now())
+            await asyncio.to_thread(write_standing, site.directory, standing)
+            await self._rollout.carry_on(site, target, standing)
+            before = "none" if current is None else current.number
+            result.detail = f"generation {target.number} is in force, before it {before}"
+        return target
+
+    def _earlier(
+        self, site: Site, current: Generation | None, standing: Standing, to: int | None
+    ) -> Generation:
+        name, numbers = site.identity.name, site.generations.numbers()
+        if to is None:
+            earlier = [n for n in numbers if current is not None and n < current.number]
+            good = [n for n in earlier if n not in standing.revoked]
+            if not good:
+                msg = (
+                    f"identity {name!r} has no earlier generation{' that is not revoked' if earlier else ''}"
+                )
+                raise InputError(msg)
+            to = good[-1]
+        if to not in numbers:
+            msg = f"identity {name!r} has no generation {to}; there are {', '.join(map(str, numbers)) or 'none'}"
+            raise InputError(msg)
+        if to in standing.revoked:
+            msg = f"generation {to} is revoked; a new one: cftpki identity renew {name} --now"
+            raise InputError(msg)
+        target = site.generations.read(to)
+        if target.ends <= self._clock.now():
+            msg = f"generation {to} ended {target.ends.isoformat()}; an expired chain never replaces another"
+            raise InputError(msg)
+        target.key(site.password())
+        return target
+
+    async def revoke(
+        self, name: str, *, number: int | None, reason: str, wait_s: float, by: Actor | None = None
+    ) -> Failed | None:
+        """
+        Ask the CA to revoke a generation's certificate. Of the one in force, a successor with a new key is due.
+
+        Args:
+            name: of the identity.
+            number: of the generation; by default the one in force.
+            reason: RFC 5280 5.3.1.
+            wait_s: for another process that works on it.
+            by: who asks; by default who runs this process.
+
+        Returns:
+            `None` when it is revoked, else why not.
+
+        Raises:
+            InputError: there is no such generation, or its enroller is not configured any more.
+            StoreError: the state cannot be read or written.
+            KeyUnavailableError: its key cannot be read.
+
+        """
+        site = self._site(name)
+        asked = f"generation {'in force' if number is None else number}, {reason}"
+        async with locked(site.directory, wait_s=wait_s), self._recorded(site, "revoke", asked, by) as result:
+            current, standing, _ = await self._look(site)
+            chosen = current if number is None else await asyncio.to_thread(site.generations.read, number)
+            if chosen is None:
+                msg = f"identity {name!r} has no certificate"
+                raise InputError(msg)
+            enroller = self._enrollers.get(chosen.meta.enroller)
+            if enroller is None:
+                msg = f"generation {chosen.number} came from {chosen.meta.enroller!r}, which is not configured any more"
+                raise InputError(msg)
+            held = Held(chain=tuple(c.der for c in chosen.chain), key=chosen.key(site.password()))
+            failed = await enroller.revoke(held, reason=reason, deadline=self._clock.monotonic() + CALL_S)
+            result.failed = failed is not None
+            result.detail = f"generation {chosen.number}: {'revoked' if failed is None else failed.detail}"
+            if failed is None:
+                changes: dict[str, object] = {"revoked": standing.revoked | {chosen.number}}
+                if current is not None and chosen.number == current.number:
+                    status = Status(
+                        generation=chosen.number,
+                        checked_at=self._clock.now(),
+                        revoked=True,
+                        detail=f"revoked by the operator: {reason}",
+                    )
+                    changes.update(status=status, waiting=None, held_back={})
+                await asyncio.to_thread(write_standing, site.directory, standing.model_copy(update=changes))
+        return failed
+
+    async def check(self, name: str, *, wait_s: float, by: Actor | None = None) -> Checked:
+        """
+        Ask now whether the certificate in force is revoked. Where it is, a successor with a new key is due at once.
+
+        What was heard before does not count. The lock is not held while others are asked.
+
+        Args:
+            name: of the identity.
+            wait_s: for another process that works on it.
+            by: who asks; by default who runs this process.
+
+        Returns:
+            What is known now.
+
+        Raises:
+            InputError: there is no certificate, or no trust set to check it by.
+            StoreError: the state cannot be read or written.
+
+        """
+        site = self._site(name)
+        if site.identity.trust is None:
+            msg = f"set identity.{name}.trust: without a trust set nobody says whether it is revoked"
+            raise InputError(msg)
+        current, standing, _ = await self._look(site)
+        if current is None:
+            msg = f"identity {name!r} has no certificate"
+            raise InputError(msg)
+        said = await self._adviser.check(site, current, standing, max_age=timedelta(0))
+        async with (
+            locked(site.directory, wait_s=wait_s),
+            self._recorded(site, "check", f"generation {current.number}", by) as result,
+        ):
+            now_current, standing, _ = await self._look(site)
+            await self._adviser.write(site, now_current, standing)
+            revoked = True if said.revoked else None if said.unknown else False
+            result.detail = {True: "revoked", False: "not revoked", None: "not established"}[revoked]
+            result.failed = revoked is None
+        return Checked(identity=name, generation=current.number, revoked=revoked, detail=said.detail)
+
+    @contextlib.asynccontextmanager
+    async def _recorded(
+        self, site: Site, command: str, detail: str, by: Actor | None
+    ) -> AsyncIterator[_Result]:
+        """
+        Write an action down before it is done and after it, under the lock.
+        """
+        actions, now = site.actions, self._clock.now
+        by = by or this_actor()
+        begun = await asyncio.to_thread(actions.begin, command, by, at=now(), detail=detail)
+        result = _Result()
+        try:
+            yield result
+        except Exception as error:
+            said = str(error) or type(error).__name__
+            await asyncio.to_thread(actions.end, begun, at=now(), detail=said, failed=True)
+            raise
+        await asyncio.to_thread(actions.end, begun, at=now(), detail=result.detail, failed=result.failed)

@@ -1,0 +1,336 @@
+"""
+How an identity stands, as plain data for people and scripts. Pure but for reading its records.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cftpki_ext.identity.enroller_port import IGNORED
+from cftpki_ext.identity.issuance.requested import still_wanted
+from cftpki_ext.identity.renewal.schedule import Plan
+from cftpki_ext.identity.store.generations import Generation
+from cftpki_ext.identity.store.journal import OrderRecord
+from cftpki_ext.identity.store.layout import Site
+from cftpki_ext.identity.store.state import Failure, Stage, Standing, Waiting
+from cftpki_ext.x509.certificate import Certificate
+
+
+class Alarm(enum.StrEnum):
+    """
+    The steps at which an operator is called: renewal should have happened long before each of them.
+    """
+
+    NOTHING = "nothing"  # no certificate at all
+    FLOOR = "floor"
+    DAY = "day"  # past the floor, and less than a day left
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """
+    A certificate that a CA has issued, or may have issued, and nobody uses.
+    """
+
+    order: str
+    enroller: str
+    at: datetime
+    serial: str | None
+    detail: str
+
+
+class Progress(enum.StrEnum):
+    """
+    How far an open order is.
+    """
+
+    PREPARED = "prepared"  # key and request are made, no CA has heard of it
+    SUBMITTED = "submitted"
+    ANSWERED = "answered"  # what the CA sent is kept, and is not in force
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOrder:
+    """
+    An order that is not at its end. `next` says what will happen to it.
+    """
+
+    order: str
+    enroller: str
+    since: datetime
+    progress: Progress
+    next: str
+    left: bool  # nobody is about to ask for it: the operator should know that it is there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """
+    One identity. `runway` is until when it can live without any CA.
+    """
+
+    name: str
+    current: Generation | None
+    stage: Stage | None
+    runway: datetime | None
+    plan: Plan
+    now: datetime
+    standing: Standing
+    orphans: tuple[Orphan, ...]
+    open_orders: tuple[OpenOrder, ...]
+
+    @property
+    def trouble(self) -> str | None:
+        """
+        What an operator should know first, in one line; `None` where all is well.
+        """
+        standing = self.standing
+        said = []
+        if self.current is None:
+            said.append("no certificate yet")
+        elif self.current.ends <= self.now:
+            said.append("EXPIRED")
+        if standing.status is not None and self.current is not None:
+            status = standing.status
+            if status.revoked and status.generation == self.current.number:
+                said.append(f"REVOKED ({status.detail})")
+            elif status.above and status.generation == self.current.number:
+                said.append(f"a CA of the chain is revoked ({status.detail})")
+        if standing.waiting is not None:
+            said.append(f"{standing.waiting.enroller}: waiting: {standing.waiting.detail}")
+        elif standing.last_failure is not None and standing.failures:
+            failure = standing.last_failure
+            said.append(f"{failure.enroller}: {failure.fault.value}: {failure.detail}")
+        hint = standing.hint
+        if hint is not None and hint.explanation is not None and hint.explanation.startswith(IGNORED):
+            said.append(hint.explanation)
+        rollout = standing.rollout
+        if rollout is not None:
+            said += [f"hooks: {rollout.hooks.error}"] if rollout.hooks.error else []
+            said += [rollout.observed.error] if rollout.observed.error else []
+        said += [
+            f"{one.enroller}: order {one.order} is {one.progress.value} since {_time(one.since)}: {one.next}"
+            for one in self.open_orders
+            if one.left
+        ]
+        return "; ".join(said) or None
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """
+        How short the runway is, where somebody should look; `None` while there is time.
+        """
+        if self.runway is None:
+            return Alarm.NOTHING
+        left = self.runway - self.now
+        if left <= timedelta(0):
+            return Alarm.EXPIRED
+        floor = self.plan.floor
+        if floor is None or self.now < floor:
+            return None
+        return Alarm.DAY if left <= timedelta(days=1) else Alarm.FLOOR
+
+    def data(self) -> dict[str, Any]:
+        """
+        Everything, for JSON.
+        """
+        current = self.current
+        return {
+            "name": self.name,
+            "generation": None if current is None else generation_data(current),
+            "stage": None if self.stage is None else self.stage.value,
+            "runway": _time(self.runway),
+            "alarm": self.alarm,
+            "runway_s": None if self.runway is None else int((self.runway - self.now).total_seconds()),
+            "next": {"at": _time(self.plan.at), "why": self.plan.why.value, "detail": self.plan.detail},
+            "trouble": self.trouble,
+            "failures": self.standing.failures,
+            "last_failure": _failure(self.standing.last_failure),
+            "hint": None if self.standing.hint is None else self.standing.hint.model_dump(mode="json"),
+            "waiting": _waiting(self.standing.waiting),
+            "status": None if self.standing.status is None else self.standing.status.model_dump(mode="json"),
+            "open_orders": [open_order_data(one) for one in self.open_orders],
+            "orphans": [
+                {
+                    "order": orphan.order,
+                    "enroller": orphan.enroller,
+                    "at": _time(orphan.at),
+                    "serial": orphan.serial,
+                    "detail": orphan.detail,
+                }
+                for orphan in self.orphans
+            ],
+        }
+
+
+def overview(
+    site: Site, current: Generation | None, standing: Standing, plan: Plan, *, now: datetime
+) -> Overview:
+    """
+    Put together how an identity stands.
+
+    Args:
+        site: its places.
+        current: the generation in force.
+        standing: what is remembered.
+        plan: what comes next.
+        now: the wall-clock time.
+
+    Returns:
+        The overview.
+
+    Raises:
+        StoreError: the journal cannot be read.
+
+    """
+    orders = site.journal.orders()
+    orphans = tuple(
+        Orphan(
+            order=record.id,
+            enroller=record.enroller,
+            at=record.closed_at or record.created_at,
+            serial=record.serial,
+            detail=record.detail,
+        )
+        for record in orders
+        if record.orphan
+    )
+    return Overview(
+        name=site.identity.name,
+        current=current,
+        stage=None if current is None else _stage(current, standing),
+        runway=None if current is None else current.ends,
+        plan=plan,
+        now=now,
+        standing=standing,
+        orphans=orphans,
+        open_orders=open_orders(site, orders, current, standing, plan),
+    )
+
+
+def open_orders(
+    site: Site,
+    orders: tuple[OrderRecord, ...],
+    current: Generation | None,
+    standing: Standing,
+    plan: Plan,
+) -> tuple[OpenOrder, ...]:
+    """
+    What is open, and what will happen to it.
+
+    Args:
+        site: its places.
+        orders: from the journal.
+        current: the generation in force.
+        standing: what is remembered.
+        plan: what comes next.
+
+    Returns:
+        The orders without an end, oldest first.
+
+    """
+    status, waiting = standing.status, standing.waiting
+    revoked = (
+        status is not None and current is not None and status.revoked and status.generation == current.number
+    )
+    busy = standing.under_way or standing.failures > 0
+    found = []
+    for record in orders:
+        if record.outcome is not None:
+            continue
+        left = False
+        if record.enroller not in site.identity.enrollers:
+            left, then = True, "the service gives it up: the enroller is not configured for the identity"
+        elif not still_wanted(record, site.identity, revoked=revoked, current=current):
+            then = "given up at the next attempt: something else is asked for by now"
+        elif waiting is not None and waiting.order == record.id:
+            then = f"asked for again at {_time(waiting.retry_at)}"
+        else:
+            # Of one that no CA has heard of there is nothing to know.
+            heard = record.submitted_at is not None
+            left = heard and current is not None and not busy and waiting is None
+            then = f"taken up again when this enroller is asked next, not before {_time(plan.at)}"
+        progress = Progress.PREPARED if record.submitted_at is None else Progress.SUBMITTED
+        found.append(
+            OpenOrder(
+                order=record.id,
+                enroller=record.enroller,
+                since=record.created_at,
+                progress=progress if record.received is None else Progress.ANSWERED,
+                next=then,
+                left=left,
+            )
+        )
+    return tuple(found)
+
+
+def open_order_data(one: OpenOrder) -> dict[str, Any]:
+    """
+    One open order, for JSON.
+    """
+    return {
+        "order": one.order,
+        "enroller": one.enroller,
+        "since": _time(one.since),
+        "progress": one.progress.value,
+        "next": one.next,
+    }
+
+
+def generation_data(generation: Generation) -> dict[str, Any]:
+    """
+    One generation, for JSON.
+    """
+    leaf = generation.leaf
+    return {
+        "number": generation.number,
+        "subject": leaf.subject.text,
+        "names": names_text(leaf),
+        "issuer": leaf.issuer.text,
+        "serial": leaf.serial_hex,
+        "sha256": leaf.fingerprint,
+        "not_before": _time(leaf.not_before),
+        "not_after": _time(leaf.not_after),
+        "ends": _time(generation.ends),
+        "enroller": generation.meta.enroller,
+        "written_at": _time(generation.meta.written_at),
+        "directory": str(generation.path),
+        "notes": list(generation.meta.notes),
+    }
+
+
+def names_text(leaf: Certificate) -> list[str]:
+    """
+    The host names and addresses of a certificate, in its order.
+    """
+    return [
+        name.value if isinstance(name.value, str) else str(ipaddress.ip_address(name.value))
+        for name in leaf.subject_alt_names
+        if (name.kind == "dns" and isinstance(name.value, str))
+        or (name.kind == "ip" and isinstance(name.value, bytes) and len(name.value) in {4, 16})
+    ]
+
+
+def _stage(current: Generation, standing: Standing) -> Stage:
+    rollout = standing.rollout
+    seen = (
+        rollout is not None and rollout.generation == current.number and rollout.observed.done_at is not None
+    )
+    return Stage.OBSERVED if seen else Stage.ACTIVATED
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    return None if failure is None else failure.model_dump(mode="json")
+
+
+def _waiting(waiting: Waiting | None) -> dict[str, Any] | None:
+    return None if waiting is None else waiting.model_dump(mode="json")
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="seconds")

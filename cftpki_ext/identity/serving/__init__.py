@@ -1,0 +1,3 @@
+"""
+Identities as given to hosts: from files and from the store, chosen and signed with.
+"""

@@ -1,0 +1,151 @@
+"""
+Identities that are loaded anew when what they come from has changed.
+
+Owns the notice of a change and the atomic change of generation. Knows neither files nor state directories: what
+shows a change, and how to load, is said by those who derive from it. Who holds a generation keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.core.settings import AnyIdentity
+from cftpki_ext.identity import HeldIdentity
+from cftpki_ext.identity.store.layout import Log
+
+Own = TypeVar("Own", bound=AnyIdentity)
+
+
+@dataclass(slots=True)
+class _Slot(Generic[Own]):
+    identity: Own
+    held: HeldIdentity | None = None
+    seen: object | None = None
+    error: KeyUnavailableError | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class WatchedIdentities(ABC, Generic[Own]):
+    """
+    An `IdentityProvider`. For one event loop.
+
+    The mark is looked at, which must be cheap, at every use; only when it has changed is anything read. A set that
+    does not pass the checks is logged once and leaves the generation in force.
+    """
+
+    def __init__(
+        self,
+        identities: Mapping[str, AnyIdentity],
+        *,
+        kinds: tuple[type[Own], ...],
+        warning: Log,
+        info: Log,
+    ) -> None:
+        self._kinds = kinds
+        self._warning = warning
+        self._info = info
+        self._slots: dict[str, _Slot[Own]] = {}
+        self.replace(identities)
+
+    @abstractmethod
+    def mark(self, identity: Own) -> object | None:
+        """
+        What is another one whenever there is something else to load; `None` while there is nothing.
+        """
+
+    @abstractmethod
+    def load(self, identity: Own, *, generation: int) -> HeldIdentity:
+        """
+        Read and check the identity. Blocking; in a thread.
+
+        Args:
+            identity: as configured.
+            generation: the number after that of the generation in force.
+
+        Returns:
+            The identity.
+
+        Raises:
+            KeyUnavailableError: it cannot be used; the message names it.
+
+        """
+
+    def replace(self, identities: Mapping[str, AnyIdentity]) -> None:
+        """
+        Take over a new configuration; identities that are the same keep their generation.
+
+        Args:
+            identities: by name; those of other kinds are not ours.
+
+        """
+        slots = {}
+        for name, identity in identities.items():
+            if not isinstance(identity, self._kinds):
+                continue
+            slot = self._slots.get(name)
+            if slot is None:
+                slot = _Slot(identity)
+            elif slot.identity != identity:
+                slot.identity, slot.seen = identity, None
+                if slot.held is not None and not getattr(identity, "hand_over_key", False):
+                    # Holds even if what is new does not load.
+                    slot.held = replace(slot.held, hand_over_key=False)
+            slots[name] = slot
+        self._slots = slots
+
+    async def current(self, name: str) -> HeldIdentity:
+        """
+        The generation in force.
+
+        Args:
+            name: of the identity.
+
+        Returns:
+            The newest that passed the checks.
+
+        Raises:
+            KeyUnavailableError: no such identity, or none ever passed.
+
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            msg = f"identity {name!r} is not configured"
+            raise KeyUnavailableError(msg)
+        if slot.seen is None or slot.seen != self.mark(slot.identity):
+            async with slot.lock:
+                await self._refresh(slot)
+        if slot.held is None:
+            raise slot.error or KeyUnavailableError(f"identity {name!r} has no certificate yet")
+        return slot.held
+
+    async def _refresh(self, slot: _Slot[Own]) -> None:
+        mark = self.mark(slot.identity)
+        if slot.seen == mark:
+            return
+        in_force = slot.held.generation if slot.held else None
+        try:
+            held = await asyncio.to_thread(self.load, slot.identity, generation=(in_force or 0) + 1)
+        except KeyUnavailableError as error:
+            slot.error, slot.seen = error, mark
+            self._warning(
+                "identity_not_loaded",
+                identity=slot.identity.name,
+                error=str(error),
+                generation_in_force=in_force,
+            )
+            return
+        slot.held, slot.error, slot.seen = held, None, mark
+        leaf = held.chain[0]
+        self._info(
+            "identity_loaded",
+            identity=held.name,
+            generation=held.generation,
+            subject=leaf.subject.text,
+            serial=leaf.serial_hex,
+            not_after=leaf.not_after.isoformat(),
+        )

@@ -1,0 +1,3 @@
+"""
+Identities on the disk: generations, journal of orders, state, keys, locks.
+"""

@@ -1,0 +1,347 @@
+"""
+The journal of orders: written before each step, so that a kill at any point finds order and key again.
+
+    DIRECTORY/journal/ID.json      what was ordered, of whom, how far it is, how it ended
+    DIRECTORY/journal/ID.key.pem   its key, until the certificate has a generation of its own
+
+Owns these files. For each enroller at most one order is open; it is taken up again before another one is begun.
+Writers hold the identity's lock.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.vocabulary import KeyKind, Usage
+from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES, Issued, Names, PrivateKey
+from cftpki_ext.identity.store.durable import make_directory, replace_file, sync_directory, write_new
+from cftpki_ext.identity.store.private_keys import from_pem, to_pem
+from cftpki_ext.support.files import read_regular
+
+# State, a chain with alternates, roots: in base64.
+MAX_RECORD_BYTES = 4 * 1024 * 1024
+MAX_DETAIL = 500
+# How many ended orders are kept, for `identity history` and for the search for orphans.
+KEPT_ORDERS = 50
+_JSON = ".json"
+_KEY = ".key.pem"
+
+
+class OversizedError(StoreError):
+    """
+    What should be kept of an order is more than could be read again. Nothing was written.
+    """
+
+
+class Outcome(enum.StrEnum):
+    """
+    How an order ended.
+    """
+
+    ACTIVATED = "activated"
+    REJECTED = "rejected"  # issued, but not what was asked for: never put to use
+    REFUSED = "refused"  # the CA said no
+    LOST = "lost"  # the CA does not know it any more
+    SUPERSEDED = "superseded"  # the configuration asks for something else by now
+    ABANDONED = "abandoned"  # the configuration does not name its enroller any more
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Received(_Record):
+    """
+    What the CA sent, kept before anything is made of it.
+    """
+
+    certificates: tuple[bytes, ...]
+    alternates: tuple[tuple[bytes, ...], ...] = ()
+    extra: tuple[bytes, ...] = ()
+    notes: tuple[str, ...] = ()
+    own_key: bool = True  # else the key came with the certificates, and replaced the order's
+
+    def issued(self) -> Issued:
+        """
+        As the enroller gave it, but for the key.
+        """
+        return Issued(
+            certificates=self.certificates, alternates=self.alternates, extra=self.extra, notes=self.notes
+        )
+
+
+class OrderRecord(_Record):
+    """
+    One order, as it is on the disk.
+    """
+
+    version: int = 1
+    id: str
+    identity: str
+    enroller: str
+    created_at: datetime
+    common_name: str | None
+    dns: tuple[str, ...]
+    addresses: tuple[IPv4Address | IPv6Address, ...]
+    usages: tuple[Usage, ...]
+    key: KeyKind
+    csr: bytes
+    lifetime_s: int | None = None
+    anchors: tuple[bytes, ...] = ()
+    replaces: int | None = None  # the generation that was in force
+    state: dict[str, JsonValue] = {}
+    attempts: int = 0
+    submitted_at: datetime | None = None  # before this, no CA has heard of the order
+    received: Received | None = None
+    outcome: Outcome | None = None
+    detail: str = ""
+    serial: str | None = None
+    generation: int | None = None
+    closed_at: datetime | None = None
+
+    @property
+    def names(self) -> Names:
+        """
+        What it is for.
+        """
+        return Names(common_name=self.common_name, dns=self.dns, addresses=self.addresses)
+
+    @property
+    def orphan(self) -> bool:
+        """
+        Whether the CA has, or may have, issued a certificate that nobody uses. `serial` names it where known.
+        """
+        unused = {Outcome.REJECTED, Outcome.LOST, Outcome.SUPERSEDED, Outcome.ABANDONED}
+        return self.outcome in unused and self.submitted_at is not None
+
+
+class Journal:
+    """
+    The orders of one identity. Blocking: reads and synchronous writes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "journal"
+
+    def begin(self, record: OrderRecord, key: PrivateKey, *, password: bytes | None) -> None:
+        """
+        Write a new order with its key. Nothing may be asked of a CA before this returns.
+
+        Raises:
+            StoreError: the disk refuses.
+
+        """
+        make_directory(self._directory)
+        write_new(self._path(record.id, _KEY), to_pem(key, password))
+        # The record last: a key without one was never shown to anybody.
+        write_new(self._directory / f".new-{record.id}", _encode(record))
+        try:
+            (self._directory / f".new-{record.id}").rename(self._path(record.id, _JSON))
+            sync_directory(self._directory)
+        except OSError as error:
+            msg = f"journal {self._directory}: {(error.strerror or str(error)).lower()}"
+            raise StoreError(msg) from error
+
+    def save(self, record: OrderRecord) -> None:
+        """
+        Write how far an order is.
+
+        Raises:
+            StoreError: the disk refuses.
+            OversizedError: it could not be read again.
+
+        """
+        replace_file(self._path(record.id, _JSON), _encode(record))
+
+    def receive(self, record: OrderRecord, issued: Issued, *, password: bytes | None) -> OrderRecord:
+        """
+        Write what the CA sent, before anything is made of it.
+
+        Args:
+            record: the order.
+            issued: unverified; a key that came with it takes the place of the order's.
+            password: encrypts such a key.
+
+        Returns:
+            The order as it is now.
+
+        """
+        if issued.key is not None:
+            replace_file(self._path(record.id, _KEY), to_pem(issued.key, password))
+        received = Received(
+            certificates=issued.certificates,
+            alternates=issued.alternates,
+            extra=issued.extra,
+            notes=issued.notes,
+            own_key=issued.key is None,
+        )
+        changed = record.model_copy(update={"received": received})
+        self.save(changed)
+        return changed
+
+    def key(self, record: OrderRecord, *, password: bytes | None) -> PrivateKey:
+        """
+        The key of an open order.
+
+        Raises:
+            KeyUnavailableError: unreadable, exposed, or the password is another one.
+
+        """
+        return from_pem(self._path(record.id, _KEY), password)
+
+    def close(
+        self,
+        record: OrderRecord,
+        outcome: Outcome,
+        *,
+        at: datetime,
+        detail: str = "",
+        serial: str | None = None,
+        generation: int | None = None,
+    ) -> OrderRecord:
+        """
+        Write how an order ended, and forget its key where it is of no use any more.
+
+        Args:
+            record: the order.
+            outcome: how it ended.
+            at: now.
+            detail: one line for the operator.
+            serial: of the certificate, where there is one.
+            generation: that it became.
+
+        Returns:
+            The order as it is now.
+
+        """
+        closed = record.model_copy(
+            update={
+                "outcome": outcome,
+                "detail": detail[:MAX_DETAIL],
+                "serial": serial,
+                "generation": generation,
+                "closed_at": at,
+            }
+        )
+        self.save(closed)
+        # A rejected certificate may turn out to be right when the configuration was wrong: its key stays with it.
+        if outcome is not Outcome.REJECTED:
+            self._path(record.id, _KEY).unlink(missing_ok=True)
+        return closed
+
+    def orders(self) -> tuple[OrderRecord, ...]:
+        """
+        All orders that are known, oldest first.
+
+        Raises:
+            StoreError: one cannot be read. It is not passed over: its key may be the one that is needed.
+
+        """
+        if not self._directory.is_dir():
+            return ()
+        paths = sorted(path for path in self._directory.glob(f"*{_JSON}") if not path.name.startswith("."))
+        return tuple(_decode(path) for path in paths)
+
+    def open_orders(self) -> Mapping[str, OrderRecord]:
+        """
+        The order that is open at each enroller.
+        """
+        return {record.enroller: record for record in self.orders() if record.outcome is None}
+
+    def clean(self) -> None:
+        """
+        Remove what a killed writer left behind, and the oldest of the ended orders. Under the lock.
+        """
+        orders = self.orders()
+        ended = [record for record in orders if record.outcome is not None]
+        for record in ended[:-KEPT_ORDERS]:
+            self._path(record.id, _KEY).unlink(missing_ok=True)
+            self._path(record.id, _JSON).unlink(missing_ok=True)
+        if not self._directory.is_dir():
+            return
+        wanted = {record.id for record in orders if record.outcome in {None, Outcome.REJECTED}}
+        for path in self._directory.iterdir():
+            stray = path.name.endswith(_KEY) and path.name.removesuffix(_KEY) not in wanted
+            if stray or path.name.startswith(".new-"):
+                path.unlink(missing_ok=True)
+
+    def _path(self, order: str, suffix: str) -> Path:
+        return self._directory / f"{order}{suffix}"
+
+
+def new_id(at: datetime) -> str:
+    """
+    A name for an order: sorted by time, and nobody else's.
+    """
+    return f"{at:%Y%m%dT%H%M%S}{at.microsecond:06d}-{secrets.token_hex(6)}"
+
+
+def seconds(lifetime: timedelta | None) -> int | None:
+    """
+    A lifetime as it stands in an order.
+    """
+    return None if lifetime is None else int(lifetime.total_seconds())
+
+
+def checked_state(state: Mapping[str, object]) -> dict[str, Any]:
+    """
+    What an enroller wants kept, as plain JSON values.
+
+    Args:
+        state: of the enroller.
+
+    Returns:
+        A copy.
+
+    Raises:
+        StoreError: it is no JSON.
+        OversizedError: it is larger than an order may be.
+
+    """
+    try:
+        copy = _State.model_validate({"value": dict(state)})
+        size = len(copy.model_dump_json())
+    except ValidationError as error:
+        msg = f"an enroller's state is no JSON: {error.errors()[0]['msg']}"
+        raise StoreError(msg) from error
+    if size > MAX_STATE_BYTES:
+        msg = f"an enroller's state has {size} bytes, at most {MAX_STATE_BYTES} are kept"
+        raise OversizedError(msg)
+    return copy.value
+
+
+class _State(BaseModel):
+    value: dict[str, JsonValue]
+
+
+def _encode(record: OrderRecord) -> bytes:
+    data = record.model_dump_json(indent=1).encode() + b"\n"
+    if len(data) > MAX_RECORD_BYTES:
+        msg = f"order {record.id} with its answer has {len(data)} bytes, at most {MAX_RECORD_BYTES} are kept"
+        raise OversizedError(msg)
+    return data
+
+
+def _decode(path: Path) -> OrderRecord:
+    try:
+        raw = read_regular(path, cap=MAX_RECORD_BYTES, what="order").data
+        record = OrderRecord.model_validate_json(raw)
+    except (InputError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        msg = f"order {path} cannot be read: {first}"
+        raise StoreError(msg) from error
+    if record.id != path.name.removesuffix(_JSON):
+        # Its key is found by its id: a copy under another name would lead to a file anywhere.
+        msg = f"order {path} cannot be read: it says that it is {printable(record.id)!r}"
+        raise StoreError(msg)
+    return record

@@ -1,0 +1,3 @@
+"""
+The unix socket (docs/protocol.md): tables, frame codec, C header, TLS vectors.
+"""

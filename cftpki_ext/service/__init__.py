@@ -1,0 +1,3 @@
+"""
+The service process: connections, conversations, logs, metrics, renewals.
+"""

@@ -1,0 +1,92 @@
+"""
+The audit trail's port and its plain adapter: one structured log line per verdict and per event of a session.
+
+Owns what is written about a call. Never writes chains, keys, passwords or session numbers (they are secrets).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from cftpki_ext.core.verdict import Verdict, deciding_source
+from cftpki_ext.exit.session import SessionContext
+
+
+class AuditSink(Protocol):
+    """
+    Where verdicts and session events are recorded before they are answered.
+
+    A sink that cannot record raises: the call then fails closed.
+    """
+
+    def verdict(
+        self, verdict: Verdict, session: SessionContext | None, *, elapsed_ms: int, record: str | None
+    ) -> None:
+        """
+        One chain was judged; `session` is `None` outside sessions, `record` where its evidence is not kept.
+        """
+
+    def event(self, name: str, session: SessionContext | None, **fields: Any) -> None:
+        """
+        Something else happened that an operator or auditor wants to see.
+        """
+
+
+class LogAudit:
+    """
+    The audit trail as log lines.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        self._logger = logger
+
+    def verdict(
+        self, verdict: Verdict, session: SessionContext | None, *, elapsed_ms: int, record: str | None
+    ) -> None:
+        """
+        Log one verdict: refusals and acceptances with warnings as warnings.
+        """
+        evidence = verdict.evidence
+        source = deciding_source(verdict)
+        write = self._logger.info if verdict.accepted and not verdict.warnings else self._logger.warning
+        write(
+            "verdict",
+            verdict_id=verdict.id,
+            # The hash of its record in the ledger's chain: a log kept elsewhere vouches for the ledger.
+            record=record,
+            status=verdict.status.value,
+            reason=verdict.reason.value if verdict.reason else None,
+            alert=verdict.alert,
+            summary=verdict.summary,
+            warnings=list(verdict.warnings),
+            rule=evidence.rule,
+            trust=evidence.trust,
+            policy=evidence.policy,
+            source=f"{source.kind.value}, {source.origin.value}" if source else None,
+            direction=evidence.direction.value,
+            partner=evidence.path[0].subject if evidence.path else None,
+            serial=evidence.path[0].serial if evidence.path else None,
+            elapsed_ms=elapsed_ms,
+            **_about(session),
+        )
+
+    def event(self, name: str, session: SessionContext | None, **fields: Any) -> None:
+        """
+        Log one event.
+        """
+        self._logger.info(name, **_about(session), **fields)
+
+
+def _about(session: SessionContext | None) -> dict[str, Any]:
+    if session is None:
+        return {}
+    return {
+        "session_ref": session.reference,
+        "host_task": session.host_task,
+        "host_session": session.host_session,
+        "remote": session.peer.host,
+        "remote_port": session.peer.port,
+        "session_rule": session.rule.name,
+    }

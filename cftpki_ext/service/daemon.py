@@ -1,0 +1,239 @@
+"""
+The unix-socket server: frames in, frames out, one conversation per connection; signals, readiness, clean stop.
+
+Owns waits and bounds of connections. Imports conversation, service, wire, listener and systemd; knows nothing of PKI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+
+from cftpki_ext.core.errors import CftPkiError, WireError
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.protocol.codec import HEADER, Header, WireVersionError, decode_header, decode_payload
+from cftpki_ext.service import listener as listening
+from cftpki_ext.service.conversation import Conversation, unreadable
+from cftpki_ext.service.listener import BACKLOG, Listener, listen
+from cftpki_ext.service.shared import Service
+from cftpki_ext.service.systemd import inherited_socket, notify, reloading, watchdog_interval_s
+
+# Between two phases the host waits for its TLS peer; hosts give up on a handshake after a minute or two.
+IDLE_S = 300.0
+# A frame's bytes come from a process on this machine; one that sends half of it is stuck.
+FRAME_S = 10.0
+# Calls under way at a stop: longer than any call may take (budget 5 s and its slack).
+STOP_S = 10.0
+# One-shot connections (StartTask, EndSession, STATUS) besides those of sessions.
+SPARE_CONNECTIONS = 128
+
+Reload = Callable[[], Settings]
+
+
+class Daemon:
+    """
+    Serves one `Service` on one socket until it is told to stop.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        reload: Reload | None = None,
+        peer_uid: Callable[[socket.socket], int] = listening.peer_uid,
+        environ: Mapping[str, str] | None = None,
+        idle_s: float = IDLE_S,
+        frame_s: float = FRAME_S,
+    ) -> None:
+        self._service = service
+        self._reload = reload
+        self._peer_uid = peer_uid
+        self._environ = os.environ if environ is None else environ
+        self._idle_s = idle_s
+        self._frame_s = frame_s
+        self._connections: dict[asyncio.Task[None], bool] = {}  # whether a call is under way
+        self._stop = asyncio.Event()
+        self.ready = asyncio.Event()
+
+    def stop(self) -> None:
+        """
+        Ask for a clean stop: no new connections, idle ones closed, calls under way finished within a bound.
+        """
+        self._stop.set()
+
+    async def run(self, *, owns_process: bool = True) -> None:
+        """
+        Serve until `stop()`, SIGTERM or SIGINT.
+
+        Args:
+            owns_process: whether to handle SIGTERM, SIGINT and SIGHUP and to forbid core dumps, which would
+                hold private keys; by default yes, tests and embedders may not want it.
+
+        Raises:
+            ListenError: the socket cannot be opened.
+            ActivationError: systemd handed over something else than one listening unix socket.
+
+        """
+        log = self._service.log
+        listener = self._open()
+        loop = asyncio.get_running_loop()
+        background: set[asyncio.Task[None]] = set()
+        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if owns_process else ()
+        if owns_process:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        try:
+            # Who connects meanwhile waits in the socket's queue.
+            await self._service.warm()
+            # Not start_unix_server(), which from Python 3.13 on removes the socket's path, also systemd's. Without
+            # a backlog of its own, asyncio would shorten the queue to 100.
+            server = await asyncio.start_server(self._accept, sock=listener.socket, backlog=BACKLOG)
+            for number in handled:
+                if number == signal.SIGHUP:
+                    loop.add_signal_handler(number, lambda: background.add(loop.create_task(self.reload())))
+                else:
+                    loop.add_signal_handler(number, self.stop)
+            log.info(
+                "listening",
+                socket=str(self._service.settings.service.socket),
+                inherited=listener.path is None,
+            )
+            notify(self._environ, "READY=1", "STATUS=answering")
+            interval_s = watchdog_interval_s(self._environ)
+            if interval_s is not None:
+                background.add(loop.create_task(self._feed_watchdog(interval_s)))
+            self.ready.set()
+            await self._stop.wait()
+            notify(self._environ, "STOPPING=1", "STATUS=finishing calls under way")
+            server.close()
+            await self._drain()
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            listener.release()
+            self._service.close()
+            log.info("stopped")
+
+    async def reload(self) -> None:
+        """
+        Take over the configuration anew; one that cannot be used is logged and changes nothing.
+
+        The socket and the state directory stay as they were at start.
+        """
+        log = self._service.log
+        if self._reload is None:
+            log.info("reload_ignored", detail="this service has no configuration file")
+            return
+        reloading(self._environ)
+        try:
+            self._service.replace_settings(await asyncio.to_thread(self._reload))
+            await self._service.warm()
+            log.info("reloaded", rules=len(self._service.settings.rules))
+        except CftPkiError as error:
+            # The faults are the operator's, a line each; a traceback would say nothing more.
+            log.warning("reload_failed", error=str(error), detail="the configuration in force stays")
+        finally:
+            notify(self._environ, "READY=1")
+
+    def _open(self) -> Listener:
+        inherited = inherited_socket(self._environ)
+        if inherited is not None:
+            return Listener(socket=inherited, path=None)
+        return listen(self._service.settings.service.socket)
+
+    async def _drain(self) -> None:
+        for task, busy in self._connections.items():
+            if not busy:
+                task.cancel()
+        if self._connections:
+            _, late = await asyncio.wait(self._connections, timeout=STOP_S)
+            for task in late:
+                task.cancel()
+            if late:
+                self._service.log.warning("calls_cut_off", count=len(late))
+                await asyncio.gather(*late, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:  # pragma: no cover - asyncio runs every connection in a task
+            return
+        self._connections[task] = False
+        conversation = Conversation(self._service)
+        try:
+            refusal = self._refusal(writer)
+            if refusal is not None:
+                self._service.log.warning("connection_refused", detail=refusal)
+                await self._send(writer, unreadable(WireError(refusal), 0))
+                return
+            await self._converse(conversation, reader, writer, task)
+        except (OSError, asyncio.IncompleteReadError):
+            # A timeout is an OSError too. The peer is gone, silent or stuck: its session ends with the connection.
+            return
+        except asyncio.CancelledError:
+            # Only `_drain` cancels; the stop goes on by itself.
+            return
+        finally:
+            conversation.close()
+            del self._connections[task]
+            writer.close()
+
+    def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
+        settings = self._service.settings.service
+        uid = self._peer_uid(writer.get_extra_info("socket"))
+        if uid not in {0, os.geteuid(), *settings.allow_users}:
+            return f"user {uid} may not use this service (service.allow_users)"
+        if len(self._connections) > settings.max_sessions + SPARE_CONNECTIONS:
+            return f"{settings.max_sessions + SPARE_CONNECTIONS} connections are open"
+        return None
+
+    async def _converse(
+        self,
+        conversation: Conversation,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        task: asyncio.Task[None],
+    ) -> None:
+        while not self._stop.is_set():
+            sequence = 0
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    head = await reader.readexactly(1)
+                async with asyncio.timeout(self._frame_s):
+                    head += await reader.readexactly(HEADER.size - 1)
+                    header = decode_header(head)
+                    sequence = header.sequence
+                    _check_request(header)
+                    request = decode_payload(header, await reader.readexactly(header.length))
+            except WireError as error:
+                if isinstance(error, WireVersionError):
+                    sequence = error.sequence
+                self._service.log.warning("unreadable_frame", error=str(error))
+                await self._send(writer, await conversation.unreadable(error, sequence))
+                return
+            self._connections[task] = True
+            try:
+                await self._send(writer, await conversation.answer(request))
+            finally:
+                self._connections[task] = False
+
+    async def _send(self, writer: asyncio.StreamWriter, raw: bytes) -> None:
+        async with asyncio.timeout(self._frame_s):
+            writer.write(raw)
+            await writer.drain()
+
+    async def _feed_watchdog(self, interval_s: float) -> None:
+        while True:
+            notify(self._environ, "WATCHDOG=1")
+            await asyncio.sleep(interval_s)
+
+
+def _check_request(header: Header) -> None:
+    if header.response:
+        msg = f"{header.message.name} response where a request is expected"
+        raise WireError(msg)

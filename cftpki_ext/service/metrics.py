@@ -1,0 +1,160 @@
+"""
+Numbers for monitoring, in Prometheus' text form: what the service counts, and how long identities can live.
+
+Owns names and help texts of the metrics. Pure: plain data in, text out. Whom to ask is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cftpki_ext.identity.renewal.overview import Alarm
+from cftpki_ext.service.key_use import KeyUse
+
+# A name and its help text, and the key of STATUS that holds one number, or one by label.
+_GAUGES = (
+    ("uptime_s", "cftpki_uptime_seconds", "Seconds since the service started."),
+    ("sessions", "cftpki_sessions", "TLS sessions that are open now."),
+    ("max_sessions", "cftpki_sessions_max", "Sessions that the configuration allows at once."),
+)
+_COUNTERS = (
+    ("requests", "message", "cftpki_requests", "Calls of the exit, by message."),
+    ("results", "result", "cftpki_results", "Answers to the exit, by kind."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """
+    What could be learned.
+
+    `status` is the running service's own word, `None` where it does not answer. `identities` has for each identity
+    that enrollers keep its overview as plain data, `None` where its state cannot be read.
+    """
+
+    status: Mapping[str, Any] | None
+    identities: Mapping[str, Mapping[str, Any] | None]
+
+
+def exposition(seen: Seen) -> str:
+    """
+    Write the metrics.
+
+    What the service's answer lacks is left out, never told as zero.
+
+    Args:
+        seen: what could be learned.
+
+    Returns:
+        Prometheus' text form 0.0.4, with a line end.
+
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once(tuple(_families(seen))))
+    return generate_latest(registry).decode()
+
+
+class _Once(Collector):
+    """
+    Families that were made already.
+    """
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """
+        The families.
+        """
+        return self._families
+
+
+def _families(seen: Seen) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "cftpki_up", "1 where the service answers, else 0.", value=int(seen.status is not None)
+    )
+    if seen.status is not None:
+        yield from _of_service(seen.status)
+    yield from _of_identities(seen.identities)
+
+
+def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
+    yield InfoMetricFamily(
+        "cftpki_build", "The running service.", value={"version": str(status.get("version"))}
+    )
+    for key, name, words in _GAUGES:
+        if key in status:
+            yield GaugeMetricFamily(name, words, value=status[key])
+    for key, label, name, words in _COUNTERS:
+        yield _counter(name, words, (label,), [((one,), count) for one, count in status.get(key, {}).items()])
+    verdicts = status.get("verdicts", {})
+    for key, words in (
+        ("accepted", "Partners let in."),
+        ("accepted_with_warnings", "Of those, the ones let in with a warning."),
+    ):
+        if key in verdicts:
+            yield CounterMetricFamily(f"cftpki_verdicts_{key}", words, value=verdicts[key])
+    for key, words in (
+        ("refused", "Partners refused, by reason."),
+        ("would_be_refused", "Partners let in only because their policy audits, by the reason it has."),
+    ):
+        counts = [((reason,), count) for reason, count in verdicts.get(key, {}).items()]
+        yield _counter(f"cftpki_verdicts_{key}", words, ("reason",), counts)
+    evidence = status.get("evidence", {})
+    for key, words in (("kept", "Verdicts recorded."), ("not_kept", "Verdicts that could not be recorded.")):
+        if key in evidence:
+            yield CounterMetricFamily(f"cftpki_evidence_{key}", words, value=evidence[key])
+    uses = [
+        ((identity, use.value), counts[use.value])
+        for identity, counts in status.get("key_uses", {}).items()
+        for use in KeyUse
+    ]
+    yield _counter("cftpki_key_uses", "Uses of private keys (CryptData).", ("identity", "use"), uses)
+
+
+def _counter(
+    name: str, words: str, labels: Sequence[str], counts: Iterable[tuple[Sequence[str], float]]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, words, labels=labels)
+    for values, count in counts:
+        family.add_metric(values, count)
+    return family
+
+
+def _of_identities(identities: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Metric]:
+    def gauge(name: str, words: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"cftpki_identity_{name}", words, labels=("identity", *labels))
+
+    readable = gauge("readable", "1 where the identity's state can be read, else 0.")
+    runway_end = gauge("runway_end_timestamp_seconds", "Until when the identity can live without any CA.")
+    runway = gauge("runway_seconds", "How long it can live without any CA; negative once it has ended.")
+    renewal = gauge("next_renewal_timestamp_seconds", "When the next renewal or attempt is due.")
+    generation = gauge("generation", "The generation in force, 0 for none.")
+    failures = gauge("failures", "Attempts that failed since the last success.")
+    orders = gauge("open_orders", "Orders that are not at their end.")
+    orphans = gauge("orphans", "Certificates that were, or may have been, issued and that nobody uses.")
+    alarm = gauge("alarm", "1 for the alarm that holds now, else 0.", "alarm")
+    troubled = gauge("troubled", "1 where `cftpki identity list` names a trouble, else 0.")
+    for name, data in identities.items():
+        readable.add_metric([name], int(data is not None))
+        if data is None:
+            continue
+        if data["runway"] is not None:
+            runway_end.add_metric([name], datetime.fromisoformat(data["runway"]).timestamp())
+            runway.add_metric([name], data["runway_s"])
+        renewal.add_metric([name], datetime.fromisoformat(data["next"]["at"]).timestamp())
+        generation.add_metric([name], data["generation"]["number"] if data["generation"] else 0)
+        failures.add_metric([name], data["failures"])
+        orders.add_metric([name], len(data["open_orders"]))
+        orphans.add_metric([name], len(data["orphans"]))
+        for one in Alarm:
+            alarm.add_metric([name, one.value], int(data["alarm"] == one.value))
+        troubled.add_metric([name], int(data["trouble"] is not None))
+    yield from (readable, runway_end, runway, renewal, generation, failures, orders, orphans, alarm, troubled)

@@ -1,0 +1,131 @@
+"""
+What all connections share: settings, checker, identities, audit trail, counters.
+
+Owns the service's own state, and the change to a new configuration. Imports evidence, keeper, trail, identity, audit
+and ports; never connectors or cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.decision.decide import Question
+from cftpki_ext.evidence import Tally
+from cftpki_ext.evidence.writer import EvidenceKeeper
+from cftpki_ext.identity import IdentityProvider
+from cftpki_ext.ports import Clock
+from cftpki_ext.service.audit import AuditSink
+from cftpki_ext.service.trail import Trail
+
+# An RSA-2048 signature takes a millisecond of CPU outside the interpreter's lock; more threads than cores gain nothing.
+SIGNING_THREADS = 2
+
+
+class Checker(Protocol):
+    """
+    Judges chains (`cftpki_ext.checking.checker.Checker`).
+    """
+
+    async def check_with_statements(
+        self, question: Question, handed_in: Sequence[Statement] = ()
+    ) -> tuple[Verdict, tuple[Statement, ...]]:
+        """
+        Judge one chain, and give the statements that the verdict rests on.
+        """
+
+
+class Service:
+    """
+    What all conversations share: settings, checker, identities, audit trail, counters. For one event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        checker: Checker,
+        identities: IdentityProvider,
+        audit: AuditSink,
+        keeper: EvidenceKeeper,
+        log: FilteringBoundLogger,
+        clock: Clock,
+        certificates: Callable[[], Mapping[str, object]] = dict,
+    ) -> None:
+        self.settings = settings
+        self.checker = checker
+        self.identities = identities
+        self.audit = audit
+        self.keeper = keeper
+        self.log = log
+        self.clock = clock
+        self.requests: Counter[str] = Counter()
+        self.results: Counter[str] = Counter()
+        self.verdicts = Tally()
+        self.trail = Trail(audit, clock)
+        self.sessions = 0
+        self.signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
+        self._certificates = certificates
+        self._started = clock.monotonic()
+
+    def status(self) -> dict[str, object]:
+        """
+        The service's own state, for STATUS.
+
+        Returns:
+            Plain data: version, seconds since start, open sessions, counters, names of what is configured.
+
+        """
+        return {
+            "version": version("cftpki-ext"),
+            "uptime_s": int(self.clock.monotonic() - self._started),
+            "sessions": self.sessions,
+            "max_sessions": self.settings.service.max_sessions,
+            "requests": dict(self.requests),
+            "results": dict(self.results),
+            "verdicts": self.verdicts.counts(),
+            "evidence": self.keeper.status(),
+            "rules": [rule.name for rule in self.settings.rules],
+            "trusts": sorted(self.settings.trusts),
+            "identities": sorted(self.settings.identities),
+            "key_uses": self.trail.key_uses(),
+            # Of those that enrollers keep: until when each can live without its CA, and what troubles it.
+            "certificates": dict(self._certificates()),
+        }
+
+    async def warm(self) -> None:
+        """
+        Load every identity before the first handshake needs it; the provider logs those that cannot be used.
+        """
+        for name in self.settings.identities:
+            with contextlib.suppress(KeyUnavailableError):
+                await self.identities.current(name)
+
+    def replace_settings(self, settings: Settings) -> None:
+        """
+        Take over a new configuration: rules, trust sets, policies, limits and identities from the next call on.
+
+        A session keeps the rule that it was matched by; the trust set of that rule is looked up anew.
+
+        Args:
+            settings: checked.
+
+        """
+        self.settings = settings
+        self.identities.replace(settings.identities)
+
+    def close(self) -> None:
+        """
+        Let the signing threads end; operations under way are finished first.
+        """
+        self.signers.shutdown()

@@ -1,0 +1,118 @@
+"""
+The log: structlog, JSON or for a console, on standard error; one event is one line whatever it contains.
+
+Owns set-up only. What a partner wrote into a certificate goes through here escaped, so that nobody can
+write a log line, or to the terminal of whoever reads it, from outside.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from cftpki_ext.core.escape import printable
+
+
+def configure(
+    log_format: str, *, stream: TextIO | None = None, level: int = logging.INFO
+) -> FilteringBoundLogger:
+    """
+    Set the log up for this process, for structlog and for libraries that use `logging`.
+
+    Args:
+        log_format: "json" or "console".
+        stream: by default what standard error is when something is written.
+        level: the least level that is written.
+
+    Returns:
+        The logger.
+
+    """
+    stream = stream or cast("TextIO", _StandardError())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        escape,
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries say what goes wrong through `logging`: their warnings take the same form.
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, escape, renderer],
+        )
+    )
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if isinstance(h.formatter, structlog.stdlib.ProcessorFormatter)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(max(level, logging.WARNING))
+    logger: FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+class _StandardError(io.TextIOBase):
+    """
+    Standard error as it is at each write: whoever replaces or closes it takes nothing from the log.
+    """
+
+    def write(self, text: str) -> int:
+        """
+        Write through.
+        """
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """
+        Flush through.
+        """
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """
+        Whether somebody looks at it.
+        """
+        return sys.stderr.isatty()
+
+
+def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """
+    A processor that escapes control characters in every text of an event, however deep.
+
+    Args:
+        event: the event.
+
+    Returns:
+        The same event, printable.
+
+    """
+    return {printable(str(key)): _escaped(value) for key, value in event.items()}
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_escaped(item) for item in value]
+    return value if isinstance(value, int | float | None) else printable(str(value))
