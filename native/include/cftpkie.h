@@ -6,7 +6,7 @@
  * file is written from the public documents "Using PKI exits" and "Managing PKI
  * exits". The vendor's names that those documents give are: cftpkie, pkicom,
  * iAlertReason_w, and the names of the ten phases. All other names here are
- * ours and are mapped in native/src/pkicom_bind.h, the only file that touches a
+ * ours and are mapped in native/exit/pkicom_bind.h, the only file that touches a
  * field of struct pkicom.
  *
  * Naming: a field that the exit may write ends in _w.

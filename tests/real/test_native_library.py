@@ -80,7 +80,7 @@ def begin(library: ctypes.CDLL, **options: int) -> Session:
 
 
 def descriptor_of(session: Session) -> int:
-    # `fd` of struct session_record in native/src/session_area.c.
+    # `fd` of struct session_record in native/exit/session_area.c.
     return int.from_bytes(bytes(session.private[44:48]), sys.byteorder, signed=True)
 
 
@@ -906,7 +906,7 @@ def test_another_header_needs_another_bind_file_and_nothing_else(tmp_path: Path,
 
 def test_only_the_bind_file_names_fields_of_the_structure() -> None:
     fields = [name for name, _ in Pkicom._fields_]
-    for source in sorted((ROOT / "native/src").iterdir()):
+    for source in sorted((*(ROOT / "native/client").iterdir(), *(ROOT / "native/exit").iterdir())):
         if source.name != "pkicom_bind.h":
             text = source.read_text()
             assert [] == [name for name in fields if f"->{name}" in text or f".{name}" in text], source
