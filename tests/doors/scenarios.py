@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.x509 import der
-from tests import pki, servers
+from tests.support import pki, servers
 
 ACCEPTED = (0, None)
 BOTH = ("clientAuth", "serverAuth")

@@ -18,9 +18,9 @@ from cftpki_ext.core.verdict_json import verdict_to_data
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.protocol import tls_vectors
 from cftpki_ext.protocol.codec import MAX_PAYLOAD, Frame, Message, Result, Tag, encode
-from tests import hostsim, pki, real_service
 from tests.doors import scenarios
-from tests.wire_client import WireClient
+from tests.support import hostsim, pki, real_service
+from tests.support.wire_client import WireClient
 
 # One service for the whole table.
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("doors")]

@@ -31,8 +31,8 @@ from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.journal import Journal
 from cftpki_ext.identity.store.state import read_standing
-from tests.pki import NOW, issue, make_root
-from tests.pki import pem as to_pem
+from tests.support.pki import NOW, issue, make_root
+from tests.support.pki import pem as to_pem
 
 _ROOT = make_root("Fuzz Enrolment Root")
 _LEAF = issue(_ROOT, "mft")

@@ -28,8 +28,8 @@ from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
 from tests.fuzz import enrolment
-from tests.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
-from tests.pki import pem as to_pem
+from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
+from tests.support.pki import pem as to_pem
 
 _ROOT = make_root("Fuzz Root")
 _CA = issue(_ROOT, "Fuzz CA", ca=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import hostsim, real_service
-from tests.ca_servers import make_step_ca
-from tests.pki import Revoked, make_crl
+from tests.support import hostsim, real_service
+from tests.support.ca_servers import make_step_ca
+from tests.support.pki import Revoked, make_crl
 
 pytestmark = pytest.mark.real
 SCENARIO = Path(__file__).parents[2] / "deploy" / "compose" / "scenario.py"

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cftpki_ext.api import check_certificate, trust_set
 from cftpki_ext.cli import main
 from cftpki_ext.core.verdict_json import verdict_from_json, verdict_to_data, verdict_to_json
-from tests import pki
+from tests.support import pki
 
 AT = pki.NOW.isoformat()
 

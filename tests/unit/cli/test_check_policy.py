@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from cftpki_ext.cli import main
-from tests import pki
+from tests.support import pki
 
 ROOT = pki.make_root("Root")
 LEAF = pki.issue(ROOT, "CN=mft,O=Partner", eku=["clientAuth"])

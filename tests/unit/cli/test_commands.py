@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cftpki_ext.cli import main
 from cftpki_ext.cli.program import Later
 from cftpki_ext.support import logs
-from tests import pki
+from tests.support import pki
 
 
 @pytest.fixture

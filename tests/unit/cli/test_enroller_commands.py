@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from cftpki_connectors import file_enroller
 from cftpki_ext.cli import main
 from cftpki_ext.identity.enroller_port import EnrollerPlugin
-from tests import pki
-from tests.ca_servers import write_secret
+from tests.support import pki
+from tests.support.ca_servers import write_secret
 
 
 class Bare:

@@ -17,7 +17,7 @@ from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.cli import main
 from cftpki_ext.evidence import encode
 from cftpki_ext.ports import EvidenceEntry
-from tests.unit.evidence import samples
+from tests.support import evidence_samples as samples
 
 NOW = datetime.now(UTC)
 FIRST, SECOND, OLD = "aaaaaaaa" + "1" * 24, "aaaaaaaa" + "2" * 24, "bbbbbbbb" + "3" * 24

@@ -24,7 +24,7 @@ from cftpki_ext.config.units import format_duration, format_size
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, ServiceSettings
 from cftpki_ext.core.vocabulary import Leniency
-from tests import pki
+from tests.support import pki
 
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS = dict(re.findall(r"^## \[+(\w+)[^\n]*\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))

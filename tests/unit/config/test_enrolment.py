@@ -13,7 +13,7 @@ from cftpki_ext.config.enrolment import ManagedModel
 from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.core.settings import ChangeWindow, ManagedIdentity
 from cftpki_ext.core.vocabulary import KeyKind, Usage
-from tests import pki
+from tests.support import pki
 
 TEXT = (Path(__file__).parents[3] / "docs" / "identities.md").read_text()
 

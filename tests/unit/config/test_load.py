@@ -16,7 +16,7 @@ from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.core.policy import Action, Depth, Enforcement, Treatment
 from cftpki_ext.core.settings import Limits, NonceMode, PolicyInputs, Settings
 from cftpki_ext.core.vocabulary import Direction, Leniency, Phase, SourceKind
-from tests import pki
+from tests.support import pki
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 

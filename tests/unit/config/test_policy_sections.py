@@ -16,7 +16,7 @@ from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.core.policy import SOFT_CAUSES, PartnerException, Treatment
 from cftpki_ext.core.settings import Partners
 from cftpki_ext.core.vocabulary import SourceKind
-from tests import pki
+from tests.support import pki
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 ROOT = pki.make_root("Policy Root")

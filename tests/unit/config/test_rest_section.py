@@ -13,7 +13,7 @@ from cftpki_ext.config import load
 from cftpki_ext.config.rest import FIELDS, RestModel
 from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.core.settings import RestAnswer, RestProfile
-from tests.pki import issue, make_root
+from tests.support.pki import issue, make_root
 
 TEXT = (Path(__file__).parents[3] / "docs" / "rest-lookup.md").read_text()
 ROOT = make_root("Root")

@@ -22,8 +22,8 @@ from cftpki_ext.core.settings import NonceMode, PolicyInputs, TrustSet
 from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.evidence import Difference, decide_again, decode, differences, encode
-from tests.pki import NOW
-from tests.unit.evidence.samples import CA, FAILED, GOOD, LEAF, REVOKED, ROOT, record
+from tests.support.evidence_samples import CA, FAILED, GOOD, LEAF, REVOKED, ROOT, record
+from tests.support.pki import NOW
 
 TRUST = TrustSet(
     name="partners",

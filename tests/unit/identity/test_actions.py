@@ -12,7 +12,7 @@ import pytest
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.identity.store import operator_log as module
 from cftpki_ext.identity.store.operator_log import Actions, Actor, Step, this_actor
-from tests import pki
+from tests.support import pki
 from tests.unit.identity.test_manager import DAY, World
 
 BOB = Actor(uid=990, user="cftpki", sudo_user="bob")

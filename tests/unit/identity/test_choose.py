@@ -2,7 +2,7 @@
 
 from cftpki_ext.identity.serving.choose import leads_to
 from cftpki_ext.x509.certificate import parse_certificate
-from tests import pki
+from tests.support import pki
 
 ROOT = pki.make_root("CN=Root CA,O=Example")
 ISSUING = pki.issue(ROOT, "Issuing", ca=True)

@@ -15,7 +15,7 @@ from cftpki_ext.identity.renewal import attempt, operator
 from cftpki_ext.identity.renewal.config_digest import told_alike
 from cftpki_ext.identity.store.journal import Outcome
 from cftpki_ext.identity.store.state import read_standing
-from tests import pki
+from tests.support import pki
 from tests.unit.identity.test_manager import DAY, IDENTITY, World
 
 

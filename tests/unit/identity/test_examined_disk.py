@@ -22,7 +22,7 @@ from cftpki_ext.identity.store import durable, private_keys
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.locks import BusyError, locked
 from cftpki_ext.x509.certificate import parse_certificate
-from tests import pki
+from tests.support import pki
 
 ROOT = pki.make_root("Root")
 LEAF = pki.issue(ROOT, "mft", kind="ec")

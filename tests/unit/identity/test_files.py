@@ -9,7 +9,7 @@ import pytest
 from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.core.settings import Identity
 from cftpki_ext.identity.serving.files import MAX_CHAIN_BYTES, MAX_KEY_BYTES, FileIdentities, load_identity
-from tests import pki
+from tests.support import pki
 
 ROOT = pki.make_root("Root")
 ISSUING = pki.issue(ROOT, "Issuing", ca=True)

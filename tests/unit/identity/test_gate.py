@@ -12,7 +12,7 @@ from cftpki_ext.identity.enroller_port import Issued, Names
 from cftpki_ext.identity.issuance.gate import Aspect, Wanted, compare
 from cftpki_ext.identity.issuance.normalise import Chain, Unusable, normalise
 from cftpki_ext.x509.certificate import parse_certificate
-from tests import pki
+from tests.support import pki
 
 NOW, DAY = pki.NOW, pki.DAY
 ROOT = pki.make_root("Gate Root")

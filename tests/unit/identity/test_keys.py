@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.serving.keys import PKCS1_AS_GIVEN, export_pkcs8, sign
-from tests import pki
+from tests.support import pki
 
 RSA = pki.key("rsa")
 MESSAGE = b"what the handshake says"

@@ -24,8 +24,8 @@ from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.identity.store.locks import BusyError, locked
 from cftpki_ext.identity.store.private_keys import public_bytes
 from cftpki_ext.identity.store.state import Stage, read_standing
-from tests import pki
-from tests.scripted_ca import DAY, TestClock, make_ca
+from tests.support import pki
+from tests.support.scripted_ca import DAY, TestClock, make_ca
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)

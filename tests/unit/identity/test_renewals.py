@@ -27,8 +27,8 @@ from cftpki_ext.core.vocabulary import Direction, KeyKind, Origin, SourceKind, U
 from cftpki_ext.identity.enroller_port import EnrollerPlugin
 from cftpki_ext.identity.issuance import plugins
 from cftpki_ext.service.renewals import Renewals, make_manager, managed, own_status
-from tests import pki
-from tests.scripted_ca import TestClock
+from tests.support import pki
+from tests.support.scripted_ca import TestClock
 
 MINUTE = timedelta(minutes=1)
 IDENTITY = ManagedIdentity(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.vocabulary import Usage
 from cftpki_ext.identity.issuance.request import make_request, normalise_dns, normalise_names
-from tests import pki
+from tests.support import pki
 
 
 @pytest.mark.parametrize(

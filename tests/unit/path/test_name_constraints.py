@@ -11,7 +11,7 @@ from cftpki_ext.core.verdict import Reason
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.x509 import der, parse_certificate
-from tests.pki import NOW, issue, make_root, name, name_constraints, raw_extension, x509
+from tests.support.pki import NOW, issue, make_root, name, name_constraints, raw_extension, x509
 
 ROOT = make_root("Root")
 

@@ -14,7 +14,7 @@ from cftpki_ext.core.settings import Limits, PolicyInputs
 from cftpki_ext.core.verdict import Reason
 from cftpki_ext.path import PathRequest, PathResult, Purpose, clear_memos, find_path
 from cftpki_ext.x509 import parse_certificate
-from tests.pki import DAY, NOW, Entity, issue, key, make_root
+from tests.support.pki import DAY, NOW, Entity, issue, key, make_root
 
 ROOT = make_root("Root")
 

@@ -20,7 +20,16 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.x509 import MalformedCertificateError, parse_certificate
-from tests.pki import DAY, NOW, break_signature, issue, key, make_root, name_constraints, raw_extension
+from tests.support.pki import (
+    DAY,
+    NOW,
+    break_signature,
+    issue,
+    key,
+    make_root,
+    name_constraints,
+    raw_extension,
+)
 
 CRITICAL = (raw_extension("1.2.3.4", b"\x05\x00"), True)
 

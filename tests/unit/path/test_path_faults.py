@@ -15,7 +15,7 @@ from cftpki_ext.core.verdict import Reason
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.path import PathRequest, PathResult, Purpose, find_path
 from cftpki_ext.x509 import parse_certificate
-from tests.pki import (
+from tests.support.pki import (
     DAY,
     NOW,
     Entity,
@@ -30,7 +30,7 @@ from tests.pki import (
     signature_algorithm,
     tbs_fields,
 )
-from tests.pki import der as tlv
+from tests.support.pki import der as tlv
 
 ROOT = make_root("Root")
 CA = issue(ROOT, "CA", ca=True)

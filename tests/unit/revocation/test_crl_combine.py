@@ -16,7 +16,7 @@ from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.revocation.crl_signer import Signer
 from cftpki_ext.x509 import parse_certificate
 from cftpki_ext.x509.reasons import ALL_REASONS
-from tests.pki import DAY, NOW, make_crl, make_root
+from tests.support.pki import DAY, NOW, make_crl, make_root
 
 
 def test_lists_of_one_scope_are_weighed_in_one_pass():

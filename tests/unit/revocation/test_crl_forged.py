@@ -12,9 +12,8 @@ import pytest
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.x509 import der
-from tests import pki
-from tests.pki import NOW
-from tests.unit.revocation.forged_crl import (
+from tests.support import pki
+from tests.support.forged_crl import (
     ATTRIBUTES,
     CAS,
     HOUR,
@@ -35,6 +34,7 @@ from tests.unit.revocation.forged_crl import (
     uri,
     world,
 )
+from tests.support.pki import NOW
 
 KINDS = ("rsa", "ec", "ed25519")
 Forge = Callable[[World], Crl | bytes]

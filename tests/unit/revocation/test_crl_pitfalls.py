@@ -14,9 +14,8 @@ from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.signed import clear_verified
-from tests import pki
-from tests.pki import NOW
-from tests.unit.revocation.forged_crl import (
+from tests.support import pki
+from tests.support.forged_crl import (
     HOUR,
     INDIRECT,
     UNKNOWN_CRITICAL,
@@ -39,6 +38,7 @@ from tests.unit.revocation.forged_crl import (
     uri,
     world,
 )
+from tests.support.pki import NOW
 
 GOOD, REVOKED, HELD, OPEN = HopStatus.GOOD, HopStatus.REVOKED, HopStatus.ON_HOLD, HopStatus.UNDETERMINED
 HOLD, REMOVE, KEY = reason(6), reason(8), reason(1)

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.revocation import crl_parse
 from cftpki_ext.revocation.crl_parse import MalformedCrlError, clear_kept, read_crl
-from tests import pki
-from tests.pki import NOW
-from tests.unit.revocation.forged_crl import (
+from tests.support import pki
+from tests.support.forged_crl import (
     HOUR,
     URL,
     entry,
@@ -27,6 +26,7 @@ from tests.unit.revocation.forged_crl import (
     uri,
     world,
 )
+from tests.support.pki import NOW
 
 
 @functools.cache

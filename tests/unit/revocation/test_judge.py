@@ -19,7 +19,7 @@ from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.judge import CAUSE_RANK, contradiction, judge_hop, require_staple
 from cftpki_ext.revocation.plan import hops_to_judge, plan_lookups
 from cftpki_ext.x509.certificate import parse_certificate
-from tests.pki import NOW, Revoked, Single, issue, make_crl, make_ocsp_response
+from tests.support.pki import NOW, Revoked, Single, issue, make_crl, make_ocsp_response
 from tests.unit.revocation.test_ocsp_forged import WORLDS, answer, context_of, delegated, singles
 
 HOUR = timedelta(hours=1)

@@ -21,8 +21,8 @@ from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.ocsp import NON_ISSUED, build_request, judge_ocsp
 from cftpki_ext.revocation.ocsp_response import RESPONSE_STATUS
 from cftpki_ext.x509.certificate import parse_certificate
-from tests import pki
-from tests.pki import NOW, Revoked, Single, issue, make_crl, make_ocsp_response
+from tests.support import pki
+from tests.support.pki import NOW, Revoked, Single, issue, make_crl, make_ocsp_response
 from tests.unit.revocation.test_ocsp_forged import (
     WORLDS,
     answer,

@@ -25,8 +25,8 @@ from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.ocsp import judge_ocsp
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import parse_certificate
-from tests import pki
-from tests.pki import NOW, Entity, Single, issue, make_ocsp_response, make_root
+from tests.support import pki
+from tests.support.pki import NOW, Entity, Single, issue, make_ocsp_response, make_root
 
 KINDS = ("rsa", "ec", "ed25519")
 HOUR = timedelta(hours=1)

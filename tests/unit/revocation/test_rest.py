@@ -23,7 +23,7 @@ from cftpki_ext.revocation.judge import judge_hop
 from cftpki_ext.revocation.plan import plan_lookups
 from cftpki_ext.revocation.rest import ejbca_profile, judge_rest, rest_url, step_ca_profile, vault_profile
 from cftpki_ext.x509.certificate import parse_certificate
-from tests.pki import NOW, issue, make_ocsp_response, pem
+from tests.support.pki import NOW, issue, make_ocsp_response, pem
 from tests.unit.revocation.test_ocsp_forged import WORLDS, context_of
 
 W = WORLDS["ec"]

@@ -18,7 +18,7 @@ from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import MalformedCertificateError, der, parse_certificate
 from cftpki_ext.x509.extensions import KeyUsage
 from cftpki_ext.x509.general_name import GeneralName
-from tests.pki import (
+from tests.support.pki import (
     NOW,
     Entity,
     integer,

@@ -14,7 +14,7 @@ from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import SignatureStatus, clear_memos, der, parse_certificate, verify
 from cftpki_ext.x509 import signed as signed_module
 from cftpki_ext.x509.signed import AlgorithmIdentifier
-from tests.pki import break_signature, issue, key, make_root, oid, resign, tbs_of
+from tests.support.pki import break_signature, issue, key, make_root, oid, resign, tbs_of
 
 SHA1 = frozenset((Leniency.SHA1_SIGNATURE,))
 SMALL = frozenset((Leniency.RSA_1024,))

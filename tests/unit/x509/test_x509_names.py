@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError
 from cftpki_ext.x509.name import Name, name_with, parse_name
-from tests.pki import name, oid
+from tests.support.pki import name, oid
 
 CN = "2.5.4.3"
 O = "2.5.4.10"  # noqa: E741  # the attribute's own name

@@ -26,7 +26,7 @@ from cftpki_connectors.acme.jose import (
     signing_key,
 )
 from cftpki_ext.core.errors import InputError
-from tests import pki
+from tests.support import pki
 
 URL = "https://ca.example/new-order"
 

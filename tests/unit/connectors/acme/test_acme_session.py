@@ -22,9 +22,9 @@ from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.session import MAX_NONCE_TRIES, NONCE_LIFE_S, Session, Signer
 from cftpki_connectors.ca.values import CaAnswer, CaError, CaRequest
 from cftpki_ext.identity.enroller_port import EnrollerContext, Failed, Fault, Issued, Pending
-from tests import pki
-from tests.orders import Saves, make_order
-from tests.scripted_ca import TestClock
+from tests.support import pki
+from tests.support.orders import Saves, make_order
+from tests.support.scripted_ca import TestClock
 
 CA = "https://ca.example"
 DIRECTORY = {

@@ -26,8 +26,8 @@ from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import SolverError
 from cftpki_connectors.acme.tlsalpn01 import TlsAlpnSolver, make_certificate, server_name
 from cftpki_ext.core.errors import InputError
-from tests.orders import SystemClock, in_s
-from tests.servers import free_port
+from tests.support.orders import SystemClock, in_s
+from tests.support.servers import free_port
 
 
 def task(value: str = "a.example", kind: str = "dns") -> Task:

@@ -32,7 +32,7 @@ from cftpki_connectors.acme.resources import (
 from cftpki_connectors.ca.values import CaAnswer, CaError
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import Fault
-from tests import pki
+from tests.support import pki
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 JSON = "application/problem+json; charset=utf-8"

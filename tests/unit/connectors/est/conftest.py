@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cftpki_connectors.est import EstEnroller, EstOptions
 from cftpki_connectors.est.encoding import encode
-from tests import pki
-from tests.orders import context
-from tests.servers import Server, evil, response, write_pem
+from tests.support import pki
+from tests.support.orders import context
+from tests.support.servers import Server, evil, response, write_pem
 
 Answer = bytes | Callable[[bytes], bytes]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cftpki_connectors.est.anchors import FILE_NAME, Kept, anchors, changes, load, proven, save
-from tests import pki
+from tests.support import pki
 
 OLD_KEY, NEW_KEY = pki.key("ec", "est old"), pki.key("ec", "est new")
 OLD = pki.issue(None, "EST Root", ca=True, private=OLD_KEY)

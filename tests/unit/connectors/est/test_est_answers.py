@@ -14,9 +14,9 @@ import pytest
 
 from cftpki_connectors.est.encoding import encode
 from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Pending
-from tests import pki
-from tests.orders import Saves, in_s, make_order
-from tests.servers import response
+from tests.support import pki
+from tests.support.orders import Saves, in_s, make_order
+from tests.support.servers import response
 from tests.unit.connectors.est.conftest import bundle, certs_only
 
 NAME = "mft.corp.example"

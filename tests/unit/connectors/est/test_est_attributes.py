@@ -15,8 +15,8 @@ from cftpki_connectors.est.attributes import MAX_ITEMS, Wishes, differences, par
 from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.request import parse_request
 from cftpki_ext.x509 import der
-from tests import pki
-from tests.orders import make_order
+from tests.support import pki
+from tests.support.orders import make_order
 
 EC, RSA = "1.2.840.10045.2.1", "1.2.840.113549.1.1.1"
 P256, P384 = "1.2.840.10045.3.1.7", "1.3.132.0.34"

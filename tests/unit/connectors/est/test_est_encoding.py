@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cftpki_connectors.est import encoding
 from cftpki_connectors.est.encoding import MalformedBodyError, certificates, decode, encode
-from tests import pki
+from tests.support import pki
 
 ROOT = pki.make_root("EST Root")
 LEAF = pki.issue(ROOT, "leaf")

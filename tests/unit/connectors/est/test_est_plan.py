@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from cftpki_connectors.est.request import Operation, outlook, parse_request, plan
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import Held
-from tests import pki
-from tests.orders import make_order
+from tests.support import pki
+from tests.support.orders import make_order
 
 NAME = "mft.corp.example"
 CA = pki.make_root("CA")

@@ -1,0 +1,131 @@
+"""
+The real service as a process of its own: `cftpki serve` on a configuration, its log, its end.
+
+    with real_service.running(config) as service:
+        service.environment     # what a host that loads libcftpkie.so needs
+        service.kill()          # SIGKILL; `start()` brings it back
+        service.verdicts()      # what it logged
+
+It starts no responder and makes no certificate; `tests.support.servers` and `tests.support.pki` do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PROGRAM = Path(sys.executable).with_name("cftpki")
+# Starting takes about a second; a machine that does several things at once needs more.
+WAIT_S = 30.0
+
+
+@dataclass
+class Service:
+    """
+    One configuration, and the process that serves it.
+    """
+
+    config: Path
+    socket: Path
+    log: Path
+    program: Sequence[str | Path] = (PROGRAM,)
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """
+        The environment that leads the exit library to this service.
+        """
+        return {"CFTPKI_SOCKET": str(self.socket)}
+
+    def start(self) -> None:
+        """
+        Start it and wait until it accepts connections.
+        """
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*self.program, "serve", "--config", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        end = time.monotonic() + WAIT_S
+        while not self._accepts():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, "the service does not get ready:\n" + self.log.read_text()
+            time.sleep(0.02)
+
+    def _accepts(self) -> bool:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(str(self.socket))
+            return True
+        return False
+
+    def kill(self) -> None:
+        """
+        SIGKILL, and wait for the end.
+        """
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(WAIT_S)
+
+    def stop(self) -> int:
+        """
+        SIGTERM, and its exit status.
+        """
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(WAIT_S)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """
+        The log's lines of one event so far.
+        """
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if event.get("event") == name]
+
+    def failures(self) -> list[dict[str, Any]]:
+        """
+        What it logged as its own failure.
+        """
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if event["level"] in {"error", "critical"}]
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """
+        The verdicts so far.
+        """
+        return self.events("verdict")
+
+
+@contextlib.contextmanager
+def running(config: Path, *, program: Sequence[str | Path] = (PROGRAM,)) -> Iterator[Service]:
+    """
+    The service of a configuration (`log_format = "json"`) for as long as the block lasts.
+
+    `program` is what is run instead of the installed command, where something has to go before it.
+    """
+    where = tomllib.loads(config.read_text())["service"]["socket"]
+    service = Service(config, config.parent / where, config.with_suffix(".log"), program)
+    service.start()
+    try:
+        yield service
+    finally:
+        if service.process is not None and service.process.poll() is None:
+            service.process.terminate()
+            try:
+                service.process.wait(WAIT_S)
+            except subprocess.TimeoutExpired:
+                service.process.kill()
+                service.process.wait()

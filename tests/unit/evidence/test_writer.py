@@ -1,0 +1,215 @@
+"""
+The keeper: a record is in the store before the verdict is answered, or somebody hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import structlog
+
+from cftpki_ext.core.policy import AUDIT
+from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
+from cftpki_ext.evidence import Asked, Door, Record, Tally, decode, encode, row_from, row_of
+from cftpki_ext.evidence.what_if import try_again, try_under
+from cftpki_ext.evidence.writer import EvidenceKeeper, NoStore
+from tests.support import evidence_samples as samples
+from tests.support.evidence_store import MemoryEvidence
+from tests.support.pki import NOW
+
+
+class Clock:
+    def now(self):
+        return NOW
+
+    def monotonic(self):
+        return 0.0
+
+
+@pytest.fixture
+def logs():
+    return structlog.testing.CapturingLogger()
+
+
+@pytest.fixture
+def store():
+    return MemoryEvidence()
+
+
+@pytest.fixture
+def keeper(store, logs):
+    keeper = EvidenceKeeper(
+        store,
+        settings=lambda: EvidenceSettings(keep=timedelta(days=3), max_bytes=77, required=True),
+        log=structlog.wrap_logger(logs, processors=[]),
+        clock=Clock(),
+    )
+    yield keeper
+    keeper.close()
+
+
+def named(number):
+    made = samples.record(*samples.GOOD)
+    return replace(made, verdict=replace(made.verdict, id=f"{number:032x}"))
+
+
+async def test_keep_gives_the_hash_and_the_store_has_the_record(keeper, store):
+    digest = await keeper.keep(named(1))
+    (entry,) = store.entries
+    assert 64 == len(digest)
+    assert (f"{1:032x}", NOW) == (entry.id, entry.kept_at)
+    assert named(1) == decode(entry.document, entry.blobs.get)
+    assert {"kept": 1, "not_kept": 0, "required": True} == keeper.status()
+
+
+async def test_keep_many_at_once_keeps_their_order_in_few_transactions(keeper, store):
+    store.open.clear()
+    asked = [asyncio.create_task(keeper.keep(named(n), patience_s=10)) for n in range(100)]
+    await asyncio.sleep(0)
+    store.open.set()
+    digests = await asyncio.gather(*asked)
+    assert [f"{n:032x}" for n in range(100)] == [entry.id for entry in store.entries]
+    assert 100 == len(set(digests))
+    assert len(store.batches) < 20
+
+
+async def test_keep_trouble_is_told_logged_and_counted(keeper, store, logs):
+    store.trouble = "disk full"
+    assert await keeper.keep(named(1)) is None
+    (call,) = logs.calls
+    assert ("error", "evidence_not_kept", f"{1:032x}", "disk full") == (
+        call.method_name,
+        call.kwargs["event"],
+        call.kwargs["verdict_id"],
+        call.kwargs["error"],
+    )
+    store.trouble = None
+    assert await keeper.keep(named(2)) is not None
+    assert {"kept": 1, "not_kept": 1, "required": True} == keeper.status()
+
+
+async def test_keep_one_bad_record_does_not_lose_those_beside_it(keeper, store):
+    store.poison = f"{3:032x}"
+    store.open.clear()
+    asked = [asyncio.create_task(keeper.keep(named(n), patience_s=10)) for n in range(8)]
+    await asyncio.sleep(0)
+    store.open.set()
+    outcomes = await asyncio.gather(*asked)
+    assert [3] == [n for n, outcome in enumerate(outcomes) if outcome is None]
+    assert 7 == len(store.entries)
+
+
+async def test_keep_disk_that_hangs_is_not_waited_for(keeper, store):
+    store.open.clear()
+    assert await keeper.keep(named(1), patience_s=0.01) is None
+    store.open.set()
+    # The late record is in the store all the same, and the next one behind it.
+    assert await keeper.keep(named(2), patience_s=10) is not None
+    assert [f"{n:032x}" for n in (1, 2)] == [entry.id for entry in store.entries]
+
+
+async def test_keep_after_close_is_not_kept(keeper, store):
+    keeper.close()
+    assert await keeper.keep(named(1)) is None
+    assert store.closed
+
+
+async def test_tend_asks_for_age_and_size_and_survives_trouble(keeper, store, logs):
+    await keeper.tend_once()
+    assert [(NOW - timedelta(days=3), 77)] == store.tended
+    store.trouble = "locked"
+    await keeper.tend_once()
+    assert ["evidence_not_pruned"] == [call.kwargs["event"] for call in logs.calls]
+
+
+def test_no_store_fails_with_its_reason():
+    for call in (lambda: NoStore("why").append(()), lambda: NoStore("why").tend(before=NOW, max_bytes=1)):
+        with pytest.raises(Exception, match="why"):
+            call()
+
+
+# Rows and tallies
+
+
+@pytest.mark.parametrize("statements", [samples.GOOD, samples.REVOKED, samples.FAILED, ()])
+@pytest.mark.parametrize("policy", [samples.PLAIN.policy, AUDIT])
+def test_row_of_a_document_is_that_of_its_verdict(statements, policy):
+    made = samples.record(*statements, trust=replace(samples.PLAIN, policy=policy))
+    assert row_of(made.verdict, made.asked) == row_from(encode(made).document)
+
+
+def test_tally_counts_and_names_whom_an_audit_would_refuse():
+    audited = TrustSet(name="partners", anchors=samples.PLAIN.anchors, policy=AUDIT)
+    records = [
+        samples.record(*samples.GOOD),
+        samples.record(*samples.REVOKED),
+        samples.record(*samples.REVOKED, trust=audited),
+        samples.record(*samples.REVOKED, trust=audited),
+    ]
+    tally = Tally(row_of(made.verdict, made.asked) for made in records)
+    assert {
+        "accepted": 3,
+        "accepted_with_warnings": 2,
+        "refused": {"revoked": 1},
+        "would_be_refused": {"revoked": 2},
+    } == tally.counts()
+    (shadow,) = tally.shadows
+    assert ("CN=partner", "revoked", 2) == (shadow.partner, shadow.reason, shadow.times)
+
+
+def test_tally_remembers_a_bounded_number_of_partners():
+    made = samples.record(*samples.REVOKED, trust=replace(samples.PLAIN, policy=AUDIT))
+    row = row_of(made.verdict, made.asked)
+    tally = Tally(replace(row, fingerprint=str(n)) for n in range(1100))
+    assert 1024 == len(tally.shadows)
+    assert "1099" == tally.shadows[0].fingerprint
+    assert {"revoked": 1100} == dict(tally.would_refuse)
+
+
+# Trials
+
+
+def settings(**changes):
+    trust = replace(samples.PLAIN, **changes.pop("trust", {}))
+    rule = replace(samples.RULE, **changes)
+    return Settings(trusts={"partners": trust}, rules=(rule,))
+
+
+def test_trial_as_recorded_agrees():
+    assert () == try_again(samples.record(*samples.REVOKED)).differences
+
+
+def test_trial_under_the_same_settings_agrees_and_finds_the_rule():
+    trial = try_under(samples.record(*samples.GOOD), settings(profile="SSLP", port=1762))
+    assert ("in", (), ()) == (trial.rule, trial.differences, trial.not_asked)
+
+
+@pytest.mark.parametrize("change", [{"profile": "OTHER"}, {"port": 1}])
+def test_trial_without_a_rule_refuses_with_80(change):
+    trial = try_under(samples.record(*samples.GOOD), settings(**change))
+    assert (None, ["refused", "no_rule", "80"]) == (trial.now, [d.now for d in trial.differences])
+
+
+def test_trial_of_a_phase_left_to_the_host_is_a_difference():
+    trial = try_under(samples.record(*samples.GOOD), settings(not_handled=frozenset({samples.CHECK})))
+    assert "not handled" == trial.differences[0].now
+
+
+def test_trial_names_what_would_be_asked_and_is_not_recorded():
+    made = samples.record()
+    trial = try_under(made, settings(trust={"ocsp_urls": ("http://new.example/",)}))
+    assert "http://new.example/" in trial.not_asked
+
+
+def test_trial_of_anchors_that_the_caller_named_is_skipped():
+    made = samples.record(*samples.GOOD)
+    bare = Record(
+        question=replace(made.question, rule=None),
+        statements=made.statements,
+        verdict=made.verdict,
+        asked=Asked(door=Door.PYTHON),
+    )
+    assert try_under(bare, settings()).skipped is not None
