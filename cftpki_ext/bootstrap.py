@@ -256,7 +256,7 @@ def _open_token(place: TokenKey, public: Any, pin: Callable[[], bytes | None]) -
     Open a key on a token; the library for that comes with the extra `pkcs11` and is loaded when it is needed.
     """
     try:
-        module = importlib.import_module("cftpki_connectors.pkcs11")
+        module = importlib.import_module("cftpki_connectors.pkcs11.keys")
     except ImportError as exc:
         msg = f"{place}: keys on tokens need python-pkcs11: pip install 'cftpki-ext[pkcs11]'"
         raise KeyUnavailableError(msg) from exc

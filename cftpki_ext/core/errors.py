@@ -61,6 +61,12 @@ class KeyUnavailableError(CftPkiError):
     """
 
 
+class PinRefusedError(KeyUnavailableError):
+    """
+    A token refused the PIN, or would: the same one is not tried again.
+    """
+
+
 class BudgetExceededError(CftPkiError):
     """
     A bounded search or wait came to its bound.

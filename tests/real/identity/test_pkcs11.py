@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from cftpki_connectors.pkcs11 import open_key
+from cftpki_connectors.pkcs11.keys import open_key
 from cftpki_ext import lab
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, InputError, KeyUnavailableError
@@ -122,11 +122,11 @@ def test_token_without_module_is_refused(tokens, tmp_path):
 
 def test_token_wrong_pin_is_tried_once_for_all_keys_of_the_token(tokens, module):
     script = (
-        "import sys; from pathlib import Path; from cftpki_connectors.pkcs11 import _Handle, Mechanism;"
+        "import sys; from pathlib import Path; from cftpki_connectors.pkcs11.module import Handle, Mechanism;"
         "from cftpki_ext.core.pkcs11_uri import TokenKey; from cftpki_ext.core.errors import KeyUnavailableError\n"
         "for label, pin in (('rsa', b'\\xff'), ('rsa', b'0000'), ('ec', b'0000'), ('rsa', b'5678')):\n"
         "    place = TokenKey(module=Path(sys.argv[1]), token='mft', label=label)\n"
-        "    handle = _Handle(place, lambda: pin)\n"
+        "    handle = Handle(place, lambda: pin)\n"
         "    try: print(len(handle.sign(b'x' * 36, Mechanism.RSA_PKCS)))\n"
         "    except KeyUnavailableError as error: print(error)\n"
     )

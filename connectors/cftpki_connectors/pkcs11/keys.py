@@ -1,24 +1,21 @@
 """
-Private keys that never leave their token: PKCS #11 behind the key types of `cryptography`.
+Keys on tokens behind the key types of `cryptography`, so that nobody else knows where a key lives.
 
-Owns sessions, login and reconnection. A key of this module signs like any other key of ours, so that nobody
-else knows where it lives; it cannot be exported. Blocking: callers run it in a thread.
+They sign and cannot be exported. Blocking: callers run them where they may wait.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, NoReturn, Self
 
-import pkcs11
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric import utils as asym_utils
-from pkcs11 import MGF, Mechanism, ObjectClass
-from pkcs11 import exceptions as errors
+from pkcs11 import MGF, Mechanism
 
+from cftpki_connectors.pkcs11.module import Handle
 from cftpki_ext.core.errors import InputError, KeyUnavailableError
 from cftpki_ext.core.pkcs11_uri import TokenKey
 
@@ -33,95 +30,6 @@ _DIGEST_INFO = {
     "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
 }
-# A login with a wrong PIN counts towards the token's lock: it is never tried twice with the same one.
-_WRONG_PIN = (errors.PinIncorrect, errors.PinInvalid, errors.PinLenRange, errors.PinLocked, errors.PinExpired)
-
-
-class _Handle:
-    """
-    One key's session: opened when first needed, opened again once when the token was lost in between.
-
-    One operation at a time: a PKCS #11 session belongs to one thread.
-    """
-
-    # The digest of the PIN that a token refused last: keys of one token share its counter of wrong ones.
-    _refused: ClassVar[dict[tuple[object, ...], bytes]] = {}
-    _login = threading.Lock()
-
-    def __init__(self, place: TokenKey, pin: Callable[[], bytes | None]) -> None:
-        self.place = place
-        self._pin = pin
-        self._lock = threading.Lock()
-        self._session: Any = None
-        self._key: Any = None
-
-    def sign(self, data: bytes, mechanism: Mechanism, parameter: object = None) -> bytes:
-        """
-        Have the token sign; a lost session is opened anew once.
-        """
-        with self._lock:
-            for attempt in (1, 2):
-                try:
-                    if self._key is None:
-                        with self._login:
-                            self._open(again=attempt > 1)
-                    return bytes(self._key.sign(data, mechanism=mechanism, mechanism_param=parameter))
-                except (errors.MechanismInvalid, errors.MechanismParamInvalid, errors.DataLenRange) as exc:
-                    msg = f"{self.place}: the token does not sign so ({type(exc).__name__})"
-                    raise InputError(msg) from exc
-                except _WRONG_PIN as exc:
-                    self._forget()
-                    msg = f"{self.place}: the token refuses the PIN ({type(exc).__name__})"
-                    raise KeyUnavailableError(msg) from exc
-                except (errors.PKCS11Error, RuntimeError) as exc:
-                    self._forget()
-                    if attempt > 1:
-                        msg = f"{self.place}: {type(exc).__name__}"
-                        raise KeyUnavailableError(msg) from exc
-        raise AssertionError
-
-    def _open(self, *, again: bool) -> None:
-        pin = self._pin()
-        digest = sha256(pin or b"").digest()
-        token_of = (self.place.module, self.place.token, self.place.serial)
-        if digest == self._refused.get(token_of):
-            msg = f"{self.place}: the token refused this PIN before; it is not tried again until it changes"
-            raise KeyUnavailableError(msg)
-        try:
-            text = None if pin is None else pin.decode()
-        except UnicodeDecodeError:
-            msg = f"{self.place}: the PIN is not UTF-8"
-            raise KeyUnavailableError(msg) from None  # the error would hold the PIN
-        library = pkcs11.lib(str(self.place.module))
-        if again:
-            # A token that was taken out and put back is seen only by a module that starts anew.
-            library.reinitialize()
-        wanted: dict[str, Any] = {"token_label": self.place.token}
-        if self.place.serial is not None:
-            wanted["token_serial"] = self.place.serial.encode()
-        token = library.get_token(**wanted)
-        try:
-            self._session = token.open(user_pin=text)
-        except _WRONG_PIN:
-            self._refused[token_of] = digest
-            raise
-        self._refused.pop(token_of, None)
-        about: dict[str, Any] = {"object_class": ObjectClass.PRIVATE_KEY}
-        if self.place.label is not None:
-            about["label"] = self.place.label
-        if self.place.id is not None:
-            about["id"] = self.place.id
-        self._key = self._session.get_key(**about)
-
-    def _forget(self) -> None:
-        session, self._session, self._key = self._session, None, None
-        if session is not None:
-            try:
-                session.close()
-            except (errors.PKCS11Error, RuntimeError):
-                return  # it is gone already: that is why it is forgotten
-
-
 # `padding` is also the name that the key classes give an argument.
 _Pss = padding.PSS
 _pkcs1 = padding.PKCS1v15
@@ -138,7 +46,7 @@ class _OnToken:
     What every key on a token has in common: it cannot be got out, and copying it copies nothing.
     """
 
-    _handle: _Handle
+    _handle: Handle
 
     def private_numbers(self) -> NoReturn:
         """
@@ -175,7 +83,7 @@ class TokenRsaKey(_OnToken, rsa.RSAPrivateKey):
     An RSA key on a token. Signs PKCS#1 v1.5 and PSS; never decrypts and is never exported.
     """
 
-    def __init__(self, handle: _Handle, public: rsa.RSAPublicKey) -> None:
+    def __init__(self, handle: Handle, public: rsa.RSAPublicKey) -> None:
         self._handle = handle
         self._public = public
 
@@ -221,7 +129,7 @@ class TokenEcKey(_OnToken, ec.EllipticCurvePrivateKey):
     An EC key on a token. Signs ECDSA; is never exported.
     """
 
-    def __init__(self, handle: _Handle, public: ec.EllipticCurvePublicKey) -> None:
+    def __init__(self, handle: Handle, public: ec.EllipticCurvePublicKey) -> None:
         self._handle = handle
         self._public = public
 
@@ -284,7 +192,7 @@ def open_key(
             another one.
 
     """
-    handle = _Handle(place, pin)
+    handle = Handle(place, pin)
     probe = sha256(b"cftpki: is this the certificate's key?").digest()
     prehashed = asym_utils.Prehashed(hashes.SHA256())
     try:
