@@ -23,6 +23,7 @@ from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.decide import Question, conclude, examine
 from cftpki_ext.evidence import decode as decode_record
+from cftpki_ext.processes import frames as processes
 from cftpki_ext.protocol.codec import decode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 from cftpki_ext.support.pem import certificates
@@ -124,6 +125,19 @@ def frame(data: bytes) -> None:
         return
 
 
+def process_frame(data: bytes) -> None:
+    """
+    What a child process says to the front.
+    """
+    reader = processes.FrameReader()
+    reader.feed(data)
+    try:
+        while reader.next() is not None:
+            pass
+    except processes.FrameError:
+        return
+
+
 def pem(data: bytes) -> None:
     """
     PEM or DER from files.
@@ -186,6 +200,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         ocsp,
         crl,
         frame,
+        process_frame,
         pem,
         record,
         config,
@@ -201,6 +216,13 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "ocsp": (make_ocsp_response(_ROOT, _LEAF), make_ocsp_response(_ROOT, _LEAF, "revoked")),
     "crl": (make_crl(_ROOT, [_LEAF.serial]), make_crl(_ROOT, number=2, delta_base=1)),
     "frame": (b"CP\x01\x11\0\0\0\x01\0\0\0\0",),
+    "process_frame": (
+        b"".join(
+            processes.encode(
+                processes.Frame(processes.Kind.CALL, 1, processes.Message({"a": 1}, (b"x", b"")))
+            )
+        ),
+    ),
     "pem": (to_pem(_LEAF.der, _CA.der), _LEAF.der),
     "record": (b'{"format":1}',),
     "est_certificates": (

@@ -95,6 +95,12 @@ class Service:
         lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [event for event in map(json.loads, lines) if event.get("event") == name]
 
+    def child(self, role: str) -> int:
+        """
+        The process id of the child with a role, as it was logged last.
+        """
+        return next(e["pid"] for e in reversed(self.events("process_started")) if e["role"] == role)
+
     def failures(self) -> list[dict[str, Any]]:
         """
         What it logged as its own failure.
@@ -107,6 +113,16 @@ class Service:
         The verdicts so far.
         """
         return self.events("verdict")
+
+
+def runs(pid: int) -> bool:
+    """
+    Whether a process is there and has not ended: one whose parent has gone may wait for somebody to notice its end.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
