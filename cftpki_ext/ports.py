@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.decision.known_revoked import Proven
@@ -167,7 +168,8 @@ class EvidenceEntry:
     """
     One record for the evidence store: the verdict's id, now, the document, and the blobs it names by SHA-256 (hex).
 
-    `revoked` says which certificates the record proves revoked, and by which of its blobs.
+    `revoked` says which certificates the record proves revoked, and by which of its blobs. `present` names blobs that
+    are not brought because the store should have them.
     """
 
     id: str
@@ -175,6 +177,17 @@ class EvidenceEntry:
     document: bytes
     blobs: Mapping[str, bytes]
     revoked: tuple[Proven, ...] = ()
+    present: tuple[str, ...] = ()
+
+
+class BlobsMissingError(StoreError):
+    """
+    Nothing was kept: the store has not, or no longer, what `EvidenceEntry.present` names.
+    """
+
+    def __init__(self, digests: Sequence[str]) -> None:
+        super().__init__(f"{len(digests)} blobs are not in the evidence: {', '.join(digests[:3])}")
+        self.digests = tuple(digests)
 
 
 class EvidenceStore(Protocol):
@@ -186,7 +199,11 @@ class EvidenceStore(Protocol):
         """
         Keep records durably, all or none, and give each one's hash in the chain (hex).
 
+        A record that is kept already, the same in every octet, is no fault: whoever did not hear the first answer
+        sends it again, and is given the hash that it has.
+
         Raises:
+            BlobsMissingError: blobs are named as present that are not.
             StoreError: they could not be kept.
 
         """
@@ -203,6 +220,27 @@ class EvidenceStore(Protocol):
     def close(self) -> None:
         """
         Release files.
+        """
+
+
+class AsyncEvidenceStore(Protocol):
+    """
+    An `EvidenceStore` whose work is done elsewhere, in a thread or a process of its own.
+    """
+
+    async def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
+        """
+        See `EvidenceStore`. Cancelling stops the waiting, not the work.
+        """
+
+    async def tend(self, *, before: datetime, max_bytes: int) -> int:
+        """
+        See `EvidenceStore`.
+        """
+
+    async def aclose(self) -> None:
+        """
+        See `EvidenceStore.close`.
         """
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cftpki_cache.sqlite import connect, create, transaction
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry
 
 DATABASE = "ledger.sqlite3"
 HEAD = "head"
@@ -94,7 +94,8 @@ class EvidenceLedger:
             Each record's chain hash (hex), for the log.
 
         Raises:
-            StoreError: they could not be kept (disk full, read-only, locked, an id in use).
+            BlobsMissingError: a blob that is named as present is not.
+            StoreError: they could not be kept (disk full, read-only, locked, an id in use by another record).
 
         """
         digests: list[bytes] = []
@@ -103,8 +104,11 @@ class EvidenceLedger:
                 with transaction(self._db):
                     seq, previous = newest(self._db)
                     for entry in entries:
-                        seq, previous = self._insert(previous, entry)
-                        digests.append(previous)
+                        kept = self._same(entry)
+                        if kept is None:
+                            seq, kept = self._insert(previous, entry)
+                            previous = kept
+                        digests.append(kept)
                 # After the commit: a kill in between leaves a head that lags, which is no fault; one that led
                 # would look like a cut-off end.
                 os.pwrite(self._head, f"{seq:020d} {previous.hex()}\n".encode(), 0)
@@ -113,21 +117,34 @@ class EvidenceLedger:
             raise StoreError(msg) from exc
         return tuple(digest.hex() for digest in digests)
 
+    def _same(self, entry: EvidenceEntry) -> bytes | None:
+        """
+        The hash of a record that was kept before, the same in all that is kept of it; `None` where there is none.
+        """
+        row = self._db.execute(
+            "SELECT hash FROM record WHERE id = ? AND kept_at = ? AND blobs = ? AND document = ?",
+            (entry.id, int(entry.kept_at.timestamp()), _names(entry), entry.document),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
     def _insert(self, previous: bytes, entry: EvidenceEntry) -> tuple[int, bytes]:
-        kept_at, names = int(entry.kept_at.timestamp()), " ".join(sorted(entry.blobs))
+        kept_at, names = int(entry.kept_at.timestamp()), _names(entry)
         digest = link(previous, entry.id, kept_at, names, entry.document)
         seq = self._db.execute(
             "INSERT INTO record (id, kept_at, document, blobs, hash) VALUES (?, ?, ?, ?, ?)",
             (entry.id, kept_at, entry.document, names, digest),
         ).lastrowid
+        missing = [name for name in entry.present if not self._has(name)]
+        if missing:
+            raise BlobsMissingError(missing)
         for name, raw in entry.blobs.items():
             # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
-            if self._db.execute("SELECT 1 FROM blob WHERE digest = ?", (name,)).fetchone() is None:
+            if not self._has(name):
                 self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
-            self._db.execute(
-                "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
-                (name, seq),
-            )
+        self._db.executemany(
+            "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
+            ((name, seq) for name in (*entry.blobs, *entry.present)),
+        )
         self._db.executemany(
             "INSERT INTO revoked VALUES (?, ?, ?, ?, ?) ON CONFLICT (certificate) DO UPDATE SET"
             " digest = excluded.digest, final = excluded.final, ends = excluded.ends, record = excluded.record"
@@ -138,6 +155,9 @@ class EvidenceLedger:
             ),
         )
         return seq or 0, digest
+
+    def _has(self, name: str) -> bool:
+        return self._db.execute("SELECT 1 FROM blob WHERE digest = ?", (name,)).fetchone() is not None
 
     def tend(self, *, before: datetime, max_bytes: int) -> int:
         """
@@ -181,6 +201,13 @@ class EvidenceLedger:
             if self._head >= 0:
                 os.close(self._head)
                 self._head = -1
+
+
+def _names(entry: EvidenceEntry) -> str:
+    """
+    The digests of all blobs of a record, as they are kept and hashed.
+    """
+    return " ".join(sorted({*entry.blobs, *entry.present}))
 
 
 def _let_go(db: sqlite3.Connection, before: datetime, max_bytes: int) -> int:

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -18,7 +19,7 @@ import pytest
 from cftpki_cache.ledger import EvidenceLedger, link
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import EvidenceEntry, LedgerFault
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, LedgerFault
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RAW = b"a response" * 20
@@ -93,7 +94,46 @@ def test_ledger_append_many_gives_each_its_hash(ledger, folder):
 
 def test_ledger_append_many_with_one_id_twice_keeps_none(ledger, folder):
     with pytest.raises(StoreError, match="could not be kept"):
-        ledger.append((entry(1), entry(2), entry(1)))
+        ledger.append((entry(1), entry(2), replace(entry(1), document=b"another")))
+    with reading(folder) as reader:
+        assert 0 == reader.count()
+    assert () == faults(folder)
+
+
+def test_ledger_append_again_gives_the_hash_that_it_has(ledger, folder):
+    first, second = entry(1), entry(2, blobs={DIGEST: RAW})
+    hashes = ledger.append((first, second))
+    assert hashes == ledger.append((first, replace(second, blobs={}, present=(DIGEST,))))
+    (third,) = ledger.append((entry(3),))
+    with reading(folder) as reader:
+        assert [*hashes, third] == [found.hash for found in reader.since()]
+    assert () == faults(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"document": b"another"}, {"kept_at": NOON + timedelta(hours=2)}, {"blobs": {DIGEST: RAW}}]
+)
+def test_ledger_append_again_with_something_else_is_an_error(ledger, folder, change):
+    ledger.append((entry(1),))
+    with pytest.raises(StoreError, match="could not be kept"):
+        ledger.append((replace(entry(1), **change),))
+    with reading(folder) as reader:
+        assert 1 == reader.count()
+
+
+def test_ledger_append_with_a_blob_that_is_there_keeps_it_alive(ledger, folder):
+    ledger.append((entry(1, blobs={DIGEST: RAW}),))
+    ledger.append((replace(entry(5), present=(DIGEST,)),))
+    assert 1 == ledger.tend(before=NOON + timedelta(hours=2), max_bytes=10**9)
+    with reading(folder) as reader:
+        assert RAW == reader.blob(DIGEST)
+    assert () == faults(folder)
+
+
+def test_ledger_append_with_a_blob_that_is_gone_asks_for_it_and_keeps_nothing(ledger, folder):
+    with pytest.raises(BlobsMissingError) as caught:
+        ledger.append((entry(1, blobs={DIGEST: RAW}), replace(entry(2), present=(DIGEST, "0" * 64))))
+    assert ("0" * 64,) == caught.value.digests
     with reading(folder) as reader:
         assert 0 == reader.count()
     assert () == faults(folder)
@@ -250,13 +290,6 @@ def test_ledger_tend_keeps_its_bound_over_many_records(ledger, folder):
 def test_ledger_tend_goes_by_when_it_was_kept_not_by_its_place(ledger, folder):
     ledger.append((entry(1, at=NOON), entry(2, at=NOON - timedelta(days=9)), entry(3, at=NOON)))
     assert 2 == ledger.tend(before=NOON - timedelta(days=1), max_bytes=LARGE)
-    assert () == faults(folder)
-
-
-def test_ledger_same_id_twice_is_an_error(ledger, folder):
-    fill(ledger, 1)
-    with pytest.raises(StoreError, match="could not be kept"):
-        ledger.append((entry(0),))
     assert () == faults(folder)
 
 
