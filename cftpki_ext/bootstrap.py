@@ -29,18 +29,22 @@ from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record, encode
-from cftpki_ext.evidence.writer import EvidenceKeeper, NoStore
+from cftpki_ext.evidence.writer import EvidenceKeeper
 from cftpki_ext.identity import PrivateKey
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
 from cftpki_ext.ports import (
+    AsyncEvidenceStore,
     EvidenceEntry,
-    EvidenceStore,
     StatusSource,
 )
+from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.service.audit import LogAudit
+from cftpki_ext.service.children import PRELOAD, Children
 from cftpki_ext.service.daemon import Daemon
+from cftpki_ext.service.evidence_process import ROLE as EVIDENCE
+from cftpki_ext.service.evidence_process import EvidenceProcess, setup_of
 from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
 from cftpki_ext.stores import evidence_directory, open_stores, recollect
@@ -198,18 +202,23 @@ def keep_record(settings: Settings, record: Record) -> str:
     return digest
 
 
-def _evidence_store(settings: Settings, logger: FilteringBoundLogger) -> EvidenceStore:
+async def _evidence_store(
+    settings: Settings, children: Children, logger: FilteringBoundLogger
+) -> AsyncEvidenceStore:
     """
     The ledger; without it the service starts only where the configuration does not ask for evidence.
     """
     try:
-        return EvidenceLedger(evidence_directory(settings.service))
+        store = EvidenceProcess(
+            children.begin(EVIDENCE, setup=lambda: setup_of(evidence_directory(settings.service)))
+        )
+        await store.check()
     except StoreError as exc:
         if settings.evidence.required:
             raise
         # The message says it all; a traceback would not.
         logger.error("evidence_unavailable", error=str(exc), detail="verdicts are answered without record")  # noqa: TRY400 - see above
-        return NoStore(str(exc))
+    return store
 
 
 def make_identities(settings: Settings, logger: FilteringBoundLogger) -> Identities:
@@ -247,8 +256,14 @@ def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
         ListenError: the socket cannot be opened.
 
     """
-    settings = load(path, forgive_ended=True)
-    asyncio.run(_serve(path, settings, log(settings.service.log_format)))
+    nursery = Nursery(PRELOAD)
+    # Now: there is no thread yet, no loop, and nothing secret was read.
+    nursery.fork()
+    try:
+        settings = load(path, forgive_ended=True)
+        asyncio.run(_serve(path, settings, nursery, log(settings.service.log_format)))
+    finally:
+        nursery.close()
 
 
 def _open_token(place: TokenKey, public: Any, pin: Callable[[], bytes | None]) -> PrivateKey:
@@ -264,7 +279,7 @@ def _open_token(place: TokenKey, public: Any, pin: Callable[[], bytes | None]) -
     return key
 
 
-async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -> None:
+async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: FilteringBoundLogger) -> None:
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
     checker = make_checker(settings, kinds=kinds, tell=logger.warning)
 
@@ -286,8 +301,9 @@ async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -
     loop = asyncio.get_running_loop()
     renewals = Renewals(settings, make_renewals, event=event)
 
+    children = Children(nursery, logger)
     keeper = EvidenceKeeper(
-        _evidence_store(settings, logger),
+        await _evidence_store(settings, children, logger),
         settings=lambda: service.settings.evidence,
         log=logger,
         clock=SystemClock(),
@@ -301,6 +317,7 @@ async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -
         log=logger,
         clock=SystemClock(),
         certificates=renewals.status,
+        processes=children.status,
     )
     tending = asyncio.create_task(keeper.tend())
     renewing = asyncio.create_task(renewals.run())
@@ -310,5 +327,6 @@ async def _serve(path: Path, settings: Settings, logger: FilteringBoundLogger) -
         tending.cancel()
         renewing.cancel()
         await asyncio.gather(tending, renewing, return_exceptions=True)
-        await asyncio.to_thread(keeper.close)
+        await keeper.aclose()
         await checker.aclose()
+        await children.aclose()

@@ -1,24 +1,24 @@
 """
 The keeper of evidence: every verdict's record is in the store before the verdict is answered.
 
-Owns one writer thread, so that neither encoding nor the disk holds up the event loop; what waits meanwhile is
-written together. Imports evidence, ports and settings; never the ledger itself.
+Owns the queue before the store, whose work is done in a thread or a process of its own, so that the disk never holds
+up the event loop; what waits meanwhile is written together. Imports evidence, ports and settings; never the ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 
 from structlog.typing import FilteringBoundLogger
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import EvidenceSettings
-from cftpki_ext.evidence import Record, encode
-from cftpki_ext.ports import Clock, EvidenceEntry, EvidenceStore
+from cftpki_ext.evidence import Record, RecordBytes, encode
+from cftpki_ext.ports import AsyncEvidenceStore, Clock, EvidenceEntry, EvidenceStore
 
 # A disk that hangs must not use up the handshake: from then on the record counts as not kept.
 PATIENCE_S = 1.0
@@ -26,23 +26,28 @@ PATIENCE_S = 1.0
 TEND_S = 30.0
 # Records written in one transaction: the first of them must not wait for all of a burst.
 _BATCH = 64
+# ... nor may they be more than a frame to the store's process holds.
+_BATCH_BYTES = 6 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    record: Record
+    entry: EvidenceEntry
     answer: asyncio.Future[str]
-    loop: asyncio.AbstractEventLoop
+
+    @property
+    def size(self) -> int:
+        return len(self.entry.document) + sum(map(len, self.entry.blobs.values()))
 
 
 class EvidenceKeeper:
     """
-    Keeps records in a store, in the order in which they come. For one event loop at a time.
+    Keeps records in a store, in the order in which they come. For one event loop.
     """
 
     def __init__(
         self,
-        store: EvidenceStore,
+        store: AsyncEvidenceStore,
         *,
         settings: Callable[[], EvidenceSettings],
         log: FilteringBoundLogger,
@@ -52,7 +57,7 @@ class EvidenceKeeper:
         Take over a store.
 
         Args:
-            store: closed by `close`.
+            store: closed by `aclose`.
             settings: the ones in force, asked each time.
             log: told of everything that is not kept.
             clock: the time that a record is kept under.
@@ -62,43 +67,55 @@ class EvidenceKeeper:
         self._settings = settings
         self._log = log
         self._clock = clock
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="evidence")
-        self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
-        self._writing = False
+        self._writing: asyncio.Task[None] | None = None
+        self._closed = False
         self.kept = 0
         self.not_kept = 0
 
-    async def keep(self, record: Record, *, patience_s: float = PATIENCE_S) -> str | None:
+    async def keep(
+        self, record: Record, stored: RecordBytes | None = None, *, patience_s: float = PATIENCE_S
+    ) -> str | None:
         """
         Keep one record. Never raises: what cannot be kept is logged as an error and counted.
 
         Args:
             record: of a verdict that has not been answered yet.
-            patience_s: how long to wait for the disk. A record that comes late may still be kept.
+            stored: its stored form, where somebody has made it already.
+            patience_s: how long to wait for the store. A record that comes late may still be kept.
 
         Returns:
             The record's hash in the chain (hex), or `None` where it is not known to be kept.
 
         """
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[str] = loop.create_future()
-        with self._lock:
-            self._waiting.append(_Waiting(record, answer, loop))
-            start, self._writing = not self._writing, True
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
-            if start:
-                self._writer.submit(self._drain)
+            self._enter(record, encode(record) if stored is None else stored, answer)
             async with asyncio.timeout(max(0.0, patience_s)):
                 digest = await answer
         except TimeoutError:
             self._lost(record, f"not written within {patience_s:.1f} s")
             return None
-        except (StoreError, RuntimeError) as error:
-            self._lost(record, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the verdict is answered as one without a record
+            self._lost(record, str(error) if isinstance(error, StoreError) else repr(error))
             return None
         self.kept += 1
         return digest
+
+    def _enter(self, record: Record, stored: RecordBytes, answer: asyncio.Future[str]) -> None:
+        if self._closed:
+            msg = "the service is stopping"
+            raise StoreError(msg)
+        entry = EvidenceEntry(
+            id=record.verdict.id,
+            kept_at=self._clock.now(),
+            document=stored.document,
+            blobs=stored.blobs,
+            revoked=stored.revoked,
+        )
+        self._waiting.append(_Waiting(entry, answer))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._drain())
 
     def _lost(self, record: Record, why: str) -> None:
         self.not_kept += 1
@@ -130,8 +147,8 @@ class EvidenceKeeper:
         """
         settings = self._settings()
         try:
-            gone = await asyncio.to_thread(
-                self._store.tend, before=self._clock.now() - settings.keep, max_bytes=settings.max_bytes
+            gone = await self._store.tend(
+                before=self._clock.now() - settings.keep, max_bytes=settings.max_bytes
             )
         except StoreError as error:
             self._log.error("evidence_not_pruned", error=str(error))
@@ -139,91 +156,67 @@ class EvidenceKeeper:
         if gone:
             self._log.info("evidence_pruned", records=gone)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """
         Write what waits, and close the store. May be called again.
         """
-        self._writer.shutdown()
-        self._store.close()
+        self._closed = True
+        if self._writing is not None:
+            await self._writing
+        await self._store.aclose()
 
-    def _drain(self) -> None:
-        while True:
-            with self._lock:
-                batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-                if not batch:
-                    self._writing = False
-                    return
-            self._write(batch)
+    async def _drain(self) -> None:
+        while self._waiting:
+            size, count = 0, 0
+            for waiting in self._waiting[:_BATCH]:
+                size += waiting.size
+                if count and size > _BATCH_BYTES:
+                    break
+                count += 1
+            batch, self._waiting = self._waiting[:count], self._waiting[count:]
+            await self._write(batch)
 
-    def _write(self, batch: list[_Waiting]) -> None:
-        entries: list[EvidenceEntry] = []
+    async def _write(self, batch: list[_Waiting]) -> None:
         try:
-            entries = [self._entry(waiting.record) for waiting in batch]
-            digests = self._store.append(entries)
+            digests = await self._store.append([waiting.entry for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, the verdicts that wait must hear of it
             if len(batch) > 1:
                 # One of them may be the trouble: the others are kept without it.
                 for waiting in batch:
-                    self._write([waiting])
+                    await self._write([waiting])
                 return
-            failure = (
-                error if isinstance(error, StoreError) else StoreError(f"{type(error).__name__}: {error}")
-            )
-            _answer(batch[0], failure)
+            if not batch[0].answer.done():  # else its call gave up waiting
+                batch[0].answer.set_exception(error)
             return
         for waiting, digest in zip(batch, digests, strict=True):
-            _answer(waiting, digest)
-
-    def _entry(self, record: Record) -> EvidenceEntry:
-        stored = encode(record)
-        return EvidenceEntry(
-            id=record.verdict.id,
-            kept_at=self._clock.now(),
-            document=stored.document,
-            blobs=stored.blobs,
-            revoked=stored.revoked,
-        )
+            if not waiting.answer.done():
+                waiting.answer.set_result(digest)
 
 
-def _answer(waiting: _Waiting, outcome: str | StoreError) -> None:
-    def tell() -> None:
-        if waiting.answer.done():  # its call gave up waiting
-            return
-        if isinstance(outcome, StoreError):
-            waiting.answer.set_exception(outcome)
-        else:
-            waiting.answer.set_result(outcome)
-
-    try:
-        waiting.loop.call_soon_threadsafe(tell)
-    except RuntimeError:
-        # The loop is gone, and with it whoever asked; the record is kept all the same.
-        return
-
-
-class NoStore:
+class InThread:
     """
-    Stands for a store that cannot be opened: everything fails, and says why.
+    An `AsyncEvidenceStore` whose store is in this process: one thread appends, in order; `tend` has another.
     """
 
-    def __init__(self, why: str) -> None:
-        self._why = why
+    def __init__(self, store: EvidenceStore) -> None:
+        self._store = store
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="evidence")
 
-    def append(self, entries: object) -> tuple[str, ...]:
+    async def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
         """
-        Fail.
+        See `AsyncEvidenceStore`.
         """
-        del entries
-        raise StoreError(self._why)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._store.append, entries)
 
-    def tend(self, *, before: object, max_bytes: int) -> int:
+    async def tend(self, *, before: datetime, max_bytes: int) -> int:
         """
-        Fail.
+        See `AsyncEvidenceStore`.
         """
-        del before, max_bytes
-        raise StoreError(self._why)
+        return await asyncio.to_thread(self._store.tend, before=before, max_bytes=max_bytes)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """
-        Nothing is open.
+        See `AsyncEvidenceStore`.
         """
+        await asyncio.to_thread(self._writer.shutdown)
+        self._store.close()

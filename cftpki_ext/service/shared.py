@@ -61,6 +61,7 @@ class Service:
         log: FilteringBoundLogger,
         clock: Clock,
         certificates: Callable[[], Mapping[str, object]] = dict,
+        processes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
     ) -> None:
         self.settings = settings
         self.checker = checker
@@ -76,6 +77,7 @@ class Service:
         self.sessions = 0
         self.signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
         self._certificates = certificates
+        self._processes = processes
         self._started = clock.monotonic()
 
     def status(self) -> dict[str, object]:
@@ -99,6 +101,8 @@ class Service:
             "trusts": sorted(self.settings.trusts),
             "identities": sorted(self.settings.identities),
             "key_uses": self.trail.key_uses(),
+            # Our child processes: each with its restarts, its queue, its memory, and what it cannot do.
+            "processes": list(self._processes()),
             # Of those that enrollers keep: until when each can live without its CA, and what troubles it.
             "certificates": dict(self._certificates()),
         }

@@ -411,7 +411,7 @@ def test_full_disk_is_loud_and_accepts_nobody_without_evidence_where_it_is_requi
         wal = company.path(f"full-{required}.state") / "evidence" / "ledger.sqlite3-wal"
         limit = wal.stat().st_size
         assert limit > 2 * service.log.stat().st_size
-        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        resource.prlimit(service.child("evidence"), resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         answers = asyncio.run(handshakes(service, [good, revoked]))
         assert (80 if required else None, 44) == tuple(a.fields.get(Tag.ALERT) for a in answers)
         lost = service.events("evidence_not_kept")
@@ -420,7 +420,7 @@ def test_full_disk_is_loud_and_accepts_nobody_without_evidence_where_it_is_requi
         assert {None} == {line["record"] for line in service.verdicts()[-2:]}
         _, status = told("status", "--config", config)
         assert {"kept": 20, "not_kept": 2, "required": required} == status["evidence"]
-        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        resource.prlimit(service.child("evidence"), resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         again = asyncio.run(handshake(service, good, 30))
         assert Result.DONE == again.fields[Tag.RESULT]
     code, report = told("audit", "verify", "--config", config)

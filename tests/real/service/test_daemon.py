@@ -27,7 +27,7 @@ from cftpki_ext.core.settings import Identity, Limits, Rule, ServiceSettings, Se
 from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Direction, Phase
 from cftpki_ext.decision.decide import conclude, examine
-from cftpki_ext.evidence.writer import EvidenceKeeper
+from cftpki_ext.evidence.writer import EvidenceKeeper, InThread
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.protocol.codec import HEADER, MAX_PAYLOAD, VERSION, Frame, Message, Result, Tag, encode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
@@ -115,7 +115,7 @@ class World:
             identities=self.identities,
             audit=LogAudit(logger),
             keeper=EvidenceKeeper(
-                self.evidence,
+                InThread(self.evidence),
                 settings=lambda: self.service.settings.evidence,
                 log=logger,
                 clock=SystemClock(),

@@ -15,7 +15,7 @@ from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
 from cftpki_ext.evidence import Asked, Door, Record, Tally, decode, encode, row_from, row_of
 from cftpki_ext.evidence.what_if import try_again, try_under
-from cftpki_ext.evidence.writer import EvidenceKeeper, NoStore
+from cftpki_ext.evidence.writer import EvidenceKeeper, InThread
 from tests.support import evidence_samples as samples
 from tests.support.evidence_store import MemoryEvidence
 from tests.support.pki import NOW
@@ -40,15 +40,15 @@ def store():
 
 
 @pytest.fixture
-def keeper(store, logs):
+async def keeper(store, logs):
     keeper = EvidenceKeeper(
-        store,
+        InThread(store),
         settings=lambda: EvidenceSettings(keep=timedelta(days=3), max_bytes=77, required=True),
         log=structlog.wrap_logger(logs, processors=[]),
         clock=Clock(),
     )
     yield keeper
-    keeper.close()
+    await keeper.aclose()
 
 
 def named(number):
@@ -112,7 +112,7 @@ async def test_keep_disk_that_hangs_is_not_waited_for(keeper, store):
 
 
 async def test_keep_after_close_is_not_kept(keeper, store):
-    keeper.close()
+    await keeper.aclose()
     assert await keeper.keep(named(1)) is None
     assert store.closed
 
@@ -123,12 +123,6 @@ async def test_tend_asks_for_age_and_size_and_survives_trouble(keeper, store, lo
     store.trouble = "locked"
     await keeper.tend_once()
     assert ["evidence_not_pruned"] == [call.kwargs["event"] for call in logs.calls]
-
-
-def test_no_store_fails_with_its_reason():
-    for call in (lambda: NoStore("why").append(()), lambda: NoStore("why").tend(before=NOW, max_bytes=1)):
-        with pytest.raises(Exception, match="why"):
-            call()
 
 
 # Rows and tallies

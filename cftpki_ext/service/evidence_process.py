@@ -1,0 +1,238 @@
+"""
+The evidence writer's process: the only one that opens the ledger for writing. Both ends of what is said to it.
+
+Owns the form of the calls. A record that was sent and not acknowledged, because the process was killed meanwhile, is
+sent again: the ledger knows it by its id and answers with the hash that it has. Blobs that the ledger has already (the
+same CRL decides a thousand handshakes) are named and not sent; where it has let one go, it asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cftpki_cache.ledger import EvidenceLedger
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.decision.known_revoked import Proven
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, EvidenceStore
+from cftpki_ext.processes.channel import close_all
+from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
+from cftpki_ext.processes.frames import Message
+from cftpki_ext.processes.memory_files import memory_file, read_memory_file
+from cftpki_ext.processes.worker import START_S, Role, Worker, WorkerError, WorkerLostError
+
+# SQLite with its caches, and a CRL of the largest size in a frame's place.
+ROLE = Role(
+    name="evidence",
+    factory="cftpki_ext.service.evidence_process:make",
+    bounds=Bounds(memory_bytes=1024 * MIB, descriptors=128, file_bytes=None, calls=SystemCalls.FILES),
+    queue=64,
+)
+# A transaction of 64 records takes milliseconds; SQLite itself waits two seconds for another process's.
+APPEND_S = 4.0
+# Letting go happens in many small transactions; after a change of `evidence.max_bytes` it takes minutes.
+TEND_S = 3600.0
+# What is longer goes by a descriptor: the socket is for what is small.
+LARGE_BYTES = 64 * 1024
+# Digests of blobs that the ledger has: 100 bytes each.
+_KNOWN = 8192
+
+
+def setup_of(folder: Path) -> Message:
+    """
+    What the process is made with: the ledger's folder.
+    """
+    return Message({"folder": str(folder.absolute())})
+
+
+def make(setup: Message) -> Callable[[Message], Message | Callable[[], Message]]:
+    """
+    The factory of the role (`processes.child`).
+    """
+    folder = Path(setup.value["folder"])
+    return serve_evidence(lambda: EvidenceLedger(folder))
+
+
+class EvidenceProcess:
+    """
+    An `AsyncEvidenceStore` whose ledger is in a process of its own.
+
+    Args:
+        worker: of the evidence writer's role.
+
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    async def check(self) -> None:
+        """
+        Make sure that the ledger can be opened.
+
+        Raises:
+            StoreError: it cannot.
+
+        """
+        try:
+            answer = await self._worker.call(Message({"op": "open"}), within_s=START_S)
+        except WorkerError as error:
+            raise StoreError(str(error)) from error
+        if "refused" in answer.value:
+            raise StoreError(str(answer.value["refused"]))
+
+    async def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
+        """
+        See `AsyncEvidenceStore`. What was not acknowledged is sent again while there is time.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + APPEND_S
+        while True:
+            left_s = until - loop.time()
+            try:
+                answer = await self._send(entries, within_s=max(left_s, 0.0))
+            except WorkerLostError as error:
+                if loop.time() >= until:
+                    raise StoreError(str(error)) from error
+                continue
+            except (WorkerError, OSError) as error:
+                raise StoreError(str(error)) from error
+            missing = answer.get("missing")
+            if missing:
+                for digest in missing:
+                    self._known.pop(digest, None)
+                if left_s > 0:
+                    continue
+            hashes = answer.get("hashes")
+            if not isinstance(hashes, list) or len(hashes) != len(entries):
+                raise StoreError(str(answer.get("refused", "the evidence writer answered something else")))
+            for entry in entries:
+                for digest in entry.blobs:
+                    self._known[digest] = None
+                    self._known.move_to_end(digest)
+            while len(self._known) > _KNOWN:
+                self._known.popitem(last=False)
+            return tuple(str(digest) for digest in hashes)
+
+    async def tend(self, *, before: datetime, max_bytes: int) -> int:
+        """
+        See `AsyncEvidenceStore`.
+        """
+        call = Message({"op": "tend", "before": before.isoformat(), "max_bytes": max_bytes})
+        try:
+            answer = await self._worker.call(call, within_s=TEND_S)
+        except WorkerError as error:
+            raise StoreError(str(error)) from error
+        if "gone" not in answer.value:
+            raise StoreError(str(answer.value.get("refused")))
+        return int(answer.value["gone"])
+
+    async def aclose(self) -> None:
+        """
+        End the process; what it was sent has been answered or given up.
+        """
+        await self._worker.aclose()
+
+    async def _send(self, entries: Sequence[EvidenceEntry], *, within_s: float) -> Mapping[str, Any]:
+        parts: list[bytes] = []
+        small: dict[str, int] = {}
+        large: dict[str, int] = {}
+        records = []
+        try:
+            for entry in entries:
+                parts.append(entry.document)
+                records.append(
+                    {
+                        "id": entry.id,
+                        "kept_at": entry.kept_at.isoformat(),
+                        "document": len(parts) - 1,
+                        "names": list(entry.blobs),
+                        "revoked": [
+                            [one.certificate, one.digest, one.final, one.ends.isoformat()]
+                            for one in entry.revoked
+                        ],
+                    }
+                )
+                for digest, raw in entry.blobs.items():
+                    if digest in self._known or digest in small or digest in large:
+                        continue
+                    if len(raw) > LARGE_BYTES:
+                        large[digest] = memory_file(raw)
+                    else:
+                        parts.append(raw)
+                        small[digest] = len(parts) - 1
+            value = {"op": "append", "records": records, "small": small, "large": list(large)}
+            call = Message(value, tuple(parts), tuple(large.values()))
+            return (await self._worker.call(call, within_s=within_s)).value
+        finally:
+            close_all(tuple(large.values()))
+
+
+def serve_evidence(
+    open_store: Callable[[], EvidenceStore],
+) -> Callable[[Message], Message | Callable[[], Message]]:
+    """
+    The process's side.
+
+    Args:
+        open_store: opens the ledger; asked again at each call while it cannot.
+
+    Returns:
+        The handler of calls. Letting go is done beside the others.
+
+    """
+    opened: list[EvidenceStore] = []
+
+    def handle(call: Message) -> Message | Callable[[], Message]:
+        try:
+            if not opened:
+                opened.append(open_store())
+        except StoreError as error:
+            return Message({"refused": str(error)})
+        (store,) = opened
+        if call.value["op"] == "open":
+            return Message()
+        if call.value["op"] == "tend":
+            return lambda: _tend(store, call.value)
+        return _append(store, call)
+
+    return handle
+
+
+def _append(store: EvidenceStore, call: Message) -> Message:
+    value = call.value
+    sent = {digest: call.parts[index] for digest, index in value["small"].items()}
+    for digest, number in zip(value["large"], call.descriptors, strict=True):
+        sent[digest] = read_memory_file(number)
+    entries = [
+        EvidenceEntry(
+            id=one["id"],
+            kept_at=datetime.fromisoformat(one["kept_at"]),
+            document=call.parts[one["document"]],
+            blobs={name: sent[name] for name in one["names"] if name in sent},
+            present=tuple(name for name in one["names"] if name not in sent),
+            revoked=tuple(
+                Proven(certificate=c, digest=d, final=final, ends=datetime.fromisoformat(ends))
+                for c, d, final, ends in one["revoked"]
+            ),
+        )
+        for one in value["records"]
+    ]
+    try:
+        return Message({"hashes": list(store.append(entries))})
+    except BlobsMissingError as error:
+        return Message({"missing": list(error.digests)})
+    except StoreError as error:
+        return Message({"refused": str(error)})
+
+
+def _tend(store: EvidenceStore, value: Mapping[str, Any]) -> Message:
+    try:
+        gone = store.tend(before=datetime.fromisoformat(value["before"]), max_bytes=value["max_bytes"])
+    except StoreError as error:
+        return Message({"refused": str(error)})
+    return Message({"gone": gone})
