@@ -291,8 +291,10 @@ LIMIT_RANGES: dict[str, tuple[Any, Any]] = {
     "chain_bytes": (4 * 1024, 128 * 1024),  # the wire carries no longer chain
     "chain_certificates": (1, 64),
     "certificate_bytes": (2 * 1024, 128 * 1024),
+    "path_certificates": (2, 64),
     "path_candidates": (1, 4096),
     "path_signatures": (4, 4096),
+    "work": (5_000, 10_000_000),
     "budget_ms": (100, 120_000),
     "reserve_ms": (1, 10_000),
     "hedge_ms": (1, 60_000),

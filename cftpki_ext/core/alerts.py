@@ -67,6 +67,7 @@ ALERTS: dict[Reason, Mapping] = {
     Reason.WEAK_DIGEST: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 68),
     Reason.STATUS_NOT_ESTABLISHED: Mapping(Alert.CERTIFICATE_UNKNOWN, 3),
     Reason.NOT_ALLOWED: Mapping(Alert.ACCESS_DENIED, 28),
+    Reason.TOO_COMPLEX: Mapping(Alert.BAD_CERTIFICATE, 22),
     Reason.UNDECODABLE: Mapping(Alert.DECODE_ERROR, 50),
     Reason.NO_CERTIFICATE: Mapping(Alert.HANDSHAKE_FAILURE, 65),
     Reason.NO_RULE: Mapping(Alert.INTERNAL_ERROR, 50),

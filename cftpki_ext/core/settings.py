@@ -28,14 +28,20 @@ class Limits:
     Every bound of the decision and of fetching, each with its unit in the name and its reason above it.
     """
 
-    # A chain as it comes in the handshake: 64 KiB holds ten 4-KB certificates and more than any partner sends.
-    chain_bytes: int = 64 * 1024
-    # RFC 5280 sets no bound; corporate paths have two to four certificates.
-    chain_certificates: int = 10
+    # A chain as it comes in the handshake: 128 KiB holds a mesh of cross-certificates, and a path with post-quantum
+    # signatures; what looking at it costs is bounded by `work`.
+    chain_bytes: int = 128 * 1024
+    # All that is presented. Ordinary partners send two to four; meshes of cross-certified CAs were seen with 36.
+    chain_certificates: int = 64
+    # One path, anchor included. RFC 5280 sets no bound; corporate paths have two to four.
+    path_certificates: int = 16
     certificate_bytes: int = 32 * 1024
-    # Candidate paths, and signatures checked for them: a hostile mesh must not buy CPU.
-    path_candidates: int = 64
-    path_signatures: int = 128
+    # Candidate paths, and signatures checked for them; `work` usually ends a hostile search first.
+    path_candidates: int = 256
+    path_signatures: int = 256
+    # Operations that one question may cost, of about a microsecond each: reading a chain of four costs one to two
+    # thousand, a mesh of 36 certificates some fifteen thousand. 0 counts nothing: for records of before it was counted.
+    work: int = 25_000
     # One wall-clock budget per handshake, shared by hops, URLs, methods and retries.
     budget_ms: int = 5_000
     # The slice of the budget that is kept back for the decision on what is at hand.

@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pydantic import computed_field
-
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 
@@ -54,6 +52,7 @@ class Reason(enum.StrEnum):
     STATUS_NOT_ESTABLISHED = "status_not_established"
     NOT_ALLOWED = "not_allowed"
     UNDECODABLE = "undecodable"
+    TOO_COMPLEX = "too_complex"
     NO_CERTIFICATE = "no_certificate"
     NO_RULE = "no_rule"
     INTERNAL_ERROR = "internal_error"
@@ -67,6 +66,7 @@ RANK: tuple[Reason, ...] = (
     Reason.NO_RULE,
     Reason.UNDECODABLE,
     Reason.NO_CERTIFICATE,
+    Reason.TOO_COMPLEX,
     Reason.NO_PATH,
     Reason.REVOKED,
     Reason.ON_HOLD,
@@ -94,22 +94,12 @@ RANK: tuple[Reason, ...] = (
 class Fault:
     """
     One broken rule: which certificate of the path (0 = leaf; `None` = the path as a whole) and which rule.
-
-    JSON has the number under both names: `hop`, as it was always stored, and `depth`.
     """
 
     reason: Reason
     hop: int | None
     rule: str  # the clause, e.g. "RFC 5280 6.1.3 (a)(2)"
     detail: str  # both sides of the failed comparison, for a person
-
-    @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
-    @property
-    def depth(self) -> int | None:
-        """
-        `hop` by its usual name.
-        """
-        return self.hop
 
 
 class HopStatus(enum.StrEnum):
@@ -152,8 +142,6 @@ class SourceFinding:
 class HopFinding:
     """
     The status of one certificate of the path (0 = leaf), with every source that was heard.
-
-    JSON has the number under both names: `hop`, as it was always stored, and `depth`.
     """
 
     hop: int
@@ -164,14 +152,6 @@ class HopFinding:
     cause: Cause | None = None
     detail: str = ""
     sources: tuple[SourceFinding, ...] = ()
-
-    @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
-    @property
-    def depth(self) -> int:
-        """
-        `hop` by its usual name.
-        """
-        return self.hop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,23 +210,6 @@ class Verdict:
         return self.status is Status.ACCEPTED
 
 
-def at_depth(depth: int, subject: str = "") -> str:
-    """
-    Which certificate of a path, for a person: the partner's own, or the depth that RFC 5280 tools count by.
-
-    Args:
-        depth: 0 = the partner's certificate, then upwards.
-        subject: its name, where it adds something.
-
-    Returns:
-        For example "the partner's certificate CN=partner", or "depth 1: CN=CA".
-
-    """
-    if depth == 0:
-        return f"the partner's certificate {subject}".rstrip()
-    return f"depth {depth}: {subject}" if subject else f"depth {depth}"
-
-
 def strongest(faults: Iterable[Fault]) -> Fault | None:
     """
     The fault that names the refusal: lowest rank first, then the one nearest to the leaf.
@@ -263,13 +226,13 @@ def strongest(faults: Iterable[Fault]) -> Fault | None:
 
 def deciding_source(verdict: Verdict) -> SourceFinding | None:
     """
-    Whose word the verdict rests on: of the certificate that decided, or the leaf's where nothing bad was said.
+    Whose word the verdict rests on: of the hop that decided, or the leaf's where nothing bad was said.
 
     Args:
         verdict: any verdict.
 
     Returns:
-        The source that established its status; `None` where revocation was not looked at, or no source
+        The source that established that hop's status; `None` where revocation was not looked at, or no source
         established it.
 
     """

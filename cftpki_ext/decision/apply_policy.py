@@ -1,7 +1,7 @@
 """
 What the policy does about a certificate whose status was not established: a refusal, or an acceptance with its note.
 
-Owns the application of the cause table and of partners' exceptions to one certificate. Pure. Imports `policy`,
+Owns the application of the cause table and of partners' exceptions to one hop. Pure. Imports `policy`,
 `verdict`, `summary` and `causes`.
 """
 
@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Policy
-from cftpki_ext.core.verdict import Fault, HopFinding, Reason, at_depth
+from cftpki_ext.core.verdict import Fault, HopFinding, Reason
 from cftpki_ext.decision.summary import moment, shorten, span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Treated:
     """
-    The outcome for one certificate: a `fault` where it refuses, else the `note` that says why it does not.
+    The outcome for one hop: a `fault` where it refuses, else the `note` that says why it does not.
 
     `alert` is sent instead of the reason's own; `warn` makes the note a warning as well.
     """
@@ -40,9 +40,9 @@ def treat(
     good_until: Callable[[], datetime | None],
 ) -> Treated:
     """
-    Apply a policy to one certificate whose status is undetermined.
+    Apply a policy to one undetermined hop.
 
-    The row of the cause comes first, then the exceptions of this partner. By default it refuses.
+    The row of the cause comes first, then the exceptions of this partner. By default the hop refuses.
 
     Args:
         policy: of the trust set.
@@ -57,7 +57,7 @@ def treat(
     """
     cause = finding.cause or Cause.NO_SOURCE
     treatment = policy.treatment(cause, at)
-    who = f"{at_depth(finding.hop, finding.subject)}: {cause.value}, {finding.detail}"
+    who = f"hop {finding.hop} {finding.subject}: {cause.value}, {finding.detail}"
     why_not = ""
     if treatment.action is not Action.REFUSE:
         age = ""

@@ -32,6 +32,7 @@ from cftpki_ext.core.verdict import (
     strongest,
 )
 from cftpki_ext.core.vocabulary import Direction, Leniency
+from cftpki_ext.core.work import Work, WorkExceededError
 from cftpki_ext.decision.apply_policy import treat
 from cftpki_ext.decision.partner_lists import clear_entries, denied
 from cftpki_ext.decision.summary import acceptance, entry, refusal, shorten
@@ -41,12 +42,23 @@ from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import fresh_until
 from cftpki_ext.revocation.judge import contradiction, cross_check, judge_hop, require_staple
 from cftpki_ext.revocation.plan import hops_to_judge, plan_deltas, plan_lookups
-from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
+from cftpki_ext.x509.certificate import (
+    Certificate,
+    MalformedCertificateError,
+    keep_certificate,
+    parse_certificate,
+)
 
 _TIME = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID})
 # Nothing was presented that could be let in: audit cannot accept it either.
 _NOTHING_JUDGED = frozenset(
-    {Reason.UNDECODABLE, Reason.NO_CERTIFICATE, Reason.INTERNAL_ERROR, Reason.NO_RULE}
+    {
+        Reason.UNDECODABLE,
+        Reason.NO_CERTIFICATE,
+        Reason.TOO_COMPLEX,
+        Reason.INTERNAL_ERROR,
+        Reason.NO_RULE,
+    }
 )
 _PURPOSES = {Direction.SERVER: Purpose.TLS_CLIENT, Direction.CLIENT: Purpose.TLS_SERVER}
 # Each moment costs one judgement of the hop; a file of thousands of old lists must not buy as many.
@@ -258,16 +270,21 @@ def examine(question: Question) -> Examination:
     fault = _countable(question.chain, limits)
     if fault is not None:
         return _refused(question, (fault,))
+    work = Work(limits.work)
     try:
-        leaf = parse_certificate(question.chain[0], compat=trust.compat)
+        leaf = parse_certificate(question.chain[0], compat=trust.compat, work=work)
     except MalformedCertificateError as exc:
         return _refused(question, (replace(exc.fault, hop=0),))
+    except WorkExceededError as exc:
+        return _refused(question, (_too_complex(exc),))
     notes: list[str] = []
     broken: dict[int, MalformedCertificateError] = {}
     presented = [leaf]
     for position, der in enumerate(question.chain[1:], start=1):
         try:
-            presented.append(parse_certificate(der, compat=trust.compat))
+            presented.append(parse_certificate(der, compat=trust.compat, work=work))
+        except WorkExceededError as exc:
+            return _refused(question, (_too_complex(exc),))
         except MalformedCertificateError as exc:
             broken[position] = exc
             notes.append(printable(f"presented certificate {position} is left out: {exc}"))
@@ -283,6 +300,7 @@ def examine(question: Question) -> Examination:
             inputs=trust.policy_inputs,
             compat=trust.compat,
             limits=limits,
+            work=work,
         )
     )
     faults = result.faults
@@ -293,7 +311,7 @@ def examine(question: Question) -> Examination:
             for position, exc in broken.items()
             if wanted in question.chain[position]
         )
-        if missing:
+        if missing and faults[0].reason is not Reason.TOO_COMPLEX:
             notes += (printable(f"no path without it: {fault.detail}") for fault in faults)
             faults = missing
         elif not faults:
@@ -456,6 +474,11 @@ def _undecodable(detail: str) -> Fault:
     return Fault(reason=Reason.UNDECODABLE, hop=None, rule="RFC 5246 7.4.2", detail=detail)
 
 
+def _too_complex(exceeded: WorkExceededError) -> Fault:
+    detail = f"the chain was not judged: {exceeded}"
+    return Fault(reason=Reason.TOO_COMPLEX, hop=None, rule="limits.work", detail=detail)
+
+
 def _no_path(detail: str) -> Fault:
     return Fault(reason=Reason.NO_PATH, hop=None, rule="RFC 5280 6.1", detail=detail)
 
@@ -464,12 +487,13 @@ def _usable(
     ders: Sequence[bytes], compat: frozenset[Leniency], what: str, notes: list[str]
 ) -> tuple[Certificate, ...]:
     """
-    Those that can be read; the others are noted, and the path must do without them.
+    Those that can be read; the others are noted, and the path must do without them. They are the operator's: kept.
     """
     found: list[Certificate] = []
     for index, der in enumerate(ders):
         try:
             found.append(parse_certificate(der, compat=compat))
+            keep_certificate(found[-1], compat=compat)
         except InputError as exc:
             notes.append(printable(f"{what} {index} is left out: {exc}"))
     return tuple(found)

@@ -219,10 +219,21 @@ def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
         if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
             msg = f"evidence document is not of format {FORMAT}"
             raise StoreError(msg)
-        return _adapter().validate_python(_from_json(plain, blob))
+        return _adapter().validate_python(_completed(_from_json(plain, blob)))
     except (ValueError, ValidationError, RecursionError) as exc:
         msg = f"evidence document cannot be read: {type(exc).__name__}"
         raise StoreError(msg) from exc
+
+
+def _completed(plain: dict[str, Any]) -> dict[str, Any]:
+    """
+    A record with the limits that were in force when it was made, where they had no name yet.
+    """
+    limits = plain.get("question", {}).get("limits") if isinstance(plain.get("question"), dict) else None
+    if isinstance(limits, dict) and "work" not in limits:
+        limits["work"] = 0
+        limits.setdefault("path_certificates", limits.get("chain_certificates"))
+    return plain
 
 
 def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:

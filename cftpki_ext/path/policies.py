@@ -3,12 +3,13 @@ Certificate policies along a path: RFC 5280 6.1.2 to 6.1.5, with the policy grap
 
 Owns the valid-policy graph and the three counters. A graph, not a tree: a policy is at most one node of a
 level, so that the size is linear in what the certificates hold and mappings cannot make it explode. Imports
-x509 and settings.
+x509, settings and the unit of work.
 """
 
 from __future__ import annotations
 
 from cftpki_ext.core.settings import PolicyInputs
+from cftpki_ext.core.work import Work
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.extensions import ANY_POLICY
 
@@ -30,6 +31,7 @@ class _Node:
 
 
 _Level = dict[str, _Node]
+_AT = "following certificate policies"
 
 
 class PolicyState:
@@ -40,16 +42,18 @@ class PolicyState:
     the last.
     """
 
-    def __init__(self, length: int, inputs: PolicyInputs) -> None:
+    def __init__(self, length: int, inputs: PolicyInputs, work: Work) -> None:
         """
         Start above the first certificate.
 
         Args:
             length: number of certificates below the anchor.
             inputs: the initial policy set and flags.
+            work: where nodes and edges of the graph are counted.
 
         """
         self._inputs = inputs
+        self._work = work
         self._explicit = 0 if inputs.explicit_policy else length + 1
         self._mapping = 0 if inputs.inhibit_policy_mapping else length + 1
         self._any = 0 if inputs.inhibit_any_policy else length + 1
@@ -66,6 +70,9 @@ class PolicyState:
         Returns:
             False where an explicit policy is required and none is left (6.1.3 (f)).
 
+        Raises:
+            WorkExceededError: the question costs too much.
+
         """
         if certificate.policies is None:
             self._levels = []
@@ -78,6 +85,9 @@ class PolicyState:
         6.1.3 (d): the next level of the graph.
         """
         above = self._levels[-1]
+        # Each expectation is an edge of the graph: it is made, and perhaps taken away again.
+        edges = sum(len(node.expected) for node in above.values())
+        self._work.spend(edges + len(certificate.policies or ()), _AT)
         expecting: dict[str, list[_Node]] = {}
         for node in above.values():
             for policy in node.expected:
@@ -122,6 +132,9 @@ class PolicyState:
         Returns:
             False where a mapping is from or to anyPolicy (6.1.4 (a)).
 
+        Raises:
+            WorkExceededError: the question costs too much.
+
         """
         sound = True
         if certificate.policy_mappings:
@@ -146,6 +159,7 @@ class PolicyState:
         """
         6.1.4 (b): rename what is expected below, or drop what may not be renamed.
         """
+        self._work.spend(len(certificate.policy_mappings), _AT)
         renamed: dict[str, set[str]] = {}
         for issuer_policy, subject_policy in certificate.policy_mappings:
             renamed.setdefault(issuer_policy, set()).add(subject_policy)

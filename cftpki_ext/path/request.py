@@ -13,6 +13,7 @@ from datetime import datetime
 from cftpki_ext.core.settings import Limits, PolicyInputs
 from cftpki_ext.core.verdict import Fault
 from cftpki_ext.core.vocabulary import Leniency
+from cftpki_ext.core.work import Work
 from cftpki_ext.x509.certificate import Certificate
 
 
@@ -32,7 +33,8 @@ class PathRequest:
     """
     A leaf with what was sent beside it, whom we trust, and the inputs of RFC 5280 6.1.1.
 
-    `chain` is leaf first as presented; only the leaf's place matters, the rest is a pool like `intermediates`.
+    `chain` is leaf first as presented; only the leaf's place matters, the rest is a pool like `intermediates`. `work`
+    is where operations are counted; by default each search may cost `limits.work`.
     """
 
     chain: tuple[Certificate, ...]
@@ -43,6 +45,7 @@ class PathRequest:
     inputs: PolicyInputs = field(default_factory=PolicyInputs)
     compat: frozenset[Leniency] = frozenset()
     limits: Limits = field(default_factory=Limits)
+    work: Work | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

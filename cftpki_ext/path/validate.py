@@ -12,6 +12,7 @@ from datetime import datetime
 
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.core.vocabulary import Leniency
+from cftpki_ext.core.work import JUDGEMENT, Work
 from cftpki_ext.path.names import NameState
 from cftpki_ext.path.policies import PolicyState
 from cftpki_ext.path.request import PathRequest, PathResult, Purpose
@@ -43,33 +44,42 @@ class _Judgement:
             self.trusted = False
 
 
-def validate(path: tuple[Certificate, ...], request: PathRequest, status_of: StatusOf) -> PathResult:
+def validate(
+    path: tuple[Certificate, ...], request: PathRequest, status_of: StatusOf, work: Work
+) -> PathResult:
     """
     Judge one path.
 
     By default an anchor counts with all that its certificate says: its dates, key, basic constraints, path
     length, key usage, extended key usage and name constraints bind (RFC 5937); its own signature and its
-    policies do not. Revocation is not looked at.
+    policies do not. Revocation is not looked at. Where a signature is wrong, everything below is a stranger's word:
+    its names and policies are not compared.
 
     Args:
         path: leaf first, anchor last; a leaf that is itself the anchor is a path of one.
         request: the inputs.
         status_of: says whether the first certificate's signature is the second one's.
+        work: where operations are counted.
 
     Returns:
         The result, with every fault.
 
+    Raises:
+        WorkExceededError: the question costs too much.
+
     """
     judgement = _Judgement()
     last = len(path) - 1
+    work.spend(JUDGEMENT * len(path), "judging a path")
     now = request.now.replace(microsecond=0)  # certificates have whole seconds, and the last one still counts
     for hop in range(last, -1, -1):
         _alone(judgement, path[hop], hop, now, request)
     if not last:
-        return _pinned(judgement, path[0], request)
+        return _pinned(judgement, path[0], request, work)
     anchor = path[last]
-    names = NameState()
-    policies = PolicyState(last, request.inputs)
+    names = NameState(work)
+    policies = PolicyState(last, request.inputs, work)
+    signed = True
     _anchor(judgement, anchor, last, request)
     if anchor.name_constraints is not None:
         names.add(anchor.name_constraints)
@@ -80,20 +90,22 @@ def validate(path: tuple[Certificate, ...], request: PathRequest, status_of: Sta
     for hop in range(last - 1, -1, -1):
         certificate, issuer = path[hop], path[hop + 1]
         final = hop == 0
-        _issued(judgement, certificate, issuer, hop, request=request, status_of=status_of)
-        for detail in names.violations(certificate, final=final):
-            judgement.fault(Reason.NAME_CONSTRAINTS, hop, "RFC 5280 6.1.3 (b)(c)", detail)
-        if not policies.process(certificate, final=final) and not explicit_failed:
-            explicit_failed = True
-            detail = "an explicit policy is required and none is left"
-            judgement.fault(Reason.CERTIFICATE_POLICY, hop, "RFC 5280 6.1.3 (f)", detail)
+        signed &= _issued(judgement, certificate, issuer, hop, request=request, status_of=status_of)
+        if signed:
+            for detail in names.violations(certificate, final=final):
+                judgement.fault(Reason.NAME_CONSTRAINTS, hop, "RFC 5280 6.1.3 (b)(c)", detail)
+            if not policies.process(certificate, final=final) and not explicit_failed:
+                explicit_failed = True
+                detail = "an explicit policy is required and none is left"
+                judgement.fault(Reason.CERTIFICATE_POLICY, hop, "RFC 5280 6.1.3 (f)", detail)
         if final:
             break
-        if not policies.prepare(certificate):
-            detail = "a policy is mapped from or to anyPolicy"
-            judgement.fault(Reason.CERTIFICATE_POLICY, hop, "RFC 5280 6.1.4 (a)", detail)
-        if certificate.name_constraints is not None:
-            names.add(certificate.name_constraints)
+        if signed:
+            if not policies.prepare(certificate):
+                detail = "a policy is mapped from or to anyPolicy"
+                judgement.fault(Reason.CERTIFICATE_POLICY, hop, "RFC 5280 6.1.4 (a)", detail)
+            if certificate.name_constraints is not None:
+                names.add(certificate.name_constraints)
         _authority(judgement, certificate, hop, request)
         if not certificate.self_issued:
             if room <= 0:
@@ -104,7 +116,7 @@ def validate(path: tuple[Certificate, ...], request: PathRequest, status_of: Sta
         if constraints is not None and constraints.path_length is not None:
             room = min(room, constraints.path_length)
     satisfied, valid = policies.wrap_up(path[0])
-    if not satisfied and not explicit_failed:
+    if signed and not satisfied and not explicit_failed:
         detail = "an explicit policy is required and none of the acceptable ones holds for the whole path"
         judgement.fault(Reason.CERTIFICATE_POLICY, 0, "RFC 5280 6.1.5 (g)", detail)
     _leaf(judgement, path[0], request)
@@ -121,13 +133,13 @@ def _result(judgement: _Judgement, path: tuple[Certificate, ...], valid: frozens
     )
 
 
-def _pinned(judgement: _Judgement, leaf: Certificate, request: PathRequest) -> PathResult:
+def _pinned(judgement: _Judgement, leaf: Certificate, request: PathRequest, work: Work) -> PathResult:
     """
     A leaf that is itself the anchor: nobody issued it as far as we are concerned, but policies and use count.
 
     An anchor that signs CRLs needs no policy, because a path that ends in it asks for none either.
     """
-    policies = PolicyState(1, request.inputs)
+    policies = PolicyState(1, request.inputs, work)
     held = policies.process(leaf, final=True)
     satisfied, valid = policies.wrap_up(leaf)
     if not (held and satisfied) and request.purpose is not Purpose.CRL_SIGNING:
@@ -191,16 +203,17 @@ def _issued(
     *,
     request: PathRequest,
     status_of: StatusOf,
-) -> None:
+) -> bool:
     """
-    RFC 5280 6.1.3 (a)(1) and (a)(4): signature and name.
+    RFC 5280 6.1.3 (a)(1) and (a)(4): signature and name; whether both are right.
     """
-    if certificate.issuer.key != issuer.subject.key:
+    named = certificate.issuer.key == issuer.subject.key
+    if not named:
         detail = f"issuer is {certificate.issuer.text!r}, the next subject {issuer.subject.text!r}"
         judgement.fault(Reason.NAME_CHAINING, hop, "RFC 5280 6.1.3 (a)(4)", detail, breaks_trust=True)
     status = status_of(certificate, issuer)
     if status is SignatureStatus.VALID:
-        return
+        return named
     rule = "RFC 5280 6.1.3 (a)(1)"
     algorithm = certificate.signed.algorithm
     judgement.trusted = False
@@ -214,6 +227,7 @@ def _issued(
         detail = f"signature is not that of the key of {issuer.subject.text!r}"
         judgement.fault(Reason.BAD_SIGNATURE, hop, rule, detail)
     # What is left is a weak key of the issuer, which is a fault of the issuer's own hop.
+    return False
 
 
 def _authority(judgement: _Judgement, certificate: Certificate, hop: int, request: PathRequest) -> None:

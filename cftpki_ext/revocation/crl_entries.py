@@ -1,32 +1,32 @@
 """
 The entries of one CRL: is this serial listed, since when, and why (RFC 5280 section 5.3).
 
-Owns the lookup. A direct CRL is searched in native code, so that a list of a million entries costs no Python object
-per entry; an indirect CRL, where an entry's issuer is carried on from the entries before it, is indexed once. Both
-are only done after the signature was found good. May import x509.
+Owns the lookup, which costs no Python object per entry (`crl_index` finds them), and what an entry says. Both are only
+done after the signature was found good. May import x509 and crl_index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509 as pyca
 
+from cftpki_ext.revocation.crl_index import KNOWN, EntryIndex
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import Element
 from cftpki_ext.x509.name import Name, parse_name
 from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASONS, REMOVE_FROM_CRL
 
 _OID_REASON = bytes.fromhex("0603551d15")
-_OID_INVALIDITY_DATE = bytes.fromhex("0603551d18")
 _OID_CERTIFICATE_ISSUER = bytes.fromhex("0603551d1d")
-_OID_HOLD_INSTRUCTION = bytes.fromhex("0603551d17")  # RFC 3280; deprecated, says nothing about the status
-_KNOWN = frozenset({_OID_REASON, _OID_INVALIDITY_DATE, _OID_CERTIFICATE_ISSUER, _OID_HOLD_INSTRUCTION})
-_KNOWN_OCTETS = 5
 _DIRECTORY_NAME = 0xA4  # GeneralName [4], explicit around the Name
-_CRITICAL = b"\x01\x01\xff\x04"  # BOOLEAN TRUE, then the OCTET STRING of the extension's value
+# BOOLEAN TRUE and the OCTET STRING of an extension's value, behind none of the identifiers of RFC 5280.
+_PERHAPS_UNKNOWN = re.compile(rb"\x01\x01\xff\x04(?<!\x06\x03\x55\x1d[\x15\x17\x18\x1d]\x01\x01\xff\x04)")
+# A certificateIssuer is the name of one CA (RFC 5280 5.3.3), perhaps also under names it had before. Those behind so
+# many are compared by their octets only: each costs a microsecond then, and not ten.
+_ISSUERS = 64
 
 # How many answers one list remembers: partners that come again are answered without another search.
 _REMEMBERED = 4096
@@ -59,12 +59,10 @@ class Entries:
         "_answers",
         "_checked",
         "_der",
-        "_direct",
         "_end",
-        "_index",
+        "_index_kept",
         "_indirect",
         "_issuer",
-        "_list",
         "_start",
         "_unusable",
     )
@@ -75,9 +73,7 @@ class Entries:
         self._end = end
         self._issuer = issuer
         self._indirect = indirect
-        self._direct: bool | None = None
-        self._list: pyca.CertificateRevocationList | None = None
-        self._index: dict[tuple[str, int], Entry] | None = None
+        self._index_kept: EntryIndex | None = None
         self._answers: dict[tuple[str, int], Entry | None] = {}
         self._checked = False
         self._unusable: str | None = None
@@ -94,8 +90,11 @@ class Entries:
 
         """
         if not self._checked:
-            self._load()
-            self._unusable = self._look_for_unknown()
+            try:
+                self._unusable = self._look_for_unknown()
+            except der.DerError as error:
+                msg = f"entries cannot be read: {error}"
+                raise MalformedEntriesError(msg) from error
             self._checked = True
         return self._unusable
 
@@ -130,87 +129,50 @@ class Entries:
         return answer
 
     def _search(self, issuer: Name, serial: int) -> Entry | None:
-        listed = self._load()
-        encoded = _encode_integer(serial)
-        if self._der.find(encoded, self._start, self._end) < 0:  # DER writes an integer in one way only
-            return None
-        if serial < 0 or not self._is_direct():  # the native search knows neither
-            if self._index is None:
-                self._index = self._build_index()
-            return self._index.get((issuer.key, serial))
-        if issuer.key != self._issuer.key or listed.get_revoked_certificate_by_serial_number(serial) is None:
-            return None
-        worst = max(self._entries_with(encoded), key=_severity, default=None)
-        if worst is None:
-            msg = f"entry of serial {serial:x} cannot be read"
-            raise MalformedEntriesError(msg)
-        return worst
+        found = [
+            _read_entry(self._der, element)
+            for element, naming in self._index().find(_encode_integer(serial))
+            if self._is_issuer(issuer, naming)
+        ]
+        return max(found, key=_severity, default=None)
 
-    def _is_direct(self) -> bool:
+    def _is_issuer(self, issuer: Name, naming: int) -> bool:
         """
-        Whether every entry is about a certificate of the list's own issuer.
+        Whether entries are about an issuer's certificates by the entry that named their issuer (0: none did).
         """
-        if self._direct is None:
-            named = self._der.find(_OID_CERTIFICATE_ISSUER, self._start, self._end) >= 0
-            self._direct = not self._indirect and not named
-        return self._direct
+        if not naming:
+            return issuer.key == self._issuer.key
+        names = _named_issuers(self._der, der.read(self._der, naming, self._end))
+        if issuer.der in names or any(parse_name(name).key == issuer.key for name in names[:_ISSUERS]):
+            return True
+        if len(names) > _ISSUERS:
+            msg = f"certificateIssuer has {len(names)} names, {_ISSUERS} are compared"
+            raise der.DerError(msg, "RFC 5280 5.3.3")
+        return False
 
-    def _load(self) -> pyca.CertificateRevocationList:
-        # Reads every entry once, natively: a list that is cut or garbled in one place says nothing at all.
-        if self._list is None:
+    def _index(self) -> EntryIndex:
+        if self._index_kept is None:
+            # Reads every entry once, natively: a list that is cut or garbled in one place says nothing at all.
             try:
-                self._list = pyca.load_der_x509_crl(self._der)
+                pyca.load_der_x509_crl(self._der)
             except ValueError as error:
                 msg = f"entries cannot be read: {error}"
                 raise MalformedEntriesError(msg) from error
-        return self._list
+            named = self._indirect or self._der.find(_OID_CERTIFICATE_ISSUER, self._start, self._end) >= 0
+            self._index_kept = EntryIndex(self._der, self._start, self._end, indirect=named)
+        return self._index_kept
 
     def _look_for_unknown(self) -> str | None:
-        data, start, end = self._der, self._start, self._end
-        if not self._indirect and not self._is_direct():
+        index = self._index()
+        if not self._indirect and index.names_issuers and index.first_naming() is not None:
             return "an entry names a certificate issuer, but the list is not an indirect one"
-        # Serials and dates may hold these bytes by chance, so an OBJECT IDENTIFIER must end where they begin.
-        at = data.find(_CRITICAL, start, end)
-        while at >= 0:
-            if data[at - _KNOWN_OCTETS : at] not in _KNOWN:
-                found = [
-                    data[at - size - 2 : at]
-                    for size in range(1, min(128, at - start - 1))
-                    if data[at - size - 2] == der.OBJECT_IDENTIFIER and data[at - size - 1] == size
-                ]
-                if found:
-                    return f"an entry has an unknown critical extension {found[0].hex()}"
-            at = data.find(_CRITICAL, at + 1, end)
-        return None
-
-    def _build_index(self) -> dict[tuple[str, int], Entry]:
-        self._load()
-        index: dict[tuple[str, int], Entry] = {}
-        issuers: tuple[Name, ...] = (self._issuer,)
-        position = self._start
-        while position < self._end:
-            element = der.read(self._der, position, self._end)
-            position = element.end
-            serial, found, named = _read_entry(self._der, element)
-            issuers = issuers if named is None else named
-            for issuer in issuers:
-                key = (issuer.key, serial)
-                index[key] = max(found, index.get(key, found), key=_severity)
-        return index
-
-    def _entries_with(self, encoded: bytes) -> Iterator[Entry]:
-        # Wherever the serial's octets stand at the head of an entry; its header has two to six octets before. What
-        # only looks like that inside another entry does no harm: the serial is known to be on the list.
-        at = self._der.find(encoded, self._start, self._end)
-        while at >= 0:
-            for start in range(max(at - 6, self._start), at - 1):
-                try:
-                    element = der.read(self._der, start, self._end)
-                    if element.tag == der.SEQUENCE and element.content == at:
-                        yield _read_entry(self._der, element)[1]
-                except der.DerError:
-                    continue
-            at = self._der.find(encoded, at + 1, self._end)
+        # Serials may hold these bytes by chance: only then every entry is taken apart.
+        if _PERHAPS_UNKNOWN.search(self._der, self._start, self._end) is None:
+            return None
+        entry = index.first_unknown()
+        if entry is None:
+            return None
+        return f"an entry has an unknown critical extension {_first_unknown(self._der, entry)}"
 
 
 def _severity(entry: Entry) -> int:
@@ -222,32 +184,48 @@ def _encode_integer(value: int) -> bytes:
     return der.encode(der.INTEGER, value.to_bytes(size, "big", signed=True))
 
 
-def _read_entry(data: bytes, element: Element) -> tuple[int, Entry, tuple[Name, ...] | None]:
+def _extensions(data: bytes, element: Element) -> tuple[list[Element], list[list[Element]]]:
     """
-    One entry: serial, what is said of it, and the certificate issuers it names (`None`: those of the entry before).
-
-    By default an entry whose reason cannot be read is a revocation: its serial is on the list.
-
-    Raises:
-        DerError: it is no entry, or its certificateIssuer names no distinguished name.
-
+    The parts of an entry, and the fields of each of its extensions.
     """
     parts = der.children(data, element)
     if not 2 <= len(parts) <= 3:
         msg = "entry does not have two or three parts"
         raise der.DerError(msg, "RFC 5280 5.1")
-    serial = der.integer(data, der.expect(parts[0], der.INTEGER, "serial"))
+    listed = der.children(data, parts[2]) if len(parts) == 3 else []
+    return parts, [der.children(data, extension) for extension in listed]
+
+
+def _read_entry(data: bytes, element: Element) -> Entry:
+    """
+    What is said of one certificate.
+
+    By default an entry whose reason cannot be read is a revocation: its serial is on the list.
+
+    Raises:
+        DerError: it is no entry.
+
+    """
+    parts, extensions = _extensions(data, element)
     revoked_at = der.time(data, parts[1])
     reason = "unspecified"
-    issuers: tuple[Name, ...] | None = None
-    for extension in der.children(data, parts[2]) if len(parts) == 3 else ():
-        fields = der.children(data, extension)
-        oid = der.encoded(data, fields[0])
-        if oid == _OID_REASON:
+    for fields in extensions:
+        if der.encoded(data, fields[0]) == _OID_REASON:
             reason = _read_reason(der.content(data, fields[-1]))
-        elif oid == _OID_CERTIFICATE_ISSUER:
-            issuers = _read_issuers(der.content(data, fields[-1]))
-    return serial, Entry(revoked_at=revoked_at, reason=reason), issuers
+    return Entry(revoked_at=revoked_at, reason=reason)
+
+
+def _first_unknown(data: bytes, element: Element) -> str:
+    """
+    The identifier of an entry's first extension that is critical and not known.
+    """
+    _, extensions = _extensions(data, element)
+    unknown = (
+        der.oid(data, fields[0])
+        for fields in extensions
+        if len(fields) == 3 and der.encoded(data, fields[0]) not in KNOWN
+    )
+    return next(unknown, "")
 
 
 def _read_reason(value: bytes) -> str:
@@ -256,13 +234,21 @@ def _read_reason(value: bytes) -> str:
     return "unspecified"
 
 
-def _read_issuers(value: bytes) -> tuple[Name, ...]:
-    names = tuple(
-        parse_name(der.content(value, general))
-        for general in der.children(value, der.whole(value))
-        if general.tag == _DIRECTORY_NAME
-    )
-    if not names:
-        msg = "certificateIssuer names no distinguished name"
-        raise der.DerError(msg, "RFC 5280 5.3.3")
-    return names
+def _named_issuers(data: bytes, element: Element) -> tuple[bytes, ...]:
+    """
+    The distinguished names in an entry's certificateIssuer (RFC 5280 5.3.3), as received.
+
+    Raises:
+        DerError: there is none.
+
+    """
+    _, extensions = _extensions(data, element)
+    for fields in extensions:
+        if der.encoded(data, fields[0]) == _OID_CERTIFICATE_ISSUER:
+            value = der.content(data, fields[-1])
+            listed = der.children(value, der.whole(value))
+            names = tuple(der.content(value, name) for name in listed if name.tag == _DIRECTORY_NAME)
+            if names:
+                return names
+    msg = "certificateIssuer names no distinguished name"
+    raise der.DerError(msg, "RFC 5280 5.3.3")

@@ -6,6 +6,7 @@ from cftpki_ext.x509.certificate import (
     Certificate,
     MalformedCertificateError,
     clear_parsed,
+    keep_certificate,
     parse_certificate,
 )
 from cftpki_ext.x509.signed import SignatureStatus, clear_verified, verify
@@ -17,6 +18,7 @@ __all__ = [
     "clear_memos",
     "clear_parsed",
     "clear_verified",
+    "keep_certificate",
     "parse_certificate",
     "verify",
 ]

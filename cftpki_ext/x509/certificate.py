@@ -8,7 +8,6 @@ rest of this package, the leniencies and `Fault`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +16,10 @@ from types import MappingProxyType
 from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.core.vocabulary import Leniency
+from cftpki_ext.core.work import Work
 from cftpki_ext.x509 import der
 from cftpki_ext.x509 import extensions as ext
 from cftpki_ext.x509.der import DerError, Element
@@ -33,7 +34,8 @@ from cftpki_ext.x509.extensions import (
 from cftpki_ext.x509.fields import in_order
 from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.keys import PublicKey, load_key
-from cftpki_ext.x509.name import Name, clear_names, parse_name
+from cftpki_ext.x509.measure import operations
+from cftpki_ext.x509.name import Name, parse_name
 from cftpki_ext.x509.signed import AlgorithmIdentifier, Signed, algorithm, split
 
 # The largest certificate that is looked at; real ones have one to four KiB. The same bound as
@@ -116,6 +118,7 @@ class Certificate:
     tls_features: frozenset[int] = frozenset()
     ocsp_nocheck: bool = False
     unhandled_critical: tuple[str, ...] = ()
+    work: int = 0  # what reading it costs, in operations
 
     def __eq__(self, other: object) -> bool:
         """
@@ -154,7 +157,9 @@ def _refused(detail: str, rule: str, reason: Reason = Reason.MALFORMED) -> Malfo
     return MalformedCertificateError(Fault(reason=reason, hop=None, rule=rule, detail=detail))
 
 
-def parse_certificate(encoded: bytes, *, compat: frozenset[Leniency] = frozenset()) -> Certificate:
+def parse_certificate(
+    encoded: bytes, *, compat: frozenset[Leniency] = frozenset(), work: Work | None = None
+) -> Certificate:
     """
     Parse a certificate (RFC 5280 4.1) and everything in it that a decision may use.
 
@@ -162,31 +167,66 @@ def parse_certificate(encoded: bytes, *, compat: frozenset[Leniency] = frozenset
     inner algorithm unlike the outer one, serial numbers that are negative, zero or longer than 20 octets,
     extensions twice or in the wrong version, impossible times, an empty issuer, key usage that contradicts
     basic constraints. Not checked here: signature, validity at some time, strength of keys, what the
-    certificate may be used for. Results are remembered (bounded) by the whole bytes and `compat`.
+    certificate may be used for. What `keep_certificate` was told is not read again.
 
     Args:
         encoded: DER, at most 32 KiB.
         compat: the leniencies of the trust set; those for serial numbers and for the form of
             key usage and name constraints are honoured here.
+        work: where the operations are counted; the same whether or not it is kept. By default nowhere.
 
     Returns:
         The certificate.
 
     Raises:
         MalformedCertificateError: it is none, with the rule that it breaks.
+        WorkExceededError: reading it costs more than is left.
 
     """
     if len(encoded) > CERTIFICATE_BYTES:
         msg = f"certificate has {len(encoded)} octets, at most {CERTIFICATE_BYTES} are read"
         raise _refused(msg, "limits.certificate_bytes")
-    return _parse(bytes(encoded), compat)
+    encoded = bytes(encoded)
+    known = _kept.get((encoded, compat))
+    cost = (
+        known.work
+        if known is not None
+        else operations(encoded, _MOST if work is None else work.left) + _FIXED
+    )
+    if work is not None:
+        work.spend(cost, "reading certificates")
+    return known or _parse(encoded, compat, cost)
 
 
-# Each entry holds at most some 100 KiB (a certificate of the largest size with all its views), real ones a tenth.
-@functools.lru_cache(maxsize=1024)
-def _parse(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
+# What any certificate costs beside its elements: the key, the hash, the second parser.
+_FIXED = 100
+# Counting comes to an end by the size of a certificate.
+_MOST = CERTIFICATE_BYTES * 4
+# Certificates of the configuration, and of partners that were found trusted: some thousand.
+_KEPT_OCTETS = 32 * 1024 * 1024
+# What a read certificate takes beside its bytes (measured): the values of its fields, and a multiple of its size.
+_KEPT_FIXED = 4 * 1024
+_KEPT_TIMES = 5
+
+_kept: Memo[tuple[bytes, frozenset[Leniency]], Certificate] = Memo(_KEPT_OCTETS)
+
+
+def keep_certificate(certificate: Certificate, *, compat: frozenset[Leniency] = frozenset()) -> None:
+    """
+    Keep a certificate, so that it is not read again: the administrator's, or one of a trusted path.
+
+    Args:
+        certificate: as read.
+        compat: the leniencies that it was read with.
+
+    """
+    cost = len(certificate.der) * _KEPT_TIMES + _KEPT_FIXED
+    _kept.keep((certificate.der, compat), certificate, cost)
+
+
+def _parse(encoded: bytes, compat: frozenset[Leniency], work: int) -> Certificate:
     try:
-        certificate = _read(encoded, compat)
+        certificate = _read(encoded, compat, work)
     except DerError as error:
         raise _refused(error.detail, error.rule) from error
     # The second parser warns instead of reading serials that are not positive, which only `compat` lets through.
@@ -201,12 +241,10 @@ def _parse(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
 
 def clear_parsed() -> None:
     """
-    Forget every parsed certificate, name and key (benchmarks and tests start cold with it).
+    Forget every parsed certificate and identifier (benchmarks and tests start cold with it).
     """
-    _parse.cache_clear()
+    _kept.clear()
     der.dotted.cache_clear()
-    clear_names()
-    load_key.cache_clear()
 
 
 def _serial(encoded: bytes, element: Element, compat: frozenset[Leniency]) -> int:
@@ -269,7 +307,7 @@ def _inner_algorithm(encoded: bytes, element: Element, outer: AlgorithmIdentifie
         raise _refused(msg, "RFC 5758 3.2")
 
 
-def _read(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
+def _read(encoded: bytes, compat: frozenset[Leniency], work: int) -> Certificate:
     """
     Slice the certificate and refuse what the profile forbids.
     """
@@ -316,6 +354,7 @@ def _read(encoded: bytes, compat: frozenset[Leniency]) -> Certificate:
         key_bits=key.bit_string,
         extensions=extensions,
         self_issued=issuer.key == subject.key,
+        work=work,
         **_views(extensions, compat),  # type: ignore[arg-type]  # one keyword per field, typed by its parser
     )
     _consistent(certificate)

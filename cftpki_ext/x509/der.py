@@ -32,6 +32,8 @@ SET = 0x31
 
 # Lengths of up to four octets (4 GiB) are read; every caller caps the whole object far below.
 _LENGTH_OCTETS = 4
+# The longest integers that are read have the octets of a serial number; a text of more digits costs their square.
+_INTEGER_OCTETS = 256
 # An object identifier has a few dozen octets at most; the bound keeps the arithmetic on long arcs cheap.
 _OID_OCTETS = 128
 
@@ -214,12 +216,15 @@ def integer(data: bytes, element: Element) -> int:
     The value of an INTEGER (or of an implicitly tagged one: the tag is not looked at).
 
     Raises:
-        DerError: empty, or not of the fewest octets.
+        DerError: empty, longer than any in use, or not of the fewest octets.
 
     """
     raw = data[element.content : element.end]
     if not raw:
         msg = "empty integer"
+        raise DerError(msg)
+    if len(raw) > _INTEGER_OCTETS:
+        msg = f"integer has {len(raw)} octets, at most {_INTEGER_OCTETS} are read"
         raise DerError(msg)
     if len(raw) > 1 and ((raw[0] == 0 and raw[1] < 0x80) or (raw[0] == 0xFF and raw[1] >= 0x80)):
         msg = "integer is not minimal"
@@ -288,7 +293,8 @@ def named_bits(data: bytes, element: Element, *, minimal: bool = True) -> frozen
     )
 
 
-@functools.lru_cache(maxsize=1024)
+# The identifiers of every certificate: some fifty. A flood of others takes their place for a moment, and no memory.
+@functools.lru_cache(maxsize=128)
 def dotted(raw: bytes) -> str:
     """
     The dotted form of an OBJECT IDENTIFIER's content.

@@ -6,7 +6,6 @@ Owns `Name`. Imports der only.
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -20,8 +19,12 @@ EMAIL_ADDRESS = "1.2.840.113549.1.9.1"
 _RULE = "RFC 5280 4.1.2.4"
 # A real name has fewer than twenty attributes; the bound keeps a hostile one from costing time.
 _ATTRIBUTES = 128
-# Real names have some hundred octets; parsed ones are remembered, and a CRL could bring one of megabytes.
+# Real names have some hundred octets, and a CRL could bring one of megabytes.
 _OCTETS = 8 * 1024
+
+# Marks that follow one letter: real text has a few; UAX #15 (Stream-Safe Text Format) allows 30. Sorting more of them
+# costs the square of their number.
+_MARKS = 30
 
 _SPECIAL = re.compile(r'[,+"\\<>;]')
 
@@ -95,6 +98,17 @@ def _prepared(text: str) -> str:
     return " ".join(folded.split())
 
 
+def _longest_run_of_marks(text: str) -> int:
+    """
+    How many characters follow each other that combine with what is before them.
+    """
+    longest = run = 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        longest = max(longest, run)
+    return longest
+
+
 def _shown(text: str) -> str:
     """
     An attribute value escaped as RFC 4514 2.4 asks; what is not printable as hex octets of its UTF-8.
@@ -135,15 +149,15 @@ def _attribute(data: bytes, element: Element) -> tuple[str, str, str | None, str
     if not text:
         msg = f"value of attribute {oid} is empty"
         raise DerError(msg, _RULE)
+    if not text.isascii() and _longest_run_of_marks(text) > _MARKS:
+        msg = f"value of attribute {oid} has more than {_MARKS} combining marks in a row"
+        raise DerError(msg, "UAX #15 (Stream-Safe Text)")
     return oid, f"{oid}={_prepared(text)}", text, f"{_LABELS.get(oid, oid)}={_shown(text)}"
 
 
-@functools.lru_cache(maxsize=1024)
 def _relative(encoded: bytes) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """
     One RelativeDistinguishedName: its compared form, its shown form, its text attributes.
-
-    Remembered by its whole bytes: the names of one PKI share most of their parts.
     """
     parts = der.children(encoded, der.whole(encoded, der.SET))
     if not parts:
@@ -178,14 +192,6 @@ def parse_name(encoded: bytes) -> Name:
     if len(encoded) > _OCTETS:
         msg = f"name has {len(encoded)} octets, at most {_OCTETS} are read"
         raise DerError(msg, _RULE)
-    return _name(encoded)
-
-
-@functools.lru_cache(maxsize=1024)
-def _name(encoded: bytes) -> Name:
-    """
-    `parse_name`, remembered by the whole bytes.
-    """
     parts = der.children(encoded, der.whole(encoded))
     if len(parts) > _ATTRIBUTES:
         msg = "name has too many attributes"
@@ -205,14 +211,6 @@ def _name(encoded: bytes) -> Name:
         rdns=tuple(keys),
         attributes=tuple(attributes),
     )
-
-
-def clear_names() -> None:
-    """
-    Forget every parsed name.
-    """
-    _name.cache_clear()
-    _relative.cache_clear()
 
 
 def name_with(issuer: Name, relative: bytes) -> Name:

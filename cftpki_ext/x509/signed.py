@@ -66,10 +66,12 @@ class AlgorithmIdentifier:
 class Signed:
     """
     A signed object: SHA-256 of all of it, the signed slice as received, the algorithm, the signature.
+
+    The slice is a view: a list of many megabytes is not copied.
     """
 
     digest: bytes
-    tbs: bytes
+    tbs: memoryview
     algorithm: AlgorithmIdentifier
     signature: bytes
 
@@ -107,7 +109,7 @@ class _Scheme:
 
     kinds: tuple[KeyKind, ...]
     digest: str
-    check: Callable[[Handle, bytes, bytes], None]
+    check: Callable[[Handle, bytes, memoryview], None]
 
 
 def algorithm(data: bytes, element: Element) -> AlgorithmIdentifier:
@@ -172,7 +174,7 @@ def split(data: bytes) -> tuple[Signed, Element, tuple[Element, ...]]:
         raise DerError(msg, "RFC 5280 4.1.1.3")
     signed = Signed(
         digest=hashlib.sha256(data).digest(),
-        tbs=der.encoded(data, body),
+        tbs=memoryview(data)[body.start : body.end],
         algorithm=algorithm(data, parts[1]),
         signature=signature,
     )
@@ -183,10 +185,10 @@ def _rsa(make: _Hash) -> _Scheme:
     hash_algorithm = make()
     scheme = padding.PKCS1v15()
 
-    def check(key: Handle, signature: bytes, data: bytes) -> None:
+    def check(key: Handle, signature: bytes, data: memoryview) -> None:
         if not isinstance(key, rsa.RSAPublicKey):
             raise InvalidSignature
-        key.verify(signature, data, scheme, hash_algorithm)
+        key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
 
     return _Scheme((KeyKind.RSA,), hash_algorithm.name, check)
 
@@ -195,7 +197,7 @@ def _ecdsa(make: _Hash) -> _Scheme:
     hash_algorithm = make()
     scheme = ec.ECDSA(hash_algorithm)
 
-    def check(key: Handle, signature: bytes, data: bytes) -> None:
+    def check(key: Handle, signature: bytes, data: memoryview) -> None:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise InvalidSignature
         key.verify(signature, data, scheme)
@@ -204,7 +206,7 @@ def _ecdsa(make: _Hash) -> _Scheme:
 
 
 def _edwards(kind: KeyKind) -> _Scheme:
-    def check(key: Handle, signature: bytes, data: bytes) -> None:
+    def check(key: Handle, signature: bytes, data: memoryview) -> None:
         if not isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
             raise InvalidSignature
         key.verify(signature, data)
@@ -255,10 +257,10 @@ def _pss(parameters: bytes | None) -> _Scheme | None:
     hash_algorithm = make()
     scheme = padding.PSS(padding.MGF1(hash_algorithm), salt)
 
-    def check(key: Handle, signature: bytes, data: bytes) -> None:
+    def check(key: Handle, signature: bytes, data: memoryview) -> None:
         if not isinstance(key, rsa.RSAPublicKey):
             raise InvalidSignature
-        key.verify(signature, data, scheme, hash_algorithm)
+        key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
 
     return _Scheme((KeyKind.RSA, KeyKind.RSA_PSS), hash_algorithm.name, check)
 
@@ -362,7 +364,13 @@ def key_strength(key: PublicKey, compat: frozenset[Leniency] = frozenset()) -> K
     return KeyStrength.WEAK
 
 
-def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozenset()) -> SignatureStatus:
+def verify(
+    signed: Signed,
+    signer: PublicKey | bytes,
+    *,
+    compat: frozenset[Leniency] = frozenset(),
+    remember: bool = True,
+) -> SignatureStatus:
     """
     Verify a signature over the bytes as received.
 
@@ -372,15 +380,16 @@ def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozens
 
     Args:
         signed: the object, from `split`.
-        spki: the signer's SubjectPublicKeyInfo, DER.
+        signer: the signer's key, or its SubjectPublicKeyInfo, DER.
         compat: `SHA1_SIGNATURE` and `RSA_1024` are honoured; MD5 never passes.
+        remember: whether a valid result is remembered; not before a stranger is known to be none.
 
     Returns:
         The status; `VALID` only where the signature was checked and holds.
 
     """
     try:
-        key = load_key(spki)
+        key = load_key(signer) if isinstance(signer, bytes) else signer
     except DerError:
         return SignatureStatus.UNSUPPORTED
     memo = signed.digest + key.digest
@@ -397,9 +406,23 @@ def verify(signed: Signed, spki: bytes, *, compat: frozenset[Leniency] = frozens
         scheme.check(key.handle, signed.signature, signed.tbs)
     except (InvalidSignature, ValueError):
         return SignatureStatus.INVALID
-    if key.strong and scheme.digest != "sha1":
-        _verified.add(memo)
+    if remember:
+        remember_valid(signed, key)
     return SignatureStatus.VALID
+
+
+def remember_valid(signed: Signed, key: PublicKey) -> None:
+    """
+    Remember a signature that `verify` found valid, where that needed no leniency.
+
+    Args:
+        signed: the object.
+        key: the signer's.
+
+    """
+    scheme = _scheme(signed.algorithm)
+    if key.strong and scheme is not None and scheme.digest != "sha1":
+        _verified.add(signed.digest + key.digest)
 
 
 def clear_verified() -> None:

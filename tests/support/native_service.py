@@ -55,12 +55,7 @@ def refused(alert: int) -> Mapping[Tag, Value]:
     """
     The fields of a refusal with this alert.
     """
-    return {
-        Tag.RESULT: Result.REFUSED,
-        Tag.ALERT: alert,
-        Tag.REASON: "revoked",
-        Tag.DETAIL: "the partner's certificate",
-    }
+    return {Tag.RESULT: Result.REFUSED, Tag.ALERT: alert, Tag.REASON: "revoked", Tag.DETAIL: "hop 0"}
 
 
 def answer(request: Frame, fields: Mapping[Tag, Value], *, sequence: int | None = None) -> bytes:

@@ -198,16 +198,33 @@ def test_constraints_of_the_anchor_bind():
     assert not valid("dns:x.b.example")
 
 
-def test_more_comparisons_than_are_made_refuse():
+def test_names_that_are_many_are_all_looked_for():
     def subtrees(count: int) -> bytes:
         bases = [der.encode(der.SEQUENCE, der.encode(0x82, f"h{n}.example".encode())) for n in range(count)]
         return der.encode(der.SEQUENCE, der.encode(0xA1, *bases))
 
     ca = issue(ROOT, "CA", ca=True, extensions=[(raw_extension("2.5.29.30", subtrees(400)), True)])
-    many = issue(ca, "leaf", san=[f"dns:x{n}.invalid" for n in range(400)])
-    few = issue(ca, "leaf", san=[f"dns:x{n}.invalid" for n in range(40)])
-    assert [] == faults_of(few, ca)
-    assert "more names and subtrees than are compared" in faults_of(many, ca)
+    many = [f"dns:x{n}.invalid" for n in range(400)]
+    assert [] == faults_of(issue(ca, "leaf", san=many), ca)
+    last = issue(ca, "leaf", san=[*many, "dns:a.h399.example"])
+    assert ["dns name 'a.h399.example' is in an excluded subtree"] == faults_of(last, ca)
+    all_outside = faults_of(issue(ca, "leaf", san=[f"dns:h{n}.example" for n in range(400)]), ca)
+    assert (9, "392 more names violate the name constraints") == (len(all_outside), all_outside[-1])
+
+
+@pytest.mark.parametrize(
+    "outside_all",
+    [
+        "dns:" + ".".join(["a" * 62] * 5),
+        "uri:http://" + ".".join(["a" * 62] * 5) + "/",
+        "email:a@" + ".".join(["a" * 62] * 5),
+    ],
+)
+def test_host_longer_than_dns_allows_cannot_be_judged(outside_all):
+    kind = outside_all.partition(":")[0]
+    (detail,) = outside([outside_all], excluded=[f"{kind}:b.example"])
+    assert detail.endswith("cannot be judged against the constraints of its type")
+    assert [] == outside([outside_all.replace("a" * 62, "a")], excluded=[f"{kind}:b.example"])
 
 
 @pytest.mark.parametrize("subject", ["evil.test.", "evil.test ", " evil.test"])

@@ -370,6 +370,6 @@ def test_chain_bound_is_kept():
         chain.append(issue(chain[-1], f"CA {depth}", ca=True))
     leaf = issue(chain[-1], "leaf")
     pool = chain[1:]
-    assert [] == faults(path_of(leaf, *pool, limits=Limits(chain_certificates=6)))
-    short = path_of(leaf, *pool, limits=Limits(chain_certificates=5))
+    assert [] == faults(path_of(leaf, *pool, limits=Limits(path_certificates=6)))
+    short = path_of(leaf, *pool, limits=Limits(path_certificates=5))
     assert [Reason.NO_PATH] == [f.reason for f in short.faults]
