@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA1
 
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.x509 import der
-from tests.support import pki, servers
+from tests.support import pki
+from tests.support.ports import free_port
 
 ACCEPTED = (0, None)
 BOTH = ("clientAuth", "serverAuth")
@@ -171,7 +172,7 @@ def make(folder: Path) -> Doors:
     held = maker.revoke(issuing, maker.leaf("held"), x509.ReasonFlags.certificate_hold)
     old = {"not_before": maker.start - pki.YEARS, "not_after": maker.now - pki.DAY}
     both = maker.revoke(issuing, maker.leaf("revoked and expired", **old), x509.ReasonFlags.superseded)
-    dead = f"http://127.0.0.1:{servers.free_port()}/ocsp"
+    dead = f"http://127.0.0.1:{free_port()}/ocsp"
     unknown = pki.raw_extension("1.3.6.1.4.1.55555.1", b"\x05\x00")
     weak_digest = _signed_with_sha1(maker.leaf("old", sha1), sha1)
     filler = pki.raw_extension("1.3.6.1.4.1.55555.2", b"\x04\x82\x68\x00" + bytes(0x6800))

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.pki import Entity, issue, make_root, pem
-from tests.support.servers import free_port, running, write_pem
+from tests.support.ports import free_port
+from tests.support.servers import running, write_pem
 
 USER, PASSWORD = "estuser", "estpwd"
 

@@ -22,8 +22,11 @@ from typing import Any
 
 from tests.support import pki, servers
 from tests.support.ca_servers import tool, write_secret
+from tests.support.ports import free_port
 
 EAB_KID = "kid-1"
+# Of our own servers; only a failure takes so long.
+ANSWER_S = 60
 # Of a CA that lives for a test.
 EAB_SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
@@ -66,7 +69,7 @@ class Pebble:
         Tell pebble-challtestsrv.
         """
         url = f"http://127.0.0.1:{self.dns_management_port}/{action}"
-        with urllib.request.urlopen(url, json.dumps(values).encode(), timeout=5):  # our own server
+        with urllib.request.urlopen(url, json.dumps(values).encode(), timeout=ANSWER_S):  # our own server
             pass
 
     def manage(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
@@ -76,7 +79,7 @@ class Pebble:
         context = ssl.create_default_context(cafile=str(self.folder / "root.pem"))
         data = None if body is None else json.dumps(body).encode()
         url = f"https://127.0.0.1:{self.management_port}/{path}"
-        with urllib.request.urlopen(url, data, timeout=5, context=context) as answer:  # our own server
+        with urllib.request.urlopen(url, data, timeout=ANSWER_S, context=context) as answer:  # our own server
             return bytes(answer.read())
 
     def log_text(self) -> str:
@@ -128,7 +131,8 @@ class Pebble:
         quiet = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
         command = [tool("pebble"), "-config", config, "-dnsserver", f"127.0.0.1:{self.dns_port}"]
         arguments = ["env", *(f"{key}={value}" for key, value in (quiet | dict(environment or {})).items())]
-        with servers.running([*arguments, *command], self.port, self.folder / "pebble.log"):
+        log = self.folder / "pebble.log"
+        with servers.running([*arguments, *command], self.port, log, more=(self.management_port,)):
             yield self
 
 
@@ -153,12 +157,12 @@ def pebble(
     (folder / "root.pem").write_bytes(root.pem)
     ca = Pebble(
         folder=folder,
-        port=servers.free_port(),
-        management_port=servers.free_port(),
-        http_port=servers.free_port(),
-        tls_port=servers.free_port(),
-        dns_port=servers.free_port(),
-        dns_management_port=servers.free_port(),
+        port=free_port(),
+        management_port=free_port(),
+        http_port=free_port(),
+        tls_port=free_port(),
+        dns_port=free_port(),
+        dns_management_port=free_port(),
         root=root,
         settings=settings,
     )
@@ -172,7 +176,11 @@ def pebble(
         *("-management", f"127.0.0.1:{ca.dns_management_port}"),
     ]
     log = folder / "challtestsrv.log"
-    with servers.running(command, ca.dns_management_port, log), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        # It lives on where it cannot listen, and says so in its log alone.
+        stack.enter_context(
+            servers.running(command, ca.dns_management_port, log, more=(own_dns,), udp=(own_dns,))
+        )
         if started:
             stack.enter_context(ca.running(environment))
         yield ca

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 from tests.support import pki, servers
+from tests.support.ports import free_port
 
 TOOLS = Path(__file__).parents[2] / ".tools" / "bin"
 PASSWORD = "correct horse battery staple"  # of a CA that lives for a test
@@ -186,7 +187,7 @@ class StepCa:
         From its first accepted connection to the end of the block.
         """
         command = [tool("step-ca"), str(self.folder / "ca.json"), *self.arguments]
-        with servers.running(command, self.port, self.folder / "step-ca.log"):
+        with servers.running(command, self.port, self.folder / "step-ca.log", more=(self.crl_port,)):
             yield self
 
 
@@ -207,8 +208,8 @@ def make_step_ca(folder: Path, *, arguments: Sequence[str] = ()) -> StepCa:
     root = pki.make_root("Step Root")
     ca = StepCa(
         folder=folder,
-        port=servers.free_port(),
-        crl_port=servers.free_port(),
+        port=free_port(),
+        crl_port=free_port(),
         root=root,
         intermediate=pki.issue(root, "Step Issuing CA", ca=True, path_length=0),
         machines=pki.make_root("Machines Root"),

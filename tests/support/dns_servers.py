@@ -20,6 +20,7 @@ import dns.query
 import dns.rdatatype
 
 from tests.support import servers
+from tests.support.ports import free_port
 
 KEY_NAME = "acme-key"
 _HEAD = "$TTL 60\n@ IN SOA ns1 hostmaster 1 3600 600 86400 1\n@ IN NS ns1\nns1 IN A 127.0.0.1\n"
@@ -69,7 +70,7 @@ def named(tmp_path: Path, zones: Mapping[str, str], *, secondary_of: Named | Non
     if program is None:
         msg = "named is missing: run scripts/system-packages test"
         raise RuntimeError(msg)
-    port = servers.free_port()
+    port = free_port()
     folder = tmp_path / f"named-{port}"
     folder.mkdir()
     server = Named(port, folder)
@@ -101,5 +102,5 @@ controls {{ }};
     )
     log = folder / "named.log"
     command = [program, "-g", "-n", "1", "-c", config]
-    with servers.running(command, port, log, ready=b" running\n"):
+    with servers.running(command, port, log, udp=(port,), ready=b" running\n"):
         yield server

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.support import hostsim, pki, servers
+from tests.support.ports import free_port
 
 BOTH = ("clientAuth", "serverAuth")
 
@@ -124,10 +125,10 @@ def company(folder: Path) -> Iterator[Company]:
     """
     now = datetime.now(UTC).replace(microsecond=0)
     age, end = now - timedelta(days=400), now + timedelta(days=400)
-    ports = servers.free_port(), servers.free_port()
+    ports = free_port(), free_port()
     ocsp_urls = [f"http://127.0.0.1:{ports[0]}/"]
     crl_base = f"http://127.0.0.1:{ports[1]}"
-    dead = [f"http://127.0.0.1:{servers.free_port()}/ocsp"]
+    dead = [f"http://127.0.0.1:{free_port()}/ocsp"]
 
     root = pki.make_root("Company Root", kind="rsa", not_before=age, not_after=end)
 

@@ -1,7 +1,7 @@
 """
 Real servers on loopback for tests, and evil ones for faults that real ones will not produce.
 
-Each is a context manager that starts the server, waits until it accepts connections, and stops it by its own
+Each is a context manager that starts the server, waits until it listens, and stops it by its own
 process handle (or closes its socket) at the end::
 
     with nginx(tmp_path, {"ca.crl": crl_der}, "location /moved { return 302 /ca.crl; }") as server:
@@ -19,12 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-import socket
 import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +31,12 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives import serialization
 
-START_S = 15.0
+from tests.support import ports
+from tests.support.ports import free_port
+
+# Ceilings that only a failure reaches: a busy machine gives a process its turn late.
+START_S = 60.0
+STOP_S = 10.0
 
 
 class Certified(Protocol):
@@ -69,62 +73,67 @@ class Server:
         return self.log.read_text().splitlines() if self.log is not None and self.log.exists() else []
 
 
-def free_port() -> int:
+def wait_until_listening(
+    process: subprocess.Popen[bytes],
+    log: Path,
+    *,
+    tcp: tuple[int, ...],
+    udp: tuple[int, ...] = (),
+    ready: bytes | None = None,
+) -> None:
     """
-    A port that was free a moment ago, and that no outgoing connection gets meanwhile.
+    Wait until the process itself listens on all its ports, or fail with what it has to say.
 
-    The kernel gives those ports from 32768 on (ip_local_port_range), hundreds a second while tests run.
-    """
-    draw = secrets.SystemRandom()
-    while True:
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", draw.randrange(10_000, 32_768)))
-            return int(probe.getsockname()[1])
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, ready: bytes | None = None) -> None:
-    """
-    Wait until something accepts connections on `port`, or fail with what the process has to say.
-
-    Where a first connection without a request would upset the server, `ready` is what it logs instead.
+    A connection that is made from then on is the process's own, and waits in its queue until it is served. A server
+    that has more to do before it can answer is waited for until its log holds the word `ready` too.
     """
     end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            break
-        if ready is not None:
-            if ready in log.read_bytes():
-                return
-        else:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
+    while process.poll() is None and time.monotonic() < end:
+        if ports.listening(process.pid, tcp=tcp, udp=udp) and (ready is None or ready in log.read_bytes()):
+            return
         time.sleep(0.01)
     process.kill()
     process.wait()
-    msg = f"{process.args!r} does not listen on {port}:\n{log.read_text(errors='replace')}"
+    msg = f"{process.args!r} does not listen on {(*tcp, *udp)}:\n{log.read_text(errors='replace')}"
     raise RuntimeError(msg)
 
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], port: int, log: Path, *, ready: bytes | None = None
+    command: Sequence[str | Path],
+    port: int,
+    log: Path,
+    *,
+    more: tuple[int, ...] = (),
+    udp: tuple[int, ...] = (),
+    ready: bytes | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """
-    A server process, from its first accepted connection (or its word `ready` in the log) to the end of the block.
+    A server process, from when it listens on `port`, `more` TCP ports and `udp` ports to the end of the block.
     """
     with (
         log.open("ab") as output,
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process,
     ):
-        wait_for_port(port, process, log, ready)
+        wait_until_listening(process, log, tcp=(port, *more), udp=udp, ready=ready)
         try:
             yield process
         finally:
             process.terminate()
             try:
-                process.wait(5)
+                process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def wait_for_words(log: Path, words: bytes) -> None:
+    """
+    Wait until a server's log holds these words; what it has seen it may write down a while later.
+    """
+    end = time.monotonic() + START_S
+    while words not in log.read_bytes():
+        assert time.monotonic() < end, f"no {words!r} in:\n{log.read_text(errors='replace')}"
+        time.sleep(0.01)
 
 
 _NGINX = """
@@ -227,7 +236,7 @@ def openssl_ocsp(
     ]
     command += ["-CA", base / "issuer.pem", "-rsigner", base / "signer.pem", "-rkey", base / "signer.pem"]
     log = base / "output.log"
-    with running([*command, *options], port, log, ready=b"waiting for OCSP client"):
+    with running([*command, *options], port, log):
         yield Server(port, log)
 
 
@@ -253,6 +262,9 @@ def _hex(serial: int) -> str:
     return text if len(text) % 2 == 0 else "0" + text
 
 
+# The request that a behaviour is answering. Others come in while it waits: the last one read may be another's.
+asked: ContextVar[bytes] = ContextVar("asked")
+
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -261,7 +273,7 @@ async def evil(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> As
     """
     A server that reads one request after another and answers each as `behaviour` wants.
 
-    What it reads is kept in `requests`. A behaviour that returns keeps the connection open for the next request
+    What it reads is kept in `requests`; the one that is being answered is `asked.get()`. A behaviour that returns keeps the connection open for the next request
     unless it closed the writer.
     """
     server = Server(0, scheme="http" if tls is None else "https")
@@ -270,7 +282,9 @@ async def evil(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> As
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while not writer.is_closing():
-                server.requests.append(await _request(reader))
+                request = await _request(reader)
+                server.requests.append(request)
+                asked.set(request)
                 await behaviour(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the client went away, or the test is over

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import ssl
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from tests.support.wire_client import WireClient
 LIBRARY = Path(hostsim.program()).parents[1] / "libcftpkie.so"
 TICK_S = 0.25
 WAIT_S = 60.0
-_SERVE = f"from cftpki_ext.identity import manager; manager.TICK_S = {TICK_S}; from cftpki_ext.cli import main; main()"
+_SERVE = f"from cftpki_ext.identity.renewal import manager; manager.TICK_S = {TICK_S}; from cftpki_ext.cli import main; main()"
 _PLACES = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime", "/usr/lib64/faketime")
 
 
@@ -240,19 +239,6 @@ class Company:
             line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS")
         )
         return int(resident.split()[1]), len(list((process / "fd").iterdir()))
-
-
-@contextlib.contextmanager
-def kept_free(*ports: int) -> Iterator[None]:
-    """
-    Ports of servers that are down, where connections are refused and which nobody else gets meanwhile.
-    """
-    with contextlib.ExitStack() as stack:
-        for port in ports:
-            held = stack.enter_context(socket.socket())
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.bind(("127.0.0.1", port))
-        yield
 
 
 def until(condition: Callable[[], object], *, told: Callable[[], object] = str) -> None:

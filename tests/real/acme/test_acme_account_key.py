@@ -22,7 +22,8 @@ from tests.support.acme import WAIT_S, enroller, issue
 from tests.support.ca_pebble import pebble
 from tests.support.ca_servers import make_step_ca
 from tests.support.orders import KilledError, Saves, in_s, make_order
-from tests.support.servers import free_port, nginx
+from tests.support.ports import free_port
+from tests.support.servers import nginx
 
 pytestmark = pytest.mark.real
 

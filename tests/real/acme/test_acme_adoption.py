@@ -18,7 +18,7 @@ from tests.support import pki
 from tests.support.acme import WAIT_S, enroller
 from tests.support.ca_pebble import Pebble, pebble
 from tests.support.orders import KilledError, Saves, SystemClock, in_s, leaf_of, make_order
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.real
 

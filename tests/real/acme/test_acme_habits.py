@@ -25,7 +25,8 @@ from tests.support.ca_pebble import Pebble, pebble
 from tests.support.ca_servers import make_step_ca
 from tests.support.dns_servers import named
 from tests.support.orders import Saves, held, in_s, leaf_of, make_order
-from tests.support.servers import free_port, nginx
+from tests.support.ports import free_port
+from tests.support.servers import nginx
 
 pytestmark = pytest.mark.real
 
@@ -76,11 +77,11 @@ async def test_validation_that_takes_its_time_is_waited_for(tmp_path, heard):
 
 
 async def test_attempt_that_ends_within_a_slow_validation_is_taken_up_by_the_same_process(tmp_path):
-    environment = {"PEBBLE_VA_NOSLEEP": "0", "PEBBLE_VA_SLEEPTIME": "6"}
+    environment = {"PEBBLE_VA_NOSLEEP": "0", "PEBBLE_VA_SLEEPTIME": "12"}
     with pebble(tmp_path, environment=environment) as ca:
         saves, order = Saves(), make_order(*(f"slow{number}.example" for number in range(8)))
         async with enroller(tmp_path, ca.options()) as made:
-            pending = await made.advance(order, {}, saves, deadline=in_s(2))
+            pending = await made.advance(order, {}, saves, deadline=in_s(4))
             assert isinstance(pending, Pending), pending
             # Nobody moves the order on now, and the CA comes.
             assert listening(ca.http_port)

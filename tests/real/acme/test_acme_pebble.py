@@ -26,7 +26,8 @@ from tests.support.acme import WAIT_S, enroller, issue, listening, names_of
 from tests.support.ca_pebble import Pebble, pebble
 from tests.support.dns_servers import named, write_key
 from tests.support.orders import KilledError, Saves, context, held, in_s, leaf_of, make_order
-from tests.support.servers import answer, evil, free_port, nginx, response, write_pem
+from tests.support.ports import free_port
+from tests.support.servers import answer, evil, nginx, response, write_pem
 
 pytestmark = pytest.mark.real
 

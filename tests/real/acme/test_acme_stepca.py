@@ -17,18 +17,19 @@ from tests.support import servers
 from tests.support.acme import WAIT_S, enroller
 from tests.support.ca_servers import StepCa, make_step_ca
 from tests.support.orders import KilledError, Saves, held, in_s, leaf_of, make_order
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
 def http_port() -> int:
-    return servers.free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="module")
 def tls_port() -> int:
-    return servers.free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ async def test_challenge_that_stays_pending_with_an_error_is_triggered_again(tmp
     """
     The CA comes to a port where nobody is; then somebody is.
     """
-    elsewhere = servers.free_port()
+    elsewhere = free_port()
     table = options(ca, http01={"listen": f"127.0.0.1:{elsewhere}"})
     saves, order = Saves(), make_order("localhost")
     async with enroller(tmp_path, table) as made:
@@ -118,7 +119,7 @@ async def test_challenge_is_triggered_again_within_one_attempt(tmp_path, ca, htt
 
 
 async def test_challenge_that_is_never_confirmed_is_given_up_and_the_next_order_is_new(tmp_path, ca):
-    table = options(ca, http01={"listen": f"127.0.0.1:{servers.free_port()}"})
+    table = options(ca, http01={"listen": f"127.0.0.1:{free_port()}"})
     saves, order = Saves(), make_order("localhost")
     async with enroller(tmp_path, table) as made:
         assert isinstance(await made.advance(order, {}, saves, deadline=in_s(3)), Pending)
@@ -130,7 +131,7 @@ async def test_challenge_that_is_never_confirmed_is_given_up_and_the_next_order_
 async def test_challenge_whose_time_went_by_without_anybody_has_another_chance(tmp_path, ca, http_port):
     # As after an outage: the order is an hour old, and nobody has looked for long.
     saves, order = Saves(), make_order("localhost")
-    table = options(ca, http01={"listen": f"127.0.0.1:{servers.free_port()}"})
+    table = options(ca, http01={"listen": f"127.0.0.1:{free_port()}"})
     async with enroller(tmp_path, table) as made:
         assert isinstance(await made.advance(order, {}, saves, deadline=in_s(3)), Pending)
     placed = saves.last["order"]

@@ -17,12 +17,12 @@ from cryptography.x509.ocsp import load_der_ocsp_request
 
 from cftpki_ext.cli import main
 from tests.support.pki import Revoked, issue, make_crl, make_ocsp_response, make_root
+from tests.support.ports import free_port
 from tests.support.servers import (
     Behaviour,
-    Server,
     answer,
+    asked,
     evil,
-    free_port,
     nginx,
     openssl_ocsp,
     response,
@@ -79,13 +79,13 @@ def serial_of(request: bytes) -> int:
     return load_der_ocsp_request(request.partition(b"\r\n\r\n")[2]).serial_number
 
 
-def responder(holder: list[Server], **options: Any) -> Behaviour:
+def responder(**options: Any) -> Behaviour:
     """
     An OCSP responder that says good to everything, signed by `signer`.
     """
 
     async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raw = make_answer(serial_of(holder[0].requests[-1]), **options)
+        raw = make_answer(serial_of(asked.get()), **options)
         writer.write(response(raw, headers=OCSP))
         await writer.drain()
 
@@ -200,9 +200,7 @@ async def test_delegate_near_its_end_without_nocheck_and_nonce_is_named(tmp_path
         (delegate, "warn", "its certificate ends"),
         (plain, "note", "id-pkix-ocsp-nocheck"),
     ):
-        holder: list[Server] = []
-        async with evil(responder(holder, signer=signer)) as server:
-            holder.append(server)
+        async with evil(responder(signer=signer)) as server:
             with nginx(tmp_path, {"ca.crl": make_crl(CA, **FRESH)}) as lists:
                 config = write(tmp_path, f'ocsp = ["{server.url("/")}"]\ncrl = ["{lists.url("/ca.crl")}"]')
                 _, found = await doctor(config)
@@ -211,10 +209,8 @@ async def test_delegate_near_its_end_without_nocheck_and_nonce_is_named(tmp_path
 
 
 async def test_clock_of_a_responder_ahead_of_ours_is_named(tmp_path: Path) -> None:
-    holder: list[Server] = []
     ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=50)
-    async with evil(responder(holder, produced_at=ahead)) as server:
-        holder.append(server)
+    async with evil(responder(produced_at=ahead)) as server:
         _, found = await doctor(write(tmp_path, f'sources = ["ocsp"]\nocsp = ["{server.url("/")}"]'))
     assert "ahead of ours" in of(found, "warn", "its clock")["detail"]
 
@@ -238,15 +234,13 @@ async def test_http_date_of_each_server_is_held_against_our_clock(tmp_path: Path
 
 
 async def test_source_slower_than_a_handshake_waits_refuses_partners(tmp_path: Path) -> None:
-    holder: list[Server] = []
-    prompt = responder(holder)
+    prompt = responder()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.4)  # this is the fault
         await prompt(reader, writer)
 
     async with evil(slow) as server:
-        holder.append(server)
         config = write(
             tmp_path,
             f'sources = ["ocsp"]\nocsp = ["{server.url("/")}"]',

@@ -19,7 +19,8 @@ from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Order
 from tests.support import pki
 from tests.support.ca_est import PASSWORD, USER, EstServer, estserver
 from tests.support.orders import KilledError, Saves, context, held, in_s, leaf_of, make_order
-from tests.support.servers import free_port, running, write_pem
+from tests.support.ports import free_port
+from tests.support.servers import running, write_pem
 
 pytestmark = pytest.mark.real
 

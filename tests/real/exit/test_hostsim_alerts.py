@@ -6,6 +6,7 @@ import pytest
 
 from tests.support import hostsim, servers
 from tests.support.hostsim import World
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -69,16 +70,17 @@ def test_refusal_sealed_alert_holds_for_each_aead(world, tmp_path, suite):
 @pytest.mark.parametrize("version", ["1_2", "1_3"])
 @pytest.mark.parametrize("alert", DOCUMENTED)
 def test_refusal_client_mode_openssl_server_reads_the_code(world, tmp_path, alert, version):
-    port = servers.free_port()
+    port = free_port()
     log = tmp_path / "s_server"
-    command = ["openssl", "s_server", "-accept", str(port), "-rev", f"-tls{version}"]
+    command = ["openssl", "s_server", "-naccept", "1", "-accept", str(port), "-rev", f"-tls{version}"]
     command += ["-cert", str(world.path("rsa.pem")), "-key", str(world.path("rsa.key"))]
-    with servers.running(command, port, log):
+    with servers.running(command, port, log) as process:
         run = hostsim.run(
             *("client", "--lib", hostsim.TESTEXIT, "--connect", f"127.0.0.1:{port}", "--expect", str(alert)),
             trace=tmp_path / "trace",
             env=world.script(CheckCertificate="error", alert=alert),
         )
+        process.wait(hostsim.WAIT_S)  # it has read, and written down, all of the one connection
     assert 0 == run.status
     assert ["CheckCertificate", "HandshakeAlert"] == run.phases[2:4]
     assert (alert, "local") == (run.sessions[0]["alert"], run.sessions[0]["side"])

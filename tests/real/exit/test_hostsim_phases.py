@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import hostsim, pki, servers
 from tests.support.hostsim import World
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -32,18 +33,19 @@ def connect(world: World, tmp_path: Path, peer_options=(), *arguments, **script)
     """
     A client-mode run against `openssl s_server`; the run and what the server printed.
     """
-    port = servers.free_port()
+    port = free_port()
     log = tmp_path / "s_server"
-    command = ["openssl", "s_server", "-accept", str(port), "-rev", *map(str, peer_options)]
+    command = ["openssl", "s_server", "-naccept", "1", "-accept", str(port), "-rev", *map(str, peer_options)]
     command += ["-cert", str(world.path("rsa.pem")), "-key", str(world.path("rsa.key"))]
     command += ["-cert_chain", str(world.path("issuing.pem"))]
-    with servers.running(command, port, log):
+    with servers.running(command, port, log) as process:
         run = hostsim.run(
             *("client", "--lib", hostsim.TESTEXIT, "--connect", f"127.0.0.1:{port}"),
             *("--send-data", *arguments),
             trace=tmp_path / "trace",
             env=world.script(chain=world.path("client.chain"), key=world.path("client.key")) | script,
         )
+        process.wait(hostsim.WAIT_S)  # it has read, and written down, all of the one connection
     return run, log.read_text()
 
 
@@ -402,7 +404,7 @@ def test_curl_and_gnutls_peers_agree(world, tmp_path):
 
 
 def test_gnutls_server_and_client_mode_agree(world, tmp_path):
-    port = servers.free_port()
+    port = free_port()
     log = tmp_path / "gnutls-serv"
     command = ["gnutls-serv", "-p", str(port), "--echo", "--require-client-cert", "--verify-client-cert"]
     command += ["--x509certfile", str(world.path("rsa.pem")), "--x509keyfile", str(world.path("rsa.key"))]

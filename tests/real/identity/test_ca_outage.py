@@ -12,11 +12,12 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support import pki, servers
+from tests.support import pki
 from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
 from tests.support.ca_servers import make_step_ca, write_secret
-from tests.support.wall_clock import Company, kept_free, until
+from tests.support.ports import free_port
+from tests.support.wall_clock import Company, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("wall-clock")]
 
@@ -65,7 +66,7 @@ def assert_attempts_are_bounded(company, name, ends, *, steps):
 
 
 def test_week_without_step_ca_is_lived_through_and_ends_with_one_certificate(tmp_path):
-    door = servers.free_port()
+    door = free_port()
     ca = make_step_ca(tmp_path, arguments=["--insecure", f"--acme-http-port={door}"])
     # The week ends now: what is issued before it counts from ten days ago until in half a day.
     ca.configure(backdate="240h")
@@ -97,8 +98,7 @@ def test_week_without_step_ca_is_lived_through_and_ends_with_one_certificate(tmp
         begins = company.clock.now()
         first = {name: company.served(name) for name in ("token", "order")}
         weight = company.weight()
-        with kept_free(ca.port, ca.crl_port):
-            told = walk(company, [*range(-168, -24, 6), *range(-24, 0)], first)
+        told = walk(company, [*range(-168, -24, 6), *range(-24, 0)], first)
         ends = {name: datetime.fromisoformat(told[0][name]["runway"]) for name in first}
         for name in first:
             assert {told[0][name]["runway"]} == {one[name]["runway"] for one in told}
@@ -140,7 +140,7 @@ def test_week_without_step_ca_is_lived_through_and_ends_with_one_certificate(tmp
 
 
 def test_order_that_was_open_when_step_ca_died_is_the_one_that_is_finished(tmp_path):
-    door, closed = servers.free_port(), servers.free_port()
+    door, closed = free_port(), free_port()
     ca = make_step_ca(tmp_path)
     company = Company(tmp_path)
     company.configure(
@@ -164,8 +164,7 @@ def test_order_that_was_open_when_step_ca_died_is_the_one_that_is_finished(tmp_p
     (begun,) = [one["id"] for one in company.history("mft")["orders"] if one["outcome"] == "open"]
     with company.serving("mft"):
         first = {"mft": company.served("mft")}
-        with kept_free(ca.port, ca.crl_port):
-            told = walk(company, [0.1, 0.3, 0.5], first)
+        told = walk(company, [0.1, 0.3, 0.5], first)
         for one in told:
             assert UNREACHABLE in one["mft"]["trouble"]
         ca.arguments = ["--insecure", f"--acme-http-port={door}"]
@@ -182,7 +181,7 @@ def test_outage_longer_than_the_life_is_told_and_ends_when_the_cas_are_back(tmp_
     anchor, root = tmp_path / "issuing.pem", pki.make_root("EST Root")
     (tmp_path / "est-root.pem").write_bytes(root.pem)
     password = write_secret(tmp_path / "est-password", PASSWORD.encode() + b"\n")
-    port = servers.free_port()
+    port = free_port()
     table = {"names": ["mft.corp.example"], "key": "p256", "renew_at": "10%", "floor": "20%"}
 
     def for_days(days):
@@ -216,8 +215,7 @@ def test_outage_longer_than_the_life_is_told_and_ends_when_the_cas_are_back(tmp_
                 company.command("identity", "issue", name)
         with company.serving(*names) as service:
             first = {name: company.served(name) for name in names}
-            with kept_free(ca.port, ca.management_port, port):
-                told = walk(company, [*range(8, 168, 8), *range(168, 192, 6), 193, 194], first)
+            told = walk(company, [*range(8, 168, 8), *range(168, 192, 6), 193, 194], first)
             for name in names:
                 # Past its end the chain is still what partners get: they refuse it, or know what they do.
                 assert [None, "floor", "day", "expired"] == list(

@@ -29,8 +29,8 @@ from tests.support import hostsim, pki, real_service
 from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
 from tests.support.ca_servers import make_step_ca, write_secret
+from tests.support.ports import free_port
 from tests.support.scripted_ca import DAY, TestClock, make_ca
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.real
 

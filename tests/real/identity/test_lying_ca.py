@@ -26,7 +26,7 @@ from tests.support.ca_pebble import pebble
 from tests.support.ca_servers import make_step_ca, write_secret
 from tests.support.forked_command import Run, forked_commands
 from tests.support.lying_proxy import ANSWERS, LyingProxy, cut, decode, encode, endless, forged, lying_proxy
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lying-ca")]
 

@@ -24,6 +24,7 @@ from cftpki_connectors.support.httpx_client import load_system_trust, system_tls
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import TrustSet
 from tests.support.pki import issue, make_root
+from tests.support.ports import free_port
 from tests.support.servers import (
     Behaviour,
     Server,
@@ -31,7 +32,6 @@ from tests.support.servers import (
     drip,
     endless,
     evil,
-    free_port,
     in_turn,
     nginx,
     response,

@@ -34,7 +34,8 @@ from cftpki_ext.core.vocabulary import Direction, SourceKind
 from cftpki_ext.decision.decide import Question
 from tests.support.checking import ShiftedClock, make_checker
 from tests.support.pki import Entity, Revoked, issue, make_crl, make_root
-from tests.support.servers import answer, evil, free_port, nginx, openssl_ocsp, response, silent
+from tests.support.ports import free_port
+from tests.support.servers import answer, evil, nginx, openssl_ocsp, response, silent
 
 pytestmark = pytest.mark.real
 

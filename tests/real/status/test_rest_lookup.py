@@ -25,7 +25,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.verdict import HopStatus, Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from tests.support.pki import Entity, issue, make_root
-from tests.support.servers import Server, evil, response, write_pem
+from tests.support.servers import Server, asked, evil, response, write_pem
 
 pytestmark = pytest.mark.real
 
@@ -91,9 +91,9 @@ def ejbca(head: str, path: str) -> bytes:
     return response(json.dumps(body).encode(), headers=JSON)
 
 
-def scripted(server: list[Server], answers: Answers):
+def scripted(answers: Answers):
     async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = server[0].requests[-1].decode("latin-1")
+        head = asked.get().decode("latin-1")
         writer.write(answers(head, head.split(" ")[1]))
         await writer.drain()
 
@@ -151,11 +151,10 @@ async def serve(tmp_path: Path):
     running = []
 
     async def start(answers: Answers, **options: Entity) -> Api:
-        holder: list[Server] = []
-        context = evil(scripted(holder, answers), tls=tls(tmp_path, **options))
-        holder.append(await context.__aenter__())
+        context = evil(scripted(answers), tls=tls(tmp_path, **options))
+        server = await context.__aenter__()
         running.append(context)
-        return Api(tmp_path, holder[0])
+        return Api(tmp_path, server)
 
     yield start
     for context in running:

@@ -27,7 +27,7 @@ from cftpki_connectors.acme.solver import SolverError
 from cftpki_connectors.acme.tlsalpn01 import TlsAlpnSolver, make_certificate, server_name
 from cftpki_ext.core.errors import InputError
 from tests.support.orders import SystemClock, in_s
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 
 def task(value: str = "a.example", kind: str = "dns") -> Task:

@@ -34,18 +34,8 @@ from cftpki_connectors.ca.client import (
 from cftpki_ext.identity.enroller_port import Failed, Fault, Held
 from tests.support import pki
 from tests.support.orders import SystemClock, in_s
-from tests.support.servers import (
-    Behaviour,
-    Server,
-    answer,
-    drip,
-    endless,
-    evil,
-    free_port,
-    in_turn,
-    response,
-    silent,
-)
+from tests.support.ports import free_port
+from tests.support.servers import Behaviour, Server, answer, drip, endless, evil, in_turn, response, silent
 
 ROOT = pki.make_root("Root")
 SERVER = pki.issue(ROOT, "server", san=["ip:127.0.0.1"], eku=["serverAuth"])

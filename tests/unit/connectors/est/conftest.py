@@ -18,7 +18,7 @@ from cftpki_connectors.est import EstEnroller, EstOptions
 from cftpki_connectors.est.encoding import encode
 from tests.support import pki
 from tests.support.orders import context
-from tests.support.servers import Server, evil, response, write_pem
+from tests.support.servers import Server, asked, evil, response, write_pem
 
 Answer = bytes | Callable[[bytes], bytes]
 
@@ -79,7 +79,7 @@ class Script:
         return {"username": "operator", "password_file": path}
 
     async def behave(self, _: Any, writer: Any) -> None:
-        request = self.server.requests[-1]
+        request = asked.get()
         left = self.answers.get(_operation(request), [response(b"", status="404 Not Found")])
         answer = left.pop(0) if len(left) > 1 else left[0]
         writer.write(answer(request) if callable(answer) else answer)

@@ -24,7 +24,7 @@ from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Progress
 from tests.support import pki
 from tests.support.ca_servers import jwk, write_secret
 from tests.support.orders import Saves, context, held, in_s, make_order
-from tests.support.servers import Behaviour, Server, answer, endless, evil, in_turn, response, silent
+from tests.support.servers import Behaviour, Server, answer, asked, endless, evil, in_turn, response, silent
 
 ROOT = pki.make_root("Root")
 CA = pki.issue(ROOT, "CA", ca=True)
@@ -93,7 +93,7 @@ async def ca(tmp_path: Path) -> AsyncIterator[Scripted]:
     tls.load_verify_locations(cadata=ROOT.der)
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        path = path_of(scripted.server.requests[-1])
+        path = path_of(asked.get())
         await scripted.routes.get(path, refused("404 Not Found"))(reader, writer)
 
     async with evil(behave, tls=tls) as server:
