@@ -34,7 +34,7 @@ def show(name: str, config_file: Path | None, *, as_json: bool) -> None:
 
 
 def _rows(overview: Overview) -> Iterator[tuple[str, object]]:
-    standing, current, plan = overview.standing, overview.current, overview.plan
+    state, current, plan = overview.state, overview.current, overview.plan
     yield "identity", overview.name
     if current is not None:
         leaf, meta = current.leaf, current.meta
@@ -51,17 +51,17 @@ def _rows(overview: Overview) -> Iterator[tuple[str, object]]:
     if overview.runway is not None and current is not None and overview.runway != current.leaf.not_after:
         yield "runway", time_text(overview.runway)
     yield "next", f"{time_text(plan.at)}, {plan.detail}"
-    status = standing.status
+    status = state.status
     if status is not None and current is not None and status.generation == current.number:
         said = "revoked" if status.revoked else "not known" if status.unknown else "not revoked"
         yield "own check", f"{time_text(status.checked_at)}, {said}: {status.detail}"
-    hint = standing.hint
+    hint = state.hint
     if hint is not None and hint.picked is not None:
         yield "CA's hint", f"renew at {time_text(hint.picked)} {hint.explanation or ''}".rstrip()
     yield "alarm", overview.alarm
     yield "trouble", overview.trouble
-    yield "failures", standing.failures
-    if (failure := standing.last_failure) is not None:
+    yield "failures", state.failures
+    if (failure := state.last_failure) is not None:
         yield "last failure", f"{time_text(failure.at)}, {failure.enroller}: {failure.detail}"
     for order in overview.open_orders:
         yield "open order", f"{order.order} at {order.enroller}, {order.progress}: {order.next}"

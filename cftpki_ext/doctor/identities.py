@@ -122,7 +122,7 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
     }
     detail = f"generation {current.number} is valid to {current.ends.isoformat(timespec='seconds')}"
     level, action = Level.OK, ""
-    status = found.standing.status
+    status = found.state.status
     if status is not None and status.revoked and status.generation == current.number:
         level, detail, action = (
             Level.FAIL,
@@ -194,7 +194,7 @@ def _parsed(ders: Sequence[bytes]) -> Iterator[Certificate]:
 
 def _renewal(subject: Subject) -> Iterator[Finding]:
     found = subject.overview
-    if found.standing.failures or found.standing.waiting is not None or _rollout_errors(found):
+    if found.state.failures or found.state.waiting is not None or _rollout_errors(found):
         yield _of(
             found,
             Level.WARN,
@@ -214,7 +214,7 @@ def _renewal(subject: Subject) -> Iterator[Finding]:
 
 
 def _rollout_errors(found: Overview) -> bool:
-    rollout = found.standing.rollout
+    rollout = found.state.rollout
     return rollout is not None and bool(rollout.hooks.error or rollout.observed.error)
 
 

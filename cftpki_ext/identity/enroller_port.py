@@ -53,7 +53,7 @@ PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey
 OrderState = Mapping[str, object]
 SaveState = Callable[[OrderState], Awaitable[None]]
 MAX_STATE_BYTES = 64 * 1024
-# How the explanation of a hint begins that speaks of something wrong and not of the CA's wish.
+# How the explanation of a hint begins that speaks of something wrong and not of what the CA would like.
 IGNORED = "ignored: "
 
 

@@ -22,7 +22,7 @@ from cftpki_ext.decision.decide import Question
 from cftpki_ext.identity.enroller_port import Enroller, EnrollerContext
 from cftpki_ext.identity.issuance.plugins import load_plugin
 from cftpki_ext.identity.renewal.advice import Found, OwnStatus
-from cftpki_ext.identity.renewal.config_digest import told_alike
+from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.store.durable import make_directory
 from cftpki_ext.identity.store.layout import Log
@@ -95,7 +95,7 @@ def make_manager(
     enrollers: dict[str, Enroller] = {}
     for name in () if look_only else wanted:
         enrollers[name] = make_enroller(settings, name, clock=clock)
-    mark = sha256(told_alike([settings.enrollers[name] for name in wanted]).encode()).hexdigest()
+    mark = sha256(stable_text([settings.enrollers[name] for name in wanted]).encode()).hexdigest()
     return Manager(
         root=settings.service.state,
         identities=identities,

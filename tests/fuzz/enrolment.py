@@ -30,7 +30,7 @@ from cftpki_ext.core.pkcs11_uri import parse_token_uri
 from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.journal import Journal
-from cftpki_ext.identity.store.state import read_standing
+from cftpki_ext.identity.store.state import read_state
 from tests.support.pki import NOW, issue, make_root
 from tests.support.pki import pem as to_pem
 
@@ -173,7 +173,7 @@ def kept_identity(data: bytes) -> None:
         (generation / "chain.pem").write_bytes(to_pem(_LEAF.der))
         for path in (generation / "meta.json", folder / "standing.json", folder / "journal" / "a.json"):
             path.write_bytes(data)
-        read_standing(folder)
+        read_state(folder)
         for read in (lambda: Generations(folder).read(1), Journal(folder).orders):
             try:
                 read()

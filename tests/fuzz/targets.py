@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cftpki_connectors.est import encoding as est_encoding
-from cftpki_connectors.est.attributes import parse_wishes
+from cftpki_connectors.est.attributes import parse_csr_attributes
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, InputError, StoreError, WireError
 from cftpki_ext.core.settings import Limits, TrustSet
@@ -186,7 +186,7 @@ def est_attributes(data: bytes) -> None:
     csrattrs of an EST server.
     """
     try:
-        parse_wishes(data)
+        parse_csr_attributes(data)
     except est_encoding.MalformedBodyError:
         return
 

@@ -15,7 +15,7 @@ from cftpki_ext.identity.enroller_port import Failed, Fault, PrivateKey
 from cftpki_ext.identity.issuance.gate import compare
 from cftpki_ext.identity.issuance.normalise import Chain, Unusable, normalise
 from cftpki_ext.identity.issuance.requested import changed, wanted_of
-from cftpki_ext.identity.issuance.task import Activated, Errand, Result, Waits, line
+from cftpki_ext.identity.issuance.task import Activated, OrderTask, Result, Waits, line
 from cftpki_ext.identity.store import private_keys
 from cftpki_ext.identity.store.journal import OrderRecord, Outcome, Received
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
@@ -28,14 +28,14 @@ REMAINING_SHARE = 1 / 10
 HOLD_MARGIN = timedelta(seconds=5)
 
 
-async def admit(errand: Errand, record: OrderRecord) -> Result:
+async def admit(task: OrderTask, record: OrderRecord) -> Result:
     """
     Put a certificate in force, or say why not.
 
     One that was written before a kill is not compared again: its generation is put in force as it is.
 
     Args:
-        errand: for whom it was asked.
+        task: for whom it was asked.
         record: its order, open, with what the CA handed out.
 
     Returns:
@@ -46,43 +46,41 @@ async def admit(errand: Errand, record: OrderRecord) -> Result:
         KeyUnavailableError: the order's key cannot be read.
 
     """
-    site, received = errand.site, record.received
+    site, received = task.site, record.received
     if received is None:  # pragma: no cover - the caller asked
         msg = f"order {record.id} has no answer yet"
         raise KeyUnavailableError(msg)
-    key = await asyncio.to_thread(site.journal.key, record, password=errand.password)
-    now = errand.clock.now()
-    chain = await _chain(errand, record, received, key, now)
+    key = await asyncio.to_thread(site.journal.key, record, password=task.password)
+    now = task.clock.now()
+    chain = await _chain(task, record, received, key, now)
     if isinstance(chain, Unusable):
-        return await _reject(errand, record, chain.detail, chain.serial)
+        return await _reject(task, record, chain.detail, chain.serial)
     generation = await asyncio.to_thread(site.generations.of_order, record.id)
     if generation is None:
-        refused = await _compared(errand, record, received, chain, now)
+        refused = await _compared(task, record, received, chain, now)
         if refused is not None:
             return refused
         generation = await asyncio.to_thread(
             site.generations.write,
             chain.certificates,
             key,
-            password=errand.password,
+            password=task.password,
             order=record.id,
             enroller=record.enroller,
             at=now,
             own_key=received.own_key,
             notes=(*received.notes, *chain.notes),
         )
-        errand.event(
-            "identity_staged", identity=record.identity, generation=generation.number, order=record.id
-        )
+        task.event("identity_staged", identity=record.identity, generation=generation.number, order=record.id)
     await asyncio.to_thread(site.generations.activate, generation.number)
-    await errand.close(
+    await task.close(
         record, Outcome.ACTIVATED, "", serial=generation.leaf.serial_hex, generation=generation.number
     )
     return Activated(generation=generation)
 
 
 async def _chain(
-    errand: Errand, record: OrderRecord, received: Received, key: PrivateKey, now: datetime
+    task: OrderTask, record: OrderRecord, received: Received, key: PrivateKey, now: datetime
 ) -> Chain | Unusable:
     def to(anchors: tuple[bytes, ...]) -> Chain | Unusable:
         return normalise(
@@ -90,47 +88,47 @@ async def _chain(
             public_key=private_keys.public_bytes(key),
             anchors=tuple(_readable(anchors)),
             now=now,
-            keep_root=errand.site.identity.keep_root,
+            keep_root=task.site.identity.keep_root,
         )
 
     chain = to(record.anchors)
     if isinstance(chain, Unusable):
         # The CA may have changed its root since the order began.
-        chain = to(tuple(dict.fromkeys((*record.anchors, *await errand.anchors()))))
+        chain = to(tuple(dict.fromkeys((*record.anchors, *await task.anchors()))))
     return chain
 
 
 async def _compared(
-    errand: Errand, record: OrderRecord, received: Received, chain: Chain, now: datetime
+    task: OrderTask, record: OrderRecord, received: Received, chain: Chain, now: datetime
 ) -> Waits | Failed | None:
     """
     What speaks against this chain, or against it today.
     """
-    site, current = errand.site, errand.current
+    site, current = task.site, task.current
     same = await asyncio.to_thread(site.generations.of_leaf, chain.leaf) if received.own_key else None
     if same is not None:
         # Nothing was issued: with a key that is used again an old answer looks like a new one.
         detail = f"the certificate of generation {same.number} came again"
-        return await _reject(errand, record, detail, None)
+        return await _reject(task, record, detail, None)
     # A certificate that must go is replaced also by one that does not live longer.
-    goes = errand.revoked or (current is not None and changed(site.identity, current, now))
+    goes = task.revoked or (current is not None and changed(site.identity, current, now))
     wanted = wanted_of(site.identity, None if goes else current, now, own_key=received.own_key)
     passage = compare(wanted, chain, now=now)
     if passage.differences:
         said = "; ".join(map(str, passage.differences))
-        return await _reject(errand, record, said, chain.leaf.serial_hex)
+        return await _reject(task, record, said, chain.leaf.serial_hex)
     if passage.hold_until is not None:
         detail = f"issued, but not valid before {passage.hold_until.isoformat()}"
         return Waits(order=record.id, retry_at=passage.hold_until + HOLD_MARGIN, detail=detail)
     return None
 
 
-async def _reject(errand: Errand, record: OrderRecord, detail: str, serial: str | None) -> Failed:
+async def _reject(task: OrderTask, record: OrderRecord, detail: str, serial: str | None) -> Failed:
     said = line(f"issued, but not what was asked for: {detail}")
-    await errand.close(record, Outcome.REJECTED, said, serial=serial)
+    await task.close(record, Outcome.REJECTED, said, serial=serial)
     # Each further attempt costs the CA a certificate that nobody uses: not before somebody may have acted.
-    now = errand.clock.now()
-    left = timedelta(0) if errand.current is None else errand.current.ends - now
+    now = task.clock.now()
+    left = timedelta(0) if task.current is None else task.current.ends - now
     wait = min(LONGEST_AFTER_REJECTION, max(SHORTEST_AFTER_REJECTION, left * REMAINING_SHARE))
     return Failed(fault=Fault.REFUSED, detail=said, retry_at=now + wait)
 

@@ -27,7 +27,7 @@ from cftpki_ext.identity.enroller_port import (
 from cftpki_ext.identity.issuance.admission import admit
 from cftpki_ext.identity.issuance.request import make_request
 from cftpki_ext.identity.issuance.requested import names_of, still_wanted
-from cftpki_ext.identity.issuance.task import Errand, Result, Waits, line, told
+from cftpki_ext.identity.issuance.task import OrderTask, Result, Waits, line, told
 from cftpki_ext.identity.store import private_keys
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.journal import (
@@ -81,7 +81,7 @@ class Issuer:
             KeyUnavailableError: the order's key or the password cannot be read.
 
         """
-        errand = Errand(
+        task = OrderTask(
             site=site,
             enroller=enroller,
             current=current,
@@ -92,55 +92,55 @@ class Issuer:
             configured=self._anchors,
         )
         try:
-            return await _carry(errand)
+            return await _carry(task)
         except OversizedError as error:
             # What is too large to be kept came from the CA: the disk is well, and somebody else may be asked.
             return Failed(fault=Fault.UNREACHABLE, detail=line(str(error)))
 
 
-async def _carry(errand: Errand) -> Result:
-    answered = await _answered(errand, await _taken_up(errand))
+async def _carry(task: OrderTask) -> Result:
+    answered = await _answered(task, await _taken_up(task))
     if isinstance(answered, Failed) and answered.fault is Fault.ORDER_LOST:
         # The CA forgot it: there is no certificate to wait for, so another order may begin, once.
-        answered = await _answered(errand, None)
-    return await admit(errand, answered) if isinstance(answered, OrderRecord) else answered
+        answered = await _answered(task, None)
+    return await admit(task, answered) if isinstance(answered, OrderRecord) else answered
 
 
-async def _taken_up(errand: Errand) -> OrderRecord | None:
+async def _taken_up(task: OrderTask) -> OrderRecord | None:
     """
     The order that is open at the enroller; one that asks for something else is closed.
     """
-    site = errand.site
-    record = (await asyncio.to_thread(site.journal.open_orders)).get(errand.enroller.name)
-    if record is None or still_wanted(record, site.identity, revoked=errand.revoked, current=errand.current):
+    site = task.site
+    record = (await asyncio.to_thread(site.journal.open_orders)).get(task.enroller.name)
+    if record is None or still_wanted(record, site.identity, revoked=task.revoked, current=task.current):
         return record
-    await errand.close(record, Outcome.SUPERSEDED, "the configuration asks for something else")
+    await task.close(record, Outcome.SUPERSEDED, "the configuration asks for something else")
     return None
 
 
-async def _answered(errand: Errand, record: OrderRecord | None) -> OrderRecord | Waits | Failed:
+async def _answered(task: OrderTask, record: OrderRecord | None) -> OrderRecord | Waits | Failed:
     """
     The order with what the CA handed out for it, which may be known already; begun where there is none.
     """
     if record is None:
-        begun = await _begin(errand)
+        begun = await _begin(task)
         if isinstance(begun, Failed):
             return begun
         record = begun
-    return await _advance(errand, record) if record.received is None else record
+    return await _advance(task, record) if record.received is None else record
 
 
-async def _begin(errand: Errand) -> OrderRecord | Failed:
-    identity, enroller = errand.site.identity, errand.enroller
-    anchors = await errand.anchors()
+async def _begin(task: OrderTask) -> OrderRecord | Failed:
+    identity, enroller = task.site.identity, task.enroller
+    anchors = await task.anchors()
     if not anchors:
         return Failed(
             fault=Fault.UNREACHABLE,
             detail=f"no trust anchor: the CA tells none or was not heard; set identity.{identity.name}.trust",
         )
-    key = await _key(errand)
+    key = await _key(task)
     names = names_of(identity)
-    now = errand.clock.now()
+    now = task.clock.now()
     record = OrderRecord(
         id=new_id(now),
         identity=identity.name,
@@ -154,34 +154,34 @@ async def _begin(errand: Errand) -> OrderRecord | Failed:
         csr=make_request(key, names, identity.usages),
         lifetime_s=seconds(identity.lifetime),
         anchors=anchors,
-        replaces=None if errand.current is None else errand.current.number,
+        replaces=None if task.current is None else task.current.number,
     )
-    await asyncio.to_thread(errand.site.journal.begin, record, key, password=errand.password)
-    errand.event("identity_order_begun", identity=identity.name, enroller=enroller.name, order=record.id)
+    await asyncio.to_thread(task.site.journal.begin, record, key, password=task.password)
+    task.event("identity_order_begun", identity=identity.name, enroller=enroller.name, order=record.id)
     return record
 
 
-async def _key(errand: Errand) -> PrivateKey:
+async def _key(task: OrderTask) -> PrivateKey:
     """
     A new key, or the one in force where the configuration says so and it may still be used.
     """
-    identity, current = errand.site.identity, errand.current
-    if identity.reuse_key and current is not None and not errand.revoked:
-        key = await asyncio.to_thread(current.key, errand.password)
+    identity, current = task.site.identity, task.current
+    if identity.reuse_key and current is not None and not task.revoked:
+        key = await asyncio.to_thread(current.key, task.password)
         if private_keys.key_kind(key) == identity.key.value:
             return key
     return await asyncio.to_thread(private_keys.make_key, identity.key)
 
 
-async def _advance(errand: Errand, record: OrderRecord) -> OrderRecord | Waits | Failed:
-    journal, password = errand.site.journal, errand.password
+async def _advance(task: OrderTask, record: OrderRecord) -> OrderRecord | Waits | Failed:
+    journal, password = task.site.journal, task.password
     kept = [record.model_copy(update={"attempts": record.attempts + 1})]
     await asyncio.to_thread(journal.save, kept[0])
 
     async def save(state: OrderState) -> None:
         changed = {
             "state": checked_state(state),
-            "submitted_at": kept[0].submitted_at or errand.clock.now(),
+            "submitted_at": kept[0].submitted_at or task.clock.now(),
         }
         kept[0] = kept[0].model_copy(update=changed)
         await asyncio.to_thread(journal.save, kept[0])
@@ -195,10 +195,10 @@ async def _advance(errand: Errand, record: OrderRecord) -> OrderRecord | Waits |
         key=key,
         csr=record.csr,
         lifetime_s=record.lifetime_s,
-        current=await asyncio.to_thread(_held, errand),
-        revoked=errand.revoked,
+        current=await asyncio.to_thread(_held, task),
+        revoked=task.revoked,
     )
-    progress = await _asked(errand, order, record.state, save)
+    progress = await _asked(task, order, record.state, save)
     record = kept[0]
     match progress:
         case Issued():
@@ -209,35 +209,35 @@ async def _advance(errand: Errand, record: OrderRecord) -> OrderRecord | Waits |
             detail = line(progress.detail)
             ends = {Fault.REFUSED: Outcome.REFUSED, Fault.ORDER_LOST: Outcome.LOST}
             if progress.fault in ends:
-                await errand.close(record, ends[progress.fault], detail)
+                await task.close(record, ends[progress.fault], detail)
             return Failed(fault=progress.fault, detail=detail, retry_at=progress.retry_at)
         case _ as never:
             assert_never(never)
 
 
 async def _asked(
-    errand: Errand,
+    task: OrderTask,
     order: Order,
     state: Mapping[str, object],
     save: Callable[[OrderState], Awaitable[None]],
 ) -> Progress:
-    deadline = errand.clock.monotonic() + ADVANCE_S
+    deadline = task.clock.monotonic() + ADVANCE_S
     try:
-        return await errand.enroller.advance(order, state, save, deadline=deadline)
+        return await task.enroller.advance(order, state, save, deadline=deadline)
     except CftPkiError:
         # Our own journal refused: the step must not be taken.
         raise
     except Exception as error:  # noqa: BLE001 - a third party's adapter; the order stays open
-        errand.event("enroller_broken", enroller=errand.enroller.name, order=order.id, error=told(error))
+        task.event("enroller_broken", enroller=task.enroller.name, order=order.id, error=told(error))
         return Failed(fault=Fault.MISCONFIGURED, detail=f"the enroller broke: {told(error)}")
 
 
-def _held(errand: Errand) -> Held | None:
-    current = errand.current
-    if current is None or current.meta.enroller != errand.enroller.name:
+def _held(task: OrderTask) -> Held | None:
+    current = task.current
+    if current is None or current.meta.enroller != task.enroller.name:
         return None
     try:
-        return Held(chain=tuple(c.der for c in current.chain), key=current.key(errand.password))
+        return Held(chain=tuple(c.der for c in current.chain), key=current.key(task.password))
     except KeyUnavailableError:
         # Enrolling anew heals what a lost key broke.
         return None

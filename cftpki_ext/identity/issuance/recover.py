@@ -11,12 +11,12 @@ from datetime import datetime
 from cftpki_ext.identity.issuance.request import serial_for
 from cftpki_ext.identity.store.journal import Outcome
 from cftpki_ext.identity.store.layout import Log, Site
-from cftpki_ext.identity.store.state import Rollout, Standing, read_standing, write_standing
+from cftpki_ext.identity.store.state import IdentityState, Rollout, read_state, write_state
 
-__all__ = ["rolled_back", "settle"]
+__all__ = ["recover", "rolled_back"]
 
 
-def settle(site: Site, *, now: datetime, event: Log) -> None:
+def recover(site: Site, *, now: datetime, event: Log) -> None:
     """
     Close the order whose generation is in force, end what put it there, and give up orders that nobody asks for.
 
@@ -42,16 +42,16 @@ def settle(site: Site, *, now: datetime, event: Log) -> None:
             site.journal.close(record, Outcome.ACTIVATED, at=now, serial=serial, generation=current.number)
         elif record.submitted_at is not None and record.submitted_at > current.meta.written_at:
             others_open = True
-    standing = read_standing(site.directory)
-    told = standing.rollout is not None and standing.rollout.generation == current.number
-    if standing.going_back is not None:
-        # An operator's rollback was cut off. Where the flip never came the wish is gone with its command.
-        came = standing.going_back == current.number
-        gone = standing.model_copy(update={"going_back": None})
-        standing = rolled_back(standing, current.number, now) if came else gone
-        write_standing(site.directory, standing)
+    state = read_state(site.directory)
+    told = state.rollout is not None and state.rollout.generation == current.number
+    if state.going_back is not None:
+        # An operator's rollback was cut off. Where the flip never came the intention is gone with its command.
+        came = state.going_back == current.number
+        gone = state.model_copy(update={"going_back": None})
+        state = rolled_back(state, current.number, now) if came else gone
+        write_state(site.directory, state)
         told = told or came
-    if standing.under_way and not told and not others_open:
+    if state.under_way and not told and not others_open:
         rollout = Rollout(generation=current.number, activated_at=now)
         changed = {
             "under_way": False,
@@ -62,15 +62,15 @@ def settle(site: Site, *, now: datetime, event: Log) -> None:
             "kept_back": None,
             "rollout": rollout,
         }
-        write_standing(site.directory, standing.model_copy(update=changed))
+        write_state(site.directory, state.model_copy(update=changed))
 
 
-def rolled_back(standing: Standing, number: int, now: datetime) -> Standing:
+def rolled_back(state: IdentityState, number: int, now: datetime) -> IdentityState:
     """
     What is remembered once an operator has gone back to a generation.
 
     Args:
-        standing: what was remembered before.
+        state: what was remembered before.
         number: of the generation.
         now: the wall-clock time.
 
@@ -78,7 +78,7 @@ def rolled_back(standing: Standing, number: int, now: datetime) -> Standing:
         What is remembered now.
 
     """
-    return standing.model_copy(
+    return state.model_copy(
         update={
             "kept_back": number,
             "going_back": None,

@@ -97,7 +97,7 @@ def normalise_names(texts: Iterable[str], *, common_name: str | None = None) -> 
 
 def make_request(key: PrivateKey, names: Names, usages: frozenset[Usage]) -> bytes:
     """
-    The certification request (RFC 2986): subject, alternative names and the extended key usage wished for.
+    The certification request (RFC 2986): subject, alternative names and the extended key usages asked for.
 
     Args:
         key: signs it.

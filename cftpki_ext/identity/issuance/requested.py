@@ -37,7 +37,7 @@ def wanted_of(
         own_key: whether we made the key.
 
     Returns:
-        The wish.
+        What to ask for.
 
     """
     return Wanted(

@@ -46,7 +46,7 @@ Result = Activated | Waits | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
+class OrderTask:
     """
     One enroller and one identity, under the lock.
 

@@ -17,7 +17,7 @@ from cftpki_ext.identity.enroller_port import Enroller, Held, RenewalHint
 from cftpki_ext.identity.renewal.schedule import pick
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site
-from cftpki_ext.identity.store.state import Hint, Standing, Status, write_standing
+from cftpki_ext.identity.store.state import Hint, IdentityState, Status, write_state
 from cftpki_ext.ports import Clock
 
 # How often the CA is asked where it does not say. RFC 9773 4.3 suggests hours.
@@ -68,89 +68,89 @@ class Adviser:
         self._draw = draw
         self._heard: dict[str, Status] = {}  # of our own check, to be written down under the lock
 
-    def due(self, site: Site, current: Generation | None, standing: Standing) -> bool:
+    def due(self, site: Site, current: Generation | None, state: IdentityState) -> bool:
         """
         Whether somebody should be asked now.
         """
         if current is None:
             return False
         now = self._clock.now()
-        return self._hint_due(current, standing, now) or self._unwritten(site, current, standing) is not None
+        return self._hint_due(current, state, now) or self._unwritten(site, current, state) is not None
 
-    async def ask(self, site: Site, current: Generation | None, standing: Standing) -> Standing:
+    async def ask(self, site: Site, current: Generation | None, state: IdentityState) -> IdentityState:
         """
         Ask whoever is due, and write down what they say. Under the lock.
 
         Args:
             site: of the identity.
             current: the generation in force.
-            standing: what is remembered.
+            state: what is remembered.
 
         Returns:
             What is remembered now.
 
         """
         if current is None:
-            return standing
+            return state
         now = self._clock.now()
         changes: dict[str, object] = {}
-        if self._hint_due(current, standing, now):
-            hint = await self._hint(site, current, standing.hint)
+        if self._hint_due(current, state, now):
+            hint = await self._hint(site, current, state.hint)
             changes["hint"] = hint
-            if hint.ready and (standing.hint is None or hint.explanation != standing.hint.explanation):
+            if hint.ready and (state.hint is None or hint.explanation != state.hint.explanation):
                 # Something else lies there: what was tried with the one before says nothing of it.
                 changes.update(failures=0, held_back={}, waiting=None)
         if changes:
-            standing = standing.model_copy(update=changes)
-            await asyncio.to_thread(write_standing, site.directory, standing)
-        return await self.write(site, current, standing)
+            state = state.model_copy(update=changes)
+            await asyncio.to_thread(write_state, site.directory, state)
+        return await self.write(site, current, state)
 
-    async def write(self, site: Site, current: Generation | None, standing: Standing) -> Standing:
+    async def write(self, site: Site, current: Generation | None, state: IdentityState) -> IdentityState:
         """
         Write down what our own check said, where that is new. Under the lock.
 
         Args:
             site: of the identity.
             current: the generation in force.
-            standing: what is remembered.
+            state: what is remembered.
 
         Returns:
             What is remembered now.
 
         """
-        heard = None if current is None else self._unwritten(site, current, standing)
+        heard = None if current is None else self._unwritten(site, current, state)
         if heard is None:
-            return standing
+            return state
         changes: dict[str, object] = {"status": heard}
         if heard.revoked:
             # Patience with a CA was for a certificate that is good.
-            changes.update(held_back={}, waiting=None, revoked=standing.revoked | {heard.generation})
-        standing = standing.model_copy(update=changes)
-        await asyncio.to_thread(write_standing, site.directory, standing)
-        return standing
+            changes.update(held_back={}, waiting=None, revoked=state.revoked | {heard.generation})
+        state = state.model_copy(update=changes)
+        await asyncio.to_thread(write_state, site.directory, state)
+        return state
 
-    def _hint_due(self, current: Generation, standing: Standing, now: datetime) -> bool:
+    def _hint_due(self, current: Generation, state: IdentityState, now: datetime) -> bool:
         if current.meta.enroller not in self._enrollers:
             return False
-        hint = standing.hint
+        hint = state.hint
         if hint is None or hint.generation != current.number:
             return True
         # A time further ahead was written by a clock that has been set back since.
         return not now < hint.ask_again_at <= now + HINT_AT_LEAST_EVERY
 
-    async def listen(self, site: Site, current: Generation | None, standing: Standing) -> None:
+    async def listen(self, site: Site, current: Generation | None, state: IdentityState) -> None:
         """
         Make our own check where it is due. Not under the lock: what it says is written down by `ask`.
 
         Args:
             site: of the identity.
             current: the generation in force.
-            standing: what is remembered.
+            state: what is remembered.
 
         """
         if current is None or self._own_status is None or site.identity.trust is None:
             return
-        known = self._known(site, current, standing)
+        known = self._known(site, current, state)
         now, every = self._clock.now(), site.identity.check_every
         if known is not None:
             soon = min(known.ask_again_at or known.checked_at, known.checked_at + every)
@@ -158,10 +158,10 @@ class Adviser:
             if known.revoked or known.checked_at <= now < soon:
                 return
         # Twice in the interval at most: what somebody else has heard meanwhile counts while it is young.
-        await self.check(site, current, standing, max_age=every / 2)
+        await self.check(site, current, state, max_age=every / 2)
 
     async def check(
-        self, site: Site, current: Generation, standing: Standing, *, max_age: timedelta
+        self, site: Site, current: Generation, state: IdentityState, *, max_age: timedelta
     ) -> Status:
         """
         Make our own check now. What could not be heard changes nothing but when it is asked again.
@@ -169,7 +169,7 @@ class Adviser:
         Args:
             site: of the identity.
             current: the generation in force.
-            standing: what is remembered.
+            state: what is remembered.
             max_age: of what others have heard before; zero asks anew.
 
         Returns:
@@ -183,7 +183,7 @@ class Adviser:
             except CftPkiError as error:
                 self._event("own_status_failed", identity=site.identity.name, error=str(error))
         now, every = self._clock.now(), site.identity.check_every
-        known = self._known(site, current, standing)
+        known = self._known(site, current, state)
         unknown = found is None
         if found is None:
             revoked = known is not None and known.revoked
@@ -209,18 +209,18 @@ class Adviser:
         self._heard[site.identity.name] = status
         return status
 
-    def _known(self, site: Site, current: Generation, standing: Standing) -> Status | None:
+    def _known(self, site: Site, current: Generation, state: IdentityState) -> Status | None:
         """
         The newest that our own check said of the certificate in force.
         """
-        unwritten = self._unwritten(site, current, standing)
-        status = standing.status
+        unwritten = self._unwritten(site, current, state)
+        status = state.status
         if unwritten is not None or status is None:
             return unwritten
         return status if status.generation == current.number else None
 
-    def _unwritten(self, site: Site, current: Generation, standing: Standing) -> Status | None:
-        heard, status = self._heard.get(site.identity.name), standing.status
+    def _unwritten(self, site: Site, current: Generation, state: IdentityState) -> Status | None:
+        heard, status = self._heard.get(site.identity.name), state.status
         now = self._clock.now()
         if heard is None or heard.generation != current.number or heard.checked_at > now:
             return None

@@ -17,7 +17,7 @@ from cftpki_ext.identity.issuance.task import Activated, Result, Waits
 from cftpki_ext.identity.renewal.schedule import FIRST_RETRY, LONGEST_RETRY_AFTER, Plan
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site
-from cftpki_ext.identity.store.state import Failure, Rollout, Standing, Waiting, write_standing
+from cftpki_ext.identity.store.state import Failure, IdentityState, Rollout, Waiting, write_state
 from cftpki_ext.ports import Clock
 
 
@@ -43,11 +43,11 @@ class Attempter:
         self,
         site: Site,
         current: Generation | None,
-        standing: Standing,
+        state: IdentityState,
         now_due: Plan,
         *,
         force: bool = False,
-    ) -> tuple[Generation | None, Standing]:
+    ) -> tuple[Generation | None, IdentityState]:
         """
         Ask the enrollers in their order until one has issued, or an order is where it has to wait.
 
@@ -57,7 +57,7 @@ class Attempter:
         Args:
             site: under the lock.
             current: the generation in force; it stays so unless another one is activated.
-            standing: what is remembered.
+            state: what is remembered.
             now_due: why this is done, and where the floor is.
             force: also ask those that asked not to be asked yet.
 
@@ -71,7 +71,7 @@ class Attempter:
         """
         name = site.identity.name
         now = self._clock.now()
-        status = standing.status
+        status = state.status
         revoked = (
             current is not None
             and status is not None
@@ -79,20 +79,20 @@ class Attempter:
             and status.generation == current.number
         )
         urgent = current is None or revoked or (now_due.floor is not None and now >= now_due.floor)
-        held_back = {} if force else {n: f for n, f in standing.held_back.items() if _later(f, now)}
+        held_back = {} if force else {n: f for n, f in state.held_back.items() if _later(f, now)}
         waiting: Waiting | None = None
         failure: Failure | None = None
         enrollers = site.identity.enrollers
-        if standing.under_way:
+        if state.under_way:
             # The attempt was cut off: what was asked for is collected before anybody else is asked.
             submitted = await asyncio.to_thread(_submitted, site)
             enrollers = tuple(sorted(enrollers, key=lambda one: one not in submitted))
         else:
-            standing = standing.model_copy(update={"under_way": True})
-            await asyncio.to_thread(write_standing, site.directory, standing)
+            state = state.model_copy(update={"under_way": True})
+            await asyncio.to_thread(write_state, site.directory, state)
         for enroller_name in enrollers:
-            if not force and _still_waits(standing, enroller_name, now):
-                waiting = waiting or standing.waiting
+            if not force and _still_waits(state, enroller_name, now):
+                waiting = waiting or state.waiting
                 if not urgent:
                     break
                 continue
@@ -114,14 +114,14 @@ class Attempter:
                     serial=generation.leaf.serial_hex,
                     not_after=generation.leaf.not_after.isoformat(),
                 )
-                fresh = Standing(
-                    mark=standing.mark,
+                fresh = IdentityState(
+                    mark=state.mark,
                     last_failure=failure,
                     held_back=held_back,
-                    revoked=standing.revoked,
+                    revoked=state.revoked,
                     rollout=Rollout(generation=generation.number, activated_at=self._clock.now()),
                 )
-                await asyncio.to_thread(write_standing, site.directory, fresh)
+                await asyncio.to_thread(write_state, site.directory, fresh)
                 return generation, fresh
             if isinstance(result, Waits):
                 waiting = waiting or Waiting(
@@ -149,18 +149,18 @@ class Attempter:
                 generation_in_force=None if current is None else current.number,
                 runway=None if current is None else current.ends.isoformat(),
             )
-        standing = standing.model_copy(
+        state = state.model_copy(
             update={
                 "under_way": False,
-                "failures": standing.failures if waiting else standing.failures + 1,
+                "failures": state.failures if waiting else state.failures + 1,
                 "last_attempt_at": self._clock.now(),
-                "last_failure": failure or standing.last_failure,
+                "last_failure": failure or state.last_failure,
                 "held_back": held_back,
                 "waiting": waiting,
             }
         )
-        await asyncio.to_thread(write_standing, site.directory, standing)
-        return current, standing
+        await asyncio.to_thread(write_state, site.directory, state)
+        return current, state
 
 
 def _bounded(result: Result, current: Generation | None, now: datetime) -> Result:
@@ -185,8 +185,8 @@ def _later(failure: Failure, now: datetime) -> bool:
     return failure.not_before is not None and failure.at <= now < failure.not_before
 
 
-def _still_waits(standing: Standing, enroller: str, now: datetime) -> bool:
-    waiting, asked = standing.waiting, standing.last_attempt_at
+def _still_waits(state: IdentityState, enroller: str, now: datetime) -> bool:
+    waiting, asked = state.waiting, state.last_attempt_at
     if waiting is None or waiting.enroller != enroller or asked is None:
         return False
     return asked <= now < waiting.retry_at

@@ -17,7 +17,7 @@ from pathlib import PurePath
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-__all__ = ["told_alike"]
+__all__ = ["stable_text"]
 
 _PLAIN = (
     *(bool, int, float, str, bytes, type(None), date, time, timedelta, PurePath),
@@ -25,7 +25,7 @@ _PLAIN = (
 )
 
 
-def told_alike(value: object) -> str:
+def stable_text(value: object) -> str:
     """
     Say what a value is. Values that are equal are told alike.
 
@@ -42,7 +42,7 @@ def told_alike(value: object) -> str:
         case enum.Enum():
             return f"{type(value).__name__}.{value.name}"
         case SecretStr() | SecretBytes():
-            return f"{type(value).__name__}({told_alike(value.get_secret_value())})"
+            return f"{type(value).__name__}({stable_text(value.get_secret_value())})"
         case _ if isinstance(value, _PLAIN):
             return repr(value)
         case BaseModel():
@@ -50,14 +50,14 @@ def told_alike(value: object) -> str:
         case _ if is_dataclass(value):
             return _named(value, {one.name: getattr(value, one.name) for one in fields(value)})
         case Mapping():
-            pairs = sorted(f"{told_alike(key)}: {told_alike(one)}" for key, one in value.items())
+            pairs = sorted(f"{stable_text(key)}: {stable_text(one)}" for key, one in value.items())
             return f"{{{', '.join(pairs)}}}"
         case AbstractSet():
-            return f"<{', '.join(sorted(map(told_alike, value)))}>"
+            return f"<{', '.join(sorted(map(stable_text, value)))}>"
         case Sequence():
-            return f"[{', '.join(map(told_alike, value))}]"
+            return f"[{', '.join(map(stable_text, value))}]"
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _named(value: object, held: Mapping[str, object]) -> str:
-    return f"{type(value).__name__}({', '.join(f'{name}={told_alike(one)}' for name, one in held.items())})"
+    return f"{type(value).__name__}({', '.join(f'{name}={stable_text(one)}' for name, one in held.items())})"

@@ -15,21 +15,21 @@ from secrets import SystemRandom
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import ManagedIdentity
 from cftpki_ext.identity.enroller_port import Enroller
-from cftpki_ext.identity.issuance.recover import settle
+from cftpki_ext.identity.issuance.recover import recover
 from cftpki_ext.identity.renewal.advice import Adviser, OwnStatus
 from cftpki_ext.identity.renewal.attempt import Attempter
-from cftpki_ext.identity.renewal.config_digest import told_alike
+from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.renewal.facts import facts_of
 from cftpki_ext.identity.renewal.overview import Overview, overview
 from cftpki_ext.identity.renewal.rollout import RolloutDriver
 from cftpki_ext.identity.renewal.schedule import Plan, plan
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site, site_of
-from cftpki_ext.identity.store.state import Standing, read_standing
+from cftpki_ext.identity.store.state import IdentityState, read_state
 from cftpki_ext.ports import Clock
 
 
-class Workbench:
+class IdentityContext:
     """
     Identities with their enrollers. For one event loop.
     """
@@ -54,7 +54,7 @@ class Workbench:
         self._event = event
         self._host = host
         self._marks = {
-            name: sha256(f"{mark}/{told_alike(identity)}".encode()).hexdigest()[:16]
+            name: sha256(f"{mark}/{stable_text(identity)}".encode()).hexdigest()[:16]
             for name, identity in identities.items()
         }
         self._attempter = Attempter(enrollers=enrollers, clock=clock, event=event, anchors=anchors)
@@ -81,8 +81,8 @@ class Workbench:
 
         """
         site = self._site(name)
-        current, standing, now_due = await self._look(site)
-        return await asyncio.to_thread(overview, site, current, standing, now_due, now=self._clock.now())
+        current, state, now_due = await self._look(site)
+        return await asyncio.to_thread(overview, site, current, state, now_due, now=self._clock.now())
 
     def names(self) -> tuple[str, ...]:
         """
@@ -106,22 +106,22 @@ class Workbench:
             await enroller.aclose()
 
     def _clean(self, site: Site) -> None:
-        settle(site, now=self._clock.now(), event=self._event)
+        recover(site, now=self._clock.now(), event=self._event)
         site.journal.clean()
         site.generations.clean(keep=site.identity.keep)
 
-    async def _look(self, site: Site) -> tuple[Generation | None, Standing, Plan]:
+    async def _look(self, site: Site) -> tuple[Generation | None, IdentityState, Plan]:
         current = await asyncio.to_thread(site.generations.current)
-        standing = await asyncio.to_thread(read_standing, site.directory)
+        state = await asyncio.to_thread(read_state, site.directory)
         mark = self._marks[site.identity.name]
-        if standing.mark != mark:
+        if state.mark != mark:
             # What was tried with another configuration says nothing of this one.
-            standing = standing.model_copy(update={"mark": mark, "failures": 0, "held_back": {}})
-        return current, standing, self._plan(site, current, standing)
+            state = state.model_copy(update={"mark": mark, "failures": 0, "held_back": {}})
+        return current, state, self._plan(site, current, state)
 
-    def _plan(self, site: Site, current: Generation | None, standing: Standing) -> Plan:
+    def _plan(self, site: Site, current: Generation | None, state: IdentityState) -> Plan:
         seed = f"{self._host}/{site.identity.name}"
         return plan(
             site.identity.renewal,
-            facts_of(site.identity, current, standing, now=self._clock.now(), seed=seed),
+            facts_of(site.identity, current, state, now=self._clock.now(), seed=seed),
         )

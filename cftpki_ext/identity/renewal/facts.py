@@ -10,11 +10,11 @@ from cftpki_ext.core.settings import ManagedIdentity
 from cftpki_ext.identity.issuance.requested import changed
 from cftpki_ext.identity.renewal.schedule import LONGEST_RETRY_AFTER, LONGEST_WITHOUT, Attempts, Facts, Life
 from cftpki_ext.identity.store.generations import Generation
-from cftpki_ext.identity.store.state import Standing
+from cftpki_ext.identity.store.state import IdentityState
 
 
 def facts_of(
-    identity: ManagedIdentity, current: Generation | None, standing: Standing, *, now: datetime, seed: str
+    identity: ManagedIdentity, current: Generation | None, state: IdentityState, *, now: datetime, seed: str
 ) -> Facts:
     """
     The facts of one identity.
@@ -22,7 +22,7 @@ def facts_of(
     Args:
         identity: the configuration.
         current: the generation in force.
-        standing: what is remembered.
+        state: what is remembered.
         now: the wall-clock time.
         seed: names host and identity.
 
@@ -31,13 +31,13 @@ def facts_of(
 
     """
     attempts = Attempts(
-        failures=standing.failures,
-        last=standing.last_attempt_at,
-        not_before=_not_before(identity, current, standing, now),
+        failures=state.failures,
+        last=state.last_attempt_at,
+        not_before=_not_before(identity, current, state, now),
     )
     if current is None:
         return Facts(now=now, seed=seed, attempts=attempts)
-    hint, status = standing.hint, standing.status
+    hint, status = state.hint, state.status
     return Facts(
         now=now,
         seed=seed,
@@ -45,10 +45,10 @@ def facts_of(
         attempts=attempts,
         hint=hint.picked if hint is not None and hint.generation == current.number else None,
         hint_ready=hint is not None and hint.ready,
-        under_way=standing.under_way or standing.waiting is not None or standing.failures > 0,
+        under_way=state.under_way or state.waiting is not None or state.failures > 0,
         revoked=status is not None and status.generation == current.number and status.revoked,
         changed=changed(identity, current, now),
-        kept_back=standing.kept_back == current.number,
+        kept_back=state.kept_back == current.number,
     )
 
 
@@ -57,25 +57,25 @@ def _life(current: Generation) -> Life:
 
 
 def _not_before(
-    identity: ManagedIdentity, current: Generation | None, standing: Standing, now: datetime
+    identity: ManagedIdentity, current: Generation | None, state: IdentityState, now: datetime
 ) -> datetime | None:
     """
     Before when no CA wants to be asked again, bounded from the last attempt on.
     """
-    last = standing.last_attempt_at
+    last = state.last_attempt_at
     if last is None or last > now:
         # Written by a clock that has been set back since: what was said then says nothing now.
         return None
-    if standing.waiting is not None:
+    if state.waiting is not None:
         floor = None if current is None else _floor(identity, current)
         urgent = floor is None or now >= floor
         # When time runs out, the other enrollers are asked meanwhile.
         several = len(identity.enrollers) > 1
         longest = LONGEST_WITHOUT if urgent and several else LONGEST_RETRY_AFTER
-        at = min(standing.waiting.retry_at, last + longest)
+        at = min(state.waiting.retry_at, last + longest)
         return at if floor is None or urgent or not several else min(at, floor)
-    asked = [failure.not_before for failure in standing.held_back.values() if failure.not_before is not None]
-    if set(identity.enrollers) <= set(standing.held_back) and asked:
+    asked = [failure.not_before for failure in state.held_back.values() if failure.not_before is not None]
+    if set(identity.enrollers) <= set(state.held_back) and asked:
         return min(*asked, last + LONGEST_RETRY_AFTER)
     return None
 

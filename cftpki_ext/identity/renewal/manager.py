@@ -18,7 +18,7 @@ from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Site
 from cftpki_ext.identity.store.locks import BusyError, locked
 from cftpki_ext.identity.store.operator_log import action_data
-from cftpki_ext.identity.store.state import Standing
+from cftpki_ext.identity.store.state import IdentityState
 
 # The wall clock is looked at this often: a clock that jumps, or a machine that slept, is noticed as soon.
 TICK_S = 10.0
@@ -103,28 +103,28 @@ class Manager(Operator):
 
         """
         site = self._sites[name]
-        current, standing, now_due = await self._look(site)
+        current, state, now_due = await self._look(site)
         # Outside the lock: nobody waits for the answer of a source.
-        await self._adviser.listen(site, current, standing)
-        if not self._anything(site, current, standing, now_due):
+        await self._adviser.listen(site, current, state)
+        if not self._anything(site, current, state, now_due):
             return now_due
         async with locked(site.directory, wait_s=0):
             await asyncio.to_thread(self._clean, site)
             self._cleaned.add(name)
-            current, standing, now_due = await self._look(site)
-            standing = await self._adviser.ask(site, current, standing)
-            now_due = self._plan(site, current, standing)
+            current, state, now_due = await self._look(site)
+            state = await self._adviser.ask(site, current, state)
+            now_due = self._plan(site, current, state)
             if now_due.at <= self._clock.now():
-                current, standing = await self._attempter.attempt(site, current, standing, now_due)
-            await self._rollout.carry_on(site, current, standing)
-            current, standing, now_due = await self._look(site)
+                current, state = await self._attempter.attempt(site, current, state, now_due)
+            await self._rollout.carry_on(site, current, state)
+            current, state, now_due = await self._look(site)
         return now_due
 
-    def _anything(self, site: Site, current: Generation | None, standing: Standing, now_due: Plan) -> bool:
+    def _anything(self, site: Site, current: Generation | None, state: IdentityState, now_due: Plan) -> bool:
         return (
             # A new configuration may have left orders behind.
             site.identity.name not in self._cleaned
             or now_due.at <= self._clock.now()
-            or self._rollout.due(site, current, standing)
-            or self._adviser.due(site, current, standing)
+            or self._rollout.due(site, current, state)
+            or self._adviser.due(site, current, state)
         )

@@ -15,12 +15,12 @@ from datetime import timedelta
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import Failed, Held
 from cftpki_ext.identity.issuance.recover import rolled_back
-from cftpki_ext.identity.renewal.context import Workbench
+from cftpki_ext.identity.renewal.context import IdentityContext
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Site
 from cftpki_ext.identity.store.locks import locked
 from cftpki_ext.identity.store.operator_log import Actor, this_actor
-from cftpki_ext.identity.store.state import Standing, Status, write_standing
+from cftpki_ext.identity.store.state import IdentityState, Status, write_state
 
 # A revocation asked for by the operator.
 CALL_S = 20.0
@@ -61,7 +61,7 @@ class _Result:
     failed: bool = False
 
 
-class Operator(Workbench):
+class Operator(IdentityContext):
     """
     Does what an operator asks for.
     """
@@ -103,7 +103,7 @@ class Operator(Workbench):
     async def _renew(self, site: Site, pointed: str | None, *, force: bool) -> Renewal:
         name = site.identity.name
         await asyncio.to_thread(self._clean, site)
-        current, standing, now_due = await self._look(site)
+        current, state, now_due = await self._look(site)
         if current is not None and site.generations.pointer() != pointed:
             return Renewal(
                 identity=name, generation=current.number, issued=True, detail="renewed by another process"
@@ -111,19 +111,19 @@ class Operator(Workbench):
         before = None if current is None else current.number
         if not force:
             # Where no service runs, this is what asks the CA when it would like to renew.
-            standing = await self._adviser.ask(site, current, standing)
-            now_due = self._plan(site, current, standing)
+            state = await self._adviser.ask(site, current, state)
+            now_due = self._plan(site, current, state)
         if not force and now_due.at > self._clock.now():
             detail = f"not due before {now_due.at.isoformat(timespec='seconds')} ({now_due.detail})"
             return Renewal(identity=name, generation=before, issued=False, detail=detail)
-        current, standing = await self._attempter.attempt(site, current, standing, now_due, force=force)
-        standing = await self._rollout.carry_on(site, current, standing)
+        current, state = await self._attempter.attempt(site, current, state, now_due, force=force)
+        state = await self._rollout.carry_on(site, current, state)
         after = None if current is None else current.number
         if after != before:
             return Renewal(
                 identity=name, generation=after, issued=True, detail="issued" if before is None else "renewed"
             )
-        failure, waiting = standing.last_failure, standing.waiting
+        failure, waiting = state.last_failure, state.waiting
         if waiting is not None:
             detail = f"{waiting.enroller}: {waiting.detail}; next at {waiting.retry_at.isoformat(timespec='seconds')}"
             return Renewal(identity=name, generation=after, issued=False, detail=detail)
@@ -158,26 +158,26 @@ class Operator(Workbench):
             self._recorded(site, "rollback", asked, by) as result,
         ):
             await asyncio.to_thread(self._clean, site)
-            current, standing, _ = await self._look(site)
-            target = await asyncio.to_thread(self._earlier, site, current, standing, to)
-            # The wish first: where a kill comes after the flip, the next one who looks finishes it (`settle`).
-            standing = standing.model_copy(update={"going_back": target.number})
-            await asyncio.to_thread(write_standing, site.directory, standing)
+            current, state, _ = await self._look(site)
+            target = await asyncio.to_thread(self._earlier, site, current, state, to)
+            # The intention first: where a kill comes after the flip, the next one who looks finishes it (`recover`).
+            state = state.model_copy(update={"going_back": target.number})
+            await asyncio.to_thread(write_state, site.directory, state)
             await asyncio.to_thread(site.generations.activate, target.number)
-            standing = rolled_back(standing, target.number, self._clock.now())
-            await asyncio.to_thread(write_standing, site.directory, standing)
-            await self._rollout.carry_on(site, target, standing)
+            state = rolled_back(state, target.number, self._clock.now())
+            await asyncio.to_thread(write_state, site.directory, state)
+            await self._rollout.carry_on(site, target, state)
             before = "none" if current is None else current.number
             result.detail = f"generation {target.number} is in force, before it {before}"
         return target
 
     def _earlier(
-        self, site: Site, current: Generation | None, standing: Standing, to: int | None
+        self, site: Site, current: Generation | None, state: IdentityState, to: int | None
     ) -> Generation:
         name, numbers = site.identity.name, site.generations.numbers()
         if to is None:
             earlier = [n for n in numbers if current is not None and n < current.number]
-            good = [n for n in earlier if n not in standing.revoked]
+            good = [n for n in earlier if n not in state.revoked]
             if not good:
                 msg = (
                     f"identity {name!r} has no earlier generation{' that is not revoked' if earlier else ''}"
@@ -187,7 +187,7 @@ class Operator(Workbench):
         if to not in numbers:
             msg = f"identity {name!r} has no generation {to}; there are {', '.join(map(str, numbers)) or 'none'}"
             raise InputError(msg)
-        if to in standing.revoked:
+        if to in state.revoked:
             msg = f"generation {to} is revoked; a new one: cftpki identity renew {name} --now"
             raise InputError(msg)
         target = site.generations.read(to)
@@ -222,7 +222,7 @@ class Operator(Workbench):
         site = self._site(name)
         asked = f"generation {'in force' if number is None else number}, {reason}"
         async with locked(site.directory, wait_s=wait_s), self._recorded(site, "revoke", asked, by) as result:
-            current, standing, _ = await self._look(site)
+            current, state, _ = await self._look(site)
             chosen = current if number is None else await asyncio.to_thread(site.generations.read, number)
             if chosen is None:
                 msg = f"identity {name!r} has no certificate"
@@ -236,7 +236,7 @@ class Operator(Workbench):
             result.failed = failed is not None
             result.detail = f"generation {chosen.number}: {'revoked' if failed is None else failed.detail}"
             if failed is None:
-                changes: dict[str, object] = {"revoked": standing.revoked | {chosen.number}}
+                changes: dict[str, object] = {"revoked": state.revoked | {chosen.number}}
                 if current is not None and chosen.number == current.number:
                     status = Status(
                         generation=chosen.number,
@@ -245,7 +245,7 @@ class Operator(Workbench):
                         detail=f"revoked by the operator: {reason}",
                     )
                     changes.update(status=status, waiting=None, held_back={})
-                await asyncio.to_thread(write_standing, site.directory, standing.model_copy(update=changes))
+                await asyncio.to_thread(write_state, site.directory, state.model_copy(update=changes))
         return failed
 
     async def check(self, name: str, *, wait_s: float, by: Actor | None = None) -> Checked:
@@ -271,17 +271,17 @@ class Operator(Workbench):
         if site.identity.trust is None:
             msg = f"set identity.{name}.trust: without a trust set nobody says whether it is revoked"
             raise InputError(msg)
-        current, standing, _ = await self._look(site)
+        current, state, _ = await self._look(site)
         if current is None:
             msg = f"identity {name!r} has no certificate"
             raise InputError(msg)
-        said = await self._adviser.check(site, current, standing, max_age=timedelta(0))
+        said = await self._adviser.check(site, current, state, max_age=timedelta(0))
         async with (
             locked(site.directory, wait_s=wait_s),
             self._recorded(site, "check", f"generation {current.number}", by) as result,
         ):
-            now_current, standing, _ = await self._look(site)
-            await self._adviser.write(site, now_current, standing)
+            now_current, state, _ = await self._look(site)
+            await self._adviser.write(site, now_current, state)
             revoked = True if said.revoked else None if said.unknown else False
             result.detail = {True: "revoked", False: "not revoked", None: "not established"}[revoked]
             result.failed = revoked is None

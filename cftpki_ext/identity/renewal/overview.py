@@ -16,7 +16,7 @@ from cftpki_ext.identity.renewal.schedule import Plan
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.journal import OrderRecord
 from cftpki_ext.identity.store.layout import Site
-from cftpki_ext.identity.store.state import Failure, Stage, Standing, Waiting
+from cftpki_ext.identity.store.state import Failure, IdentityState, Stage, Waiting
 from cftpki_ext.x509.certificate import Certificate
 
 
@@ -80,7 +80,7 @@ class Overview:
     runway: datetime | None
     plan: Plan
     now: datetime
-    standing: Standing
+    state: IdentityState
     orphans: tuple[Orphan, ...]
     open_orders: tuple[OpenOrder, ...]
 
@@ -89,27 +89,27 @@ class Overview:
         """
         What an operator should know first, in one line; `None` where all is well.
         """
-        standing = self.standing
+        state = self.state
         said = []
         if self.current is None:
             said.append("no certificate yet")
         elif self.current.ends <= self.now:
             said.append("EXPIRED")
-        if standing.status is not None and self.current is not None:
-            status = standing.status
+        if state.status is not None and self.current is not None:
+            status = state.status
             if status.revoked and status.generation == self.current.number:
                 said.append(f"REVOKED ({status.detail})")
             elif status.above and status.generation == self.current.number:
                 said.append(f"a CA of the chain is revoked ({status.detail})")
-        if standing.waiting is not None:
-            said.append(f"{standing.waiting.enroller}: waiting: {standing.waiting.detail}")
-        elif standing.last_failure is not None and standing.failures:
-            failure = standing.last_failure
+        if state.waiting is not None:
+            said.append(f"{state.waiting.enroller}: waiting: {state.waiting.detail}")
+        elif state.last_failure is not None and state.failures:
+            failure = state.last_failure
             said.append(f"{failure.enroller}: {failure.fault.value}: {failure.detail}")
-        hint = standing.hint
+        hint = state.hint
         if hint is not None and hint.explanation is not None and hint.explanation.startswith(IGNORED):
             said.append(hint.explanation)
-        rollout = standing.rollout
+        rollout = state.rollout
         if rollout is not None:
             said += [f"hooks: {rollout.hooks.error}"] if rollout.hooks.error else []
             said += [rollout.observed.error] if rollout.observed.error else []
@@ -149,11 +149,11 @@ class Overview:
             "runway_s": None if self.runway is None else int((self.runway - self.now).total_seconds()),
             "next": {"at": _time(self.plan.at), "why": self.plan.why.value, "detail": self.plan.detail},
             "trouble": self.trouble,
-            "failures": self.standing.failures,
-            "last_failure": _failure(self.standing.last_failure),
-            "hint": None if self.standing.hint is None else self.standing.hint.model_dump(mode="json"),
-            "waiting": _waiting(self.standing.waiting),
-            "status": None if self.standing.status is None else self.standing.status.model_dump(mode="json"),
+            "failures": self.state.failures,
+            "last_failure": _failure(self.state.last_failure),
+            "hint": None if self.state.hint is None else self.state.hint.model_dump(mode="json"),
+            "waiting": _waiting(self.state.waiting),
+            "status": None if self.state.status is None else self.state.status.model_dump(mode="json"),
             "open_orders": [open_order_data(one) for one in self.open_orders],
             "orphans": [
                 {
@@ -169,7 +169,7 @@ class Overview:
 
 
 def overview(
-    site: Site, current: Generation | None, standing: Standing, plan: Plan, *, now: datetime
+    site: Site, current: Generation | None, state: IdentityState, plan: Plan, *, now: datetime
 ) -> Overview:
     """
     Put together how an identity stands.
@@ -177,7 +177,7 @@ def overview(
     Args:
         site: its places.
         current: the generation in force.
-        standing: what is remembered.
+        state: what is remembered.
         plan: what comes next.
         now: the wall-clock time.
 
@@ -203,13 +203,13 @@ def overview(
     return Overview(
         name=site.identity.name,
         current=current,
-        stage=None if current is None else _stage(current, standing),
+        stage=None if current is None else _stage(current, state),
         runway=None if current is None else current.ends,
         plan=plan,
         now=now,
-        standing=standing,
+        state=state,
         orphans=orphans,
-        open_orders=open_orders(site, orders, current, standing, plan),
+        open_orders=open_orders(site, orders, current, state, plan),
     )
 
 
@@ -217,7 +217,7 @@ def open_orders(
     site: Site,
     orders: tuple[OrderRecord, ...],
     current: Generation | None,
-    standing: Standing,
+    state: IdentityState,
     plan: Plan,
 ) -> tuple[OpenOrder, ...]:
     """
@@ -227,18 +227,18 @@ def open_orders(
         site: its places.
         orders: from the journal.
         current: the generation in force.
-        standing: what is remembered.
+        state: what is remembered.
         plan: what comes next.
 
     Returns:
         The orders without an end, oldest first.
 
     """
-    status, waiting = standing.status, standing.waiting
+    status, waiting = state.status, state.waiting
     revoked = (
         status is not None and current is not None and status.revoked and status.generation == current.number
     )
-    busy = standing.under_way or standing.failures > 0
+    busy = state.under_way or state.failures > 0
     found = []
     for record in orders:
         if record.outcome is not None:
@@ -316,8 +316,8 @@ def names_text(leaf: Certificate) -> list[str]:
     ]
 
 
-def _stage(current: Generation, standing: Standing) -> Stage:
-    rollout = standing.rollout
+def _stage(current: Generation, state: IdentityState) -> Stage:
+    rollout = state.rollout
     seen = (
         rollout is not None and rollout.generation == current.number and rollout.observed.done_at is not None
     )

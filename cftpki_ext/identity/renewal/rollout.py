@@ -13,7 +13,7 @@ from cftpki_ext.identity.renewal.activation import observe
 from cftpki_ext.identity.renewal.hooks import run_hooks
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site
-from cftpki_ext.identity.store.state import Rollout, Standing, Task, write_standing
+from cftpki_ext.identity.store.state import IdentityState, Rollout, Task, write_state
 from cftpki_ext.ports import Clock
 
 # At once, then after 10, 20, 40 … seconds: a host that restarts is back in minutes, one that is down is not pressed.
@@ -31,13 +31,13 @@ class RolloutDriver:
         self._clock = clock
         self._event = event
 
-    def due(self, site: Site, current: Generation | None, standing: Standing) -> bool:
+    def due(self, site: Site, current: Generation | None, state: IdentityState) -> bool:
         """
         Whether there is something to do now.
         """
         if current is None:
             return False
-        rollout = standing.rollout
+        rollout = state.rollout
         if rollout is None or rollout.generation != current.number:
             return True
         identity, now = site.identity, self._clock.now()
@@ -45,22 +45,22 @@ class RolloutDriver:
             return _due(rollout.hooks, now)
         return bool(identity.observe) and _due(rollout.observed, now)
 
-    async def carry_on(self, site: Site, current: Generation | None, standing: Standing) -> Standing:
+    async def carry_on(self, site: Site, current: Generation | None, state: IdentityState) -> IdentityState:
         """
         Do what is due, and write down what came of it. Under the lock.
 
         Args:
             site: of the identity.
             current: the generation in force.
-            standing: what is remembered.
+            state: what is remembered.
 
         Returns:
             What is remembered now.
 
         """
         if current is None:
-            return standing
-        rollout = standing.rollout
+            return state
+        rollout = state.rollout
         if rollout is None or rollout.generation != current.number:
             # A kill came between the flip and this record.
             rollout = Rollout(generation=current.number, activated_at=self._clock.now())
@@ -75,11 +75,11 @@ class RolloutDriver:
             error = await observe(identity.observe, current, server_name=server_name)
             observed = self._tried("identity_observed", identity.name, current, observed, error)
         changed = rollout.model_copy(update={"hooks": hooks, "observed": observed})
-        if changed == standing.rollout:
-            return standing
-        standing = standing.model_copy(update={"rollout": changed})
-        await asyncio.to_thread(write_standing, site.directory, standing)
-        return standing
+        if changed == state.rollout:
+            return state
+        state = state.model_copy(update={"rollout": changed})
+        await asyncio.to_thread(write_state, site.directory, state)
+        return state
 
     def _tried(
         self, event: str, identity: str, generation: Generation, task: Task, error: str | None

@@ -113,7 +113,7 @@ def plan(rules: RenewalRules, facts: Facts) -> Plan:
         The plan; due when its time is not after `facts.now`.
 
     """
-    at, why, floor = _wish(rules, facts)
+    at, why, floor = _wanted_at(rules, facts)
     detail = why.value
     life = facts.life
     if life is not None and floor is not None and why is not Why.REVOKED:
@@ -144,7 +144,7 @@ def _interval(rules: RenewalRules, facts: Facts, why: Why, life: Life) -> timede
     return max(rules.min_interval, min(HINT_INTERVAL, (life.ends - life.begins) * HINT_SHARE))
 
 
-def _wish(rules: RenewalRules, facts: Facts) -> tuple[datetime, Why, datetime | None]:
+def _wanted_at(rules: RenewalRules, facts: Facts) -> tuple[datetime, Why, datetime | None]:
     life = facts.life
     if life is None:
         return facts.now, Why.MISSING, None

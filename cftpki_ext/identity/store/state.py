@@ -110,7 +110,7 @@ class Status(_Part):
     unknown: bool = False  # nothing was heard: what stands here is what was known before
 
 
-class Standing(_Part):
+class IdentityState(_Part):
     """
     Everything that is remembered between two ticks.
     """
@@ -130,7 +130,7 @@ class Standing(_Part):
     revoked: frozenset[int] = frozenset()  # generations that nobody goes back to
 
 
-def read_standing(directory: Path) -> Standing:
+def read_state(directory: Path) -> IdentityState:
     """
     How the identity stands.
 
@@ -142,13 +142,13 @@ def read_standing(directory: Path) -> Standing:
 
     """
     try:
-        raw = read_regular(directory / _NAME, cap=MAX_BYTES, what="standing").data
-        return Standing.model_validate_json(raw)
+        raw = read_regular(directory / _NAME, cap=MAX_BYTES, what="state of the identity").data
+        return IdentityState.model_validate_json(raw)
     except (InputError, ValidationError):
-        return Standing()
+        return IdentityState()
 
 
-def write_standing(directory: Path, standing: Standing) -> None:
+def write_state(directory: Path, state: IdentityState) -> None:
     """
     Remember how the identity stands.
 
@@ -157,4 +157,4 @@ def write_standing(directory: Path, standing: Standing) -> None:
 
     """
     make_directory(directory)
-    replace_file(directory / _NAME, standing.model_dump_json(indent=1).encode() + b"\n")
+    replace_file(directory / _NAME, state.model_dump_json(indent=1).encode() + b"\n")

@@ -27,7 +27,7 @@ from cftpki_connectors.acme.flow import (
 )
 from cftpki_connectors.acme.jose import key_authorization
 from cftpki_connectors.acme.options import ChallengeKind
-from cftpki_connectors.acme.orders import Orders, Seen, Wish
+from cftpki_connectors.acme.orders import OrderRequest, Orders, Seen
 from cftpki_connectors.acme.pauses import RESERVE_S, Pauses
 from cftpki_connectors.acme.problems import ProblemError
 from cftpki_connectors.acme.publisher import Publisher
@@ -64,7 +64,7 @@ class Attempt:
     """
 
     order: Order
-    wish: Wish
+    wanted: OrderRequest
     account: Account
     orders: Orders
     store: AccountStore
@@ -173,11 +173,11 @@ class Attempt:
             seen = None
             if self.record.phase is Phase.ORDERING:
                 seen = await self.orders.find(
-                    self.wish, own=None if own is None else own.order, taken=owners.keys()
+                    self.wanted, own=None if own is None else own.order, taken=owners.keys()
                 )
             if seen is None:
                 await self._keep(phase=Phase.ORDERING)
-                seen, notes = await self.orders.place(self.wish)
+                seen, notes = await self.orders.place(self.wanted)
                 self.notes += notes
             if seen.url in owners:
                 # RFC 8555 7.4 lets a CA answer with an open order for the same names, and some do.

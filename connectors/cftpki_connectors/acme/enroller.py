@@ -19,7 +19,7 @@ from cftpki_connectors.acme.flow import OrderRecord, Phase, check_names, load_re
 from cftpki_connectors.acme.inspection import look
 from cftpki_connectors.acme.jose import base64url, signing_key
 from cftpki_connectors.acme.options import AcmeOptions
-from cftpki_connectors.acme.orders import Orders, Wish
+from cftpki_connectors.acme.orders import OrderRequest, Orders
 from cftpki_connectors.acme.problems import ProblemError
 from cftpki_connectors.acme.publisher import LEASE_S, Publisher
 from cftpki_connectors.acme.resources import decode_object, identifiers_of
@@ -227,10 +227,12 @@ class AcmeEnroller:
         fresh = record is None
         if record is None:
             record = OrderRecord(directory=self._options.directory, account=account.url, phase=Phase.ORDERED)
-        wish = await self._wish(order, session, fresh=fresh or record.order is None, deadline=deadline)
+        wanted = await self._order_request(
+            order, session, fresh=fresh or record.order is None, deadline=deadline
+        )
         return Attempt(
             order=order,
-            wish=wish,
+            wanted=wanted,
             account=account,
             orders=Orders(session, account, deadline=deadline),
             store=self._store,
@@ -261,7 +263,9 @@ class AcmeEnroller:
                 if order.identity in self._store.claims():
                     await self._store.claim(order.identity, None)
 
-    async def _wish(self, order: Order, session: Session, *, fresh: bool, deadline: float) -> Wish:
+    async def _order_request(
+        self, order: Order, session: Session, *, fresh: bool, deadline: float
+    ) -> OrderRequest:
         directory = await session.directory(deadline=deadline)
         replaces = None
         if fresh and order.current is not None and directory.renewal_info is not None:
@@ -272,7 +276,7 @@ class AcmeEnroller:
             # RFC 9773 5: only the account that ordered a certificate may name it.
             replaces = identifier if identifier in self._store.issued() else None
         life = None if order.lifetime_s is None else timedelta(seconds=order.lifetime_s)
-        return Wish(
+        return OrderRequest(
             identifiers=identifiers_of(order.names),
             profile=self._options.profile,
             replaces=replaces,

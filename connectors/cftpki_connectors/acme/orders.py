@@ -54,7 +54,7 @@ _FINAL = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class OrderRequest:
     """
     What an order is to be: names, and three things that a CA need not grant.
     """
@@ -93,7 +93,7 @@ class Orders:
         self._account = account
         self._deadline = deadline
 
-    async def place(self, wish: Wish) -> tuple[Seen, tuple[str, ...]]:
+    async def place(self, wanted: OrderRequest) -> tuple[Seen, tuple[str, ...]]:
         """
         Place a new order. Where the CA refuses, it is asked once more for each thing that it need not grant.
 
@@ -105,19 +105,19 @@ class Orders:
 
         """
         directory = await self._session.directory(deadline=self._deadline)
-        if wish.profile is not None and wish.profile not in directory.profiles:
+        if wanted.profile is not None and wanted.profile not in directory.profiles:
             offered = ", ".join(sorted(directory.profiles)) or "none"
-            detail = f"the CA does not offer the profile {wish.profile!r}; offered: {offered}"
+            detail = f"the CA does not offer the profile {wanted.profile!r}; offered: {offered}"
             raise CaError(Fault.MISCONFIGURED, detail)
         payload: dict[str, object] = {
-            "identifiers": [{"type": one.kind, "value": one.value} for one in sorted(wish.identifiers)]
+            "identifiers": [{"type": one.kind, "value": one.value} for one in sorted(wanted.identifiers)]
         }
-        if wish.profile is not None:
-            payload["profile"] = wish.profile
-        if wish.not_after is not None:
-            payload["notAfter"] = wish.not_after.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        if wish.replaces is not None:
-            payload["replaces"] = wish.replaces
+        if wanted.profile is not None:
+            payload["profile"] = wanted.profile
+        if wanted.not_after is not None:
+            payload["notAfter"] = wanted.not_after.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if wanted.replaces is not None:
+            payload["replaces"] = wanted.replaces
         notes: list[str] = []
         while True:
             try:
@@ -134,12 +134,12 @@ class Orders:
             raise CaError(Fault.UNREACHABLE, "the CA gave the order no URL", sent=True)
         return self._seen(url, answer), tuple(notes)
 
-    async def find(self, wish: Wish, *, own: str | None, taken: Container[str]) -> Seen | None:
+    async def find(self, wanted: OrderRequest, *, own: str | None, taken: Container[str]) -> Seen | None:
         """
         Find the open order whose URL was lost (RFC 8555 7.1.2.1); `None` where the CA has none, or no list.
 
         Args:
-            wish: what it must be for.
+            wanted: what it must be for.
             own: the one that was taken up last, looked at first.
             taken: those of others, never looked at.
 
@@ -164,7 +164,7 @@ class Orders:
         for url in reversed(free if own is None else [*free, own]):
             with contextlib.suppress(ProblemError):
                 seen = await self.read(url)
-                if same_order(seen.order, wish.identifiers, wish.profile):
+                if same_order(seen.order, wanted.identifiers, wanted.profile):
                     return seen
         return None
 

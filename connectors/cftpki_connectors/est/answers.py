@@ -108,7 +108,7 @@ def failed(
     now: datetime,
     credentials: Credentials,
     request_bytes: int = 0,
-    binding_wished: bool = False,
+    binding_asked: bool = False,
 ) -> Failed:
     """
     What an answer means that is neither a certificate nor "later".
@@ -119,7 +119,7 @@ def failed(
         now: for `Retry-After`.
         credentials: whether there was a password to try.
         request_bytes: size of the body that was sent.
-        binding_wished: whether csrattrs lists challengePassword.
+        binding_asked: whether csrattrs lists challengePassword.
 
     Returns:
         The fault, with the first line of what the server says.
@@ -129,7 +129,7 @@ def failed(
     detail = f"{step}: HTTP {answer.status}" + (f": {said}" if said else "")
     fault, retry_at = status_fault(answer, now)
     refused = answer.status in {400, 401, 403}
-    if refused and (binding_wished or _PROOF.search(answer.body[:_TEXT_BYTES])):
+    if refused and (binding_asked or _PROOF.search(answer.body[:_TEXT_BYTES])):
         fault = Fault.MISCONFIGURED
         detail += (
             "; the server wants the request bound to the TLS session (challengePassword, RFC 7030 3.5), which "

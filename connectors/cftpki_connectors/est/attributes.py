@@ -43,7 +43,7 @@ _CURVES = frozenset({"1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class CsrAttributes:
     """
     What of csrattrs can be compared with a request.
 
@@ -60,7 +60,7 @@ class Wishes:
     channel_binding: bool = False
 
 
-def parse_wishes(data: bytes) -> Wishes:
+def parse_csr_attributes(data: bytes) -> CsrAttributes:
     """
     Read a CsrAttrs value: `SEQUENCE OF AttrOrOID`.
 
@@ -70,7 +70,7 @@ def parse_wishes(data: bytes) -> Wishes:
         data: DER, at most what `_encoding.decode` lets through.
 
     Returns:
-        The wishes.
+        The attributes.
 
     Raises:
         MalformedBodyError: another structure, or more than `MAX_ITEMS`.
@@ -83,7 +83,7 @@ def parse_wishes(data: bytes) -> Wishes:
     except (der.DerError, InputError, IndexError, ValueError, RecursionError) as error:
         msg = f"csrattrs cannot be read: {error}"
         raise MalformedBodyError(msg) from error
-    return reader.wishes()
+    return reader.asked()
 
 
 def _few(items: list[der.Element]) -> list[der.Element]:
@@ -95,7 +95,7 @@ def _few(items: list[der.Element]) -> list[der.Element]:
 
 class _Reader:
     """
-    Collects wishes while it walks over the items.
+    Collects attributes while it walks over the items.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -106,8 +106,8 @@ class _Reader:
         self._curve: str | None = None
         self._rsa_bits: int | None = None
 
-    def wishes(self) -> Wishes:
-        return Wishes(
+    def asked(self) -> CsrAttributes:
+        return CsrAttributes(
             listed=tuple(dict.fromkeys(self._listed)),
             algorithm=self._algorithm,
             curve=self._curve,
@@ -172,25 +172,25 @@ class _Reader:
 
     def _size(self, bits: int) -> None:
         if bits > MAX_RSA_BITS:
-            msg = f"an RSA key of more than {MAX_RSA_BITS} bits is wished for"
+            msg = f"an RSA key of more than {MAX_RSA_BITS} bits is asked for"
             raise MalformedBodyError(msg)
         self._rsa_bits = bits
 
 
-def differences(wishes: Wishes, requested: Requested) -> tuple[str, ...]:
+def differences(asked: CsrAttributes, requested: Requested) -> tuple[str, ...]:
     """
-    What the server wishes and the request does not have, one clause each.
+    What the server asks for and the request does not have, one clause each.
     """
     found = []
     algorithm, curve, bits = _key_of(requested.spki)
-    if wishes.algorithm in {_RSA, _EC} and wishes.algorithm != algorithm:
-        wanted = "RSA" if wishes.algorithm == _RSA else f"ECDSA {_name(wishes.curve)}".rstrip()
+    if asked.algorithm in {_RSA, _EC} and asked.algorithm != algorithm:
+        wanted = "RSA" if asked.algorithm == _RSA else f"ECDSA {_name(asked.curve)}".rstrip()
         found.append(f"the CA asks for a key of {wanted} (csrattrs): set `key` of the identity")
-    elif wishes.curve is not None and algorithm == _EC and curve != wishes.curve:
-        found.append(f"the CA asks for a key on the curve {_name(wishes.curve)} (csrattrs)")
-    elif wishes.rsa_bits is not None and bits is not None and bits < wishes.rsa_bits:
-        found.append(f"the CA asks for an RSA key of {wishes.rsa_bits} bits (csrattrs)")
-    lacking = [_name(one) for one in wishes.extensions if one not in requested.extensions]
+    elif asked.curve is not None and algorithm == _EC and curve != asked.curve:
+        found.append(f"the CA asks for a key on the curve {_name(asked.curve)} (csrattrs)")
+    elif asked.rsa_bits is not None and bits is not None and bits < asked.rsa_bits:
+        found.append(f"the CA asks for an RSA key of {asked.rsa_bits} bits (csrattrs)")
+    lacking = [_name(one) for one in asked.extensions if one not in requested.extensions]
     if lacking:
         found.append(f"the CA asks for extensions that the request lacks (csrattrs): {', '.join(lacking)}")
     return tuple(found)

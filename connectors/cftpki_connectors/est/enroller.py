@@ -192,11 +192,11 @@ class EstEnroller:
             now=now,
             credentials=setting.credentials,
             request_bytes=len(request.body),
-            binding_wished=attempt.channel_binding,
+            binding_asked=attempt.channel_binding,
         )
-        wishes = [note for note in attempt.notes if "(csrattrs)" in note]
-        if failure.fault is Fault.REFUSED and wishes:
-            failure = dataclasses.replace(failure, detail="; ".join((failure.detail, *wishes)))
+        asked = [note for note in attempt.notes if "(csrattrs)" in note]
+        if failure.fault is Fault.REFUSED and asked:
+            failure = dataclasses.replace(failure, detail="; ".join((failure.detail, *asked)))
         known = begun if answer.status in _AMBIGUOUS else attempt
         await setting.save(known.document())
         return failure, known
@@ -239,18 +239,18 @@ class EstEnroller:
             return _noted(attempt, f"csrattrs: HTTP {answer.status}" + (f": {said}" if said else ""))
         try:
             data, odd = encoding.decode(answer.body)
-            wishes = attributes.parse_wishes(data)
+            asked = attributes.parse_csr_attributes(data)
         except MalformedBodyError as error:
             return _noted(attempt, f"csrattrs: {error}")
-        notes = attributes.differences(wishes, parse_request(setting.order.csr))
-        if wishes.channel_binding:
+        notes = attributes.differences(asked, parse_request(setting.order.csr))
+        if asked.channel_binding:
             notes = (
                 *notes,
                 "the CA lists challengePassword in csrattrs; the request goes without: it cannot be bound to TLS",
             )
         if odd:
             notes = (*notes, f"csrattrs: {odd}")
-        return dataclasses.replace(_noted(attempt, *notes), channel_binding=wishes.channel_binding)
+        return dataclasses.replace(_noted(attempt, *notes), channel_binding=asked.channel_binding)
 
     def _identity(self, setting: _Setting, operation: Operation) -> Held | None:
         """

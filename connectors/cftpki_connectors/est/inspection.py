@@ -74,17 +74,19 @@ async def _wishes(
         request = answers.get(options, _CSRATTRS)
         answer = await answers.ask(client, request, credentials, deadline=deadline)
     if answer.status in {204, 404} or (answer.status == 200 and not answer.body.strip()):
-        return Finding(what=_CSRATTRS, detail="the server has no wishes")
+        return Finding(what=_CSRATTRS, detail="the server asks for no attributes")
     if answer.status != 200:
         failed: Failed = answers.failed(_CSRATTRS, answer, now=clock.now(), credentials=credentials)
         return Finding(what=_CSRATTRS, detail=failed.detail, good=False)
     try:
         data, _ = encoding.decode(answer.body)
-        wishes = attributes.parse_wishes(data)
+        asked = attributes.parse_csr_attributes(data)
     except MalformedBodyError as error:
         # Advice only: an order goes on without it.
         return Finding(what=_CSRATTRS, detail=str(error))
     bound = (
-        "; it wants requests bound to TLS, which this connector cannot do" if wishes.channel_binding else ""
+        "; it wants requests bound to TLS, which this connector cannot do" if asked.channel_binding else ""
     )
-    return Finding(what=_CSRATTRS, detail=f"the server has wishes{bound}", good=not wishes.channel_binding)
+    return Finding(
+        what=_CSRATTRS, detail=f"the server asks for attributes{bound}", good=not asked.channel_binding
+    )

@@ -114,9 +114,9 @@ def test_clock_that_jumps_to_and_fro_loses_nothing_and_makes_no_storm(tmp_path):
             known = company.history("mft")
             assert first in {one["sha256"] for one in known["generations"]}
             assert ca.certificates <= 3
-            standing = json.loads((tmp_path / "state/identities/mft/standing.json").read_text())
+            state = json.loads((tmp_path / "state/identities/mft/standing.json").read_text())
             latest = datetime.now(UTC) + LIFE
-            assert [] == [at for at in times_in(standing) if at > latest], standing
+            assert [] == [at for at in times_in(state) if at > latest], state
 
             # Renewals go on: once, when two thirds of the life are gone.
             before, serving = ca.certificates, company.served("mft")

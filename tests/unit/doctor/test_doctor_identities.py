@@ -18,7 +18,7 @@ from cftpki_ext.doctor import Level, Subject, examine_ca, examine_identity, exam
 from cftpki_ext.identity.enroller_port import Finding as CaFinding
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.store.layout import site_of
-from cftpki_ext.identity.store.state import Status, read_standing, write_standing
+from cftpki_ext.identity.store.state import Status, read_state, write_state
 from tests.support import pki
 from tests.support.scripted_ca import DAY, TestClock, make_ca
 
@@ -127,8 +127,8 @@ async def test_time_left_is_held_against_the_floor(
 async def test_revoked_generation_is_named_and_its_successor_is_well(world: World) -> None:
     await world.issue()
     status = Status(generation=1, checked_at=world.clock.now(), revoked=True, detail="said by OCSP")
-    standing = read_standing(world.folder).model_copy(update={"status": status})
-    write_standing(world.folder, standing)
+    state = read_state(world.folder).model_copy(update={"status": status})
+    write_state(world.folder, state)
     assert (Level.FAIL, "generation 1 is revoked: said by OCSP") == await world.one("certificate")
     await world.issue()
     assert Level.OK is (await world.one("certificate"))[0]

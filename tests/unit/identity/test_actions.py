@@ -124,12 +124,12 @@ from cftpki_ext.identity.renewal import operator
 from tests.unit.identity.test_manager import World
 
 world = World(Path({folder!r}))
-write = operator.write_standing
-def last_word(directory, standing):
-    if standing.going_back is None:
+write = operator.write_state
+def last_word(directory, state):
+    if state.going_back is None:
         os.kill(os.getpid(), signal.SIGKILL)
-    write(directory, standing)
-operator.write_standing = last_word
+    write(directory, state)
+operator.write_state = last_word
 async def work():
     await world.manager.rollback("mft", to=1, wait_s=0)
 asyncio.run(work())

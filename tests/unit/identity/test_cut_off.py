@@ -12,9 +12,9 @@ from pydantic import BaseModel, SecretStr
 from cftpki_ext.core.vocabulary import Usage
 from cftpki_ext.identity.issuance import task
 from cftpki_ext.identity.renewal import attempt, operator
-from cftpki_ext.identity.renewal.config_digest import told_alike
+from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.store.journal import Outcome
-from cftpki_ext.identity.store.state import read_standing
+from cftpki_ext.identity.store.state import read_state
 from tests.support import pki
 from tests.unit.identity.test_manager import DAY, IDENTITY, World
 
@@ -49,24 +49,24 @@ async def cut_off(world, monkeypatch, owner, name, replacement=die):
     world.start()
 
 
-def but_the_last_word(directory, standing, *, write=attempt.write_standing):
-    if standing.rollout is not None:
+def but_the_last_word(directory, state, *, write=attempt.write_state):
+    if state.rollout is not None:
         raise CutOffError
-    write(directory, standing)
+    write(directory, state)
 
 
 async def test_cut_off_after_the_order_was_closed_issues_nothing_more(world, monkeypatch):
-    await cut_off(world, monkeypatch, attempt, "write_standing", but_the_last_word)
+    await cut_off(world, monkeypatch, attempt, "write_state", but_the_last_word)
     assert 1 == world.number()
-    assert read_standing(world.site.directory).under_way
+    assert read_state(world.site.directory).under_way
     await world.tick()
     assert "not due before" in (await world.renew(force=False)).detail
     assert (1, 1) == (world.number(), issued(world.ca))
-    assert not read_standing(world.site.directory).under_way
+    assert not read_state(world.site.directory).under_way
 
 
 async def test_cut_off_between_flip_and_record_closes_the_order_and_issues_nothing_more(world, monkeypatch):
-    await cut_off(world, monkeypatch, task.Errand, "close")
+    await cut_off(world, monkeypatch, task.OrderTask, "close")
     assert (1, ["corp"]) == (world.number(), list(world.site.journal.open_orders()))
     await world.tick()
     assert {} == world.site.journal.open_orders()
@@ -76,7 +76,7 @@ async def test_cut_off_between_flip_and_record_closes_the_order_and_issues_nothi
 
 
 async def test_operators_now_after_a_cut_between_flip_and_record_renews(world, monkeypatch):
-    await cut_off(world, monkeypatch, task.Errand, "close")
+    await cut_off(world, monkeypatch, task.OrderTask, "close")
     world.clock.advance(DAY)
     done = await world.renew()
     assert (True, 2) == (done.issued, done.generation)
@@ -86,7 +86,7 @@ async def test_operators_now_after_a_cut_between_flip_and_record_renews(world, m
 async def test_rollback_after_a_cut_between_flip_and_record_is_not_undone(world, monkeypatch):
     await world.tick()
     world.clock.advance(21 * DAY)
-    await cut_off(world, monkeypatch, task.Errand, "close")
+    await cut_off(world, monkeypatch, task.OrderTask, "close")
     assert 2 == world.number()
     await world.manager.rollback("mft", to=1, wait_s=0)
     await world.tick()
@@ -161,18 +161,18 @@ async def test_rollback_cut_off_after_the_flip_is_not_undone_by_the_schedule(wor
     world.clock.advance(15 * DAY)
     await world.renew()
 
-    def but_the_last_word_of_it(directory, standing):
-        if standing.going_back is None:
+    def but_the_last_word_of_it(directory, state):
+        if state.going_back is None:
             raise CutOffError
-        attempt.write_standing(directory, standing)
+        attempt.write_state(directory, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(operator, "write_standing", but_the_last_word_of_it)
+        patch.setattr(operator, "write_state", but_the_last_word_of_it)
         with pytest.raises(CutOffError):
             await world.manager.rollback("mft", to=1, wait_s=0)
     world.start()
     await world.live(8 * DAY, step=DAY)
-    assert (1, 1) == (world.number(), read_standing(world.site.directory).kept_back)
+    assert (1, 1) == (world.number(), read_state(world.site.directory).kept_back)
 
 
 async def test_rollback_cut_off_before_the_flip_leaves_no_trace(world, monkeypatch):
@@ -185,8 +185,8 @@ async def test_rollback_cut_off_before_the_flip_leaves_no_trace(world, monkeypat
             await world.manager.rollback("mft", to=1, wait_s=0)
     world.start()
     await world.tick()
-    standing = read_standing(world.site.directory)
-    assert (2, None, None) == (world.number(), standing.kept_back, standing.going_back)
+    state = read_state(world.site.directory)
+    assert (2, None, None) == (world.number(), state.kept_back, state.going_back)
     await world.live(22 * DAY, step=DAY)
     assert 3 == world.number()
 
@@ -195,11 +195,11 @@ CONFIGURED = """
 import sys
 from pathlib import Path
 from cftpki_ext.config import load
-from cftpki_ext.identity.renewal.config_digest import told_alike
+from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.service.renewals import managed
 
 settings = load(Path(sys.argv[1]))
-sys.stdout.write(told_alike([list(settings.enrollers.values()), list(managed(settings).values())]))
+sys.stdout.write(stable_text([list(settings.enrollers.values()), list(managed(settings).values())]))
 """
 
 FULL = """
@@ -276,7 +276,7 @@ def test_options_of_a_third_party_are_told_alike_and_differ_where_they_differ():
 
     def made(held="x", names=("b", "a")):
         table = {name: {1, 2} for name in names}
-        return told_alike(Options(names=frozenset(names), table=table, secret=SecretStr(held), odd=Odd()))
+        return stable_text(Options(names=frozenset(names), table=table, secret=SecretStr(held), odd=Odd()))
 
     assert made() == made(names=("a", "b"))
     assert made() != made(held="y")

@@ -23,7 +23,7 @@ from cftpki_ext.identity.store.journal import Outcome
 from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.identity.store.locks import BusyError, locked
 from cftpki_ext.identity.store.private_keys import public_bytes
-from cftpki_ext.identity.store.state import Stage, read_standing
+from cftpki_ext.identity.store.state import Stage, read_state
 from tests.support import pki
 from tests.support.scripted_ca import DAY, TestClock, make_ca
 
@@ -311,7 +311,7 @@ async def test_two_lost_orders_end_the_attempt(world):
     world.ca.plan = ["lost", "lost"]
     await world.tick()
     assert world.number() is None
-    assert Fault.ORDER_LOST is read_standing(world.site.directory).last_failure.fault
+    assert Fault.ORDER_LOST is read_state(world.site.directory).last_failure.fault
 
 
 async def test_order_for_other_names_is_not_taken_up_after_a_change_of_configuration(world):

@@ -17,7 +17,7 @@ import pytest
 from cftpki_connectors.acme import PLUGIN
 from cftpki_connectors.acme.account import Account
 from cftpki_connectors.acme.jose import signing_key
-from cftpki_connectors.acme.orders import Orders, Wish
+from cftpki_connectors.acme.orders import OrderRequest, Orders
 from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.session import MAX_NONCE_TRIES, NONCE_LIFE_S, Session, Signer
 from cftpki_connectors.ca.values import CaAnswer, CaError, CaRequest
@@ -159,7 +159,7 @@ def placed(ca: ListCa) -> Orders:
     )
 
 
-WISH = Wish(
+REQUEST = OrderRequest(
     identifiers=frozenset({Identifier("dns", "a.example")}),
     profile=None,
     replaces="a.b",
@@ -178,7 +178,7 @@ async def test_order_refused_is_placed_with_ever_fewer_wishes():
         )
 
     ca = ListCa({f"{CA}/newOrder": judge})
-    seen, notes = await placed(ca).place(WISH)
+    seen, notes = await placed(ca).place(REQUEST)
     assert (f"{CA}/order/1", 2) == (seen.url, len(notes))
     assert ["replaces", "notAfter"] == [note.split()[2].rstrip(":") for note in notes]
     assert "2026-11-22T12:00:00Z" == ca.bodies[0]["notAfter"]
@@ -196,7 +196,7 @@ async def test_order_refused_is_placed_with_ever_fewer_wishes():
 async def test_order_refused_for_good_is_asked_once(refused, fault):
     ca = ListCa({f"{CA}/newOrder": [refused]})
     with pytest.raises(CaError) as raised:
-        await placed(ca).place(WISH)
+        await placed(ca).place(REQUEST)
     assert (fault, 1) == (raised.value.fault, len(ca.used))
     assert (START + timedelta(seconds=60) if fault is Fault.RATE_LIMITED else None) == raised.value.retry_at
 
@@ -211,14 +211,14 @@ async def test_order_lost_is_found_on_a_later_page_of_the_list():
             f"{CA}/order/3": [reply(order("valid", certificate=f"{CA}/cert/3"))],
         }
     )
-    assert f"{CA}/order/2" == (await placed(ca).find(WISH, own=None, taken=())).url
+    assert f"{CA}/order/2" == (await placed(ca).find(REQUEST, own=None, taken=())).url
 
 
 @pytest.mark.parametrize(
     "answered", [refusal("malformed", 404), refusal("serverInternal", 501), reply([]), reply(b"<")]
 )
 async def test_order_lost_at_a_ca_without_a_list_is_not_found(answered):
-    assert await placed(ListCa({f"{CA}/orders": [answered]})).find(WISH, own=None, taken=()) is None
+    assert await placed(ListCa({f"{CA}/orders": [answered]})).find(REQUEST, own=None, taken=()) is None
 
 
 async def test_finalize_that_was_done_already_reads_the_order_instead():

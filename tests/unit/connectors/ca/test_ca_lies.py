@@ -14,7 +14,7 @@ from cftpki_ext.identity.enroller_port import Fault, Issued
 from tests.support import pki
 from tests.support.orders import held
 from tests.support.servers import answer, response
-from tests.unit.connectors.acme.test_acme_session import CA, WISH, ListCa, order, placed, refusal, reply
+from tests.unit.connectors.acme.test_acme_session import CA, REQUEST, ListCa, order, placed, refusal, reply
 from tests.unit.connectors.ca.test_ca_client import fault, serving
 from tests.unit.connectors.stepca.test_stepca_faults import CA as AUTHORITY
 from tests.unit.connectors.stepca.test_stepca_faults import LEAF, ORDER, Scripted, ca, failure  # noqa: F401 - a fixture
@@ -67,13 +67,13 @@ async def test_order_whose_url_is_none_is_not_taken(location):
     headers = {"Location": location} if location else {}
     ca_ = ListCa({f"{CA}/newOrder": [reply(order("pending"), 201, **headers)]})
     with pytest.raises(CaError, match="gave the order no URL"):
-        await placed(ca_).place(WISH)
+        await placed(ca_).place(REQUEST)
 
 
 async def test_list_of_orders_that_leads_back_to_itself_ends():
     page = reply({"orders": [f"{CA}/o/1"] * 100}, link=f'<{CA}/orders>;rel="next"')
     ca_ = ListCa({f"{CA}/orders": [page], f"{CA}/o/1": [refusal("malformed")]})
-    assert await placed(ca_).find(WISH, own=None, taken=()) is None
+    assert await placed(ca_).find(REQUEST, own=None, taken=()) is None
     assert (MAX_PAGES, MAX_LOOKED_AT) == tuple(
         [url for _, url in ca_.requests].count(one) for one in (f"{CA}/orders", f"{CA}/o/1")
     )

@@ -15,7 +15,7 @@ from cftpki_connectors.acme import resources
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, http_date, retry_after
 from cftpki_connectors.est import anchors, encoding
 from cftpki_connectors.est.answers import first_line
-from cftpki_connectors.est.attributes import parse_wishes
+from cftpki_connectors.est.attributes import parse_csr_attributes
 from cftpki_connectors.est.credentials import Credentials, authorization
 from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.options import HttpAuth
@@ -109,7 +109,7 @@ def _nested(levels: int) -> bytes:
 def test_csrattrs_of_the_worst_kind_are_refused_at_once(item):
     begun = time.perf_counter()
     with pytest.raises(MalformedBodyError):
-        parse_wishes(der.encode(der.SEQUENCE, item))
+        parse_csr_attributes(der.encode(der.SEQUENCE, item))
     assert time.perf_counter() - begun < PATIENCE_S
 
 

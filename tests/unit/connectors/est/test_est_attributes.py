@@ -1,5 +1,5 @@
 """
-What servers wish to see in a request: RFC 7030 4.5.2, RFC 8951 section 3.4, RFC 9908.
+What servers ask for in a request: RFC 7030 4.5.2, RFC 8951 section 3.4, RFC 9908.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_connectors.est.attributes import MAX_ITEMS, Wishes, differences, parse_wishes
+from cftpki_connectors.est.attributes import MAX_ITEMS, CsrAttributes, differences, parse_csr_attributes
 from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.request import parse_request
 from cftpki_ext.x509 import der
@@ -33,8 +33,8 @@ def attribute(kind: str, *values: bytes) -> bytes:
     return sequence(pki.oid(kind), der.encode(der.SET, *values))
 
 
-def wishes(*items: bytes) -> Wishes:
-    return parse_wishes(sequence(*items))
+def asked(*items: bytes) -> CsrAttributes:
+    return parse_csr_attributes(sequence(*items))
 
 
 def requested(kind: str = "ec"):
@@ -42,26 +42,26 @@ def requested(kind: str = "ec"):
 
 
 def test_what_libest_sends_by_default_is_read():
-    found = parse_wishes(base64.b64decode("MCYGBysGAQEBARYGCSqGSIb3DQEJAQYFK4EEACIGCWCGSAFlAwQCAg=="))
+    found = parse_csr_attributes(base64.b64decode("MCYGBysGAQEBARYGCSqGSIb3DQEJAQYFK4EEACIGCWCGSAFlAwQCAg=="))
 
     assert ("1.3.6.1.1.1.1.22", "1.2.840.113549.1.9.1", P384, "2.16.840.1.101.3.4.2.2") == found.listed
     assert (EC, P384, False) == (found.algorithm, found.curve, found.channel_binding)
 
 
 def test_empty_list_wishes_nothing():
-    assert Wishes() == wishes()
+    assert CsrAttributes() == asked()
 
 
 def test_key_of_an_attribute_is_read():
-    found = wishes(attribute(EC, pki.oid(P256)))
+    found = asked(attribute(EC, pki.oid(P256)))
     assert (EC, P256) == (found.algorithm, found.curve)
 
-    found = wishes(attribute(RSA, pki.integer(4096)))
+    found = asked(attribute(RSA, pki.integer(4096)))
     assert (RSA, 4096) == (found.algorithm, found.rsa_bits)
 
 
 def test_challenge_password_asks_for_channel_binding():
-    assert wishes(pki.oid(CHALLENGE)).channel_binding
+    assert asked(pki.oid(CHALLENGE)).channel_binding
 
 
 @pytest.mark.parametrize("kind", [EXTENSION_REQUEST, EXTENSION_TEMPLATE])
@@ -69,14 +69,14 @@ def test_extensions_are_read(kind):
     usage = sequence(pki.oid("2.5.29.15"), der.encode(der.OCTET_STRING, b"\x03\x02\x05\xa0"))
     bare = sequence(pki.oid("2.5.29.17"))
 
-    assert ("2.5.29.15", "2.5.29.17") == wishes(attribute(kind, sequence(usage, bare))).extensions
+    assert ("2.5.29.15", "2.5.29.17") == asked(attribute(kind, sequence(usage, bare))).extensions
 
 
 def test_template_is_read():
     algorithm = sequence(pki.oid(EC), pki.oid(P384))
     inner = attribute(EXTENSION_TEMPLATE, sequence(sequence(pki.oid("2.5.29.37"))))
     template = sequence(pki.integer(0), sequence(), der.encode(0xA0, algorithm), der.encode(0xA1, inner))
-    found = wishes(attribute(TEMPLATE, template))
+    found = asked(attribute(TEMPLATE, template))
 
     assert (EC, P384, ("2.5.29.37",)) == (found.algorithm, found.curve, found.extensions)
 
@@ -86,8 +86,8 @@ def test_template_tells_rsa_size_by_its_placeholder():
     template = sequence(pki.integer(0), der.encode(0xA0, spki[der.whole(spki).content :]))
 
     assert (RSA, 3072) == (
-        wishes(attribute(TEMPLATE, template)).algorithm,
-        wishes(attribute(TEMPLATE, template)).rsa_bits,
+        asked(attribute(TEMPLATE, template)).algorithm,
+        asked(attribute(TEMPLATE, template)).rsa_bits,
     )
 
 
@@ -104,7 +104,7 @@ def test_template_tells_rsa_size_by_its_placeholder():
     ],
 )
 def test_difference_is_told(items, kind, expected):
-    (found,) = differences(wishes(*items), requested(kind))
+    (found,) = differences(asked(*items), requested(kind))
 
     assert expected in found
 
@@ -121,13 +121,13 @@ def test_difference_is_told(items, kind, expected):
     ],
 )
 def test_request_that_fits_has_no_difference(items, kind):
-    assert () == differences(wishes(*items), requested(kind))
+    assert () == differences(asked(*items), requested(kind))
 
 
 def test_more_items_than_anybody_asks_for_are_malformed():
-    assert MAX_ITEMS == len(wishes(*(pki.oid(f"1.2.3.{n}") for n in range(MAX_ITEMS))).listed)
+    assert MAX_ITEMS == len(asked(*(pki.oid(f"1.2.3.{n}") for n in range(MAX_ITEMS))).listed)
     with pytest.raises(MalformedBodyError, match="101 items"):
-        wishes(*(pki.oid(f"1.2.3.{n}") for n in range(MAX_ITEMS + 1)))
+        asked(*(pki.oid(f"1.2.3.{n}") for n in range(MAX_ITEMS + 1)))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_more_items_than_anybody_asks_for_are_malformed():
 )
 def test_other_structures_are_malformed(data):
     with pytest.raises(MalformedBodyError):
-        parse_wishes(data)
+        parse_csr_attributes(data)
 
 
 @given(st.binary(max_size=200), st.sampled_from([EC, RSA, EXTENSION_REQUEST, TEMPLATE, "1.2.3"]))
@@ -154,6 +154,6 @@ def test_foreign_values_raise_nothing_else(data, kind):
         sequence(attribute(kind, der.encode(der.SEQUENCE, data))),
     ):
         try:
-            parse_wishes(candidate)
+            parse_csr_attributes(candidate)
         except MalformedBodyError:
             continue
