@@ -133,6 +133,7 @@ async def check_certificate_async(
         at=at,
         rule=rule,
         path_only=path_only,
+        ask=fetch,
         untrusted=tuple(d for u in untrusted for d in pem.certificates(u, what="untrusted")),
         partners=partners,
     )

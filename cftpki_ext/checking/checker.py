@@ -24,6 +24,7 @@ from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.decide import Examination, Question, conclude, examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, proof_key, proves
+from cftpki_ext.decision.other_paths import paths_tried
 from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource
 
 _log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Checker:
                 store=self._store,
                 clock=self._clock,
                 heard=(*handed_in, *self._proofs_of(examination)),
+                recall=self._proofs_of,
             )
             await hearing.run()
             statements = tuple(hearing.heard)
@@ -149,9 +151,10 @@ class Checker:
         if self._proofs is None:
             return []
         return [
-            replace(proof, hop=hop)
-            for hop in examination.hops
-            for proof in self._proofs.recall(proof_key(examination, hop))
+            replace(proof, hop=number)
+            for number in (*examination.hops, *examination.kin)
+            if examination.first is None or number not in (*examination.first.hops, *examination.first.kin)
+            for proof in self._proofs.recall(proof_key(examination, number))
         ]
 
     async def _remember(
@@ -164,23 +167,30 @@ class Checker:
         """
         if self._proofs is None:
             return
-        for finding in verdict.evidence.hops:
-            if finding.status not in BAD_NEWS:
+        for tried in paths_tried(examination, statements):
+            for number in (*tried.hops, *tried.kin):
+                if tried.hop(number, statements).status in BAD_NEWS:
+                    await self._remember_one(tried, number, verdict, statements)
+
+    async def _remember_one(
+        self, examination: Examination, number: int, verdict: Verdict, statements: tuple[Statement, ...]
+    ) -> None:
+        if self._proofs is None:
+            return
+        about = [s for s in examination.about(number, statements) if s.raw is not None]
+        proving = [s for s in about if proves(examination, number, s)]
+        known = [s for s in proving if s.origin is Origin.KNOWN_REVOKED]
+        if any(proves(examination, number, s, final=True) for s in known):
+            return
+        for statement in proving:
+            if statement in known:
                 continue
-            about = [s for s in statements if s.raw is not None and s.hop in {None, finding.hop}]
-            proving = [s for s in about if proves(examination, finding.hop, s)]
-            known = [s for s in proving if s.origin is Origin.KNOWN_REVOKED]
-            if any(proves(examination, finding.hop, s, final=True) for s in known):
-                continue
-            for statement in proving:
-                if statement in known:
-                    continue
-                key = proof_key(examination, finding.hop)
-                try:
-                    # Another process may be writing: nobody else's handshake waits for it.
-                    await asyncio.to_thread(self._proofs.remember, key, statement)
-                except StoreError as error:
-                    _log.error("verdict %s: %s", verdict.id, printable(str(error)))
+            key = proof_key(examination, number)
+            try:
+                # Another process may be writing: nobody else's handshake waits for it.
+                await asyncio.to_thread(self._proofs.remember, key, statement)
+            except StoreError as error:
+                _log.error("verdict %s: %s", verdict.id, printable(str(error)))
 
     def _keep(self, examination: Examination, statements: tuple[Statement, ...]) -> None:
         """
@@ -188,8 +198,12 @@ class Checker:
 
         An answer without a signature (REST) has no responder that could be verified again, and is never kept.
         """
+        for tried in paths_tried(examination, statements):
+            self._keep_path(tried, statements)
+
+    def _keep_path(self, examination: Examination, statements: tuple[Statement, ...]) -> None:
         now = self._clock.now()
-        for hop in examination.hops:
+        for hop in (*examination.hops, *examination.kin):
             fetched = {
                 sha256(s.raw).hexdigest(): s
                 for s in statements

@@ -1,31 +1,64 @@
 """
 One hearing: the asking for statements about one chain, within one budget.
 
-Owns the order of asking, hedging and the deadline: cache, network, delta CRLs, and the cache's older things last.
-Decides nothing: whether a hop is established, and where it may be asked, is what `decide.Examination` says.
+Owns the acts: looking into the cache, asking sources, waiting, and measuring how long each of them has had. Decides
+nothing: what comes next is what `settling` says.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.verdict import HopFinding, HopStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.decide import Examination
+from cftpki_ext.decision.other_paths import other_path
+from cftpki_ext.decision.settling import Situation, Waiting, next_step
 from cftpki_ext.ports import Clock, ResponseStore, StatusQuestion, StatusSource
 from cftpki_ext.revocation.cache_key import certificate_key, list_key
+
+# How often the loop's own lateness is looked at while it waits.
+_BEAT_S = 0.05
+# Steps are told in milliseconds: what is shorter is no wait.
+_TICK_S = 0.0005
+# A timer that comes so late is no jitter of a busy machine: this process did not run.
+_LATE_S = 0.1
+# How often one location is asked anew because this process did not run while it was asked.
+_ASKED_ANEW = 3
+# Turns of the loop in which an answer that has arrived is read before the budget is called used up. A body takes
+# about three; each costs some microseconds.
+_LAST_TURNS = 20
+
+_SILENCE = frozenset({Cause.TIMED_OUT, Cause.UNREACHABLE})
+
+
+class StalledError(CftPkiError):
+    """
+    Again and again this process did not run for so long that nobody had a fair chance to answer.
+    """
+
+
+@dataclass(slots=True)
+class _Ask:
+    """
+    One location that was asked, how long it has had, and how long of that this process did not run.
+    """
+
+    lookup: Lookup
+    waited_s: float = 0.0
+    lost_s: float = 0.0
 
 
 class Hearing:
     """
     Gathers `heard` for one examination. Never raises for what a network or a cache does.
 
-    A location is asked at most once. What the cache holds counts at once while it is younger than its refresh
-    age; what is older only counts where nobody could be asked.
+    A location is asked once, and once more where this process did not run while it was asked. Time in which this
+    process did not run is nobody's silence: the budget counts what the sources had of it.
     """
 
     def __init__(
@@ -36,6 +69,7 @@ class Hearing:
         store: ResponseStore,
         clock: Clock,
         heard: Sequence[Statement],
+        recall: Callable[[Examination], Sequence[Statement]] = lambda _: (),
     ) -> None:
         """
         Prepare to ask.
@@ -46,196 +80,175 @@ class Hearing:
             store: the cache, only read here.
             clock: the time of waits and ages.
             heard: what is known already.
+            recall: what is known already of the certificates of another path.
 
         """
         self.heard = list(heard)
-        self._examination = examination
+        self.examination = examination
         self._sources = sources
         self._store = store
         self._clock = clock
-        self._young: set[Lookup] = set()
-        self._old: dict[int, list[Statement]] = {}
-        self._looked: set[Lookup] = set()
+        self._recall = recall
+        self._kept: list[Statement] = []
+        self._looked_up: set[Lookup] = set()
         self._asked: set[Lookup] = set()
+        self._anew: dict[Lookup, int] = {}
+        self._running: dict[asyncio.Task[Statement], _Ask] = {}
+        self._seen_running = clock.monotonic()
         limits = examination.question.limits
-        self._deadline = clock.monotonic() + (limits.budget_ms - limits.reserve_ms) / 1000
+        self._left_s = (limits.budget_ms - limits.reserve_ms) / 1000
 
     async def run(self) -> None:
         """
-        Ask until every hop is established, nobody is left to ask, or the budget (less its reserve) is used up.
-        """
-        examination = self._examination
-        for lookup in examination.lookups:
-            self._look_up(lookup)
-        if examination.may_fetch:
-            # Every hop has the whole budget: they are asked side by side and share one deadline.
-            await asyncio.gather(*(self._ask_hop(hop) for hop in examination.hops if self._is_open(hop)))
-        for hop in examination.hops:
-            self._bring_old(hop)
-            self._deltas(hop)
-            self._bring_old(hop)
+        Ask until every certificate is settled, nobody is left to ask, or the budget (less its reserve) is used up.
 
-    def _is_open(self, hop: int) -> bool:
+        Where a CA of the path turns out to be revoked, another path is asked about, within the same budget.
+        `examination` is then the one in force.
+
+        Raises:
+            StalledError: this process did not run while others were asked, and not when they were asked anew.
+
         """
-        Whether a hop needs anybody to be asked: most are settled by what the cache had.
-        """
-        return not self._settled(hop) or any(
-            lookup not in self._asked for lookup in self._examination.deltas(self._finding(hop), self.heard)
+        try:
+            other: Examination | None = self.examination
+            while other is not None:
+                self.examination = other
+                await self._one_path()
+                other = other_path(self.examination, tuple(self.heard))
+                if other is not None:
+                    self._hear(self._recall(other))
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _one_path(self) -> None:
+        while True:
+            step = next_step(self.examination, self._situation(), now=self._clock.now())
+            for lookup in step.look_up:
+                self._look_into_cache(lookup)
+            self._hear(step.hear)
+            for lookup in step.ask:
+                self._ask(_Ask(lookup))
+            if step.wait_ms is None:
+                return
+            if step.wait_ms > 0:
+                await self._wait(step.wait_ms / 1000)
+
+    def _situation(self) -> Situation:
+        return Situation(
+            kinds=frozenset(self._sources),
+            left_ms=max(0, round(self._left_s * 1000)),
+            statements=tuple(self.heard),
+            kept=tuple(self._kept),
+            looked_up=frozenset(self._looked_up),
+            asked=frozenset(self._asked),
+            waiting=tuple(
+                Waiting(lookup=one.lookup, waited_ms=round(one.waited_s * 1000))
+                for one in self._running.values()
+            ),
         )
 
-    async def _ask_hop(self, hop: int) -> None:
-        """
-        Ask the hop's locations in order; the next starts when one is slow or has not established the status.
-        """
-        limits = self._examination.question.limits
-        running: dict[asyncio.Task[Statement], Lookup] = {}
-        deltas: set[Lookup] = set()
-        waiting = self._to_ask(hop)
-        try:
-            while True:
-                for lookup in self._deltas(hop):
-                    deltas.add(lookup)
-                    running[asyncio.create_task(self._ask(lookup))] = lookup
-                settled = self._settled(hop)
-                if settled and deltas.isdisjoint(running.values()):
-                    return
-                if waiting and not settled:
-                    lookup = waiting.pop(0)
-                    if lookup in self._asked:
-                        continue
-                    self._asked.add(lookup)
-                    running[asyncio.create_task(self._ask(lookup))] = lookup
-                if not running:
-                    # Nobody is left to ask. An old list may still name deltas that nobody was asked for.
-                    if self._bring_old(hop):
-                        continue
-                    return
-                left_s = max(0.0, self._deadline - self._clock.monotonic())
-                more = bool(waiting) and not settled
-                patience_s = min(left_s, limits.hedge_ms / 1000) if more else left_s
-                done, _ = await asyncio.wait(running, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    del running[task]
-                    self.heard.append(task.result())
-                if self._clock.monotonic() >= self._deadline:
-                    self._out_of_time(running.values(), () if settled else waiting)
-                    return
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+    def _hear(self, statements: Iterable[Statement]) -> None:
+        for statement in statements:
+            self.heard.append(statement)
+            if statement in self._kept:
+                self._kept.remove(statement)
 
-    def _to_ask(self, hop: int) -> list[Lookup]:
-        """
-        The planned locations of a hop, without those whose young statement has established something already.
-        """
-        said = {s.url for s in self._finding(hop).sources if s.status is not HopStatus.UNDETERMINED}
-        return [
-            lookup
-            for lookup in self._examination.lookups
-            if lookup.hop == hop
-            and lookup.kind in self._sources
-            and not (lookup in self._young and lookup.url in said)
-        ]
+    def _look_into_cache(self, lookup: Lookup) -> None:
+        self._looked_up.add(lookup)
+        stored = self._store.get(store_key(self.examination, lookup))
+        if stored is not None:
+            self._kept.append(
+                Statement(
+                    kind=lookup.kind,
+                    origin=Origin.CACHE,
+                    received_at=stored.received_at,
+                    hop=lookup.hop,
+                    url=lookup.url,
+                    raw=stored.raw,
+                )
+            )
 
-    def _finding(self, hop: int) -> HopFinding:
-        return self._examination.hop(hop, tuple(self.heard))
-
-    def _settled(self, hop: int) -> bool:
-        """
-        Whether no further source is needed: the status stands, and all that are to agree have spoken.
-        """
-        finding = self._finding(hop)
-        if finding.status is HopStatus.UNDETERMINED:
-            return False
-        spoken = {s.kind for s in finding.sources if s.status is not HopStatus.UNDETERMINED}
-        return spoken.issuperset(self._examination.question.trust.cross_check)
-
-    def _deltas(self, hop: int) -> list[Lookup]:
-        """
-        The delta CRLs that are to be fetched now. Those that the cache has are heard from there.
-        """
-        wanted: list[Lookup] = []
-        for lookup in self._examination.deltas(self._finding(hop), self.heard):
-            if lookup in self._asked:
-                continue
-            self._asked.add(lookup)
-            self._look_up(lookup)
-            if lookup in self._young or lookup.kind not in self._sources or not self._examination.may_fetch:
-                continue
-            if self._clock.monotonic() < self._deadline:
-                wanted.append(lookup)
-        return wanted
-
-    async def _ask(self, lookup: Lookup) -> Statement:
-        question = self._examination.question
-        certificate, issuer = self._examination.pair(lookup.hop)
-        return await self._sources[lookup.kind].ask(
+    def _ask(self, one: _Ask) -> None:
+        question = self.examination.question
+        certificate, issuer = self.examination.pair(one.lookup.hop)
+        self._asked.add(one.lookup)
+        asking = self._sources[one.lookup.kind].ask(
             StatusQuestion(
-                lookup=lookup,
+                lookup=one.lookup,
                 certificate=certificate,
                 issuer=issuer,
                 trust=question.trust,
                 limits=question.limits,
-                deadline=self._deadline,
+                deadline=self._clock.monotonic() + self._left_s,
             )
         )
+        self._running[asyncio.ensure_future(asking)] = one
 
-    def _look_up(self, lookup: Lookup) -> None:
+    async def _wait(self, longest_s: float) -> None:
         """
-        Hear what the cache has of a location, once: at once where it is young, else when all others were asked.
+        Wait for an answer, in beats, so that it is known how much of the time this process ran.
         """
-        if lookup in self._looked:
-            return
-        self._looked.add(lookup)
-        stored = self._store.get(store_key(self._examination, lookup))
-        if stored is None:
-            return
-        statement = Statement(
-            kind=lookup.kind,
-            origin=Origin.CACHE,
-            received_at=stored.received_at,
-            hop=lookup.hop,
-            url=lookup.url,
-            raw=stored.raw,
-        )
-        limits = self._examination.question.limits
-        refresh = limits.crl_refresh if lookup.kind is SourceKind.CRL else limits.ocsp_refresh
-        # An age below zero is a clock that was set back: the source is asked.
-        if timedelta(0) <= self._clock.now() - stored.received_at < refresh:
-            self._young.add(lookup)
-            self.heard.append(statement)
-        else:
-            self._old.setdefault(lookup.hop, []).append(statement)
+        # What this process decided since it last waited was not the sources' time either.
+        self._lost(self._clock.monotonic() - self._seen_running)
+        while longest_s > _TICK_S and self._running:
+            beat_s = min(longest_s, _BEAT_S)
+            begun = self._clock.monotonic()
+            await asyncio.wait(self._running, timeout=beat_s, return_when=asyncio.FIRST_COMPLETED)
+            self._seen_running = self._clock.monotonic()
+            passed_s = self._seen_running - begun
+            passed_s -= self._lost(passed_s - beat_s)
+            for one in self._running.values():
+                one.waited_s += passed_s
+            self._left_s -= passed_s
+            longest_s -= passed_s
+            if self._left_s < _TICK_S:
+                await self._last_turns()
+            if self._collect():
+                return
 
-    def _bring_old(self, hop: int) -> bool:
+    def _lost(self, late_s: float) -> float:
         """
-        Hear what the cache still has of a hop.
+        Note that this process did not run, where it is so late; how much of the time is nobody's silence.
         """
-        old = self._old.pop(hop, [])
-        self.heard.extend(old)
-        return bool(old)
+        if late_s < _LATE_S:
+            return 0.0
+        for one in self._running.values():
+            one.lost_s += late_s
+        return late_s
 
-    def _out_of_time(self, running: Iterable[Lookup], waiting: Iterable[Lookup]) -> None:
+    async def _last_turns(self) -> None:
         """
-        Note who did not answer in time, and who was not even asked.
+        Let every answer that has arrived be read.
         """
-        limits = self._examination.question.limits
-        details = [(lookup, "no answer within") for lookup in running]
-        details += [(lookup, "not asked within") for lookup in waiting if lookup not in self._asked]
-        self.heard.extend(
-            Statement(
-                kind=lookup.kind,
-                origin=Origin.NETWORK,
-                received_at=self._clock.now(),
-                hop=lookup.hop,
-                url=lookup.url,
-                failure=Cause.TIMED_OUT,
-                detail=f"{detail} the budget of {limits.budget_ms} ms",
-                elapsed_ms=limits.budget_ms - limits.reserve_ms,
-            )
-            for lookup, detail in details
-        )
+        for _ in range(_LAST_TURNS):
+            if all(task.done() for task in self._running):
+                return
+            await asyncio.sleep(0)
+
+    def _collect(self) -> bool:
+        """
+        Hear those who have answered; whether anybody has.
+        """
+        done = [task for task in self._running if task.done()]
+        for task in done:
+            one = self._running.pop(task)
+            statement = task.result()
+            if statement.failure not in _SILENCE or one.lost_s == 0:
+                self.heard.append(statement)
+            else:
+                # Whoever did not answer while we did not run has not been silent.
+                self._ask_anew(one)
+        return bool(done)
+
+    def _ask_anew(self, one: _Ask) -> None:
+        times = self._anew[one.lookup] = self._anew.get(one.lookup, 0) + 1
+        if times > _ASKED_ANEW:
+            msg = f"this process did not run while {one.lookup.url} was asked, {times} times, {one.lost_s:.1f} s last"
+            raise StalledError(msg)
+        self._left_s += one.waited_s
+        self._ask(_Ask(one.lookup))
 
 
 def store_key(examination: Examination, lookup: Lookup) -> str:
@@ -243,7 +256,7 @@ def store_key(examination: Examination, lookup: Lookup) -> str:
     The name under which the cache keeps the answer to a lookup.
 
     Args:
-        examination: whose path the lookup speaks of.
+        examination: whose certificates the lookup speaks of.
         lookup: the location.
 
     Returns:

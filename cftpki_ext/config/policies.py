@@ -13,7 +13,7 @@ from cftpki_ext.config.models import ExceptionModel, PolicyModel, TreatmentModel
 from cftpki_ext.config.partners import fingerprint
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
-from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.policy import PROFILES, SOFT_CAUSES, STRICT, Action, PartnerException, Policy, Treatment
 
@@ -68,6 +68,8 @@ def _policy(reader: Reader, name: str, base: Policy, model: Any) -> Policy:
             )
         if treatment.action is Action.REFUSE and (treatment.max_stale or treatment.until):
             reader.faults.add(path, "max_stale and until bound an acceptance; this refuses anyway")
+        if cause in RESERVATIONS and treatment.action is Action.ACCEPT:
+            reader.faults.add(path, 'is always told: write action = "accept_warn" or "refuse"')
         bounded = treatment.max_stale is not None or treatment.until is not None
         if treatment.action not in {None, Action.REFUSE} and treatment.alert is not None and not bounded:
             reader.faults.add((*path, "alert"), "is sent with a refusal, and this always accepts")

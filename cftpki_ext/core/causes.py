@@ -29,3 +29,11 @@ class Cause(enum.StrEnum):
     FORBIDDEN_URL = "forbidden_url"  # scheme, host or address that the configuration does not allow
     DISAGREEMENT = "disagreement"  # cross-check: sources contradict each other
     MUST_STAPLE = "must_staple"  # RFC 7633 asks for a staple and none came
+    # The three that let a "good" count with a warning: reservations, see `cftpki_ext.decision.decide.grounds`.
+    OLDER_GOOD = "older_good"  # the source did not answer, an older good one was used
+    UNUSABLE_ANSWER = "unusable_answer"  # a source answered what cannot be used, another's "good" was used
+    SILENT_SOURCE = "silent_source"  # a source that is to be heard did not answer, another's "good" was used
+
+
+# Why a "good" is not all that it should be. Each of them warns under every policy that does not refuse it.
+RESERVATIONS = frozenset({Cause.OLDER_GOOD, Cause.UNUSABLE_ANSWER, Cause.SILENT_SOURCE})

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.causes import RESERVATIONS, Cause
 
 
 class Action(enum.StrEnum):
@@ -60,6 +60,8 @@ class Treatment:
 
 
 REFUSE = Treatment()
+# A "good" with a reservation is let in with a warning unless a policy refuses it; none can make it silent.
+_RESERVED = Treatment(action=Action.ACCEPT_WARN)
 
 # What a partner's exception lifts unless it names its causes: the CA could not be heard, or nobody asked it. What
 # an authentic answer said, and what a forgery would look like, must be named.
@@ -74,6 +76,8 @@ SOFT_CAUSES = frozenset(
         Cause.STALE,
         Cause.TOO_LARGE,
         Cause.FORBIDDEN_URL,
+        Cause.OLDER_GOOD,
+        Cause.SILENT_SOURCE,
     }
 )
 
@@ -98,7 +102,8 @@ class Policy:
     """
     A named table cause → treatment, with exceptions for single partners.
 
-    By default every cause refuses, nobody is excepted, and the whole chain is checked.
+    By default every cause refuses but the reservations about a "good" (`causes.RESERVATIONS`), which warn; nobody is
+    excepted, and the whole chain is checked.
     """
 
     name: str
@@ -119,7 +124,7 @@ class Policy:
             The treatment in force.
 
         """
-        treatment = self.treatments.get(cause, REFUSE)
+        treatment = self.treatments.get(cause, _RESERVED if cause in RESERVATIONS else REFUSE)
         if treatment.until is not None and now >= treatment.until:
             return Treatment(alert=treatment.alert)
         return treatment

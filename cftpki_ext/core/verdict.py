@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.policy import Action
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 
 
@@ -113,6 +114,10 @@ class HopStatus(enum.StrEnum):
     UNDETERMINED = "undetermined"
 
 
+# What refuses whatever the policy says.
+BAD_NEWS = frozenset({HopStatus.REVOKED, HopStatus.ON_HOLD})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFinding:
     """
@@ -131,6 +136,7 @@ class SourceFinding:
     this_update: datetime | None = None
     next_update: datetime | None = None
     age_s: int | None = None
+    produced_at: datetime | None = None  # of an OCSP answer
     responder: str | None = None
     revoked_at: datetime | None = None
     revocation_reason: str | None = None
@@ -169,6 +175,20 @@ class PathEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedRow:
+    """
+    A row of the policy table that was applied to one certificate (`hop`), and what it did.
+
+    `excepted` where the row refuses, and this partner's exception let it in all the same.
+    """
+
+    hop: int
+    cause: Cause
+    action: Action
+    excepted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """
     Why a verdict is what it is. Enough for a person; the raw bytes are kept beside it by their digests.
@@ -183,6 +203,9 @@ class Evidence:
     faults: tuple[Fault, ...] = ()
     hops: tuple[HopFinding, ...] = ()
     notes: tuple[str, ...] = ()  # warnings, overrides, "revocation left out on request"
+    rows: tuple[AppliedRow, ...] = ()
+    # Certificates that were looked at beside the path: those of a path that was given up, and others of its keys.
+    beside: tuple[HopFinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

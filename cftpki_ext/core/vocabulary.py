@@ -60,6 +60,18 @@ class Origin(enum.StrEnum):
     KNOWN_REVOKED = "known_revoked"
 
 
+class Rules(enum.IntEnum):
+    """
+    By which rules a question is decided. A stored one is decided again by those of its time.
+
+    `FIRST_GOOD`: the first "good" of any kind was enough, however old within its life. `ALL_HEARD`: the table of
+    docs/policies.md says who must have been heard, how fresh.
+    """
+
+    FIRST_GOOD = 1
+    ALL_HEARD = 2
+
+
 class Leniency(enum.StrEnum):
     """
     What the strict parse forgives for one trust set (`compat`), each because real corporate CAs did it.

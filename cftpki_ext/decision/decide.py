@@ -8,7 +8,7 @@ same question and statements give the same verdict at any later time. Imports th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
 
@@ -22,6 +22,8 @@ from cftpki_ext.core.policy import Enforcement
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import (
+    BAD_NEWS,
+    AppliedRow,
     Evidence,
     Fault,
     HopFinding,
@@ -31,16 +33,18 @@ from cftpki_ext.core.verdict import (
     Verdict,
     strongest,
 )
-from cftpki_ext.core.vocabulary import Direction, Leniency
+from cftpki_ext.core.vocabulary import Direction, Leniency, Rules
 from cftpki_ext.core.work import Work, WorkExceededError
-from cftpki_ext.decision.apply_policy import treat
+from cftpki_ext.decision.apply_policy import treat, treat_reservation
+from cftpki_ext.decision.grounds import Reservation, Scene, deltas_matter, reservation, words_of
+from cftpki_ext.decision.other_paths import dead_keys, paths_tried
 from cftpki_ext.decision.partner_lists import clear_entries, denied
 from cftpki_ext.decision.summary import acceptance, entry, refusal, shorten
 from cftpki_ext.path import PathRequest, Purpose, crl_signer_path, find_path
 from cftpki_ext.protocol.tls_vectors import decode_chain
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import fresh_until
-from cftpki_ext.revocation.judge import contradiction, cross_check, judge_hop, require_staple
+from cftpki_ext.revocation.judge import contradiction, cross_check, judge_hop, require_staple, unread_details
 from cftpki_ext.revocation.plan import hops_to_judge, plan_deltas, plan_lookups
 from cftpki_ext.x509.certificate import (
     Certificate,
@@ -73,7 +77,8 @@ class Question:
     `path_only` leaves revocation out. `untrusted` are certificates that may help to build the path. `partners`
     are the rule's lists of whom it lets in, `None` where it lets in whoever is trusted.
     `message` is the handshake message itself where it could not be split into `chain`, which then is empty.
-    `fault` was found before anything could be judged, and refuses by itself.
+    `fault` was found before anything could be judged, and refuses by itself. `ask` is off where the caller wants
+    nobody to be asked: then nobody's silence is held against anything.
     """
 
     chain: tuple[bytes, ...]
@@ -87,6 +92,8 @@ class Question:
     partners: Partners | None = None
     message: bytes | None = None
     fault: Fault | None = None
+    ask: bool = True
+    rules: Rules = Rules.ALL_HEARD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +101,12 @@ class Examination:
     """
     The path, and what remains to be established. `path` is leaf first with the anchor last, when `trusted`.
 
-    `hops` are the certificates that need a status, `lookups` the places that know it. Only when `may_fetch`
-    may they be asked: a chain that is refused anyway is judged by what is at hand.
+    `hops` are the certificates of the path that need a status, `kin` others that bear one of its keys, `lookups` the
+    places that know of both. Only when `may_fetch` may they be asked: a chain that is refused anyway is judged by
+    what is at hand.
+
+    A certificate goes by a number, the same in statements, look-ups and findings, on whatever path it is: its depth on
+    the first path that was found, for all others one behind that path's (`len(path)` and its place in `pool`).
     """
 
     question: Question
@@ -105,22 +116,93 @@ class Examination:
     trusted: bool
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
+    anchors: tuple[Certificate, ...] = ()
+    # Of another path than the first: the first one, and what must not be on it.
+    first: Examination | None = None
+    given_up: frozenset[bytes] = frozenset()  # certificates (DER)
+    dead_keys: frozenset[bytes] = frozenset()  # SubjectPublicKeyInfo
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """
+        The numbers of the path's certificates, by depth.
+        """
+        if self.first is None:
+            return tuple(range(len(self.path)))
+        return tuple(self.first.number(certificate) for certificate in self.path)
+
+    def number(self, certificate: Certificate) -> int:
+        """
+        The number of a certificate: of the first path, of the pool, or an anchor.
+        """
+        places = self._places
+        return places.get(certificate.der, len(places))
+
+    @cached_property
+    def _places(self) -> dict[bytes, int]:
+        certificates = (*self.path, *self.pool, *self.anchors)
+        places: dict[bytes, int] = {}
+        for place, certificate in enumerate(certificates):
+            places.setdefault(certificate.der, place)
+        return places
 
     @cached_property
     def hops(self) -> tuple[int, ...]:
         """
-        The hops whose status is to be established; none for an untrusted path, or when revocation is left out.
+        The path's certificates whose status is to be established, by number.
+
+        None for an untrusted path, or when revocation is left out.
         """
         if not self.trusted or self.question.path_only:
             return ()
-        return hops_to_judge(self.path, self.question.trust)
+        return tuple(self.numbers[depth] for depth in hops_to_judge(self.path, self.question.trust))
+
+    @cached_property
+    def kin(self) -> tuple[int, ...]:
+        """
+        Certificates beside the path that bear the key of one of its CAs, and lead to an anchor, by number.
+
+        What revokes one of them for a compromise has killed that key.
+        """
+        return tuple(self._kin)
+
+    @cached_property
+    def _kin(self) -> dict[int, tuple[Certificate, ...]]:
+        """
+        Their paths. Nothing that one without a path says is believed, or asked.
+        """
+        if len(self.hops) < 2 or self.question.rules < Rules.ALL_HEARD:
+            return {}
+        keys = {certificate.spki for certificate in self.path[1:]}
+        found: dict[int, tuple[Certificate, ...]] = {}
+        for certificate in self.pool:
+            if certificate.spki not in keys or certificate in self.path or not certificate.is_ca:
+                continue
+            path = self.path_of(certificate)
+            if path is not None and len(path) > 1:
+                found[(self.first or self).number(certificate)] = path
+        return found
 
     @cached_property
     def lookups(self) -> tuple[Lookup, ...]:
         """
-        Where the status of `hops` may be asked.
+        Where the status of `hops` and `kin` may be asked.
         """
-        return plan_lookups(self.path, self.question.trust, self.question.limits) if self.hops else ()
+        if not self.hops:
+            return ()
+        trust, limits = self.question.trust, self.question.limits
+        planned = [
+            self._numbered(one, self.numbers[one.hop]) for one in plan_lookups(self.path, trust, limits)
+        ]
+        for number, path in self._kin.items():
+            planned += [
+                self._numbered(one, number) for one in plan_lookups(path, trust, limits) if one.hop == 0
+            ]
+        return tuple(planned)
+
+    @staticmethod
+    def _numbered(lookup: Lookup, number: int) -> Lookup:
+        return lookup if lookup.hop == number else replace(lookup, hop=number)
 
     @property
     def may_fetch(self) -> bool:
@@ -131,17 +213,47 @@ class Examination:
 
     def pair(self, hop: int) -> tuple[Certificate, Certificate]:
         """
-        The certificate of a hop and the one that issued it.
+        A certificate, by number, and the one that issued it.
         """
-        return self.path[hop], self.path[hop + 1]
+        path, depth = self._route(hop)
+        return path[depth], path[depth + 1]
+
+    def _route(self, number: int) -> tuple[tuple[Certificate, ...], int]:
+        """
+        The path on which a certificate is judged, and its depth there.
+        """
+        kin = self._kin.get(number)
+        return (self.path, self.numbers.index(number)) if kin is None else (kin, 0)
+
+    def scene(self, number: int) -> Scene:
+        """
+        What the table of who must be heard depends on, for one certificate.
+        """
+        found = self._scenes.get(number)
+        if found is None:
+            question = self.question
+            found = self._scenes[number] = Scene(
+                trust=question.trust,
+                limits=question.limits,
+                at=question.at,
+                lookups=tuple(lookup for lookup in self.lookups if lookup.hop == number),
+                asked=question.ask,
+            )
+        return found
+
+    def alone(self, number: int, statement: Statement) -> HopFinding:
+        """
+        Judge one certificate by one statement.
+        """
+        return self._judge(number, (statement,), self.question.at)
 
     def hop(self, hop: int, statements: Sequence[Statement]) -> HopFinding:
         """
-        Judge one hop by what was heard so far. Policy is not looked at, the trust set's cross-check is.
+        Judge one certificate by what was heard so far. Policy is not looked at, the trust set's cross-check is.
 
         Args:
-            hop: one of `hops`.
-            statements: everything heard, about any hop.
+            hop: one of `hops` or `kin`.
+            statements: everything heard, about any certificate.
 
         Returns:
             The finding.
@@ -154,6 +266,12 @@ class Examination:
             finding = self._judge(hop, heard, self.question.at)
             last = self._findings[hop] = heard, cross_check(self.question.trust, finding)
         return last[1]
+
+    def about(self, number: int, statements: Sequence[Statement]) -> tuple[Statement, ...]:
+        """
+        The statements that a certificate is judged by, in the order of its finding's sources.
+        """
+        return tuple(s for s in statements if s.hop is None or s.hop == number)
 
     def deltas(self, finding: HopFinding, statements: Sequence[Statement]) -> tuple[Lookup, ...]:
         """
@@ -168,22 +286,93 @@ class Examination:
 
         """
         question = self.question
-        return plan_deltas(self.path[finding.hop], finding, statements, question.trust, question.limits)
+        certificate, _ = self.pair(finding.hop)
+        return plan_deltas(certificate, finding, statements, question.trust, question.limits)
+
+    def reservation(self, number: int, statements: Sequence[Statement]) -> Reservation | None:
+        """
+        What is to be said against the "good" of a certificate, by the table of who must be heard.
+        """
+        finding, scene = self.hop(number, statements), self.scene(number)
+        about = self.about(number, statements)
+        if deltas_matter(scene, words_of(scene, finding, about)):
+            scene = replace(scene, deltas=self.deltas(finding, statements))
+        return reservation(scene, finding, about)
 
     def _judge(self, hop: int, statements: Sequence[Statement], at: datetime) -> HopFinding:
+        path, depth = self._route(hop)
         context = RevocationContext(
             now=at,
-            path=self.path,
+            path=path,
             trust=self.question.trust,
             limits=self.question.limits,
             pool=self.pool,
             issuer_path=self._issuer_path,
             statements=tuple(statements),
+            rules=self.question.rules,
         )
-        finding = judge_hop(context, hop, statements)
+        if depth != hop:
+            statements = [s if s.hop is None else replace(s, hop=depth) for s in self.about(hop, statements)]
+        finding = judge_hop(context, depth, statements)
         if hop == 0 and self.question.direction is Direction.CLIENT:
-            return require_staple(self.path[0], finding)
-        return finding
+            finding = require_staple(self.path[0], finding)
+        return finding if depth == hop else replace(finding, hop=hop)
+
+    def path_of(self, certificate: Certificate) -> tuple[Certificate, ...] | None:
+        """
+        A valid path from a CA certificate to any anchor, or `None`.
+        """
+        found = find_path(
+            PathRequest(
+                chain=(certificate,),
+                anchors=self.anchors,
+                intermediates=self.pool,
+                now=self.question.at,
+                purpose=Purpose.ANY,
+                compat=self.question.trust.compat,
+                limits=self.question.limits,
+                work=Work(self.question.limits.work),
+            )
+        )
+        return found.path if found.valid and found.trusted else None
+
+    def instead(self, *, given_up: frozenset[bytes], dead_keys: frozenset[bytes]) -> Examination | None:
+        """
+        Another valid path from the same chain.
+
+        Args:
+            given_up: certificates (DER) that are not to be on it.
+            dead_keys: nor any that bears one of these keys (SubjectPublicKeyInfo), an anchor neither.
+
+        Returns:
+            Its examination, in which the numbers of certificates stay what they were; `None` where there is none.
+
+        """
+        first = self.first or self
+
+        def alive(certificates: Sequence[Certificate]) -> tuple[Certificate, ...]:
+            return tuple(c for c in certificates if c.der not in given_up and c.spki not in dead_keys)
+
+        pool = alive(first.pool)
+        result = find_path(
+            _path_request(
+                self.question,
+                (first.presented[0], *pool),
+                alive(first.anchors),
+                (),
+                Work(self.question.limits.work),
+            )
+        )
+        if not (result.valid and result.trusted):
+            return None
+        return replace(
+            first,
+            path=result.path,
+            faults=(),
+            first=first,
+            given_up=given_up,
+            dead_keys=dead_keys,
+        )
 
     def good_until(self, finding: HopFinding, statements: Sequence[Statement]) -> datetime | None:
         """
@@ -235,6 +424,10 @@ class Examination:
 
     @cached_property
     def _findings(self) -> dict[int, tuple[tuple[Statement, ...], HopFinding]]:
+        return {}
+
+    @cached_property
+    def _scenes(self) -> dict[int, Scene]:
         return {}
 
     @cached_property
@@ -290,19 +483,7 @@ def examine(question: Question) -> Examination:
             notes.append(printable(f"presented certificate {position} is left out: {exc}"))
     helping = _usable((*trust.intermediates, *question.untrusted), trust.compat, "intermediate", notes)
     anchors = _usable(trust.anchors, trust.compat, "anchor", notes)
-    result = find_path(
-        PathRequest(
-            chain=tuple(presented),
-            anchors=anchors,
-            intermediates=helping,
-            now=question.at,
-            purpose=_PURPOSES[question.direction],
-            inputs=trust.policy_inputs,
-            compat=trust.compat,
-            limits=limits,
-            work=work,
-        )
-    )
+    result = find_path(_path_request(question, tuple(presented), anchors, helping, work))
     faults = result.faults
     if not result.trusted:
         wanted = (result.path or (leaf,))[-1].issuer.der
@@ -326,15 +507,38 @@ def examine(question: Question) -> Examination:
         trusted=result.trusted,
         faults=faults,
         notes=tuple(notes),
+        anchors=anchors,
+    )
+
+
+def _path_request(
+    question: Question,
+    chain: tuple[Certificate, ...],
+    anchors: tuple[Certificate, ...],
+    helping: tuple[Certificate, ...],
+    work: Work,
+) -> PathRequest:
+    trust = question.trust
+    return PathRequest(
+        chain=chain,
+        anchors=anchors,
+        intermediates=helping,
+        now=question.at,
+        purpose=_PURPOSES[question.direction],
+        inputs=trust.policy_inputs,
+        compat=trust.compat,
+        limits=question.limits,
+        work=work,
     )
 
 
 def conclude(examination: Examination, statements: Sequence[Statement], *, verdict_id: str) -> Verdict:
     """
-    Judge every hop by the statements, ask the policy about what was not established, and decide.
+    Judge every certificate by the statements, ask the policy about what was not established, and decide.
 
-    By default everything that is not good refuses. The strongest reason names the refusal (`verdict.RANK`);
-    evidence holds the others.
+    Where a CA of the path is revoked for a reason that says nothing against its key, another path is judged. By
+    default everything that is not good refuses. The strongest reason names the refusal (`verdict.RANK`); evidence
+    holds the others.
 
     Args:
         examination: from `examine`.
@@ -347,36 +551,32 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
     """
     question = examination.question
     policy = question.trust.policy
-    faults, notes, warnings = list(examination.faults), list(examination.notes), list[str]()
+    tried = paths_tried(examination, statements)
+    examination = tried[-1]
+    given_up = _given_up(tried, statements)
+    kin = tuple(examination.hop(number, statements) for number in examination.kin)
+    findings = tuple(
+        replace(examination.hop(number, statements), hop=depth)
+        for depth, number in enumerate(examination.numbers)
+        if number in examination.hops
+    )
+    told = _Told(notes=list(examination.notes))
+    faults = list(examination.faults)
     alerts: dict[Fault, int] = {}
-    findings = tuple(examination.hop(hop, statements) for hop in examination.hops)
+    for finding in given_up:
+        told.warn(
+            shorten(f"another path was taken: {finding.subject} is {finding.status.value}, {finding.detail}")
+        )
     for finding in findings:
-        disagreement = contradiction(finding)
-        if disagreement is not None:
-            notes.append(shorten(disagreement))
-            warnings.append(notes[-1])
-        if finding.status is HopStatus.UNDETERMINED:
-            if not examination.may_fetch:
-                continue  # refused already by a fault of the path, which is why nobody was asked
-            treated = treat(
-                policy,
-                finding,
-                at=question.at,
-                partner=examination.path[0].digest.hex(),
-                good_until=partial(examination.good_until, finding, statements),
-            )
-            if treated.fault is None:
-                notes.append(treated.note)
-                warnings += [treated.note] if treated.warn else []
-                continue
+        treated = _treat(examination, finding, statements, told)
+        if treated is not None:
             faults.append(treated.fault)
             if treated.alert is not None:
                 alerts[treated.fault] = treated.alert
-        elif finding.status is not HopStatus.GOOD:
-            bad = Reason.REVOKED if finding.status is HopStatus.REVOKED else Reason.ON_HOLD
-            faults.append(
-                Fault(reason=bad, hop=finding.hop, rule="RFC 5280 6.1.3 (a)(3)", detail=finding.detail)
-            )
+    faults += _dead(examination, statements)
+    if faults and not examination.faults:
+        # What is refused on the other path as well is refused for what was wrong with the first.
+        faults += (_bad_news(finding) for finding in given_up)
     faults += _not_allowed(examination)
     deciding = strongest(faults)
     reason = deciding.reason if deciding else None
@@ -390,8 +590,7 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
     audited = question.fault is None and reason is not None and reason not in _NOTHING_JUDGED
     if policy.enforcement is Enforcement.AUDIT and audited:
         would = f"audit: would have been {summary}"
-        notes.append(would)
-        warnings.append(would)
+        told.warn(would)
         reason, alert, summary = (
             None,
             0,
@@ -412,9 +611,113 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
             path=tuple(entry(c) for c in examination.path or examination.presented),
             faults=tuple(faults),
             hops=findings,
-            notes=tuple(notes),
+            notes=tuple(told.notes),
+            rows=tuple(told.rows),
+            beside=(*given_up, *kin),
         ),
-        warnings=tuple(warnings),
+        warnings=tuple(told.warnings),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Told:
+    """
+    What a verdict tells besides its reason, as it comes up.
+    """
+
+    notes: list[str]
+    warnings: list[str] = field(default_factory=list)
+    rows: list[AppliedRow] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        self.notes.append(text)
+        self.warnings.append(text)
+
+
+def _treat(
+    examination: Examination, finding: HopFinding, statements: Sequence[Statement], told: _Told
+) -> _Refused | None:
+    """
+    What one certificate of the path comes to; `None` where it lets the partner in.
+
+    Args:
+        examination: of the path in force.
+        finding: about one of its certificates, by depth.
+        statements: everything heard.
+        told: takes notes, warnings and the rows that were applied.
+
+    """
+    question, number = examination.question, examination.numbers[finding.hop]
+    policy, reserved = question.trust.policy, None
+    if finding.status is HopStatus.GOOD and question.rules >= Rules.ALL_HEARD:
+        reserved = examination.reservation(number, statements)
+    disagreement = contradiction(finding)
+    if disagreement is not None and (reserved is None or reserved.cause is not Cause.UNUSABLE_ANSWER):
+        told.warn(shorten(disagreement))
+    if finding.status in BAD_NEWS:
+        told.notes += (shorten(text) for text in unread_details(finding) if question.rules >= Rules.ALL_HEARD)
+        return _Refused(_bad_news(finding))
+    if finding.status is HopStatus.GOOD and reserved is None:
+        return None
+    if not examination.may_fetch:
+        return None  # refused already by a fault of the path, which is why nobody was asked
+    at, partner = question.at, examination.path[0].digest.hex()
+    if reserved is not None:
+        treated = treat_reservation(policy, finding, reserved, at=at, partner=partner)
+        cause = reserved.cause
+    else:
+        whole = examination.hop(number, statements)
+        good_until = partial(examination.good_until, whole, statements)
+        treated = treat(policy, finding, at=at, partner=partner, good_until=good_until)
+        cause = finding.cause or Cause.NO_SOURCE
+    told.rows.append(
+        AppliedRow(hop=finding.hop, cause=cause, action=treated.action, excepted=treated.excepted)
+    )
+    if treated.fault is not None:
+        return _Refused(treated.fault, treated.alert)
+    if treated.warn:
+        told.warn(treated.note)
+    else:
+        told.notes.append(treated.note)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    fault: Fault
+    alert: int | None = None
+
+
+def _bad_news(finding: HopFinding) -> Fault:
+    bad = Reason.REVOKED if finding.status is HopStatus.REVOKED else Reason.ON_HOLD
+    return Fault(reason=bad, hop=finding.hop, rule="RFC 5280 6.1.3 (a)(3)", detail=finding.detail)
+
+
+def _given_up(tried: Sequence[Examination], statements: Sequence[Statement]) -> tuple[HopFinding, ...]:
+    """
+    The findings, by their depth then, for which paths before the last were left.
+    """
+    found: dict[int, HopFinding] = {}
+    for examination in tried[:-1]:
+        for depth, number in enumerate(examination.numbers):
+            finding = examination.hop(number, statements) if number in examination.hops else None
+            if depth > 0 and finding is not None and finding.status in BAD_NEWS:
+                found.setdefault(number, replace(finding, hop=depth))
+    return tuple(found.values())
+
+
+def _dead(examination: Examination, statements: Sequence[Statement]) -> tuple[Fault, ...]:
+    """
+    The keys of the path that another certificate's revocation has killed.
+    """
+    return tuple(
+        Fault(
+            reason=Reason.REVOKED,
+            hop=one.depth,
+            rule="RFC 5280 5.3.1",
+            detail=f"its key is compromised, another certificate of it ({one.finding.serial}) is {one.finding.detail}",
+        )
+        for one in dead_keys(examination, statements)
     )
 
 

@@ -13,13 +13,14 @@ from datetime import datetime
 from hashlib import sha256
 
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopFinding, HopStatus
+from cftpki_ext.core.verdict import BAD_NEWS, HopStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.decide import Examination
+from cftpki_ext.decision.other_paths import paths_tried
 from cftpki_ext.revocation.cache_key import certificate_key
 from cftpki_ext.revocation.ocsp import NON_ISSUED
 
-BAD_NEWS = frozenset({HopStatus.REVOKED, HopStatus.ON_HOLD})
+__all__ = ["BAD_NEWS", "Proof", "Proven", "proof_key", "proofs_in", "proves", "strongest_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,39 +72,39 @@ def proves(examination: Examination, hop: int, statement: Statement, *, final: b
     return alone.status is HopStatus.REVOKED and NON_ISSUED not in reasons
 
 
-def proofs_in(
-    examination: Examination, findings: Iterable[HopFinding], statements: Sequence[Statement]
-) -> tuple[Proof, ...]:
+def proofs_in(examination: Examination, statements: Sequence[Statement]) -> tuple[Proof, ...]:
     """
-    Every statement that alone proves one of the certificates revoked or on hold, judged here and now.
+    Every statement that alone proves a certificate revoked or on hold, judged here and now.
 
     Args:
-        examination: of the question.
-        findings: of the verdict; only hops that were found bad are looked at.
+        examination: of the question: the first path.
         statements: everything that was heard.
 
     Returns:
-        The proofs, hop by hop.
+        The proofs, certificate by certificate, on each path that was tried.
 
     """
+    found: dict[int, list[Proof]] = {}
+    for tried in paths_tried(examination, statements):
+        for number in (*tried.hops, *tried.kin):
+            if number not in found and tried.hop(number, statements).status in BAD_NEWS:
+                found[number] = _proofs_of(tried, number, statements)
+    return tuple(proof for proofs in found.values() for proof in proofs)
+
+
+def _proofs_of(examination: Examination, number: int, statements: Sequence[Statement]) -> list[Proof]:
     found: list[Proof] = []
-    for finding in findings:
-        hop = finding.hop
-        if finding.status not in BAD_NEWS or hop not in examination.hops:
+    for statement in examination.about(number, statements):
+        if statement.raw is None or not proves(examination, number, statement):
             continue
-        for statement in statements:
-            if statement.raw is None or statement.hop not in {None, hop}:
-                continue
-            if not proves(examination, hop, statement):
-                continue
-            proven = Proven(
-                certificate=proof_key(examination, hop),
-                digest=sha256(statement.raw).hexdigest(),
-                final=proves(examination, hop, statement, final=True),
-                ends=examination.path[hop].not_after,
-            )
-            found.append(Proof(proven=proven, statement=statement))
-    return tuple(found)
+        proven = Proven(
+            certificate=proof_key(examination, number),
+            digest=sha256(statement.raw).hexdigest(),
+            final=proves(examination, number, statement, final=True),
+            ends=examination.pair(number)[0].not_after,
+        )
+        found.append(Proof(proven=proven, statement=statement))
+    return found
 
 
 def strongest_of(proofs: Iterable[Proof]) -> tuple[Proven, ...]:

@@ -97,6 +97,17 @@ def moment(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def age_text(length: timedelta) -> str:
+    """
+    How old something is, roughly, as a person says it.
+    """
+    seconds = int(length.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
 def span(length: timedelta) -> str:
     """
     A length of time in hours.

@@ -25,6 +25,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.vocabulary import Rules
 from cftpki_ext.decision.decide import Question, examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
 
@@ -142,10 +143,10 @@ def proofs_of(record: Record) -> tuple[Proof, ...]:
         The proofs.
 
     """
-    findings = record.verdict.evidence.hops
-    if not any(finding.status in BAD_NEWS for finding in findings):
+    evidence = record.verdict.evidence
+    if not any(finding.status in BAD_NEWS for finding in (*evidence.hops, *evidence.beside)):
         return ()
-    return proofs_in(examine(record.question), findings, record.statements)
+    return proofs_in(examine(record.question), record.statements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +228,10 @@ def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
 
 def _completed(plain: dict[str, Any]) -> dict[str, Any]:
     """
-    A record with the limits that were in force when it was made, where they had no name yet.
+    A record with the limits and rules that were in force when it was made, where they had no name yet.
     """
+    if isinstance(plain.get("question"), dict):
+        plain["question"].setdefault("rules", Rules.FIRST_GOOD.value)
     limits = plain.get("question", {}).get("limits") if isinstance(plain.get("question"), dict) else None
     if isinstance(limits, dict) and "work" not in limits:
         limits["work"] = 0

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Rules
 from cftpki_ext.x509.certificate import Certificate
 
 IssuerPath = Callable[[Certificate, datetime], tuple[Certificate, ...] | None]
@@ -37,3 +38,4 @@ class RevocationContext:
     # Statements about other hops: a CRL signer outside the path is looked up in these too, because its own issuer
     # is most often the CA one hop above.
     statements: tuple[Statement, ...] = ()
+    rules: Rules = Rules.ALL_HEARD

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.settings import TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding
-from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.core.vocabulary import Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
 from cftpki_ext.revocation.freshness import staleness
@@ -69,9 +69,10 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
     Combine all statements about one certificate of a trusted path.
 
     An authentic "revoked" from any source decides, whatever the others say and however old it is. Then an
-    authentic hold decides, unless newer evidence lifts it. Then one "good" is enough. Otherwise the hop is
-    undetermined, with the first cause of `CAUSE_RANK`. Evidence counts whether or not the certificate names
-    a location for it. Policy is not looked at.
+    authentic hold decides, unless newer evidence lifts it. Then one "good" is enough, unless the same responder has
+    said later that it does not know the certificate; a staple's only where `ocsp` is among the sources. Otherwise the
+    hop is undetermined, with the first cause of `CAUSE_RANK`. Evidence counts whether or not the certificate names
+    a location for it. Who should have been heard besides (`cftpki_ext.decision.grounds`) and policy are not looked at.
 
     Args:
         context: the path and the time of the decision.
@@ -88,7 +89,6 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
     lists = judge_crls(context, hop, crls) if crls else None
     list_findings = iter(lists.findings if lists else ())
     findings: list[SourceFinding] = []
-    undetermined: list[_Undetermined] = []
     for statement in relevant:
         if statement.kind is SourceKind.CRL:
             finding = next(list_findings)
@@ -96,13 +96,24 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
             finding = judge_ocsp(context, hop, statement, crls=crls)
         else:
             finding = judge_rest(context, hop, statement)
+        if finding.cause in RESERVATIONS:
+            # They speak of a "good"; as the cause of a failure they would let in by default.
+            finding = replace(finding, cause=Cause.MALFORMED)
         findings.append(finding)
-        if finding.cause is not None:
-            rank = _rank(context.trust, finding, loose=statement.hop is None)
-            undetermined.append(_Undetermined(rank, finding.cause, finding.detail))
+    if context.rules >= Rules.ALL_HEARD:
+        findings = _replaced(findings)
+    undetermined = [
+        _Undetermined(
+            rank_of(context.trust, finding, loose=statement.hop is None), finding.cause, finding.detail
+        )
+        for statement, finding in zip(relevant, findings, strict=True)
+        if finding.cause is not None
+    ]
     bad = [f for f in findings if f.status is HopStatus.REVOKED]
     held = [f for f in findings if f.status is HopStatus.ON_HOLD]
     good = [f for f in findings if f.status is HopStatus.GOOD and f.kind is not SourceKind.CRL]
+    if context.rules >= Rules.ALL_HEARD:
+        good = [f for f in good if has_a_say(context.trust, f)]
     if lists is not None and lists.status is HopStatus.GOOD:
         # The lists were weighed against each other already: what one of them holds, another has released.
         held = [f for f in held if f.kind is not SourceKind.CRL]
@@ -196,7 +207,7 @@ def cross_check(trust: TrustSet, finding: HopFinding) -> HopFinding:
             continue
         worst = min(
             (s for s in said if s.cause is not None),
-            key=lambda s: _rank(trust, s, loose=s.origin is Origin.HANDED_IN),
+            key=lambda s: rank_of(trust, s, loose=s.origin is Origin.HANDED_IN),
             default=None,
         )
         cause = Cause.NO_SOURCE if worst is None or worst.cause is None else worst.cause
@@ -234,9 +245,34 @@ def contradiction(finding: HopFinding) -> str | None:
     return f"sources disagree about hop {finding.hop}: {_describe(other[0])}; {_describe(good[0])}"
 
 
-def _rank(trust: TrustSet, finding: SourceFinding, *, loose: bool) -> int:
+def unread_details(finding: HopFinding) -> tuple[str, ...]:
     """
-    How much an undetermined source says: the lowest names the hop.
+    What could not be read of the details of bad news that counted all the same.
+    """
+    return tuple(
+        f"{_describe(s)}; {s.detail}"
+        for s in finding.sources
+        if s.status in _BAD and s.kind is SourceKind.REST and s.detail
+    )
+
+
+def has_a_say(trust: TrustSet, finding: SourceFinding) -> bool:
+    """
+    Whether good news of a source counts: what the partner staples does where `ocsp` is among the sources.
+    """
+    return finding.origin is not Origin.STAPLED or SourceKind.OCSP in (*trust.sources, *trust.cross_check)
+
+
+def speaks_of_others(trust: TrustSet, finding: SourceFinding, *, loose: bool) -> bool:
+    """
+    Whether a source merely is not there for this certificate, which is no news.
+    """
+    return finding.cause is not None and rank_of(trust, finding, loose=loose) == _OTHER_HOP
+
+
+def rank_of(trust: TrustSet, finding: SourceFinding, *, loose: bool) -> int:
+    """
+    How much an undetermined source says: the lowest names the hop. For one that is determined, the least.
 
     Loose evidence, and the trust set's own locations, are tried for every hop. That one of them speaks of
     another CA's certificates is no news, and must not hide why the source that does know was silent.
@@ -271,8 +307,51 @@ def _lifted(context: RevocationContext, held: SourceFinding, good: Sequence[Sour
     if held.this_update is None:
         return False
     run_out = staleness(held.kind, held.this_update, held.next_update, limits=context.limits, now=context.now)
-    newer = [f for f in good if f.this_update is not None and f.this_update > held.this_update]
-    return any(run_out is not None or (f.kind is held.kind is SourceKind.OCSP) for f in newer)
+    if context.rules >= Rules.ALL_HEARD:
+        newer = [f for f in good if _said_at(f) > _said_at(held)]
+        own_word = frozenset({SourceKind.OCSP, SourceKind.REST})
+    else:
+        newer = [f for f in good if f.this_update is not None and f.this_update > held.this_update]
+        own_word = frozenset({SourceKind.OCSP})
+    return any(run_out is not None or f.kind is held.kind in own_word for f in newer)
+
+
+def _replaced(findings: Sequence[SourceFinding]) -> list[SourceFinding]:
+    """
+    OCSP answers that a newer one of the same responder, or from the same address, replaces: "good" and "unknown".
+
+    Which of two that contradict each other and say the same of their time came first, nobody knows: "unknown" counts.
+    """
+    said = [
+        f
+        for f in findings
+        if f.kind is SourceKind.OCSP
+        and f.responder is not None
+        and f.this_update is not None
+        and (f.status is HopStatus.GOOD or f.cause is Cause.UNKNOWN)
+    ]
+    if len(said) < 2:
+        return list(findings)
+    return [_unless_replaced(f, said) if f in said else f for f in findings]
+
+
+def _unless_replaced(finding: SourceFinding, said: Sequence[SourceFinding]) -> SourceFinding:
+    good = finding.status is HopStatus.GOOD
+    for other in said:
+        if (other.status is HopStatus.GOOD) is good:
+            continue
+        same = other.responder == finding.responder or (other.url is not None and other.url == finding.url)
+        later = _said_at(other) > _said_at(finding) or (good and _said_at(other) == _said_at(finding))
+        if same and later:
+            word = "does not know the certificate" if good else "knows the certificate"
+            detail = f"the same responder has said later that it {word}"
+            cause = Cause.UNKNOWN if good else Cause.STALE
+            return replace(finding, status=HopStatus.UNDETERMINED, cause=cause, detail=detail)
+    return finding
+
+
+def _said_at(finding: SourceFinding) -> tuple[float, float]:
+    return _this_update(finding), finding.produced_at.timestamp() if finding.produced_at else 0.0
 
 
 def _this_update(finding: SourceFinding) -> float:

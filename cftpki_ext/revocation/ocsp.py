@@ -18,7 +18,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import NonceMode
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopStatus, SourceFinding
-from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.core.vocabulary import Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.revocation.ocsp_request import build_request
@@ -61,6 +61,8 @@ _HASHES: Mapping[str, str] = {
 }
 _RESPONSE_EXTENSIONS = frozenset({NONCE, EXTENDED_REVOKE})
 _SINGLE_EXTENSIONS = frozenset({ARCHIVE_CUTOFF, CRL_REFERENCES, CRL_REASON, INVALIDITY_DATE})
+# CRLReason removeFromCRL (8): what is told of a hold that was lifted.
+_REMOVED = b"\x0a\x01\x08"
 _STORED = (Origin.CACHE, Origin.KNOWN_REVOKED)
 _BAD = (HopStatus.REVOKED, HopStatus.ON_HOLD)
 
@@ -154,6 +156,7 @@ def judge_ocsp(
         this_update=single.this_update,
         next_update=single.next_update,
         age_s=int((context.now - single.this_update).total_seconds()),
+        produced_at=basic.produced_at,
         responder=signer.certificate.subject.text if signer.certificate is not None else None,
         revoked_at=single.revoked_at if authentic else None,
         revocation_reason=said.reason if authentic else None,
@@ -246,6 +249,11 @@ def _weigh(
         return _undetermined(single, Cause.MALFORMED, detail)
     if single.status == "unknown":
         return _undetermined(single, Cause.UNKNOWN, "responder does not know the certificate")
+    reason = single.extensions.get(CRL_REASON)
+    if context.rules >= Rules.ALL_HEARD and reason is not None and reason.value != _REMOVED:
+        return _undetermined(
+            single, Cause.MALFORMED, "the status is good, and a reason of a revocation stands beside it"
+        )
     stale = staleness(
         SourceKind.OCSP, single.this_update, single.next_update, limits=context.limits, now=context.now
     )

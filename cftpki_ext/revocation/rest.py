@@ -23,17 +23,23 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import RestAccess, RestAnswer, RestProfile
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopStatus, SourceFinding
-from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.core.vocabulary import Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASON_CODES, REASONS, REMOVE_FROM_CRL
 
 _FIELD = re.compile(
     r"\{(serial_hex|serial_upper|serial_colons|serial_hyphens|serial_decimal|issuer_dn|issuer_dn_forward)\}"
 )
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_HOLD = "certificatehold"
+_HOLD = CERTIFICATE_HOLD.lower()
+_REASONS = frozenset(name.lower() for name in REASON_CODES)
+# How APIs write that there is no reason, or no time.
+_NO_REASON = frozenset(
+    {"", "0", "-1", "-", "null", "none", "na", "n/a", "nil", "false", "never", "notrevoked"}
+)
 # Vault's and EJBCA's answers are two and one deep.
 _DEPTH = 32
 # RFC 6901 4: no leading zeros.
@@ -177,6 +183,7 @@ class _Answer:
     status: HopStatus
     revoked_at: datetime | None
     reason: str | None
+    note: str = ""  # what of it could not be read
 
 
 def judge_rest(context: RevocationContext, hop: int, statement: Statement) -> SourceFinding:
@@ -204,6 +211,7 @@ def judge_rest(context: RevocationContext, hop: int, statement: Statement) -> So
         answer = _read(context, hop, statement)
         if answer.status is HopStatus.GOOD:
             _young(context, statement)
+        detail = answer.note
     except _UnusableError as exc:
         cause, detail, answer = exc.cause, str(exc), None
     return SourceFinding(
@@ -260,7 +268,7 @@ def _read(context: RevocationContext, hop: int, statement: Statement) -> _Answer
     except (ValueError, RecursionError) as exc:
         raise _UnusableError(Cause.MALFORMED, f"not JSON: {exc}") from exc
     _bind(profile, certificate, document)
-    return _status(profile, document)
+    return _status(profile, document, context.rules)
 
 
 def _depth(raw: bytes) -> int:
@@ -368,43 +376,84 @@ def _der(text: str) -> bytes | None:
         return None
 
 
-def _status(profile: RestProfile, document: object) -> _Answer:
+def _status(profile: RestProfile, document: object, rules: Rules) -> _Answer:
+    """
+    What the answer says. The status is decided before its details are read: none that cannot be read softens it.
+    """
     moment = _at(document, profile.revoked_at)
-    revoked_at = _time(moment)
+    try:
+        revoked_at, note = _time(moment), ""
+    except _UnusableError as exc:
+        if rules < Rules.ALL_HEARD:
+            raise
+        revoked_at, note = None, str(exc)
     given = _at(document, profile.reason)
     reason = given[:64] if isinstance(given, str) and given else None
+    if reason is None and type(given) is int:
+        reason = REASONS.get(given)
     if profile.status is not None:
-        value = _at(document, profile.status)
-        word = value if isinstance(value, str) else json.dumps(value)
-        words = {
-            **dict.fromkeys(profile.good, HopStatus.GOOD),
-            **dict.fromkeys(profile.held, HopStatus.ON_HOLD),
-            **dict.fromkeys(profile.revoked, HopStatus.REVOKED),
-        }
-        status = words.get(word)
-        if status is None:
-            raise _UnusableError(
-                Cause.MALFORMED, f"status {word[:64]!r} has no meaning in profile {profile.name!r}"
-            )
+        status = _word(profile, _at(document, profile.status))
+        if status is HopStatus.GOOD and note:
+            raise _UnusableError(Cause.MALFORMED, f"{note}, and the status is good")
         if status is HopStatus.GOOD and revoked_at is not None:
             status = HopStatus.REVOKED  # it contradicts itself, and the worse part counts
-    elif revoked_at is not None:
+    elif revoked_at is not None or (note and str(moment).strip().lower() not in _NO_REASON):
         status = HopStatus.REVOKED
     elif profile.revoked_at is not None and type(moment) is int:  # 0, and no boolean
         status = HopStatus.GOOD
     else:
         raise _UnusableError(Cause.MALFORMED, "the answer does not say whether the certificate is revoked")
-    if status is HopStatus.REVOKED and reason is not None and re.sub(r"\W|_", "", reason).lower() == _HOLD:
+    if status is HopStatus.GOOD and rules >= Rules.ALL_HEARD:
+        status = _beside_good(given, reason)
+    if status is HopStatus.REVOKED and reason is not None and _spelling(reason) == _HOLD:
         status = HopStatus.ON_HOLD
     bad = status is not HopStatus.GOOD
-    return _Answer(status=status, revoked_at=revoked_at if bad else None, reason=reason if bad else None)
+    return _Answer(
+        status=status,
+        revoked_at=revoked_at if bad else None,
+        reason=reason if bad else None,
+        note=note if bad else "",
+    )
+
+
+def _word(profile: RestProfile, value: object) -> HopStatus:
+    word = value if isinstance(value, str) else json.dumps(value)
+    words = {
+        **dict.fromkeys(profile.good, HopStatus.GOOD),
+        **dict.fromkeys(profile.held, HopStatus.ON_HOLD),
+        **dict.fromkeys(profile.revoked, HopStatus.REVOKED),
+    }
+    status = words.get(word)
+    if status is None:
+        raise _UnusableError(
+            Cause.MALFORMED, f"status {word[:64]!r} has no meaning in profile {profile.name!r}"
+        )
+    return status
+
+
+def _beside_good(given: object, reason: str | None) -> HopStatus:
+    """
+    What "good" is worth beside a reason: nothing, for then one of the two is wrong, and the worse part counts.
+    """
+    if reason is None or given == 0:
+        return HopStatus.GOOD
+    spelling = _spelling(reason)
+    if spelling in _NO_REASON or spelling == REMOVE_FROM_CRL.lower():
+        return HopStatus.GOOD
+    if spelling in _REASONS:
+        return HopStatus.REVOKED
+    raise _UnusableError(Cause.MALFORMED, f"the status is good, and a reason {reason!r} stands beside it")
+
+
+def _spelling(reason: str) -> str:
+    return re.sub(r"\W|_", "", reason).lower()
 
 
 def _time(value: object) -> datetime | None:
     """
-    Unix seconds or RFC 3339 as a time; `None` for 0, nothing, and the empty text.
+    Unix seconds or RFC 3339 as a time; `None` for 0, nothing, and the empty text, list or object.
     """
-    if value in (None, "", 0):
+    if value in (None, "", 0, [], {}):
         return None
     try:
         if isinstance(value, bool):

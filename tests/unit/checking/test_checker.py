@@ -235,15 +235,38 @@ def test_first_source_alone_is_asked_where_it_answers_in_time():
     assert w.check().accepted
     assert [("http://ca/ocsp", 0)] == w.asked(OCSP)
     assert [("http://root/crl", 0)] == w.asked(CRL)
-    assert 0.5 == w.took
+    assert 0.5 == round(w.took, 3)
 
 
-def test_second_source_starts_when_the_first_is_slow_and_the_faster_wins():
+def test_second_source_starts_when_the_first_is_slow_and_its_good_does_not_end_the_wait():
     w = world(ocsp=(EVER, GOOD), crl=(0.1, LIST))
-    assert w.check().accepted
+    verdict = w.check()
+    assert verdict.accepted
+    assert [Cause.SILENT_SOURCE] == [row.cause for row in verdict.evidence.rows]
+    assert 1 == len(verdict.warnings)
     assert ("http://ca/crl", 0.7) in w.asked(CRL)
-    assert 0.8 == round(w.took, 3)
+    assert 4.8 == round(w.took, 3)
     assert ["http://ca/ocsp"] == w.sources[OCSP].cancelled
+
+
+def test_revoked_by_the_slow_first_source_is_heard_after_the_second_said_good():
+    w = world(ocsp=(4, REVOKED), crl=(0.1, LIST))
+    assert 44 == w.check().alert
+    assert 4 == round(w.took, 3)
+
+
+def test_revoked_by_the_second_source_ends_the_wait_for_the_first():
+    w = world(ocsp=(EVER, GOOD), crl=(0.1, make_crl(CA, [LEAF.serial])))
+    assert 44 == w.check().alert
+    assert 0.8 == round(w.took, 3)
+
+
+def test_first_source_that_fails_ends_the_wait_for_it():
+    w = world(ocsp=(1.5, Cause.UNREACHABLE), crl=(0.1, LIST))
+    verdict = w.check()
+    assert verdict.accepted
+    assert [Cause.SILENT_SOURCE] == [row.cause for row in verdict.evidence.rows]
+    assert 1.5 == round(w.took, 3)
 
 
 def test_second_source_starts_at_once_when_the_first_failed():
@@ -626,11 +649,14 @@ def test_cross_check_asks_every_kind_also_after_the_first_has_answered():
     assert {"http://ca/crl", "http://root/crl"} == {url for url, _ in w.asked(CRL)}
 
 
-@pytest.mark.parametrize(("ocsp", "crl"), [(REVOKED, LIST), (GOOD, make_crl(CA, [LEAF.serial]))])
-def test_cross_check_finds_the_disagreement_whoever_answers_first(ocsp, crl):
-    verdict = world(ocsp=(0, ocsp), crl=(0.1, crl), trust={"cross_check": (OCSP, CRL)}).check()
+def test_cross_check_finds_the_disagreement_and_bad_news_ends_it_at_once():
+    listed = make_crl(CA, [LEAF.serial])
+    verdict = world(ocsp=(0, GOOD), crl=(0.1, listed), trust={"cross_check": (OCSP, CRL)}).check()
     assert 44 == verdict.alert
     assert verdict.warnings[0].startswith("sources disagree about hop 0")
+    w = world(ocsp=(0.1, REVOKED), crl=(1, LIST), trust={"cross_check": (OCSP, CRL)})
+    assert 44 == w.check().alert
+    assert 0.1 == round(w.took, 3)
     plain = world(ocsp=(0, REVOKED), crl=(0.1, LIST)).check()
     assert (44, ()) == (plain.alert, plain.warnings)
 
@@ -683,12 +709,48 @@ def test_proof_that_cannot_be_kept_is_logged_and_still_refuses(caplog):
     assert [f"verdict {verdict.id}: proof of revocation could not be kept: disk full"] == caplog.messages
 
 
-def test_stapled_answer_is_heard_first():
+def staple(raw: bytes = GOOD, **of: Any) -> Statement:
+    return Statement(kind=OCSP, origin=Origin.STAPLED, received_at=NOW, raw=raw, **of)
+
+
+def aged(age: timedelta, status: str = "good", **of: Any) -> bytes:
+    """
+    An OCSP answer of that age, with a life of ten days.
+    """
+    then = NOW - age
+    return make_ocsp_response(
+        CA, LEAF, status, this_update=then, produced_at=then, next_update=then + timedelta(days=10), **of
+    )
+
+
+def test_young_staple_stands_alone_as_a_young_cache_entry_does():
     w = world(ocsp=(EVER, GOOD))
-    staple = Statement(kind=OCSP, origin=Origin.STAPLED, received_at=NOW, hop=0, raw=GOOD)
-    assert w.check(handed_in=(staple,)).accepted
+    verdict = w.check(handed_in=(staple(aged(4 * MINUTE)),))
+    assert (0, ()) == (verdict.alert, verdict.warnings)
     assert [] == w.asked(OCSP)
     assert [ROOT_LIST] == w.store.raws  # what was brought is not cached under anybody's address
+
+
+def test_older_staple_does_not_keep_the_responder_from_being_asked():
+    old = staple(aged(timedelta(days=9)))
+    assert 44 == world(ocsp=(0, REVOKED)).check(handed_in=(old,)).alert
+    w = world(ocsp=(0, Cause.UNREACHABLE), crl=(0, Cause.UNREACHABLE))
+    verdict = w.check(handed_in=(old,))
+    assert verdict.accepted
+    assert [Cause.OLDER_GOOD] == [row.cause for row in verdict.evidence.rows]
+    assert "a good one of 9 d ago was used, said by OCSP stapled" in verdict.warnings[0]
+
+
+def test_good_staple_counts_only_where_ocsp_is_a_source_and_a_bad_one_always():
+    w = world(trust={"sources": (CRL,)}, crl=(0, Cause.UNREACHABLE))
+    assert 46 == w.check(handed_in=(staple(aged(MINUTE)),)).alert
+    assert 44 == w.check(handed_in=(staple(aged(MINUTE, "revoked")),)).alert
+    assert (
+        44
+        == world(trust={"sources": (CRL,)}, crl=(0, make_crl(CA, [LEAF.serial])))
+        .check(handed_in=(staple(aged(MINUTE)),))
+        .alert
+    )
 
 
 def test_verdict_ids_sort_by_time_and_never_repeat():

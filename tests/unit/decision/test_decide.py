@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.policy import AUDIT, RESILIENT, STRICT, Action, Depth, Policy, Treatment
 from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.core.statement import Statement
@@ -240,6 +240,9 @@ def test_anchor_itself_needs_no_status():
 # -- policy --------------------------------------------------------------------------------------------------
 
 
+ESTABLISHED_NOTHING = [cause for cause in Cause if cause not in RESERVATIONS]
+
+
 def policy(cause: Cause, **treatment: Any) -> Policy:
     return Policy(name="p", treatments={cause: Treatment(**treatment)})
 
@@ -256,7 +259,7 @@ def undetermined(cause: Cause) -> tuple[Question, tuple[Statement, ...]]:
     return question(), (failed(cause), CA_GOOD)
 
 
-@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("cause", ESTABLISHED_NOTHING)
 @pytest.mark.parametrize("action", Action)
 def test_policy_does_for_each_cause_what_its_row_says(cause, action):
     asked, statements = undetermined(cause)
@@ -272,13 +275,19 @@ def test_policy_does_for_each_cause_what_its_row_says(cause, action):
         assert (action is Action.ACCEPT_WARN) == bool(verdict.warnings)
 
 
-@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("cause", ESTABLISHED_NOTHING)
 def test_strict_refuses_every_cause(cause):
     asked, statements = undetermined(cause)
     assert refused(Reason.STATUS_NOT_ESTABLISHED, 46) == outcome(decide(asked, *statements))
 
 
-@pytest.mark.parametrize("cause", [c for c in Cause if c is not Cause.TIMED_OUT])
+@pytest.mark.parametrize("cause", sorted(RESERVATIONS))
+def test_row_that_speaks_of_a_good_lets_nobody_in_of_whom_nothing_is_known(cause):
+    verdict = decide(question(policy=policy(cause, action=Action.ACCEPT)), failed(cause), CA_GOOD)
+    assert (46, Cause.MALFORMED) == (verdict.alert, verdict.evidence.hops[0].cause)
+
+
+@pytest.mark.parametrize("cause", [c for c in ESTABLISHED_NOTHING if c is not Cause.TIMED_OUT])
 def test_row_of_another_cause_does_not_help(cause):
     asked, statements = undetermined(cause)
     soft = policy(Cause.TIMED_OUT, action=Action.ACCEPT)

@@ -13,7 +13,7 @@ import pytest
 from cryptography.x509 import ReasonFlags
 
 from cftpki_ext.core.alerts import Alert
-from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.policy import (
     AUDIT,
     RESILIENT,
@@ -92,7 +92,7 @@ def excepting(**fields: Any) -> Policy:
     return Policy(name="p", exceptions=(made,))
 
 
-@pytest.mark.parametrize("cause", [c for c in Cause if c is not Cause.MUST_STAPLE])
+@pytest.mark.parametrize("cause", [c for c in Cause if c not in {Cause.MUST_STAPLE, *RESERVATIONS}])
 def test_exception_lifts_its_soft_causes_alone_unless_it_names_others(cause):
     named = excepting(causes=frozenset({cause}))
     assert (cause in SOFT_CAUSES) == decide(question(policy=excepting()), failed(cause), CA_GOOD).accepted

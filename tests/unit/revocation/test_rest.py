@@ -70,9 +70,18 @@ def test_vault_answer_says_good_by_zero_and_revoked_by_a_time():
     assert (HopStatus.REVOKED, datetime(2026, 1, 1, tzinfo=UTC)) == (revoked.status, revoked.revoked_at)
 
 
-@pytest.mark.parametrize("value", [None, "", False, True, 0.0, "soon", [], {}, 10**30])
-def test_vault_answer_without_a_usable_time_is_no_good(value):
+@pytest.mark.parametrize("value", [None, "", False, 0.0, [], {}, "0", "null", "never", "N/A"])
+def test_vault_answer_without_a_time_says_nothing(value):
     assert Cause.MALFORMED == judge(vault(value)).cause
+
+
+@pytest.mark.parametrize(
+    "value", [True, "soon", 1767225600000, 10**30, ["2026-01-01"], {"$date": 5}, "1767225600"]
+)
+def test_vault_answer_with_a_time_that_cannot_be_read_is_revoked_and_notes_it(value):
+    finding = judge(vault(value))
+    assert (HopStatus.REVOKED, None, None) == (finding.status, finding.cause, finding.revoked_at)
+    assert f"revocation time {str(value)[:64]!r} cannot be read" == finding.detail
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,20 @@ def test_vault_answer_without_a_usable_time_is_no_good(value):
         (ejbca(revoked=True, revocation_reason="CERTIFICATE_HOLD"), HopStatus.ON_HOLD),
         (ejbca(revoked=False, revocation_date="2026-05-01T00:00:00Z"), HopStatus.REVOKED),
         (ejbca(revoked="false"), HopStatus.GOOD),
+        (ejbca(revoked=True, revocation_date=1767225600000), HopStatus.REVOKED),
+        (ejbca(revoked=True, revocation_date="yesterday"), HopStatus.REVOKED),
+        (ejbca(revoked=True, revocation_date=True), HopStatus.REVOKED),
+        (ejbca(revoked=True, revocation_date="?", revocation_reason="CERTIFICATE_HOLD"), HopStatus.ON_HOLD),
+        # A reason beside "good" contradicts it, and the worse part counts.
+        (ejbca(revocation_reason="KEY_COMPROMISE"), HopStatus.REVOKED),
+        (ejbca(revocation_reason="unspecified"), HopStatus.REVOKED),
+        (ejbca(revocation_reason=1), HopStatus.REVOKED),
+        (ejbca(revocation_reason=6), HopStatus.ON_HOLD),
+        (ejbca(revocation_reason="certificateHold"), HopStatus.ON_HOLD),
+        (ejbca(revocation_reason="NOT_REVOKED"), HopStatus.GOOD),
+        (ejbca(revocation_reason="removeFromCRL"), HopStatus.GOOD),
+        (ejbca(revocation_reason=""), HopStatus.GOOD),
+        (ejbca(revocation_reason=0), HopStatus.GOOD),
         (ejbca(serial="00123456"), HopStatus.GOOD),
     ],
 )
@@ -101,6 +124,8 @@ def test_ejbca_answer_says_its_status(body, status):
         (ejbca(serial=""), EJBCA, Cause.WRONG_SCOPE),
         (ejbca(revoked="maybe"), EJBCA, Cause.MALFORMED),
         (ejbca(revoked=None), EJBCA, Cause.MALFORMED),
+        (ejbca(revocation_date="yesterday"), EJBCA, Cause.MALFORMED),
+        (ejbca(revocation_reason="stolen laptop"), EJBCA, Cause.MALFORMED),
         (vault(), replace(VAULT, certificate=None), Cause.WRONG_SCOPE),
         (b"<html>", VAULT, Cause.MALFORMED),
         (b"\xff\xfe", VAULT, Cause.MALFORMED),
