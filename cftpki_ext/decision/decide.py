@@ -117,6 +117,7 @@ class Examination:
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
     anchors: tuple[Certificate, ...] = ()
+    work: Work | None = field(default=None, compare=False)  # what the question has cost so far
     # Of another path than the first: the first one, and what must not be on it.
     first: Examination | None = None
     given_up: frozenset[bytes] = frozenset()  # certificates (DER)
@@ -331,7 +332,7 @@ class Examination:
                 purpose=Purpose.ANY,
                 compat=self.question.trust.compat,
                 limits=self.question.limits,
-                work=Work(self.question.limits.work),
+                work=self.work,
             )
         )
         return found.path if found.valid and found.trusted else None
@@ -508,6 +509,7 @@ def examine(question: Question) -> Examination:
         faults=faults,
         notes=tuple(notes),
         anchors=anchors,
+        work=work,
     )
 
 
