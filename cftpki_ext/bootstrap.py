@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,16 +23,16 @@ from cftpki_cache.memory import MemoryStore
 from cftpki_connectors.registry import load_factories
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.config import load
-from cftpki_ext.core.errors import ConfigError, KeyUnavailableError, StoreError
-from cftpki_ext.core.pkcs11_uri import TokenKey
+from cftpki_ext.core.errors import ConfigError, StoreError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record, encode
 from cftpki_ext.evidence.writer import EvidenceKeeper
-from cftpki_ext.identity import PrivateKey
+from cftpki_ext.identity import KeyLoader
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
+from cftpki_ext.identity.serving.signers import Signers
 from cftpki_ext.ports import (
     AsyncEvidenceStore,
     EvidenceEntry,
@@ -51,6 +50,8 @@ from cftpki_ext.stores import evidence_directory, open_stores, recollect
 
 _log = logging.getLogger(__name__)
 
+# What a signer opens keys on tokens with; the library comes with the extra `pkcs11` and is loaded when it is needed.
+TOKENS = "cftpki_connectors.pkcs11.keys:open_key"
 DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)
 
 
@@ -221,25 +222,24 @@ async def _evidence_store(
     return store
 
 
-def make_identities(settings: Settings, logger: FilteringBoundLogger) -> Identities:
+def make_identities(settings: Settings, logger: FilteringBoundLogger, keys: KeyLoader) -> Identities:
     """
     The certificates of our own, from files and from the state directory.
 
     Args:
         settings: the configuration.
         logger: is told of each generation that is loaded, or cannot be.
+        keys: loads them where they are signed with.
 
     Returns:
         The provider.
 
     """
-    files = FileIdentities(
-        settings.identities, warning=logger.warning, info=logger.info, open_token=_open_token
-    )
+    files = FileIdentities(settings.identities, keys=keys, warning=logger.warning, info=logger.info)
     kept = KeptIdentities(
-        settings.service.state, settings.identities, warning=logger.warning, info=logger.info
+        settings.service.state, settings.identities, keys=keys, warning=logger.warning, info=logger.info
     )
-    return Identities(settings.identities, files=files, kept=kept)
+    return Identities(settings.identities, keys=keys, files=files, kept=kept)
 
 
 def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
@@ -264,19 +264,6 @@ def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
         asyncio.run(_serve(path, settings, nursery, log(settings.service.log_format)))
     finally:
         nursery.close()
-
-
-def _open_token(place: TokenKey, public: Any, pin: Callable[[], bytes | None]) -> PrivateKey:
-    """
-    Open a key on a token; the library for that comes with the extra `pkcs11` and is loaded when it is needed.
-    """
-    try:
-        module = importlib.import_module("cftpki_connectors.pkcs11.keys")
-    except ImportError as exc:
-        msg = f"{place}: keys on tokens need python-pkcs11: pip install 'cftpki-ext[pkcs11]'"
-        raise KeyUnavailableError(msg) from exc
-    key: PrivateKey = module.open_key(place, public, pin)
-    return key
 
 
 async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: FilteringBoundLogger) -> None:
@@ -308,10 +295,11 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
         log=logger,
         clock=SystemClock(),
     )
+    signers = Signers(settings.identities, processes=children, root=settings.service.state, tokens=TOKENS)
     service = Service(
         settings=settings,
         checker=checker,
-        identities=make_identities(settings, logger),
+        identities=make_identities(settings, logger, signers),
         audit=LogAudit(logger),
         keeper=keeper,
         log=logger,
@@ -329,4 +317,5 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
         await asyncio.gather(tending, renewing, return_exceptions=True)
         await keeper.aclose()
         await checker.aclose()
+        await signers.aclose()
         await children.aclose()

@@ -16,7 +16,7 @@ from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.processes.worker import Role, Worker
 
 # Modules that a nursery which is executed anew imports before it forks: what every child needs.
-PRELOAD = ("cftpki_ext.service.evidence_process",)
+PRELOAD = ("cftpki_ext.service.evidence_process", "cftpki_ext.identity.serving.signer")
 
 
 class Children:
@@ -53,6 +53,17 @@ class Children:
         self._workers.append(worker)
         worker.start()
         return worker
+
+    async def end(self, worker: Worker) -> None:
+        """
+        End a child for good, one that is not needed any more.
+
+        Args:
+            worker: as `begin` gave it.
+
+        """
+        self._workers.remove(worker)
+        await worker.aclose()
 
     def status(self) -> list[dict[str, Any]]:
         """

@@ -24,7 +24,7 @@ from cftpki_ext.exit.session import SessionContext, Stage
 from cftpki_ext.exit.steps import Fail, Final, NotHandled, Refuse, Reply
 from cftpki_ext.identity import HeldIdentity
 from cftpki_ext.identity.serving.choose import leads_to
-from cftpki_ext.identity.serving.keys import export_pkcs8, sign
+from cftpki_ext.identity.serving.keys import check, public_key
 from cftpki_ext.protocol.codec import FIELDS, Frame, Message, Tag, Value, clip, encode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list
 from cftpki_ext.service.shared import Service
@@ -265,11 +265,12 @@ class Conversation:
         held = self._held
         if held is None:
             return self._broken("the presented identity is not at hand")
-        if held.hand_over_key:
-            return phases.after_signature(need, output=None, key=export_pkcs8(held.key))
-        loop = asyncio.get_running_loop()
         try:
-            output = await loop.run_in_executor(self._service.signers, sign, held.key, need.scheme, need.data)
+            # Before any key is asked for it, or given away.
+            check(public_key(held.chain[0].spki), need.scheme, need.data)
+            if held.hand_over_key:
+                return phases.after_signature(need, output=None, key=await held.key.export())
+            output = await held.key.sign(need.scheme, need.data)
         except InputError as error:
             return self._broken(str(error))
         return phases.after_signature(need, output=output, key=None)

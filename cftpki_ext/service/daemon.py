@@ -117,7 +117,6 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             listener.release()
-            self._service.close()
             log.info("stopped")
 
     async def reload(self) -> None:

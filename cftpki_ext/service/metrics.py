@@ -6,7 +6,7 @@ Owns names and help texts of the metrics. Pure: plain data in, text out. Whom to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -117,6 +117,34 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
         for use in KeyUse
     ]
     yield _counter("cftpki_key_uses", "Uses of private keys (CryptData).", ("identity", "use"), uses)
+    yield from _of_signers(status.get("signers", {}))
+
+
+def _of_signers(signers: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    """
+    The processes that hold private keys, by identity.
+    """
+
+    def gauge(name: str, words: str, value: Callable[[Mapping[str, Any]], float]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(f"cftpki_signer_{name}", words, labels=("identity",))
+        for identity, one in signers.items():
+            family.add_metric((identity,), value(one))
+        return family
+
+    def count(key: str, words: str) -> CounterMetricFamily:
+        counts = [((identity,), one[key]) for identity, one in signers.items()]
+        return _counter(f"cftpki_signer_{key}", words, ("identity",), counts)
+
+    yield gauge("up", "1 where the identity's signer takes calls, else 0.", lambda one: int(one["ready"]))
+    yield gauge("trouble", "1 where its key could not be used when it was last asked.", _is_troubled)
+    yield gauge("queue", "Calls that wait for its key now.", lambda one: one["queue"])
+    yield count("signatures", "Signatures that it made.")
+    yield count("failures", "Times that its key could not be used.")
+    yield count("restarts", "Times that its process was begun anew.")
+
+
+def _is_troubled(signer: Mapping[str, Any]) -> int:
+    return int(signer["error"] is not None)
 
 
 def _counter(

@@ -7,10 +7,10 @@ and ports; never connectors or cache.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Protocol
 
@@ -28,8 +28,8 @@ from cftpki_ext.ports import Clock
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.trail import Trail
 
-# An RSA-2048 signature takes a millisecond of CPU outside the interpreter's lock; more threads than cores gain nothing.
-SIGNING_THREADS = 2
+# A login and a probe of the slowest token that serves handshakes at all; systemd waits for 90 s.
+WARM_S = 15.0
 
 
 class Checker(Protocol):
@@ -75,7 +75,6 @@ class Service:
         self.verdicts = Tally()
         self.trail = Trail(audit, clock)
         self.sessions = 0
-        self.signers = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
         self._certificates = certificates
         self._processes = processes
         self._started = clock.monotonic()
@@ -103,6 +102,8 @@ class Service:
             "key_uses": self.trail.key_uses(),
             # Our child processes: each with its restarts, its queue, its memory, and what it cannot do.
             "processes": list(self._processes()),
+            # Of each identity's signer: whether it can sign now, how many calls wait, what went wrong last.
+            "signers": dict(self.identities.status()),
             # Of those that enrollers keep: until when each can live without its CA, and what troubles it.
             "certificates": dict(self._certificates()),
         }
@@ -110,10 +111,19 @@ class Service:
     async def warm(self) -> None:
         """
         Load every identity before the first handshake needs it; the provider logs those that cannot be used.
+
+        Each by itself: a token that does not answer keeps nobody else waiting, and the service only `WARM_S`.
         """
-        for name in self.settings.identities:
-            with contextlib.suppress(KeyUnavailableError):
-                await self.identities.current(name)
+        warming = [asyncio.create_task(self._warm(name)) for name in self.settings.identities]
+        if warming:
+            _, late = await asyncio.wait(warming, timeout=WARM_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*warming, return_exceptions=True)
+
+    async def _warm(self, name: str) -> None:
+        with contextlib.suppress(KeyUnavailableError):
+            await self.identities.current(name)
 
     def replace_settings(self, settings: Settings) -> None:
         """
@@ -127,9 +137,3 @@ class Service:
         """
         self.settings = settings
         self.identities.replace(settings.identities)
-
-    def close(self) -> None:
-        """
-        Let the signing threads end; operations under way are finished first.
-        """
-        self.signers.shutdown()

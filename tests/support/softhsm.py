@@ -31,6 +31,21 @@ session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=sys.argv[3]).
 """
 
 
+_TROUBLED = Path(__file__).with_name("troubled_module.c")
+
+
+def troubled_module(folder: Path) -> Path:
+    """
+    Build a module in front of SoftHSM that is slow, crashes or fails as the file `TROUBLE` says.
+    """
+    built = folder / "troubled.so"
+    subprocess.run(
+        ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", built, _TROUBLED, "-ldl"],
+        check=True,
+    )
+    return built
+
+
 def module() -> Path:
     """
     The module's library; a test fails without it.

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cftpki_ext.core.errors import InputError, KeyUnavailableError
 from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.settings import AnyIdentity, Identity, TokenIdentity
-from cftpki_ext.identity import HeldIdentity, PrivateKey
+from cftpki_ext.identity import KeyLoader, LoadedIdentity, PrivateKey
 from cftpki_ext.identity.serving.watched import WatchedIdentities
 from cftpki_ext.identity.store.layout import Log
 from cftpki_ext.support.files import FileContent, others_may_use, read_regular
@@ -39,14 +39,17 @@ OpenToken = Callable[[TokenKey, Any, Callable[[], bytes | None]], PrivateKey]
 Marks = tuple[tuple[int, ...] | None, ...]
 
 
-def _no_tokens(place: TokenKey, _public: object, _pin: object) -> PrivateKey:
+def no_tokens(place: TokenKey, _public: object, _pin: object) -> PrivateKey:
+    """
+    What opens keys on tokens in a program that has nothing for that.
+    """
     msg = f"{place}: this program has no access to tokens"
     raise KeyUnavailableError(msg)
 
 
 def load_identity(
-    identity: OwnKey, *, generation: int, environ: Mapping[str, str], open_token: OpenToken = _no_tokens
-) -> HeldIdentity:
+    identity: OwnKey, *, generation: int, environ: Mapping[str, str], open_token: OpenToken = no_tokens
+) -> LoadedIdentity:
     """
     Read and check one identity. Blocking: file reads, and for an encrypted key its key derivation.
 
@@ -80,7 +83,7 @@ def load_identity(
     _check_order(what, chain)
     if isinstance(identity, TokenIdentity):
         key = _token_key(what, identity, chain[0], environ, open_token)
-        return HeldIdentity(
+        return LoadedIdentity(
             name=identity.name, generation=generation, chain=chain, key=key, hand_over_key=False
         )
     key = _load_key(what, identity, environ)
@@ -90,7 +93,7 @@ def load_identity(
     if public != chain[0].spki:
         msg = f"{what}: the key in {identity.key_file} is not the one of the first certificate in {identity.chain_file}"
         raise KeyUnavailableError(msg)
-    return HeldIdentity(
+    return LoadedIdentity(
         name=identity.name, generation=generation, chain=chain, key=key, hand_over_key=identity.hand_over_key
     )
 
@@ -123,7 +126,7 @@ def _token_key(
         return open_token(identity.key, public, pin)
     except KeyUnavailableError as error:
         msg = f"{what}: {error}"
-        raise KeyUnavailableError(msg) from error
+        raise type(error)(msg) from error
 
 
 def _load_key(what: str, identity: Identity, environ: Mapping[str, str]) -> PrivateKey:
@@ -187,31 +190,15 @@ class FileIdentities(WatchedIdentities[OwnKey]):
     """
 
     def __init__(
-        self,
-        identities: Mapping[str, AnyIdentity],
-        *,
-        warning: Log,
-        info: Log,
-        environ: Mapping[str, str] | None = None,
-        open_token: OpenToken = _no_tokens,
+        self, identities: Mapping[str, AnyIdentity], *, keys: KeyLoader, warning: Log, info: Log
     ) -> None:
-        super().__init__(identities, kinds=(Identity, TokenIdentity), warning=warning, info=info)
-        self._environ = os.environ if environ is None else environ
-        self._open_token = open_token
+        super().__init__(identities, kinds=(Identity, TokenIdentity), keys=keys, warning=warning, info=info)
 
     def mark(self, identity: OwnKey) -> Marks:
         """
         Which files there are, and as of when.
         """
         return _marks(identity)
-
-    def load(self, identity: OwnKey, *, generation: int) -> HeldIdentity:
-        """
-        Read the files; see `load_identity`.
-        """
-        return load_identity(
-            identity, generation=generation, environ=self._environ, open_token=self._open_token
-        )
 
 
 def _marks(identity: OwnKey) -> Marks:

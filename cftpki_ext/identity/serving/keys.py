@@ -1,7 +1,7 @@
 """
 Private-key operations for CryptData: signatures that TLS asks for, and nothing else.
 
-Owns which inputs are signed. There is no decryption and no operation on free bytes: what is signed with scheme
+Owns which inputs are signed, which is judged before any key is asked (`check`). There is no decryption and no operation on free bytes: what is signed with scheme
 0 must look like a TLS hash (RFC 2246 4.7, RFC 8017 9.2), so that the host's access is no oracle for other uses
 of the key. Imports errors and the identity's key types.
 """
@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehashed
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity import PrivateKey
+
+PublicKey = RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
 PKCS1_AS_GIVEN = 0
 # MD5 (16) and SHA-1 (20) side by side: what TLS 1.0 and 1.1 sign with RSA.
@@ -42,6 +45,62 @@ _ED25519 = 0x0807
 _ED448 = 0x0808
 
 
+def public_key(spki: bytes) -> PublicKey:
+    """
+    The public key of a certificate of ours.
+
+    Args:
+        spki: its SubjectPublicKeyInfo (DER).
+
+    Raises:
+        InputError: a key that TLS cannot use.
+
+    """
+    try:
+        key = serialization.load_der_public_key(spki)
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        msg = "the certificate's key cannot be read"
+        raise InputError(msg) from exc
+    if not isinstance(key, RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
+        msg = "the certificate's key is of a kind that TLS cannot use"
+        raise InputError(msg)
+    return key
+
+
+def check(public: PublicKey, scheme: int, data: bytes) -> None:
+    """
+    Judge what is to be signed, by the public key alone.
+
+    Args:
+        public: of the identity's key.
+        scheme: see `sign`.
+        data: see `sign`.
+
+    Raises:
+        InputError: a scheme that does not fit the key or is not known, or data that is no such hash.
+
+    """
+    if isinstance(public, RSAPublicKey):
+        if scheme == PKCS1_AS_GIVEN:
+            _check_given(data)
+            return
+        if (digest := _RSA_PKCS1.get(scheme) or _RSA_PSS.get(scheme)) is not None:
+            _check_digest(data, digest)
+            if scheme in _RSA_PSS:
+                _check_room(public.key_size, digest)
+            return
+    elif isinstance(public, ec.EllipticCurvePublicKey):
+        if (digest := _ECDSA.get(scheme)) is not None:
+            _check_digest(data, digest)
+            return
+    elif (isinstance(public, Ed25519PublicKey) and scheme == _ED25519) or (
+        isinstance(public, Ed448PublicKey) and scheme == _ED448
+    ):
+        return
+    msg = f"signature scheme 0x{scheme:04x} does not fit the identity's key"
+    raise InputError(msg)
+
+
 def sign(key: PrivateKey, scheme: int, data: bytes) -> bytes:
     """
     Sign one TLS hash (or, for EdDSA, one message).
@@ -58,30 +117,20 @@ def sign(key: PrivateKey, scheme: int, data: bytes) -> bytes:
         The signature as it goes into the handshake message (ECDSA: DER).
 
     Raises:
-        InputError: a scheme that does not fit the key or is not known, or data that is no such hash.
+        InputError: see `check`.
 
     """
+    check(key.public_key(), scheme, data)
     if isinstance(key, RSAPrivateKey):
         if scheme == PKCS1_AS_GIVEN:
-            _check_given(data)
             return key.sign(data, padding.PKCS1v15(), NoDigestInfo())
-        if (digest := _RSA_PKCS1.get(scheme)) is not None:
-            _check_digest(data, digest)
-            return key.sign(data, padding.PKCS1v15(), Prehashed(digest))
         if (digest := _RSA_PSS.get(scheme)) is not None:
-            _check_digest(data, digest)
             pss = padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
             return key.sign(data, pss, Prehashed(digest))
-    elif isinstance(key, ec.EllipticCurvePrivateKey):
-        if (digest := _ECDSA.get(scheme)) is not None:
-            _check_digest(data, digest)
-            return key.sign(data, ec.ECDSA(Prehashed(digest)))
-    elif (isinstance(key, Ed25519PrivateKey) and scheme == _ED25519) or (
-        isinstance(key, Ed448PrivateKey) and scheme == _ED448
-    ):
-        return key.sign(data)
-    msg = f"signature scheme 0x{scheme:04x} does not fit the identity's key"
-    raise InputError(msg)
+        return key.sign(data, padding.PKCS1v15(), Prehashed(_RSA_PKCS1[scheme]))
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(data, ec.ECDSA(Prehashed(_ECDSA[scheme])))
+    return key.sign(data)
 
 
 def export_pkcs8(key: PrivateKey) -> bytes:
@@ -110,4 +159,13 @@ def _check_given(data: bytes) -> None:
 def _check_digest(data: bytes, digest: hashes.HashAlgorithm) -> None:
     if len(data) != digest.digest_size:
         msg = f"{len(data)} bytes where a {digest.name} digest of {digest.digest_size} is needed"
+        raise InputError(msg)
+
+
+def _check_room(bits: int, digest: hashes.HashAlgorithm) -> None:
+    """
+    EMSA-PSS with a salt as long as the digest needs 2 octets more than both (RFC 8017 9.1.1, step 3).
+    """
+    if (bits - 1 + 7) // 8 < 2 * digest.digest_size + 2:
+        msg = f"an RSA key of {bits} bits is too short for PSS with {digest.name}"
         raise InputError(msg)

@@ -2,7 +2,7 @@
 Identities that are loaded anew when what they come from has changed.
 
 Owns the notice of a change and the atomic change of generation. Knows neither files nor state directories: what
-shows a change, and how to load, is said by those who derive from it. Who holds a generation keeps it.
+shows a change is said by those who derive from it, and a `KeyLoader` loads. Who holds a generation keeps it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.core.settings import AnyIdentity
-from cftpki_ext.identity import HeldIdentity
+from cftpki_ext.identity import HeldIdentity, KeyLoader
 from cftpki_ext.identity.store.layout import Log
 
 Own = TypeVar("Own", bound=AnyIdentity)
+
+# What did not load is tried again though nothing shows a change: a token was put back, a right given to a folder.
+RETRY_S = 5.0
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class _Slot(Generic[Own]):
     held: HeldIdentity | None = None
     seen: object | None = None
     error: KeyUnavailableError | None = None
+    again_s: float = 0.0  # when what did not load is tried again, by the loop's clock
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -35,7 +39,7 @@ class WatchedIdentities(ABC, Generic[Own]):
     An `IdentityProvider`. For one event loop.
 
     The mark is looked at, which must be cheap, at every use; only when it has changed is anything read. A set that
-    does not pass the checks is logged once and leaves the generation in force.
+    does not pass the checks is logged once, leaves the generation in force, and is tried again every `RETRY_S`.
     """
 
     def __init__(
@@ -43,10 +47,12 @@ class WatchedIdentities(ABC, Generic[Own]):
         identities: Mapping[str, AnyIdentity],
         *,
         kinds: tuple[type[Own], ...],
+        keys: KeyLoader,
         warning: Log,
         info: Log,
     ) -> None:
         self._kinds = kinds
+        self._keys = keys
         self._warning = warning
         self._info = info
         self._slots: dict[str, _Slot[Own]] = {}
@@ -56,23 +62,6 @@ class WatchedIdentities(ABC, Generic[Own]):
     def mark(self, identity: Own) -> object | None:
         """
         What is another one whenever there is something else to load; `None` while there is nothing.
-        """
-
-    @abstractmethod
-    def load(self, identity: Own, *, generation: int) -> HeldIdentity:
-        """
-        Read and check the identity. Blocking; in a thread.
-
-        Args:
-            identity: as configured.
-            generation: the number after that of the generation in force.
-
-        Returns:
-            The identity.
-
-        Raises:
-            KeyUnavailableError: it cannot be used; the message names it.
-
         """
 
     def replace(self, identities: Mapping[str, AnyIdentity]) -> None:
@@ -116,28 +105,42 @@ class WatchedIdentities(ABC, Generic[Own]):
         if slot is None:
             msg = f"identity {name!r} is not configured"
             raise KeyUnavailableError(msg)
-        if slot.seen is None or slot.seen != self.mark(slot.identity):
+        if self._is_due(slot, self.mark(slot.identity)):
             async with slot.lock:
                 await self._refresh(slot)
         if slot.held is None:
             raise slot.error or KeyUnavailableError(f"identity {name!r} has no certificate yet")
         return slot.held
 
+    def status(self) -> Mapping[str, Mapping[str, Any]]:
+        """
+        See `KeyLoader.status`.
+        """
+        return self._keys.status()
+
+    def _is_due(self, slot: _Slot[Own], mark: object | None) -> bool:
+        if slot.seen is None or slot.seen != mark:
+            return True
+        return slot.error is not None and asyncio.get_running_loop().time() >= slot.again_s
+
     async def _refresh(self, slot: _Slot[Own]) -> None:
         mark = self.mark(slot.identity)
-        if slot.seen == mark:
+        if not self._is_due(slot, mark):
             return
         in_force = slot.held.generation if slot.held else None
         try:
-            held = await asyncio.to_thread(self.load, slot.identity, generation=(in_force or 0) + 1)
+            held = await self._keys.load(slot.identity, generation=(in_force or 0) + 1)
         except KeyUnavailableError as error:
+            is_news = slot.seen != mark or str(error) != str(slot.error)
             slot.error, slot.seen = error, mark
-            self._warning(
-                "identity_not_loaded",
-                identity=slot.identity.name,
-                error=str(error),
-                generation_in_force=in_force,
-            )
+            slot.again_s = asyncio.get_running_loop().time() + RETRY_S
+            if is_news:
+                self._warning(
+                    "identity_not_loaded",
+                    identity=slot.identity.name,
+                    error=str(error),
+                    generation_in_force=in_force,
+                )
             return
         slot.held, slot.error, slot.seen = held, None, mark
         leaf = held.chain[0]

@@ -29,6 +29,7 @@ from cftpki_ext.core.vocabulary import Direction, Phase
 from cftpki_ext.decision.decide import conclude, examine
 from cftpki_ext.evidence.writer import EvidenceKeeper, InThread
 from cftpki_ext.identity.serving.files import FileIdentities
+from cftpki_ext.identity.serving.local import LocalKeys
 from cftpki_ext.protocol.codec import HEADER, MAX_PAYLOAD, VERSION, Frame, Message, Result, Tag, encode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 from cftpki_ext.service.audit import LogAudit
@@ -108,7 +109,10 @@ class World:
         self.settings = settings
         self.evidence = MemoryEvidence()
         self.checker = Checker()
-        self.identities = FileIdentities(settings.identities, warning=logger.warning, info=logger.info)
+        self.keys = LocalKeys(settings.service.state)
+        self.identities = FileIdentities(
+            settings.identities, keys=self.keys, warning=logger.warning, info=logger.info
+        )
         self.service = Service(
             settings=settings,
             checker=self.checker,
@@ -156,6 +160,7 @@ async def running(settings, **options):
         world.checker.release.set()
         world.daemon.stop()
         await task
+        world.keys.close()
 
 
 @pytest.fixture

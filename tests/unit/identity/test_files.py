@@ -9,6 +9,8 @@ import pytest
 from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.core.settings import Identity
 from cftpki_ext.identity.serving.files import MAX_CHAIN_BYTES, MAX_KEY_BYTES, FileIdentities, load_identity
+from cftpki_ext.identity.serving.local import LocalKeys
+from cftpki_ext.identity.serving.watched import RETRY_S
 from tests.support import pki
 
 ROOT = pki.make_root("Root")
@@ -169,7 +171,9 @@ def log():
 
 @pytest.fixture
 def provider(identity, log):
-    return FileIdentities({"mft": identity}, warning=log, info=log, environ={})
+    keys = LocalKeys(identity.chain_file.parent, environ={})
+    yield FileIdentities({"mft": identity}, keys=keys, warning=log, info=log)
+    keys.close()
 
 
 async def test_provider_unchanged_files_are_read_once(provider, log):
@@ -228,3 +232,28 @@ async def test_provider_replace_takes_key_hand_over_away_at_once(provider, ident
     provider.replace({})
     with pytest.raises(KeyUnavailableError):
         await provider.current("mft")
+
+
+async def test_provider_tries_again_what_did_not_load_though_no_file_shows_a_change(
+    provider, identity, log, monkeypatch
+):
+    asked = []
+    load_now = provider._keys.load
+
+    async def load(identity, *, generation):
+        asked.append(generation)
+        if len(asked) < 3:
+            msg = "token is out"
+            raise KeyUnavailableError(msg)
+        return await load_now(identity, generation=generation)
+
+    monkeypatch.setattr(provider._keys, "load", load)
+    for times in (1, 2):
+        for _ in range(2):
+            with pytest.raises(KeyUnavailableError, match="token is out"):
+                await provider.current("mft")
+        assert times == len(asked)
+        provider._slots["mft"].again_s -= RETRY_S
+    assert 1 == (await provider.current("mft")).generation
+    # What stays the same is told once.
+    assert ["identity_not_loaded", "identity_loaded"] == log.events()

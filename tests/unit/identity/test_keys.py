@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.identity.serving.keys import PKCS1_AS_GIVEN, export_pkcs8, sign
+from cftpki_ext.identity.serving.keys import PKCS1_AS_GIVEN, check, export_pkcs8, public_key, sign
 from tests.support import pki
 
 RSA = pki.key("rsa")
@@ -123,6 +123,23 @@ def test_sign_scheme_of_another_key_is_refused(kind, scheme):
 def test_sign_digest_of_wrong_length_is_refused(kind, scheme, size):
     with pytest.raises(InputError, match=f"{size} bytes where a sha"):
         sign(pki.key(kind), scheme, bytes(size))
+
+
+@pytest.mark.parametrize(("bits", "scheme", "size"), [(1024, 0x0806, 64), (512, 0x0804, 32)])
+def test_check_pss_without_room_in_the_key_is_refused(bits, scheme, size):
+    public = rsa.RSAPublicNumbers(65537, (1 << bits) - 1).public_key()
+    with pytest.raises(InputError, match=f"an RSA key of {bits} bits is too short for PSS with sha"):
+        check(public, scheme, bytes(size))
+
+
+@pytest.mark.parametrize(("bits", "scheme", "size"), [(1024, 0x0805, 48), (1040, 0x0806, 64)])
+def test_check_pss_that_just_fits_is_taken(bits, scheme, size):
+    check(rsa.RSAPublicNumbers(65537, (1 << bits) - 1).public_key(), scheme, bytes(size))
+
+
+def test_public_key_that_is_none_is_refused():
+    with pytest.raises(InputError, match="the certificate's key cannot be read"):
+        public_key(b"\x30\x00")
 
 
 def test_export_pkcs8_is_the_same_key():

@@ -18,6 +18,7 @@ from cftpki_ext.identity.enroller_port import Fault, RenewalHint
 from cftpki_ext.identity.renewal.advice import Found
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.renewal.schedule import Why
+from cftpki_ext.identity.serving.local import LocalKeys
 from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
 from cftpki_ext.identity.store.journal import Outcome
 from cftpki_ext.identity.store.layout import site_of
@@ -597,13 +598,15 @@ async def test_two_who_renew_now_get_one_certificate(world):
 async def test_provider_sees_the_new_chain_and_who_holds_the_old_one_keeps_it(world):
     warnings = []
     identities = {"mft": world.identity}
+    keys = LocalKeys(world.folder)
     kept = KeptIdentities(
         world.folder,
         identities,
+        keys=keys,
         warning=lambda _event, **fields: warnings.append(fields),
         info=lambda _event, **_fields: None,
     )
-    provider = Identities(identities, files=kept, kept=kept)
+    provider = Identities(identities, keys=keys, files=kept, kept=kept)
     with pytest.raises(Exception, match="no certificate yet"):
         await provider.current("mft")
     await world.tick()
@@ -612,13 +615,14 @@ async def test_provider_sees_the_new_chain_and_who_holds_the_old_one_keeps_it(wo
     await world.renew()
     second = await provider.current("mft")
     assert (1, 2) == (first.generation, second.generation)
-    assert first.chain[0].spki == public_bytes(first.key)
+    assert first.chain[0].spki == public_bytes(first.key.private)
 
     await world.renew()
     (world.current().path / "key.pem").chmod(0o644)
     assert second is await provider.current("mft")
     assert second is await provider.current("mft")
-    assert 1 == len(warnings)
+    assert 2 == len(warnings)
+    keys.close()
 
 
 async def test_half_written_generation_is_never_seen_and_is_cleaned(world):

@@ -1,0 +1,375 @@
+"""
+The signers of a real service, with SoftHSM: what happens to one identity's key happens to no other.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from cftpki_ext.protocol.codec import Message, Result, Tag
+from tests.support import real_service
+from tests.support.pki import issue, key_pem, make_root, pem
+from tests.support.pki import key as make_key
+from tests.support.softhsm import PIN, SoftHsm, troubled_module
+from tests.support.wire_client import WireClient
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("softhsm")]
+DIGEST = hashlib.sha256(b"handshake").digest()
+ROOT = make_root("Token Root")
+KEYS = {
+    "one": make_key("rsa"),
+    "two": make_key("rsa", 1),
+    "small": rsa.generate_private_key(65537, 1024),  # noqa: S505  # too short for PSS with SHA-512
+    "slow": make_key("rsa", 2),
+    "file": make_key("rsa", 3),
+}
+PORTS = {name: 1700 + number for number, name in enumerate(KEYS)}
+
+
+class Site:
+    """
+    A service with five identities: three on one token, one on a slow module's, one in a file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hsm = SoftHsm(folder)
+        self.hsm.token("mft", {name: KEYS[name] for name in ("one", "two", "small")})
+        self.hsm.token("slow", {"slow": KEYS["slow"]})
+        self.trouble = folder / "trouble"
+        troubled = troubled_module(folder)
+        (folder / "pin").write_text(PIN)
+        (folder / "pin").chmod(0o600)
+        (folder / "root.pem").write_bytes(pem(ROOT.der))
+        lines = [
+            '[service]\nsocket = "s"\nstate = "state"\nlog_format = "json"',
+            '[trust.partners]\nanchors = ["root.pem"]',
+        ]
+        for name, private in KEYS.items():
+            leaf = issue(ROOT, name, private=private, eku=["serverAuth"])
+            (folder / f"{name}.chain").write_bytes(pem(leaf.der, ROOT.der))
+            if name == "file":
+                (folder / "file.key").write_bytes(key_pem(private))
+                (folder / "file.key").chmod(0o600)
+                key = 'key = "file.key"'
+            else:
+                uri = (
+                    self.hsm.uri(name, token="slow", module=troubled)
+                    if name == "slow"
+                    else self.hsm.uri(name)
+                )
+                key = f'key = "{uri}"\npassword_file = "pin"'
+            lines.append(f'[identity.{name}]\nchain = "{name}.chain"\n{key}')
+            lines.append(
+                f'[[rule]]\nname = "{name}"\ndirection = "server"\nport = {PORTS[name]}\n'
+                f'trust = "partners"\nidentity = "{name}"'
+            )
+        self.config = folder / "cftpki.toml"
+        self.config.write_text("\n\n".join(lines) + "\n")
+
+    @contextlib.contextmanager
+    def running(self):
+        environment = {
+            "SOFTHSM2_CONF": str(self.hsm.configuration),
+            "REAL_MODULE": str(self.hsm.module),
+            "TROUBLE": str(self.trouble),
+        }
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in environment.items():
+                patched.setenv(name, value)
+            with real_service.running(self.config) as service:
+                yield service
+                assert service.process.poll() is None
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+@contextlib.asynccontextmanager
+async def session(service, name):
+    """
+    A session whose chain was given: what is left is to sign.
+    """
+    async with WireClient(service.socket) as client:
+        await client.start(LOCAL_PORT=PORTS[name])
+        await client.ask(Message.GET_CERTIFICATE)
+        yield client
+
+
+async def crypt(client, *, scheme=0x0401, data=DIGEST):
+    return await client.ask(Message.CRYPT_DATA, CRYPT_SCHEME=scheme, CRYPT_INPUT=data)
+
+
+def result(answer):
+    return Result(answer.number(Tag.RESULT))
+
+
+def check_signature(name, answer):
+    assert Result.DONE is result(answer)
+    KEYS[name].public_key().verify(
+        answer.fields[Tag.CRYPT_OUTPUT], DIGEST, padding.PKCS1v15(), Prehashed(hashes.SHA256())
+    )
+
+
+async def sign_once(service, name):
+    async with session(service, name) as client:
+        return await crypt(client)
+
+
+async def sign_for(service, name, seconds, told):
+    """
+    Sign again and again; `told` counts results, and keeps the longest wait and the last result.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        begun = time.monotonic()
+        answer = await sign_once(service, name)
+        told["longest_s"] = max(told["longest_s"], time.monotonic() - begun)
+        told[result(answer).name] += 1
+        if result(answer) is Result.DONE:
+            told["done_at"] = time.monotonic()
+            check_signature(name, answer)
+        else:
+            assert 80 == answer.number(Tag.ALERT)
+
+
+async def signing(service, *names, seconds=4.0, meanwhile=None):
+    told = {name: Counter() for name in names}
+    async with asyncio.TaskGroup() as group:
+        for name in names:
+            group.create_task(sign_for(service, name, seconds, told[name]))
+        if meanwhile is not None:
+            group.create_task(meanwhile())
+    return told
+
+
+async def until(condition, within_s=10):
+    """
+    Wait until a coroutine function gives something true, and give it.
+    """
+    async with asyncio.timeout(within_s):
+        while not (found := await condition()):  # noqa: ASYNC110 - another process has no event to wait for
+            await asyncio.sleep(0.05)
+        return found
+
+
+async def signs(service, name):
+    return Result.DONE is result(await sign_once_at_start(service, name))
+
+
+async def status(service):
+    async with WireClient(service.socket) as client:
+        return json.loads((await client.ask(Message.STATUS)).text(Tag.JSON))
+
+
+async def test_each_identity_has_a_signer_of_its_own_and_the_front_has_no_key(site):
+    with site.running() as service:
+        told = await status(service)
+        assert sorted(KEYS) == sorted(told["signers"])
+        pids = {signer["pid"] for signer in told["signers"].values()}
+        assert len(KEYS) == len(pids)
+        assert all(real_service.runs(pid) for pid in pids)
+        confined = {one["role"]: one["confined"] for one in told["processes"]}
+        assert "system_calls:files" in confined["signer file"]
+        assert {"core", "not_dumpable", "no_new_privileges"} <= set(confined["signer one"])
+        for name in KEYS:
+            check_signature(name, await sign_once(service, name)) if name != "small" else None
+        # The module was loaded by the signers, and by nobody else.
+        maps = await asyncio.to_thread(Path(f"/proc/{service.process.pid}/maps").read_text)
+        assert "softhsm" not in maps
+        assert "troubled" not in maps
+
+
+async def test_two_identities_of_one_module_sign_at_once(site):
+    with site.running() as service:
+        told = await signing(service, "one", "two", "file")
+        for counts in told.values():
+            assert 0 == counts["FAILED"]
+            assert counts["DONE"] > 20
+        assert 0 == sum(signer["restarts"] for signer in (await status(service))["signers"].values())
+
+
+async def test_key_that_fails_takes_nothing_from_another(site):
+    digest = hashlib.sha512(b"handshake").digest()
+    with site.running() as service:
+
+        async def pss():
+            for _ in range(20):
+                async with session(service, "small") as client:
+                    answer = await crypt(client, scheme=0x0806, data=digest)
+                assert (Result.FAILED, 80) == (result(answer), answer.number(Tag.ALERT))
+
+        async def destroy():
+            await pss()
+            await asyncio.to_thread(site.hsm.destroy, "mft", "two")
+
+        told = await signing(service, "one", "two", meanwhile=destroy)
+        assert 0 == told["one"]["FAILED"]
+        assert told["two"]["DONE"] > 0
+        assert told["two"]["FAILED"] > 0
+        seen = (await status(service))["signers"]
+        assert [0, 0] == [seen[name]["restarts"] for name in ("one", "two")]
+        assert "identity 'two': key 'two' on token 'mft': NoSuchKey" == seen["two"]["error"]
+        assert seen["one"]["error"] is None
+
+
+async def test_token_taken_out_and_put_back(site):
+    with site.running() as service:
+
+        async def away():
+            await asyncio.sleep(1)
+            site.hsm.take_out()
+            await asyncio.sleep(1)
+            site.hsm.put_back()
+
+        told = await signing(service, "one", "two", "file", seconds=5, meanwhile=away)
+        assert 0 == told["file"]["FAILED"]
+        for name in ("one", "two"):
+            assert told[name]["FAILED"] > 0
+            check_signature(name, await sign_once(service, name))
+
+
+async def test_token_that_was_out_at_the_start_is_found_when_it_is_put_back(site):
+    site.hsm.take_out()
+    with site.running() as service:
+        assert "NoSuchToken" in (await status(service))["signers"]["one"]["error"]
+        assert Result.FAILED is result(await sign_once_at_start(service, "one"))
+        check_signature("file", await sign_once(service, "file"))
+        site.hsm.put_back()
+        await until(lambda: signs(service, "one"), within_s=20)
+
+
+async def sign_once_at_start(service, name):
+    """
+    As `sign_once`, of an identity that may have no chain to give.
+    """
+    async with WireClient(service.socket) as client:
+        await client.start(LOCAL_PORT=PORTS[name])
+        answer = await client.ask(Message.GET_CERTIFICATE)
+        return await crypt(client) if result(answer) is Result.DONE else answer
+
+
+async def test_slow_token_delays_nobody_else(site):
+    with site.running() as service:
+        check_signature("slow", await sign_once(service, "slow"))
+        site.trouble.write_text("sleep 3\n")
+        told = await signing(service, "slow", "slow", "one", "file", seconds=4)
+        assert [0, 0] == [told[name]["FAILED"] for name in ("one", "file")]
+        assert max(told[name]["longest_s"] for name in ("one", "file")) < 2
+        assert min(told[name]["DONE"] for name in ("one", "file")) > 20
+        assert told["slow"]["DONE"] > 0
+        assert 0 == sum(signer["restarts"] for signer in (await status(service))["signers"].values())
+
+
+async def test_module_that_crashes_ends_its_signer_alone(site):
+    with site.running() as service:
+        check_signature("slow", await sign_once(service, "slow"))
+        site.trouble.write_text("crash\n")
+        told = await signing(service, "slow", "one", seconds=3)
+        assert 0 == told["slow"]["DONE"]
+        assert 0 == told["one"]["FAILED"]
+        site.trouble.unlink()
+        begun = time.monotonic()
+        await until(lambda: signs(service, "slow"))
+        assert time.monotonic() - begun < 3
+        assert (await status(service))["signers"]["slow"]["restarts"] > 0
+
+
+@pytest.mark.parametrize("name", ["one", "file"])
+async def test_signer_that_is_killed_under_load_is_back_within_a_second(site, name):
+    other = {"one": "two", "file": "one"}[name]
+    with site.running() as service:
+        pauses = []
+
+        async def kill():
+            for _ in range(3):
+                await asyncio.sleep(1)
+                os.kill((await status(service))["signers"][name]["pid"], signal.SIGKILL)
+                begun = time.monotonic()
+                await until(lambda: signs(service, name))
+                pauses.append(time.monotonic() - begun)
+
+        told = await signing(service, name, name, other, seconds=6, meanwhile=kill)
+        assert 0 == told[other]["FAILED"]
+        assert told[name]["DONE"] > 20
+        assert max(pauses) < 1
+        assert 3 == (await status(service))["signers"][name]["restarts"]
+
+
+async def test_session_keeps_its_generation_and_loses_it_with_the_signer(site):
+    with site.running() as service:
+        async with session(service, "file") as before:
+            leaf = issue(ROOT, "next", private=make_key("rsa", 4), eku=["serverAuth"])
+            (site.folder / "file.chain").write_bytes(pem(leaf.der, ROOT.der))
+            (site.folder / "file.key").write_bytes(key_pem(make_key("rsa", 4)))
+            async with session(service, "file") as after:
+                assert Result.DONE is result(await crypt(after))
+                check_signature("file", await crypt(before))
+                os.kill((await status(service))["signers"]["file"]["pid"], signal.SIGKILL)
+                await until(lambda: signs(service, "file"))
+                answer = await crypt(before)
+                assert (Result.FAILED, 80) == (result(answer), answer.number(Tag.ALERT))
+
+
+async def test_wrong_pin_is_tried_once_for_all_identities_of_the_token(site):
+    (site.folder / "pin").write_text("0000")
+    with site.running() as service:
+        for _ in range(2):
+            for name in ("one", "two", "small"):
+                assert Result.FAILED is result(await sign_once_at_start(service, name))
+        errors = [(await status(service))["signers"][name]["error"] for name in ("one", "two", "small")]
+        assert 1 == sum("the token refuses the PIN (PinIncorrect)" in error for error in errors)
+        assert 2 == sum("it is not tried again until it changes" in error for error in errors)
+        (site.folder / "pin").write_text(PIN)
+        check_signature("one", await sign_once(service, "one"))
+        check_signature("two", await sign_once(service, "two"))
+
+
+async def test_reload_ends_signers_that_are_not_needed_and_begins_new_ones(site):
+    whole = site.config.read_text()
+    begin, end = whole.index("[identity.small]"), whole.index("[identity.slow]")
+    site.config.write_text(whole[:begin] + whole[end:])
+    with site.running() as service:
+        before = (await status(service))["signers"]
+        site.config.write_text(whole)
+        service.process.send_signal(signal.SIGHUP)
+
+        async def small():
+            return (await status(service))["signers"].get("small", {"ready": False})
+
+        async def is_ready():
+            return (await small())["ready"]
+
+        async def is_gone():
+            return "small" not in (await status(service))["signers"] and not real_service.runs(pid)
+
+        await until(is_ready)
+        pid, told = (await small())["pid"], (await status(service))["signers"]
+        assert before["one"]["pid"] == told["one"]["pid"]
+        site.config.write_text(whole[:begin] + whole[end:])
+        service.process.send_signal(signal.SIGHUP)
+        await until(is_gone)
+        check_signature("one", await sign_once(service, "one"))
+
+
+def test_public_keys_differ():
+    spkis = {
+        key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        for key in KEYS.values()
+    }
+    assert len(KEYS) == len(spkis)
