@@ -30,7 +30,7 @@ from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource
 _log = logging.getLogger(__name__)
 
 # What failed these checks is no statement of the CA at all, and is asked for again next time.
-_NEVER_KEPT = frozenset({Cause.MALFORMED, Cause.BAD_SIGNATURE, Cause.TOO_LARGE})
+_NEVER_KEPT = frozenset({Cause.MALFORMED, Cause.UNREADABLE, Cause.BAD_SIGNATURE, Cause.TOO_LARGE})
 
 
 def new_verdict_id(milliseconds: int) -> str:

@@ -21,7 +21,7 @@ from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Depth, Enforcement
 from cftpki_ext.core.settings import Limits, Network, NonceMode, Unreachable
-from cftpki_ext.core.vocabulary import Direction, Leniency, Phase, SourceKind
+from cftpki_ext.core.vocabulary import Direction, Form, Leniency, Phase, SourceKind
 
 T = TypeVar("T")
 
@@ -144,6 +144,9 @@ PhaseName = Annotated[Phase, BeforeValidator(_phase)]
 DirectionName = Annotated[Direction, BeforeValidator(_choice(_names(Direction)))]
 SourceName = Annotated[SourceKind, BeforeValidator(_choice(_names(SourceKind)))]
 LeniencyName = Annotated[Leniency, BeforeValidator(_choice(_names(Leniency)))]
+FormName = Annotated[
+    Form, BeforeValidator(_choice({form.value: form for form in (Form.COMMON, Form.STRICT)}))
+]
 NonceName = Annotated[NonceMode, BeforeValidator(_choice(_names(NonceMode)))]
 ActionName = Annotated[Action, BeforeValidator(_choice(_names(Action)))]
 DepthName = Annotated[Depth, BeforeValidator(_choice(_names(Depth)))]
@@ -195,6 +198,7 @@ class TrustModel(Section):
     inhibit_policy_mapping: bool = False
     inhibit_any_policy: bool = False
     compat: list[LeniencyName] = []
+    form: FormName | None = None
     # Read on its own (`config.rest`), so that a fault in one key hides none in another.
     rest: Any = None
     cross_check: list[SourceName] = []

@@ -52,7 +52,7 @@ from cftpki_ext.core.settings import (
     TokenIdentity,
     TrustSet,
 )
-from cftpki_ext.core.vocabulary import Direction, SourceKind
+from cftpki_ext.core.vocabulary import Direction, Form, SourceKind
 from cftpki_ext.support.files import read_regular
 
 M = TypeVar("M", bound=Section)
@@ -271,6 +271,7 @@ class Reader:
                 **inputs,
             ),
             compat=compat,
+            form=model.form or Form.COMMON,
             nonce=model.nonce or NonceMode.SEND,
             sources=sources,
             cross_check=tuple(model.cross_check),

@@ -22,7 +22,10 @@ class Cause(enum.StrEnum):
     UNAUTHORIZED = "unauthorized"  # OCSP unauthorized (6, RFC 5019 2.2.3), or an API that refuses us
     UNKNOWN = "unknown"  # a signed OCSP "unknown", or a REST lookup that does not know the serial
     STALE = "stale"  # authentic, but past nextUpdate, beyond the age limit or not yet valid
-    MALFORMED = "malformed"  # not parseable, wrong content, doubled or unknown critical extensions
+    MALFORMED = "malformed"  # read, and no good news: form or content in doubt, unknown critical extensions
+    UNREADABLE = (
+        "unreadable"  # something answered, and nothing in it can be read: no status of that kind at all
+    )
     BAD_SIGNATURE = "bad_signature"  # signature wrong, signer not entitled, weak algorithm, nonce mismatch
     WRONG_SCOPE = "wrong_scope"  # about another certificate, issuer, distribution point, or some reasons only
     TOO_LARGE = "too_large"

@@ -82,6 +82,9 @@ SOFT_CAUSES = frozenset(
 )
 
 
+_WIDER: Mapping[Cause, Cause] = MappingProxyType({Cause.UNREADABLE: Cause.MALFORMED})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartnerException:
     """
@@ -124,7 +127,11 @@ class Policy:
             The treatment in force.
 
         """
-        treatment = self.treatments.get(cause, _RESERVED if cause in RESERVATIONS else REFUSE)
+        treatment = self.treatments.get(cause)
+        if treatment is None:
+            # What cannot be read at all was called malformed before it had a name of its own.
+            unnamed = _RESERVED if cause in RESERVATIONS else REFUSE
+            treatment = self.treatments.get(_WIDER.get(cause, cause), unnamed)
         if treatment.until is not None and now >= treatment.until:
             return Treatment(alert=treatment.alert)
         return treatment
@@ -143,7 +150,8 @@ class Policy:
 
         """
         for exception in self.exceptions:
-            if exception.fingerprint == fingerprint and cause in exception.causes and now < exception.until:
+            named = cause in exception.causes or _WIDER.get(cause) in exception.causes
+            if exception.fingerprint == fingerprint and named and now < exception.until:
                 return exception
         return None
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.policy import PROFILES, STRICT, Policy
-from cftpki_ext.core.vocabulary import Direction, KeyKind, Leniency, Phase, SourceKind, Usage
+from cftpki_ext.core.vocabulary import Direction, Form, KeyKind, Leniency, Phase, SourceKind, Usage
 
 Network = IPv4Network | IPv6Network
 
@@ -202,6 +202,7 @@ class TrustSet:
     rest: RestProfile | None = None  # asked where `sources` names "rest"
     policy_inputs: PolicyInputs = field(default_factory=PolicyInputs)
     compat: frozenset[Leniency] = frozenset()
+    form: Form = Form.COMMON
 
     @property
     def api_crls(self) -> tuple[str, ...]:

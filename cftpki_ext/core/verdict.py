@@ -142,6 +142,7 @@ class SourceFinding:
     revocation_reason: str | None = None
     digest: str | None = None  # SHA-256 of the raw statement, hex
     elapsed_ms: int = 0
+    notes: tuple[str, ...] = ()  # what was odd in its form and yet clear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

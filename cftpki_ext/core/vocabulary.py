@@ -72,9 +72,30 @@ class Rules(enum.IntEnum):
     ALL_HEARD = 2
 
 
+class Form(enum.StrEnum):
+    """
+    How a trust set takes what breaks the letter of a standard and leaves one meaning.
+
+    `COMMON`: as OpenSSL and GnuTLS do, it is read, with a note in the evidence. `STRICT`: a certificate is refused for
+    it, and good news does not count; bad news always does. `FIRST` is how everything was read before there was a choice:
+    records of that time are decided again by it, and no configuration names it.
+    """
+
+    COMMON = "common"
+    STRICT = "strict"
+    FIRST = "first"
+
+    @property
+    def of_anchors(self) -> Form:
+        """
+        How anchors are read: each is a name and a key (RFC 5280 6.1.1 (d)), whatever is odd in its certificate.
+        """
+        return self if self is Form.FIRST else Form.COMMON
+
+
 class Leniency(enum.StrEnum):
     """
-    What the strict parse forgives for one trust set (`compat`), each because real corporate CAs did it.
+    What is forgiven for one trust set (`compat`), under any form, each because real corporate CAs did it.
     """
 
     NEGATIVE_SERIAL = "negative_serial"

@@ -33,7 +33,7 @@ from cftpki_ext.core.verdict import (
     Verdict,
     strongest,
 )
-from cftpki_ext.core.vocabulary import Direction, Leniency, Rules
+from cftpki_ext.core.vocabulary import Direction, Rules
 from cftpki_ext.core.work import Work, WorkExceededError
 from cftpki_ext.decision.apply_policy import treat, treat_reservation
 from cftpki_ext.decision.grounds import Reservation, Scene, deltas_matter, reservation, words_of
@@ -466,7 +466,7 @@ def examine(question: Question) -> Examination:
         return _refused(question, (fault,))
     work = Work(limits.work)
     try:
-        leaf = parse_certificate(question.chain[0], compat=trust.compat, work=work)
+        leaf = parse_certificate(question.chain[0], compat=trust.compat, form=trust.form, work=work)
     except MalformedCertificateError as exc:
         return _refused(question, (replace(exc.fault, hop=0),))
     except WorkExceededError as exc:
@@ -476,14 +476,14 @@ def examine(question: Question) -> Examination:
     presented = [leaf]
     for position, der in enumerate(question.chain[1:], start=1):
         try:
-            presented.append(parse_certificate(der, compat=trust.compat, work=work))
+            presented.append(parse_certificate(der, compat=trust.compat, form=trust.form, work=work))
         except WorkExceededError as exc:
             return _refused(question, (_too_complex(exc),))
         except MalformedCertificateError as exc:
             broken[position] = exc
             notes.append(printable(f"presented certificate {position} is left out: {exc}"))
-    helping = _usable((*trust.intermediates, *question.untrusted), trust.compat, "intermediate", notes)
-    anchors = _usable(trust.anchors, trust.compat, "anchor", notes)
+    helping = _usable((*trust.intermediates, *question.untrusted), trust, "intermediate", notes)
+    anchors = _usable(trust.anchors, trust, "anchor", notes)
     result = find_path(_path_request(question, tuple(presented), anchors, helping, work))
     faults = result.faults
     if not result.trusted:
@@ -498,6 +498,7 @@ def examine(question: Question) -> Examination:
             faults = missing
         elif not faults:
             faults = (_no_path("no path to an anchor was found"),)
+    notes += _oddities(result.path or (leaf,))
     if question.path_only:
         notes.append("revocation was left out on request")
     return Examination(
@@ -788,17 +789,27 @@ def _no_path(detail: str) -> Fault:
     return Fault(reason=Reason.NO_PATH, hop=None, rule="RFC 5280 6.1", detail=detail)
 
 
-def _usable(
-    ders: Sequence[bytes], compat: frozenset[Leniency], what: str, notes: list[str]
-) -> tuple[Certificate, ...]:
+def _oddities(path: Sequence[Certificate]) -> list[str]:
+    """
+    What departs from the letter in the certificates of a path, and was read all the same.
+    """
+    return [
+        printable(f"{'the partner' if not depth else f'depth {depth}'}: {oddity}")
+        for depth, certificate in enumerate(path)
+        for oddity in certificate.oddities
+    ]
+
+
+def _usable(ders: Sequence[bytes], trust: TrustSet, what: str, notes: list[str]) -> tuple[Certificate, ...]:
     """
     Those that can be read; the others are noted, and the path must do without them. They are the operator's: kept.
     """
+    form = trust.form.of_anchors if what == "anchor" else trust.form
     found: list[Certificate] = []
     for index, der in enumerate(ders):
         try:
-            found.append(parse_certificate(der, compat=compat))
-            keep_certificate(found[-1], compat=compat)
+            found.append(parse_certificate(der, compat=trust.compat, form=form))
+            keep_certificate(found[-1])
         except InputError as exc:
             notes.append(printable(f"{what} {index} is left out: {exc}"))
     return tuple(found)

@@ -22,7 +22,9 @@ from cftpki_ext.revocation.ocsp import NON_ISSUED
 
 # An answer, and none that can be used. A list of another scope is no answer to anybody's question, but an answer
 # about another certificate is one to ours.
-_UNUSABLE = frozenset({Cause.MALFORMED, Cause.BAD_SIGNATURE, Cause.TOO_LARGE, Cause.UNKNOWN})
+_UNUSABLE = frozenset(
+    {Cause.MALFORMED, Cause.UNREADABLE, Cause.BAD_SIGNATURE, Cause.TOO_LARGE, Cause.UNKNOWN}
+)
 _ASKED = frozenset({Origin.NETWORK, Origin.HANDED_IN})
 
 

@@ -242,7 +242,7 @@ def _parsed(ders: Sequence[bytes], trust: TrustSet) -> tuple[Certificate, ...]:
     found = []
     for der in ders:
         try:
-            found.append(parse_certificate(der, compat=trust.compat))
+            found.append(parse_certificate(der, compat=trust.compat, form=trust.form))
         except InputError:
             continue  # a trust set's own were looked at when the configuration was read
     return tuple(dict.fromkeys(found))

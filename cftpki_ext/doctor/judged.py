@@ -41,7 +41,8 @@ _ACTIONS: Mapping[Cause, str] = MappingProxyType(
         Cause.UNAUTHORIZED: "see that it serves this CA, and takes our credentials",
         Cause.UNKNOWN: "see that this responder knows the CA's certificates",
         Cause.STALE: "see that the CA publishes in time, and that both clocks are right",
-        Cause.MALFORMED: "open the address in a browser: something else answers there",
+        Cause.MALFORMED: "tell the CA what is wrong with its answers",
+        Cause.UNREADABLE: "open the address in a browser: something else answers there",
         Cause.BAD_SIGNATURE: "see who signs there: name a responder's certificate in ocsp_signers of [trust.{trust}]",
         Cause.WRONG_SCOPE: "see that the address belongs to this CA",
         Cause.TOO_LARGE: "raise the limit in [limits], or have the CA part its list",
@@ -315,7 +316,7 @@ def _responder(
         basic = parse_ocsp(statement.raw or b"").basic
     except InputError:
         return
-    if basic is None:
+    if basic is None or basic.produced_at is None:
         return
     ahead = basic.produced_at - now
     echoed = statement.nonce is not None and basic.nonce == statement.nonce
@@ -348,7 +349,7 @@ def _responder(
 def _delegates(ders: Iterable[bytes], issuer: Certificate, trust: TrustSet) -> Iterator[Certificate]:
     for der in ders:
         try:
-            certificate = parse_certificate(der, compat=trust.compat)
+            certificate = parse_certificate(der, compat=trust.compat, form=trust.form)
         except InputError:
             continue
         if certificate.spki != issuer.spki and certificate.issuer.key == issuer.subject.key:

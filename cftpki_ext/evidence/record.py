@@ -25,7 +25,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
-from cftpki_ext.core.vocabulary import Rules
+from cftpki_ext.core.vocabulary import Form, Rules
 from cftpki_ext.decision.decide import Question, examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
 
@@ -228,7 +228,7 @@ def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
 
 def _completed(plain: dict[str, Any]) -> dict[str, Any]:
     """
-    A record with the limits and rules that were in force when it was made, where they had no name yet.
+    A record with the limits, rules and form that were in force when it was made, where they had no name yet.
     """
     if isinstance(plain.get("question"), dict):
         plain["question"].setdefault("rules", Rules.FIRST_GOOD.value)
@@ -236,6 +236,9 @@ def _completed(plain: dict[str, Any]) -> dict[str, Any]:
     if isinstance(limits, dict) and "work" not in limits:
         limits["work"] = 0
         limits.setdefault("path_certificates", limits.get("chain_certificates"))
+    trust = plain.get("question", {}).get("trust") if isinstance(plain.get("question"), dict) else None
+    if isinstance(trust, dict):
+        trust.setdefault("form", Form.FIRST.value)
     return plain
 
 

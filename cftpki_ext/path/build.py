@@ -212,12 +212,12 @@ def clear_paths() -> None:
     _kept.clear()
 
 
-def _keep(request: PathRequest, result: PathResult) -> None:
+def _keep(result: PathResult) -> None:
     """
     Keep the certificates and signatures of a trusted path: the partner will come again.
     """
     for certificate, issuer in zip(result.path, result.path[1:], strict=False):
-        keep_certificate(certificate, compat=request.compat)
+        keep_certificate(certificate)
         remember_valid(certificate.signed, issuer.key)
 
 
@@ -263,7 +263,7 @@ def find_path(request: PathRequest) -> PathResult:
     except WorkExceededError as exceeded:
         return _too_complex(None, "limits.work", str(exceeded))
     if result.trusted:
-        _keep(request, result)
+        _keep(result)
     if first and result.valid:
         cost = sum(len(c.der) for c in request.chain) * _KEPT_TIMES + _KEPT_FIXED
         _kept.keep(what, _Kept(result, work.spent - spent), cost)

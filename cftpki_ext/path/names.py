@@ -18,7 +18,7 @@ from cftpki_ext.core.work import COMPARISONS, ELEMENT, Work
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.extensions import NameConstraints
-from cftpki_ext.x509.general_name import GeneralName
+from cftpki_ext.x509.general_name import UNREADABLE, GeneralName
 from cftpki_ext.x509.name import COMMON_NAME, EMAIL_ADDRESS, Name
 
 # RFC 1035 3.1: a longer text is no host, and nobody has to look for its labels.
@@ -29,6 +29,8 @@ _ELLIPSIS = 200
 # Parts of distinguished names that are hashed in the time of one operation.
 _HASHED = 32
 _AT = "comparing names with constraints"
+
+_ADDRESS_OCTETS = (4, 16)
 
 _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.IGNORECASE)
 _HOST_IN_COMMON_NAME = re.compile(r"(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+", re.IGNORECASE)
@@ -86,9 +88,10 @@ class _Hosts:
         self._parents.add(base.removeprefix(".").partition(".")[2])
 
     def holds(self, value: str | bytes | Name) -> bool:
-        name = str(value)
-        wildcard = name.startswith("*.")
-        host = _host(name[2:] if wildcard else name)
+        if not isinstance(value, str):
+            raise _Unjudgeable
+        wildcard = value.startswith("*.")
+        host = _host(value[2:] if wildcard else value)
         own = f"*.{host}" if wildcard else host
         if "" in self._bases or own in self._bases:
             return True
@@ -116,7 +119,9 @@ class _Mailboxes:
             self._hosts.add(host.lower())
 
     def holds(self, value: str | bytes | Name) -> bool:
-        local, at, text = str(value).rpartition("@")
+        if not isinstance(value, str):
+            raise _Unjudgeable
+        local, at, text = value.rpartition("@")
         if not at or not local or "@" in local or '"' in local:
             raise _Unjudgeable
         host = _host(text)
@@ -139,7 +144,9 @@ class _Locations:
         self._hosts.add(str(root).lower())
 
     def holds(self, value: str | bytes | Name) -> bool:
-        found = _AUTHORITY.match(str(value))
+        if not isinstance(value, str):
+            raise _Unjudgeable
+        found = _AUTHORITY.match(value)
         if found is None or "\\" in found[1]:  # browsers end the authority there, RFC 3986 does not
             raise _Unjudgeable
         host = _host(found[1].rpartition("@")[2].partition(":")[0])
@@ -169,7 +176,7 @@ class _Addresses:
             self._networks.setdefault((half, mask), set()).add(network)
 
     def holds(self, value: str | bytes | Name) -> bool:
-        if not isinstance(value, bytes):
+        if not isinstance(value, bytes) or len(value) not in _ADDRESS_OCTETS:
             raise _Unjudgeable
         address = int.from_bytes(value, "big")
         return any(
@@ -286,7 +293,8 @@ def constrained_names(certificate: Certificate, *, final: bool) -> list[GeneralN
             names += _international_mailbox(alternative.value)
     if certificate.subject.rdns:
         names.append(GeneralName("directory", certificate.subject))
-    host_named = any(name.kind == "dns" for name in certificate.subject_alt_names)
+    # Peers that find no name of that kind which they can read go on to the common name.
+    host_named = any(n.kind == "dns" and isinstance(n.value, str) for n in certificate.subject_alt_names)
     for oid, text in certificate.subject.attributes:
         if oid == EMAIL_ADDRESS:
             names.append(GeneralName("email", text))
@@ -294,6 +302,9 @@ def constrained_names(certificate: Certificate, *, final: bool) -> list[GeneralN
             host = text.strip().rstrip(".")
             if _HOST_IN_COMMON_NAME.fullmatch(host):
                 names.append(GeneralName("dns", host))
+    parts = (part for rdn in certificate.subject.rdns for part in rdn.split("\x1f"))
+    if any(part.startswith(f"{EMAIL_ADDRESS}#") for part in parts):
+        names.append(GeneralName("email", ""))  # an address that is no text lies nowhere
     return names
 
 
@@ -399,6 +410,8 @@ class NameState:
         return (len(self._permitted) + len(self._excluded)) * (ELEMENT + parts // COMPARISONS)
 
     def _violation(self, name: GeneralName) -> str | None:
+        if name.kind == UNREADABLE:
+            return "cannot be judged against constraints of whichever type it is"
         try:
             for permitted in self._permitted:
                 bases = permitted.bases(name.kind)

@@ -15,7 +15,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Depth
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopStatus, SourceFinding
-from cftpki_ext.core.vocabulary import Leniency, Origin, SourceKind
+from cftpki_ext.core.vocabulary import Form, Leniency, Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl_combine import Heard, combine
 from cftpki_ext.revocation.crl_entries import MalformedEntriesError
@@ -101,9 +101,13 @@ def _hear(context: RevocationContext, hop: int, statement: Statement) -> Heard:
         try:
             item.view = read_crl(raw)
         except MalformedCrlError as error:
-            item.refuse(Cause.MALFORMED, str(error))
+            item.refuse(_unreadable(context), str(error))
     view = item.view
     if view is None:
+        return item
+    if context.trust.form is Form.FIRST and view.notes.all:
+        item.view = None
+        item.refuse(Cause.MALFORMED, f"no CRL: {view.notes.all[0]}")
         return item
     if not may_speak(context.path[hop], view):
         item.foreign = True
@@ -117,7 +121,8 @@ def _hear(context: RevocationContext, hop: int, statement: Statement) -> Heard:
     valid_at = min(context.now, statement.received_at) if known else context.now
     found = find_signer(context, hop, view, valid_at=valid_at)
     if isinstance(found, str):
-        item.refuse(Cause.BAD_SIGNATURE, found)
+        doubt = next(iter(view.notes.doubts), None)
+        item.refuse(*((Cause.BAD_SIGNATURE, found) if doubt is None else (Cause.MALFORMED, doubt)))
     else:
         item.signer = found
     return item
@@ -161,15 +166,26 @@ def _look_up(context: RevocationContext, certificate: Certificate, item: Heard) 
     view = item.view
     if view is None or item.signer is None:
         return
-    try:
-        item.entry = view.entries.find(certificate.issuer, certificate.serial)
-        unusable = view.unusable or view.entries.unusable()
-    except MalformedEntriesError as error:
+    entries = view.entries
+    if context.trust.form is Form.FIRST and not entries.strict:
         item.signer = None
+        item.refuse(Cause.MALFORMED, entries.unusable() or "entries cannot be read")
+        return
+    try:
+        item.entry = entries.find(certificate.issuer, certificate.serial)
+    except MalformedEntriesError as error:
+        item.doubtful = True
         item.refuse(Cause.MALFORMED, str(error))
         return
-    if unusable:
-        item.refuse(Cause.MALFORMED, unusable)
+    if item.signer.weak:
+        item.doubtful = True
+        item.refuse(Cause.BAD_SIGNATURE, item.signer.weak)
+        return
+    wrong = entries.unusable()
+    doubt = view.notes.against_good(context.trust.form)
+    item.doubtful = doubt != "" or not entries.strict
+    if unusable := view.unusable or wrong or doubt:
+        item.refuse(Cause.UNREADABLE if entries.unread else Cause.MALFORMED, unusable)
         return
     if item.statement.origin is Origin.KNOWN_REVOKED and item.entry is None:
         item.refuse(Cause.STALE, "kept as the proof of a revocation, its silence about others proves nothing")
@@ -180,6 +196,10 @@ def _look_up(context: RevocationContext, certificate: Certificate, item: Heard) 
         return
     item.reasons = covered.reasons
     _judge_times(context, item, view)
+
+
+def _unreadable(context: RevocationContext) -> Cause:
+    return Cause.MALFORMED if context.trust.form is Form.FIRST else Cause.UNREADABLE
 
 
 def _judge_times(context: RevocationContext, item: Heard, view: CrlView) -> None:
@@ -230,4 +250,5 @@ def _finding(context: RevocationContext, item: Heard) -> SourceFinding:
         revocation_reason=listed.reason if listed else None,
         digest=view.raw_digest if view else None,
         elapsed_ms=statement.elapsed_ms,
+        notes=() if view is None else view.notes.all,
     )

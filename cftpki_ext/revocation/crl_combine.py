@@ -13,7 +13,7 @@ from datetime import datetime
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopStatus
-from cftpki_ext.revocation.crl_entries import Entry
+from cftpki_ext.revocation.crl_entry import Entry
 from cftpki_ext.revocation.crl_parse import CrlView
 from cftpki_ext.revocation.crl_signer import Signer
 from cftpki_ext.x509.reasons import ALL_REASONS, CERTIFICATE_HOLD, REMOVE_FROM_CRL
@@ -24,6 +24,7 @@ _CAUSE_RANK = (
     Cause.STALE,
     Cause.BAD_SIGNATURE,
     Cause.MALFORMED,
+    Cause.UNREADABLE,
     Cause.TOO_LARGE,
     Cause.WRONG_SCOPE,
     Cause.FORBIDDEN_URL,
@@ -46,6 +47,7 @@ class Heard:
     cause: Cause | None = None
     detail: str = ""
     expired: bool = False  # the cause is nextUpdate alone, which a fresh delta makes up for
+    doubtful: bool = False  # nothing good follows from its form or its signature
     foreign: bool = False  # not about this certificate at all
     status: HopStatus = HopStatus.UNDETERMINED
 
@@ -102,16 +104,16 @@ def combine(heard: list[Heard], now: datetime) -> tuple[HopStatus, Cause | None,
     revoked = next((item for item in authentic if item.status is HopStatus.REVOKED), None)
     if revoked is not None or hold is not None:
         for item in authentic:
-            if item.cause is None:
+            if item.cause is None and item.entry is None:
                 item.refuse(Cause.STALE, "another list has the serial")
     if revoked is not None and revoked.entry is not None:
         return (
             HopStatus.REVOKED,
             None,
-            f"revoked at {revoked.entry.revoked_at.isoformat()} ({revoked.entry.reason})",
+            f"revoked{_since(revoked.entry, ' at')} ({revoked.entry.reason})",
         )
     if hold is not None and hold.entry is not None:
-        return HopStatus.ON_HOLD, None, f"on hold since {hold.entry.revoked_at.isoformat()}"
+        return HopStatus.ON_HOLD, None, f"on hold{_since(hold.entry, ' since')}"
     for base in bases:
         covered |= base.reasons
     if covered >= ALL_REASONS:
@@ -122,6 +124,10 @@ def combine(heard: list[Heard], now: datetime) -> tuple[HopStatus, Cause | None,
             item.refuse(Cause.WRONG_SCOPE, _what_is_missing(item, covered))
     cause, detail = _speaking_cause(heard)
     return HopStatus.UNDETERMINED, cause, detail
+
+
+def _since(entry: Entry, word: str) -> str:
+    return "" if entry.revoked_at is None else f"{word} {entry.revoked_at.isoformat()}"
 
 
 def _mark_good(bases: list[Heard], authentic: list[Heard]) -> None:
@@ -235,7 +241,9 @@ def _newest_by_scope(
     newest: dict[tuple[str, bytes | None], tuple[datetime, int]] = {}
     for item in authentic:
         view = item.view
-        if view is not None and not _is_delta(item) and view.this_update <= now:
+        if view is None or item.doubtful:
+            continue  # nothing good follows from it, so that it replaces nothing either
+        if not _is_delta(item) and view.this_update <= now:
             scope, age = _scope(view), _age(view)
             newest[scope] = max(age, newest.get(scope, age))
     return newest

@@ -1,25 +1,25 @@
 """
 The entries of one CRL: is this serial listed, since when, and why (RFC 5280 section 5.3).
 
-Owns the lookup, which costs no Python object per entry (`crl_index` finds them), and what an entry says. Both are only
-done after the signature was found good. May import x509 and crl_index.
+Owns the lookup, which costs no Python object per entry (`crl_index` finds them, `crl_entry` reads one). It is only
+done after the signature was found good. What a strict parser does not read is searched all the same, because bad news
+counts in any form: only its silence says nothing. May import x509, crl_entry and crl_index.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import datetime
 
 from cryptography import x509 as pyca
 
+from cftpki_ext.revocation.crl_entry import Entry, read_entry
 from cftpki_ext.revocation.crl_index import KNOWN, EntryIndex
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import Element
 from cftpki_ext.x509.name import Name, parse_name
-from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASONS, REMOVE_FROM_CRL
+from cftpki_ext.x509.oddity import Oddities, ignore
+from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REMOVE_FROM_CRL
 
-_OID_REASON = bytes.fromhex("0603551d15")
 _OID_CERTIFICATE_ISSUER = bytes.fromhex("0603551d1d")
 _DIRECTORY_NAME = 0xA4  # GeneralName [4], explicit around the Name
 # BOOLEAN TRUE and the OCTET STRING of an extension's value, behind none of the identifiers of RFC 5280.
@@ -28,24 +28,16 @@ _PERHAPS_UNKNOWN = re.compile(rb"\x01\x01\xff\x04(?<!\x06\x03\x55\x1d[\x15\x17\x
 # many are compared by their octets only: each costs a microsecond then, and not ten.
 _ISSUERS = 64
 
+# Entries that the strict parser does not read are read one by one, some 200,000 in a second; of more, silence says nothing.
+_OWN_READING_OCTETS = 8 * 1024 * 1024
 # How many answers one list remembers: partners that come again are answered without another search.
 _REMEMBERED = 4096
 
 
 class MalformedEntriesError(ValueError):
     """
-    The list of entries is not what RFC 5280 section 5.1 says: nothing can be read from this CRL.
+    The entries about one serial number are not what RFC 5280 section 5.1 says.
     """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """
-    One certificate on the list. `reason` is the name in RFC 5280; without the extension it is `unspecified`.
-    """
-
-    revoked_at: datetime
-    reason: str
 
 
 class Entries:
@@ -57,12 +49,15 @@ class Entries:
 
     __slots__ = (
         "_answers",
+        "_broken",
         "_checked",
         "_der",
+        "_doubts",
         "_end",
         "_index_kept",
         "_indirect",
         "_issuer",
+        "_row",
         "_start",
         "_unusable",
     )
@@ -75,26 +70,44 @@ class Entries:
         self._indirect = indirect
         self._index_kept: EntryIndex | None = None
         self._answers: dict[tuple[str, int], Entry | None] = {}
+        self._broken = False
+        self._row = end
+        self._doubts = Oddities()
         self._checked = False
         self._unusable: str | None = None
+
+    @property
+    def unread(self) -> bool:
+        """
+        Whether the entries are no row of entries, so that nobody can say who is among them.
+        """
+        self._index()
+        return self._row < self._end
+
+    @property
+    def strict(self) -> bool:
+        """
+        Whether a strict parser reads the list.
+        """
+        self._index()
+        return not self._broken
 
     def unusable(self) -> str | None:
         """
         Why "not listed" must not be concluded from these entries, or `None`.
 
         An entry with a critical extension that is not understood spoils the whole list (RFC 5280 5.3), whichever
-        certificate it is for; a certificateIssuer in a list that is not indirect makes the issuers doubtful.
-
-        Raises:
-            MalformedEntriesError: the entries cannot be read.
-
+        certificate it is for; a certificateIssuer in a list that is not indirect makes the issuers doubtful, and so
+        does an entry that cannot be read or is not of the form that RFC 5280 has.
         """
         if not self._checked:
             try:
-                self._unusable = self._look_for_unknown()
+                unknown = self._look_for_unknown()
             except der.DerError as error:
-                msg = f"entries cannot be read: {error}"
-                raise MalformedEntriesError(msg) from error
+                unknown = f"entries cannot be read: {error}"
+            wrong = self._read_by_ourselves() if self._broken else None
+            doubts = (f"entries cannot be read: {doubt.detail}" for doubt in self._doubts)
+            self._unusable = wrong or next(doubts, unknown)
             self._checked = True
         return self._unusable
 
@@ -112,28 +125,28 @@ class Entries:
             The entry, or `None` where the list has none.
 
         Raises:
-            MalformedEntriesError: the entries cannot be read.
+            MalformedEntriesError: whether it has one cannot be said.
 
         """
         question = (issuer.key, serial)
         if question in self._answers:
             return self._answers[question]
-        try:
-            answer = self._search(issuer, serial)
-        except der.DerError as error:
-            msg = f"entries cannot be read: {error}"
-            raise MalformedEntriesError(msg) from error
+        answer = self._search(issuer, serial)
         if len(self._answers) >= _REMEMBERED:
             self._answers.clear()
         self._answers[question] = answer
         return answer
 
     def _search(self, issuer: Name, serial: int) -> Entry | None:
-        found = [
-            _read_entry(self._der, element)
-            for element, naming in self._index().find(_encode_integer(serial))
-            if self._is_issuer(issuer, naming)
-        ]
+        found: list[Entry] = []
+        try:
+            for element, naming in self._index().find(_encode_integer(serial)):
+                if self._is_issuer(issuer, naming):
+                    found.append(read_entry(self._der, element))
+        except der.DerError as error:
+            if not found:
+                msg = f"entries cannot be read: {error}"
+                raise MalformedEntriesError(msg) from error
         return max(found, key=_severity, default=None)
 
     def _is_issuer(self, issuer: Name, naming: int) -> bool:
@@ -143,7 +156,9 @@ class Entries:
         if not naming:
             return issuer.key == self._issuer.key
         names = _named_issuers(self._der, der.read(self._der, naming, self._end))
-        if issuer.der in names or any(parse_name(name).key == issuer.key for name in names[:_ISSUERS]):
+        if issuer.der in names or any(
+            parse_name(name, odd=ignore).key == issuer.key for name in names[:_ISSUERS]
+        ):
             return True
         if len(names) > _ISSUERS:
             msg = f"certificateIssuer has {len(names)} names, {_ISSUERS} are compared"
@@ -152,15 +167,44 @@ class Entries:
 
     def _index(self) -> EntryIndex:
         if self._index_kept is None:
-            # Reads every entry once, natively: a list that is cut or garbled in one place says nothing at all.
             try:
+                # Reads every entry once, natively.
                 pyca.load_der_x509_crl(self._der)
-            except ValueError as error:
-                msg = f"entries cannot be read: {error}"
-                raise MalformedEntriesError(msg) from error
-            named = self._indirect or self._der.find(_OID_CERTIFICATE_ISSUER, self._start, self._end) >= 0
-            self._index_kept = EntryIndex(self._der, self._start, self._end, indirect=named)
+            except (ValueError, pyca.InvalidVersion):
+                self._broken = True
+            end = self._row = self._end_of_row() if self._broken else self._end
+            named = self._indirect or self._der.find(_OID_CERTIFICATE_ISSUER, self._start, end) >= 0
+            self._index_kept = EntryIndex(self._der, self._start, end, indirect=named)
         return self._index_kept
+
+    def _end_of_row(self) -> int:
+        """
+        Behind the last of the entries that follow one another from the first on.
+        """
+        position = self._start
+        try:
+            while position < self._end:
+                element = der.read(self._der, position, self._end)
+                position = der.expect(element, der.SEQUENCE, "entry").end
+        except der.DerError as error:
+            self._doubts(error.detail, error.rule)
+        return position
+
+    def _read_by_ourselves(self) -> str | None:
+        """
+        What is wrong with the entries of a list that the strict parser does not read, or `None`: its header is odd.
+        """
+        if self._end - self._start > _OWN_READING_OCTETS:
+            return "entries cannot be read by a strict parser, and are too many to be read otherwise"
+        position = self._start
+        while position < self._end and not self._doubts:
+            try:
+                element = der.read(self._der, position, self._end)
+                read_entry(self._der, element, doubt=self._doubts)
+                position = element.end
+            except der.DerError as error:
+                self._doubts(error.detail, error.rule)
+        return None
 
     def _look_for_unknown(self) -> str | None:
         index = self._index()
@@ -196,25 +240,6 @@ def _extensions(data: bytes, element: Element) -> tuple[list[Element], list[list
     return parts, [der.children(data, extension) for extension in listed]
 
 
-def _read_entry(data: bytes, element: Element) -> Entry:
-    """
-    What is said of one certificate.
-
-    By default an entry whose reason cannot be read is a revocation: its serial is on the list.
-
-    Raises:
-        DerError: it is no entry.
-
-    """
-    parts, extensions = _extensions(data, element)
-    revoked_at = der.time(data, parts[1])
-    reason = "unspecified"
-    for fields in extensions:
-        if der.encoded(data, fields[0]) == _OID_REASON:
-            reason = _read_reason(der.content(data, fields[-1]))
-    return Entry(revoked_at=revoked_at, reason=reason)
-
-
 def _first_unknown(data: bytes, element: Element) -> str:
     """
     The identifier of an entry's first extension that is critical and not known.
@@ -226,12 +251,6 @@ def _first_unknown(data: bytes, element: Element) -> str:
         if len(fields) == 3 and der.encoded(data, fields[0]) not in KNOWN
     )
     return next(unknown, "")
-
-
-def _read_reason(value: bytes) -> str:
-    if len(value) == 3 and value[:2] == b"\x0a\x01":
-        return REASONS.get(value[2], "unspecified")
-    return "unspecified"
 
 
 def _named_issuers(data: bytes, element: Element) -> tuple[bytes, ...]:

@@ -1,8 +1,9 @@
 """
-One CRL as a value: RFC 5280 section 5, strictly read from the bytes as received.
+One CRL as a value: RFC 5280 section 5, read from the bytes as received.
 
-Owns the parse of everything but the entries (see crl_entries) and the bounded memory of parsed lists. May import
-x509 and crl_entries.
+Owns the parse of everything but the entries (see crl_entries) and the bounded memory of parsed lists. The issuer, the
+signature and where the entries are must be readable; whatever else is odd or cannot be read is noted. May import x509,
+crl_entries and form_notes.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ import base64
 import binascii
 import enum
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.revocation.crl_entries import Entries
+from cftpki_ext.revocation.form_notes import FormNotes, Taking
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.distribution import (
-    DistributionPoint,
     distribution_point_name,
     distribution_points,
+    locations,
     reason_flags,
 )
 from cftpki_ext.x509.extensions import (
@@ -35,7 +37,9 @@ from cftpki_ext.x509.extensions import (
 )
 from cftpki_ext.x509.fields import in_order
 from cftpki_ext.x509.general_name import GeneralName
+from cftpki_ext.x509.loose_time import loose_time
 from cftpki_ext.x509.name import Name, parse_name
+from cftpki_ext.x509.oddity import Odd
 from cftpki_ext.x509.signed import Signed, split
 
 CRL_NUMBER = "2.5.29.20"
@@ -55,6 +59,7 @@ _UNDERSTOOD = frozenset(
 )
 # A number as long as RFC 5280 5.2.3 asks to handle.
 _NUMBER_OCTETS = 20
+_ECDSA_OIDS = "1.2.840.10045.4."
 # Parsed lists that are kept, by octets and by count: a list of a million entries (49 MB) with its signed part and
 # native form, or a few hundred of the usual size.
 _KEPT_OCTETS = 128 * 1024 * 1024
@@ -107,7 +112,8 @@ class CrlView:
     One CRL. Whether it is authentic, current and in scope is for others to say.
 
     `unusable` tells why "not listed" must not be concluded from it (RFC 5280 5.2: an unknown critical extension); a
-    serial that *is* listed is revoked all the same. `base_number` is set exactly for a delta CRL.
+    serial that *is* listed is revoked all the same. `base_number` is set exactly for a delta CRL, and negative where it
+    cannot be read. `this_update` is the beginning of time where it cannot be read.
     """
 
     signed: Signed
@@ -120,6 +126,7 @@ class CrlView:
     idp_der: bytes | None
     authority_key_id: bytes | None
     unusable: str | None
+    notes: FormNotes
     delta_urls: tuple[str, ...]  # where freshestCRL (RFC 5280 5.2.6) says that the delta is
     entries: Entries
     raw_digest: str  # SHA-256 of the bytes as received (PEM or DER), hex
@@ -176,7 +183,7 @@ def read_crl(raw: bytes) -> CrlView:
     """
     Read one CRL, DER or PEM.
 
-    By default a list without cRLNumber is read (RFC 5280 asks issuers for one, and the algorithm for none; it is
+    A list without cRLNumber is read (RFC 5280 asks issuers for one, and the algorithm for none; it is
     then no base for a delta). The signature is not verified and the entries are not looked at. The caller has
     bounded the size.
 
@@ -214,11 +221,75 @@ def _from_pem(raw: bytes) -> bytes:
 
 
 def _parse(raw: bytes) -> CrlView:
+    taking = Taking()
+    odd, doubt = taking.odd, taking.doubt
     data = _from_pem(raw) if raw.lstrip()[:5] == b"-----" else raw
-    signed, body, rest = split(data)
+    signed, body, rest = split(data, odd=doubt)
     if rest:
-        msg = "bytes behind the signature"
-        raise DerError(msg, "RFC 5280 5.1.1")
+        doubt("bytes behind the signature", "RFC 5280 5.1.1")
+    fields = _fields(data, body, taking)
+    if not data.startswith(der.encoded(data, fields.algorithm), body.end):
+        doubt("signature algorithm inside differs from that outside", "RFC 5280 5.1.2.2")
+    if signed.algorithm.oid.startswith(_ECDSA_OIDS) and signed.algorithm.parameters is not None:
+        odd("ECDSA signature algorithm has parameters", "RFC 5758 3.2")
+    name = parse_name(der.encoded(data, fields.issuer), odd=odd)
+    if not name.rdns:
+        msg = "issuer is empty"
+        raise DerError(msg, "RFC 5280 5.1.2.3")
+    begins = _time(data, fields.this_update, "thisUpdate", taking)
+    ends = None if fields.next_update is None else _time(data, fields.next_update, "nextUpdate", taking)
+    if ends is not None and begins is not None and ends < begins:
+        doubt("nextUpdate is before thisUpdate", "RFC 5280 5.1.2.5")
+    extensions = fields.extensions
+    point = _issuing_distribution_point(extensions.get(ISSUING_DISTRIBUTION_POINT), taking)
+    number = _number(extensions.get(CRL_NUMBER), "cRLNumber", doubt)
+    base = None
+    if DELTA_INDICATOR in extensions:
+        base = _number(extensions[DELTA_INDICATOR], "BaseCRLNumber", doubt)
+        if base is None or number is None or number <= base:
+            doubt(f"delta CRL on base {base} has the cRLNumber {number}", "RFC 5280 5.2.4")
+        base = -1 if base is None else base
+    unknown = sorted(e.oid for e in extensions.values() if e.critical and e.oid not in _UNDERSTOOD)
+    listed, idp = fields.entries, extensions.get(ISSUING_DISTRIBUTION_POINT)
+    return CrlView(
+        signed=signed,
+        issuer=name,
+        this_update=begins or datetime.min.replace(tzinfo=UTC),
+        next_update=ends,
+        number=number,
+        base_number=base,
+        idp=point,
+        idp_der=None if idp is None else idp.value,
+        authority_key_id=_key_id(extensions.get(AUTHORITY_KEY_ID), odd),
+        unusable=f"critical extension {unknown[0]} is not understood" if unknown else None,
+        delta_urls=_deltas(extensions.get(FRESHEST_CRL), doubt),
+        entries=Entries(
+            data,
+            listed.content if listed else 0,
+            listed.end if listed else 0,
+            issuer=name,
+            indirect=point is not None and point.indirect,
+        ),
+        raw_digest=signed.digest.hex() if data is raw else hashlib.sha256(raw).hexdigest(),
+        notes=taking.notes(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fields:
+    """
+    The parts of the signed list (RFC 5280 5.1.2).
+    """
+
+    algorithm: Element
+    issuer: Element
+    this_update: Element | None
+    next_update: Element | None
+    entries: Element | None
+    extensions: Mapping[str, Extension]
+
+
+def _fields(data: bytes, body: Element, taking: Taking) -> _Fields:
     parts = der.children(data, body)
     position = 0
 
@@ -230,124 +301,152 @@ def _parse(raw: bytes) -> CrlView:
         return None
 
     version = take(der.INTEGER)
-    if version is not None and der.integer(data, version) != 1:
-        msg = "version is not v2"
-        raise DerError(msg, "RFC 5280 5.1.2.1")
+    if version is not None:
+        _version(data, version, taking)
     inner, issuer = take(der.SEQUENCE), take(der.SEQUENCE)
     this_update = take(der.UTC_TIME, der.GENERALIZED_TIME)
     next_update = take(der.UTC_TIME, der.GENERALIZED_TIME)
     listed = take(der.SEQUENCE)
     explicit = take(0xA0)
-    if inner is None or issuer is None or this_update is None or position != len(parts):
+    if inner is None or issuer is None:
         msg = "the list's fields are not those of a CRL"
         raise DerError(msg, "RFC 5280 5.1.2")
-    if not data.startswith(der.encoded(data, inner), body.end):
-        msg = "signature algorithm inside differs from that outside"
-        raise DerError(msg, "RFC 5280 5.1.2.2")
-    name = parse_name(der.encoded(data, issuer))
-    if not name.rdns:
-        msg = "issuer is empty"
-        raise DerError(msg, "RFC 5280 5.1.2.3")
-    begins = der.time(data, this_update)
-    ends = None if next_update is None else der.time(data, next_update)
-    if ends is not None and ends < begins:
-        msg = "nextUpdate is before thisUpdate"
-        raise DerError(msg, "RFC 5280 5.1.2.5")
-    extensions = _extensions(data, explicit, version)
-    idp = extensions.get(ISSUING_DISTRIBUTION_POINT)
-    point = None if idp is None else _issuing_distribution_point(idp.value)
-    number = _number(extensions.get(CRL_NUMBER), "cRLNumber")
-    base = _number(extensions.get(DELTA_INDICATOR), "BaseCRLNumber")
-    if base is not None and (number is None or number <= base):
-        msg = f"delta CRL on base {base} has the cRLNumber {number}"
-        raise DerError(msg, "RFC 5280 5.2.4")
-    unknown = sorted(e.oid for e in extensions.values() if e.critical and e.oid not in _UNDERSTOOD)
-    key_id = extensions.get(AUTHORITY_KEY_ID)
-    freshest = extensions.get(FRESHEST_CRL)
-    return CrlView(
-        signed=signed,
-        issuer=name,
-        this_update=begins,
-        next_update=ends,
-        number=number,
-        base_number=base,
-        idp=point,
-        idp_der=None if idp is None else idp.value,
-        authority_key_id=None if key_id is None else authority_key_id(key_id.value),
-        unusable=f"unknown critical extension {', '.join(unknown)} (RFC 5280 5.2)" if unknown else None,
-        delta_urls=() if freshest is None else _uris(distribution_points(freshest.value)),
-        entries=Entries(
-            data,
-            listed.content if listed else 0,
-            listed.end if listed else 0,
-            issuer=name,
-            indirect=point is not None and point.indirect,
-        ),
-        raw_digest=signed.digest.hex() if data is raw else hashlib.sha256(raw).hexdigest(),
+    if position != len(parts):
+        taking.doubt("the list's fields are not those of a CRL", "RFC 5280 5.1.2")
+        # What lists certificates is the one SEQUENCE that is left, wherever it stands.
+        left = [part for part in parts[position:] if part.tag == der.SEQUENCE]
+        listed = listed or next(iter(left), None)
+    if explicit is not None and version is None:
+        taking.doubt("a v1 CRL has extensions", "RFC 5280 5.1.2.1")
+    return _Fields(
+        algorithm=inner,
+        issuer=issuer,
+        this_update=this_update,
+        next_update=next_update,
+        entries=listed,
+        extensions={} if explicit is None else _extensions(data, explicit, taking),
     )
 
 
-def _extensions(data: bytes, explicit: Element | None, version: Element | None) -> Mapping[str, Extension]:
-    if explicit is None:
+def _version(data: bytes, element: Element, taking: Taking) -> None:
+    rule = "RFC 5280 5.1.2.1"
+    try:
+        number = der.integer(data, element)
+    except DerError as error:
+        taking.doubt(error.detail, error.rule)
+        return
+    if number == 0:
+        taking.doubt("version 1 is written out", rule)
+    elif number != 1:
+        taking.doubt("version is not v2", rule)
+
+
+def _time(data: bytes, element: Element | None, what: str, taking: Taking) -> datetime | None:
+    if element is None:
+        taking.doubt(f"{what} is not there", "RFC 5280 5.1.2")
+        return None
+    try:
+        return loose_time(data, element, fraction=taking.odd, other=taking.doubt)
+    except DerError as error:
+        taking.doubt(f"{what}: {error.detail}", error.rule)
+        return None
+
+
+def _extensions(data: bytes, explicit: Element, taking: Taking) -> Mapping[str, Extension]:
+    """
+    The extensions; none where they cannot be read, and then nothing good follows from the list.
+    """
+    try:
+        inner = der.children(data, explicit)
+        if len(inner) != 1:
+            taking.doubt("extensions are not one list", "RFC 5280 5.1.2.7")
+        listed = inner[0] if inner else explicit
+        return parse_extensions(data, listed, odd=taking.doubt, twice=taking.doubt)
+    except DerError as error:
+        taking.doubt(error.detail, error.rule)
         return {}
-    if version is None:
-        msg = "a v1 CRL has extensions"
-        raise DerError(msg, "RFC 5280 5.1.2.1")
-    inner = der.children(data, explicit)
-    if len(inner) != 1:
-        msg = "extensions are not one list"
-        raise DerError(msg, "RFC 5280 5.1.2.7")
-    return parse_extensions(data, inner[0])
 
 
-def _uris(points: Sequence[DistributionPoint]) -> tuple[str, ...]:
-    """
-    The URLs among the full names of distribution points, none twice.
-    """
-    names = (name for point in points for name in point.full_names)
-    return tuple(dict.fromkeys(n.value for n in names if n.kind == "uri" and isinstance(n.value, str)))
-
-
-def _number(extension: Extension | None, what: str) -> int | None:
+def _number(extension: Extension | None, what: str, doubt: Odd) -> int | None:
     if extension is None:
         return None
-    element = der.whole(extension.value, der.INTEGER)
-    number = der.integer(extension.value, element)
+    try:
+        element = der.whole(extension.value, der.INTEGER, odd=doubt)
+        number = der.integer(extension.value, element)
+    except DerError as error:
+        doubt(f"{what}: {error.detail}", error.rule)
+        return None
     if number < 0 or element.end - element.content > _NUMBER_OCTETS:
-        msg = f"{what} is negative or longer than {_NUMBER_OCTETS} octets"
-        raise DerError(msg, "RFC 5280 5.2.3")
+        doubt(f"{what} is negative or longer than {_NUMBER_OCTETS} octets", "RFC 5280 5.2.3")
     return number
 
 
-def _issuing_distribution_point(value: bytes) -> IssuingDistributionPoint:
+def _key_id(extension: Extension | None, odd: Odd) -> bytes | None:
+    """
+    The authority key identifier, which says whom to try first and decides nothing.
+    """
+    try:
+        return None if extension is None else authority_key_id(extension.value, odd=odd)
+    except DerError as error:
+        odd(error.detail, error.rule)
+        return None
+
+
+def _deltas(extension: Extension | None, doubt: Odd) -> tuple[str, ...]:
+    try:
+        return () if extension is None else locations(distribution_points(extension.value, odd=doubt))
+    except DerError as error:
+        doubt(error.detail, error.rule)
+        return ()
+
+
+def _issuing_distribution_point(
+    extension: Extension | None, taking: Taking
+) -> IssuingDistributionPoint | None:
+    """
+    The scope; `None` also where it cannot be read, and then nothing good follows from the list.
+    """
+    if extension is None:
+        return None
+    try:
+        return _scope(extension.value, taking)
+    except DerError as error:
+        taking.doubt(f"issuing distribution point: {error.detail}", error.rule)
+        return None
+
+
+def _scope(value: bytes, taking: Taking) -> IssuingDistributionPoint:
     rule = "RFC 5280 5.2.5"
+    doubt = taking.doubt
     fields = in_order(
-        der.children(value, der.whole(value)),
+        der.children(value, der.whole(value, odd=doubt)),
         (0xA0, 0x81, 0x82, 0x83, 0x84, 0x85),
         "issuing distribution point",
         rule,
     )
     if not fields:
-        msg = "issuing distribution point is empty"
-        raise DerError(msg, rule)
+        doubt("issuing distribution point is empty", rule)
     full: tuple[GeneralName, ...] = ()
     relative = None
     if 0xA0 in fields:
-        full, relative = distribution_point_name(value, fields[0xA0])
+        # A name that cannot be read may be the one that the certificate names: then the list is of no use for good.
+        full, relative = distribution_point_name(value, fields[0xA0], odd=doubt)
+    said = set()
     for tag in (0x81, 0x82, 0x84, 0x85):
-        if tag in fields and not der.boolean(value, fields[tag]):
-            msg = "issuing distribution point writes out a default value"
-            raise DerError(msg, rule)
-    contents = [kind for tag, kind in _CONTENTS.items() if tag in fields]
+        if tag in fields:
+            if der.boolean(value, fields[tag], odd=doubt):
+                said.add(tag)
+            else:
+                doubt("issuing distribution point writes out a default value", rule)
+    contents = [kind for tag, kind in _CONTENTS.items() if tag in said]
     if len(contents) > 1:
-        msg = "issuing distribution point is limited to several kinds of certificates"
-        raise DerError(msg, rule)
+        doubt("issuing distribution point is limited to several kinds of certificates", rule)
     return IssuingDistributionPoint(
         full_names=full,
         relative_name=relative,
         contents=contents[0] if contents else Contents.ANY,
-        reasons=reason_flags(value, fields[0x83]) if 0x83 in fields else None,
-        indirect=0x84 in fields,
+        reasons=reason_flags(value, fields[0x83], odd=doubt) if 0x83 in fields else None,
+        indirect=0x84 in said,
     )
 
 

@@ -2,15 +2,17 @@
 Who signed a CRL, and whether that signer may: RFC 5280 section 6.3.3 (f) and (g).
 
 Owns the search for the signer among the path and the pool. Its own revocation is asked by `crl`. May import x509,
-context and crl_parse.
+the forms and leniencies, context and crl_parse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
+from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl_parse import CrlView
 from cftpki_ext.x509.certificate import Certificate
@@ -20,19 +22,49 @@ from cftpki_ext.x509.signed import SignatureStatus, verify
 
 # Certificates of one name that are tried as signer: a CA has two or three keys, and each try costs a signature.
 _CANDIDATES = 16
+# What bad news may be signed with besides: nobody gains by forging it, and it was signed when that was thought enough.
+_HEARD_ANYWAY = frozenset({Leniency.SHA1_SIGNATURE, Leniency.RSA_1024})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
     """
     The certificate whose key signed the CRL, with its path to the anchor (the signer first).
+
+    `weak` tells why nothing good follows from its signature: a weak digest or key, another key identifier, a signer that
+    has expired since, or a CA that its own key usage does not allow to sign CRLs. Bad news is heard from it.
     """
 
     certificate: Certificate
     path: tuple[Certificate, ...]
+    weak: str = ""
 
 
 def find_signer(context: RevocationContext, hop: int, view: CrlView, *, valid_at: datetime) -> Signer | str:
+    """
+    The signer of a CRL that is heard, or why there is none.
+
+    Args:
+        context: path, pool and trust set.
+        hop: the certificate asked about.
+        view: the CRL.
+        valid_at: when the path of a signer outside the judged path must be valid.
+
+    Returns:
+        The signer (`Signer.weak` where only bad news is heard from it), or a clause for a person.
+
+    """
+    entitled = _entitled(context, hop, view, valid_at=valid_at)
+    if isinstance(entitled, Signer) or context.trust.form is Form.FIRST:
+        return entitled
+    said_at = min(valid_at, view.this_update)
+    heard = _entitled(context, hop, view, valid_at=said_at, bad_news=True)
+    return replace(heard, weak=entitled) if isinstance(heard, Signer) else entitled
+
+
+def _entitled(
+    context: RevocationContext, hop: int, view: CrlView, *, valid_at: datetime, bad_news: bool = False
+) -> Signer | str:
     """
     The entitled signer of a CRL, or why there is none.
 
@@ -46,30 +78,32 @@ def find_signer(context: RevocationContext, hop: int, view: CrlView, *, valid_at
         hop: the certificate asked about.
         view: the CRL.
         valid_at: when the path of a signer outside the judged path must be valid.
+        bad_news: key identifiers say whom to try first and exclude nobody (a CA may compute them in several ways,
+            RFC 7093), the issuing CA's own key counts whatever its key usage is, and a digest or key that is too weak
+            for good news is strong enough.
 
     Returns:
         The signer, or a clause for a person.
 
     """
     issuer = context.path[hop + 1]
+    compat = context.trust.compat | (_HEARD_ANYWAY if bad_news else frozenset())
     refusal = f"no certificate of {view.issuer.text} is at hand that could have signed the CRL"
     tried = 0
-    for candidate in _candidates(context, hop, view.issuer):
-        if (
-            view.authority_key_id is not None
-            and candidate.subject_key_id is not None
-            and view.authority_key_id != candidate.subject_key_id
-        ):
+    candidates = _candidates(context, hop, view.issuer)
+    for candidate in sorted(candidates, key=partial(_other_key_id, view)) if bad_news else candidates:
+        if not bad_news and view.authority_key_id is not None and _other_key_id(view, candidate):
             refusal = f"the CRL is by the key {view.authority_key_id.hex()}, not by that of {candidate.subject.text}"
             continue
         tried += 1
         if tried > _CANDIDATES:
             return "too many certificates could have signed the CRL"
-        status = verify(view.signed, candidate.spki, compat=context.trust.compat)
+        status = verify(view.signed, candidate.spki, compat=compat)
         if status is not SignatureStatus.VALID:
             refusal = _BAD[status]
             continue
-        if not _may_sign_crls(candidate, issuer):
+        own = bad_news and candidate.spki == issuer.spki
+        if not own and not _may_sign_crls(candidate, issuer):
             refusal = f"key usage of {candidate.subject.text} does not allow it to sign CRLs (cRLSign)"
             continue
         path = _path_of(context, hop, candidate, valid_at)
@@ -90,6 +124,14 @@ _BAD = {
     SignatureStatus.UNSUPPORTED: "the CRL's signature algorithm is not supported",
     SignatureStatus.WEAK: "the CRL is signed with a weak digest or key",
 }
+
+
+def _other_key_id(view: CrlView, candidate: Certificate) -> bool:
+    """
+    Whether the key identifiers of list and candidate are there and differ.
+    """
+    wanted, own = view.authority_key_id, candidate.subject_key_id
+    return wanted is not None and own is not None and wanted != own
 
 
 def _candidates(context: RevocationContext, hop: int, name: Name) -> Iterator[Certificate]:

@@ -37,6 +37,7 @@ CAUSE_RANK: tuple[Cause, ...] = (
     Cause.UNKNOWN,
     Cause.BAD_SIGNATURE,
     Cause.MALFORMED,
+    Cause.UNREADABLE,
     Cause.WRONG_SCOPE,
     Cause.TOO_LARGE,
     Cause.FORBIDDEN_URL,

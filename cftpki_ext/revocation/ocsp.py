@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import NonceMode
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopStatus, SourceFinding
-from cftpki_ext.core.vocabulary import Origin, Rules, SourceKind
+from cftpki_ext.core.vocabulary import Form, Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.revocation.ocsp_request import build_request
@@ -31,12 +31,12 @@ from cftpki_ext.revocation.ocsp_response import (
     NONCE,
     BasicResponse,
     CertId,
-    OcspExtension,
     SingleResponse,
     parse_ocsp,
 )
-from cftpki_ext.revocation.ocsp_signer import find_signer
+from cftpki_ext.revocation.ocsp_signer import Signer, find_signer
 from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.extensions import Extension
 
 __all__ = ["NON_ISSUED", "build_request", "judge_ocsp"]
 
@@ -58,6 +58,10 @@ _HASHES: Mapping[str, str] = {
     "2.16.840.1.101.3.4.2.1": "sha256",
     "2.16.840.1.101.3.4.2.2": "sha384",
     "2.16.840.1.101.3.4.2.3": "sha512",
+    "2.16.840.1.101.3.4.2.4": "sha224",
+    "2.16.840.1.101.3.4.2.8": "sha3_256",
+    "2.16.840.1.101.3.4.2.9": "sha3_384",
+    "2.16.840.1.101.3.4.2.10": "sha3_512",
 }
 _RESPONSE_EXTENSIONS = frozenset({NONCE, EXTENDED_REVOKE})
 _SINGLE_EXTENSIONS = frozenset({ARCHIVE_CUTOFF, CRL_REFERENCES, CRL_REASON, INVALIDITY_DATE})
@@ -115,31 +119,28 @@ def judge_ocsp(
         response = parse_ocsp(statement.raw)
     except InputError as exc:
         digest = hashlib.sha256(statement.raw).hexdigest()
-        return _nothing(statement, Cause.MALFORMED, str(exc), digest=digest)
+        unreadable = Cause.MALFORMED if context.trust.form is Form.FIRST else Cause.UNREADABLE
+        return _nothing(statement, unreadable, str(exc), digest=digest)
     digest, basic = response.digest.hex(), response.basic
     if basic is None:
         detail = (
             f"responder answered {response.status}, which is not signed and says nothing of the certificate"
         )
         return _nothing(statement, _ERRORS[response.status], detail, digest=digest)
-    singles = [single for single in basic.singles if _is_about(single.cert_id, certificate, issuer)]
+    if context.trust.form is Form.FIRST and (first := _first_note(basic)):
+        return _nothing(statement, Cause.MALFORMED, f"not an OCSP response: {first}", digest=digest)
+    singles = _about(context, basic, certificate, issuer)
     if not singles:
         detail = _mismatch(basic.singles[0].cert_id, certificate, issuer, len(basic.singles))
         return _nothing(statement, Cause.WRONG_SCOPE, detail, digest=digest)
     said = max((_weigh(context, certificate, basic, single) for single in singles), key=_severity)
     bad_news = said.status in _BAD
-    # A revocation that was judged when it came stays proven when its signer's certificate has run out since.
-    stored = bad_news and statement.origin in _STORED
-    signer = find_signer(
-        context,
-        hop,
-        basic,
-        valid_at=min(context.now, statement.received_at) if stored else context.now,
-        crls=() if stored else crls,
-    )
+    signer = _signer(context, hop, basic, statement, crls=crls, bad_news=bad_news)
     cause, detail, status = said.cause, said.detail, said.status
     if signer.certificate is None:
         status, cause, detail = HopStatus.UNDETERMINED, Cause.BAD_SIGNATURE, signer.problem
+        if doubts := (*basic.notes.doubts, *said.single.notes.doubts):
+            cause, detail = Cause.MALFORMED, doubts[0]
     elif not bad_news:
         unproven = signer.unproven or _wrong_nonce(context.trust.nonce, statement, basic)
         if unproven:
@@ -155,14 +156,45 @@ def judge_ocsp(
         detail=detail,
         this_update=single.this_update,
         next_update=single.next_update,
-        age_s=int((context.now - single.this_update).total_seconds()),
+        age_s=None if single.this_update is None else int((context.now - single.this_update).total_seconds()),
         produced_at=basic.produced_at,
         responder=signer.certificate.subject.text if signer.certificate is not None else None,
         revoked_at=single.revoked_at if authentic else None,
         revocation_reason=said.reason if authentic else None,
         digest=digest,
         elapsed_ms=statement.elapsed_ms,
+        notes=tuple(dict.fromkeys((*basic.notes.all, *single.notes.all, *signer.notes))),
     )
+
+
+def _signer(
+    context: RevocationContext,
+    hop: int,
+    basic: BasicResponse,
+    statement: Statement,
+    *,
+    crls: Sequence[Statement],
+    bad_news: bool,
+) -> Signer:
+    """
+    Who signed, as of when that counts: for bad news, when it was said.
+    """
+    valid_at = context.now
+    # A revocation that was judged when it came stays proven when its signer's certificate has run out since.
+    stored = bad_news and statement.origin in _STORED
+    if stored:
+        valid_at = min(valid_at, statement.received_at)
+    if bad_news and context.trust.form is not Form.FIRST and basic.produced_at is not None:
+        valid_at = min(valid_at, basic.produced_at)
+    return find_signer(context, hop, basic, valid_at=valid_at, crls=() if stored else crls, bad_news=bad_news)
+
+
+def _first_note(basic: BasicResponse) -> str | None:
+    """
+    What the letter has against any part of a response.
+    """
+    notes = (basic.notes, *(single.notes for single in basic.singles))
+    return next((note for part in notes for note in part.all), None)
 
 
 def _nothing(statement: Statement, cause: Cause, detail: str, *, digest: str | None = None) -> SourceFinding:
@@ -201,8 +233,29 @@ def clear_identifiers() -> None:
     _cert_id.cache_clear()
 
 
-def _is_about(cert_id: CertId, certificate: Certificate, issuer: Certificate) -> bool:
-    return cert_id == _cert_id(certificate, issuer, cert_id.hash_oid)
+def _about(
+    context: RevocationContext, basic: BasicResponse, certificate: Certificate, issuer: Certificate
+) -> list[SingleResponse]:
+    """
+    The single responses about a certificate.
+
+    Bad news needs the key of the issuer and the serial alone: a CA may have written its own name in two ways.
+    """
+    found = []
+    for single in basic.singles:
+        wanted = _cert_id(certificate, issuer, single.cert_id.hash_oid)
+        if single.cert_id == wanted:
+            found.append(single)
+        elif (
+            wanted is not None
+            and single.status == "revoked"
+            and context.trust.form is not Form.FIRST
+            and single.cert_id.issuer_key_hash == wanted.issuer_key_hash
+            and single.cert_id.serial == wanted.serial
+        ):
+            note = "issuerNameHash is that of another name of the issuer's key"
+            found.append(replace(single, notes=replace(single.notes, doubts=(*single.notes.doubts, note))))
+    return found
 
 
 def _mismatch(found: CertId, certificate: Certificate, issuer: Certificate, count: int) -> str:
@@ -238,27 +291,28 @@ def _weigh(
     )
     if unknown:
         return _undetermined(single, Cause.MALFORMED, f"critical extension {unknown} is not understood")
+    this_update, produced_at = single.this_update, basic.produced_at
+    form = context.trust.form
+    doubt = basic.notes.against_good(form) or single.notes.against_good(form)
     skew = context.limits.clock_skew
-    if single.this_update - basic.produced_at > skew:
-        detail = (
-            f"thisUpdate {single.this_update.isoformat()} is after producedAt {basic.produced_at.isoformat()}"
-        )
-        return _undetermined(single, Cause.MALFORMED, detail)
-    if single.next_update is not None and single.next_update < single.this_update:
-        detail = f"nextUpdate {single.next_update.isoformat()} is before thisUpdate {single.this_update.isoformat()}"
-        return _undetermined(single, Cause.MALFORMED, detail)
-    if single.status == "unknown":
+    if this_update is not None and produced_at is not None and this_update - produced_at > skew:
+        doubt = f"thisUpdate {this_update.isoformat()} is after producedAt {produced_at.isoformat()}"
+    elif this_update is not None and single.next_update is not None and single.next_update < this_update:
+        doubt = f"nextUpdate {single.next_update.isoformat()} is before thisUpdate {this_update.isoformat()}"
+    elif single.status == "unknown":
         return _undetermined(single, Cause.UNKNOWN, "responder does not know the certificate")
     reason = single.extensions.get(CRL_REASON)
     if context.rules >= Rules.ALL_HEARD and reason is not None and reason.value != _REMOVED:
         return _undetermined(
             single, Cause.MALFORMED, "the status is good, and a reason of a revocation stands beside it"
         )
+    if doubt or this_update is None or produced_at is None:
+        return _undetermined(single, Cause.MALFORMED, doubt)
     stale = staleness(
-        SourceKind.OCSP, single.this_update, single.next_update, limits=context.limits, now=context.now
+        SourceKind.OCSP, this_update, single.next_update, limits=context.limits, now=context.now
     )
-    if stale is None and basic.produced_at - context.now > skew:
-        stale = f"producedAt {basic.produced_at.isoformat()} is after {context.now.isoformat()}"
+    if stale is None and produced_at - context.now > skew:
+        stale = f"producedAt {produced_at.isoformat()} is after {context.now.isoformat()}"
     if stale is not None:
         return _undetermined(single, Cause.STALE, stale)
     expired = certificate.not_after < context.now
@@ -281,7 +335,7 @@ def _severity(said: _Said) -> tuple[int, bool]:
     return order.index(said.status), said.reason != NON_ISSUED
 
 
-def _unknown_critical(extensions: Mapping[str, OcspExtension], understood: frozenset[str]) -> str | None:
+def _unknown_critical(extensions: Mapping[str, Extension], understood: frozenset[str]) -> str | None:
     return next((oid for oid, e in extensions.items() if e.critical and oid not in understood), None)
 
 

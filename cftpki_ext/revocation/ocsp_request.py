@@ -1,22 +1,25 @@
 """
 The OCSP request (RFC 6960 4.1) for one certificate.
 
-Imports `x509` and cryptography's builder.
+Written from what was read of the certificates, so that one which no other parser takes can be asked about too.
+Imports `x509`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
-
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import Certificate
 
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
+_HASHES = {
+    "sha1": ("1.3.14.3.2.26", hashlib.sha1),
+    "sha256": ("2.16.840.1.101.3.4.2.1", hashlib.sha256),
+}
+_NULL = b"\x05\x00"
+_NONCE = "1.3.6.1.5.5.7.48.1.2"
 # RFC 9654 2.1: 1 to 128 octets; a request of ours never carries less than 32 there.
 NONCE_MAX_BYTES = 128
 
@@ -45,21 +48,36 @@ def build_request(
         The DER OCSPRequest.
 
     Raises:
-        InputError: the nonce has another length, or a certificate cannot be stated in a request.
+        InputError: the nonce has another length.
 
     """
     if nonce is not None and not 1 <= len(nonce) <= NONCE_MAX_BYTES:
         msg = f"nonce of {len(nonce)} octets is outside 1 to {NONCE_MAX_BYTES} (RFC 9654 2.1)"
         raise InputError(msg)
-    try:
-        builder = ocsp.OCSPRequestBuilder().add_certificate(
-            x509.load_der_x509_certificate(certificate.der),
-            x509.load_der_x509_certificate(issuer.der),
-            _HASHES[hash_name](),
-        )
-        if nonce is not None:
-            builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-        return builder.build().public_bytes(Encoding.DER)
-    except (ValueError, TypeError) as exc:
-        msg = f"certificate {certificate.serial_hex} cannot be asked about: {exc}"
-        raise InputError(msg) from exc
+    oid, make = _HASHES[hash_name]
+    name_hash = make(certificate.issuer.der, usedforsecurity=False).digest()
+    key_hash = make(issuer.key_bits, usedforsecurity=False).digest()
+    serial = der.encode(der.INTEGER, _octets(certificate.serial))
+    hashed = der.encode(der.SEQUENCE, der.encode_oid(oid), _NULL)
+    cert_id = der.encode(
+        der.SEQUENCE,
+        hashed,
+        der.encode(der.OCTET_STRING, name_hash),
+        der.encode(der.OCTET_STRING, key_hash),
+        serial,
+    )
+    requests = der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, cert_id))
+    extensions = b""
+    if nonce is not None:
+        value = der.encode(der.OCTET_STRING, der.encode(der.OCTET_STRING, nonce))
+        extension = der.encode(der.SEQUENCE, der.encode_oid(_NONCE), value)
+        extensions = der.encode(0xA2, der.encode(der.SEQUENCE, extension))
+    return der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, requests, extensions))
+
+
+def _octets(number: int) -> bytes:
+    """
+    The content of an INTEGER (X.690 8.3).
+    """
+    size = (number if number >= 0 else ~number).bit_length() // 8 + 1
+    return number.to_bytes(size, "big", signed=True)

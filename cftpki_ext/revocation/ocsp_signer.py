@@ -15,7 +15,7 @@ from hashlib import sha1
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopStatus
-from cftpki_ext.core.vocabulary import Leniency
+from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
 from cftpki_ext.revocation.ocsp_response import BasicResponse
@@ -36,6 +36,7 @@ _UNDERSTOOD = frozenset(
         ext.OCSP_NOCHECK,
     }
 )
+_SIGNING = frozenset({KeyUsage.DIGITAL_SIGNATURE, KeyUsage.CONTENT_COMMITMENT})
 # One certificate signed the answer; a few may share its name. Each costs two signature checks.
 _CANDIDATES = 4
 
@@ -46,12 +47,17 @@ class Signer:
     The outcome of the search: who signed, or why nobody entitled did (`problem`).
 
     `unproven` is set where the signer is entitled by everything but its own revocation status, which could
-    not be established: good news needs better, bad news does not.
+    not be established: good news needs better, bad news does not. `notes` are for the evidence.
     """
 
     certificate: Certificate | None = None
     problem: str = ""
     unproven: str = ""
+    notes: tuple[str, ...] = ()
+
+
+# What bad news may be signed with besides: nobody gains by forging it, and it was signed when that was thought enough.
+_HEARD_ANYWAY = frozenset({Leniency.SHA1_SIGNATURE, Leniency.RSA_1024})
 
 
 def find_signer(
@@ -61,6 +67,7 @@ def find_signer(
     *,
     valid_at: datetime,
     crls: Sequence[Statement],
+    bad_news: bool = False,
 ) -> Signer:
     """
     Find the entitled signer of an answer about `context.path[hop]`.
@@ -68,7 +75,8 @@ def find_signer(
     Entitled are: the CA that issued the certificate (its name and its key), a certificate of
     `trust.ocsp_signers` (byte for byte), and a delegate that this CA key itself has issued for OCSP signing.
     Certificates of the judged path never sign, save the issuing CA. A delegate without id-pkix-ocsp-nocheck
-    must be shown good by a CRL among `crls`.
+    must be shown good by a CRL among `crls`. Bad news is heard whatever ResponderID it has, whatever form the
+    delegate's certificate, and with a digest or key that is too weak for good news (MD5 is none): the key decides.
 
     Args:
         context: the path, the trust set.
@@ -76,20 +84,64 @@ def find_signer(
         basic: the answer.
         valid_at: when the signer's certificate must be valid.
         crls: CRL statements at hand.
+        bad_news: whether the answer says "revoked" or "on hold".
+
+    Returns:
+        The signer, or the most telling problem.
+
+    """
+    compat, form = context.trust.compat, context.trust.form
+    named = _find_named(context, hop, basic, valid_at=valid_at, crls=crls, compat=compat, form=form)
+    if named.certificate is not None or not bad_news or form is Form.FIRST:
+        return named
+    anyhow = _find_named(
+        context,
+        hop,
+        replace(basic, responder_name=None, responder_key_hash=None),
+        valid_at=valid_at,
+        crls=crls,
+        compat=compat | _HEARD_ANYWAY,
+        form=Form.COMMON,
+    )
+    if anyhow.certificate is None:
+        return named
+    return replace(anyhow, notes=(*anyhow.notes, f"heard although {named.problem}"))
+
+
+def _find_named(
+    context: RevocationContext,
+    hop: int,
+    basic: BasicResponse,
+    *,
+    valid_at: datetime,
+    crls: Sequence[Statement],
+    compat: frozenset[Leniency],
+    form: Form,
+) -> Signer:
+    """
+    The entitled signer among those whom the ResponderID names; among all where it names nobody.
+
+    Args:
+        context: the path, the trust set.
+        hop: the certificate that the answer is about.
+        basic: the answer.
+        valid_at: when the signer's certificate must be valid.
+        crls: CRL statements at hand.
+        compat: the leniencies for signatures and certificates.
+        form: how delegates are read.
 
     Returns:
         The signer, or the most telling problem.
 
     """
     issuer = context.path[hop + 1]
-    compat = context.trust.compat
     problem = "no certificate of the responder is at hand"
     if _is_named(basic, issuer):
         status = verify(basic.signed, issuer.spki, compat=compat)
         if status is SignatureStatus.VALID:
             return Signer(certificate=issuer)
         problem = f"signature by the CA itself is {status.value}"
-    for candidate in _configured(context.trust.ocsp_signers, compat):
+    for candidate in _configured(context.trust.ocsp_signers, compat, form):
         if _is_named(basic, candidate):
             found = _out_of_time(candidate, valid_at) or _signature(basic, candidate, compat)
             if not found:
@@ -101,7 +153,7 @@ def find_signer(
         if der == issuer.der or der in context.trust.ocsp_signers:
             continue
         try:
-            candidate = parse_certificate(der, compat=compat)
+            candidate = parse_certificate(der, compat=compat, form=form)
         except InputError as exc:
             problem = f"a certificate in the answer cannot be used: {exc}"
             continue
@@ -119,17 +171,20 @@ def find_signer(
         if found:
             problem = f"delegate {candidate.subject.text!r}: {found}"
             continue
-        return _established(context, hop, candidate, crls)
+        signer = _established(context, hop, candidate, crls)
+        return replace(signer, notes=tuple(f"delegate's certificate: {o}" for o in candidate.oddities))
     return Signer(problem=problem)
 
 
 def _is_named(basic: BasicResponse, candidate: Certificate) -> bool:
     """
-    Whether the ResponderID speaks of this certificate, by name or by the SHA-1 of its key.
+    Whether the ResponderID speaks of this certificate, by name or by the SHA-1 of its key, or cannot be read.
     """
     if basic.responder_name is not None:
         return basic.responder_name.key == candidate.subject.key
-    return basic.responder_key_hash == key_hash(candidate)
+    if basic.responder_key_hash is not None:
+        return basic.responder_key_hash == key_hash(candidate)
+    return True
 
 
 @lru_cache(maxsize=1024)
@@ -147,10 +202,10 @@ def clear_key_hashes() -> None:
     key_hash.cache_clear()
 
 
-def _configured(ders: Sequence[bytes], compat: frozenset[Leniency]) -> Iterator[Certificate]:
+def _configured(ders: Sequence[bytes], compat: frozenset[Leniency], form: Form) -> Iterator[Certificate]:
     for der in ders:
         try:
-            yield parse_certificate(der, compat=compat)
+            yield parse_certificate(der, compat=compat, form=form)
         except InputError:
             continue  # the configuration's check names it; here it merely entitles nobody
 
@@ -180,7 +235,8 @@ def _delegation(
         return f"its signature by the CA's key is {status.value}"
     if OCSP_SIGNING not in (candidate.extended_key_usage or ()):
         return "no extended key usage OCSPSigning"
-    if candidate.key_usage is not None and KeyUsage.DIGITAL_SIGNATURE not in candidate.key_usage:
+    # RFC 5280 4.2.1.12: consistent with OCSPSigning is either.
+    if candidate.key_usage is not None and _SIGNING.isdisjoint(candidate.key_usage):
         return "key usage without digitalSignature"
     unknown = [e.oid for e in candidate.extensions.values() if e.critical and e.oid not in _UNDERSTOOD]
     if unknown:

@@ -18,7 +18,7 @@ from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.revocation.rest import rest_url
 from cftpki_ext.x509.certificate import Certificate
-from cftpki_ext.x509.distribution import DistributionPoint
+from cftpki_ext.x509.distribution import locations
 
 _SCHEMES = ("http://", "https://")
 
@@ -122,23 +122,11 @@ def plan_deltas(
         except InputError:
             continue
         if view.raw_digest in authentic and view.base_number is None:
-            urls += (*_uris(certificate.freshest_crl), *view.delta_urls)
+            urls += (*locations(certificate.freshest_crl), *view.delta_urls)
     usable = (url for url in dict.fromkeys(urls) if url.lower().startswith(_SCHEMES))
     return tuple(
         Lookup(hop=finding.hop, kind=SourceKind.CRL, url=url)
         for _, url in zip(range(limits.urls_per_certificate), usable, strict=False)
-    )
-
-
-def _uris(points: Iterable[DistributionPoint]) -> Iterable[str]:
-    """
-    The URLs among the full names of distribution points.
-    """
-    return (
-        name.value
-        for point in points
-        for name in point.full_names
-        if name.kind == "uri" and isinstance(name.value, str)
     )
 
 
@@ -151,7 +139,7 @@ def _named(certificate: Certificate, kind: SourceKind) -> tuple[str, ...]:
         urls = certificate.ocsp_urls
     elif kind is SourceKind.CRL:
         # Complete lists before the deltas that build on them (RFC 5280 4.2.1.15).
-        urls = _uris((*certificate.distribution_points, *certificate.freshest_crl))
+        urls = locations((*certificate.distribution_points, *certificate.freshest_crl))
     found = tuple(dict.fromkeys(urls))
     usable = tuple(url for url in found if url.lower().startswith(_SCHEMES))
     return usable or found

@@ -158,7 +158,8 @@ class Conversation:
             case steps.NeedCaList():
                 trust = service.settings.trusts[decision.trust]
                 names = tuple(
-                    parse_certificate(der, compat=trust.compat).subject.der for der in trust.anchors
+                    parse_certificate(der, compat=trust.compat, form=trust.form.of_anchors).subject.der
+                    for der in trust.anchors
                 )
                 final = phases.after_ca_list(decision, names)
             case steps.NeedSignature():

@@ -1,15 +1,15 @@
 """
-Certificates: parsed whole and strictly, once, from the bytes as received.
+Certificates: parsed whole, once, from the bytes as received.
 
-Owns `Certificate`. `cryptography` reads the same bytes as a second strict parser, so that nothing passes that
-only one of the two understands; every value used for a decision is sliced from what was received. Imports the
-rest of this package, the leniencies and `Fault`.
+Owns `Certificate`, and what is odd and yet clear in one. Every value used for a decision is sliced from what was
+received. Where the letter counts, `cryptography` reads the same bytes as a second strict parser. Imports the rest of
+this package, the forms, the leniencies and `Fault`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 
@@ -18,12 +18,12 @@ from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.verdict import Fault, Reason
-from cftpki_ext.core.vocabulary import Leniency
+from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.core.work import Work
 from cftpki_ext.x509 import der
 from cftpki_ext.x509 import extensions as ext
 from cftpki_ext.x509.der import DerError, Element
-from cftpki_ext.x509.distribution import DistributionPoint, distribution_points
+from cftpki_ext.x509.distribution import DistributionPoint
 from cftpki_ext.x509.extensions import (
     BasicConstraints,
     Extension,
@@ -36,35 +36,21 @@ from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.keys import PublicKey, load_key
 from cftpki_ext.x509.measure import operations
 from cftpki_ext.x509.name import Name, parse_name
+from cftpki_ext.x509.oddity import Odd, Oddities, Oddity, refuse
 from cftpki_ext.x509.signed import AlgorithmIdentifier, Signed, algorithm, split
+from cftpki_ext.x509.views import views
 
 # The largest certificate that is looked at; real ones have one to four KiB. The same bound as
 # `Limits.certificate_bytes`, held here too because not every caller has limits.
 CERTIFICATE_BYTES = 32 * 1024
 
 _SERIAL_OCTETS = 20
+# Longer ones were issued; beyond this they are no number that anybody counts with.
+_LONG_SERIAL_OCTETS = 64
 _ECDSA_OIDS = "1.2.840.10045.4."
 
 # RFC 5280 says of these "MUST mark as non-critical"; a critical one is a sign of a broken or hostile issuer.
 _NEVER_CRITICAL = (ext.AUTHORITY_KEY_ID, ext.SUBJECT_KEY_ID, ext.AUTHORITY_INFORMATION, ext.FRESHEST_CRL)
-
-# What the engine acts upon, so that it may be critical.
-HANDLED_EXTENSIONS = frozenset(
-    (
-        ext.KEY_USAGE,
-        ext.SUBJECT_ALT_NAME,
-        ext.BASIC_CONSTRAINTS,
-        ext.NAME_CONSTRAINTS,
-        ext.DISTRIBUTION_POINTS,
-        ext.CERTIFICATE_POLICIES,
-        ext.POLICY_MAPPINGS,
-        ext.POLICY_CONSTRAINTS,
-        ext.EXTENDED_KEY_USAGE,
-        ext.INHIBIT_ANY_POLICY,
-        ext.TLS_FEATURE,
-        ext.OCSP_NOCHECK,
-    )
-)
 
 
 class MalformedCertificateError(InputError):
@@ -82,7 +68,8 @@ class Certificate:
     """
     A certificate. Equal to another only when all bytes are: a name, serial or signature identifies nothing.
 
-    Optional views are `None` (or empty) where the extension is absent. `policies` is `None` where absent.
+    Optional views are `None` (or empty) where the extension is absent. `policies` is `None` where absent. `oddities`
+    are where it departs from the letter; there are none where the letter counts.
     """
 
     der: bytes
@@ -118,7 +105,9 @@ class Certificate:
     tls_features: frozenset[int] = frozenset()
     ocsp_nocheck: bool = False
     unhandled_critical: tuple[str, ...] = ()
+    oddities: tuple[Oddity, ...] = ()
     work: int = 0  # what reading it costs, in operations
+    reading: tuple[frozenset[Leniency], Form] = (frozenset(), Form.COMMON)  # how it was read
 
     def __eq__(self, other: object) -> bool:
         """
@@ -158,21 +147,26 @@ def _refused(detail: str, rule: str, reason: Reason = Reason.MALFORMED) -> Malfo
 
 
 def parse_certificate(
-    encoded: bytes, *, compat: frozenset[Leniency] = frozenset(), work: Work | None = None
+    encoded: bytes,
+    *,
+    compat: frozenset[Leniency] = frozenset(),
+    form: Form = Form.COMMON,
+    work: Work | None = None,
 ) -> Certificate:
     """
     Parse a certificate (RFC 5280 4.1) and everything in it that a decision may use.
 
-    By default everything that the profile forbids is refused: other than minimal DER, trailing bytes, an
-    inner algorithm unlike the outer one, serial numbers that are negative, zero or longer than 20 octets,
-    extensions twice or in the wrong version, impossible times, an empty issuer, key usage that contradicts
-    basic constraints. Not checked here: signature, validity at some time, strength of keys, what the
-    certificate may be used for. What `keep_certificate` was told is not read again.
+    What leaves two meanings, or weakens the signature, a constraint or the CA bit, is refused: other than minimal
+    DER, trailing bytes, an inner algorithm unlike the outer one, an extension twice, impossible times, an empty issuer,
+    a constraint of a CA that cannot be read. What leaves one meaning, or decides nothing, is read and noted in
+    `oddities`, and refused where the letter counts. Not checked here: signature, validity at some time, strength of
+    keys, what the certificate may be used for. What `keep_certificate` was told is not read again.
 
     Args:
         encoded: DER, at most 32 KiB.
         compat: the leniencies of the trust set; those for serial numbers and for the form of
             key usage and name constraints are honoured here.
+        form: whether the letter counts.
         work: where the operations are counted; the same whether or not it is kept. By default nowhere.
 
     Returns:
@@ -187,7 +181,7 @@ def parse_certificate(
         msg = f"certificate has {len(encoded)} octets, at most {CERTIFICATE_BYTES} are read"
         raise _refused(msg, "limits.certificate_bytes")
     encoded = bytes(encoded)
-    known = _kept.get((encoded, compat))
+    known = _kept.get((encoded, (compat, form)))
     cost = (
         known.work
         if known is not None
@@ -195,7 +189,7 @@ def parse_certificate(
     )
     if work is not None:
         work.spend(cost, "reading certificates")
-    return known or _parse(encoded, compat, cost)
+    return known or _parse(encoded, compat, form, cost)
 
 
 # What any certificate costs beside its elements: the key, the hash, the second parser.
@@ -208,35 +202,38 @@ _KEPT_OCTETS = 32 * 1024 * 1024
 _KEPT_FIXED = 4 * 1024
 _KEPT_TIMES = 5
 
-_kept: Memo[tuple[bytes, frozenset[Leniency]], Certificate] = Memo(_KEPT_OCTETS)
+_kept: Memo[tuple[bytes, tuple[frozenset[Leniency], Form]], Certificate] = Memo(_KEPT_OCTETS)
 
 
-def keep_certificate(certificate: Certificate, *, compat: frozenset[Leniency] = frozenset()) -> None:
+def keep_certificate(certificate: Certificate) -> None:
     """
-    Keep a certificate, so that it is not read again: the administrator's, or one of a trusted path.
+    Keep a certificate, so that it is not read again in the same way: the administrator's, or one of a trusted path.
 
     Args:
         certificate: as read.
-        compat: the leniencies that it was read with.
 
     """
     cost = len(certificate.der) * _KEPT_TIMES + _KEPT_FIXED
-    _kept.keep((certificate.der, compat), certificate, cost)
+    _kept.keep((certificate.der, certificate.reading), certificate, cost)
 
 
-def _parse(encoded: bytes, compat: frozenset[Leniency], work: int) -> Certificate:
+def _parse(encoded: bytes, compat: frozenset[Leniency], form: Form, work: int) -> Certificate:
+    notes = Oddities()
+    common = form is Form.COMMON
     try:
-        certificate = _read(encoded, compat, work)
+        certificate = _read(encoded, compat, notes if common else refuse)
     except DerError as error:
-        raise _refused(error.detail, error.rule) from error
+        contradicts = isinstance(error, _ContradictionError)
+        reason = Reason.BASIC_CONSTRAINTS if contradicts else Reason.MALFORMED
+        raise _refused(error.detail, error.rule, reason) from error
     # The second parser warns instead of reading serials that are not positive, which only `compat` lets through.
-    if certificate.serial > 0:
+    if not common and certificate.serial > 0:
         try:
             load_der_x509_certificate(encoded)
         except (ValueError, InvalidVersion) as error:
-            msg = f"not parseable: {str(error)[:200]}"
+            msg = "a second strict parser does not read it as a certificate"
             raise _refused(msg, "RFC 5280 4.1") from error
-    return certificate
+    return replace(certificate, oddities=tuple(notes), work=work, reading=(compat, form))
 
 
 def clear_parsed() -> None:
@@ -247,22 +244,22 @@ def clear_parsed() -> None:
     der.dotted.cache_clear()
 
 
-def _serial(encoded: bytes, element: Element, compat: frozenset[Leniency]) -> int:
+def _serial(encoded: bytes, element: Element, compat: frozenset[Leniency], odd: Odd) -> int:
     """
     The serial number (RFC 5280 4.1.2.2): positive, at most 20 octets.
     """
     rule = "RFC 5280 4.1.2.2"
-    serial = der.integer(encoded, der.expect(element, der.INTEGER, "serial number"))
     octets = element.end - element.content
+    if octets > _LONG_SERIAL_OCTETS:
+        msg = f"serial number has {octets} octets, at most {_LONG_SERIAL_OCTETS} are read"
+        raise DerError(msg, rule)
+    serial = der.integer(encoded, der.expect(element, der.INTEGER, "serial number"))
     if serial < 0 and Leniency.NEGATIVE_SERIAL not in compat:
-        msg = "serial number is negative"
-        raise _refused(msg, rule)
+        odd("serial number is negative", rule)
     if serial == 0 and Leniency.ZERO_SERIAL not in compat:
-        msg = "serial number is zero"
-        raise _refused(msg, rule)
+        odd("serial number is zero", rule)
     if octets > _SERIAL_OCTETS and Leniency.LONG_SERIAL not in compat:
-        msg = f"serial number has {octets} octets, at most {_SERIAL_OCTETS} are allowed"
-        raise _refused(msg, rule)
+        odd(f"serial number has {octets} octets, at most {_SERIAL_OCTETS} are allowed", rule)
     return serial
 
 
@@ -274,11 +271,11 @@ def _serial_hex(serial: int) -> str:
     return ("-" if serial < 0 else "") + ("0" if len(digits) % 2 else "") + digits
 
 
-def _version(encoded: bytes, fields: list[Element]) -> int:
+def _version(encoded: bytes, fields: list[Element], odd: Odd) -> int:
     """
     Take the explicit version off the fields: 3, or 1 where it is absent (DER writes no default).
 
-    Version 2 has nothing but unique identifiers, which RFC 5280 4.1.2.8 forbids; the second parser refuses it.
+    Version 2 has nothing but unique identifiers, which RFC 5280 4.1.2.8 forbids; there is none above 3.
     """
     rule = "RFC 5280 4.1.2.1"
     if not fields or fields[0].tag != 0xA0:
@@ -286,58 +283,59 @@ def _version(encoded: bytes, fields: list[Element]) -> int:
     inner = der.children(encoded, fields.pop(0))
     if len(inner) != 1:
         msg = "version is not one integer"
-        raise _refused(msg, rule)
+        raise DerError(msg, rule)
     version = der.integer(encoded, der.expect(inner[0], der.INTEGER, "version")) + 1
     if version != 3:
         msg = f"version {version} where only 3 may be written"
-        raise _refused(msg, rule)
+        if version < 1:
+            raise DerError(msg, rule)
+        odd(msg, rule)
     return version
 
 
-def _inner_algorithm(encoded: bytes, element: Element, outer: AlgorithmIdentifier) -> None:
+def _inner_algorithm(encoded: bytes, element: Element, outer: AlgorithmIdentifier, odd: Odd) -> None:
     """
     Refuse an inner algorithm identifier that is not the outer one (RFC 5280 4.1.1.2).
     """
     inner = algorithm(encoded, element)
     if inner != outer:
         msg = f"algorithm {inner.oid} inside, {outer.oid} outside, or other parameters"
-        raise _refused(msg, "RFC 5280 4.1.1.2")
+        raise DerError(msg, "RFC 5280 4.1.1.2")
     if outer.oid.startswith(_ECDSA_OIDS) and outer.parameters is not None:
-        msg = "ECDSA signature algorithm has parameters"
-        raise _refused(msg, "RFC 5758 3.2")
+        odd("ECDSA signature algorithm has parameters", "RFC 5758 3.2")
 
 
-def _read(encoded: bytes, compat: frozenset[Leniency], work: int) -> Certificate:
+def _read(encoded: bytes, compat: frozenset[Leniency], odd: Odd) -> Certificate:
     """
     Slice the certificate and refuse what the profile forbids.
     """
     signed, body, rest = split(encoded)
     if rest:
         msg = "certificate has more than three parts"
-        raise _refused(msg, "RFC 5280 4.1.1")
+        raise DerError(msg, "RFC 5280 4.1.1")
     fields = der.children(encoded, body)
-    version = _version(encoded, fields)
+    version = _version(encoded, fields, odd)
     if len(fields) < 6:
         msg = "signed part has fewer than six fields"
-        raise _refused(msg, "RFC 5280 4.1.2")
-    serial = _serial(encoded, fields[0], compat)
-    _inner_algorithm(encoded, fields[1], signed.algorithm)
-    issuer = parse_name(der.encoded(encoded, fields[2]))
+        raise DerError(msg, "RFC 5280 4.1.2")
+    serial = _serial(encoded, fields[0], compat, odd)
+    _inner_algorithm(encoded, fields[1], signed.algorithm, odd)
+    issuer = parse_name(der.encoded(encoded, fields[2]), odd=odd)
     if not issuer.rdns:
         msg = "issuer is empty"
-        raise _refused(msg, "RFC 5280 4.1.2.4")
+        raise DerError(msg, "RFC 5280 4.1.2.4")
     times = der.children(encoded, der.expect(fields[3], der.SEQUENCE, "validity"))
     if len(times) != 2:
         msg = "validity is not a pair of times"
-        raise _refused(msg, "RFC 5280 4.1.2.5")
-    not_before, not_after = der.time(encoded, times[0]), der.time(encoded, times[1])
+        raise DerError(msg, "RFC 5280 4.1.2.5")
+    not_before, not_after = (der.time(encoded, time, odd=odd) for time in times)
     if not_after < not_before:
         msg = f"valid from {not_before.isoformat()} but only until {not_after.isoformat()}"
-        raise _refused(msg, "RFC 5280 4.1.2.5")
-    subject = parse_name(der.encoded(encoded, fields[4]))
+        raise DerError(msg, "RFC 5280 4.1.2.5")
+    subject = parse_name(der.encoded(encoded, fields[4]), odd=odd)
     spki = der.encoded(encoded, fields[5])
     key = load_key(spki)
-    extensions = _extensions(encoded, fields[6:], version)
+    extensions = _extensions(encoded, fields[6:], version, odd)
     certificate = Certificate(
         der=encoded,
         digest=signed.digest,
@@ -354,21 +352,20 @@ def _read(encoded: bytes, compat: frozenset[Leniency], work: int) -> Certificate
         key_bits=key.bit_string,
         extensions=extensions,
         self_issued=issuer.key == subject.key,
-        work=work,
-        **_views(extensions, compat),  # type: ignore[arg-type]  # one keyword per field, typed by its parser
+        **views(extensions, compat, odd),  # type: ignore[arg-type]  # one keyword per field, typed by its parser
     )
-    _consistent(certificate)
+    _consistent(certificate, odd)
     return certificate
 
 
-def _extensions(encoded: bytes, rest: list[Element], version: int) -> Mapping[str, Extension]:
+def _extensions(encoded: bytes, rest: list[Element], version: int, odd: Odd) -> Mapping[str, Extension]:
     """
-    The optional fields behind the key, all of them of version 3: unique identifiers and extensions.
+    The optional fields behind the key: unique identifiers (versions 2 and 3) and extensions (version 3).
     """
     fields = in_order(rest, (0x81, 0x82, 0xA3), "signed part", "RFC 5280 4.1.2")
-    if fields and version != 3:
+    if fields and (version == 1 or (version == 2 and 0xA3 in fields)):
         msg = f"version {version} has fields of a later one"
-        raise _refused(msg, "RFC 5280 4.1.2.1")
+        raise DerError(msg, "RFC 5280 4.1.2.1")
     for tag in (0x81, 0x82):
         if tag in fields:
             der.bit_string(encoded, fields[tag])
@@ -377,84 +374,52 @@ def _extensions(encoded: bytes, rest: list[Element], version: int) -> Mapping[st
     inner = der.children(encoded, fields[0xA3])
     if len(inner) != 1:
         msg = "extensions are not one list"
-        raise _refused(msg, "RFC 5280 4.1.2.9")
-    found = ext.parse_extensions(encoded, inner[0])
+        raise DerError(msg, "RFC 5280 4.1.2.9")
+    found = ext.parse_extensions(encoded, inner[0], odd=odd)
     for oid in _NEVER_CRITICAL:
         if oid in found and found[oid].critical:
             msg = f"extension {oid} is critical"
-            raise _refused(msg, "RFC 5280 4.2")
+            raise DerError(msg, "RFC 5280 4.2")
     return MappingProxyType(dict(found))
 
 
-_PARSERS: Mapping[str, tuple[str, Callable[[bytes], object]]] = MappingProxyType(
-    {
-        ext.BASIC_CONSTRAINTS: ("basic_constraints", ext.basic_constraints),
-        ext.EXTENDED_KEY_USAGE: ("extended_key_usage", ext.extended_key_usage),
-        ext.SUBJECT_ALT_NAME: ("subject_alt_names", ext.subject_alt_name),
-        ext.CERTIFICATE_POLICIES: ("policies", ext.certificate_policies),
-        ext.POLICY_MAPPINGS: ("policy_mappings", ext.policy_mappings),
-        ext.POLICY_CONSTRAINTS: ("policy_constraints", ext.policy_constraints),
-        ext.INHIBIT_ANY_POLICY: ("inhibit_any_policy", ext.inhibit_any_policy),
-        ext.AUTHORITY_KEY_ID: ("authority_key_id", ext.authority_key_id),
-        ext.SUBJECT_KEY_ID: ("subject_key_id", ext.subject_key_id),
-        ext.DISTRIBUTION_POINTS: ("distribution_points", distribution_points),
-        ext.FRESHEST_CRL: ("freshest_crl", distribution_points),
-        ext.TLS_FEATURE: ("tls_features", ext.tls_features),
-        ext.OCSP_NOCHECK: ("ocsp_nocheck", ext.ocsp_nocheck),
-    }
-)
-
-
-def _views(extensions: Mapping[str, Extension], compat: frozenset[Leniency]) -> dict[str, object]:
+class _ContradictionError(DerError):
     """
-    The typed views, by field name; everything is parsed now, so that no error can surface later.
+    Key usage and basic constraints contradict each other.
     """
-    views: dict[str, object] = {}
-    unhandled = []
-    for oid, extension in extensions.items():
-        parser = _PARSERS.get(oid)
-        if oid == ext.KEY_USAGE:
-            minimal = Leniency.KEY_USAGE_NOT_MINIMAL not in compat
-            views["key_usage"] = ext.key_usage(extension.value, minimal=minimal)
-        elif oid == ext.NAME_CONSTRAINTS:
-            dot = Leniency.NAME_CONSTRAINT_LEADING_DOT in compat
-            views["name_constraints"] = ext.name_constraints(extension.value, leading_dot=dot)
-        elif parser is not None:
-            views[parser[0]] = parser[1](extension.value)
-        elif oid == ext.AUTHORITY_INFORMATION:
-            views["ocsp_urls"], views["ca_issuer_urls"] = ext.authority_information(extension.value)
-        if extension.critical and oid not in HANDLED_EXTENSIONS:
-            unhandled.append(oid)
-    if unhandled:
-        views["unhandled_critical"] = tuple(unhandled)
-    return views
 
 
-def _consistent(certificate: Certificate) -> None:
+def _consistent(certificate: Certificate, odd: Odd) -> None:
     """
-    Refuse extensions that contradict each other or the subject.
+    Tell of extensions that contradict each other or the subject.
+
+    Nothing follows from them: who may issue is asked of both basic constraints and key usage (RFC 5280 6.1.4), and
+    constraints bind only what is below a CA.
     """
     constraints = certificate.basic_constraints
     usage = certificate.key_usage
+    rule = "RFC 5280 4.2.1.9"
+    contradiction = None
     if usage is not None and KeyUsage.KEY_CERT_SIGN in usage and not certificate.is_ca:
-        msg = "key usage has keyCertSign, but basic constraints do not say CA"
-        raise _refused(msg, "RFC 5280 4.2.1.9", Reason.BASIC_CONSTRAINTS)
-    if (
+        contradiction = "key usage has keyCertSign, but basic constraints do not say CA"
+    elif (
         constraints is not None
         and constraints.path_length is not None
         and usage is not None
         and KeyUsage.KEY_CERT_SIGN not in usage
     ):
-        msg = "path length constraint, but key usage has no keyCertSign"
-        raise _refused(msg, "RFC 5280 4.2.1.9", Reason.BASIC_CONSTRAINTS)
-    if certificate.name_constraints is not None and not certificate.is_ca:
-        msg = "name constraints, but basic constraints do not say CA"
-        raise _refused(msg, "RFC 5280 4.2.1.10")
+        contradiction = "path length constraint, but key usage has no keyCertSign"
+    if contradiction is not None:
+        try:
+            odd(contradiction, rule)
+        except DerError as error:
+            raise _ContradictionError(contradiction, rule) from error
+    if ext.NAME_CONSTRAINTS in certificate.extensions and not certificate.is_ca:
+        odd("name constraints, but basic constraints do not say CA", "RFC 5280 4.2.1.10")
     if not certificate.subject.rdns:
         if certificate.is_ca:
             msg = "subject of a CA is empty"
-            raise _refused(msg, "RFC 5280 4.1.2.6")
+            raise DerError(msg, "RFC 5280 4.1.2.6")
         names = certificate.extensions.get(ext.SUBJECT_ALT_NAME)
         if names is None or not names.critical:
-            msg = "subject is empty without a critical subject alternative name"
-            raise _refused(msg, "RFC 5280 4.1.2.6")
+            odd("subject is empty without a critical subject alternative name", "RFC 5280 4.1.2.6")

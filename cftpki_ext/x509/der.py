@@ -2,7 +2,7 @@
 Strict DER (X.690) over the bytes as received: where each element starts and ends, and the simple types.
 
 Owns slicing; keeps no copy of what it read and encodes nothing anew, so that a signature can be checked over
-exactly what came in. Imports nothing of ours.
+exactly what came in. Imports `oddity` only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import functools
 from datetime import UTC, datetime
 from typing import NamedTuple
+
+from cftpki_ext.x509.oddity import DerError as DerError  # noqa: PLC0414  # offered here, where it is raised
+from cftpki_ext.x509.oddity import Odd, refuse
 
 BOOLEAN = 0x01
 INTEGER = 0x02
@@ -32,22 +35,10 @@ SET = 0x31
 
 # Lengths of up to four octets (4 GiB) are read; every caller caps the whole object far below.
 _LENGTH_OCTETS = 4
-# Serial numbers have 20 octets, moduli (where a CA asks for a size by an example) up to 2048 in theory. Python writes no
-# number of more than 4300 digits, because that costs their square.
-_INTEGER_OCTETS = 1750
+# The longest integers that are read have the octets of a serial number; a text of more digits costs their square.
+_INTEGER_OCTETS = 256
 # An object identifier has a few dozen octets at most; the bound keeps the arithmetic on long arcs cheap.
 _OID_OCTETS = 128
-
-
-class DerError(ValueError):
-    """
-    The bytes break an encoding or structure rule; `rule` names the clause.
-    """
-
-    def __init__(self, detail: str, rule: str = "X.690 (DER)") -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.rule = rule
 
 
 class Element(NamedTuple):
@@ -114,19 +105,20 @@ def read(data: bytes, start: int, end: int) -> Element:
     return _new(Element, (tag, start, content, stop))
 
 
-def whole(data: bytes, tag: int = SEQUENCE) -> Element:
+def whole(data: bytes, tag: int = SEQUENCE, *, odd: Odd = refuse) -> Element:
     """
     Read the one element that fills the buffer.
 
     Args:
         data: the buffer.
         tag: the tag it must have.
+        odd: is told of octets behind the element.
 
     Returns:
         The element.
 
     Raises:
-        DerError: another tag, or trailing bytes.
+        DerError: another tag, or (by default) trailing bytes.
 
     """
     element = read(data, 0, len(data))
@@ -134,8 +126,7 @@ def whole(data: bytes, tag: int = SEQUENCE) -> Element:
         msg = f"tag {element.tag:#04x} where {tag:#04x} is expected"
         raise DerError(msg)
     if element.end != len(data):
-        msg = f"{len(data) - element.end} trailing bytes"
-        raise DerError(msg)
+        odd(f"{len(data) - element.end} trailing bytes", "X.690 (DER)")
     return element
 
 
@@ -233,12 +224,17 @@ def integer(data: bytes, element: Element) -> int:
     return int.from_bytes(raw, "big", signed=True)
 
 
-def boolean(data: bytes, element: Element) -> bool:
+def boolean(data: bytes, element: Element, *, odd: Odd = refuse) -> bool:
     """
     The value of a BOOLEAN (or of an implicitly tagged one).
 
+    Args:
+        data: the buffer.
+        element: the BOOLEAN.
+        odd: is told of an octet other than 00 and FF, which is true in BER (X.690 8.2.2).
+
     Raises:
-        DerError: not one octet of 00 or FF.
+        DerError: not one octet, or (by default) not of 00 or FF.
 
     """
     raw = data[element.content : element.end]
@@ -247,7 +243,10 @@ def boolean(data: bytes, element: Element) -> bool:
     if raw == b"\x00":
         return False
     msg = "boolean is neither 00 nor FF"
-    raise DerError(msg)
+    if len(raw) != 1:
+        raise DerError(msg)
+    odd(msg, "X.690 (DER)")
+    return True
 
 
 def bit_string(data: bytes, element: Element) -> tuple[bytes, int]:
@@ -269,26 +268,31 @@ def bit_string(data: bytes, element: Element) -> tuple[bytes, int]:
     return raw, unused
 
 
-def named_bits(data: bytes, element: Element, *, minimal: bool = True) -> frozenset[int]:
+def named_bits(data: bytes, element: Element, *, odd: Odd = refuse) -> frozenset[int]:
     """
     The numbers of the bits that are set in a named bit list (X.690 11.2.2: no trailing zero bits).
 
     Args:
         data: the buffer.
         element: the BIT STRING.
-        minimal: whether trailing zero bits are refused; they change nothing of what is said.
+        odd: is told of trailing zero bits, and of unused bits that are set: they change nothing of what is said.
 
     Returns:
         The numbers; bit 0 is the first.
 
     Raises:
-        DerError: as `bit_string`, or trailing zero bits.
+        DerError: as `bit_string`, or (by default) trailing zero bits.
 
     """
-    raw, unused = bit_string(data, element)
-    if minimal and raw and not raw[-1] >> unused & 1:
-        msg = "named bit list has trailing zero bits"
-        raise DerError(msg)
+    unused = data[element.content] if element.end > element.content else 0
+    raw = data[element.content + 1 : element.end]
+    if 0 < unused <= 7 and raw and raw[-1] & ((1 << unused) - 1):
+        odd("unused bits of a bit string are wrong", "X.690 (DER)")
+        raw = raw[:-1] + bytes((raw[-1] >> unused << unused,))
+    else:
+        raw, unused = bit_string(data, element)
+    if raw and not raw[-1] >> unused & 1:
+        odd("named bit list has trailing zero bits", "X.690 (DER)")
     return frozenset(
         8 * index + bit for index, octet in enumerate(raw) for bit in range(8) if octet & (0x80 >> bit)
     )
@@ -346,12 +350,17 @@ def oid(data: bytes, element: Element) -> str:
     return dotted(data[element.content : element.end])
 
 
-def time(data: bytes, element: Element) -> datetime:
+def time(data: bytes, element: Element, *, odd: Odd = refuse) -> datetime:
     """
     The value of a Time (RFC 5280 4.1.2.5): UTCTime or GeneralizedTime, with seconds, in Zulu, no fraction.
 
     By default a GeneralizedTime before 2050 is taken too, although RFC 5280 asks for UTCTime there: it is
     unambiguous, and PKITS 4.2.4 has one that must be accepted.
+
+    Args:
+        data: the buffer.
+        element: the Time.
+        odd: is told of the year 0, before which nothing is.
 
     Returns:
         An aware datetime in UTC.
@@ -375,6 +384,9 @@ def time(data: bytes, element: Element) -> datetime:
     if year_octets == 2:
         year += 1900 if year >= 50 else 2000
     rest = digits[year_octets:]
+    if not year:
+        odd(f"time {raw!r} does not exist", "RFC 5280 4.1.2.5")
+        return datetime.min.replace(tzinfo=UTC)
     try:
         return datetime(
             year, int(rest[:2]), int(rest[2:4]), int(rest[4:6]), int(rest[6:8]), int(rest[8:10]), tzinfo=UTC
@@ -402,3 +414,26 @@ def encode(tag: int, *parts: bytes) -> bytes:
         return bytes((tag, length)) + inner
     octets = (length.bit_length() + 7) // 8
     return bytes((tag, 0x80 | octets)) + length.to_bytes(octets, "big") + inner
+
+
+def encode_oid(dotted_form: str) -> bytes:
+    """
+    Encode an OBJECT IDENTIFIER.
+
+    Args:
+        dotted_form: for instance `"2.5.29.19"`; a known one, it is not checked.
+
+    Returns:
+        The DER.
+
+    """
+    top, second, *rest = map(int, dotted_form.split("."))
+    content = bytearray()
+    for arc in (40 * top + second, *rest):
+        octets = [arc & 0x7F]
+        left = arc >> 7
+        while left:
+            octets.append(0x80 | left & 0x7F)
+            left >>= 7
+        content += bytes(reversed(octets))
+    return encode(OBJECT_IDENTIFIER, bytes(content))

@@ -2,7 +2,8 @@
 The extensions of RFC 5280 4.2 (and RFC 6960, 7633) as values, parsed strictly.
 
 Owns the content of each extension but the locations of CRLs (`distribution`); what an extension means for a path
-or for revocation is decided elsewhere. Imports der, fields, general_name and name only.
+or for revocation is decided elsewhere. Imports der, fields, general_name, name and
+oddity only. What `odd` is told of leaves one meaning and is refused by default.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.fields import in_order, only
-from cftpki_ext.x509.general_name import GeneralName, general_name, general_names
+from cftpki_ext.x509.general_name import GeneralName, general_name, general_names, usable_uri
+from cftpki_ext.x509.oddity import Odd, refuse
 
 SUBJECT_KEY_ID = "2.5.29.14"
 KEY_USAGE = "2.5.29.15"
@@ -104,82 +106,110 @@ class PolicyConstraints:
     inhibit_policy_mapping: int | None
 
 
-def basic_constraints(value: bytes) -> BasicConstraints:
+def basic_constraints(value: bytes, *, odd: Odd = refuse) -> BasicConstraints:
     """
     Parse basicConstraints (RFC 5280 4.2.1.9).
 
+    Args:
+        value: the extension's value.
+        odd: is told of `cA FALSE` written out (DER leaves defaults out), and of a path length without CA.
+
     Raises:
-        DerError: malformed, `cA FALSE` written out (DER leaves defaults out), a path length without CA.
+        DerError: malformed, a negative path length, octets behind the constraints of a CA.
 
     """
     rule = "RFC 5280 4.2.1.9"
-    parts = only(value, der.SEQUENCE, "basic constraints", rule)
+    parts = only(value, der.SEQUENCE, "basic constraints", rule, odd=odd)
     fields = in_order(parts, (der.BOOLEAN, der.INTEGER), "basic constraints", rule)
     ca = False
     if der.BOOLEAN in fields:
-        ca = der.boolean(value, fields[der.BOOLEAN])
+        ca = der.boolean(value, fields[der.BOOLEAN], odd=odd)
         if not ca:
-            msg = "basic constraints write out a default value"
-            raise DerError(msg, rule)
+            odd("basic constraints write out a default value", rule)
+    if ca:
+        der.whole(value)
     path_length = der.integer(value, fields[der.INTEGER]) if der.INTEGER in fields else None
     if path_length is not None and (path_length < 0 or not ca):
         msg = f"path length constraint {path_length} with cA {ca}"
-        raise DerError(msg, rule)
+        if ca:
+            raise DerError(msg, rule)
+        odd(msg, rule)
+        path_length = None
     return BasicConstraints(ca, path_length)
 
 
-def key_usage(value: bytes, *, minimal: bool = True) -> frozenset[KeyUsage]:
+def key_usage(value: bytes, *, odd: Odd = refuse, minimal: bool = True) -> frozenset[KeyUsage]:
     """
     Parse keyUsage (RFC 5280 4.2.1.3).
 
     Args:
         value: the extension's value.
-        minimal: whether trailing zero bits, which DER forbids, are refused.
+        odd: is told of trailing zero bits, unused bits that are set, octets behind it, and bits without meaning.
+        minimal: whether trailing zero bits, which DER forbids, are odd at all.
 
     Returns:
         The usages.
 
     Raises:
-        DerError: malformed, no bit set, or a bit that has no meaning.
+        DerError: malformed, or no bit set that has a meaning.
 
     """
     rule = "RFC 5280 4.2.1.3"
+
+    def told(detail: str, _rule: str) -> None:
+        if minimal:
+            odd(f"key usage: {detail}", rule)
+
     try:
-        bits = der.named_bits(value, der.whole(value, der.BIT_STRING), minimal=minimal)
+        bits = der.named_bits(value, der.whole(value, der.BIT_STRING, odd=odd), odd=told)
     except DerError as error:
+        if error.rule == rule:
+            raise
         msg = f"key usage: {error.detail}"
         raise DerError(msg, rule) from error
-    if not bits or max(bits) >= len(_KEY_USAGES):
-        msg = "key usage sets no bit, or one without meaning"
+    known = frozenset(_KEY_USAGES[bit] for bit in bits if bit < len(_KEY_USAGES))
+    msg = "key usage sets no bit, or one without meaning"
+    if not known:
         raise DerError(msg, rule)
-    return frozenset(_KEY_USAGES[bit] for bit in bits)
+    if len(known) < len(bits):
+        odd(msg, rule)
+    return known
 
 
-def extended_key_usage(value: bytes) -> frozenset[str]:
+def extended_key_usage(value: bytes, *, odd: Odd = refuse) -> frozenset[str]:
     """
     Parse extKeyUsage (RFC 5280 4.2.1.12): one or more identifiers.
+
+    Args:
+        value: the extension's value.
+        odd: is told of octets behind them.
 
     Raises:
         DerError: malformed or empty.
 
     """
     rule = "RFC 5280 4.2.1.12"
-    usages = frozenset(der.oid(value, part) for part in only(value, der.SEQUENCE, "extended key usage", rule))
+    parts = only(value, der.SEQUENCE, "extended key usage", rule, odd=odd)
+    usages = frozenset(der.oid(value, part) for part in parts)
     if not usages:
         msg = "extended key usage is empty"
         raise DerError(msg, rule)
     return usages
 
 
-def subject_alt_name(value: bytes) -> tuple[GeneralName, ...]:
+def subject_alt_name(value: bytes, *, odd: Odd = refuse) -> tuple[GeneralName, ...]:
     """
     Parse subjectAltName (RFC 5280 4.2.1.6).
 
+    Args:
+        value: the extension's value.
+        odd: see `general_names`.
+
     Raises:
-        DerError: malformed or empty.
+        DerError: no list of names, or (by default) empty.
 
     """
-    return general_names(value, der.whole(value))
+    return general_names(value, der.whole(value, odd=odd), odd=odd)
 
 
 def _mask_is_contiguous(mask: bytes) -> bool:
@@ -253,17 +283,24 @@ def name_constraints(value: bytes, *, leading_dot: bool = False) -> NameConstrai
     return NameConstraints(trees.get(0xA0, ()), trees.get(0xA1, ()))
 
 
-def certificate_policies(value: bytes) -> tuple[str, ...]:
+def certificate_policies(value: bytes, *, odd: Odd = refuse) -> tuple[str, ...]:
     """
     Parse certificatePolicies (RFC 5280 4.2.1.4): the identifiers. Qualifiers are for display, not decision.
 
+    Args:
+        value: the extension's value.
+        odd: is told of an empty list, of empty qualifiers, and of a policy that is there twice.
+
+    Returns:
+        The policies, each once.
+
     Raises:
-        DerError: malformed, empty, or a policy twice.
+        DerError: malformed.
 
     """
     rule = "RFC 5280 4.2.1.4"
     found = []
-    for part in only(value, der.SEQUENCE, "certificate policies", rule):
+    for part in only(value, der.SEQUENCE, "certificate policies", rule, odd=odd):
         inner = der.children(value, der.expect(part, der.SEQUENCE, "policy information"))
         if not 1 <= len(inner) <= 2:
             msg = "policy information is not a policy with qualifiers"
@@ -272,12 +309,11 @@ def certificate_policies(value: bytes) -> tuple[str, ...]:
         if len(inner) == 2 and not der.children(
             value, der.expect(inner[1], der.SEQUENCE, "policy qualifiers")
         ):
-            msg = "policy qualifiers are empty"
-            raise DerError(msg, rule)
-    if not found or len(set(found)) != len(found):
-        msg = "certificate policies are empty or name a policy twice"
-        raise DerError(msg, rule)
-    return tuple(found)
+            odd("policy qualifiers are empty", rule)
+    policies = tuple(dict.fromkeys(found))
+    if not found or len(policies) != len(found):
+        odd("certificate policies are empty or name a policy twice", rule)
+    return policies
 
 
 def policy_mappings(value: bytes) -> tuple[tuple[str, str], ...]:
@@ -310,20 +346,23 @@ def _skip_certs(value: bytes, element: Element, rule: str) -> int:
     return number
 
 
-def policy_constraints(value: bytes) -> PolicyConstraints:
+def policy_constraints(value: bytes, *, odd: Odd = refuse) -> PolicyConstraints:
     """
     Parse policyConstraints (RFC 5280 4.2.1.11).
 
+    Args:
+        value: the extension's value.
+        odd: is told where there are none.
+
     Raises:
-        DerError: malformed or empty.
+        DerError: malformed.
 
     """
     rule = "RFC 5280 4.2.1.11"
     parts = only(value, der.SEQUENCE, "policy constraints", rule)
     fields = in_order(parts, (0x80, 0x81), "policy constraints", rule)
     if not fields:
-        msg = "policy constraints are empty"
-        raise DerError(msg, rule)
+        odd("policy constraints are empty", rule)
     explicit = _skip_certs(value, fields[0x80], rule) if 0x80 in fields else None
     mapping = _skip_certs(value, fields[0x81], rule) if 0x81 in fields else None
     return PolicyConstraints(explicit, mapping)
@@ -340,73 +379,95 @@ def inhibit_any_policy(value: bytes) -> int:
     return _skip_certs(value, der.whole(value, der.INTEGER), "RFC 5280 4.2.1.14")
 
 
-def authority_key_id(value: bytes) -> bytes | None:
+def authority_key_id(value: bytes, *, odd: Odd = refuse) -> bytes | None:
     """
     Parse authorityKeyIdentifier (RFC 5280 4.2.1.1): the key identifier; issuer and serial only for form.
 
+    Args:
+        value: the extension's value.
+        odd: is told where only one of issuer and serial is there, or they cannot be read.
+
     Raises:
-        DerError: malformed, or only one of issuer and serial.
+        DerError: malformed.
 
     """
     rule = "RFC 5280 4.2.1.1"
-    parts = only(value, der.SEQUENCE, "authority key identifier", rule)
+    parts = only(value, der.SEQUENCE, "authority key identifier", rule, odd=odd)
     fields = in_order(parts, (0x80, 0xA1, 0x82), "authority key identifier", rule)
     if (0xA1 in fields) != (0x82 in fields):
-        msg = "authority key identifier has only one of issuer and serial number"
-        raise DerError(msg, rule)
-    if 0xA1 in fields:
-        general_names(value, fields[0xA1])
-        der.integer(value, fields[0x82])
+        odd("authority key identifier has only one of issuer and serial number", rule)
+    try:
+        if 0xA1 in fields:
+            general_names(value, fields[0xA1], odd=odd)
+        if 0x82 in fields:
+            der.integer(value, fields[0x82])
+    except DerError as error:
+        odd(error.detail, error.rule)
     return der.content(value, fields[0x80]) if 0x80 in fields else None
 
 
-def subject_key_id(value: bytes) -> bytes:
+def subject_key_id(value: bytes, *, odd: Odd = refuse) -> bytes:
     """
     Parse subjectKeyIdentifier (RFC 5280 4.2.1.2).
+
+    Args:
+        value: the extension's value.
+        odd: is told of octets behind it.
 
     Raises:
         DerError: not an OCTET STRING.
 
     """
-    return der.content(value, der.whole(value, der.OCTET_STRING))
+    return der.content(value, der.whole(value, der.OCTET_STRING, odd=odd))
 
 
-def authority_information(value: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def authority_information(value: bytes, *, odd: Odd = refuse) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     Parse authorityInfoAccess (RFC 5280 4.2.2.1).
+
+    Args:
+        value: the extension's value.
+        odd: is told of an empty list, and of a location that cannot be read, which then is none.
 
     Returns:
         The OCSP locations and the locations of issuers' certificates, URIs only, in order.
 
     Raises:
-        DerError: malformed or empty.
+        DerError: no list.
 
     """
     rule = "RFC 5280 4.2.2.1"
-    ocsp: list[str] = []
-    issuers: list[str] = []
-    parts = only(value, der.SEQUENCE, "authority information access", rule)
+    found: dict[str, list[str]] = {_ACCESS_OCSP: [], _ACCESS_CA_ISSUERS: []}
+    parts = only(value, der.SEQUENCE, "authority information access", rule, odd=odd)
     for part in parts:
-        inner = der.children(value, der.expect(part, der.SEQUENCE, "access description"))
-        if len(inner) != 2:
-            msg = "access description is not a pair"
-            raise DerError(msg, rule)
-        method = der.oid(value, inner[0])
-        name = general_name(value, inner[1])
-        if name.kind == "uri" and isinstance(name.value, str):
-            if method == _ACCESS_OCSP:
-                ocsp.append(name.value)
-            elif method == _ACCESS_CA_ISSUERS:
-                issuers.append(name.value)
+        try:
+            method, name = _access(value, part, odd, rule)
+        except DerError as error:
+            odd(error.detail, error.rule)
+            continue
+        location = usable_uri(name)
+        if location is not None and method in found:
+            found[method].append(location)
     if not parts:
-        msg = "authority information access is empty"
+        odd("authority information access is empty", rule)
+    return tuple(found[_ACCESS_OCSP]), tuple(found[_ACCESS_CA_ISSUERS])
+
+
+def _access(value: bytes, part: Element, odd: Odd, rule: str) -> tuple[str, GeneralName]:
+    inner = der.children(value, der.expect(part, der.SEQUENCE, "access description"))
+    if len(inner) != 2:
+        msg = "access description is not a pair"
         raise DerError(msg, rule)
-    return tuple(ocsp), tuple(issuers)
+    return der.oid(value, inner[0]), general_name(value, inner[1], odd=odd)
 
 
-def tls_features(value: bytes) -> frozenset[int]:
+def tls_features(value: bytes, *, odd: Odd = refuse) -> frozenset[int]:
     """
     Parse the TLS feature extension (RFC 7633 4): the numbers; 5 is "must staple".
+
+    Args:
+        value: the extension's value.
+        odd: is told of octets behind them.
 
     Raises:
         DerError: malformed.
@@ -414,57 +475,65 @@ def tls_features(value: bytes) -> frozenset[int]:
     """
     return frozenset(
         der.integer(value, der.expect(part, der.INTEGER, "TLS feature"))
-        for part in only(value, der.SEQUENCE, "TLS features", "RFC 7633 4")
+        for part in only(value, der.SEQUENCE, "TLS features", "RFC 7633 4", odd=odd)
     )
 
 
-def ocsp_nocheck(value: bytes) -> bool:
+def ocsp_nocheck(value: bytes, *, odd: Odd = refuse) -> bool:
     """
-    Parse id-pkix-ocsp-nocheck (RFC 6960 4.2.2.2.1): its content is NULL.
+    Parse id-pkix-ocsp-nocheck (RFC 6960 4.2.2.2.1): its content is NULL, and says nothing that its being there does not.
 
-    Raises:
-        DerError: anything else.
+    Args:
+        value: the extension's value.
+        odd: is told of anything else.
+
+    Returns:
+        `True`.
 
     """
     if value != b"\x05\x00":
-        msg = "OCSP nocheck is not NULL"
-        raise DerError(msg, "RFC 6960 4.2.2.2.1")
+        odd("OCSP nocheck is not NULL", "RFC 6960 4.2.2.2.1")
     return True
 
 
-def parse_extensions(data: bytes, parent: Element) -> Mapping[str, Extension]:
+def parse_extensions(
+    data: bytes, parent: Element, *, odd: Odd = refuse, twice: Odd = refuse
+) -> Mapping[str, Extension]:
     """
     Read an Extensions SEQUENCE (of a certificate, a CRL, a CRL entry or an OCSP response).
 
     Args:
         data: the buffer.
         parent: the SEQUENCE.
+        odd: is told of an empty list, `critical FALSE` written out, and a criticality that is true only in BER.
+        twice: is told of an extension that is there twice; the first one counts.
 
     Returns:
         The extensions by identifier, in their order.
 
     Raises:
-        DerError: empty, malformed, an extension twice, or `critical FALSE` written out.
+        DerError: malformed.
 
     """
     rule = "RFC 5280 4.2"
     found: dict[str, Extension] = {}
     for part in der.children(data, der.expect(parent, der.SEQUENCE, "extensions")):
         inner = der.children(data, der.expect(part, der.SEQUENCE, "extension"))
-        critical = len(inner) == 3
-        if not critical and len(inner) != 2:
+        if len(inner) not in (2, 3):
             msg = "extension is not an identifier, a criticality and a value"
             raise DerError(msg, rule)
         oid = der.oid(data, inner[0])
-        if critical and not der.boolean(data, der.expect(inner[1], der.BOOLEAN, "criticality")):
-            msg = f"extension {oid} writes out a default criticality"
-            raise DerError(msg, rule)
+        critical = False
+        if len(inner) == 3:
+            critical = der.boolean(data, der.expect(inner[1], der.BOOLEAN, "criticality"), odd=odd)
+            if not critical:
+                odd(f"extension {oid} writes out a default criticality", rule)
         value = der.content(data, der.expect(inner[-1], der.OCTET_STRING, f"value of extension {oid}"))
         if oid in found:
-            msg = f"extension {oid} is there twice"
-            raise DerError(msg, rule)
+            twice(f"extension {oid} is there twice", rule)
+            # Whichever counts, what is critical in one of them must be understood.
+            value, critical = found[oid].value, critical or found[oid].critical
         found[oid] = Extension(oid, critical, value)
     if not found:
-        msg = "list of extensions is empty"
-        raise DerError(msg, rule)
+        odd("list of extensions is empty", rule)
     return found

@@ -1,16 +1,17 @@
 """
 The fields of an ASN.1 SEQUENCE in DER: the one that fills a value, the optional ones in their order.
 
-Imports der only.
+Imports der and oddity.
 """
 
 from __future__ import annotations
 
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
+from cftpki_ext.x509.oddity import Odd, refuse
 
 
-def only(value: bytes, tag: int, what: str, rule: str) -> list[Element]:
+def only(value: bytes, tag: int, what: str, rule: str, *, odd: Odd = refuse) -> list[Element]:
     """
     The children of the one constructed element that fills a value.
 
@@ -19,13 +20,17 @@ def only(value: bytes, tag: int, what: str, rule: str) -> list[Element]:
         tag: the element's.
         what: the structure's name, for the message.
         rule: the clause.
+        odd: is told of octets behind the element.
+
+    Returns:
+        The children.
 
     Raises:
-        DerError: another element, or octets behind it.
+        DerError: another element, or (by default) octets behind it.
 
     """
     try:
-        return der.children(value, der.whole(value, tag))
+        return der.children(value, der.whole(value, tag, odd=odd))
     except DerError as error:
         msg = f"{what}: {error.detail}"
         raise DerError(msg, rule) from error

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
+from cftpki_ext.x509.oddity import Odd, ignore, refuse
 
 COMMON_NAME = "2.5.4.3"
 EMAIL_ADDRESS = "1.2.840.113549.1.9.1"
 
 _RULE = "RFC 5280 4.1.2.4"
+ALPHABET = "X.680 41.4"
+SET_ORDER = "X.690 11.6"
+_PRINTABLE = re.compile(rb"[A-Za-z0-9 '()+,./:=?-]*")
 # A real name has fewer than twenty attributes; the bound keeps a hostile one from costing time.
 _ATTRIBUTES = 128
 # Real names have some hundred octets, and a CRL could bring one of megabytes.
@@ -126,7 +130,7 @@ def _shown(text: str) -> str:
     )
 
 
-def _attribute(data: bytes, element: Element) -> tuple[str, str, str | None, str]:
+def _attribute(data: bytes, element: Element, odd: Odd) -> tuple[str, str, str | None, str]:
     """
     One AttributeTypeAndValue: identifier, compared form, text where it is text, shown form.
     """
@@ -141,38 +145,47 @@ def _attribute(data: bytes, element: Element) -> tuple[str, str, str | None, str
     if codec is None:
         shown = f"#{data[value.start : value.end].hex()}"
         return oid, f"{oid}{shown}", None, f"{oid}={shown}"
+    if value.tag == der.PRINTABLE_STRING and not _PRINTABLE.fullmatch(raw):
+        odd(f"value of attribute {oid} has characters that no PrintableString has", ALPHABET)
     try:
         text = raw.decode(codec)
     except UnicodeDecodeError as error:
         msg = f"value of attribute {oid} is not valid {codec}"
-        raise DerError(msg, _RULE) from error
+        if codec != "ascii":
+            raise DerError(msg, _RULE) from error
+        odd(msg, _RULE)
+        # Which letters are meant is anybody's guess: compared by its octets, and equal to no text.
+        shown = f"#{data[value.start : value.end].hex()}"
+        return oid, f"{oid}{shown}", None, f"{_LABELS.get(oid, oid)}={_shown(raw.decode('latin-1'))}"
     if not text:
-        msg = f"value of attribute {oid} is empty"
-        raise DerError(msg, _RULE)
+        odd(f"value of attribute {oid} is empty", _RULE)
     if not text.isascii() and _longest_run_of_marks(text) > _MARKS:
         msg = f"value of attribute {oid} has more than {_MARKS} combining marks in a row"
         raise DerError(msg, "UAX #15 (Stream-Safe Text)")
     return oid, f"{oid}={_prepared(text)}", text, f"{_LABELS.get(oid, oid)}={_shown(text)}"
 
 
-def _relative(encoded: bytes) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+def _relative(encoded: bytes, odd: Odd) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """
     One RelativeDistinguishedName: its compared form, its shown form, its text attributes.
     """
     parts = der.children(encoded, der.whole(encoded, der.SET))
     if not parts:
-        msg = "relative distinguished name is empty"
-        raise DerError(msg, _RULE)
+        odd("relative distinguished name is empty", _RULE)
     if len(parts) > _ATTRIBUTES:
         msg = "name has too many attributes"
         raise DerError(msg, _RULE)
-    attributes = [_attribute(encoded, part) for part in parts]
+    if len(parts) > 1:
+        values = [der.encoded(encoded, part) for part in parts]
+        if values != sorted(values):
+            odd("attributes of a relative distinguished name are not in order", SET_ORDER)
+    attributes = [_attribute(encoded, part, odd) for part in parts]
     key = "\x1f".join(sorted(attribute[1] for attribute in attributes))
     shown = "+".join(attribute[3] for attribute in attributes)
     return key, shown, tuple((a[0], a[2]) for a in attributes if a[2] is not None)
 
 
-def parse_name(encoded: bytes) -> Name:
+def parse_name(encoded: bytes, *, odd: Odd = refuse) -> Name:
     """
     Parse a Name.
 
@@ -181,12 +194,14 @@ def parse_name(encoded: bytes) -> Name:
 
     Args:
         encoded: the whole RDNSequence, header included.
+        odd: is told of letters outside a string type's alphabet, of empty values and relative names, and of a SET
+            that is not in DER's order.
 
     Returns:
         The name.
 
     Raises:
-        DerError: it is none.
+        DerError: it is none, or (by default) an odd one.
 
     """
     if len(encoded) > _OCTETS:
@@ -200,7 +215,7 @@ def parse_name(encoded: bytes) -> Name:
     shown = []
     attributes: list[tuple[str, str]] = []
     for part in parts:
-        key, text, found = _relative(encoded[part.start : part.end])
+        key, text, found = _relative(encoded[part.start : part.end], odd)
         keys.append(key)
         shown.append(text)
         attributes += found
@@ -230,5 +245,6 @@ def name_with(issuer: Name, relative: bytes) -> Name:
     """
     outer = der.whole(issuer.der)
     return parse_name(
-        der.encode(der.SEQUENCE, issuer.der[outer.content : outer.end], der.encode(der.SET, relative))
+        der.encode(der.SEQUENCE, issuer.der[outer.content : outer.end], der.encode(der.SET, relative)),
+        odd=ignore,
     )

@@ -20,6 +20,7 @@ from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.keys import RSA_BITS, Handle, KeyKind, PublicKey, load_key
+from cftpki_ext.x509.oddity import Odd, refuse
 
 # What the leniency RSA_1024 lets pass; below that a key is broken by anyone with a week of computing.
 RSA_BITS_COMPAT = 1024
@@ -146,24 +147,25 @@ def _identifier(encoded: bytes) -> AlgorithmIdentifier:
     return AlgorithmIdentifier(der.oid(encoded, parts[0]), parameters)
 
 
-def split(data: bytes) -> tuple[Signed, Element, tuple[Element, ...]]:
+def split(data: bytes, *, odd: Odd = refuse) -> tuple[Signed, Element, tuple[Element, ...]]:
     """
     Take a signed object apart: SEQUENCE { signed part, algorithm, BIT STRING, rest }.
 
     The signature is not verified, and an algorithm inside the signed part is the caller's to compare.
 
     Args:
-        data: the whole object as received, nothing behind it.
+        data: the whole object as received.
+        odd: is told of octets behind it.
 
     Returns:
         The parts, the element of the signed SEQUENCE, and what follows the signature (an OCSP response's
         certificates; the caller refuses it elsewhere).
 
     Raises:
-        DerError: another structure, or trailing bytes.
+        DerError: another structure, or (by default) trailing bytes.
 
     """
-    parts = der.children(data, der.whole(data))
+    parts = der.children(data, der.whole(data, odd=odd))
     if len(parts) < 3:
         msg = "signed object has fewer than three parts"
         raise DerError(msg, "RFC 5280 4.1.1")
@@ -265,6 +267,13 @@ def _pss(parameters: bytes | None) -> _Scheme | None:
     return _Scheme((KeyKind.RSA, KeyKind.RSA_PSS), hash_algorithm.name, check)
 
 
+def _says_nothing_more(parameters: bytes | None) -> bool:
+    """
+    Whether the parameters beside an ECDSA signature's name are absent, NULL or an object identifier.
+    """
+    return parameters is None or parameters == _NULL or parameters[0] == der.OBJECT_IDENTIFIER
+
+
 @functools.lru_cache(maxsize=256)
 def _scheme(identifier: AlgorithmIdentifier) -> _Scheme | None:
     """
@@ -275,7 +284,8 @@ def _scheme(identifier: AlgorithmIdentifier) -> _Scheme | None:
         # RFC 4055 5: NULL is written, absent must be accepted as well.
         return _rsa(_RSA_HASHES[oid]) if parameters in (None, _NULL) else None
     if oid in _ECDSA_HASHES:
-        return _ecdsa(_ECDSA_HASHES[oid]) if parameters is None else None
+        # RFC 5758 3.2: absent. NULL (JDK 11), or the name of a curve, changes nothing: curve and key are the signer's.
+        return _ecdsa(_ECDSA_HASHES[oid]) if _says_nothing_more(parameters) else None
     if oid in _EDWARDS:
         return _edwards(_EDWARDS[oid]) if parameters is None else None
     if oid == _PSS:

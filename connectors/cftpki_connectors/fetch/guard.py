@@ -16,6 +16,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Network, TrustSet
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509.certificate import parse_certificate
+from cftpki_ext.x509.distribution import locations
 
 Address = IPv4Address | IPv6Address
 
@@ -391,10 +392,5 @@ def _locations(der: bytes, compat: frozenset[Leniency]) -> tuple[str, ...]:
         certificate = parse_certificate(der, compat=compat)
     except InputError:
         return ()
-    points = (
-        name.value
-        for point in (*certificate.distribution_points, *certificate.freshest_crl)
-        for name in point.full_names
-        if isinstance(name.value, str) and "://" in name.value
-    )
+    points = locations((*certificate.distribution_points, *certificate.freshest_crl))
     return (*certificate.ocsp_urls, *certificate.ca_issuer_urls, *points)

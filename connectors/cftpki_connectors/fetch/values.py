@@ -40,7 +40,7 @@ class FetchRequest:
     `deadline` is in monotonic seconds and holds for everything together: queueing, DNS, connecting, redirects,
     repetitions, reading. `head_by` bounds the wait for the head of an answer alone, so that a long body may take
     longer than a dead host. `max_bytes` bounds the body. `content_types` are those that count (empty: any but
-    HTML). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
+    HTML; `None`: the headers say nothing of a body that is signed). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
     status the first `error_bytes` are kept. `hear_time` is told the origin of each server that answers, and its time.
     """
 
@@ -52,7 +52,7 @@ class FetchRequest:
     method: str = "GET"
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    content_types: frozenset[str] = frozenset()
+    content_types: frozenset[str] | None = frozenset()
     secret_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     error_bytes: int = 0
     head_by: float | None = None

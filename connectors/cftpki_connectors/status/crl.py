@@ -19,7 +19,7 @@ from cftpki_connectors.fetch.values import FetchRequest
 from cftpki_connectors.status import encoding
 from cftpki_connectors.status.api import ApiClient
 from cftpki_connectors.status.source import Answer, FetchingSource
-from cftpki_connectors.support.threads import MAX_THREADS, Lane
+from cftpki_connectors.support import threads
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
 from cftpki_ext.core.vocabulary import SourceKind
@@ -36,8 +36,8 @@ class CrlSource(FetchingSource):
     Gets CRLs.
 
     A location that is one of `trust.crl_files`, letter by letter, is read from there; `file:` URLs never are,
-    whoever names them. One that `trust.rest` names is asked as a CA's API is (`_api`). Content types are not
-    insisted on (web servers seldom know `application/pkix-crl`), but HTML is refused as such. By default the whole
+    whoever names them. One that `trust.rest` names is asked as a CA's API is (`_api`). Headers say
+    nothing of a list, which is signed (web servers seldom know `application/pkix-crl`). By default the whole
     list is got each time: conditional requests would need the old list, which the stores have. A host must begin
     to answer within `limits.request_ms`; its list may take as long as the handshake has.
     """
@@ -49,7 +49,6 @@ class CrlSource(FetchingSource):
         super().__init__(clock, fetcher)
         self._api = ApiClient(clock, self._fetcher)
         self._files = _Files()
-        self._reading = Lane(MAX_THREADS, "reading CRL files")
 
     async def aclose(self) -> None:
         """
@@ -72,9 +71,7 @@ class CrlSource(FetchingSource):
         url = question.lookup.url
         path = next((path for path in question.trust.crl_files if str(path) == url), None)
         if path is not None:
-            # One thread for a file, however many ask: one on a dead file server holds up no other.
-            most = question.limits.crl_bytes
-            raw = await self._reading.call(lambda: self._files.read(path, most), (path, most))
+            raw = await threads.call(lambda: self._files.read(path, question.limits.crl_bytes))
         else:
             request = FetchRequest(
                 hear_time=question.hear_time,
@@ -84,6 +81,7 @@ class CrlSource(FetchingSource):
                 max_bytes=question.limits.crl_bytes,
                 redirects=question.limits.redirects,
                 headers=_HEADERS,
+                content_types=None,
                 head_by=self._clock.monotonic() + question.limits.request_ms / 1000,
             )
             if url in question.trust.api_crls and question.trust.rest is not None:
@@ -92,7 +90,7 @@ class CrlSource(FetchingSource):
                 raw = await self._fetcher.fetch(request)
         der = encoding.crl_der(raw)
         if der is None:
-            raise SourceError(Cause.MALFORMED, f"{len(raw)} bytes that are no CRL in DER or PEM", url=url)
+            raise SourceError(Cause.UNREADABLE, f"{len(raw)} bytes that are no CRL in DER or PEM", url=url)
         return Answer(raw=der)
 
 

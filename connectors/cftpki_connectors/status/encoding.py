@@ -1,5 +1,5 @@
 """
-The least that is looked at before bytes are handed on: one whole DER SEQUENCE, and PEM around it.
+The least that is looked at before bytes are handed on: a whole DER SEQUENCE at their beginning, and PEM around it.
 
 Pure, linear in the size of the input. Everything else about the bytes is the judge's business.
 """
@@ -12,19 +12,19 @@ _BEGIN = b"-----BEGIN X509 CRL-----"
 _END = b"-----END X509 CRL-----"
 
 
-def is_whole_sequence(raw: bytes) -> bool:
+def begins_sequence(raw: bytes) -> bool:
     """
-    Whether `raw` is one SEQUENCE of definite length, with nothing missing and nothing behind it.
+    Whether `raw` begins with one SEQUENCE of definite length with nothing missing, whatever is behind it.
     """
     if len(raw) < 2 or raw[0] != 0x30:
         return False
     first = raw[1]
     if first < 0x80:
-        return len(raw) == 2 + first
+        return len(raw) >= 2 + first
     octets = first & 0x7F
     if not 1 <= octets <= 4 or len(raw) < 2 + octets:
         return False
-    return len(raw) == 2 + octets + int.from_bytes(raw[2 : 2 + octets], "big")
+    return len(raw) >= 2 + octets + int.from_bytes(raw[2 : 2 + octets], "big")
 
 
 def is_ocsp_error(raw: bytes) -> bool:
@@ -42,11 +42,11 @@ def crl_der(raw: bytes) -> bytes | None:
         raw: as received, already bounded in size.
 
     Returns:
-        One whole SEQUENCE, or `None`: neither, more than one block, broken base64, cut off.
+        What begins with a whole SEQUENCE, or `None`: neither, more than one block, broken base64, cut off.
 
     """
     if raw[:1] == b"\x30":
-        return raw if is_whole_sequence(raw) else None
+        return raw if begins_sequence(raw) else None
     begin = raw.find(_BEGIN)
     end = raw.find(_END, begin + len(_BEGIN))
     if begin < 0 or end < 0 or raw.find(_BEGIN, end) >= 0:
@@ -55,4 +55,4 @@ def crl_der(raw: bytes) -> bytes | None:
         der = binascii.a2b_base64(b"".join(raw[begin + len(_BEGIN) : end].split()), strict_mode=True)
     except binascii.Error:
         return None
-    return der if is_whole_sequence(der) else None
+    return der if begins_sequence(der) else None

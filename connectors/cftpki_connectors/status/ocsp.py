@@ -30,8 +30,6 @@ NONCE_BYTES = 32
 
 _REQUEST_TYPE = "application/ocsp-request"
 _RESPONSE_TYPE = "application/ocsp-response"
-# Some responders, and files of ready-made answers, are served without the right type; the judge reads on.
-_RESPONSE_TYPES = frozenset({_RESPONSE_TYPE, "application/octet-stream", "binary/octet-stream"})
 _GET_HEADERS = MappingProxyType({"Accept": _RESPONSE_TYPE})
 _POST_HEADERS = MappingProxyType({"Accept": _RESPONSE_TYPE, "Content-Type": _REQUEST_TYPE})
 
@@ -68,7 +66,7 @@ class OcspSource(FetchingSource):
         try:
             answer = await self._get(question, url, deadline)
         except FetchError as error:
-            if error.status is None or error.cause not in {Cause.UNREACHABLE, Cause.MALFORMED}:
+            if error.status is None or error.cause not in {Cause.UNREACHABLE, Cause.UNREADABLE}:
                 raise
             return Answer(raw=await self._post(question, encoded, deadline))
         if not encoding.is_ocsp_error(answer):
@@ -87,7 +85,7 @@ class OcspSource(FetchingSource):
             max_bytes=question.limits.ocsp_bytes,
             redirects=question.limits.redirects,
             headers=_GET_HEADERS,
-            content_types=_RESPONSE_TYPES,
+            content_types=None,
         )
         return self._sane(url, await self._fetcher.fetch(request))
 
@@ -102,15 +100,15 @@ class OcspSource(FetchingSource):
             method="POST",
             body=encoded,
             headers=_POST_HEADERS,
-            content_types=_RESPONSE_TYPES,
+            content_types=None,
         )
         return self._sane(question.lookup.url, await self._fetcher.fetch(request))
 
     @staticmethod
     def _sane(url: str, raw: bytes) -> bytes:
-        if not encoding.is_whole_sequence(raw):
+        if not encoding.begins_sequence(raw):
             detail = f"{len(raw)} bytes that are no OCSP response"
-            raise FetchError(Cause.MALFORMED, detail, url=url, status=200)
+            raise FetchError(Cause.UNREADABLE, detail, url=url, status=200)
         return raw
 
 

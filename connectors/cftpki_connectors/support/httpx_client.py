@@ -120,7 +120,7 @@ def server_time(headers: httpx.Headers) -> datetime | None:
 
 
 def objection(
-    headers: httpx.Headers, *, success: bool, accepts: frozenset[str], max_bytes: int
+    headers: httpx.Headers, *, success: bool, accepts: frozenset[str] | None, max_bytes: int
 ) -> Objection | None:
     """
     Judge the head of an answer.
@@ -128,7 +128,8 @@ def objection(
     Args:
         headers: as they came.
         success: whether the status promises what was asked for; an error's content type is anything.
-        accepts: the content types of a success (lower case, without parameters); empty for any but HTML.
+        accepts: the content types of a success (lower case, without parameters); empty for any but HTML, `None` where
+            neither type nor encoding say anything, because the body proves itself.
         max_bytes: how many octets of body are read at the most.
 
     Returns:
@@ -136,12 +137,13 @@ def objection(
 
     """
     kind = content_type(headers)
-    if success and kind in _HTML:
+    signed = success and accepts is None
+    if success and not signed and kind in _HTML:
         return Objection("an HTML page, perhaps of a proxy or a portal")
     if success and accepts and kind and kind not in accepts:
         return Objection(f"content type {excerpt(kind, _NAME_CHARACTERS)!r}")
     encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", ""}:
+    if encoding not in {"identity", ""} and not signed:
         return Objection(f"content encoding {excerpt(encoding, _NAME_CHARACTERS)!r}, which was not asked for")
     announced = headers.get("content-length", "0")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > max_bytes:

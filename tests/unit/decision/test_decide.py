@@ -193,7 +193,7 @@ def test_presented_junk_that_is_not_needed_is_noted_and_ignored():
 
 
 def test_presented_issuer_that_cannot_be_read_is_what_is_reported():
-    broken = pki.reserial(CA, b"\xff", ROOT.key)
+    broken = pki.reserial(CA, b"\x01" * 65, ROOT.key)
     verdict = decide(question(LEAF.der, broken))
     assert refused(Reason.MALFORMED, 42) == outcome(verdict)
     assert "serial" in verdict.summary

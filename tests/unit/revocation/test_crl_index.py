@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.attacks import name
-from cftpki_ext.revocation.crl_entries import Entries, Entry, MalformedEntriesError
+from cftpki_ext.revocation.crl_entries import Entries, MalformedEntriesError
+from cftpki_ext.revocation.crl_entry import Entry
 from cftpki_ext.revocation.crl_index import EntryIndex
 from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.x509 import der

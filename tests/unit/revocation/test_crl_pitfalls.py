@@ -610,13 +610,13 @@ def test_pitfall_46_list_verified_for_one_ca_is_not_verified_for_another():
     assert (OPEN, Cause.BAD_SIGNATURE) == outcome(other.judge(w.crl.but(extensions=(number(7),))))
 
 
-def test_pitfall_47_length_that_der_does_not_allow_is_malformed():
+def test_pitfall_47_length_that_der_does_not_allow_is_unreadable():
     w = world()
     raw = w.crl.but(entries=tuple(entry(n) for n in range(1, 20))).encode()
     assert raw.startswith(b"\x30\x82")
     assert GOOD is w.judge(raw).status
-    assert (OPEN, Cause.MALFORMED) == outcome(w.judge(b"\x30\x80" + raw[4:] + b"\0\0"))
-    assert (OPEN, Cause.MALFORMED) == outcome(w.judge(b"\x30\x83\x00" + raw[2:]))
+    assert (OPEN, Cause.UNREADABLE) == outcome(w.judge(b"\x30\x80" + raw[4:] + b"\0\0"))
+    assert (OPEN, Cause.UNREADABLE) == outcome(w.judge(b"\x30\x83\x00" + raw[2:]))
 
 
 def test_pitfall_47_large_list_is_read_once_and_answered_from_then_on():

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cftpki_ext.core.verdict import Reason
-from cftpki_ext.core.vocabulary import Leniency
+from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.x509 import MalformedCertificateError, der, parse_certificate
 from cftpki_ext.x509.extensions import KeyUsage
 from cftpki_ext.x509.general_name import GeneralName
@@ -48,7 +48,7 @@ LEAF = leaf(san=["dns:a.example"])
 
 def refusal(encoded: bytes, *compat: Leniency) -> tuple[Reason, str]:
     with pytest.raises(MalformedCertificateError) as caught:
-        parse_certificate(encoded, compat=frozenset(compat))
+        parse_certificate(encoded, compat=frozenset(compat), form=Form.STRICT)
     assert caught.value.fault.hop is None
     return caught.value.fault.reason, caught.value.fault.rule
 
@@ -119,7 +119,7 @@ def test_serial_outside_the_profile_is_refused_unless_compat_names_it(content, l
     bent = reserial(LEAF, content, ROOT.key)
     assert (Reason.MALFORMED, "RFC 5280 4.1.2.2") == refusal(bent)
     assert (Reason.MALFORMED, "RFC 5280 4.1.2.2") == refusal(bent, *(set(Leniency) - {leniency}))
-    found = parse_certificate(bent, compat=frozenset((leniency,)))
+    found = parse_certificate(bent, compat=frozenset((leniency,)), form=Form.STRICT)
     assert int.from_bytes(content, "big", signed=True) == found.serial
 
 
@@ -299,7 +299,7 @@ def test_malformed_extension_is_refused(dotted, value, rule):
 def test_key_usage_with_trailing_zero_bits_is_refused_unless_compat_names_it():
     bent = with_raw("2.5.29.15", b"\x03\x03\x07\x80\x00", usage=[])
     assert (Reason.MALFORMED, "RFC 5280 4.2.1.3") == refusal(bent)
-    lenient = parse_certificate(bent, compat=frozenset((Leniency.KEY_USAGE_NOT_MINIMAL,)))
+    lenient = parse_certificate(bent, compat=frozenset((Leniency.KEY_USAGE_NOT_MINIMAL,)), form=Form.STRICT)
     assert frozenset({KeyUsage.DIGITAL_SIGNATURE}) == lenient.key_usage
 
 
@@ -394,14 +394,15 @@ RICH = [
     ),
     st.integers(min_value=0, max_value=2000),
     st.sampled_from([frozenset(), frozenset(Leniency)]),
+    st.sampled_from(Form),
 )
-def test_mutated_certificate_is_parsed_or_refused_and_nothing_else(encoded, changes, cut, compat):
+def test_mutated_certificate_is_parsed_or_refused_and_nothing_else(encoded, changes, cut, compat, form):
     bent = bytearray(encoded)
     for position, octet in changes:
         bent[position % len(bent)] = octet
     raw = bytes(bent) if cut >= len(bent) else bytes(bent[: len(bent) - cut])
     try:
-        found = parse_certificate(raw, compat=compat)
+        found = parse_certificate(raw, compat=compat, form=form)
     except MalformedCertificateError:
         return
     assert raw == found.der
@@ -410,7 +411,7 @@ def test_mutated_certificate_is_parsed_or_refused_and_nothing_else(encoded, chan
 @given(st.binary(max_size=400))
 def test_any_bytes_are_refused_as_malformed(data):
     with pytest.raises(MalformedCertificateError):
-        parse_certificate(data)
+        parse_certificate(data, form=Form.COMMON)
 
 
 @pytest.mark.parametrize("cut", range(1, 60))

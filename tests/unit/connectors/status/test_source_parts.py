@@ -54,12 +54,12 @@ def test_get_url_longer_than_255_bytes_or_with_a_query_is_a_post() -> None:
         (b"\x30\x85\x00\x00\x00\x00\x01a", False),
         (b"\x31\x00", False),
         (CRL[:-1], False),
-        (CRL + b"\x00", False),
+        (CRL + b"\x00", True),
         (b"<html>", False),
     ],
 )
-def test_whole_sequence_is_told_from_anything_else(raw: bytes, whole: bool) -> None:  # noqa: FBT001  # parameters come by name
-    assert whole is encoding.is_whole_sequence(raw)
+def test_whole_sequence_at_the_beginning_is_told_from_anything_else(raw: bytes, whole: bool) -> None:  # noqa: FBT001  # parameters come by name
+    assert whole is encoding.begins_sequence(raw)
 
 
 @pytest.mark.parametrize(
@@ -80,18 +80,21 @@ def test_crl_in_der_or_pem_becomes_the_same_der(raw: bytes) -> None:
         pem(CRL[:-1], label="X509 CRL"),
         pem(CRL, label="X509 CRL").replace(b"MII", b"M!I", 1).replace(b"MIH", b"M!H", 1),
         b"-----END X509 CRL-----\n-----BEGIN X509 CRL-----\nMAA=\n",
-        CRL + b"\n",
     ],
 )
 def test_crl_in_any_other_form_is_none(raw: bytes) -> None:
     assert encoding.crl_der(raw) is None
 
 
+def test_crl_with_octets_behind_it_is_handed_on_as_it_came() -> None:
+    assert CRL + b"\n" == encoding.crl_der(CRL + b"\n")
+
+
 @given(st.binary(max_size=300))
 def test_crl_der_of_anything_is_a_whole_sequence_or_none(raw: bytes) -> None:
     for form in (raw, b"-----BEGIN X509 CRL-----" + raw + b"-----END X509 CRL-----"):
         found = encoding.crl_der(form)
-        assert found is None or encoding.is_whole_sequence(found)
+        assert found is None or encoding.begins_sequence(found)
 
 
 @pytest.mark.parametrize("status", range(1, 7))
