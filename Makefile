@@ -32,7 +32,7 @@ $(VENV)/.ready: $(VENV)/.run
 setup: $(VENV)/.ready ## the virtual environment with everything that development needs
 
 .PHONY: native
-native: $(VENV)/.run ## libcftpkie.so and cft-hostsim (CFTPKIE_INC=DIR: against the vendor's header)
+native: $(VENV)/.run ## libcftpkie.so, libcftpki_ssl.so and cft-hostsim (CFTPKIE_INC=DIR: against the vendor's header)
 	scripts/system-packages build
 	$(BIN)/cmake -S native -B $(BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
 	  $(if $(CFTPKIE_INC),-DCFTPKIE_INC=$(abspath $(CFTPKIE_INC)),-UCFTPKIE_INC) $(CMAKE_FLAGS) >/dev/null
@@ -56,7 +56,7 @@ check: $(VENV)/.ready native ## ruff, mypy strict, import-linter, C warnings as 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	git ls-files 'native/*.c' 'native/*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+	git ls-files 'native/*.c' 'native/*.h' 'examples/*.c' 'examples/*.h' 'examples/*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/python -m cftpki_ext.protocol.codec | diff - native/include/cftpki_wire.h
 
 .PHONY: bench

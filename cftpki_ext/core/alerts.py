@@ -3,7 +3,9 @@ THE table: reason → TLS alert, X509_V_ERR, and with it host result and CLI exi
 
 The CLI's exit status for a refusal is the alert number; 0 is accepted, 2 usage. The host result of every
 refusal is "processing error" with `iAlertReason_w` set. Alert numbers are those of "Checking a received
-certificate" (Managing PKI exits) and RFC 5246 7.2; X509_V_ERR numbers those of OpenSSL's x509_vfy.h.
+certificate" (Managing PKI exits) and RFC 5246 7.2; X509_V_ERR numbers those of OpenSSL's x509_vfy.h. A callback of
+OpenSSL's chooses its alert by that number alone, so each is one that brings the row's alert (1.1.1 to 3.5 alike),
+also where another would name the reason better; none brings 49 or 50 (docs/callbacks.md).
 """
 
 from __future__ import annotations
@@ -50,27 +52,27 @@ ALERTS: dict[Reason, Mapping] = {
     Reason.REVOKED: Mapping(Alert.CERTIFICATE_REVOKED, 23),
     Reason.ON_HOLD: Mapping(Alert.CERTIFICATE_REVOKED, 23),
     Reason.EXPIRED: Mapping(Alert.CERTIFICATE_EXPIRED, 10),
-    Reason.NOT_YET_VALID: Mapping(Alert.CERTIFICATE_EXPIRED, 9),
+    Reason.NOT_YET_VALID: Mapping(Alert.CERTIFICATE_EXPIRED, 10),
     Reason.NO_PATH: Mapping(Alert.UNKNOWN_CA, 20),
-    Reason.BAD_SIGNATURE: Mapping(Alert.BAD_CERTIFICATE, 7),
-    Reason.MALFORMED: Mapping(Alert.BAD_CERTIFICATE, 41),
-    Reason.NAME_CHAINING: Mapping(Alert.BAD_CERTIFICATE, 29),
-    Reason.BASIC_CONSTRAINTS: Mapping(Alert.BAD_CERTIFICATE, 79),
-    Reason.PATH_LENGTH: Mapping(Alert.BAD_CERTIFICATE, 25),
-    Reason.NAME_CONSTRAINTS: Mapping(Alert.BAD_CERTIFICATE, 47),
-    Reason.CERTIFICATE_POLICY: Mapping(Alert.BAD_CERTIFICATE, 43),
-    Reason.KEY_USAGE: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 32),
+    Reason.BAD_SIGNATURE: Mapping(Alert.BAD_CERTIFICATE, 4),
+    Reason.MALFORMED: Mapping(Alert.BAD_CERTIFICATE, 28),
+    Reason.NAME_CHAINING: Mapping(Alert.BAD_CERTIFICATE, 28),
+    Reason.BASIC_CONSTRAINTS: Mapping(Alert.BAD_CERTIFICATE, 28),
+    Reason.PATH_LENGTH: Mapping(Alert.BAD_CERTIFICATE, 28),
+    Reason.NAME_CONSTRAINTS: Mapping(Alert.BAD_CERTIFICATE, 28),
+    Reason.CERTIFICATE_POLICY: Mapping(Alert.BAD_CERTIFICATE, 28),
+    Reason.KEY_USAGE: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 26),
     Reason.EXTENDED_KEY_USAGE: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 26),
-    Reason.UNSUPPORTED_ALGORITHM: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 6),
-    Reason.UNSUPPORTED_CRITICAL_EXTENSION: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 34),
-    Reason.WEAK_KEY: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 66),
-    Reason.WEAK_DIGEST: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 68),
-    Reason.STATUS_NOT_ESTABLISHED: Mapping(Alert.CERTIFICATE_UNKNOWN, 3),
+    Reason.UNSUPPORTED_ALGORITHM: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 26),
+    Reason.UNSUPPORTED_CRITICAL_EXTENSION: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 26),
+    Reason.WEAK_KEY: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 26),
+    Reason.WEAK_DIGEST: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 26),
+    Reason.STATUS_NOT_ESTABLISHED: Mapping(Alert.CERTIFICATE_UNKNOWN, 74),
     Reason.NOT_ALLOWED: Mapping(Alert.ACCESS_DENIED, 28),
-    Reason.TOO_COMPLEX: Mapping(Alert.BAD_CERTIFICATE, 22),
-    Reason.UNDECODABLE: Mapping(Alert.DECODE_ERROR, 50),
-    Reason.NO_CERTIFICATE: Mapping(Alert.HANDSHAKE_FAILURE, 65),
-    Reason.NO_RULE: Mapping(Alert.INTERNAL_ERROR, 50),
+    Reason.TOO_COMPLEX: Mapping(Alert.BAD_CERTIFICATE, 28),
+    Reason.UNDECODABLE: Mapping(Alert.DECODE_ERROR, 28),
+    Reason.NO_CERTIFICATE: Mapping(Alert.HANDSHAKE_FAILURE, 50),
+    Reason.NO_RULE: Mapping(Alert.INTERNAL_ERROR, 1),
     Reason.INTERNAL_ERROR: Mapping(Alert.INTERNAL_ERROR, 1),
 }
 

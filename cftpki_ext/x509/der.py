@@ -35,8 +35,9 @@ SET = 0x31
 
 # Lengths of up to four octets (4 GiB) are read; every caller caps the whole object far below.
 _LENGTH_OCTETS = 4
-# The longest integers that are read have the octets of a serial number; a text of more digits costs their square.
-_INTEGER_OCTETS = 256
+# Serial numbers have 20 octets, moduli (where a CA asks for a size by an example) up to 2048 in theory. Python writes no
+# number of more than 4300 digits, because that costs their square.
+_INTEGER_OCTETS = 1750
 # An object identifier has a few dozen octets at most; the bound keeps the arithmetic on long arcs cheap.
 _OID_OCTETS = 128
 

@@ -4,15 +4,8 @@
 #ifndef CFTPKI_CLIENT_H
 #define CFTPKI_CLIENT_H
 
-#include "frame.h"
+#include "exchange.h"
 #include "transport.h"
-
-/* An answer and the memory that its fields point into. */
-struct cftpki_answer {
-  struct cftpki_response response;
-  uint8_t *payload;
-  size_t length;
-};
 
 /*
  * Sends the request and waits for its answer.
@@ -26,8 +19,5 @@ struct cftpki_answer {
 enum cftpki_status cftpki_ask(const struct cftpki_socket *connection, int64_t deadline,
                               const struct cftpki_request *request, uint32_t sequence,
                               struct cftpki_answer *answer);
-
-/* Zeroes and frees: an answer may hold a key or a password. */
-void cftpki_answer_free(struct cftpki_answer *answer);
 
 #endif

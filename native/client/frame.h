@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cftpki_limits.h"
 #include "cftpki_wire.h"
-#include "limits.h"
 #include "status.h"
 
 /* Bytes that belong to somebody else. */

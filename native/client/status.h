@@ -1,13 +1,14 @@
 /*
- * status.h - what a step inside the exit came to. 0 is success, 16 to 31 the
- * host's doing, 32 to 47 ours or this machine's, 48 to 63 the service's. Append
- * only. Only entry.c turns anything into the host's codes.
+ * status.h - what a step inside the library came to. 0 is success, 1 to 15 not
+ * yet, 16 to 31 the host's doing, 32 to 47 ours or this machine's, 48 to 63 the service's. Append
+ * only. Only the entry points turn anything into the host's codes.
  */
 #ifndef CFTPKI_STATUS_H
 #define CFTPKI_STATUS_H
 
 enum cftpki_status {
   CFTPKI_OK = 0,
+  CFTPKI_PENDING = 1,      /* the socket has to be waited for */
   CFTPKI_MISUSE = 16,      /* the host's structure makes no sense */
   CFTPKI_TOO_LARGE = 17,   /* a value is above the wire's cap; nothing was sent */
   CFTPKI_NO_ROOM = 18,     /* the host's output buffer is too small; it may ask again */

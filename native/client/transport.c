@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "limits.h"
+#include "cftpki_limits.h"
 
 #define NS_PER_MS INT64_C(1000000)
 
@@ -61,16 +61,16 @@ static int above_standard_streams(int fd) {
   return higher;
 }
 
-static enum cftpki_status connect_until(int fd, const struct sockaddr_un *address,
-                                        int64_t deadline) {
+static enum cftpki_status connect_once(int fd, const struct sockaddr_un *address) {
   for (;;) {
     if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EISCONN) {
       return CFTPKI_OK;
     }
     switch (errno) {
     case EINTR:
-    case EAGAIN: /* the backlog is full */
       break;
+    case EAGAIN: /* the backlog is full */
+      return CFTPKI_PENDING;
     case ENOENT:
     case ECONNREFUSED:
     case ECONNRESET:
@@ -79,16 +79,10 @@ static enum cftpki_status connect_until(int fd, const struct sockaddr_un *addres
     default:
       return CFTPKI_LOCAL;
     }
-    int left = cftpki_deadline_left(deadline);
-    if (left == 0) {
-      return CFTPKI_UNREACHABLE;
-    }
-    poll(NULL, 0, left < CFTPKI_CONNECT_PAUSE_MS ? left : CFTPKI_CONNECT_PAUSE_MS);
   }
 }
 
-enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
-                                         struct cftpki_socket *socket_out) {
+enum cftpki_status cftpki_transport_attempt(const char *path, struct cftpki_socket *socket_out) {
   struct sockaddr_un address;
   struct cftpki_socket opened = {-1, 0, 0};
   size_t length = strlen(path);
@@ -104,7 +98,7 @@ enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
   if (opened.fd < 0) {
     return CFTPKI_LOCAL;
   }
-  enum cftpki_status status = connect_until(opened.fd, &address, deadline);
+  enum cftpki_status status = connect_once(opened.fd, &address);
   if (status == CFTPKI_OK && !identify(opened.fd, &opened.device, &opened.inode)) {
     status = CFTPKI_LOCAL;
   }
@@ -114,6 +108,21 @@ enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
   }
   *socket_out = opened;
   return CFTPKI_OK;
+}
+
+enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
+                                         struct cftpki_socket *socket_out) {
+  for (;;) {
+    enum cftpki_status status = cftpki_transport_attempt(path, socket_out);
+    if (status != CFTPKI_PENDING) {
+      return status;
+    }
+    int left = cftpki_deadline_left(deadline);
+    if (left == 0) {
+      return CFTPKI_UNREACHABLE;
+    }
+    poll(NULL, 0, left < CFTPKI_CONNECT_PAUSE_MS ? left : CFTPKI_CONNECT_PAUSE_MS);
+  }
 }
 
 enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in) {

@@ -31,6 +31,10 @@ int cftpki_deadline_left(int64_t deadline);
 enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
                                          struct cftpki_socket *socket_out);
 
+/* The same in one attempt, without waiting. Errors: CFTPKI_PENDING (the service's
+ * queue is full: once more after CFTPKI_CONNECT_PAUSE_MS), and as above. */
+enum cftpki_status cftpki_transport_attempt(const char *path, struct cftpki_socket *socket_out);
+
 /* Is the descriptor still this socket, with nothing to read and not closed by
  * the peer? The service speaks only when asked: anything waiting is a fault.
  * Errors: CFTPKI_LOST, CFTPKI_UNREACHABLE (closed by the peer), CFTPKI_PROTOCOL. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "call.h"
+#include "presented.h"
 #include "tls_vectors.h"
 
 #include CFTPKIE_BIND
@@ -101,38 +102,6 @@ static void put_verdict_id(struct pkicom *pki, struct cftpki_bytes id) {
   bind_set_global_area(pki, (struct cftpki_bytes){area, sizeof(area)});
 }
 
-/* What a length field can say of a length. */
-static uint32_t told(size_t length) {
-  return length < UINT32_MAX ? (uint32_t)length : UINT32_MAX;
-}
-
-/*
- * Adds chain and staple, in the order of the tags. What is above its field's cap
- * is not sent: its length is, and of the chain the beginning and the number of
- * certificates, so that the service refuses it and keeps the evidence. A length
- * that no handshake message has is the host's error, and nothing there is read.
- */
-static void add_presented(struct cftpki_request *request, struct cftpki_bytes chain,
-                          struct cftpki_bytes staple) {
-  bool whole = chain.length <= CFTPKI_WIRE_CAP_CHAIN;
-  bool readable = chain.length <= CFTPKI_MAX_CHAIN_BYTES;
-  struct cftpki_bytes beginning = {chain.data, readable ? CFTPKI_CHAIN_BEGINNING : 0};
-  size_t count = 0;
-  cftpki_request_bytes(request, CFTPKI_WIRE_TAG_CHAIN, whole ? chain : beginning);
-  if (staple.length > 0 && staple.length <= CFTPKI_WIRE_CAP_STAPLE) {
-    cftpki_request_bytes(request, CFTPKI_WIRE_TAG_STAPLE, staple);
-  }
-  if (!whole) {
-    cftpki_request_number(request, CFTPKI_WIRE_TAG_CHAIN_LENGTH, told(chain.length));
-    if (readable && chain.data != NULL && cftpki_count_chain(chain, &count)) {
-      cftpki_request_number(request, CFTPKI_WIRE_TAG_CHAIN_CERTIFICATES, count);
-    }
-  }
-  if (staple.length > CFTPKI_WIRE_CAP_STAPLE) {
-    cftpki_request_number(request, CFTPKI_WIRE_TAG_STAPLE_LENGTH, told(staple.length));
-  }
-}
-
 /* The session's connection is of no use, but a service may be there, perhaps
  * since a moment ago: it keeps the evidence of what was asked and refused. What
  * it answers accepts nothing. */
@@ -159,7 +128,7 @@ struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
     return outcome;
   }
   cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE);
-  add_presented(&request, chain, bind_staple(pki));
+  cftpki_add_presented(&request, chain, bind_staple(pki));
   deadline = cftpki_deadline_in(call.task.timeout_ms);
   bool done = cftpki_call_ask(&call, &request, &answer, &outcome);
   unsigned result = answer.response.result; /* 0: no answer that counts */

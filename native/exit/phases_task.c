@@ -2,10 +2,10 @@
  * phases_task.c - StartTask and EndTask. Owns: the library's own configuration,
  * which is read from the environment once a task, and the task's record.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "call.h"
+#include "environment.h"
 
 #include CFTPKIE_BIND
 
@@ -15,44 +15,17 @@
 /* Phases beyond StartTask, which is over when the mask is known. */
 #define LATER_PHASES (ALL_PHASES & ~(UINT32_C(1) << CFTPKI_WIRE_MSG_START_TASK))
 
-static uint32_t clamp_timeout(uint64_t milliseconds) {
-  if (milliseconds < CFTPKI_MIN_TIMEOUT_MS) {
-    return CFTPKI_MIN_TIMEOUT_MS;
-  }
-  return milliseconds < CFTPKI_MAX_TIMEOUT_MS ? (uint32_t)milliseconds : CFTPKI_MAX_TIMEOUT_MS;
-}
-
-/* Decimal digits alone; anything else is the default. */
-static uint32_t parse_timeout(const char *text) {
-  uint64_t value = 0;
-  if (text == NULL || *text == 0) {
-    return CFTPKI_DEFAULT_TIMEOUT_MS;
-  }
-  for (; *text != 0; text++) {
-    if (*text < '0' || *text > '9') {
-      return CFTPKI_DEFAULT_TIMEOUT_MS;
-    }
-    value = value < CFTPKI_MAX_TIMEOUT_MS ? value * 10 + (uint64_t)(*text - '0') : value;
-  }
-  return clamp_timeout(value);
-}
-
-/* What holds until the service has answered, and as long as it cannot. A path
- * that is no absolute one, or too long, becomes an empty one, which nothing
- * listens on: the sessions are refused. */
+/* What holds until the service has answered, and as long as it cannot. A socket
+ * that cannot be one is an empty path, which nothing listens on: the sessions are
+ * refused. */
 static void configure(struct cftpki_task *task) {
-  const char *path = secure_getenv("CFTPKI_SOCKET");
-  const char *unreachable = secure_getenv("CFTPKI_UNREACHABLE");
+  struct cftpki_environment environment;
+  cftpki_environment_read(&environment);
   memset(task, 0, sizeof(*task));
-  if (path == NULL || *path == 0) {
-    path = CFTPKI_DEFAULT_SOCKET;
-  }
-  if (*path == '/' && strlen(path) < sizeof(task->socket_path)) {
-    memcpy(task->socket_path, path, strlen(path) + 1);
-  }
+  memcpy(task->socket_path, environment.socket_path, sizeof(task->socket_path));
   task->phase_mask = ALL_PHASES;
-  task->timeout_ms = parse_timeout(secure_getenv("CFTPKI_TIMEOUT_MS"));
-  task->leave_to_host = unreachable != NULL && strcmp(unreachable, "not_handled") == 0;
+  task->timeout_ms = environment.timeout_ms;
+  task->leave_to_host = environment.leave_to_host;
 }
 
 /* The service's word wins over the environment's. */
@@ -61,7 +34,7 @@ static void adopt(struct cftpki_task *task, const struct cftpki_response *respon
   task->task = cftpki_response_number(response, CFTPKI_WIRE_TAG_TASK, 0);
   task->phase_mask =
       (uint32_t)cftpki_response_number(response, CFTPKI_WIRE_TAG_PHASE_MASK, 0) & ALL_PHASES;
-  task->timeout_ms = timeout_ms > 0 ? clamp_timeout(timeout_ms) : task->timeout_ms;
+  task->timeout_ms = timeout_ms > 0 ? cftpki_clamp_timeout(timeout_ms) : task->timeout_ms;
   task->leave_to_host = cftpki_response_number(response, CFTPKI_WIRE_TAG_UNREACHABLE, 0) ==
                         CFTPKI_WIRE_RESULT_NOT_HANDLED;
 }

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "limits.h"
+#include "cftpki_limits.h"
 #include "transport.h"
 
 struct cftpki_task {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import httpx
 
 from cftpki_connectors.acme import chains, problems, resources
 from cftpki_connectors.acme.ari import parse_renewal_info
+from cftpki_connectors.acme.client_hello import read_client_hello
 from cftpki_connectors.acme.dns01 import parse_key_file
 from cftpki_connectors.acme.jose import decode_secret
 from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest
@@ -181,6 +183,24 @@ def kept_identity(data: bytes) -> None:
                 continue
 
 
+def client_hello(data: bytes) -> None:
+    """
+    The first octets of whoever connects to the tls-alpn-01 listener.
+    """
+    with contextlib.suppress(InputError):
+        read_client_hello(data)
+
+
+def _hello() -> bytes:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["acme-tls/1"])
+    said = ssl.MemoryBIO()
+    connection = context.wrap_bio(ssl.MemoryBIO(), said, server_hostname="a.example")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        connection.do_handshake()
+    return said.read()
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -193,6 +213,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         request,
         texts,
         kept_identity,
+        client_hello,
     )
 }
 
@@ -235,6 +256,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         _json(type="urn:ietf:params:acme:error:badCSR", detail="no", subproblems=[{"detail": "b"}]),
         _json(suggestedWindow={"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}),
     ),
+    "client_hello": (_hello(),),
     "acme_chain": (to_pem(_LEAF.der, _ROOT.der), to_pem(_OF_NO_VERSION)),
     "stepca_answer": (
         _json(certChain=[to_pem(_LEAF.der).decode(), to_pem(_ROOT.der).decode()]),

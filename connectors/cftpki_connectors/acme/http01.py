@@ -18,7 +18,7 @@ import httpx
 
 from cftpki_connectors.acme.flow import Task
 from cftpki_connectors.acme.hook import Hook
-from cftpki_connectors.acme.listening import stop_listening
+from cftpki_connectors.acme.listening import Door, stop_listening
 from cftpki_connectors.acme.options import Http01, endpoint
 from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import Solver, SolverError
@@ -29,8 +29,6 @@ PREFIX = "/.well-known/acme-challenge/"
 # A CA's request has some hundred bytes; nobody else has anything to say here.
 MAX_HEAD_BYTES = 8192
 HEAD_S = 10.0
-# Validation comes from a handful of places at once.
-MAX_CONNECTIONS = 64
 # Publishing somewhere else takes a moment: looked for again after so long.
 _LOOK_AGAIN_S = 0.5
 _MAX_BODY_BYTES = 4096
@@ -49,7 +47,7 @@ class Responder:
         self._host, self._port = endpoint(listen)
         self._answers: dict[str, bytes] = {}
         self._server: asyncio.Server | None = None
-        self._connections = 0
+        self._door = Door()
         self._changing = asyncio.Lock()
 
     @property
@@ -105,17 +103,16 @@ class Responder:
             await stop_listening(server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        self._door.enter(writer)
         try:
-            if self._connections <= MAX_CONNECTIONS:
-                async with asyncio.timeout(HEAD_S):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._answer(head))
-                    await writer.drain()
+            async with asyncio.timeout(HEAD_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._answer(head))
+                await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # whoever that was does not speak HTTP, or went away
         finally:
-            self._connections -= 1
+            self._door.leave(writer)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

@@ -1,12 +1,67 @@
 """
-The end of a listener of ours, without a connection that hangs between the kernel and us.
+Listeners of ours for challenges: how many may be connected, and an end without a connection that hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from ipaddress import IPv6Address, ip_address
 
-__all__ = ["stop_listening"]
+__all__ = ["MAX_CONNECTIONS", "Door", "stop_listening"]
+
+# Validation comes from a handful of places at once.
+MAX_CONNECTIONS = 64
+
+
+class Door:
+    """
+    The connections of one listener. When it is full, whoever holds most of them lets the oldest of them go.
+
+    A CA that has just connected says at once what it wants; who holds a connection in silence loses it to those who come.
+    Sixty-four silent strangers keep nobody out, and a single address takes its own connections only.
+    """
+
+    def __init__(self, limit: int = MAX_CONNECTIONS) -> None:
+        self._limit = limit
+        self._open: dict[asyncio.StreamWriter, str] = {}  # the oldest first, with who holds it
+
+    def __len__(self) -> int:
+        """
+        How many are connected.
+        """
+        return len(self._open)
+
+    def enter(self, writer: asyncio.StreamWriter) -> None:
+        """
+        Let a connection in; another is aborted for it where there is no room.
+        """
+        if len(self._open) >= self._limit:
+            held = Counter(self._open.values())
+            most = max(held.values())
+            oldest = next(one for one, holder in self._open.items() if held[holder] == most)
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = _holder(writer)
+
+    def leave(self, writer: asyncio.StreamWriter) -> None:
+        """
+        Its connection is over.
+        """
+        self._open.pop(writer, None)
+
+
+def _holder(writer: asyncio.StreamWriter) -> str:
+    """
+    Who holds a connection: its address, of which IPv6 gives everybody a whole /64.
+    """
+    peer = writer.get_extra_info("peername")
+    if not peer:
+        return ""  # it is gone again already
+    address = ip_address(peer[0].partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return address.packed[:8].hex()
+    return str(address)
 
 
 async def stop_listening(server: asyncio.Server) -> None:

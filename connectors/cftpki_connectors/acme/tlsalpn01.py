@@ -1,7 +1,8 @@
 """
 tls-alpn-01 (RFC 8737, RFC 8738 for addresses): a TLS listener of our own that shows one certificate for each name.
 
-Owns the certificate and the listener, which ends every connection after the handshake.
+Owns the certificate and the listener, which ends every connection after the handshake, and shows the certificate to
+nobody but who offers `acme-tls/1` and nothing else (RFC 8737 3), and names what is under way.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from cftpki_connectors.acme.client_hello import read_client_hello
 from cftpki_connectors.acme.flow import Task
 from cftpki_connectors.acme.http01 import reachable, unbound
 from cftpki_connectors.acme.jose import digest
-from cftpki_connectors.acme.listening import stop_listening
+from cftpki_connectors.acme.listening import Door, stop_listening
 from cftpki_connectors.acme.options import TlsAlpn01, endpoint
 from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import SolverError
 from cftpki_connectors.ca.client import printable
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.ports import Clock
 
 PROTOCOL = "acme-tls/1"
@@ -34,6 +37,16 @@ ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 # Far longer than an order lives, and nobody looks at it.
 _LIFE = timedelta(days=7)
 _CHECK_S = 5.0
+# A CA's handshake is two round trips.
+HANDSHAKE_S = 10.0
+# After it the CA closes; until then its octets must not be answered by a reset.
+_GOODBYE_S = 2.0
+_READ_BYTES = 4096
+# What a client may say before its handshake is done, all messages together.
+_MAX_HANDSHAKE_BYTES = 64 * 1024
+# Records of fatal alerts (RFC 8446 6).
+_UNRECOGNIZED_NAME = bytes.fromhex("15030300020270")
+_NO_APPLICATION_PROTOCOL = bytes.fromhex("15030300020278")
 
 
 def server_name(identifier: Identifier) -> str:
@@ -101,6 +114,7 @@ class TlsAlpnSolver:
         self._shown: dict[str, tuple[str, bytes, ssl.SSLContext]] = {}
         self._server: asyncio.Server | None = None
         self._changing = asyncio.Lock()
+        self._door = Door()
 
     async def present(self, task: Task, *, deadline: float) -> None:
         """
@@ -114,10 +128,8 @@ class TlsAlpnSolver:
                 der, pem = make_certificate(task, self._clock)
                 self._shown[name] = task.token, der, _context(pem)
             if self._server is None:
-                front = _bare()
-                front.sni_callback = self._choose
                 try:
-                    self._server = await asyncio.start_server(_goodbye, self._host, self._port, ssl=front)
+                    self._server = await asyncio.start_server(self._serve, self._host, self._port)
                 except OSError as error:
                     del self._shown[name]
                     raise unbound(self._host, self._port, error) from error
@@ -179,12 +191,68 @@ class TlsAlpnSolver:
         if server is not None:
             await stop_listening(server)
 
-    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
-        held = self._shown.get((name or "").lower())
-        if held is None:
-            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-        connection.context = held[2]
-        return None
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._door.enter(writer)
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                await self._shake_hands(reader, writer)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await reader.read(_READ_BYTES)
+        except (OSError, TimeoutError, InputError):
+            pass  # whoever that was is no CA, or went away; errors of TLS are an OSError
+        finally:
+            self._door.leave(writer)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _shake_hands(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """
+        One handshake, which is all there is (RFC 8737 3: no application data).
+        """
+        said = b""
+        while (hello := read_client_hello(said)) is None:
+            said += await _more(reader)
+        held = self._shown.get(hello.server_name or "")
+        if hello.protocols != (PROTOCOL.encode(),) or held is None:
+            is_acme = hello.protocols == (PROTOCOL.encode(),)
+            writer.write(_UNRECOGNIZED_NAME if is_acme else _NO_APPLICATION_PROTOCOL)
+            await writer.drain()
+            return
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        incoming.write(said)
+        connection = held[2].wrap_bio(incoming, outgoing, server_side=True)
+        total = len(said)
+        try:
+            while not _is_done(connection):
+                writer.write(outgoing.read())
+                await writer.drain()
+                more = await _more(reader)
+                total += len(more)
+                if total > _MAX_HANDSHAKE_BYTES:
+                    return
+                incoming.write(more)
+            with contextlib.suppress(ssl.SSLError):  # wants the other side's word, which we need not
+                connection.unwrap()
+        finally:
+            writer.write(outgoing.read())  # its last word, an alert perhaps
+        await writer.drain()
+
+
+async def _more(reader: asyncio.StreamReader) -> bytes:
+    more = await reader.read(_READ_BYTES)
+    if not more:
+        raise ConnectionResetError
+    return more
+
+
+def _is_done(connection: ssl.SSLObject) -> bool:
+    try:
+        connection.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
 
 
 def _bare() -> ssl.SSLContext:
@@ -203,12 +271,3 @@ def _context(pem: bytes) -> ssl.SSLContext:
         file.write(pem)
         context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     return context
-
-
-async def _goodbye(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """
-    The handshake was all there is (RFC 8737 3: no application data).
-    """
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()

@@ -22,8 +22,10 @@ import tenacity
 
 from cftpki_connectors.fetch.gate import ClosedGateError, Gates, Visit
 from cftpki_connectors.fetch.guard import ForbiddenUrlError, Guard, Target, parse_url
-from cftpki_connectors.fetch.network import GuardedTransport, Resolver, SystemResolver
+from cftpki_connectors.fetch.network import GuardedTransport
+from cftpki_connectors.fetch.resolve import Resolver, SystemResolver
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
+from cftpki_connectors.fetch.wire import WireBackend
 from cftpki_connectors.support.httpx_client import (
     DETAIL_CHARACTERS,
     HEADERS,
@@ -60,9 +62,9 @@ class Fetcher:
     anyway. The environment's proxies and netrc are not looked at, cookies are not kept.
 
     Args:
-        resolver: how names become addresses; by default the system's way.
+        resolver: how names become addresses; by default the system's way, for each trust set in threads of its own.
         tls: for https; by default the system's trust store.
-        network: what opens sockets to an address; by default httpcore's own.
+        network: what opens sockets to an address; by default TCP of this machine.
         monotonic: seconds that only ever grow, the clock of `FetchRequest.deadline`.
 
     """
@@ -75,13 +77,11 @@ class Fetcher:
         network: httpcore.AsyncNetworkBackend | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._own_resolver = SystemResolver() if resolver is None else None
-        self._resolver: Resolver = resolver or self._own_resolver or SystemResolver()
+        self._resolver = resolver
         self._tls = tls or system_tls()
-        self._network = network or httpcore.AnyIOBackend()
+        self._network = network or WireBackend()
         self._monotonic = monotonic
-        self._gates = Gates(monotonic)
-        self._clients: dict[Guard, httpx.AsyncClient] = {}
+        self._reaches: dict[Guard, _Reach] = {}
 
     async def fetch(self, request: FetchRequest) -> bytes:
         """
@@ -112,10 +112,8 @@ class Fetcher:
         """
         Close all connections.
         """
-        while self._clients:
-            await self._clients.popitem()[1].aclose()
-        if self._own_resolver is not None:
-            await self._own_resolver.aclose()
+        while self._reaches:
+            await self._reaches.popitem()[1].aclose()
 
     async def _repeat(self, request: FetchRequest, progress: _Progress) -> bytes:
         retrying = tenacity.AsyncRetrying(
@@ -160,7 +158,7 @@ class Fetcher:
         progress.step = f"waiting for a place at {target.origin}"
         url = str(target)
         try:
-            visit = await self._gates.of(target.origin).enter()
+            visit = await self._reach(request.guard).gates.of(target.origin).enter()
         except ClosedGateError as error:
             before = "" if progress.failure is None else f", lately {progress.failure.detail}"
             status = None if progress.failure is None else progress.failure.status
@@ -215,7 +213,7 @@ class Fetcher:
         if target.scheme == "https" and self._tls is system_tls():
             load_system_trust()
         with _mapped(url):
-            sending = self._client(request.guard).send(outgoing, stream=True, follow_redirects=False)
+            sending = self._reach(request.guard).client.send(outgoing, stream=True, follow_redirects=False)
             if request.head_by is None:
                 response = await sending
             else:
@@ -236,18 +234,42 @@ class Fetcher:
             finally:
                 await response.aclose()
 
-    def _client(self, guard: Guard) -> httpx.AsyncClient:
-        client = self._clients.get(guard)
-        if client is None:
-            transport = GuardedTransport(guard, self._resolver, self._tls, self._network)
+    def _reach(self, guard: Guard) -> _Reach:
+        reach = self._reaches.get(guard)
+        if reach is None:
+            own = SystemResolver() if self._resolver is None else None
+            transport = GuardedTransport(
+                guard, own or self._resolver or SystemResolver(), self._tls, self._network
+            )
             client = httpx.AsyncClient(
                 transport=transport,
                 trust_env=False,
                 timeout=None,  # noqa: S113  # one deadline over everything, see fetch
                 cookies=no_cookies(),
             )
-            self._clients[guard] = client
-        return client
+            reach = self._reaches[guard] = _Reach(client, Gates(self._monotonic), own)
+        return reach
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """
+    What one trust set's permissions have for themselves: connections, the gates of hosts, threads for names.
+
+    So the hosts, the names and the failures of one CA are its own trouble, also where another names the same host.
+    """
+
+    client: httpx.AsyncClient
+    gates: Gates
+    resolver: SystemResolver | None
+
+    async def aclose(self) -> None:
+        """
+        Close all connections, and wait for no name.
+        """
+        await self.client.aclose()
+        if self.resolver is not None:
+            await self.resolver.aclose()
 
 
 @dataclass(slots=True)

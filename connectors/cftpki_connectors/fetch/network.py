@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from ipaddress import ip_address
-from typing import Protocol
+from itertools import zip_longest
+from typing import Any
 
 import httpcore
 import httpx
 
 from cftpki_connectors.fetch.guard import Address, ForbiddenUrlError, Guard
-from cftpki_connectors.support import threads
+from cftpki_connectors.fetch.resolve import Resolver
 
 # Addresses of one host that are tried; all of them are checked.
 ADDRESSES = 4
@@ -27,74 +26,58 @@ ADDRESSES = 4
 CONNECTIONS = 256
 # Idle connections are kept so long: responders usually close theirs after 5 to 75 s.
 KEEPALIVE_S = 4.0
+# The next address is tried when one has not answered for so long (RFC 8305 section 5).
+CONNECTION_ATTEMPT_DELAY_S = 0.25
+# The head of an answer, as far as it is looked at; a connection whose heads are longer is used once.
+HEAD_BYTES = 16 * 1024
 
-
-class Resolver(Protocol):
-    """
-    Turns a host name into addresses.
-    """
-
-    async def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """
-        All addresses of `host` in order of preference; `OSError` where it has none.
-        """
-
-
-class SystemResolver:
-    """
-    The system's own resolution (hosts file, DNS), each question in a thread that nobody has to wait for.
-
-    A name whose resolution is stuck holds one thread, however many ask for it.
-    """
-
-    def __init__(self) -> None:
-        self._under_way: dict[tuple[str, int], asyncio.Task[tuple[str, ...]]] = {}
-
-    async def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """
-        See `Resolver`.
-        """
-        key = (host, port)
-        task = self._under_way.get(key)
-        if task is None:
-            task = asyncio.create_task(threads.call(lambda: _getaddrinfo(host, port)))
-            self._under_way[key] = task
-            task.add_done_callback(lambda done: self._finished(key, done))
-        return await asyncio.shield(task)
-
-    def _finished(self, key: tuple[str, int], task: asyncio.Task[tuple[str, ...]]) -> None:
-        del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # seen, also where nobody waits any more
-
-    async def aclose(self) -> None:
-        """
-        Stop waiting for what is stuck.
-        """
-        for task in list(self._under_way.values()):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError):
-                await task
-
-
-def _getaddrinfo(host: str, port: int) -> tuple[str, ...]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+_HEAD_END = b"\r\n\r\n"
 
 
 class _Stream(httpcore.AsyncNetworkStream):
     """
-    A connection that is also closed when its TLS handshake is cancelled, which httpcore 1.0 forgets.
+    A connection that knows whether an answer was all that came (RFC 9112 6.3, 9.3).
+
+    It is also closed when its TLS handshake is cancelled, which httpcore 1.0 forgets.
     """
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
+        self._head = b""
+        self._received = 0
+        self._spoilt = False
+        self._answered = False
+        self._left_over = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
-        return await self._inner.read(max_bytes, timeout)
+        if self._left_over:
+            msg = "octets were left of an earlier answer"
+            raise httpcore.ReadError(msg)
+        piece = await self._inner.read(max_bytes, timeout)
+        self._received += len(piece)
+        if len(self._head) < HEAD_BYTES and _HEAD_END not in self._head:
+            self._head += piece[: HEAD_BYTES - len(self._head)]
+        return piece
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's signature
+        # What came after the answer and before this question is no answer to it.
+        self._left_over |= self._answered and bool(self._inner.get_extra_info("is_readable"))
+        self._answered = False
+        self._head, self._received = b"", 0
         await self._inner.write(buffer, timeout)
+
+    def answered(self, body: int | None) -> None:
+        """
+        Note that an answer is complete; unless it was all that came, nothing else is asked here.
+
+        Args:
+            body: the octets of its body; `None` where its length was not announced.
+
+        """
+        head = self._head.find(_HEAD_END)
+        whole = None if body is None or head < 0 else head + len(_HEAD_END) + body
+        self._spoilt |= whole != self._received
+        self._answered = True
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -112,6 +95,9 @@ class _Stream(httpcore.AsyncNetworkStream):
             raise
 
     def get_extra_info(self, info: str) -> object:
+        # httpcore drops a connection that is readable although nothing was asked.
+        if info == "is_readable" and self._spoilt:
+            return True
         return self._inner.get_extra_info(info)
 
 
@@ -138,20 +124,16 @@ class _Backend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         addresses = await self._addresses(host.strip("[]"), port)
-        last: Exception | None = None
-        for position, address in enumerate(addresses):
-            share = None if timeout is None else timeout / (len(addresses) - position)
-            started = time.monotonic()
-            try:
-                return _Stream(
-                    await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                last = error
-                if timeout is not None:
-                    timeout -= time.monotonic() - started  # what is left for the others
-        msg = f"{host} has no address"
-        raise last or httpcore.ConnectError(msg)
+        options = (local_address, None if socket_options is None else tuple(socket_options))
+
+        async def connect(address: Address) -> httpcore.AsyncNetworkStream:
+            return _Stream(await self._inner.connect_tcp(str(address), port, None, *options))
+
+        try:
+            async with asyncio.timeout(timeout):
+                return await _first(connect, addresses)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(str(error)) from error
 
     async def _addresses(self, host: str, port: int) -> tuple[Address, ...]:
         addresses = await self._lookup(host, port)
@@ -162,7 +144,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
         else:
             for address in addresses:
                 self._guard.check_address(host, port, address)
-        return addresses[:ADDRESSES]
+        return _in_turn(addresses)[:ADDRESSES]
 
     async def _lookup(self, host: str, port: int) -> tuple[Address, ...]:
         with contextlib.suppress(ValueError):
@@ -181,23 +163,96 @@ class _Backend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+def _in_turn(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+    """
+    The families in turn, beginning with that of the first address (RFC 8305 section 4).
+    """
+    if not addresses:
+        return ()
+    same = [address for address in addresses if address.version == addresses[0].version]
+    other = [address for address in addresses if address.version != addresses[0].version]
+    pairs = zip_longest(same, other)
+    return tuple(address for pair in pairs for address in pair if address is not None)
+
+
+async def _first(
+    connect: Callable[[Address], Coroutine[Any, Any, httpcore.AsyncNetworkStream]],
+    addresses: tuple[Address, ...],
+) -> httpcore.AsyncNetworkStream:
+    """
+    The first connection that comes about: the next address is tried when one fails or is slow (RFC 8305 section 5).
+
+    Raises:
+        httpcore.ConnectError: none does.
+
+    """
+    waiting = list(addresses)
+    running: set[asyncio.Task[httpcore.AsyncNetworkStream]] = set()
+    last: BaseException = httpcore.ConnectError("no address")
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.create_task(connect(waiting.pop(0))))
+            done, running = await asyncio.wait(
+                running,
+                timeout=CONNECTION_ATTEMPT_DELAY_S if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    running |= done - {task}
+                    return task.result()
+                if not isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
+                    raise error
+                last = error
+        raise last
+    finally:
+        await _give_up(running)
+
+
+async def _give_up(running: set[asyncio.Task[httpcore.AsyncNetworkStream]]) -> None:
+    """
+    End attempts that came too late, and close what they had connected already.
+    """
+    for task in running:
+        task.cancel()
+    for outcome in await asyncio.gather(*running, return_exceptions=True):
+        if isinstance(outcome, httpcore.AsyncNetworkStream):
+            await outcome.aclose()
+
+
 def _proxy_port(proxy: httpx.URL) -> int:
     return proxy.port or (443 if proxy.scheme == "https" else 80)
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, stream: AsyncIterator[bytes], close: Callable[[], object]) -> None:
-        self._stream = stream
-        self._close = close
+    """
+    A body whose connection is asked something else only where nothing is left of this answer.
+    """
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+        self._octets = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
+        async for part in self._response.stream.__aiter__():  # type: ignore[union-attr]  # async pool, async stream
+            self._octets += len(part)
             yield part
 
     async def aclose(self) -> None:
-        closing = self._close()
-        if asyncio.iscoroutine(closing):
-            await closing
+        stream = self._response.extensions.get("network_stream")
+        if isinstance(stream, _Stream):
+            stream.answered(self._announced())
+        await self._response.aclose()
+
+    def _announced(self) -> int | None:
+        """
+        The length by the head, where that is what was read.
+        """
+        lengths = [value for name, value in self._response.headers if name.lower() == b"content-length"]
+        coded = any(name.lower() == b"transfer-encoding" for name, _ in self._response.headers)
+        return self._octets if not coded and lengths == [b"%d" % self._octets] else None
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
@@ -252,11 +307,10 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                 extensions=request.extensions,
             )
         )
-        stream = response.stream
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
-            stream=_Body(stream.__aiter__(), response.aclose),  # type: ignore[union-attr]  # async pool, async stream
+            stream=_Body(response),
             extensions=response.extensions,
         )
 

@@ -19,7 +19,7 @@ from cftpki_connectors.fetch.values import FetchRequest
 from cftpki_connectors.status import encoding
 from cftpki_connectors.status.api import ApiClient
 from cftpki_connectors.status.source import Answer, FetchingSource
-from cftpki_connectors.support import threads
+from cftpki_connectors.support.threads import MAX_THREADS, Lane
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
 from cftpki_ext.core.vocabulary import SourceKind
@@ -49,6 +49,7 @@ class CrlSource(FetchingSource):
         super().__init__(clock, fetcher)
         self._api = ApiClient(clock, self._fetcher)
         self._files = _Files()
+        self._reading = Lane(MAX_THREADS, "reading CRL files")
 
     async def aclose(self) -> None:
         """
@@ -71,7 +72,9 @@ class CrlSource(FetchingSource):
         url = question.lookup.url
         path = next((path for path in question.trust.crl_files if str(path) == url), None)
         if path is not None:
-            raw = await threads.call(lambda: self._files.read(path, question.limits.crl_bytes))
+            # One thread for a file, however many ask: one on a dead file server holds up no other.
+            most = question.limits.crl_bytes
+            raw = await self._reading.call(lambda: self._files.read(path, most), (path, most))
         else:
             request = FetchRequest(
                 hear_time=question.hear_time,

@@ -17,7 +17,7 @@ import pytest
 
 from cftpki_connectors.fetch.breaker import FAILURES_TO_OPEN, Circuit
 from cftpki_connectors.fetch.client import Fetcher
-from cftpki_connectors.fetch.gate import REQUESTS_PER_HOST
+from cftpki_connectors.fetch.gate import REQUESTS_PER_HOST, Gate
 from cftpki_connectors.fetch.guard import guard_of
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.support.httpx_client import load_system_trust, system_tls
@@ -87,6 +87,11 @@ async def failure(fetcher: Fetcher, request: FetchRequest) -> FetchError:
     return caught.value
 
 
+def gate_of(fetcher: Fetcher, url: str) -> Gate:
+    (reach,) = fetcher._reaches.values()
+    return reach.gates.of(url.rstrip("/"))
+
+
 async def failure_of(fetcher: Fetcher, behaviour: Behaviour, **options: object) -> FetchError:
     async with evil(behaviour) as server:
         return await failure(fetcher, wanted(server.url(), **options))
@@ -140,7 +145,7 @@ async def test_fetch_sends_its_name_the_host_and_no_wish_for_encodings(fetcher: 
 async def test_fetch_keeps_no_cookies(fetcher: Fetcher, web: Server) -> None:
     await fetcher.fetch(wanted(web.url("/cookie")))
     assert b"[]" == await fetcher.fetch(wanted(web.url("/show-cookie")))
-    assert [[]] == [list(client.cookies.jar) for client in fetcher._clients.values()]
+    assert [[]] == [list(reach.client.cookies.jar) for reach in fetcher._reaches.values()]
 
 
 @pytest.mark.parametrize("path", ["/once", "/two", "/three"])
@@ -605,10 +610,10 @@ async def test_fetch_that_had_no_time_says_nothing_about_the_host(fetcher: Fetch
         for _ in range(FAILURES_TO_OPEN * 2):
             assert Cause.TIMED_OUT is (await failure(fetcher, wanted(server.url(), within_s=0.02))).cause
         assert Cause.TIMED_OUT is (await failure(fetcher, wanted(server.url(), within_s=-1))).cause
-        assert Circuit.CLOSED is fetcher._gates.of(server.url().rstrip("/")).breaker.circuit
+        assert Circuit.CLOSED is gate_of(fetcher, server.url()).breaker.circuit
         for _ in range(FAILURES_TO_OPEN):
             await failure(fetcher, wanted(server.url(), within_s=0.3))
-        assert Circuit.OPEN is fetcher._gates.of(server.url().rstrip("/")).breaker.circuit
+        assert Circuit.OPEN is gate_of(fetcher, server.url()).breaker.circuit
 
 
 async def test_fetcher_closed_leaves_no_thread_and_no_task(fetcher: Fetcher) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from cftpki_ext.core.alerts import ALERTS, Alert, alert_for
 from cftpki_ext.core.verdict import RANK, Fault, Reason, strongest
 
-DOCS = Path(__file__).parents[3] / "docs" / "alerts.md"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs" / "alerts.md"
+CALLBACKS = ROOT / "native" / "ssl" / "verify_error.c"
 # "Managing PKI exits", Checking a received certificate.
 DOCUMENTED = {40, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 60, 71, 80, 90}
 
@@ -28,6 +30,26 @@ def test_alerts_documentation_states_the_table():
     assert stated == {
         (int(m.alert), m.alert.name.lower(), reason.value, m.x509_v_err) for reason, m in ALERTS.items()
     }
+
+
+# OpenSSL's x509_vfy.h; the same from 1.1.1 on.
+X509_V_ERR = {
+    "UNSPECIFIED": 1,
+    "UNABLE_TO_DECRYPT_CERT_SIGNATURE": 4,
+    "CERT_HAS_EXPIRED": 10,
+    "UNABLE_TO_GET_ISSUER_CERT_LOCALLY": 20,
+    "CERT_REVOKED": 23,
+    "INVALID_PURPOSE": 26,
+    "CERT_REJECTED": 28,
+    "APPLICATION_VERIFICATION": 50,
+    "OCSP_VERIFY_FAILED": 74,
+}
+
+
+def test_alerts_callbacks_library_has_the_same_table():
+    row = re.compile(r'\{"(\w+)", X509_V_ERR_(\w+)\}')
+    stated = {reason: X509_V_ERR[name] for reason, name in row.findall(CALLBACKS.read_text())}
+    assert stated == {reason.value: mapping.x509_v_err for reason, mapping in ALERTS.items()}
 
 
 def test_alert_for_acceptance_is_zero_and_for_revoked_44():

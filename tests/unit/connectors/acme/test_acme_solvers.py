@@ -16,10 +16,12 @@ import pytest
 from cryptography import x509
 from pydantic import ValidationError
 
+from cftpki_connectors.acme import tlsalpn01
 from cftpki_connectors.acme.dns01 import challenge_name, parse_key_file, txt_value
 from cftpki_connectors.acme.flow import Task
 from cftpki_connectors.acme.http01 import PREFIX, Responder
 from cftpki_connectors.acme.jose import digest
+from cftpki_connectors.acme.listening import MAX_CONNECTIONS
 from cftpki_connectors.acme.options import AcmeOptions, ChallengeKind, TlsAlpn01
 from cftpki_connectors.acme.publisher import Publisher
 from cftpki_connectors.acme.resources import Identifier
@@ -161,6 +163,108 @@ async def test_tls_alpn_listener_refuses_names_that_are_not_under_way():
     await solver.cleanup(task(), deadline=time.monotonic())
     with pytest.raises(OSError, match=r"refused|Connect"):
         await asyncio.open_connection("127.0.0.1", solver._port)
+
+
+def tls_client(*protocols):
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    if protocols:
+        client.set_alpn_protocols(protocols)
+    return client
+
+
+@pytest.mark.parametrize("protocols", [(), ("h2",), ("acme-tls/1", "h2"), ("http/1.1", "acme-tls/1")])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_alpn_certificate_is_shown_to_nobody_who_does_not_speak_acme(protocols, version):
+    solver = TlsAlpnSolver(TlsAlpn01(listen=f"127.0.0.1:{free_port()}"), SystemClock())
+    await solver.present(task(), deadline=in_s(5))
+    client = tls_client(*protocols)
+    client.maximum_version = client.minimum_version = version
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
+        await asyncio.open_connection("127.0.0.1", solver._port, ssl=client, server_hostname="a.example")
+    await solver.ready(task(), deadline=in_s(5))
+    await solver.aclose()
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("-alpn", "acme-tls/1", "-servername", "a.example"), "ACME challenge"),
+        (("-alpn", "acme-tls/1", "-servername", "A.EXAMPLE"), "ACME challenge"),
+        (("-alpn", "acme-tls/1", "-servername", "b.example"), "alert number 112"),
+        (("-alpn", "acme-tls/1", "-noservername"), "alert number 112"),
+        (("-alpn", "http/1.1", "-servername", "a.example"), "alert number 120"),
+    ],
+)
+async def test_tls_alpn_listener_as_openssl_sees_it(version, asked, said):
+    solver = TlsAlpnSolver(TlsAlpn01(listen=f"127.0.0.1:{free_port()}"), SystemClock())
+    await solver.present(task(), deadline=in_s(5))
+    program = await asyncio.create_subprocess_exec(
+        "openssl", "s_client", "-connect", f"127.0.0.1:{solver._port}", version, *asked,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output = (await asyncio.wait_for(program.communicate(), 20))[0].decode()
+    assert said in output
+    assert ("ACME challenge" in output) == (said == "ACME challenge")
+    await solver.aclose()
+
+
+async def silent(port, count, source="127.0.0.1"):
+    """
+    Connections that say nothing.
+    """
+    return [await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0)) for _ in range(count)]
+
+
+async def test_silent_strangers_keep_nobody_from_the_tls_alpn_listener():
+    solver = TlsAlpnSolver(TlsAlpn01(listen=f"127.0.0.1:{free_port()}"), SystemClock())
+    await solver.present(task(), deadline=in_s(5))
+    strangers = await silent(solver._port, MAX_CONNECTIONS + 10)
+    await solver.ready(task(), deadline=in_s(5))
+    assert len(solver._door) <= MAX_CONNECTIONS
+    for _, writer in strangers:
+        writer.close()
+    await solver.aclose()
+
+
+async def test_tls_alpn_handshake_that_is_not_done_in_time_is_ended(monkeypatch):
+    monkeypatch.setattr(tlsalpn01, "HANDSHAKE_S", 0.3)
+    solver = TlsAlpnSolver(TlsAlpn01(listen=f"127.0.0.1:{free_port()}"), SystemClock())
+    await solver.present(task(), deadline=in_s(5))
+    for said in (b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01"):
+        assert b"" == await asyncio.wait_for(ask(solver._port, said), 5)
+    await solver.aclose()
+
+
+async def test_silent_strangers_keep_no_ca_from_the_responder():
+    responder = Responder(f"127.0.0.1:{free_port()}")
+    await responder.add("token", "token.print")
+    port = responder.bound[1]
+    strangers = await silent(port, MAX_CONNECTIONS)
+    said = await asyncio.wait_for(ask(port, f"GET {PREFIX}token HTTP/1.1\r\n\r\n".encode()), 5)
+    assert said.endswith(b"token.print")
+    # The oldest had to go for it, and nobody else.
+    assert b"" == await asyncio.wait_for(strangers[0][0].read(), 5)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(strangers[1][0].read(), 0.2)
+    for _, writer in strangers:
+        writer.close()
+    await responder.aclose()
+
+
+async def test_who_holds_most_connections_gives_way_first():
+    responder = Responder(f"127.0.0.1:{free_port()}")
+    await responder.add("token", "token.print")
+    port = responder.bound[1]
+    patient = await silent(port, 2, source="127.0.0.2")
+    greedy = await silent(port, MAX_CONNECTIONS + 20, source="127.0.0.3")
+    for reader, writer in patient:
+        writer.write(f"GET {PREFIX}token HTTP/1.1\r\n\r\n".encode())
+        assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"token.print")
+    for _, writer in (*patient, *greedy):
+        writer.close()
+    await responder.aclose()
 
 
 def test_dns_value_and_name_are_those_of_rfc_8555():

@@ -11,7 +11,8 @@ import pytest
 from cftpki_connectors.acme import http01
 from cftpki_connectors.acme.flow import Task
 from cftpki_connectors.acme.hook import Hook
-from cftpki_connectors.acme.http01 import MAX_CONNECTIONS, PREFIX, Responder, WebrootSolver
+from cftpki_connectors.acme.http01 import PREFIX, Responder, WebrootSolver
+from cftpki_connectors.acme.listening import MAX_CONNECTIONS
 from cftpki_connectors.acme.options import ChallengeKind, Http01
 from cftpki_connectors.acme.resources import Identifier, parse_challenge
 

@@ -1,6 +1,6 @@
 /*
- * limits.h - every limit of the exit: name, unit, reason. Lengths on the wire
- * are in cftpki_wire.h.
+ * cftpki_limits.h - every limit of the libraries: name, unit, reason. Lengths on the
+ * wire are in cftpki_wire.h. (A limits.h of ours would stand before C's own.)
  */
 #ifndef CFTPKI_LIMITS_H
 #define CFTPKI_LIMITS_H

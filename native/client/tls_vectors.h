@@ -1,5 +1,5 @@
 /*
- * tls_vectors.h - the two byte formats that the host and the exit exchange.
+ * tls_vectors.h - the two byte formats that hosts, their libraries and the service exchange.
  */
 #ifndef CFTPKI_TLS_VECTORS_H
 #define CFTPKI_TLS_VECTORS_H

@@ -1,0 +1,141 @@
+/*
+ * session.h - one SSL's conversation with the service: begun when the first
+ * callback asks, over when the handshake is. Kept in the SSL's ex_data and freed
+ * with it.
+ */
+#ifndef CFTPKI_SSL_SESSION_H
+#define CFTPKI_SSL_SESSION_H
+
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "cftpki_ssl.h"
+#include "exchange.h"
+#include "transport.h"
+
+#define CFTPKI_ALERT_HANDSHAKE_FAILURE 40
+#define CFTPKI_ALERT_INTERNAL_ERROR 80
+
+/* What asking came to. */
+enum cftpki_turn {
+  CFTPKI_TURN_ANSWER,  /* DONE: the answer is in session->exchange until cftpki_session_heard */
+  CFTPKI_TURN_LEFT,    /* the service leaves this to the host */
+  CFTPKI_TURN_REFUSED, /* alert, reason and id are in the session; also when the service failed */
+  CFTPKI_TURN_WAIT     /* not yet */
+};
+
+enum cftpki_session_state {
+  CFTPKI_SESSION_NEW,        /* nothing has been asked */
+  CFTPKI_SESSION_CONNECTING, /* the service's queue is full */
+  CFTPKI_SESSION_TASK,       /* StartTask */
+  CFTPKI_SESSION_HANDSHAKE,  /* StartHandshake */
+  CFTPKI_SESSION_OPEN,
+  CFTPKI_SESSION_LEFT, /* wholly the host's */
+  CFTPKI_SESSION_ENDED /* refused, failed or over: nothing more is asked */
+};
+
+/* Certificates that a host had placed on its SSL before ours took their place. */
+struct cftpki_own;
+
+struct cftpki_session {
+  atomic_uint references; /* the SSL's, and one of each key that signs by this session */
+  uint64_t handshake;     /* counts them: a key is good for its own alone */
+  pid_t process;          /* whose connection it is */
+  enum cftpki_session_state state;
+
+  struct cftpki_socket connection;
+  int timer; /* descriptor that is ready when connect is to be tried again; -1 */
+  bool asking;
+  unsigned waiting_for; /* the message that the deadline is of */
+  int64_t deadline;
+  struct cftpki_exchange exchange;
+  uint32_t sequence;
+
+  uint64_t task;
+  uint64_t session;
+  uint32_t phase_mask;
+  uint32_t timeout_ms;
+  uint64_t tls_min; /* of the rule; 0: any */
+  int client_auth;  /* of the rule; -1: as the host has it */
+
+  bool begun_early; /* before there was a ClientHello to know it by */
+  uint8_t client_random[SSL3_RANDOM_SIZE];
+
+  bool done_told; /* HandshakeDone was said: EndSession is to follow */
+  bool over;      /* the handshake is: what comes now is another */
+  bool accepted;  /* the partner's chain was, by the service */
+  int alert;      /* of a refusal, else 0 */
+  char reason[CFTPKI_WIRE_CAP_REASON + 1];
+  char verdict_id[CFTPKI_WIRE_CAP_VERDICT_ID + 1];
+  int alert_sent; /* by us, instead of OpenSSL's own */
+
+  bool peer_given;
+  char remote_address[CFTPKI_WIRE_CAP_REMOTE_ADDRESS + 1];
+  unsigned remote_port;
+  unsigned local_port;
+
+  bool placed; /* a chain of ours, or on purpose none, is on the SSL */
+  struct cftpki_own *own;
+  bool list_placed;
+
+  bool watching; /* our information callback stands before the host's */
+  void (*host_info)(const SSL *ssl, int where, int ret);
+};
+
+/* Puts the fields behind SESSION into a request, in the order of their tags. */
+typedef void (*cftpki_fill)(struct cftpki_request *request, const void *argument);
+
+/* The SSL's session; NULL when it has none (or, of the second, no memory). */
+struct cftpki_session *cftpki_session_get(const SSL *ssl);
+struct cftpki_session *cftpki_session_of(SSL *ssl);
+
+/* For keys: the session's memory lives as long as somebody holds it. */
+void cftpki_session_hold(struct cftpki_session *session);
+void cftpki_session_release(struct cftpki_session *session);
+
+/*
+ * Connects, begins the session and asks, as far as that goes without waiting.
+ * Called again after CFTPKI_TURN_WAIT it goes on with the same question.
+ */
+enum cftpki_turn cftpki_session_ask(struct cftpki_session *session, SSL *ssl, unsigned message,
+                                    cftpki_fill fill, const void *argument);
+
+/* The same for StartHandshake alone, before there is anything to ask. */
+void cftpki_session_begin_early(struct cftpki_session *session, SSL *ssl);
+
+/* The answer has been used. */
+void cftpki_session_heard(struct cftpki_session *session);
+
+/* Our failure: the connection is closed, the rest of the handshake is refused. */
+enum cftpki_turn cftpki_session_fail(struct cftpki_session *session);
+
+/* The handshake is over, or another begins: everything is as before it. */
+void cftpki_session_reset(struct cftpki_session *session);
+
+/* Tells the service and closes the connection, without waiting. */
+void cftpki_session_tell_done(struct cftpki_session *session, const SSL *ssl);
+void cftpki_session_tell_alert(struct cftpki_session *session, const SSL *ssl, int alert,
+                               unsigned side);
+
+/* The descriptor of the next step, -1 if none. */
+int cftpki_session_descriptor(const struct cftpki_session *session, short *events);
+
+/*
+ * Asks, and waits where the handshake cannot be suspended: in OpenSSL's ASYNC
+ * job if there is one, else in poll(2). Never CFTPKI_TURN_WAIT.
+ */
+enum cftpki_turn cftpki_session_ask_and_wait(struct cftpki_session *session, SSL *ssl,
+                                             unsigned message, cftpki_fill fill,
+                                             const void *argument);
+
+/* May a callback that OpenSSL can suspend do so here? */
+bool cftpki_may_suspend(const SSL *ssl);
+
+/* The profile of the SSL's context, "" if none. */
+const char *cftpki_profile_of(const SSL *ssl);
+
+/* An index for ex_data of X509_STORE_CTX. */
+int cftpki_store_index(void);
+
+#endif
