@@ -3,5 +3,3 @@ cftpki: an enterprise PKI connector for managed file transfer.
 
 The core package. `cftpki_ext.api` is the public Python door; everything else is its machinery.
 """
-
-__version__ = "0.1.0"

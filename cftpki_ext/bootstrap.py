@@ -47,6 +47,7 @@ from cftpki_ext.service.evidence_process import EvidenceProcess, setup_of
 from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
 from cftpki_ext.stores import evidence_directory, open_stores, recollect
+from cftpki_ext.support.version import version
 
 _log = logging.getLogger(__name__)
 
@@ -261,7 +262,10 @@ def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
     nursery.fork()
     try:
         settings = load(path, forgive_ended=True)
-        asyncio.run(_serve(path, settings, nursery, log(settings.service.log_format)))
+        logger = log(settings.service.log_format)
+        # The log's first line: whatever it tells later, it tells of this build.
+        logger.info("starting", version=version(), config=str(path))
+        asyncio.run(_serve(path, settings, nursery, logger))
     finally:
         nursery.close()
 

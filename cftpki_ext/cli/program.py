@@ -14,6 +14,7 @@ from click.shell_completion import get_completion_class
 
 from cftpki_ext.core.errors import CftPkiError, ConfigError, InputError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.support.version import version
 
 USAGE = 2
 NOT_DONE = 1
@@ -91,8 +92,21 @@ def _status(error: Exception, command: str | None) -> int:
     return INTERNAL if command == "check" or not isinstance(error, CftPkiError) else NOT_DONE
 
 
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    if value and not context.resilient_parsing:
+        click.echo(f"cftpki, version {version()}")
+        context.exit()
+
+
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="cftpki-ext", prog_name="cftpki")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(*, debug: bool) -> None:  # noqa: ARG001  # `Program.invoke` reads it
     """

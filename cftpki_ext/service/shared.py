@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -27,6 +26,7 @@ from cftpki_ext.identity import IdentityProvider
 from cftpki_ext.ports import Clock
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.trail import Trail
+from cftpki_ext.support.version import version
 
 # A login and a probe of the slowest token that serves handshakes at all; systemd waits for 90 s.
 WARM_S = 15.0
@@ -78,6 +78,8 @@ class Service:
         self._certificates = certificates
         self._processes = processes
         self._started = clock.monotonic()
+        # Of what runs, whatever is installed over it meanwhile.
+        self._version = version()
 
     def status(self) -> dict[str, object]:
         """
@@ -88,7 +90,7 @@ class Service:
 
         """
         return {
-            "version": version("cftpki-ext"),
+            "version": self._version,
             "uptime_s": int(self.clock.monotonic() - self._started),
             "sessions": self.sessions,
             "max_sessions": self.settings.service.max_sessions,

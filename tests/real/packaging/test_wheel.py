@@ -4,59 +4,27 @@ What is shipped: the wheel, installed elsewhere and run from outside the reposit
 
 import json
 import subprocess
-import sys
-import sysconfig
 import zipfile
-from pathlib import Path
 
 import pytest
 
-from tests.support import pki
+from tests.support import pki, shipped
+from tests.support.shipped import ROOT, run
 
 pytestmark = pytest.mark.real
 
-ROOT = Path(__file__).parents[3]
 PACKAGES = ("cftpki_ext", "cftpki_connectors", "cftpki_cache")
 FOLDERS = {"cftpki_ext": ".", "cftpki_connectors": "connectors", "cftpki_cache": "cache"}
 
 
-def pip(*arguments):
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-    subprocess.run([*command, *arguments], check=True, capture_output=True, text=True, timeout=180)
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder, ROOT)
-    (built,) = folder.glob("*.whl")
-    return built
+    return shipped.build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """
-    A virtual environment with the wheel; the dependencies are those of the tests' environment, whose own (editable)
-    installation of the project is not reached: a path file leads to its folder, not through its path files.
-    """
-    place = tmp_path_factory.mktemp("installed")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
-    (site,) = place.glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip("--python", place / "bin/python", "install", "--no-deps", "--no-index", wheel)
-    return place
-
-
-def run(installed, *arguments, cwd):
-    return subprocess.run(
-        [installed / "bin" / arguments[0], *arguments[1:]],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(cwd)},
-    )
+    return shipped.install(shipped.environment(tmp_path_factory.mktemp("installed")), wheel)
 
 
 def test_wheel_is_pure_and_holds_the_three_packages_alone(wheel):
@@ -107,7 +75,7 @@ def test_installed_program_answers_its_version_and_judges(installed, tmp_path):
     (tmp_path / "bad.pem").write_bytes(pki.issue(pki.make_root("Another"), "partner").pem)
     version = run(installed, "cftpki", "--version", cwd=tmp_path)
     assert (0, "") == (version.returncode, version.stderr)
-    assert version.stdout.startswith("cftpki, version ")
+    assert version.stdout.startswith("cftpki, version 0.2.0+g")
     for partner, status, word in (("good", 0, "ACCEPTED"), ("bad", 48, "REFUSED")):
         call = ["check", f"{partner}.pem", "--trust", "root.pem", "--path-only"]
         judged = run(installed, "cftpki", *call, "--at", "2026-06-01T12:00:00Z", cwd=tmp_path)
