@@ -16,6 +16,7 @@ from typing import Any
 
 from cftpki_cache.sqlite import connect, create, transaction
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 
@@ -30,6 +31,10 @@ CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STR
 # One proof is enough; a few more are kept because a hold is lifted by what is newer than it. A new one takes the
 # place of the oldest: the checker sends none any more once a revocation is proven for good.
 _PROOFS_PER_CERTIFICATE = 4
+# Proofs that were read are held, verified: one of the largest CRLs (a proof is a whole list), or many usual ones. A
+# revoked partner that tries again and again costs no reading and no hashing.
+_RECALLED_OCTETS = 80 * 1024 * 1024
+_RECALLED_FIXED = 512
 
 
 class RevocationReader:
@@ -49,6 +54,7 @@ class RevocationReader:
 
         """
         self._reading = threading.Lock()
+        self._recalled: Memo[str, bytes] = Memo(_RECALLED_OCTETS)
         try:
             # Whoever reads has a connection of its own, and never waits for one who writes.
             self._reader = connect(folder / DATABASE, read_only=True)
@@ -71,11 +77,27 @@ class RevocationReader:
 
         """
         rows = self._rows(
-            "SELECT kind, url, received_at, raw, proof.digest FROM proof LEFT JOIN blob USING (digest)"
-            " WHERE certificate = ? ORDER BY received_at",
+            "SELECT kind, url, received_at, digest FROM proof WHERE certificate = ? ORDER BY received_at",
             certificate,
         )
-        return tuple(_statement(*row) for row in rows)
+        return tuple(
+            _statement(kind, url, received_at, self._proof(digest), digest)
+            for kind, url, received_at, digest in rows
+        )
+
+    def _proof(self, digest: str) -> bytes:
+        """
+        The bytes of a proof: the same object each time, so that nobody reads, hashes or parses them again.
+        """
+        raw = self._recalled.get(digest)
+        if raw is None:
+            rows = self._rows("SELECT raw FROM blob WHERE digest = ?", digest)
+            raw = bytes(rows[0][0]) if rows else b""
+            if sha256(raw).hexdigest() != digest:
+                msg = f"memory of revocations cannot be read: proof {digest[:16]} is damaged"
+                raise StoreError(msg)
+            self._recalled.keep(digest, raw, len(raw) + _RECALLED_FIXED)
+        return raw
 
     def holds(self, certificate: str, digest: str) -> bool:
         """
@@ -209,20 +231,17 @@ class RevocationMemory(RevocationReader):
             self._db.close()
 
 
-def _statement(kind: str, url: str | None, received_at: str, raw: bytes | None, digest: str) -> Statement:
+def _statement(kind: str, url: str | None, received_at: str, raw: bytes, digest: str) -> Statement:
     """
     One row as a statement. A damaged one is no less bad than a file that cannot be read: something was known.
     """
-    if raw is None or sha256(raw).hexdigest() != digest:
-        msg = f"memory of revocations cannot be read: proof {digest[:16]} is damaged"
-        raise StoreError(msg)
     try:
         return Statement(
             kind=SourceKind(kind),
             origin=Origin.KNOWN_REVOKED,
             url=url,
             received_at=datetime.fromisoformat(received_at),
-            raw=bytes(raw),
+            raw=raw,
         )
     except ValueError as exc:
         msg = f"memory of revocations cannot be read: proof {digest[:16]} is damaged"

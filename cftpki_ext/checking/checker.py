@@ -13,10 +13,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from hashlib import sha256
 
 from cftpki_ext.checking.collector import Hearing, store_key
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.statement import Lookup, Statement
@@ -205,7 +205,7 @@ class Checker:
         now = self._clock.now()
         for hop in (*examination.hops, *examination.kin):
             fetched = {
-                sha256(s.raw).hexdigest(): s
+                digest_of(s.raw): s
                 for s in statements
                 if s.origin is Origin.NETWORK and s.raw is not None and s.hop == hop
             }

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, HopStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
@@ -99,7 +99,7 @@ def _proofs_of(examination: Examination, number: int, statements: Sequence[State
             continue
         proven = Proven(
             certificate=proof_key(examination, number),
-            digest=sha256(statement.raw).hexdigest(),
+            digest=digest_of(statement.raw),
             final=proves(examination, number, statement, final=True),
             ends=examination.pair(number)[0].not_after,
         )

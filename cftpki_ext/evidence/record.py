@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
@@ -36,14 +37,10 @@ _BLOB = "$sha256"
 _HEX = "$hex"
 # Nonces and fingerprints stay in the document; whatever is longer is a blob.
 _INLINE_BYTES = 64
-# Hashing less is quicker than remembering it. What is remembered is held in memory: as much as two large CRLs.
-_LARGE_BYTES = 64 * 1024
-_KNOWN_DIGESTS = 64
 # Trust sets and limits of the configuration in force, and of the one before a reload.
 _KNOWN_SETTINGS = 64
 _SETTINGS = {"question": {"trust", "limits"}}
 _QUESTION = '"question":{'
-_KNOWN_BYTES = 128 * 1024 * 1024
 
 
 class Door(enum.StrEnum):
@@ -258,7 +255,7 @@ def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:
     if kind is bytes:
         if len(value) <= _INLINE_BYTES:
             return {_HEX: value.hex()}
-        digest = _digests.of(value)
+        digest = digest_of(value)
         blobs[digest] = value
         return {_BLOB: digest}
     if isinstance(value, enum.Enum):
@@ -270,40 +267,6 @@ def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:
     if isinstance(value, frozenset | set):
         return sorted((_to_json(item, blobs) for item in value), key=str)
     return _scalar_text(value)
-
-
-class _Digests:
-    """
-    The SHA-256 of large byte strings that come again and again, so that a CRL of 20 MB is hashed once.
-
-    Python remembers the hash of a byte string, and compares one with itself at once. Safe for several threads.
-    """
-
-    def __init__(self, entries: int, total: int) -> None:
-        self._known: OrderedDict[bytes, str] = OrderedDict()
-        self._entries, self._total, self._size = entries, total, 0
-        self._lock = Lock()
-
-    def of(self, raw: bytes) -> str:
-        if len(raw) < _LARGE_BYTES:
-            return sha256(raw).hexdigest()
-        with self._lock:
-            found = self._known.get(raw)
-            if found is not None:
-                self._known.move_to_end(raw)
-                return found
-        digest = sha256(raw).hexdigest()
-        with self._lock:
-            if raw not in self._known:
-                self._known[raw] = digest
-                self._size += len(raw)
-            while len(self._known) > self._entries or self._size > self._total:
-                gone, _ = self._known.popitem(last=False)
-                self._size -= len(gone)
-        return digest
-
-
-_digests = _Digests(_KNOWN_DIGESTS, _KNOWN_BYTES)
 
 
 @lru_cache(maxsize=512)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.memo import Memo
 from cftpki_ext.revocation.crl_entries import Entries
 from cftpki_ext.revocation.form_notes import FormNotes, Taking
 from cftpki_ext.x509 import der
@@ -60,10 +61,14 @@ _UNDERSTOOD = frozenset(
 # A number as long as RFC 5280 5.2.3 asks to handle.
 _NUMBER_OCTETS = 20
 _ECDSA_OIDS = "1.2.840.10045.4."
-# Parsed lists that are kept, by octets and by count: a list of a million entries (49 MB) with its signed part and
+# Parsed lists that are kept, by octets: a list of a million entries (49 MB) with its signed part and
 # native form, or a few hundred of the usual size.
 _KEPT_OCTETS = 128 * 1024 * 1024
-_KEPT_LISTS = 256
+# What a parsed list takes beside its bytes: its values, the answers that it gave, a few offsets.
+_KEPT_FIXED = 64 * 1024
+# The signed part has seven fields, and its extensions have some hundred octets; a list could bring megabytes.
+_FIELDS = 16
+_EXTENSIONS_OCTETS = 64 * 1024
 
 _PEM_BEGIN = b"-----BEGIN X509 CRL-----"
 _PEM_END = b"-----END X509 CRL-----"
@@ -132,44 +137,7 @@ class CrlView:
     raw_digest: str  # SHA-256 of the bytes as received (PEM or DER), hex
 
 
-class _Kept:
-    """
-    The bounded memory of parsed lists, keyed by all of their bytes; the oldest go first.
-
-    Only single dictionary operations, each of them atomic, touch it, so that threads may share it.
-    """
-
-    def __init__(self) -> None:
-        self._views: dict[bytes, CrlView] = {}
-
-    def get(self, raw: bytes) -> CrlView | None:
-        """
-        The view of exactly these bytes.
-        """
-        return self._views.get(raw)
-
-    def add(self, raw: bytes, view: CrlView) -> None:
-        """
-        Keep one more, and forget the oldest where there are too many.
-        """
-        self._views[raw] = view
-        oldest_first = list(self._views)
-        octets = sum(map(len, oldest_first))
-        surplus = len(oldest_first) - _KEPT_LISTS
-        for index, old in enumerate(oldest_first):
-            if octets <= _KEPT_OCTETS and index >= surplus:
-                return
-            self._views.pop(old, None)
-            octets -= len(old)
-
-    def clear(self) -> None:
-        """
-        Forget everything.
-        """
-        self._views.clear()
-
-
-_kept = _Kept()
+_kept: Memo[bytes, CrlView] = Memo(_KEPT_OCTETS)
 
 
 def clear_kept() -> None:
@@ -204,7 +172,7 @@ def read_crl(raw: bytes) -> CrlView:
         except DerError as error:
             msg = f"no CRL: {error.detail} ({error.rule})"
             raise MalformedCrlError(msg) from error
-        _kept.add(raw, view)
+        _kept.keep(raw, view, len(raw) + _KEPT_FIXED)
     return view
 
 
@@ -270,7 +238,7 @@ def _parse(raw: bytes) -> CrlView:
             issuer=name,
             indirect=point is not None and point.indirect,
         ),
-        raw_digest=signed.digest.hex() if data is raw else hashlib.sha256(raw).hexdigest(),
+        raw_digest=signed.digest.hex() if data is raw else digest_of(raw),
         notes=taking.notes(),
     )
 
@@ -290,7 +258,7 @@ class _Fields:
 
 
 def _fields(data: bytes, body: Element, taking: Taking) -> _Fields:
-    parts = der.children(data, body)
+    parts = der.children(data, body, most=_FIELDS)
     position = 0
 
     def take(*tags: int) -> Element | None:
@@ -356,6 +324,12 @@ def _extensions(data: bytes, explicit: Element, taking: Taking) -> Mapping[str, 
     """
     The extensions; none where they cannot be read, and then nothing good follows from the list.
     """
+    octets = explicit.end - explicit.start
+    if octets > _EXTENSIONS_OCTETS:
+        taking.doubt(
+            f"extensions have {octets} octets, at most {_EXTENSIONS_OCTETS} are read", "RFC 5280 5.1.2.7"
+        )
+        return {}
     try:
         inner = der.children(data, explicit)
         if len(inner) != 1:

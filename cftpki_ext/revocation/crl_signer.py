@@ -20,8 +20,11 @@ from cftpki_ext.x509.extensions import KeyUsage
 from cftpki_ext.x509.name import Name
 from cftpki_ext.x509.signed import SignatureStatus, verify
 
-# Certificates of one name that are tried as signer: a CA has two or three keys, and each try costs a signature.
+# Certificates of one name that are tried as signer: a CA has two or three keys, and each try hashes the whole list.
 _CANDIDATES = 16
+# The same for lists of megabytes.
+_CANDIDATES_OF_LARGE = 4
+_LARGE_OCTETS = 1024 * 1024
 # What bad news may be signed with besides: nobody gains by forging it, and it was signed when that was thought enough.
 _HEARD_ANYWAY = frozenset({Leniency.SHA1_SIGNATURE, Leniency.RSA_1024})
 
@@ -96,9 +99,9 @@ def _entitled(
             refusal = f"the CRL is by the key {view.authority_key_id.hex()}, not by that of {candidate.subject.text}"
             continue
         tried += 1
-        if tried > _CANDIDATES:
+        if tried > (_CANDIDATES if len(view.signed.tbs) < _LARGE_OCTETS else _CANDIDATES_OF_LARGE):
             return "too many certificates could have signed the CRL"
-        status = verify(view.signed, candidate.spki, compat=compat)
+        status = verify(view.signed, candidate.key, compat=compat)
         if status is not SignatureStatus.VALID:
             refusal = _BAD[status]
             continue

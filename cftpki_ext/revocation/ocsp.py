@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import NonceMode
 from cftpki_ext.core.statement import Statement
@@ -118,7 +118,7 @@ def judge_ocsp(
     try:
         response = parse_ocsp(statement.raw)
     except InputError as exc:
-        digest = hashlib.sha256(statement.raw).hexdigest()
+        digest = digest_of(statement.raw)
         unreadable = Cause.MALFORMED if context.trust.form is Form.FIRST else Cause.UNREADABLE
         return _nothing(statement, unreadable, str(exc), digest=digest)
     digest, basic = response.digest.hex(), response.basic
@@ -210,7 +210,6 @@ def _nothing(statement: Statement, cause: Cause, detail: str, *, digest: str | N
     )
 
 
-@lru_cache(maxsize=4096)
 def _cert_id(certificate: Certificate, issuer: Certificate, hash_oid: str) -> CertId | None:
     """
     The CertID that speaks of a certificate (RFC 6960 4.1.1), or `None` for a hash that is not in use.
@@ -224,13 +223,6 @@ def _cert_id(certificate: Certificate, issuer: Certificate, hash_oid: str) -> Ce
         hashlib.new(name, issuer.key_bits, usedforsecurity=False).digest(),
         certificate.serial,
     )
-
-
-def clear_identifiers() -> None:
-    """
-    Forget every computed CertID (benchmarks and tests start cold with it).
-    """
-    _cert_id.cache_clear()
 
 
 def _about(

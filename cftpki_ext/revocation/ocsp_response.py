@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import NoReturn
 
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.memo import Memo
 from cftpki_ext.revocation.form_notes import NO_NOTES, FormNotes, Taking
 from cftpki_ext.revocation.ocsp_request import NONCE_MAX_BYTES
 from cftpki_ext.x509 import der
@@ -50,8 +50,10 @@ RESPONSE_STATUS: Mapping[int, str] = {
 _MAX_SINGLES = 256
 _MAX_CERTIFICATES = 16
 _RULE = "RFC 6960 4.2.1"
-# Parsed responses kept, at most 64 KiB each by `Limits.ocsp_bytes`: a few MiB for real answers of 2 KiB.
-_KEPT = 1024
+# Parsed responses kept: some thousand of 2 KiB, by what they take when read.
+_KEPT_OCTETS = 16 * 1024 * 1024
+_KEPT_TIMES = 4
+_KEPT_FIXED = 4 * 1024
 _ECDSA_OIDS = "1.2.840.10045.4."
 _NO_EXTENSIONS: Mapping[str, Extension] = MappingProxyType({})
 
@@ -116,14 +118,16 @@ class BasicResponse:
     notes: FormNotes = NO_NOTES
 
 
+_kept: Memo[bytes, OcspResponse] = Memo(_KEPT_OCTETS)
+
+
 def clear_responses() -> None:
     """
     Forget every parsed response (benchmarks and tests start cold with it).
     """
-    parse_ocsp.cache_clear()
+    _kept.clear()
 
 
-@lru_cache(maxsize=_KEPT)
 def parse_ocsp(raw: bytes) -> OcspResponse:
     """
     Parse a response.
@@ -142,11 +146,16 @@ def parse_ocsp(raw: bytes) -> OcspResponse:
         InputError: nothing can be read from it.
 
     """
+    known = _kept.get(raw)
+    if known is not None:
+        return known
     try:
-        return _response(raw)
+        response = _response(raw)
     except DerError as exc:
         msg = f"not an OCSP response: {exc}"
         raise InputError(msg) from exc
+    _kept.keep(raw, response, len(raw) * _KEPT_TIMES + _KEPT_FIXED)
+    return response
 
 
 def _response(raw: bytes) -> OcspResponse:

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from hashlib import sha1
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.core.vocabulary import Form, Leniency
+from cftpki_ext.core.work import Work, WorkExceededError
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
 from cftpki_ext.revocation.ocsp_response import BasicResponse
 from cftpki_ext.x509 import extensions as ext
-from cftpki_ext.x509.certificate import Certificate, parse_certificate
+from cftpki_ext.x509.certificate import Certificate, keep_certificate, parse_certificate
 from cftpki_ext.x509.extensions import OCSP_SIGNING, KeyUsage
 from cftpki_ext.x509.signed import SignatureStatus, verify
 
@@ -137,7 +137,7 @@ def _find_named(
     issuer = context.path[hop + 1]
     problem = "no certificate of the responder is at hand"
     if _is_named(basic, issuer):
-        status = verify(basic.signed, issuer.spki, compat=compat)
+        status = verify(basic.signed, issuer.key, compat=compat)
         if status is SignatureStatus.VALID:
             return Signer(certificate=issuer)
         problem = f"signature by the CA itself is {status.value}"
@@ -149,12 +149,13 @@ def _find_named(
             problem = f"configured responder {candidate.subject.text!r}: {found}"
     path = {certificate.der for certificate in context.path}
     tried = 0
+    work = Work(context.limits.work)
     for der in basic.certificates:
         if der == issuer.der or der in context.trust.ocsp_signers:
             continue
         try:
-            candidate = parse_certificate(der, compat=compat, form=form)
-        except InputError as exc:
+            candidate = parse_certificate(der, compat=compat, form=form, work=work)
+        except (InputError, WorkExceededError) as exc:
             problem = f"a certificate in the answer cannot be used: {exc}"
             continue
         if not _is_named(basic, candidate):
@@ -171,6 +172,7 @@ def _find_named(
         if found:
             problem = f"delegate {candidate.subject.text!r}: {found}"
             continue
+        keep_certificate(candidate)
         signer = _established(context, hop, candidate, crls)
         return replace(signer, notes=tuple(f"delegate's certificate: {o}" for o in candidate.oddities))
     return Signer(problem=problem)
@@ -187,7 +189,6 @@ def _is_named(basic: BasicResponse, candidate: Certificate) -> bool:
     return True
 
 
-@lru_cache(maxsize=1024)
 def key_hash(certificate: Certificate) -> bytes:
     """
     The KeyHash of a ResponderID (RFC 6960 4.2.1): SHA-1 of the key's bits. An identifier, no protection.
@@ -195,17 +196,12 @@ def key_hash(certificate: Certificate) -> bytes:
     return sha1(certificate.key_bits, usedforsecurity=False).digest()
 
 
-def clear_key_hashes() -> None:
-    """
-    Forget every computed KeyHash (benchmarks and tests start cold with it).
-    """
-    key_hash.cache_clear()
-
-
 def _configured(ders: Sequence[bytes], compat: frozenset[Leniency], form: Form) -> Iterator[Certificate]:
     for der in ders:
         try:
-            yield parse_certificate(der, compat=compat, form=form)
+            candidate = parse_certificate(der, compat=compat, form=form)
+            keep_certificate(candidate)
+            yield candidate
         except InputError:
             continue  # the configuration's check names it; here it merely entitles nobody
 
@@ -218,7 +214,7 @@ def _out_of_time(candidate: Certificate, valid_at: datetime) -> str:
 
 
 def _signature(basic: BasicResponse, candidate: Certificate, compat: frozenset[Leniency]) -> str:
-    status = verify(basic.signed, candidate.spki, compat=compat)
+    status = verify(basic.signed, candidate.key, compat=compat)
     return "" if status is SignatureStatus.VALID else f"signature is {status.value}"
 
 
@@ -230,7 +226,7 @@ def _delegation(
     """
     if candidate.issuer.key != issuer.subject.key:
         return f"issued by {candidate.issuer.text!r} and not directly by {issuer.subject.text!r}"
-    status = verify(candidate.signed, issuer.spki, compat=compat)
+    status = verify(candidate.signed, issuer.key, compat=compat)
     if status is not SignatureStatus.VALID:
         return f"its signature by the CA's key is {status.value}"
     if OCSP_SIGNING not in (candidate.extended_key_usage or ()):

@@ -131,28 +131,32 @@ def whole(data: bytes, tag: int = SEQUENCE, *, odd: Odd = refuse) -> Element:
     return element
 
 
-def children(data: bytes, parent: Element) -> list[Element]:
+def children(data: bytes, parent: Element, *, most: int | None = None) -> list[Element]:
     """
     The elements of a constructed one, in order.
 
     Args:
         data: the buffer.
         parent: a constructed element of it.
+        most: how many there may be; by default as many as its octets hold, which the caller has bounded.
 
     Returns:
         The direct children; an empty list for empty content.
 
     Raises:
-        DerError: `parent` is primitive, or a child breaks the rules of `read`.
+        DerError: `parent` is primitive, a child breaks the rules of `read`, or there are too many.
 
     """
     if not parent.tag & 0x20:
         msg = f"tag {parent.tag:#04x} is not a constructed type"
         raise DerError(msg)
-    found = []
+    found: list[Element] = []
     position = parent.content
     end = parent.end
     while position < end:
+        if len(found) == most:
+            msg = f"more than {most} elements"
+            raise DerError(msg)
         # The common case of `read`, a short length, without a call; everything else goes there.
         content = position + 2
         tag = data[position]

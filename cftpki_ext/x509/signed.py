@@ -28,6 +28,8 @@ RSA_BITS_COMPAT = 1024
 _PSS = "1.2.840.113549.1.1.10"
 _MGF1 = "1.2.840.113549.1.1.8"
 _VERIFIED_MAX = 8192
+# A signed object has three parts, an OCSP response a fourth; what stands behind them is only named.
+_PARTS = 8
 # RSASSA-PSS has the longest parameters in use, some 70 octets; parsed identifiers are remembered.
 _ALGORITHM_OCTETS = 256
 
@@ -165,7 +167,7 @@ def split(data: bytes, *, odd: Odd = refuse) -> tuple[Signed, Element, tuple[Ele
         DerError: another structure, or (by default) trailing bytes.
 
     """
-    parts = der.children(data, der.whole(data, odd=odd))
+    parts = der.children(data, der.whole(data, odd=odd), most=_PARTS)
     if len(parts) < 3:
         msg = "signed object has fewer than three parts"
         raise DerError(msg, "RFC 5280 4.1.1")

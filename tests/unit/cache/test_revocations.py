@@ -246,3 +246,30 @@ def test_reader_does_not_wait_for_a_writer_of_another_process(
         other.close()
     memory.remember("d", proof())
     assert [b"a signed revocation"] == raws(memory, "d")
+
+
+def test_proof_is_read_and_hashed_once_and_given_as_the_same_object(
+    memory: RevocationMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+
+    def counted(raw: bytes) -> object:
+        hashed.append(len(raw))
+        return sha256(raw)
+
+    memory.remember("c", proof(bytes(3_000_000)))
+    monkeypatch.setattr("cftpki_cache.revocations.sha256", counted)
+    (first,), (second,) = memory.recall("c"), memory.recall("c")
+    assert bytes(3_000_000) == first.raw
+    assert first.raw is second.raw
+    assert [3_000_000] == hashed
+
+
+def test_proofs_held_in_memory_are_bounded_by_octets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cftpki_cache.revocations._RECALLED_OCTETS", 10_000)
+    memory = RevocationMemory(tmp_path)
+    for number in range(8):
+        memory.remember(str(number), proof(bytes([number]) * 4_000))
+        assert [bytes([number]) * 4_000] == raws(memory, str(number))
+        assert memory._recalled.octets <= 10_000
+    memory.close()

@@ -16,7 +16,7 @@ from bench.attacks import name
 from cftpki_ext.revocation.crl_entries import Entries, MalformedEntriesError
 from cftpki_ext.revocation.crl_entry import Entry
 from cftpki_ext.revocation.crl_index import EntryIndex
-from cftpki_ext.revocation.crl_parse import read_crl
+from cftpki_ext.revocation.crl_parse import MalformedCrlError, read_crl
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.name import Name, parse_name
 from tests.support.pki import Revoked, make_crl, make_root, rebuild, tbs_fields
@@ -240,3 +240,36 @@ def test_entry_is_a_value():
     answer = listed.find(OWN, 5)
     assert isinstance(answer, Entry)
     assert answer is listed.find(OWN, 5)
+
+
+def test_list_with_too_many_fields_is_refused_before_they_are_all_looked_at():
+    fields = tbs_fields(BASE)
+    many = rebuild(BASE, [*fields, *[b"\x05\x00"] * 200_000], CA.key)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedCrlError, match="more than 16 elements"):
+            read_crl(many)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1024 * 1024
+
+
+def test_list_with_parts_behind_its_signature_is_refused_before_they_are_all_looked_at():
+    whole = der.whole(BASE)
+    long = der.encode(der.SEQUENCE, BASE[whole.content :], b"\x05\x00" * 200_000)
+    with pytest.raises(MalformedCrlError, match="more than 8 elements"):
+        read_crl(long)
+
+
+@pytest.mark.parametrize(("octets", "read"), [(60_000, True), (70_000, False)])
+def test_extensions_of_a_list_are_bounded(octets, read):
+    fields = tbs_fields(BASE)
+    inner = der.children(fields[6], der.whole(fields[6], 0xA0))[0]
+    long = extension(UNKNOWN, der.encode(der.OCTET_STRING, b"\x00" * octets))
+    fields[6] = der.encode(0xA0, der.encode(der.SEQUENCE, fields[6][inner.content : inner.end], long))
+    raw = rebuild(BASE, fields, CA.key)
+    view = read_crl(raw)
+    assert "unspecified" == found(view.entries, 5)
+    noted = any("at most 65536 are read" in str(note) for note in view.notes)
+    assert read is not noted

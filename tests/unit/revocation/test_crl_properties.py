@@ -9,9 +9,10 @@ import functools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.verdict import HopStatus
 from cftpki_ext.revocation import crl_parse
-from cftpki_ext.revocation.crl_parse import MalformedCrlError, clear_kept, read_crl
+from cftpki_ext.revocation.crl_parse import CrlView, MalformedCrlError, read_crl
 from tests.support import pki
 from tests.support.forged_crl import (
     HOUR,
@@ -110,25 +111,16 @@ def test_good_is_good():
 
 
 def test_parsed_lists_are_kept_within_their_bounds(monkeypatch):
-    clear_kept()
     w = world("ed25519")
     raws = [w.crl.but(extensions=(number(n),)).encode() for n in range(1, 7)]
-    monkeypatch.setattr(crl_parse, "_KEPT_LISTS", 3)
+    one = len(raws[0]) + crl_parse._KEPT_FIXED
+    kept: Memo[bytes, CrlView] = Memo(3 * one)
+    monkeypatch.setattr(crl_parse, "_kept", kept)
     views = [read_crl(raw) for raw in raws]
-    assert [False, False, False, True, True, True] == [v in kept_views() for v in views]
-    monkeypatch.setattr(crl_parse, "_KEPT_OCTETS", 2 * len(raws[0]))
+    assert [None] * 3 + views[3:] == [kept.get(raw) for raw in raws]
     newest = read_crl(raws[0])
-    assert [raws[5], raws[0]] == kept_raws()
     assert newest is read_crl(raws[0])
-    monkeypatch.setattr(crl_parse, "_KEPT_OCTETS", 1)
+    assert (None, 3 * one) == (kept.get(raws[3]), kept.octets)
+    monkeypatch.setattr(crl_parse, "_kept", Memo(1))
     assert read_crl(raws[1]).number == views[1].number
-    assert [] == kept_raws()
-    clear_kept()
-
-
-def kept_raws():
-    return list(crl_parse._kept._views)
-
-
-def kept_views():
-    return list(crl_parse._kept._views.values())
+    assert read_crl(raws[1]) is not read_crl(raws[1])

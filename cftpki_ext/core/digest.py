@@ -1,0 +1,46 @@
+"""
+SHA-256 of what is handed about: a list of many megabytes is hashed once, not with each handshake.
+
+Owns this memory. Python remembers the hash of a bytes object and compares one with itself at once, so that looking a
+large one up costs nothing while it stays the same object. Imports the bounded memory.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from cftpki_ext.core.memo import Memo
+
+# Smaller ones are hashed in less time than they are looked up.
+_LARGE_OCTETS = 64 * 1024
+# What is remembered is held: one of the largest lists, or dozens of usual ones.
+_HELD_OCTETS = 96 * 1024 * 1024
+
+_known: Memo[bytes, str] = Memo(_HELD_OCTETS)
+
+
+def digest_of(raw: bytes) -> str:
+    """
+    The SHA-256 of some octets, in lower-case hexadecimal.
+
+    Args:
+        raw: the octets.
+
+    Returns:
+        The digest; of a large object that was asked for before it is not computed again.
+
+    """
+    if len(raw) < _LARGE_OCTETS:
+        return sha256(raw).hexdigest()
+    known = _known.get(raw)
+    if known is None:
+        known = sha256(raw).hexdigest()
+        _known.keep(raw, known, len(raw))
+    return known
+
+
+def clear_digests() -> None:
+    """
+    Forget every digest (benchmarks and tests start cold with it).
+    """
+    _known.clear()
