@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from cftpki_ext.bootstrap import keep_record, make_checker
@@ -74,11 +74,8 @@ def trust_set(
             msg = f"policy {policy!r} is none of {', '.join(sorted(PROFILES))}"
             raise InputError(msg)
         policy = PROFILES[policy]
-    try:
-        networks = tuple(ip_network(network) for network in allow_networks)
-        leniencies = frozenset(Leniency(item) for item in compat)
-    except ValueError as exc:
-        raise InputError(str(exc)) from exc
+    networks = tuple(_network(network) for network in allow_networks)
+    leniencies = frozenset(_leniency(item) for item in compat)
     return TrustSet(
         name=name,
         anchors=ders,
@@ -247,3 +244,19 @@ def _trust(
         msg = f"{len(rules)} rules have direction {direction.value!r} ({names}): name the trust set instead"
         raise InputError(msg)
     return rules[0].name, settings.trusts[rules[0].trust], rules[0].partners
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError as exc:
+        msg = f"allow_networks: {text!r} is no network: an address, /, prefix length, and no bits after the prefix"
+        raise InputError(msg) from exc
+
+
+def _leniency(name: str) -> Leniency:
+    try:
+        return Leniency(name)
+    except ValueError as exc:
+        msg = f"compat: {name!r} is none of {', '.join(sorted(Leniency))}"
+        raise InputError(msg) from exc

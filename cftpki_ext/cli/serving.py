@@ -26,6 +26,7 @@ from cftpki_ext.evidence import Tally
 from cftpki_ext.protocol.codec import Frame, Message, Tag, decode, encode
 from cftpki_ext.stores import open_ledger
 from cftpki_ext.support import logs
+from cftpki_ext.support.failures import reason_of
 
 # The service answers STATUS from memory.
 TIMEOUT_S = 5.0
@@ -128,8 +129,7 @@ def ask_status(path: Path, *, timeout_s: float = TIMEOUT_S) -> dict[str, object]
         text = answer.fields.get(Tag.JSON)
         told = json.loads(text) if isinstance(text, str) else None
     except (OSError, ValueError, WireError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        msg = f"no answer at {path}: {printable(reason).lower()}; is the service running (cftpki serve)?"
+        msg = f"no answer at {path}: {reason_of(exc)}; is the service running (cftpki serve)?"
         raise ServiceUnreachableError(msg) from exc
     if not isinstance(told, dict):
         detail = answer.fields.get(Tag.DETAIL, "no reason given")

@@ -182,13 +182,24 @@ def _chain_faults(path: Path) -> Generator[tuple[str, str], None, x509.Certifica
     """
     leaf: x509.Certificate | None = None
     try:
-        chain = [x509.load_der_x509_certificate(der) for der in certificates_in(path, what="chain")]
+        chain = _loaded(path)
         leaf = chain[0]
         if any(lower.issuer != upper.subject for lower, upper in itertools.pairwise(chain)):
             yield "chain", f"chain: {path} is not in order: leaf first, each signed by the next"
-    except (InputError, ValueError) as exc:
+    except InputError as exc:
         yield "chain", str(exc)
     return leaf
+
+
+def _loaded(path: Path) -> list[x509.Certificate]:
+    chain = []
+    for index, der in enumerate(certificates_in(path, what="chain")):
+        try:
+            chain.append(x509.load_der_x509_certificate(der))
+        except (ValueError, x509.InvalidVersion) as exc:
+            msg = f"chain: certificate {index} of {path} cannot be read"
+            raise InputError(msg) from exc
+    return chain
 
 
 def _password(identity: Identity | TokenIdentity) -> tuple[bytes | None, tuple[str, str] | None]:

@@ -328,8 +328,10 @@ def _client(reader: Reader, path: KeyPath, model: RestModel) -> dict[str, Path |
     try:
         for name, message in identity_faults(identity):
             reader.faults.add((*path, keys.get(name, "client_password_file")), message)
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        reader.faults.add((*path, "client_certificate"), f"cannot be used: {exc}")
+    except (ValueError, UnsupportedAlgorithm):
+        reader.faults.add(
+            (*path, "client_certificate"), "cannot be used: its key is of a kind that TLS cannot use"
+        )
     return {"client_certificate": certificate, "client_key": key, "client_password_file": password}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
 
 
@@ -143,7 +144,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         loaded = json.loads(read_regular(path, cap=MAX_TEXT_BYTES, what="lab").data)
     except (InputError, ValueError) as exc:
-        msg = f"{path} cannot be used: {exc}"
+        msg = f"{path} cannot be used: {reason_of(exc)}"
         raise LabError(msg) from exc
     if not isinstance(loaded, dict):
         msg = f"{path} cannot be used: not an object"

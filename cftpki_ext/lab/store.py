@@ -121,7 +121,7 @@ def load_state(layout: Layout) -> LabState:
             revoked={int(s, 16): datetime.fromisoformat(when) for s, when in content["revoked"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        msg = f"{layout.state} cannot be used: {exc!r}"
+        msg = f"{layout.state} cannot be used: a field is missing or of another type"
         raise LabError(msg) from exc
 
 
@@ -146,7 +146,7 @@ def load_member(layout: Layout, *place: str) -> Member:
         )
         key = load_pem_private_key(read_regular(layout.key(*place), cap=MAX_PEM_BYTES, what="lab").data, None)
     except (TypeError, ValueError) as exc:
-        msg = f"the lab in {layout.directory} is damaged, make a new one: {exc}"
+        msg = f"the lab in {layout.directory} is damaged, make a new one: {layout.chain(*place)} or its key cannot be read"
         raise LabError(msg) from exc
     if not isinstance(key, rsa.RSAPrivateKey):
         msg = f"the lab in {layout.directory} is damaged, make a new one: {layout.key(*place)} is no RSA key"

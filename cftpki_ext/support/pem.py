@@ -68,7 +68,7 @@ def split_ders(data: bytes, labels: frozenset[bytes], *, what: str) -> tuple[byt
         try:
             ders.append(base64.b64decode(b"".join(match["body"].split()), validate=True))
         except binascii.Error as exc:
-            msg = f"{what}: a PEM block is not base64: {exc}"
+            msg = f"{what}: a PEM block is not base64"
             raise InputError(msg) from exc
     return tuple(ders)
 

@@ -190,8 +190,8 @@ def _read(options: FileOptions) -> _Pair:
     try:
         leaf = x509.load_der_x509_certificate(chain[0]).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        msg = f"the first certificate in {options.chain} cannot be read ({type(error).__name__})"
-        raise InputError(msg) from None
+        msg = f"the first certificate in {options.chain} cannot be read"
+        raise InputError(msg) from error
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         msg = f"key: {options.key} is neither RSA nor ECDSA"
         raise InputError(msg)

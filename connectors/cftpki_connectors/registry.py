@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.ports import Clock, StatusSource
+from cftpki_ext.support.failures import reason_of
 
 GROUP = "cftpki.status_sources"
 
@@ -54,7 +55,7 @@ def load_factories(
         try:
             factory = points[0].load()
         except Exception as error:  # noqa: BLE001  # a third party's module may raise anything on import
-            faults.append(f"status source {kind!r} ({points[0].value}) cannot be loaded: {error!r}")
+            faults.append(f"status source {kind!r} ({points[0].value}) cannot be loaded: {reason_of(error)}")
             continue
         if not callable(factory):
             faults.append(f"status source {kind!r} ({points[0].value}) is no factory")

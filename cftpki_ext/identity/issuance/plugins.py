@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.identity.enroller_port import EnrollerPlugin
+from cftpki_ext.support.failures import reason_of
 
 GROUP = "cftpki.enrollers"
 
@@ -50,7 +51,7 @@ def load_plugin(kind: str, *, found: Iterable[EntryPoint] | None = None) -> Enro
     try:
         plugin = points[0].load()
     except Exception as error:  # a third party's module may raise anything on import
-        msg = f"enroller type {kind!r} ({points[0].value}) cannot be loaded: {error!r}"
+        msg = f"enroller type {kind!r} ({points[0].value}) cannot be loaded: {reason_of(error)}"
         raise ConfigError((msg,)) from error
     if not isinstance(plugin, EnrollerPlugin):
         msg = f"enroller type {kind!r} ({points[0].value}) is no enroller plugin"

@@ -12,6 +12,7 @@ import ssl
 from hashlib import sha256
 
 from cftpki_ext.identity.store.generations import Generation
+from cftpki_ext.support.failures import reason_of
 
 # A listener on this machine or beside it.
 HANDSHAKE_S = 10.0
@@ -75,8 +76,7 @@ async def observe(
         except ConnectionRefusedError:
             return f"{host}:{port} (observe): no handshake: nothing listens there"
         except (OSError, ValueError) as error:
-            reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
-            return f"{host}:{port} (observe): no handshake: {reason}"
+            return f"{host}:{port} (observe): no handshake: {reason_of(error)}"
         if seen != wanted:
             return f"{host}:{port} (observe) serves {seen[:16]}…, in force is {wanted[:16]}…"
     return None

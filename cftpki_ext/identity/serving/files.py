@@ -144,10 +144,10 @@ def _load_key(what: str, identity: Identity, environ: Mapping[str, str]) -> Priv
     )
     try:
         key = load(content.data, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        # The library's messages speak of format and password, never of key bytes; still, only the kind is kept.
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Nothing of the library's message is kept, also below: it is about a private key.
         state = "with the given password" if password is not None else "without a password"
-        msg = f"{what}: {path} cannot be read {state} ({type(error).__name__})"
+        msg = f"{what}: {path} cannot be read {state}"
         raise KeyUnavailableError(msg) from None
     if not isinstance(
         key,

@@ -162,8 +162,11 @@ class Generations:
             raw = read_regular(path / "chain.pem", cap=MAX_CHAIN_BYTES, what="chain").data
             chain = tuple(parse_certificate(der) for der in certificates(raw, what="chain"))
             meta = _meta(read_regular(path / "meta.json", cap=MAX_META_BYTES, what="meta data").data)
-        except (InputError, ValueError, KeyError, TypeError) as error:
+        except InputError as error:
             msg = f"generation {path} is not whole: {error}"
+            raise StoreError(msg) from error
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"generation {path} is not whole: meta.json cannot be read"
             raise StoreError(msg) from error
         if not chain or meta.number != number:
             msg = f"generation {path} is not whole: no certificate, or another one's meta data"

@@ -332,13 +332,27 @@ def _encode(record: OrderRecord) -> bytes:
     return data
 
 
+def _first_fault(error: ValidationError) -> str:
+    """
+    The first field that is not as it was written, without the library's words.
+    """
+    place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+    return (
+        f"field {printable('.'.join(map(str, place)))!r} is missing or not as it was written"
+        if place
+        else "no JSON"
+    )
+
+
 def _decode(path: Path) -> OrderRecord:
     try:
         raw = read_regular(path, cap=MAX_RECORD_BYTES, what="order").data
         record = OrderRecord.model_validate_json(raw)
-    except (InputError, ValidationError) as error:
-        first = str(error).splitlines()[0]
-        msg = f"order {path} cannot be read: {first}"
+    except InputError as error:
+        msg = f"order {path} cannot be read: {error}"
+        raise StoreError(msg) from error
+    except ValidationError as error:
+        msg = f"order {path} cannot be read: {_first_fault(error)}"
         raise StoreError(msg) from error
     if record.id != path.name.removesuffix(_JSON):
         # Its key is found by its id: a copy under another name would lead to a file anywhere.

@@ -102,9 +102,9 @@ def from_pem(path: Path, password: bytes | None) -> PrivateKey:
     encrypted = b"ENCRYPTED" in content.data[:64]
     try:
         key = serialization.load_pem_private_key(content.data, password if encrypted else None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         state = "without a password" if password is None else "with the configured password"
-        msg = f"key: {path} cannot be read {state} ({type(error).__name__})"
+        msg = f"key: {path} cannot be read {state}"
         raise KeyUnavailableError(msg) from None
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         msg = f"key: {path} is neither RSA nor ECDSA"

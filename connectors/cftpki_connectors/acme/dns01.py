@@ -33,6 +33,7 @@ from cftpki_connectors.ca.client import printable
 from cftpki_connectors.support.secret_files import secret_text
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.ports import Clock
+from cftpki_ext.support.failures import reason_of
 
 LABEL = "_acme-challenge"
 # One question to one server.
@@ -171,7 +172,7 @@ class Zones:
             try:
                 answer, _ = await dns.asyncquery.udp_with_fallback(question, host, timeout=QUERY_S, port=port)
             except (dns.exception.DNSException, OSError, EOFError) as error:
-                wrong = f"cannot be asked at {host}: {printable(str(error) or type(error).__name__)}"
+                wrong = f"cannot be asked at {host}: {reason_of(error)}"
                 continue
             heard = True
             rrset = answer.get_rrset(answer.answer, name, dns.rdataclass.IN, dns.rdatatype.TXT)
@@ -203,7 +204,7 @@ class Zones:
         except dns.resolver.NXDOMAIN:
             return None
         except (dns.exception.DNSException, OSError) as error:
-            detail = f"{kind} of {printable(str(name))}: {printable(str(error) or type(error).__name__)}"
+            detail = f"{kind} of {printable(str(name))}: {reason_of(error)}"
             raise SolverError(detail) from error
 
     def _resolver(self) -> dns.asyncresolver.Resolver:
@@ -281,10 +282,10 @@ class UpdateSolver:
         try:
             answer = await dns.asyncquery.tcp(update, host, timeout=left_s, port=port)
         except (dns.tsig.PeerError, dns.tsig.BadSignature, dns.message.UnknownTSIGKey) as error:
-            detail = f"dns-01: {host}:{port} does not take our TSIG key: {printable(str(error))}"
+            detail = f"dns-01: {host}:{port} does not take our TSIG key: {reason_of(error)}"
             raise SolverError(detail, permanent=True) from error
         except (dns.exception.DNSException, OSError, EOFError) as error:
-            detail = f"dns-01: {host}:{port} does not answer: {printable(str(error) or type(error).__name__)}"
+            detail = f"dns-01: {host}:{port} does not answer: {reason_of(error)}"
             raise SolverError(detail) from error
         code = answer.rcode()
         if code != dns.rcode.NOERROR:

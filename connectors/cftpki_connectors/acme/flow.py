@@ -105,7 +105,8 @@ def load_record(state: OrderState) -> OrderRecord | None:
     try:
         presented, order = state["presented"], state["order"]
         if state["version"] != _VERSION or not isinstance(presented, list):
-            raise _unreadable(repr(state["version"]))
+            why = "it is of another version"
+            raise _unreadable(why)
         return OrderRecord(
             directory=str(state["directory"]),
             account=str(state["account"]),
@@ -126,7 +127,8 @@ def load_record(state: OrderState) -> OrderRecord | None:
     except InputError:
         raise
     except (KeyError, ValueError, TypeError) as error:
-        raise _unreadable(repr(error)) from error
+        why = "a field is missing or of another type"
+        raise _unreadable(why) from error
 
 
 def _unreadable(why: str) -> InputError:

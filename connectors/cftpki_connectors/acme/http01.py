@@ -24,6 +24,7 @@ from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import Solver, SolverError
 from cftpki_connectors.ca.client import printable
 from cftpki_ext.ports import Clock
+from cftpki_ext.support.failures import reason_of
 
 PREFIX = "/.well-known/acme-challenge/"
 # A CA's request has some hundred bytes; nobody else has anything to say here.
@@ -327,7 +328,7 @@ async def _difference(url: str, expected: bytes) -> str | None:
                 if len(body) > _MAX_BODY_BYTES:
                     break
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return f"cannot be asked: {printable(str(error) or type(error).__name__)}"
+        return f"cannot be asked: {reason_of(error)}"
     # Trailing white space is allowed, RFC 8555 8.3.
     return None if body.rstrip() == expected else "answers something else"
 

@@ -314,7 +314,11 @@ def _identifier(found: object) -> Identifier:
     if isinstance(found, Mapping):
         kind, value = found.get("type"), found.get("value")
         if kind == "ip" and isinstance(value, str):
-            return Identifier("ip", str(ip_address(value)))
+            try:
+                return Identifier("ip", str(ip_address(value)))
+            except ValueError as error:
+                msg = f"an identifier of type 'ip' is no address: {value[:64]!r}"
+                raise ValueError(msg) from error
         if isinstance(kind, str) and isinstance(value, str) and len(value) <= 256:
             return Identifier(kind, value.lower())
     msg = "an identifier has no type or no value"

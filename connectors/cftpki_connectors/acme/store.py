@@ -26,6 +26,7 @@ from cftpki_connectors.support.secret_files import secret_text
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports import Clock
+from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import read_regular
 
 MAX_FILE_BYTES = 64 * 1024
@@ -223,7 +224,7 @@ class AccountStore:
         try:
             value = json.loads(read_regular(path, cap=MAX_FILE_BYTES, what=name).data)
         except (ValueError, InputError) as error:
-            raise CaError(Fault.MISCONFIGURED, f"{path} cannot be read: {error}") from error
+            raise CaError(Fault.MISCONFIGURED, f"{path} cannot be read: {reason_of(error)}") from error
         return value if isinstance(value, dict) else {}
 
     def _key(self, name: str) -> SigningKey | None:

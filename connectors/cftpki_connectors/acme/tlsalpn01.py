@@ -30,6 +30,7 @@ from cftpki_connectors.acme.solver import SolverError
 from cftpki_connectors.ca.client import printable
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.ports import Clock
+from cftpki_ext.support.failures import reason_of
 
 PROTOCOL = "acme-tls/1"
 # id-pe-acmeIdentifier, RFC 8737 6.1.
@@ -155,7 +156,7 @@ class TlsAlpnSolver:
                     reachable(str(address[0])), int(address[1]), ssl=unverified, server_hostname=name
                 )
         except (OSError, TimeoutError) as error:
-            detail = f"tls-alpn-01 for {task.identifier.value}: our own listener: {printable(str(error))}"
+            detail = f"tls-alpn-01 for {task.identifier.value}: our own listener: {reason_of(error)}"
             raise SolverError(detail) from error
         seen = writer.get_extra_info("ssl_object")
         writer.close()

@@ -46,6 +46,7 @@ from cftpki_connectors.support.httpx_client import (
 )
 from cftpki_ext.identity.enroller_port import Fault, Held
 from cftpki_ext.ports import Clock
+from cftpki_ext.support.failures import reason_of
 
 __all__ = [
     "CaAnswer",
@@ -215,7 +216,7 @@ def tls_context(roots: tuple[bytes, ...] | None, identity: Held | None) -> ssl.S
         if identity is not None:
             _load_identity(context, identity)
     except (ssl.SSLError, ValueError) as error:
-        detail = f"cannot be used for TLS: {printable(str(error))}"
+        detail = f"cannot be used for TLS: {reason_of(error)}"
         raise CaError(Fault.MISCONFIGURED, detail) from error
     return context
 
@@ -393,4 +394,4 @@ def _errno(error: BaseException) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    return printable(str(error) or type(error).__name__)
+    return reason_of(error)

@@ -114,8 +114,8 @@ def _identity(options: EstOptions, chain_file: Path, key_file: Path, now: dateti
     load_key = load_pem_private_key if data.lstrip().startswith(b"-----") else load_der_private_key
     try:
         key = load_key(data, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        msg = f"identity_key_file {key_file} cannot be read ({type(error).__name__}): is the password right?"
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        msg = f"identity_key_file {key_file} is no private key, or its password is missing or wrong"
         raise InputError(msg) from None
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         msg = f"identity_key_file {key_file} is neither RSA nor ECDSA"
@@ -166,7 +166,7 @@ def authorization(credentials: Credentials, request: CaRequest, answer: CaAnswer
             reply = httpx.Response(401, headers=headers, request=outgoing)
             return _run(digest.auth_flow(outgoing), reply)
         except Exception as error:  # httpx checks little of a challenge, and ends its generator at a bare one
-            detail = f"the server's Digest challenge cannot be answered: {printable(repr(error))}"
+            detail = "the server's Digest challenge cannot be answered (RFC 7616 3.3)"
             raise CaError(Fault.MISCONFIGURED, detail) from error
     if "basic" in offered:
         if credentials.http_auth is HttpAuth.DIGEST:

@@ -96,7 +96,7 @@ def decode(body: bytes) -> tuple[bytes, str | None]:
     try:
         data = binascii.a2b_base64(text + b"=" * missing, strict_mode=True)
     except binascii.Error as error:
-        msg = f"the body is not base64 ({error})"
+        msg = "the body is not base64"
         raise MalformedBodyError(msg) from error
     if pem:
         return data, "the server sends PEM instead of bare base64"

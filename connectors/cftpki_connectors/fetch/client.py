@@ -40,6 +40,7 @@ from cftpki_connectors.support.httpx_client import (
 )
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import excerpt
+from cftpki_ext.support.failures import reason_of
 
 # One request and two repetitions; the deadline usually comes first.
 ATTEMPTS = 3
@@ -384,4 +385,4 @@ def _mapped(url: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    return excerpt(str(error) or type(error).__name__, DETAIL_CHARACTERS)
+    return excerpt(reason_of(error), DETAIL_CHARACTERS)

@@ -19,6 +19,7 @@ import httpx
 
 from cftpki_connectors.fetch.guard import Address, ForbiddenUrlError, Guard
 from cftpki_connectors.fetch.resolve import Resolver
+from cftpki_ext.support.failures import reason_of
 
 # Addresses of one host that are tried; all of them are checked.
 ADDRESSES = 4
@@ -152,12 +153,13 @@ class _Backend(httpcore.AsyncNetworkBackend):
         try:
             found = await self._resolver.resolve(host, port)
         except (OSError, UnicodeError) as error:
-            msg = f"{host} cannot be resolved: {error}"
+            msg = f"{host} cannot be resolved: {reason_of(error)}"
             raise httpcore.ConnectError(msg) from error
         try:
             return tuple(ip_address(text) for text in found)
         except ValueError as error:  # an address with a zone is of this machine's links only
-            raise ForbiddenUrlError(str(error)) from error
+            msg = f"{host} has an address that only this machine's own links know"
+            raise ForbiddenUrlError(msg) from error
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -28,6 +28,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import RestAccess, TrustSet
 from cftpki_ext.ports import Clock
+from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import read_regular
 
 # Vault's and OAuth's tokens have some hundred characters, a JWT with groups some thousand.
@@ -114,7 +115,7 @@ class ApiClient:
         try:
             content = await threads.call(lambda: read_regular(path, cap=MAX_TOKEN_BYTES, what="token"))
         except (InputError, OSError) as error:
-            raise FetchError(Cause.UNREACHABLE, str(error), url=url) from error
+            raise FetchError(Cause.UNREACHABLE, reason_of(error), url=url) from error
         token = content.data.strip()
         if not token or not all(0x21 <= octet <= 0x7E for octet in token):
             detail = f"token: {path} holds no token (one line of visible ASCII)"
@@ -135,7 +136,9 @@ class ApiClient:
             try:
                 context = await threads.call(lambda: _context(access, roots))
             except (CaError, InputError, OSError, ssl.SSLError, ValueError) as error:
-                detail = f"cannot be used for TLS to the CA's API: {error}"
+                # Our own errors are worded already; OpenSSL's and cryptography's are not.
+                why = str(error) if isinstance(error, CaError | InputError) else reason_of(error)
+                detail = f"cannot be used for TLS to the CA's API: {why}"
                 raise FetchError(Cause.UNREACHABLE, detail, url=request.url) from error
             if way is not None:
                 # Requests under way end on the old connections; those before them are long done.

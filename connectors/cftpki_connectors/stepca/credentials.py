@@ -216,8 +216,11 @@ def _secret(path: Path, what: str, cap: int) -> bytes:
 def _chain(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(read_regular(path, cap=MAX_PEM_BYTES, what="chain_file").data)
-    except (InputError, ValueError, x509.InvalidVersion) as error:
-        raise CaError(Fault.MISCONFIGURED, f"chain_file: {printable(str(error))}") from error
+    except InputError as error:
+        raise CaError(Fault.MISCONFIGURED, str(error)) from error
+    except (ValueError, x509.InvalidVersion) as error:
+        detail = f"chain_file: {path} holds no certificates in PEM, or one that cannot be read"
+        raise CaError(Fault.MISCONFIGURED, detail) from error
 
 
 def _signs(leaf: x509.Certificate) -> bool:
