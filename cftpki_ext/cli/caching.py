@@ -140,17 +140,17 @@ def _warmed(verdict: Verdict) -> list[tuple[str, bool]]:
     if not verdict.evidence.hops:
         return [(verdict.summary, False)]
     lines = []
-    for hop in verdict.evidence.hops:
-        status = hop.status.value if hop.cause is None else f"{hop.cause.value}: {hop.detail}"
+    for finding in verdict.evidence.hops:
+        status = finding.status.value if finding.cause is None else f"{finding.cause.value}: {finding.detail}"
         sources = ", ".join(
             f"{source.kind.value} {source.elapsed_ms} ms"
-            for source in hop.sources
+            for source in finding.sources
             if source.kind is not SourceKind.REST
         )
         lines.append(
             (
-                f"{hop.subject}: {status} ({sources or 'nobody asked'})",
-                hop.status is not HopStatus.UNDETERMINED,
+                f"{finding.subject}: {status} ({sources or 'nobody asked'})",
+                finding.status is not HopStatus.UNDETERMINED,
             )
         )
     return lines

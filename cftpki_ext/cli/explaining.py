@@ -32,22 +32,22 @@ def show_record(record: Record, *, place: LedgerEntry) -> None:
 
     """
     out = console()
-    show_verdict(record.verdict, hops=False)
+    show_verdict(record.verdict, sources=False)
     out.print()
     for name, value in _facts(record, place):
         out.print(Text(f"{name:<9}").append(printable(value)), soft_wrap=True)
     for index, entry in enumerate(record.verdict.evidence.path):
         out.print()
-        out.print(Text(f"path {index}   {printable(entry.subject)}", style="bold"), soft_wrap=True)
+        out.print(Text(f"depth {index}  {printable(entry.subject)}", style="bold"), soft_wrap=True)
         for line in (
             f"issuer {entry.issuer}",
             f"serial {entry.serial}, valid {_when(entry.not_before)} to {_when(entry.not_after)}",
             f"sha256 {entry.fingerprint}",
         ):
             out.print(Text(f"         {printable(line)}"), soft_wrap=True)
-        for hop in record.verdict.evidence.hops:
-            if hop.hop == index:
-                for line in _hop(hop):
+        for finding in record.verdict.evidence.hops:
+            if finding.depth == index:
+                for line in _status(finding):
                     out.print(Text(f"         {printable(line)}"), soft_wrap=True)
 
 
@@ -68,10 +68,10 @@ def _facts(record: Record, place: LedgerEntry) -> Iterator[tuple[str, str]]:
     yield "record", f"{place.seq}, kept {_when(place.kept_at)}, hash {place.hash}"
 
 
-def _hop(hop: HopFinding) -> Iterator[str]:
-    cause = f" ({hop.cause.value})" if hop.cause else ""
-    yield f"status {hop.status.value}{cause}: {hop.detail}"
-    for source in hop.sources:
+def _status(finding: HopFinding) -> Iterator[str]:
+    cause = f" ({finding.cause.value})" if finding.cause else ""
+    yield f"status {finding.status.value}{cause}: {finding.detail}"
+    for source in finding.sources:
         yield from _source(source)
 
 

@@ -129,13 +129,13 @@ def _plain(value: object) -> str:
             return str(value)
 
 
-def show_verdict(verdict: Verdict, *, hops: bool = True) -> None:
+def show_verdict(verdict: Verdict, *, sources: bool = True) -> None:
     """
     Print a verdict to standard output.
 
     Args:
         verdict: the answer.
-        hops: whether to show what each source said of each certificate.
+        sources: whether to show what each source said of each certificate.
 
     """
     out = console()
@@ -158,19 +158,19 @@ def show_verdict(verdict: Verdict, *, hops: bool = True) -> None:
         out.print()
         out.print(
             table(
-                ("hop", "fault", "rule", "detail"),
+                ("depth", "fault", "rule", "detail"),
                 (
-                    ("-" if f.hop is None else f.hop, f.reason.value, f.rule, f.detail)
+                    ("-" if f.depth is None else f.depth, f.reason.value, f.rule, f.detail)
                     for f in evidence.faults
                 ),
             )
         )
-    if evidence.hops and hops:
+    if evidence.hops and sources:
         out.print()
         out.print(
             table(
-                ("hop", "certificate", "status", "source", "from", "age", "next update", "detail"),
-                (row for hop in evidence.hops for row in _hop_rows(hop)),
+                ("depth", "certificate", "status", "source", "from", "age", "next update", "detail"),
+                (row for finding in evidence.hops for row in _rows(finding)),
             )
         )
 
@@ -185,11 +185,11 @@ def _headline(verdict: Verdict) -> Text:
     return Text("REFUSED", style="bold red").append(f"  {verdict.alert} {name}", style="default")
 
 
-def _hop_rows(hop: HopFinding) -> Iterable[tuple[object, ...]]:
-    status = Text(hop.status.value, style=_STYLES[hop.status])
-    detail = ": ".join(filter(None, (hop.cause and hop.cause.value, hop.detail)))
-    yield hop.hop, hop.subject, status, "", "", "", "", detail
-    for source in hop.sources:
+def _rows(finding: HopFinding) -> Iterable[tuple[object, ...]]:
+    status = Text(finding.status.value, style=_STYLES[finding.status])
+    detail = ": ".join(filter(None, (finding.cause and finding.cause.value, finding.detail)))
+    yield finding.depth, finding.subject, status, "", "", "", "", detail
+    for source in finding.sources:
         yield _source_row(source)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pydantic import computed_field
+
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
@@ -95,12 +97,22 @@ RANK: tuple[Reason, ...] = (
 class Fault:
     """
     One broken rule: which certificate of the path (0 = leaf; `None` = the path as a whole) and which rule.
+
+    JSON has the number under both names: `hop`, as it was always stored, and `depth`.
     """
 
     reason: Reason
     hop: int | None
     rule: str  # the clause, e.g. "RFC 5280 6.1.3 (a)(2)"
     detail: str  # both sides of the failed comparison, for a person
+
+    @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
+    @property
+    def depth(self) -> int | None:
+        """
+        `hop` by its usual name.
+        """
+        return self.hop
 
 
 class HopStatus(enum.StrEnum):
@@ -149,6 +161,8 @@ class SourceFinding:
 class HopFinding:
     """
     The status of one certificate of the path (0 = leaf), with every source that was heard.
+
+    JSON has the number under both names: `hop`, as it was always stored, and `depth`.
     """
 
     hop: int
@@ -159,6 +173,14 @@ class HopFinding:
     cause: Cause | None = None
     detail: str = ""
     sources: tuple[SourceFinding, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
+    @property
+    def depth(self) -> int:
+        """
+        `hop` by its usual name.
+        """
+        return self.hop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +256,23 @@ class Verdict:
         return self.status is Status.ACCEPTED
 
 
+def at_depth(depth: int, subject: str = "") -> str:
+    """
+    Which certificate of a path, for a person: the partner's own, or the depth that RFC 5280 tools count by.
+
+    Args:
+        depth: 0 = the partner's certificate, then upwards.
+        subject: its name, where it adds something.
+
+    Returns:
+        For example "the partner's certificate CN=partner", or "depth 1: CN=CA".
+
+    """
+    if depth == 0:
+        return f"the partner's certificate {subject}".rstrip()
+    return f"depth {depth}: {subject}" if subject else f"depth {depth}"
+
+
 def strongest(faults: Iterable[Fault]) -> Fault | None:
     """
     The fault that names the refusal: lowest rank first, then the one nearest to the leaf.
@@ -250,13 +289,13 @@ def strongest(faults: Iterable[Fault]) -> Fault | None:
 
 def deciding_source(verdict: Verdict) -> SourceFinding | None:
     """
-    Whose word the verdict rests on: of the hop that decided, or the leaf's where nothing bad was said.
+    Whose word the verdict rests on: of the certificate that decided, or the leaf's where nothing bad was said.
 
     Args:
         verdict: any verdict.
 
     Returns:
-        The source that established that hop's status; `None` where revocation was not looked at, or no source
+        The source that established its status; `None` where revocation was not looked at, or no source
         established it.
 
     """

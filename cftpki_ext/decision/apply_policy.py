@@ -1,7 +1,7 @@
 """
 What the policy does about a certificate whose status was not established: a refusal, or an acceptance with its note.
 
-Owns the application of the cause table and of partners' exceptions to one hop. Pure. Imports `policy`,
+Owns the application of the cause table and of partners' exceptions to one certificate. Pure. Imports `policy`,
 `verdict`, `summary` and `causes`.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Policy, Treatment
-from cftpki_ext.core.verdict import Fault, HopFinding, Reason
+from cftpki_ext.core.verdict import Fault, HopFinding, Reason, at_depth
 from cftpki_ext.decision.grounds import Reservation
 from cftpki_ext.decision.summary import moment, shorten, span
 
@@ -21,7 +21,7 @@ from cftpki_ext.decision.summary import moment, shorten, span
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Treated:
     """
-    The outcome for one hop: a `fault` where it refuses, else the `note` that says why it does not.
+    The outcome for one certificate: a `fault` where it refuses, else the `note` that says why it does not.
 
     `alert` is sent instead of the reason's own; `warn` makes the note a warning as well. `action` is the row's;
     `excepted` where an exception of the partner let it in.
@@ -44,9 +44,9 @@ def treat(
     good_until: Callable[[], datetime | None],
 ) -> Treated:
     """
-    Apply a policy to one undetermined hop.
+    Apply a policy to one certificate whose status is undetermined.
 
-    The row of the cause comes first, then the exceptions of this partner. By default the hop refuses.
+    The row of the cause comes first, then the exceptions of this partner. By default it refuses.
 
     Args:
         policy: of the trust set.
@@ -128,7 +128,7 @@ class _Row:
 
     @property
     def _who(self) -> str:
-        return f"hop {self.finding.hop} {self.finding.subject}: {self.cause.value}, {self.detail}"
+        return f"{at_depth(self.finding.hop, self.finding.subject)}: {self.cause.value}, {self.detail}"
 
     def let_in(self, action: Action, *, warn: bool, age: str = "") -> Treated:
         note = shorten(f"{self._who}; accepted by policy {self.policy.name!r}{age}")

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.verdict import Fault, HopFinding, HopStatus, PathEntry, Reason
+from cftpki_ext.core.verdict import Fault, HopFinding, HopStatus, PathEntry, Reason, at_depth
 from cftpki_ext.x509.certificate import Certificate
 
 # A summary is one line of a log and one field of the wire (1 KiB of UTF-8).
@@ -34,10 +34,8 @@ def refusal(certificates: Sequence[Certificate], fault: Fault, alert: int) -> st
     """
     where = ""
     if fault.hop is not None:
-        where = f"hop {fault.hop} "
-        if fault.hop < len(certificates) and fault.reason is not Reason.MALFORMED:
-            where += f"{certificates[fault.hop].subject.text} "
-        where = f"{where.rstrip()}, "
+        known = fault.hop < len(certificates) and fault.reason is not Reason.MALFORMED
+        where = f"{at_depth(fault.hop, certificates[fault.hop].subject.text if known else '')}, "
     elif certificates:
         where = f"{certificates[0].subject.text}, "
     return shorten(f"refused {alert} {Alert(alert).name.lower()}: {where}{fault.detail}")
@@ -49,7 +47,7 @@ def acceptance(path: Sequence[Certificate], findings: Sequence[HopFinding], *, p
 
     Args:
         path: leaf first.
-        findings: the hops that were judged.
+        findings: of the certificates whose status was judged.
         path_only: revocation was left out.
 
     Returns:
@@ -60,9 +58,9 @@ def acceptance(path: Sequence[Certificate], findings: Sequence[HopFinding], *, p
     if path_only:
         return shorten(f"accepted: {subject}, by its path alone; revocation was left out on request")
     words = "; ".join(
-        f"hop {f.hop} {f.detail}"
+        f"{at_depth(f.hop)} {f.detail}"
         if f.status is HopStatus.GOOD
-        else f"hop {f.hop} by policy, {(f.cause or Cause.NO_SOURCE).value}"
+        else f"{at_depth(f.hop)} by policy, {(f.cause or Cause.NO_SOURCE).value}"
         for f in findings
     )
     return shorten(f"accepted: {subject}" + (f"; {words}" if words else ", trusted itself"))

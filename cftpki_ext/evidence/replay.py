@@ -4,11 +4,22 @@ Deciding again: the same question and statements, offline, at the original time;
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.decide import conclude, examine
 from cftpki_ext.evidence.record import Record
+
+# How a warning begins says what it warns of; what follows is told to a person and may be put better by a later
+# version. Records of before this one was released number the certificates as "hop 0", "hop 1".
+_CERTIFICATE = r"(?:the partner's certificate|(?:hop|depth) (?P<depth>\d+))"
+_WARNINGS = (
+    ("sources disagree", re.compile(rf"sources disagree about {_CERTIFICATE}")),
+    ("accepted by policy", re.compile(_CERTIFICATE)),
+    ("accepted by an exception", re.compile(r"accepted by the exception of policy ")),
+    ("audit, would have been refused", re.compile(r"audit: would have been refused (?P<alert>\d+)")),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +51,14 @@ def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:
     """
     What two verdicts on one chain disagree about; empty when they agree in every decision.
 
+    Wording is not compared: a warning agrees with one of the same kind about the same certificate.
+
     Args:
         recorded: the earlier verdict.
         now: the later one.
 
     Returns:
-        One row for each of status, reason, alert, path, warnings and the status of each hop that differs.
+        One row for each of status, reason, alert, path, warnings and the status of each certificate that differs.
 
     """
     pairs = [
@@ -53,14 +66,27 @@ def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:
         ("reason", _text(recorded.reason), _text(now.reason)),
         ("alert", str(recorded.alert), str(now.alert)),
         ("path", _path(recorded), _path(now)),
-        ("warnings", "; ".join(recorded.warnings) or "-", "; ".join(now.warnings) or "-"),
     ]
+    if tuple(map(_warned, recorded.warnings)) != tuple(map(_warned, now.warnings)):
+        pairs.append(("warnings", "; ".join(recorded.warnings) or "-", "; ".join(now.warnings) or "-"))
     then = {finding.hop: finding.status.value for finding in recorded.evidence.hops}
     today = {finding.hop: finding.status.value for finding in now.evidence.hops}
     pairs += [
-        (f"hop {hop}", then.get(hop, "-"), today.get(hop, "-")) for hop in sorted(then.keys() | today.keys())
+        (f"depth {depth}", then.get(depth, "-"), today.get(depth, "-"))
+        for depth in sorted(then.keys() | today.keys())
     ]
     return tuple(Difference(what=what, recorded=a, now=b) for what, a, b in pairs if a != b)
+
+
+def _warned(warning: str) -> tuple[str, int]:
+    """
+    What a warning warns of: its kind with the depth or alert that it names, or its text where no kind is known.
+    """
+    for kind, pattern in _WARNINGS:
+        match = pattern.match(warning)
+        if match is not None:
+            return kind, next((int(number) for number in match.groups() if number is not None), 0)
+    return warning, 0
 
 
 def _text(value: object) -> str:

@@ -14,7 +14,7 @@ from datetime import datetime
 from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.settings import TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding
+from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding, at_depth
 from cftpki_ext.core.vocabulary import Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
@@ -243,7 +243,7 @@ def contradiction(finding: HopFinding) -> str | None:
         other = [s for s in finding.sources if s.cause is Cause.UNKNOWN]
     if not other or not good:
         return None
-    return f"sources disagree about hop {finding.hop}: {_describe(other[0])}; {_describe(good[0])}"
+    return f"sources disagree about {at_depth(finding.hop)}: {_describe(other[0])}; {_describe(good[0])}"
 
 
 def unread_details(finding: HopFinding) -> tuple[str, ...]:

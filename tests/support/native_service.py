@@ -55,7 +55,12 @@ def refused(alert: int) -> Mapping[Tag, Value]:
     """
     The fields of a refusal with this alert.
     """
-    return {Tag.RESULT: Result.REFUSED, Tag.ALERT: alert, Tag.REASON: "revoked", Tag.DETAIL: "hop 0"}
+    return {
+        Tag.RESULT: Result.REFUSED,
+        Tag.ALERT: alert,
+        Tag.REASON: "revoked",
+        Tag.DETAIL: "the partner's certificate",
+    }
 
 
 def answer(request: Frame, fields: Mapping[Tag, Value], *, sequence: int | None = None) -> bytes:

@@ -27,7 +27,6 @@ from cftpki_connectors.acme.listening import Door, stop_listening
 from cftpki_connectors.acme.options import TlsAlpn01, endpoint
 from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import SolverError
-from cftpki_connectors.ca.client import printable
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.ports import Clock
 from cftpki_ext.support.failures import reason_of

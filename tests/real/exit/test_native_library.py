@@ -198,7 +198,7 @@ def test_check_certificate_leaves_the_verdict_id_in_the_global_area(
 ) -> None:
     told = {Tag.RESULT: result, Tag.VERDICT_ID: VERDICT_ID}
     if alert is not None:
-        told |= {Tag.ALERT: alert, Tag.REASON: "revoked", Tag.DETAIL: "hop 0"}
+        told |= {Tag.ALERT: alert, Tag.REASON: "revoked", Tag.DETAIL: "the partner's certificate"}
     with FakeService(path, {Message.CHECK_CERTIFICATE: told}):
         session = begin(library)
         assert (ERROR if alert else DONE, alert or 0) == (session.check(CHAIN), session.alert)

@@ -653,7 +653,7 @@ def test_cross_check_finds_the_disagreement_and_bad_news_ends_it_at_once():
     listed = make_crl(CA, [LEAF.serial])
     verdict = world(ocsp=(0, GOOD), crl=(0.1, listed), trust={"cross_check": (OCSP, CRL)}).check()
     assert 44 == verdict.alert
-    assert verdict.warnings[0].startswith("sources disagree about hop 0")
+    assert verdict.warnings[0].startswith("sources disagree about the partner's certificate")
     w = world(ocsp=(0.1, REVOKED), crl=(1, LIST), trust={"cross_check": (OCSP, CRL)})
     assert 44 == w.check().alert
     assert 0.1 == round(w.took, 3)

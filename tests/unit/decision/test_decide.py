@@ -83,8 +83,8 @@ def test_partner_good_in_every_hop_is_accepted():
     assert () == (verdict.evidence.faults + verdict.evidence.notes + verdict.warnings)
     assert ["CN=partner", "CN=CA", "CN=Root"] == [entry.subject for entry in verdict.evidence.path]
     assert (
-        "accepted: CN=partner; hop 0 good, said by OCSP http://ocsp.example/;"
-        " hop 1 good, said by CRL http://crl.example/"
+        "accepted: CN=partner; the partner's certificate good, said by OCSP http://ocsp.example/;"
+        " depth 1 good, said by CRL http://crl.example/"
     ) == verdict.summary
 
 
@@ -92,7 +92,7 @@ def test_revoked_partner_is_refused_with_44_and_the_line_says_who_said_so():
     verdict = decide(question(), LEAF_REVOKED, CA_GOOD)
     assert refused(Reason.REVOKED, 44) == outcome(verdict)
     assert (
-        "refused 44 certificate_revoked: hop 0 CN=partner, revoked 2026-06-01 10:00:00Z (keyCompromise),"
+        "refused 44 certificate_revoked: the partner's certificate CN=partner, revoked 2026-06-01 10:00:00Z (keyCompromise),"
         " said by OCSP http://ocsp.example/"
     ) == verdict.summary
 
@@ -107,7 +107,7 @@ def test_pitfall_12_hop_that_nobody_spoke_of_refuses():
     verdict = decide(question(), LEAF_GOOD)
     assert refused(Reason.STATUS_NOT_ESTABLISHED, 46) == outcome(verdict)
     assert [None, Cause.NO_SOURCE] == [hop.cause for hop in verdict.evidence.hops]
-    assert "hop 1 CN=CA, no_source" in verdict.summary
+    assert "depth 1: CN=CA, no_source" in verdict.summary
 
 
 def test_held_partner_is_refused_with_44_and_its_own_reason():
@@ -443,7 +443,7 @@ def test_sources_that_disagree_are_noted_and_the_worse_counts():
     on_list = said(make_crl(CA, [Revoked(LEAF.serial)]), kind=SourceKind.CRL)
     verdict = decide(question(), LEAF_GOOD, on_list, CA_GOOD)
     assert refused(Reason.REVOKED, 44) == outcome(verdict)
-    assert verdict.evidence.notes[0].startswith("sources disagree about hop 0: revoked")
+    assert verdict.evidence.notes[0].startswith("sources disagree about the partner's certificate: revoked")
 
 
 def test_same_question_and_statements_give_the_same_verdict_at_any_later_time():

@@ -103,7 +103,7 @@ def test_exception_lifts_its_soft_causes_alone_unless_it_names_others(cause):
         "exception of policy 'p' for this partner until 2026-06-01 13:00:00Z (ticket 4711)"
         in verdict.warnings[0]
     )
-    assert f"hop 0 CN=partner: {cause.value}" in verdict.warnings[0]
+    assert f"the partner's certificate CN=partner: {cause.value}" in verdict.warnings[0]
     assert (
         46 == decide(question(policy=excepting(causes=SOFT_CAUSES - {cause})), failed(cause), CA_GOOD).alert
     )
@@ -206,11 +206,11 @@ def test_cross_check_takes_the_worse_answer_and_warns_of_disagreement():
     asked = question(**CHECKED)
     verdict = decide(asked, GOOD, listed(LEAF.serial), CA_GOOD)
     assert 44 == verdict.alert
-    assert verdict.warnings[0].startswith("sources disagree about hop 0: revoked")
+    assert verdict.warnings[0].startswith("sources disagree about the partner's certificate: revoked")
     assert 44 == decide(asked, REVOKED, listed(), CA_GOOD).alert
     unknown = decide(asked, UNKNOWN, listed(), CA_GOOD)
     assert (46, Cause.DISAGREEMENT) == (unknown.alert, hop_cause(unknown))
-    assert unknown.warnings[0].startswith("sources disagree about hop 0: unknown")
+    assert unknown.warnings[0].startswith("sources disagree about the partner's certificate: unknown")
 
 
 def test_cross_check_that_lacks_one_answer_is_treated_by_the_policy():

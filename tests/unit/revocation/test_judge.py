@@ -86,7 +86,7 @@ def test_pitfall_50_second_opinion_revoked_counts_whoever_says_good(statements):
     assert "revoked 2026-06-01 10:00:00Z (keyCompromise)" in finding.detail
     note = contradiction(finding)
     assert note is not None
-    assert "sources disagree about hop 0" in note
+    assert "sources disagree about the partner's certificate" in note
 
 
 def test_pitfall_50_second_opinion_that_is_forged_is_ignored():
