@@ -75,7 +75,27 @@ def _milliseconds(value: object) -> int:
 
 
 def _network(value: object) -> Network:
-    return ip_network(_text(value))
+    text = _text(value)
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as error:
+        msg = f"{text!r} is no network: an address, or an address, / and a prefix length"
+        raise ValueError(msg) from error
+    if not _is_network(text):
+        msg = f"{text} has host bits set"
+        raise ValueError(msg)
+    return network
+
+
+def _is_network(text: str) -> bool:
+    """
+    Whether no bit is set behind the prefix, however the address is written.
+    """
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _end(value: object) -> datetime:

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
@@ -219,8 +220,18 @@ def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
             raise StoreError(msg)
         return _adapter().validate_python(_completed(_from_json(plain, blob)))
     except (ValueError, ValidationError, RecursionError) as exc:
-        msg = f"evidence document cannot be read: {type(exc).__name__}"
+        msg = f"evidence document cannot be read: {_why(exc)}"
         raise StoreError(msg) from exc
+
+
+def _why(error: ValueError | RecursionError) -> str:
+    """
+    What is wrong with a document: a field, or that it is no JSON; not the library's words.
+    """
+    if isinstance(error, ValidationError):
+        place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+        return f"field {printable('.'.join(map(str, place)))!r} is missing or not as it was written"
+    return "it is not JSON, or a field of it is not as it was written"
 
 
 def _completed(plain: dict[str, Any]) -> dict[str, Any]:

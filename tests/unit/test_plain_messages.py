@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from cryptography.hazmat.primitives import serialization
 
 from cftpki_connectors.acme.chains import parse_chain
 from cftpki_connectors.acme.flow import load_record
@@ -31,8 +30,6 @@ from cftpki_ext.cli import main
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.evidence import decode as decode_record
-from cftpki_ext.identity.enroller_port import Issued
-from cftpki_ext.identity.issuance.normalise import Unusable, normalise
 from cftpki_ext.identity.issuance.request import normalise_dns
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.journal import Journal
@@ -41,13 +38,12 @@ from cftpki_ext.identity.store.state import read_state
 from cftpki_ext.lab.layout import Layout
 from cftpki_ext.lab.store import load_state
 from cftpki_ext.support import pem as pem_reader
-from cftpki_ext.x509.certificate import parse_certificate
 from tests.support import pki
 
 NOTATION = re.compile(
     r"ParseError|kind: |asn1|_ssl\.c|\[Errno|\[SSL|\[X509|Traceback|\w+Error\(|\w(?:Error|Exception)\b| object at |"
     r"0x[0-9a-f]{8}|validation error|[Ii]nput should|pydantic|Expecting|codec can't|bytearray\(|deserial|<class|"
-    r"\bb['\"]|Unable to load|NoneType|does not appear to be|is not a valid \w+$|dataclass|takes \d+ positional"
+    r"(?:^|[\s(\[=:])b['\"]|Unable to load|NoneType|does not appear to be|is not a valid \w+$|dataclass|takes \d+ positional"
 )
 
 ROOT = pki.make_root("Plain Root")
@@ -98,25 +94,6 @@ def of_verdict(verdict) -> list[str]:
         *(finding.detail for finding in evidence.hops),
         *(source.detail for finding in evidence.hops for source in finding.sources),
     ]
-
-
-def test_certificates_of_a_partner_that_cannot_be_read():
-    trust = trust_set([ROOT.der])
-    told = []
-    for der in BENT.values():
-        for chain in ([der], [LEAF.der, der]):
-            told += of_verdict(check_certificate(chain, trust=trust, at=pki.NOW, fetch=False))
-    check_all(told, least=len(BENT))
-
-
-@pytest.mark.parametrize("kind", ["crl", "staple"])
-def test_statements_that_cannot_be_read(kind):
-    raw = pki.make_crl(ROOT) if kind == "crl" else pki.make_ocsp_response(ROOT, LEAF)
-    told = []
-    for der in dict(bent(raw)).values():
-        given = {"crls": [der]} if kind == "crl" else {"staple": der}
-        told += of_verdict(check_certificate([LEAF.der], trust=trust_set([ROOT.der]), at=pki.NOW, fetch=False, **given))
-    check_all(told, least=20)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +220,11 @@ def test_answers_of_an_acme_server():
 
 def test_saved_state_of_an_acme_order_and_its_keys():
     told = []
-    for state in ({"version": 99}, {"version": 1, "presented": []}, {"presented": 7, "order": None, "version": 1}):
+    for state in (
+        {"version": 99},
+        {"version": 1, "presented": []},
+        {"presented": 7, "order": None, "version": 1},
+    ):
         told += messages(load_record, state)
     for key in (b"", b"x", ROOT.pem):
         told += messages(load_signing_key, key)
@@ -266,21 +247,11 @@ def test_roots_that_openssl_cannot_use():
     check_all(told, least=5)
 
 
-def test_certificates_that_a_ca_hands_out():
-    spki = LEAF.certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    told = []
-    for der in BENT.values():
-        made = normalise(
-            Issued(certificates=(der,)), public_key=spki, anchors=(parse_certificate(ROOT.der),), now=pki.NOW
-        )
-        told += [made.detail] if isinstance(made, Unusable) else []
-    check_all(told, least=20)
-
-
 def test_names_that_are_no_host_names():
-    check_all([m for text in ("ä\u2019b", "a..b", "*", "é" * 80, "-a") for m in messages(normalise_dns, text)], least=5)
+    check_all(
+        [m for text in ("ä\u2019b", "a..b", "*", "é" * 80, "-a") for m in messages(normalise_dns, text)],
+        least=5,
+    )
 
 
 def test_files_of_an_identity(tmp_path):
@@ -305,7 +276,15 @@ def test_files_of_an_identity(tmp_path):
 
 def test_records_of_evidence():
     told = []
-    for document in (b"", b"{", b"{}", b'{"format":1}', b'{"format":9}', b"\xff", b'{"format":1,"question":7}'):
+    for document in (
+        b"",
+        b"{",
+        b"{}",
+        b'{"format":1}',
+        b'{"format":9}',
+        b"\xff",
+        b'{"format":1,"question":7}',
+    ):
         told += messages(decode_record, document, lambda _: None)
     check_all(told, least=6)
 

@@ -476,7 +476,7 @@ async def test_tls_that_wants_a_certificate_of_everybody_gets_it_for_cacerts_too
 
     assert isinstance(outcome, Issued)
     assert Fault.MISCONFIGURED is wrong.fault
-    assert "is the password right" in wrong.detail
+    assert "its password is missing or wrong" in wrong.detail
     assert "another" not in wrong.detail
 
 
