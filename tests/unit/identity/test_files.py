@@ -84,7 +84,9 @@ def test_load_encrypted_key_with_password_from_file_or_environment(identity, tmp
 
 
 def test_load_password_for_a_plain_key_is_refused(identity):
-    assert "cannot be read with the given password" in refusal(replace(identity, password_env=VARIABLE), **{VARIABLE: "unneeded"})
+    assert "cannot be read with the given password" in refusal(
+        replace(identity, password_env=VARIABLE), **{VARIABLE: "unneeded"}
+    )
 
 
 def test_load_key_of_another_certificate_is_refused(identity):
