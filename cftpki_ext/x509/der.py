@@ -375,6 +375,7 @@ def time(data: bytes, element: Element, *, odd: Odd = refuse) -> datetime:
 
     """
     raw = data[element.content : element.end]
+    shown = raw[:32].decode("latin-1")
     digits = raw[:-1]
     if element.tag == UTC_TIME and len(raw) == 13:
         year_octets = 2
@@ -383,21 +384,21 @@ def time(data: bytes, element: Element, *, odd: Odd = refuse) -> datetime:
     else:
         year_octets = 0
     if not year_octets or raw[-1:] != b"Z" or not digits.isdigit():
-        msg = f"time {raw[:32]!r} is not YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ"
+        msg = f"time {shown!r} is not YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ"
         raise DerError(msg, "RFC 5280 4.1.2.5")
     year = int(digits[:year_octets])
     if year_octets == 2:
         year += 1900 if year >= 50 else 2000
     rest = digits[year_octets:]
     if not year:
-        odd(f"time {raw!r} does not exist", "RFC 5280 4.1.2.5")
+        odd(f"time {shown!r} does not exist", "RFC 5280 4.1.2.5")
         return datetime.min.replace(tzinfo=UTC)
     try:
         return datetime(
             year, int(rest[:2]), int(rest[2:4]), int(rest[4:6]), int(rest[6:8]), int(rest[8:10]), tzinfo=UTC
         )
     except ValueError as error:
-        msg = f"time {raw!r} does not exist"
+        msg = f"time {shown!r} does not exist"
         raise DerError(msg, "RFC 5280 4.1.2.5") from error
 
 

@@ -239,7 +239,8 @@ def _check_base(base: GeneralName, *, leading_dot: bool) -> None:
     elif base.kind == "uri" and isinstance(value, str):
         sound = _DNS_BASE.fullmatch(value.removeprefix(".")) is not None
     if not sound:
-        msg = f"name constraint {base.kind} {value!r} is not of the form that its type has"
+        shown = value.hex() if isinstance(value, bytes) else repr(value)
+        msg = f"name constraint {base.kind} {shown} is not of the form that its type has"
         raise DerError(msg, "RFC 5280 4.2.1.10")
 
 

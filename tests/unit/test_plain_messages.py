@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives import serialization
 
 from cftpki_connectors.acme.chains import parse_chain
 from cftpki_connectors.acme.flow import load_record
@@ -30,6 +31,8 @@ from cftpki_ext.cli import main
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.evidence import decode as decode_record
+from cftpki_ext.identity.enroller_port import Issued
+from cftpki_ext.identity.issuance.normalise import Unusable, normalise
 from cftpki_ext.identity.issuance.request import normalise_dns
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.journal import Journal
@@ -38,6 +41,7 @@ from cftpki_ext.identity.store.state import read_state
 from cftpki_ext.lab.layout import Layout
 from cftpki_ext.lab.store import load_state
 from cftpki_ext.support import pem as pem_reader
+from cftpki_ext.x509.certificate import parse_certificate
 from tests.support import pki
 
 NOTATION = re.compile(
@@ -108,7 +112,16 @@ def of_verdict(verdict) -> list[str]:
         {"anchors": [ROOT.der], "allow_networks": ["everywhere"]},
         {"anchors": [ROOT.der], "compat": ["everything"]},
     ],
-    ids=str,
+    ids=[
+        "no-certificate",
+        "no-certificate-in-pem",
+        "no-base64",
+        "none",
+        "policy",
+        "host-bits",
+        "network",
+        "leniency",
+    ],
 )
 def test_arguments_of_the_python_interface(given):
     def call() -> list[str]:
@@ -245,6 +258,40 @@ def test_answers_and_keys_of_step_ca():
 def test_roots_that_openssl_cannot_use():
     told = [message for der in BENT.values() for message in messages(tls_context, (der,), None)]
     check_all(told, least=5)
+
+
+def test_certificates_of_a_partner_that_cannot_be_read():
+    trust = trust_set([ROOT.der])
+    told = []
+    for der in BENT.values():
+        for chain in ([der], [LEAF.der, der]):
+            told += of_verdict(check_certificate(chain, trust=trust, at=pki.NOW, fetch=False))
+    check_all(told, least=len(BENT))
+
+
+@pytest.mark.parametrize("kind", ["crl", "staple"])
+def test_statements_that_cannot_be_read(kind):
+    raw = pki.make_crl(ROOT) if kind == "crl" else pki.make_ocsp_response(ROOT, LEAF)
+    told = []
+    for der in dict(bent(raw)).values():
+        given = {"crls": [der]} if kind == "crl" else {"staple": der}
+        told += of_verdict(
+            check_certificate([LEAF.der], trust=trust_set([ROOT.der]), at=pki.NOW, fetch=False, **given)
+        )
+    check_all(told, least=20)
+
+
+def test_certificates_that_a_ca_hands_out():
+    spki = LEAF.certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    told = []
+    for der in BENT.values():
+        made = normalise(
+            Issued(certificates=(der,)), public_key=spki, anchors=(parse_certificate(ROOT.der),), now=pki.NOW
+        )
+        told += [made.detail] if isinstance(made, Unusable) else []
+    check_all(told, least=20)
 
 
 def test_names_that_are_no_host_names():
