@@ -284,7 +284,13 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
 
     def make_renewals(current: Settings) -> Manager:
         asked = own_status(current, checker, SystemClock())
-        return make_manager(current, clock=SystemClock(), event=event, own_status=asked)
+        return make_manager(
+            current,
+            clock=SystemClock(),
+            event=event,
+            own_status=asked,
+            key_fault=lambda site, _: identities.fault(site.identity.name),
+        )
 
     def event(name: str, **fields: Any) -> None:
         service.audit.event(name, None, **fields)
@@ -300,10 +306,11 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
         clock=SystemClock(),
     )
     signers = Signers(settings.identities, processes=children, root=settings.service.state, tokens=TOKENS)
+    identities = make_identities(settings, logger, signers)
     service = Service(
         settings=settings,
         checker=checker,
-        identities=make_identities(settings, logger, signers),
+        identities=identities,
         audit=LogAudit(logger),
         keeper=keeper,
         log=logger,

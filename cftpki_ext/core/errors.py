@@ -61,6 +61,12 @@ class KeyUnavailableError(CftPkiError):
     """
 
 
+class SignerLostError(KeyUnavailableError):
+    """
+    Whoever signs with the key is not there now, or busy: that says nothing about the key.
+    """
+
+
 class PinRefusedError(KeyUnavailableError):
     """
     A token refused the PIN, or would: the same one is not tried again.

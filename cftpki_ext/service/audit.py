@@ -13,6 +13,22 @@ from structlog.typing import FilteringBoundLogger
 from cftpki_ext.core.verdict import Verdict, deciding_source
 from cftpki_ext.exit.session import SessionContext
 
+# What ends in an outage where nobody looks.
+_ERRORS = frozenset(
+    {"identity_alarm", "renewals_not_started", "own_certificate_revoked", "own_chain_revoked"}
+)
+# What is tried again, and should not be.
+_WARNINGS = frozenset(
+    {
+        "identity_not_kept",
+        "identity_attempt_failed",
+        "own_status_failed",
+        "renewal_hint_failed",
+        "enroller_broken",
+        "verdict_refused_without_evidence",
+    }
+)
+
 
 class AuditSink(Protocol):
     """
@@ -74,9 +90,14 @@ class LogAudit:
 
     def event(self, name: str, session: SessionContext | None, **fields: Any) -> None:
         """
-        Log one event.
+        Log one event, those that somebody has to look at as a warning or an error.
         """
-        self._logger.info(name, **_about(session), **fields)
+        write = self._logger.info
+        if name in _ERRORS:
+            write = self._logger.error
+        elif name in _WARNINGS:
+            write = self._logger.warning
+        write(name, **_about(session), **fields)
 
 
 def _about(session: SessionContext | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from cftpki_ext.identity.enroller_port import Enroller, EnrollerContext
 from cftpki_ext.identity.issuance.plugins import load_plugin
 from cftpki_ext.identity.renewal.advice import Found, OwnStatus
 from cftpki_ext.identity.renewal.config_digest import stable_text
+from cftpki_ext.identity.renewal.key_fault import KeyFault
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.store.durable import make_directory
 from cftpki_ext.identity.store.layout import Log
@@ -71,6 +72,7 @@ def make_manager(
     event: Log,
     own_status: OwnStatus | None = None,
     look_only: bool = False,
+    key_fault: KeyFault | None = None,
 ) -> Manager:
     """
     Make the manager of a configuration, with the enrollers that its identities name and no others.
@@ -81,6 +83,7 @@ def make_manager(
         event: the audit trail.
         own_status: whether a chain of ours is revoked; by default nobody looks.
         look_only: make no enrollers and write nothing: only `overview` may be asked.
+        key_fault: why a key in force cannot be used; by default its files are looked at.
 
     Returns:
         The manager, which owns its enrollers.
@@ -106,6 +109,7 @@ def make_manager(
         host=socket.gethostname(),
         own_status=own_status,
         mark=mark,
+        key_fault=key_fault,
     )
 
 

@@ -108,13 +108,22 @@ async def _carry(task: OrderTask) -> Result:
 
 async def _taken_up(task: OrderTask) -> OrderRecord | None:
     """
-    The order that is open at the enroller; one that asks for something else is closed.
+    The order that is open at the enroller; one that asks for something else, or whose key is lost, is closed.
     """
     site = task.site
     record = (await asyncio.to_thread(site.journal.open_orders)).get(task.enroller.name)
-    if record is None or still_wanted(record, site.identity, revoked=task.revoked, current=task.current):
-        return record
-    await task.close(record, Outcome.SUPERSEDED, "the configuration asks for something else")
+    if record is None:
+        return None
+    why = "the configuration asks for something else"
+    if still_wanted(record, site.identity, revoked=task.revoked, current=task.current):
+        try:
+            await asyncio.to_thread(site.journal.key, record, password=task.password)
+        except KeyUnavailableError as error:
+            # The password at rest was changed, say: without its key a certificate is good for nothing.
+            why = f"its key cannot be used: {line(str(error))}"
+        else:
+            return record
+    await task.close(record, Outcome.SUPERSEDED, why)
     return None
 
 

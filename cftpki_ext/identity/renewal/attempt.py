@@ -78,7 +78,9 @@ class Attempter:
             and status.revoked
             and status.generation == current.number
         )
-        urgent = current is None or revoked or (now_due.floor is not None and now >= now_due.floor)
+        # What is revoked is good for nothing, not even for asking for the next one; nor is what cannot sign.
+        unfit = revoked or (current is not None and current.key_fault is not None)
+        urgent = current is None or unfit or (now_due.floor is not None and now >= now_due.floor)
         held_back = {} if force else {n: f for n, f in state.held_back.items() if _later(f, now)}
         waiting: Waiting | None = None
         failure: Failure | None = None
@@ -101,7 +103,7 @@ class Attempter:
                 continue
             enroller = self._enrollers[enroller_name]
             result = _bounded(
-                await self._issuer.run(site, enroller, current, revoked=revoked), current, self._clock.now()
+                await self._issuer.run(site, enroller, current, revoked=unfit), current, self._clock.now()
             )
             if isinstance(result, Activated):
                 generation = result.generation

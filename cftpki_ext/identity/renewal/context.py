@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from secrets import SystemRandom
@@ -20,6 +21,7 @@ from cftpki_ext.identity.renewal.advice import Adviser, OwnStatus
 from cftpki_ext.identity.renewal.attempt import Attempter
 from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.renewal.facts import facts_of
+from cftpki_ext.identity.renewal.key_fault import FileKeyFault, KeyFault
 from cftpki_ext.identity.renewal.overview import Overview, overview
 from cftpki_ext.identity.renewal.rollout import RolloutDriver
 from cftpki_ext.identity.renewal.schedule import Plan, plan
@@ -47,11 +49,13 @@ class IdentityContext:
         own_status: OwnStatus | None = None,
         draw: Callable[[], float] | None = None,
         mark: str = "",
+        key_fault: KeyFault | None = None,
     ) -> None:
         self._sites = {name: site_of(root, identity) for name, identity in identities.items()}
         self._enrollers = enrollers
         self._clock = clock
         self._event = event
+        self._key_fault = key_fault or FileKeyFault()
         self._host = host
         self._marks = {
             name: sha256(f"{mark}/{stable_text(identity)}".encode()).hexdigest()[:16]
@@ -112,6 +116,8 @@ class IdentityContext:
 
     async def _look(self, site: Site) -> tuple[Generation | None, IdentityState, Plan]:
         current = await asyncio.to_thread(site.generations.current)
+        if current is not None:
+            current = replace(current, key_fault=await self._key_fault(site, current))
         state = await asyncio.to_thread(read_state, site.directory)
         mark = self._marks[site.identity.name]
         if state.mark != mark:

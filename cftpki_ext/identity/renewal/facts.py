@@ -47,6 +47,7 @@ def facts_of(
         hint_ready=hint is not None and hint.ready,
         under_way=state.under_way or state.waiting is not None or state.failures > 0,
         revoked=status is not None and status.generation == current.number and status.revoked,
+        unusable=current.key_fault is not None,
         changed=changed(identity, current, now),
         kept_back=state.kept_back == current.number,
     )

@@ -26,6 +26,7 @@ class Alarm(enum.StrEnum):
     """
 
     NOTHING = "nothing"  # no certificate at all
+    UNUSABLE = "unusable"  # its key cannot be used: partners get 80
     FLOOR = "floor"
     DAY = "day"  # past the floor, and less than a day left
     EXPIRED = "expired"
@@ -95,6 +96,8 @@ class Overview:
             said.append("no certificate yet")
         elif self.current.ends <= self.now:
             said.append("EXPIRED")
+        if self.current is not None and self.current.key_fault is not None:
+            said.append(f"UNUSABLE ({self.current.key_fault})")
         if state.status is not None and self.current is not None:
             status = state.status
             if status.revoked and status.generation == self.current.number:
@@ -123,13 +126,15 @@ class Overview:
     @property
     def alarm(self) -> Alarm | None:
         """
-        How short the runway is, where somebody should look; `None` while there is time.
+        What is wrong with what partners get, or how short the runway is; `None` while there is time.
         """
         if self.runway is None:
             return Alarm.NOTHING
         left = self.runway - self.now
         if left <= timedelta(0):
             return Alarm.EXPIRED
+        if self.current is not None and self.current.key_fault is not None:
+            return Alarm.UNUSABLE
         floor = self.plan.floor
         if floor is None or self.now < floor:
             return None

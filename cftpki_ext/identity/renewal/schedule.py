@@ -38,6 +38,7 @@ class Why(enum.StrEnum):
 
     MISSING = "missing"  # nothing is held
     REVOKED = "revoked"
+    UNUSABLE = "unusable"  # its key cannot be used
     CHANGED = "changed"  # the configuration asks for another certificate
     LIFETIME = "lifetime"
     CA = "ca"  # the CA asks for it (ARI)
@@ -81,6 +82,7 @@ class Facts:
     hint_ready: bool = False  # what replaces it is at hand: asking costs nobody anything
     under_way: bool = False
     revoked: bool = False
+    unusable: bool = False
     changed: bool = False
     kept_back: bool = False  # an operator went back to this generation: keep it as long as is safe
 
@@ -103,7 +105,7 @@ def plan(rules: RenewalRules, facts: Facts) -> Plan:
 
     By default at two thirds of the issued lifetime, a little earlier by host and identity. A CA's hint can only
     make it earlier than the safety limit, windows can hold it back until there and no longer. A missing or
-    revoked certificate is due now. After failures the wait doubles, and shrinks as the end comes nearer.
+    revoked certificate, and one whose key cannot be used, is due now. After failures the wait doubles, and shrinks as the end comes nearer.
 
     Args:
         rules: of the identity.
@@ -116,7 +118,7 @@ def plan(rules: RenewalRules, facts: Facts) -> Plan:
     at, why, floor = _wanted_at(rules, facts)
     detail = why.value
     life = facts.life
-    if life is not None and floor is not None and why is not Why.REVOKED:
+    if life is not None and floor is not None and why not in {Why.REVOKED, Why.UNUSABLE}:
         earliest = max(at, facts.now)
         opened = next_opening(rules.windows, earliest)
         if opened > earliest:
@@ -152,6 +154,8 @@ def _wanted_at(rules: RenewalRules, facts: Facts) -> tuple[datetime, Why, dateti
     floor = life.ends - length * rules.floor
     if facts.revoked:
         return facts.now, Why.REVOKED, floor
+    if facts.unusable:
+        return facts.now, Why.UNUSABLE, floor
     if facts.under_way:
         return facts.now, Why.ORDER, floor
     if facts.kept_back:
@@ -182,7 +186,7 @@ def backoff(facts: Facts) -> timedelta:
     """
     wait = FIRST_RETRY * (1 << min(facts.attempts.failures - 1, 16))
     cap = LONGEST_WITHOUT
-    if facts.life is not None and not facts.revoked:
+    if facts.life is not None and not (facts.revoked or facts.unusable):
         remaining = facts.life.ends - facts.now
         if remaining > timedelta(0):
             cap = min(LONGEST_RETRY, remaining * REMAINING_SHARE)

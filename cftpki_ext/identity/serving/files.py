@@ -204,10 +204,13 @@ class FileIdentities(WatchedIdentities[OwnKey]):
 def _marks(identity: OwnKey) -> Marks:
     key = identity.key_file if isinstance(identity, Identity) else None
     paths = (identity.chain_file, key, identity.password_file)
-    return tuple(_mark(path) for path in paths if path is not None)
+    return tuple(mark_of(path) for path in paths if path is not None)
 
 
-def _mark(path: Path) -> tuple[int, ...] | None:
+def mark_of(path: Path) -> tuple[int, ...] | None:
+    """
+    What changes with a file's content, owner or mode; `None` where there is none that can be looked at.
+    """
     try:
         status = path.stat()
     except OSError:

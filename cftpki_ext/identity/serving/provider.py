@@ -12,13 +12,16 @@ from typing import Any
 
 from cftpki_ext.core.settings import AnyIdentity, ManagedIdentity
 from cftpki_ext.identity import HeldIdentity, IdentityProvider, KeyLoader
+from cftpki_ext.identity.serving.files import mark_of
 from cftpki_ext.identity.serving.watched import WatchedIdentities
 from cftpki_ext.identity.store.layout import Log, site_of
 
 
 class KeptIdentities(WatchedIdentities[ManagedIdentity]):
     """
-    The identities that enrollers keep: the pointer to the generation (one system call) is looked at at every use.
+    The identities that enrollers keep.
+
+    The pointer to the generation, its key file and the password's are looked at, not read, at every use.
     """
 
     def __init__(
@@ -27,11 +30,17 @@ class KeptIdentities(WatchedIdentities[ManagedIdentity]):
         super().__init__(identities, kinds=(ManagedIdentity,), keys=keys, warning=warning, info=info)
         self._root = root
 
-    def mark(self, identity: ManagedIdentity) -> str | None:
+    def mark(self, identity: ManagedIdentity) -> tuple[object, ...] | None:
         """
-        Where the pointer points.
+        Where the pointer points, and as of when the key and its password are.
         """
-        return site_of(self._root, identity).generations.pointer()
+        generations = site_of(self._root, identity).generations
+        pointer = generations.pointer()
+        if pointer is None:
+            return None
+        key = generations.directory / pointer / "key.pem"
+        password = identity.password_file
+        return pointer, mark_of(key), None if password is None else mark_of(password)
 
 
 class Identities:
@@ -70,6 +79,12 @@ class Identities:
         The generation in force; raises `KeyUnavailableError` where there is none that can be used.
         """
         return await (self._kept if name in self._names else self._files).current(name)
+
+    async def fault(self, name: str) -> str | None:
+        """
+        Why the identity of an enroller, as it is to be in force, cannot be used; see `WatchedIdentities.fault`.
+        """
+        return await self._kept.fault(name)
 
     def status(self) -> Mapping[str, Mapping[str, Any]]:
         """

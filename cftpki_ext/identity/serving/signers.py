@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cftpki_ext.core.errors import InputError, KeyUnavailableError
+from cftpki_ext.core.errors import InputError, KeyUnavailableError, SignerLostError
 from cftpki_ext.core.settings import AnyIdentity, TokenIdentity
 from cftpki_ext.identity import HeldIdentity
 from cftpki_ext.identity.serving.signer import QUEUE, identity_to, key_name, role_of
@@ -269,7 +269,8 @@ class IdentitySigner:
             why = str(error) if str(error).startswith(about) else about + str(error)
             self._counts["failed"] += 1
             self._error = why
-            raise KeyUnavailableError(why) from error
+            kind = SignerLostError if isinstance(error, WorkerError) else type(error)
+            raise kind(why) from error
 
     def _in_background(self, work: Coroutine[Any, Any, Message | None]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

@@ -8,12 +8,13 @@ shows a change is said by those who derive from it, and a `KeyLoader` loads. Who
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.core.errors import KeyUnavailableError, SignerLostError
 from cftpki_ext.core.settings import AnyIdentity
 from cftpki_ext.identity import HeldIdentity, KeyLoader
 from cftpki_ext.identity.store.layout import Log
@@ -111,6 +112,21 @@ class WatchedIdentities(ABC, Generic[Own]):
         if slot.held is None:
             raise slot.error or KeyUnavailableError(f"identity {name!r} has no certificate yet")
         return slot.held
+
+    async def fault(self, name: str) -> str | None:
+        """
+        Why what is to be in force cannot be used; `None` where it can, also where nobody can tell now.
+
+        Args:
+            name: of the identity.
+
+        """
+        with contextlib.suppress(KeyUnavailableError):
+            await self.current(name)
+        slot = self._slots.get(name)
+        if slot is None or slot.error is None or isinstance(slot.error, SignerLostError):
+            return None
+        return str(slot.error)
 
     def status(self) -> Mapping[str, Mapping[str, Any]]:
         """

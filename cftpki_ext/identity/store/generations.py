@@ -66,6 +66,7 @@ class Generation:
     meta: Meta
     chain: tuple[Certificate, ...]  # leaf first
     path: Path
+    key_fault: str | None = None  # why its key cannot be used, where somebody has looked
 
     @property
     def number(self) -> int:

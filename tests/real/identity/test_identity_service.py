@@ -191,3 +191,50 @@ def wait(condition, *, seconds=60):
                 await asyncio.sleep(0.2)
 
     asyncio.run(poll())
+
+
+def alarms(service):
+    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
+    return [(line["level"], line["alarm"]) for line in lines if line.get("event") == "identity_alarm"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("harm", ["mode", "empty", "password"])
+def test_running_service_replaces_a_key_that_cannot_be_used_and_says_so(site, harm, restarted):
+    site.config.write_text(site.config.read_text().replace("[service]", '[service]\nlog_format = "json"'))
+    site.put()
+    with real_service.running(site.config) as service:
+        wait(lambda: "identity_activated" in service.log.read_text())
+        assert not alarms(service)[1:]
+        if restarted:
+            service.stop()
+        key = site.folder / "state/identities/mft/generations/0001/key.pem"
+        if harm == "mode":
+            key.chmod(0o644)
+        elif harm == "empty":
+            key.write_bytes(b"")
+        else:
+            site.secret(site.folder / "secret", b"another\n")
+        second = site.put()
+        if restarted:
+            service.start()
+        wait(lambda: service.log.read_text().count("identity_activated") == 2)
+        assert second.der == asyncio.run(site.leaf())
+        (done,) = [one for one in service.events("identity_activated") if one["generation"] == 2]
+        assert "unusable" == done["why"]
+        assert "key:" in service.events("identity_not_loaded")[-1]["error"]
+        wait(lambda: site.data("list")[0]["alarm"] is None)
+
+
+def test_running_service_tells_of_a_key_that_cannot_be_replaced(site):
+    site.config.write_text(site.config.read_text().replace("[service]", '[service]\nlog_format = "json"'))
+    site.put()
+    with real_service.running(site.config) as service:
+        wait(lambda: "identity_activated" in service.log.read_text())
+        (site.folder / "key.pem").unlink()
+        (site.folder / "state/identities/mft/generations/0001/key.pem").chmod(0o644)
+        wait(lambda: ("error", "unusable") in alarms(service))
+        shown = site.data("list")[0]
+        assert ("unusable", "unusable") == (shown["alarm"], shown["next"]["why"])
+        assert "UNUSABLE (" in shown["trouble"]
+        assert "has mode 0644" in shown["trouble"] or "mode 0644" in shown["trouble"]
