@@ -1,5 +1,5 @@
 """
 cftpki: an enterprise PKI connector for managed file transfer.
 
-The core package. `cftpki_ext.api` is the public Python door; everything else is its machinery.
+The core package. `cftpki_ext.api` is the public Python interface; everything else is its machinery.
 """

@@ -1,5 +1,5 @@
 """
-The Python door: `check_certificate` judges one chain and says why.
+The Python interface: `check_certificate` judges one chain and says why.
 
     from cftpki_ext.api import check_certificate
     verdict = check_certificate(chain_pem, trust=[root_pem])

@@ -124,7 +124,7 @@ def make_checker(
 
     Without settings nothing outlives the call. With settings, the cache and the memory of revocations in the
     state directory are used, so that what one door has learnt every door knows. Revocations that the memory lacks
-    and the evidence proves are put back first (`recollection`).
+    and the evidence proves are put back first (`evidence.restore`).
 
     Args:
         settings: the configuration, or none.

@@ -1,7 +1,7 @@
 """
 What the stores of this package hold: bytes with their age and the rest of their life.
 
-Owns `Kept` and the port between tiers. May import the core's ports.
+Owns `Kept` and the port between tiers.
 """
 
 from __future__ import annotations

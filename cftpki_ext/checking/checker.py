@@ -1,7 +1,7 @@
 """
 The driver of CheckCertificate: gathers statements within one budget and lets `decide` judge them.
 
-Owns what is remembered: the memory of revocations, and what goes into the cache. `hearing` asks. Decides nothing:
+Owns what is remembered: the memory of revocations, and what goes into the cache. `collector` asks. Decides nothing:
 every answer comes from `cftpki_ext.decision.decide`, which sees the same statements when a verdict is replayed.
 """
 

@@ -260,7 +260,7 @@ def store_key(examination: Examination, lookup: Lookup) -> str:
         lookup: the location.
 
     Returns:
-        The key, see `response_key`.
+        The key, see `revocation.cache_key`.
 
     """
     certificate, issuer = examination.pair(lookup.hop)

@@ -2,7 +2,7 @@
 SHA-256 of what is handed about: a list of many megabytes is hashed once, not with each handshake.
 
 Owns this memory. Python remembers the hash of a bytes object and compares one with itself at once, so that looking a
-large one up costs nothing while it stays the same object. Imports the bounded memory.
+large one up costs nothing while it stays the same object.
 """
 
 from __future__ import annotations

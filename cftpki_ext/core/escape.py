@@ -1,7 +1,7 @@
 """
 Foreign text made fit for a log line, a terminal, evidence: the one escaping.
 
-Whoever shows what a partner, a CA or a file chose comes through here. Pure; imports nothing of the project.
+Whoever shows what a partner, a CA or a file chose comes through here. Pure.
 """
 
 from __future__ import annotations

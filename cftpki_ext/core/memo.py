@@ -2,7 +2,7 @@
 A memory of results that is bounded by octets; what was not used for the longest time goes first.
 
 Owns `Memo`. Whoever keeps something says what it costs. Nothing of a stranger's is to be kept in one: a flood of what
-is new would push out what is used. Imports nothing of ours.
+is new would push out what is used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The words that every other module uses: directions, phases, where a status came from.
 
-Owns small frozen values without behaviour. Imports nothing of ours.
+Owns small frozen values without behaviour.
 """
 
 from __future__ import annotations

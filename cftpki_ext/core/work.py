@@ -3,7 +3,7 @@ Work of one question, counted: what looking at a stranger's octets may cost.
 
 Owns the unit and the count. One operation is about a microsecond of one core: an element of ASN.1 costs a few, a
 signature as many as its key is slow. Counted is what is looked at, whether or not it is remembered from before, so
-that the same question always comes to the same end. Imports nothing.
+that the same question always comes to the same end.
 """
 
 from __future__ import annotations

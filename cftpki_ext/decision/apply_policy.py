@@ -1,8 +1,7 @@
 """
 What the policy does about a certificate whose status was not established: a refusal, or an acceptance with its note.
 
-Owns the application of the cause table and of partners' exceptions to one certificate. Pure. Imports `policy`,
-`verdict`, `summary` and `causes`.
+Owns the application of the cause table and of partners' exceptions to one certificate. Pure.
 """
 
 from __future__ import annotations

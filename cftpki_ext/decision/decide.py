@@ -1,8 +1,8 @@
 """
 The decision: from a chain and what was heard about it to a verdict.
 
-Owns the order of the decision (docs/adr/0003-decision-order.md): bytes, path, revocation, policy. Pure: the
-same question and statements give the same verdict at any later time. Imports the core only; fetches nothing.
+Owns the order of the decision (docs/adr/0003-decision-order.md): bytes, path, revocation, policy. Pure: the same
+question and statements give the same verdict at any later time.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 Who must have been heard, and how fresh, before a certificate is good: the table of docs/policies.md ("Who is heard").
 
 Owns freshness, the seats of the sources and the reservations about a "good". Pure: statements with what was made of
-them in, values out. Imports settings, statement, verdict and the judge.
+them in, values out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 What proves a revocation for good: which statements, of which certificate, and how a record of evidence names them.
 
-Pure. The checker keeps by it, the ledger's index is made by it, and what a lost memory is restored with is judged
-by it anew. Imports the decision and the names of certificates.
+Pure. The checker keeps by it, the ledger's index is made by it, and what a lost memory is restored with is judged by
+it anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 Revocation speaks of certificates, compromise of keys: which path is in force after what was heard.
 
-Owns which reasons say something against a key, and the choice of another path. Pure. Imports the decision's
-examination and verdict.
+Owns which reasons say something against a key, and the choice of another path. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Whether a partner is on a rule's lists: subject, issuer, alternative name, fingerprint, public key.
 
-Owns the comparison and the grammar of the entries. Pure. Imports `settings` and `x509`.
+Owns the comparison and the grammar of the entries. Pure.
 """
 
 from __future__ import annotations

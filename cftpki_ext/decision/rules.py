@@ -1,8 +1,8 @@
 """
 Which rule applies to a session. Owns the order of specificity and the search for overlapping rules.
 
-Pure. Imports model and settings. Order (docs/protocol.md, "Rules"): the direction must fit and every condition
-that a rule names must hold; of those, the longest network prefix wins, then a named profile, then a named port.
+Pure. Order (docs/protocol.md, "Rules"): the direction must fit and every condition that a rule names must hold; of
+those, the longest network prefix wins, then a named profile, then a named port.
 """
 
 from __future__ import annotations

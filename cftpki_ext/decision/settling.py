@@ -2,8 +2,7 @@
 What to do next in the asking about one chain: whom to ask, how long to wait, and whether all is settled.
 
 Owns the order of asking, hedging, and what the end of the budget means. Pure: the situation in, the next step out;
-whoever drives it owns the network, the cache and the clock. Imports the decision's examination and the table of who
-must be heard.
+whoever drives it owns the network, the cache and the clock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What a verdict says to a person: one line each, in plain words, safe for a log.
 
-Owns the wording; decides nothing. Imports `alerts`, `causes`, `verdict` and `x509`.
+Owns the wording; decides nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 A configuration tried on stored verdicts: what it would have answered to last week's partners, and what differs.
 
-Pure. Nothing is fetched: only what was heard then is heard again. Imports evidence, rules, decide and settings.
+Pure. Nothing is fetched: only what was heard then is heard again.
 """
 
 from __future__ import annotations

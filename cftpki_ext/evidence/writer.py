@@ -1,8 +1,8 @@
 """
-The keeper of evidence: every verdict's record is in the store before the verdict is answered.
+The evidence writer: every verdict's record is in the store before the verdict is answered.
 
 Owns the queue before the store, whose work is done in a thread or a process of its own, so that the disk never holds
-up the event loop; what waits meanwhile is written together. Imports evidence, ports and settings; never the ledger.
+up the event loop; what waits meanwhile is written together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The 64 bytes that the host passes on to its other exits (docs/protocol.md, "HANDSHAKE_DONE").
 
-Owns their layout. Pure; imports model and session.
+Owns their layout. Pure.
 """
 
 from __future__ import annotations

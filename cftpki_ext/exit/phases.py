@@ -60,7 +60,7 @@ def decide(plan: Plan, session: SessionContext | None, request: Frame) -> Decisi
     Args:
         plan: settings and a random number.
         session: the connection's session, `None` before StartHandshake.
-        request: a request frame that passed `wire.decode_payload`.
+        request: a request frame that passed `codec.decode_payload`.
 
     Returns:
         A final answer, or what the driver must fetch first.
@@ -351,7 +351,7 @@ def answer(request: Message, sequence: int, decision: Final) -> Frame:
         decision: final; FAILED always carries alert 80.
 
     Returns:
-        A frame that `wire.encode` takes.
+        A frame that `codec.encode` takes.
 
     """
     fields: dict[Tag, Value]

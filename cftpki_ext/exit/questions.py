@@ -1,9 +1,8 @@
 """
 From a request to what is asked of the decision: the rule's key, who asked, the question itself.
 
-Also the question of a refusal that nobody judged (no rule applies, a phase out of order, a failure of ours): it
-holds the fault that refuses, so that the refusal has evidence like any other. Pure; imports decide, evidence,
-rules, session, decisions and wire.
+Also the question of a refusal that nobody judged (no rule applies, a phase out of order, a failure of ours): it holds
+the fault that refuses, so that the refusal has evidence like any other. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What is known of one TLS session: a frozen value that evolves by `replace()`.
 
-Owns the stages of a session and its context. Imports model and settings.
+Owns the stages of a session and its context.
 """
 
 from __future__ import annotations

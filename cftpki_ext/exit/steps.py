@@ -1,8 +1,7 @@
 """
 What a phase can decide: final answers, and what must be fetched first. Values without behaviour.
 
-Owns the union that `cftpki_ext.exit.phases` returns and `cftpki_ext.service.conversation` acts on. Imports session, settings,
-verdict and wire.
+Owns the union that `cftpki_ext.exit.phases` returns and `cftpki_ext.service.conversation` acts on.
 """
 
 from __future__ import annotations

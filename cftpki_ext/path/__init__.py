@@ -1,5 +1,5 @@
 """
-Certification paths: found and judged by RFC 5280 6.1, with hop and rule for every fault (ADR 0001).
+Certification paths: found and judged by RFC 5280 6.1, with depth and rule for every fault (ADR 0001).
 """
 
 from cftpki_ext import x509

@@ -1,8 +1,7 @@
 """
 Candidate paths from a leaf to an anchor, and the choice between them.
 
-Owns the search: bounded, without loops, anchors first, by name and key identifiers. Imports the rest of this
-package, x509 and verdict.
+Owns the search: bounded, without loops, anchors first, by name and key identifiers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """
 Certificate policies along a path: RFC 5280 6.1.2 to 6.1.5, with the policy graph of RFC 9618.
 
-Owns the valid-policy graph and the three counters. A graph, not a tree: a policy is at most one node of a
-level, so that the size is linear in what the certificates hold and mappings cannot make it explode. Imports
-x509, settings and the unit of work.
+Owns the valid-policy graph and the three counters. A graph, not a tree: a policy is at most one node of a level, so
+that the size is linear in what the certificates hold and mappings cannot make it explode.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The question that the path engine answers, and its answer.
 
-Owns `PathRequest`, `Purpose` and `PathResult`. Imports x509, settings, verdict and model.
+Owns `PathRequest`, `Purpose` and `PathResult`.
 """
 
 from __future__ import annotations

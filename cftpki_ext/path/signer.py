@@ -1,7 +1,7 @@
 """
 The path of a certificate that signed a CRL.
 
-Owns what is asked of such a path. Imports path's own modules, settings and x509.
+Owns what is asked of such a path.
 """
 
 from __future__ import annotations

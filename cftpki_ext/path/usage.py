@@ -1,7 +1,7 @@
 """
 What a certificate may be used for: key usage and extended key usage by purpose (RFC 5280 4.2.1.3, 4.2.1.12).
 
-Owns the table of purposes. Imports x509 and request.
+Owns the table of purposes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 One candidate path, judged: RFC 5280 6.1.2 to 6.1.5. All faults are found, not only the first.
 
-Owns the order of the checks and the naming of hop and rule. Imports the rest of this package (not build),
-x509, verdict and model.
+Owns the order of the checks and the naming of depth and rule.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The wire's tables for other readers: the C header, and the tables in docs/protocol.md.
 
-Owns those texts and nothing else; imports only wire_tables. Tests fail when a committed copy differs.
+Owns those texts and nothing else. Tests fail when a committed copy differs.
 """
 
 from __future__ import annotations

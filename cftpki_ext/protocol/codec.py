@@ -1,9 +1,9 @@
 """
 The wire: the frame codec of the unix socket (docs/protocol.md), over the tables of `cftpki_ext.protocol.tables`.
 
-Pure: bytes to values and back. Everything is big-endian. The tables' names are given out from here too, so that
-users of the wire import one module. `python -m cftpki_ext.protocol.codec` prints the C header
-`native/include/cftpki_wire.h`, with `--markdown` the tables of the document. Imports errors and wire_tables.
+Pure: bytes to values and back. Everything is big-endian. The tables' names are given out from here too, so that users
+of the wire import one module. `python -m cftpki_ext.protocol.codec` prints the C header
+`native/include/cftpki_wire.h`, with `--markdown` the tables of the document.
 
 Frame: `magic 'CP' (2) | version u8 | message u8 | sequence u32 | payload length u32 | payload`.
 Payload: fields in ascending tag order, each `tag u16 | length u32 | value`, none twice.

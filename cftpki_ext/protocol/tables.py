@@ -1,8 +1,8 @@
 """
 The wire's tables: messages, fields, their types, caps and ranges (docs/protocol.md).
 
-One table is specification, Python codec (`cftpki_ext.protocol.codec`) and C header (`cftpki_ext.protocol.c_header`). Pure data;
-imports nothing of ours.
+One table is specification, Python codec (`cftpki_ext.protocol.codec`) and C header (`cftpki_ext.protocol.c_header`).
+Pure data.
 """
 
 from __future__ import annotations

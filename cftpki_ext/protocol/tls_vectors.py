@@ -1,8 +1,7 @@
 """
 The two byte formats of the handshake that the host hands over: the certificate chain and the CA list.
 
-Owns splitting and joining (RFC 2246 7.4.2 and 7.4.4); knows nothing of what the certificates and names
-say. Imports `errors` only.
+Owns splitting and joining (RFC 2246 7.4.2 and 7.4.4); knows nothing of what the certificates and names say.
 """
 
 from __future__ import annotations

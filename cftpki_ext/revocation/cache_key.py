@@ -1,10 +1,9 @@
 """
 The names under which raw responses are kept in a store.
 
-Owns the key grammar alone. A key binds a response to what was asked: the issuer's name *and key*, the whole
-CertID where one certificate was asked about, and the place that answered (a serial or a URL alone identifies
-nothing). Parts are hashed with their lengths before them, so that no two questions share a key. Pure;
-imports only model.
+Owns the key grammar alone. A key binds a response to what was asked: the issuer's name *and key*, the whole CertID
+where one certificate was asked about, and the place that answered (a serial or a URL alone identifies nothing). Parts
+are hashed with their lengths before them, so that no two questions share a key. Pure.
 """
 
 from __future__ import annotations

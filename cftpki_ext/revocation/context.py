@@ -1,8 +1,7 @@
 """
 What the judgement of revocation needs to know besides the statements themselves.
 
-Owns `RevocationContext`. A value: the time is in it, and nothing here reads a clock or a file. May import x509,
-settings, statement.
+Owns `RevocationContext`. A value: the time is in it, and nothing here reads a clock or a file.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 The status of one certificate by all CRLs at hand together: RFC 5280 section 6.3.3.
 
 Owns the checks of each list in their order (read, entitled, signed, signer good, entries, scope, time); crl_combine
-then weighs the lists against each other. Pure; the time is in the context. May import x509, context and the other
-crl modules.
+then weighs the lists against each other. Pure; the time is in the context.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 What several CRLs together say of one certificate: RFC 5280 sections 5.2.4 and 6.3.3 (c) and (i) to (l).
 
-Owns the combination: reasons added up over lists, deltas on their bases, holds and their release, revocation that
-no list takes back. Pure. May import the values of the other crl modules.
+Owns the combination: reasons added up over lists, deltas on their bases, holds and their release, revocation that no
+list takes back. Pure.
 """
 
 from __future__ import annotations

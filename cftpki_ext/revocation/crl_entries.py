@@ -3,7 +3,7 @@ The entries of one CRL: is this serial listed, since when, and why (RFC 5280 sec
 
 Owns the lookup, which costs no Python object per entry (`crl_index` finds them, `crl_entry` reads one). It is only
 done after the signature was found good. What a strict parser does not read is searched all the same, because bad news
-counts in any form: only its silence says nothing. May import x509, crl_entry and crl_index.
+counts in any form: only its silence says nothing.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 What one entry of a CRL says (RFC 5280 section 5.3), as far as it can be read.
 
 Owns `Entry`. Its serial number alone makes a revocation: details that cannot be read are told to `doubt`, and change
-nothing of it. May import x509.
+nothing of it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Where the entries of one CRL are (RFC 5280 section 5.1), found without an object
 Owns the walk over the encoded entries: patterns of `re` pass whole entries in native code, by their lengths, so that
 what a serial number or a date happens to hold is never taken for structure. Kept are the offset of each 1024th entry
 and, of an indirect list, which entry named the certificate issuer there. The bytes were read by a strict parser
-before, as a list of entries. Imports der only.
+before, as a list of entries.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 One CRL as a value: RFC 5280 section 5, read from the bytes as received.
 
 Owns the parse of everything but the entries (see crl_entries) and the bounded memory of parsed lists. The issuer, the
-signature and where the entries are must be readable; whatever else is odd or cannot be read is noted. May import x509,
-crl_entries and form_notes.
+signature and where the entries are must be readable; whatever else is odd or cannot be read is noted.
 """
 
 from __future__ import annotations

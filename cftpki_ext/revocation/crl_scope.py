@@ -1,8 +1,7 @@
 """
 Of which certificates and reasons a CRL speaks: RFC 5280 section 6.3.3 (b) and (d).
 
-Owns the comparison of a CRL's issuing distribution point with all distribution points of a certificate. Pure. May
-import x509 and crl_parse.
+Owns the comparison of a CRL's issuing distribution point with all distribution points of a certificate. Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 Who signed a CRL, and whether that signer may: RFC 5280 section 6.3.3 (f) and (g).
 
-Owns the search for the signer among the path and the pool. Its own revocation is asked by `crl`. May import x509,
-the forms and leniencies, context and crl_parse.
+Owns the search for the signer among the path and the pool. Its own revocation is asked by `crl`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What is to be said of the form of a signed statement, beside what it says.
 
-Owns `FormNotes` and how they are taken while bytes are read. Imports x509's oddities and the forms.
+Owns `FormNotes` and how they are taken while bytes are read.
 """
 
 from __future__ import annotations

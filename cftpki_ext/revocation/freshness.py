@@ -1,7 +1,7 @@
 """
 How long a statement counts: thisUpdate and nextUpdate against the time of the decision and our own bounds.
 
-Owns the arithmetic only. Imports `model` and `settings`.
+Owns the arithmetic only.
 """
 
 from __future__ import annotations

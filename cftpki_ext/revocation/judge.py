@@ -1,8 +1,8 @@
 """
 What all sources together say of one certificate.
 
-Owns the combination: bad news first, then good news, else the most telling cause. Each source's own rules
-live in `ocsp`, `crl` and `rest`. Imports those, `statement`, `verdict` and `causes`.
+Owns the combination: bad news first, then good news, else the most telling cause. Each source's own rules live in
+`ocsp`, `crl` and `rest`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 What one OCSP statement establishes about one certificate (RFC 6960, RFC 5019, RFC 9654).
 
-Owns the order of the checks: size, parse, response status, identity, signer, then what is said, nonce and
-time. Imports `ocsp_response`, `ocsp_signer`, `freshness` and `x509`; `build_request` is found here too.
+Owns the order of the checks: size, parse, response status, identity, signer, then what is said, nonce and time.
 """
 
 from __future__ import annotations

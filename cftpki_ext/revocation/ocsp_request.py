@@ -2,7 +2,6 @@
 The OCSP request (RFC 6960 4.1) for one certificate.
 
 Written from what was read of the certificates, so that one which no other parser takes can be asked about too.
-Imports `x509`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 OCSP responses (RFC 6960 4.2.1) as frozen values, sliced from the bytes as received.
 
 Owns the parse. Whom a single response speaks of, and what it says, is read first; whatever else is odd or cannot be
-read is noted beside it, because bad news counts in any form. Judges nothing. Imports `x509`.
+read is noted beside it, because bad news counts in any form. Judges nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Who may sign an OCSP answer about a certificate (RFC 6960 4.2.2.2), and whether the one who did may.
 
-Owns the search for the signer. Never asks OCSP about an OCSP signer. Imports `x509`, `context` and `crl`.
+Owns the search for the signer. Never asks OCSP about an OCSP signer.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 Where the status of each certificate of a path may be asked, and in which order.
 
 Owns the list of locations; fetches nothing and judges no host (the connectors hold the configured hosts and
-addresses). Imports `model`, `settings`, `statement` and `x509`.
+addresses).
 """
 
 from __future__ import annotations

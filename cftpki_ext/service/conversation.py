@@ -1,8 +1,7 @@
 """
 The driver of the phases: one conversation per connection, each call within one deadline, answered with a frame.
 
-Owns the steps that a decision asks for, and the rule that any exception becomes FAILED with alert 80. Imports
-service, phases, questions, wire, decide, evidence, keeper and identity; never connectors or cache.
+Owns the steps that a decision asks for, and the rule that any exception becomes FAILED with alert 80.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The unix-socket server: frames in, frames out, one conversation per connection; signals, readiness, clean stop.
 
-Owns waits and bounds of connections. Imports conversation, service, wire, listener and systemd; knows nothing of PKI.
+Owns waits and bounds of connections. Knows nothing of PKI.
 """
 
 from __future__ import annotations

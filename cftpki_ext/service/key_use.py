@@ -1,7 +1,7 @@
 """
 Who used which private key, how often: the counts behind the audit trail's lines on CryptData.
 
-Owns the counting only; pure but for the time that it is given. Imports nothing of the product.
+Owns the counting only; pure but for the time that it is given.
 """
 
 from __future__ import annotations

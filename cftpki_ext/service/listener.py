@@ -1,8 +1,7 @@
 """
 The listening unix socket: who may own its path, and who may speak on it.
 
-Owns the lock file, the replacement of a dead socket, its mode, and the peer's user id. Blocking, used once at
-start; imports errors only.
+Owns the lock file, the replacement of a dead socket, its mode, and the peer's user id. Blocking, used once at start.
 """
 
 from __future__ import annotations

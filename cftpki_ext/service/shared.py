@@ -1,8 +1,7 @@
 """
 What all connections share: settings, checker, identities, audit trail, counters.
 
-Owns the service's own state, and the change to a new configuration. Imports evidence, keeper, trail, identity, audit
-and ports; never connectors or cache.
+Owns the service's own state, and the change to a new configuration.
 """
 
 from __future__ import annotations

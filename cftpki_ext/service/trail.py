@@ -1,7 +1,5 @@
 """
 What the audit trail says of each phase besides verdicts, and how often each key was used.
-
-Imports audit, decisions, session, key_use, ports and wire.
 """
 
 from __future__ import annotations

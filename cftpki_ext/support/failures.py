@@ -2,7 +2,7 @@
 What a library or the operating system says went wrong, in words for a person.
 
 Owns the translation: no text of a parser, no number of a line in somebody's source, no representation of an object.
-The exception itself travels by `raise … from`. Imports nothing of the project but the escaping.
+The exception itself travels by `raise … from`.
 """
 
 from __future__ import annotations

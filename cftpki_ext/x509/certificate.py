@@ -2,8 +2,7 @@
 Certificates: parsed whole, once, from the bytes as received.
 
 Owns `Certificate`, and what is odd and yet clear in one. Every value used for a decision is sliced from what was
-received. Where the letter counts, `cryptography` reads the same bytes as a second strict parser. Imports the rest of
-this package, the forms, the leniencies and `Fault`.
+received. Where the letter counts, `cryptography` reads the same bytes as a second strict parser.
 """
 
 from __future__ import annotations

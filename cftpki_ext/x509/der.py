@@ -1,8 +1,8 @@
 """
 Strict DER (X.690) over the bytes as received: where each element starts and ends, and the simple types.
 
-Owns slicing; keeps no copy of what it read and encodes nothing anew, so that a signature can be checked over
-exactly what came in. Imports `oddity` only.
+Owns slicing; keeps no copy of what it read and encodes nothing anew, so that a signature can be checked over exactly
+what came in.
 """
 
 from __future__ import annotations

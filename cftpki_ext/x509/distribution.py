@@ -1,7 +1,7 @@
 """
 Where CRLs are and what they are about (RFC 5280 4.2.1.13), shared by certificates and CRLs (5.2.5).
 
-Owns `DistributionPoint`. Imports der, fields, general_name, name, oddity and reasons only.
+Owns `DistributionPoint`.
 """
 
 from __future__ import annotations

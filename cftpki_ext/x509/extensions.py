@@ -1,9 +1,8 @@
 """
 The extensions of RFC 5280 4.2 (and RFC 6960, 7633) as values, parsed strictly.
 
-Owns the content of each extension but the locations of CRLs (`distribution`); what an extension means for a path
-or for revocation is decided elsewhere. Imports der, fields, general_name, name and
-oddity only. What `odd` is told of leaves one meaning and is refused by default.
+Owns the content of each extension but the locations of CRLs (`distribution`); what an extension means for a path or
+for revocation is decided elsewhere. What `odd` is told of leaves one meaning and is refused by default.
 """
 
 from __future__ import annotations

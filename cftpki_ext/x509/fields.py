@@ -1,7 +1,5 @@
 """
 The fields of an ASN.1 SEQUENCE in DER: the one that fills a value, the optional ones in their order.
-
-Imports der and oddity.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 General names (RFC 5280 4.2.1.6), as certificates, CRLs and name constraints hold them.
 
-Owns `GeneralName`. Imports der, name and oddity.
+Owns `GeneralName`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Public keys: read once, of known kind and strength.
 
-Owns `PublicKey`. The arithmetic is `cryptography`'s. Imports der only.
+Owns `PublicKey`. The arithmetic is `cryptography`'s.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Times in any form that names one instant (X.680 46 and 47), for what must be heard whatever its form.
 
-Owns `loose_time`. Imports der and oddity.
+Owns `loose_time`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 What reading a certificate will cost, found before it is read.
 
 Owns the count of elements at all depths, and of text that is costly to compare. Nothing is judged: what is malformed
-ends the count, and the parser will say so. Imports der and the unit of work.
+ends the count, and the parser will say so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Distinguished names: as received, as compared (RFC 5280 7.1) and as shown (RFC 4514).
 
-Owns `Name`. Imports der only.
+Owns `Name`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What breaks the letter of an encoding: as an error where it leaves the meaning open, as a note where it does not.
 
-Owns `DerError`, `Oddity` and the two ways to take one: `refuse` and `Oddities`. Imports nothing of ours.
+Owns `DerError`, `Oddity` and the two ways to take one: `refuse` and `Oddities`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Why a certificate is revoked: the names and numbers of RFC 5280.
 
-Owns these tables; whoever writes a reason, reads one or asks for one takes it from here. Imports nothing.
+Owns these tables; whoever writes a reason, reads one or asks for one takes it from here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Signed objects (certificate, CRL, OCSP response): their parts as received, and whether the signature holds.
 
-Owns `Signed`, `verify` and the memory of what was verified. Imports der, keys and the leniencies.
+Owns `Signed`, `verify` and the memory of what was verified.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 The extensions of one certificate as typed values, and which of them may be left unread.
 
 Owns the table of parsers. What binds others (basic constraints, key usages, the constraints of a CA) must be read;
-what only says where something is, or names somebody, is noted where it cannot be. Imports the parsers beside it and
-the leniencies.
+what only says where something is, or names somebody, is noted where it cannot be.
 """
 
 from __future__ import annotations

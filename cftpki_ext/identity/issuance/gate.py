@@ -1,7 +1,7 @@
 """
 Issued against requested: every difference as a value, before a certificate is put to use. Pure.
 
-Owns what counts as a difference. Trust was decided by `normalise`. Imports path's table of usages and x509.
+Owns what counts as a difference. Trust was decided by `normalise`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What a CA sent, made into one chain: leaf first, in order, leading to an anchor. Pure; imports path and x509.
+What a CA sent, made into one chain: leaf first, in order, leading to an anchor. Pure.
 
 CAs send the leaf alone, the root too, the order upside down, or somebody else's certificate; what differs among
 them ends here. The leaf is the certificate with our public key and nothing else.

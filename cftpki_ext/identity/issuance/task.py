@@ -1,7 +1,7 @@
 """
 What one enroller is asked to do for one identity, and what came of it.
 
-Owns what asking (`issue`) and judging (`admission`) have in common: the circumstances, the anchors, the end of an
+Owns what asking (`order`) and judging (`admission`) have in common: the circumstances, the anchors, the end of an
 order. The caller holds the identity's lock.
 """
 

@@ -2,7 +2,7 @@
 The driver of our own certificates: one tick after another, under one lock per identity.
 
 Owns what happens when something is due: enrollers in their order, what follows an activation, what is remembered
-of failures. Decides by `schedule` and `gate`; issues by `issue`. A failure of any kind leaves the chain in force.
+of failures. Decides by `schedule` and `gate`; issues by `order`. A failure of any kind leaves the chain in force.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 When a certificate is renewed, and when a failed attempt is repeated. Pure: the same facts give the same time.
 
 Nothing here waits: the plan is made anew at every tick of the wall clock, so that a clock that jumps or a machine
-that slept changes nothing but the answer. Imports settings only.
+that slept changes nothing but the answer.
 """
 
 from __future__ import annotations

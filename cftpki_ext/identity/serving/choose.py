@@ -1,5 +1,5 @@
 """
-Whether a chain of ours leads to a CA that a server accepts (RFC 5246 7.4.4). Pure; imports x509.
+Whether a chain of ours leads to a CA that a server accepts (RFC 5246 7.4.4). Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Identities from files: a chain (PEM or DER) and a PKCS#8 key, read again when they change.
 
-Owns the checks at load. Imports identity, encodings, files, settings, x509.
+Owns the checks at load.
 """
 
 from __future__ import annotations

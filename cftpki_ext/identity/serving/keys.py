@@ -1,9 +1,9 @@
 """
 Private-key operations for CryptData: signatures that TLS asks for, and nothing else.
 
-Owns which inputs are signed, which is judged before any key is asked (`check`). There is no decryption and no operation on free bytes: what is signed with scheme
-0 must look like a TLS hash (RFC 2246 4.7, RFC 8017 9.2), so that the host's access is no oracle for other uses
-of the key. Imports errors and the identity's key types.
+Owns which inputs are signed, which is judged before any key is asked (`check`). There is no decryption and no
+operation on free bytes: what is signed with scheme 0 must look like a TLS hash (RFC 2246 4.7, RFC 8017 9.2), so that
+the host's access is no oracle for other uses of the key.
 """
 
 from __future__ import annotations

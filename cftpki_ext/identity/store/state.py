@@ -1,5 +1,5 @@
 """
-How an identity stands: failures, the CA's hint, what waits for whom, how far the new generation has got.
+The state of an identity between attempts: failures, the CA's hint, what waits for whom, how far the new generation has got.
 
 Owns `DIRECTORY/standing.json`. All of it can be lost without harm: what must not be lost is in the journal and the
 generations. Writers hold the identity's lock; readers see the old or the new.

@@ -1,7 +1,7 @@
 """
 The account (RFC 8555 7.3): made once, found again, kept in step with the configuration, its key changed safely.
 
-Owns the order of saving and sending. May import the session, the store and the pure parts.
+Owns the order of saving and sending.
 """
 
 from __future__ import annotations

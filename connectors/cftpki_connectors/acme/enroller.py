@@ -1,7 +1,7 @@
 """
-The enroller `acme`: `enrolment.Enroller` for one account at one ACME CA (RFC 8555).
+The enroller `acme`: `enroller_port.Enroller` for one account at one ACME CA (RFC 8555).
 
-Owns what outlives a call: client, session, account, what is published. May import everything of this package.
+Owns what outlives a call: client, session, account, what is published.
 """
 
 from __future__ import annotations

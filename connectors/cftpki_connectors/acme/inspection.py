@@ -1,7 +1,7 @@
 """
 A look at the CA without ordering anything: what it offers, what it asks for, and whether it knows our account.
 
-Owns the words for the operator. May import the account, the session and the pure parts.
+Owns the words for the operator.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What ACME signs: requests (RFC 8555 6.2), account bindings (7.3.4), key changes (7.3.5), key authorizations (8.1).
 
-Owns the headers; signatures and key formats are joserfc's. Pure. May import `enrolment`'s values and errors.
+Owns the headers; signatures and key formats are joserfc's. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What a CA says when it says no (RFC 7807, RFC 8555 6.7), as one bounded line and one fault.
 
-Owns the mapping from problem types to `enrolment.Fault`. The HTTP status decides only where there is no problem
+Owns the mapping from problem types to `enroller_port.Fault`. The HTTP status decides only where there is no problem
 document: CAs differ in statuses and agree in types. Pure.
 """
 

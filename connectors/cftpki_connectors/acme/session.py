@@ -1,7 +1,7 @@
 """
 Talking to one ACME server: the directory, nonces, signed requests (RFC 8555 section 6).
 
-Owns nonces and their storms. Decides nothing about orders. May import the CA client and the pure parts.
+Owns nonces and their storms. Decides nothing about orders.
 """
 
 from __future__ import annotations

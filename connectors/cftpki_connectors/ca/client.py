@@ -1,10 +1,9 @@
 """
 The HTTPS client of the enrollers: one CA, whom we trust by named roots, and whom we may tell who we are.
 
-Owns everything between a URL and bytes for step-ca, ACME and EST: trust, pinned bootstrap, client
-certificates, caps, the wall clock, redirects, and the one mapping from third-party exceptions to
-`enrolment.Fault`. Judges no content. Unlike `_http` it never reads what a certificate names, so it needs no
-guard of addresses. May import `enrolment`'s values, ports and errors.
+Owns everything between a URL and bytes for step-ca, ACME and EST: trust, pinned bootstrap, client certificates, caps,
+the wall clock, redirects, and the one mapping from third-party exceptions to `enroller_port.Fault`. Judges no
+content. Unlike `fetch` it never reads what a certificate names, so it needs no guard of addresses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 What an enroller and the HTTPS client say to each other: request, answer, error.
 
-Owns these values and the few header fields that every protocol reads. No I/O. May import `enrolment`'s values and
-errors.
+Owns these values and the few header fields that every protocol reads. No I/O.
 """
 
 from __future__ import annotations

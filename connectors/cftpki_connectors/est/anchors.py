@@ -1,7 +1,7 @@
 """
 The CA's certificates from /cacerts: which of them are anchors, and what a change of roots proves.
 
-Pure, but for the file in which they are kept (`Kept`). May import x509, files and the durable writer.
+Pure, but for the file in which they are kept (`Kept`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Asking one EST operation, HTTP authentication included, and what an answer that is no success means.
 
-Owns requests' fields and the mapping from EST's statuses to `enrolment.Fault`. May import the CA client.
+Owns requests' fields and the mapping from EST's statuses to `enroller_port.Fault`.
 """
 
 from __future__ import annotations

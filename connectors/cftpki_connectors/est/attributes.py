@@ -1,8 +1,8 @@
 """
 What a server wants to see in a request: csrattrs (RFC 7030 4.5.2, RFC 8951 section 3.4, RFC 9908).
 
-Pure. Our request is made before the CA is asked, so that this is advice to the operator: what the request
-lacks is told, never added. May import x509 and `_request`.
+Pure. Our request is made before the CA is asked, so that this is advice to the operator: what the request lacks is
+told, never added.
 """
 
 from __future__ import annotations

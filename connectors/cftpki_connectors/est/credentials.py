@@ -1,8 +1,7 @@
 """
 Who we are to an EST server: the password and the identity of the connector's own, read anew for every attempt.
 
-Owns the reading of those files and the answer to an HTTP challenge. May import the CA client's values, files and
-x509.
+Owns the reading of those files and the answer to an HTTP challenge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 EST's bodies: base64 as servers really write it, and the certificates in a PKCS#7 that nobody signed.
 
-Pure; every input is bounded. What certificates say is not looked at. May import errors, encodings and `x509.der`.
+Pure; every input is bounded. What certificates say is not looked at.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 The EST enroller (RFC 7030, RFC 8951, RFC 9908): one order at a time from request to certificate.
 
-Owns the order of steps; trust, credentials, bodies and plans are the neighbours' business. May import
-`enrolment`, the CA client and the other modules of this package.
+Owns the order of steps; trust, credentials, bodies and plans are the neighbours' business.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 A look at an EST server without asking for a certificate: credentials, /cacerts, /csrattrs.
 
-Owns the words for the operator. May import the other modules of this package.
+Owns the words for the operator.
 """
 
 from __future__ import annotations

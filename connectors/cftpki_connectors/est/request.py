@@ -2,7 +2,6 @@
 What a certification request asks for, byte for byte, and how a renewal may be asked for.
 
 Pure. Owns the comparison that RFC 7030 4.2.2 demands of a re-enrolment, and the plan that follows from it.
-May import `enrolment`'s values and x509.
 """
 
 from __future__ import annotations

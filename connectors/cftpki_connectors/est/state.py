@@ -1,7 +1,7 @@
 """
 What is written down about an order under way, so that another process can go on with it.
 
-Pure. May import `enrolment`'s values and `_request`.
+Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 Whom we believe: the first contact, what /cacerts said since, and what happens when the CA changes its root.
 
-Owns the use of the two trust anchor databases of RFC 7030 3.6 (implicit, explicit). May import the CA client and
-the other modules of this package.
+Owns the use of the two trust anchor databases of RFC 7030 3.6 (implicit, explicit).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """
 The one guarded HTTP client of the connectors.
 
-Owns everything between a URL and bytes but the connection itself (`_network`): permission, redirects, retries,
-caps, the wall clock, and the one mapping from third-party exceptions to causes. Judges no content.
-May import causes, text and the modules beside it.
+Owns everything between a URL and bytes but the connection itself (`network`): permission, redirects, retries, caps,
+the wall clock, and the one mapping from third-party exceptions to causes. Judges no content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 One gate per host: a bulkhead (so many requests at once) and a circuit breaker.
 
-Owns the driver around `_breaker`; the clock is an argument of the constructor. A dead responder fills its own
+Owns the driver around `breaker`; the clock is an argument of the constructor. A dead responder fills its own
 gate and nobody else's.
 """
 

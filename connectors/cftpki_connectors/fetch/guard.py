@@ -1,7 +1,7 @@
 """
 Which URLs and addresses may be asked: a strict URL grammar, and one trust set's permissions.
 
-Pure: no DNS, no socket. Everything that is not clearly allowed is refused. May import settings and x509.
+Pure: no DNS, no socket. Everything that is not clearly allowed is refused.
 """
 
 from __future__ import annotations

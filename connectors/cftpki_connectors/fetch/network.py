@@ -1,7 +1,7 @@
 """
 From an allowed host to a connection with a checked address: resolution, sockets, proxy, pool.
 
-Owns httpx's and httpcore's lower half. What is sent, and what came of it, is `_http`'s business.
+Owns httpx's and httpcore's lower half. What is sent, and what came of it, is `fetch`'s business.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What a status source and the HTTP client say to each other: a request, and why nothing was fetched.
 
-Owns these values. No I/O. May import errors and causes.
+Owns these values. No I/O.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 The way into a CA's own API, as `trust.rest.access` describes it: whom we trust there, and who we say we are.
 
 Owns TLS roots, the pinned root, client certificates and tokens of that API, each read from its file when it is
-needed. What is asked and answered is `rest`'s and `crl`'s business. May import ports, settings, files and errors.
+needed. What is asked and answered is `rest`'s and `crl`'s business.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """
 What the status sources of this package have in common: deadlines, single flight, and statements made of failures.
-
-May import ports, statement, causes and errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The routes of step-ca (0.30), one method each.
 
-Owns bodies, status codes and what they mean; decides nothing. May import the CA client and `enrolment`'s values.
+Owns bodies, status codes and what they mean; decides nothing.
 """
 
 from __future__ import annotations

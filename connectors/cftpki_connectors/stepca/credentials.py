@@ -1,8 +1,7 @@
 """
 The provisioner's credentials: which files, whose key, and whether the CA can accept what they make.
 
-Owns the reading of key, chain and password files and the look at the CA's list of provisioners. May import the
-CA's client, tokens and files.
+Owns the reading of key, chain and password files and the look at the CA's list of provisioners.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
 The enroller for step-ca: plan, ask, write down, tell.
 
-Owns the order of the steps and what is told to the operator. May import its own package, the CA client and
-`enrolment`'s values.
+Owns the order of the steps and what is told to the operator.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What we can see ourselves when step-ca says a vague no, and about its clock.
 
-Pure: times are arguments. May import the package's values.
+Pure: times are arguments.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 A look at a step-ca without ordering anything: trust, health, and whether the provisioner knows our credentials.
 
-Owns the words for the operator. May import the CA's client and credentials.
+Owns the words for the operator.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
 Which way to the next certificate works, told from the certificate that we hold.
 
-step-ca renews only what is good for TLS client authentication, keeps names and lifetime, and (`/renew`) the key.
-Who finds that out when the certificate is about to end is too late, so it is decided when it is issued. Pure:
-the time is an argument. May import `enrolment`'s values and the options.
+step-ca renews only what is good for TLS client authentication, keeps names and lifetime, and (`/renew`) the key. Who
+finds that out when the certificate is about to end is too late, so it is decided when it is issued. Pure: the time is
+an argument.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 The one-time tokens of step-ca, and the keys that sign them.
 
-Owns JWT claims, headers and the decryption of a provisioner's key. Takes bytes and the time; reads no file and
-no network. May import `enrolment`'s values, errors, and JOSE.
+Owns JWT claims, headers and the decryption of a provisioner's key. Takes bytes and the time; reads no file and no
+network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Which roots of a step-ca are believed: the pinned one, and those that it vouched for later.
 
-Owns the file `roots-FINGERPRINT.pem` in the enroller's state folder. May import the CA client and files.
+Owns the file `roots-FINGERPRINT.pem` in the enroller's state folder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-How this package uses httpx: what both HTTP clients, of responders (`_http`) and of CAs (`_ca_http`), do alike.
+How this package uses httpx: what both HTTP clients, of responders (`fetch`) and of CAs (`ca`), do alike.
 
-Owns TLS as a client, the headers that say who asks, what may be wrong with an answer's head, and bounded bodies.
-Maps nothing to causes or faults, and raises nothing of its own. May import `text`.
+Owns TLS as a client, the headers that say who asks, what may be wrong with an answer's head, and bounded bodies. Maps
+nothing to causes or faults, and raises nothing of its own.
 """
 
 from __future__ import annotations

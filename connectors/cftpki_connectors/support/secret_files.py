@@ -1,7 +1,7 @@
 """
 Passwords and keys in files that nobody else may read.
 
-Owns the message; the rule for the permission bits is that of `files`. May import files and errors.
+Owns the message; the rule for the permission bits is that of `files`.
 """
 
 from __future__ import annotations
