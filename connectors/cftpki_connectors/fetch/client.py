@@ -121,7 +121,11 @@ class Fetcher:
             | tenacity.stop_before_delay(request.deadline - self._monotonic()),
             wait=tenacity.wait_random(0.01, RETRY_WAIT_S),
             retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, FetchError) and error.transient
+                lambda error: (
+                    isinstance(error, FetchError)
+                    and error.transient
+                    and (request.repeat_status or error.status is None)
+                )
             ),
             reraise=True,
         )

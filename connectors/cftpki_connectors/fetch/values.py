@@ -41,7 +41,7 @@ class FetchRequest:
     repetitions, reading. `head_by` bounds the wait for the head of an answer alone, so that a long body may take
     longer than a dead host. `max_bytes` bounds the body. `content_types` are those that count (empty: any but
     HTML; `None`: the headers say nothing of a body that is signed). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
-    status the first `error_bytes` are kept. `hear_time` is told the origin of each server that answers, and its time.
+    status the first `error_bytes` are kept. With `repeat_status` a status 5xx or 429 is asked again, as a broken connection is. `hear_time` is told the origin of each server that answers, and its time.
     """
 
     url: str
@@ -57,3 +57,4 @@ class FetchRequest:
     error_bytes: int = 0
     head_by: float | None = None
     hear_time: Callable[[str, datetime], None] | None = None
+    repeat_status: bool = True

@@ -93,7 +93,7 @@ class CrlSource(FetchingSource):
                 raw = await self._fetcher.fetch(request)
         der = encoding.crl_der(raw)
         if der is None:
-            raise SourceError(Cause.UNREADABLE, f"{len(raw)} bytes that are no CRL in DER or PEM", url=url)
+            raise SourceError(Cause.UNREADABLE, encoding.what_it_is(raw, "CRL in DER or PEM"), url=url)
         return Answer(raw=der)
 
 

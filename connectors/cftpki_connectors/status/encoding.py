@@ -27,6 +27,15 @@ def begins_sequence(raw: bytes) -> bool:
     return len(raw) >= 2 + octets + int.from_bytes(raw[2 : 2 + octets], "big")
 
 
+def what_it_is(raw: bytes, wanted: str) -> str:
+    """
+    A clause for a person about bytes that are not what was wanted.
+    """
+    if raw.lstrip()[:1] == b"<":
+        return f"an HTML page, perhaps of a proxy or a portal, and no {wanted}"
+    return f"{len(raw)} bytes that are no {wanted}"
+
+
 def is_ocsp_error(raw: bytes) -> bool:
     """
     Whether this is an unsigned OCSP error: a responseStatus other than successful, and nothing else (RFC 6960 4.2.1).

@@ -27,6 +27,8 @@ HEADERS: Mapping[str, str] = MappingProxyType(
 # What of a foreign text goes into a detail.
 DETAIL_CHARACTERS = 200
 
+# What servers write that encode nothing: identity (RFC 9110 8.4), and words of MIME.
+_IDENTITY = frozenset({"", "identity", "none", "binary", "8bit", "7bit"})
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 # Names of media types and encodings have less.
 _NAME_CHARACTERS = 80
@@ -143,7 +145,7 @@ def objection(
     if success and accepts and kind and kind not in accepts:
         return Objection(f"content type {excerpt(kind, _NAME_CHARACTERS)!r}")
     encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", ""} and not signed:
+    if encoding not in _IDENTITY and not signed:
         return Objection(f"content encoding {excerpt(encoding, _NAME_CHARACTERS)!r}, which was not asked for")
     announced = headers.get("content-length", "0")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > max_bytes:
