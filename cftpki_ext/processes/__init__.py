@@ -1,5 +1,5 @@
 """
-Child processes: how they are begun, confined, spoken with, watched and ended (docs/adr/0019-processes.md).
+Child processes: how they are begun, confined, spoken with, watched and ended (docs/adr/0021-processes.md).
 
 `frames`, `channel` and `front_channel` carry values (never pickle), `confine` takes rights away, `nursery` is the
 process that forks the others, `spawning` the front's view of it, `child` is what runs in them, `worker` is the

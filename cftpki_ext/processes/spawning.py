@@ -1,8 +1,8 @@
 """
 How the front begins children: its view of the nursery.
 
-Owns the nursery's life. It is forked where that is safe, else executed; `Nursery.spawn` begins another when the last
-one has died.
+Owns the nursery's life. It is forked where that is safe, else executed. A second one waits in reserve: beginning one
+takes a second of processor time for what it imports, and the children must be back sooner than that.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from cftpki_ext.processes.nursery import PACKET_BYTES, tend
 # Forking takes milliseconds. What is begun by executing Python must import first, beside whatever keeps the machine
 # busy; a nursery that has not answered by then is stuck, and is replaced.
 SPAWN_S = 10.0
+# A new reserve is begun once the children are back, which is more urgent.
+_RESERVE_AFTER_S = 3.0
 _DESCRIPTOR_BYTES = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
@@ -73,6 +75,28 @@ class _Running:
     pid: int
     program: subprocess.Popen[bytes] | None  # None where it was forked
 
+    def end(self) -> None:
+        """
+        End it, and let the system forget it.
+        """
+        self.control.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        if self.program is not None:
+            self.program.wait()
+        else:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+
+
+def _control() -> tuple[socket.socket, socket.socket]:
+    """
+    Both ends of a control socket; ours does not block.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(0)
+    return ours, theirs
+
 
 class Nursery:
     """
@@ -91,6 +115,8 @@ class Nursery:
         self._preload = tuple(preload)
         self._interpreter = tuple(interpreter)
         self._running: _Running | None = None
+        self._reserve: _Running | None = None
+        self._closed = False
         self._watching: asyncio.AbstractEventLoop | None = None
         self._orders: dict[int, asyncio.Future[tuple[int, int | None]]] = {}
         self._children: dict[int, Child] = {}
@@ -110,20 +136,27 @@ class Nursery:
 
         Only for a process that has no thread and no event loop yet, and has read nothing secret.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._running, self._reserve = self._forked(), self._forked()
+
+    def execute(self) -> None:
+        """
+        Begin the nursery as a program of its own. From the main thread: it lives as long as that.
+        """
+        self._running = self._executed()
+
+    def _forked(self) -> _Running:
+        ours, theirs = _control()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.detach()
             tend(theirs, parent)
         theirs.close()
-        self._run(_Running(control=ours, pid=pid, program=None))
+        self.begun += 1
+        return _Running(control=ours, pid=pid, program=None)
 
-    def execute(self) -> None:
-        """
-        Begin the nursery as a program of its own. From the main thread: it lives as long as that.
-        """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _executed(self) -> _Running:
+        ours, theirs = _control()
         with theirs:
             program = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [
@@ -137,7 +170,8 @@ class Nursery:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )
-        self._run(_Running(control=ours, pid=program.pid, program=program))
+        self.begun += 1
+        return _Running(control=ours, pid=program.pid, program=program)
 
     async def spawn(self, name: str, factory: str, bounds: Bounds) -> Child:
         """
@@ -198,14 +232,11 @@ class Nursery:
 
     def close(self) -> None:
         """
-        End the nursery; its children have been ended before.
+        End the nursery and its reserve; the children have been ended before.
         """
+        self._closed = True
         self.kill()
-
-    def _run(self, running: _Running) -> None:
-        running.control.settimeout(0)
-        self._running = running
-        self.begun += 1
+        self._reserve_lost()
 
     def _watch(self) -> _Running:
         running = self._running
@@ -215,7 +246,38 @@ class Nursery:
         if self._watching is None:
             self._watching = asyncio.get_running_loop()
             self._watching.add_reader(running.control.fileno(), self._readable)
+            if self._reserve is not None:
+                self._watching.add_reader(self._reserve.control.fileno(), self._reserve_lost)
         return running
+
+    def _begin_reserve(self) -> None:
+        if self._closed or self._reserve is not None:
+            return
+        try:
+            self._reserve = self._executed()
+        except OSError:
+            return  # without one, it takes a second longer
+        if self._watching is not None:
+            self._watching.add_reader(self._reserve.control.fileno(), self._reserve_lost)
+
+    def _reserve_lost(self) -> None:
+        """
+        The reserve says nothing while it waits: it has ended, or is ended now.
+        """
+        reserve, self._reserve = self._reserve, None
+        if reserve is None:
+            return
+        self._unwatch(reserve)
+        reserve.end()
+        self._begin_reserve_later()
+
+    def _begin_reserve_later(self) -> None:
+        if not self._closed and self._watching is not None and not self._watching.is_closed():
+            self._watching.call_later(_RESERVE_AFTER_S, self._begin_reserve)
+
+    def _unwatch(self, one: _Running) -> None:
+        if self._watching is not None and not self._watching.is_closed():
+            self._watching.remove_reader(one.control.fileno())
 
     def _readable(self) -> None:
         running = self._running
@@ -256,17 +318,16 @@ class Nursery:
         running, self._running = self._running, None
         if running is None:
             return
-        if self._watching is not None and not self._watching.is_closed():
-            self._watching.remove_reader(running.control.fileno())
-        self._watching = None
-        running.control.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(running.pid, signal.SIGKILL)
-        if running.program is not None:
-            running.program.wait()
+        self._unwatch(running)
+        running.end()
+        if not self._closed and self._reserve is not None:
+            self._running, self._reserve = self._reserve, None
+            self._unwatch(self._running)
+            if self._watching is not None:
+                self._watching.add_reader(self._running.control.fileno(), self._readable)
+                self._begin_reserve_later()
         else:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(running.pid, 0)
+            self._watching = None
         for answer in self._orders.values():
             if not answer.done():
                 answer.set_exception(NurseryError(f"the nursery {why}"))

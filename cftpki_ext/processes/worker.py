@@ -195,19 +195,22 @@ class Worker:
         number = self.calls
         answer: asyncio.Future[Message] = loop.create_future()
         self._waiting[number] = answer
+        late = loop.call_at(until, self._late, life, answer, within_s, kill_late)
         try:
             life.channel.send(Frame(Kind.CALL, number, message))
-            async with asyncio.timeout_at(until):
-                return await answer
-        except TimeoutError as exc:
-            if kill_late:
-                self._end(life, f"no answer within {within_s:g} s")
-            msg = f"{self.role.name} did not answer within {within_s:g} s"
-            raise WorkerLateError(msg) from exc
+            return await answer
         except FrameError as exc:
             raise WorkerError(str(exc)) from exc
         finally:
+            late.cancel()
             self._waiting.pop(number, None)
+
+    def _late(self, life: _Life, answer: asyncio.Future[Message], within_s: float, kill: bool) -> None:  # noqa: FBT001 - a callback's
+        if answer.done():
+            return
+        answer.set_exception(WorkerLateError(f"{self.role.name} did not answer within {within_s:g} s"))
+        if kill:
+            self._end(life, f"no answer within {within_s:g} s")
 
     def replace(self, why: str) -> None:
         """
