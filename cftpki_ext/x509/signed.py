@@ -400,13 +400,14 @@ def verify(
         The status; `VALID` only where the signature was checked and holds.
 
     """
+    # A key that was read for a valid signature before need not be read again to know it.
+    digest = hashlib.sha256(signer).digest() if isinstance(signer, bytes) else signer.digest
+    if signed.digest + digest in _verified:
+        return SignatureStatus.VALID
     try:
         key = load_key(signer) if isinstance(signer, bytes) else signer
     except DerError:
         return SignatureStatus.UNSUPPORTED
-    memo = signed.digest + key.digest
-    if memo in _verified:
-        return SignatureStatus.VALID
     scheme = _scheme(signed.algorithm)
     if scheme is None or key.handle is None:
         return SignatureStatus.UNSUPPORTED
