@@ -44,6 +44,8 @@ from cftpki_ext.service.children import PRELOAD, Children
 from cftpki_ext.service.daemon import Daemon
 from cftpki_ext.service.evidence_process import ROLE as EVIDENCE
 from cftpki_ext.service.evidence_process import EvidenceProcess, setup_of
+from cftpki_ext.service.judging.pool import Pool
+from cftpki_ext.service.judging.remote import Judges
 from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
 from cftpki_ext.stores import evidence_directory, open_stores, recollect
@@ -283,7 +285,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
         return fresh
 
     def make_renewals(current: Settings) -> Manager:
-        asked = own_status(current, checker, SystemClock())
+        asked = own_status(current, judges, SystemClock())
         return make_manager(
             current,
             clock=SystemClock(),
@@ -299,6 +301,8 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
     renewals = Renewals(settings, make_renewals, event=event)
 
     children = Children(nursery, logger)
+    pool = Pool(children, settings, log=logger)
+    judges = Judges(checker, pool, SystemClock())
     keeper = EvidenceKeeper(
         await _evidence_store(settings, children, logger),
         settings=lambda: service.settings.evidence,
@@ -309,7 +313,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
     identities = make_identities(settings, logger, signers)
     service = Service(
         settings=settings,
-        checker=checker,
+        checker=judges,
         identities=identities,
         audit=LogAudit(logger),
         keeper=keeper,
@@ -327,6 +331,6 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
         renewing.cancel()
         await asyncio.gather(tending, renewing, return_exceptions=True)
         await keeper.aclose()
-        await checker.aclose()
+        await judges.aclose()
         await signers.aclose()
         await children.aclose()

@@ -2,7 +2,7 @@
 The driver of CheckCertificate: gathers statements within one budget and lets `decide` judge them.
 
 Owns what is remembered: the memory of revocations, and what goes into the cache. `collector` asks. Decides nothing:
-every answer comes from `cftpki_ext.decision.decide`, which sees the same statements when a verdict is replayed.
+every answer comes from a `case`, whose decision sees the same statements when a verdict is replayed.
 """
 
 from __future__ import annotations
@@ -11,26 +11,19 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 
-from cftpki_ext.checking.collector import Hearing, store_key
-from cftpki_ext.core.causes import Cause
-from cftpki_ext.core.digest import digest_of
+from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
+from cftpki_ext.checking.collector import Hearing
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
-from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.decision.decide import Examination, Question, conclude, examine
-from cftpki_ext.decision.known_revoked import BAD_NEWS, proof_key, proves
-from cftpki_ext.decision.other_paths import paths_tried
+from cftpki_ext.core.vocabulary import SourceKind
+from cftpki_ext.decision.decide import Question
 from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource
 
 _log = logging.getLogger(__name__)
-
-# What failed these checks is no statement of the CA at all, and is asked for again next time.
-_NEVER_KEPT = frozenset({Cause.MALFORMED, Cause.UNREADABLE, Cause.BAD_SIGNATURE, Cause.TOO_LARGE})
 
 
 def new_verdict_id(milliseconds: int) -> str:
@@ -45,6 +38,27 @@ def new_verdict_id(milliseconds: int) -> str:
 
     """
     return f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}{secrets.token_hex(10)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """
+    What was looked up and recalled for a chain.
+    """
+
+    places: tuple[Place, ...]
+    recalls: tuple[Recall, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """
+    An outcome, every statement that it rests on, and what was looked up for it.
+    """
+
+    outcome: Outcome
+    statements: tuple[Statement, ...]
+    known: Known
 
 
 class Checker:
@@ -117,25 +131,64 @@ class Checker:
             StoreError: see `check`.
 
         """
-        examination = examine(question)
-        statements = tuple(handed_in)
-        if examination.hops:
-            hearing = Hearing(
-                examination,
-                sources=self._sources,
-                store=self._store,
-                clock=self._clock,
-                heard=(*handed_in, *self._proofs_of(examination)),
-                recall=self._proofs_of,
-            )
-            await hearing.run()
-            statements = tuple(hearing.heard)
-            self._keep(examination, statements)
-        verdict_id = new_verdict_id(int(self._clock.now().timestamp() * 1000))
-        verdict = conclude(examination, statements, verdict_id=verdict_id)
+        checked = await self.run(HereCase(question, self._clock.now), question, handed_in, remember=remember)
+        return checked.outcome.verdict, checked.statements
+
+    async def run(
+        self,
+        case: OpenCase,
+        question: Question,
+        handed_in: Sequence[Statement] = (),
+        *,
+        remember: bool = True,
+        known: Known | None = None,
+    ) -> Checked:
+        """
+        Judge one chain before a judge, wherever that is.
+
+        Args:
+            case: the question before its judge.
+            question: the same question.
+            handed_in: see `check`.
+            remember: see `check_with_statements`.
+            known: what was looked up for the same chain before, to do it at once.
+
+        Returns:
+            The outcome with all that it rests on.
+
+        Raises:
+            StoreError: see `check`.
+
+        """
+        hearing = Hearing(
+            case,
+            question,
+            sources=self._sources,
+            store=self._store,
+            clock=self._clock,
+            heard=handed_in,
+            recall=self._recall,
+        )
+        if known is not None:
+            hearing.prepare(known.places, known.recalls)
+        outcome = await hearing.run()
+        statements = tuple(hearing.heard)
+        if outcome is None:
+            verdict_id = new_verdict_id(int(self._clock.now().timestamp() * 1000))
+            outcome = await case.conclude(statements, verdict_id=verdict_id)
+        for keep in outcome.keep:
+            statement = statements[keep.statement]
+            if statement.raw is not None:
+                self._store.put(
+                    keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
+                )
         if remember:
-            await self._remember(examination, verdict, statements)
-        return verdict, statements
+            await self._remember(outcome, statements)
+        return Checked(
+            outcome=outcome,
+            statements=statements,
+            known=Known(places=hearing.places, recalls=hearing.recalled),
+        )
 
     async def aclose(self) -> None:
         """
@@ -147,82 +200,22 @@ class Checker:
         if self._proofs is not None:
             self._proofs.close()
 
-    def _proofs_of(self, examination: Examination) -> list[Statement]:
+    def _recall(self, what: Recall) -> list[Statement]:
         if self._proofs is None:
             return []
-        return [
-            replace(proof, hop=number)
-            for number in (*examination.hops, *examination.kin)
-            if examination.first is None or number not in (*examination.first.hops, *examination.first.kin)
-            for proof in self._proofs.recall(proof_key(examination, number))
-        ]
+        return [replace(proof, hop=what.number) for proof in self._proofs.recall(what.key)]
 
-    async def _remember(
-        self, examination: Examination, verdict: Verdict, statements: tuple[Statement, ...]
-    ) -> None:
+    async def _remember(self, outcome: Outcome, statements: tuple[Statement, ...]) -> None:
         """
-        Keep what proved a revocation or hold, unless a proof that nothing can lift is kept already.
+        Keep what proved a revocation or hold.
 
         It is on the disk before the verdict is given. That it cannot be kept changes no verdict, and is logged.
         """
         if self._proofs is None:
             return
-        for tried in paths_tried(examination, statements):
-            for number in (*tried.hops, *tried.kin):
-                if tried.hop(number, statements).status in BAD_NEWS:
-                    await self._remember_one(tried, number, verdict, statements)
-
-    async def _remember_one(
-        self, examination: Examination, number: int, verdict: Verdict, statements: tuple[Statement, ...]
-    ) -> None:
-        if self._proofs is None:
-            return
-        about = [s for s in examination.about(number, statements) if s.raw is not None]
-        proving = [s for s in about if proves(examination, number, s)]
-        known = [s for s in proving if s.origin is Origin.KNOWN_REVOKED]
-        if any(proves(examination, number, s, final=True) for s in known):
-            return
-        for statement in proving:
-            if statement in known:
-                continue
-            key = proof_key(examination, number)
+        for one in outcome.remember:
             try:
                 # Another process may be writing: nobody else's handshake waits for it.
-                await asyncio.to_thread(self._proofs.remember, key, statement)
+                await asyncio.to_thread(self._proofs.remember, one.key, statements[one.statement])
             except StoreError as error:
-                _log.error("verdict %s: %s", verdict.id, printable(str(error)))
-
-    def _keep(self, examination: Examination, statements: tuple[Statement, ...]) -> None:
-        """
-        Cache what came from the network and is authentic, by all that was heard; nothing else is kept.
-
-        An answer without a signature (REST) has no responder that could be verified again, and is never kept.
-        """
-        for tried in paths_tried(examination, statements):
-            self._keep_path(tried, statements)
-
-    def _keep_path(self, examination: Examination, statements: tuple[Statement, ...]) -> None:
-        now = self._clock.now()
-        for hop in (*examination.hops, *examination.kin):
-            fetched = {
-                digest_of(s.raw): s
-                for s in statements
-                if s.origin is Origin.NETWORK and s.raw is not None and s.hop == hop
-            }
-            for finding in examination.hop(hop, statements).sources if fetched else ():
-                statement = fetched.get(finding.digest or "")
-                if statement is None or statement.raw is None or statement.url is None:
-                    continue
-                if finding.cause in _NEVER_KEPT or finding.responder is None:
-                    continue
-                if statement.url in map(str, examination.question.trust.crl_files):
-                    continue  # a changed file counts at once
-                life = examination.question.limits.keep_stale
-                if finding.next_update is not None:
-                    life += max(timedelta(0), finding.next_update - now)
-                self._store.put(
-                    store_key(examination, Lookup(hop=hop, kind=statement.kind, url=statement.url)),
-                    statement.raw,
-                    received_at=statement.received_at,
-                    keep_s=int(life.total_seconds()),
-                )
+                _log.error("verdict %s: %s", outcome.verdict.id, printable(str(error)))

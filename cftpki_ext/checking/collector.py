@@ -2,7 +2,7 @@
 One hearing: the asking for statements about one chain, within one budget.
 
 Owns the acts: looking into the cache, asking sources, waiting, and measuring how long each of them has had. Decides
-nothing: what comes next is what `settling` says.
+nothing: what comes next is what the case says.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.decision.decide import Examination
-from cftpki_ext.decision.other_paths import other_path
-from cftpki_ext.decision.settling import Situation, Waiting, next_step
+from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.settling import Situation, Waiting
 from cftpki_ext.ports import Clock, ResponseStore, StatusQuestion, StatusSource
-from cftpki_ext.revocation.cache_key import certificate_key, list_key
+from cftpki_ext.x509.certificate import parse_certificate
 
 # How often the loop's own lateness is looked at while it waits.
 _BEAT_S = 0.05
@@ -48,14 +48,14 @@ class _Ask:
     One location that was asked, how long it has had, and how long of that this process did not run.
     """
 
-    lookup: Lookup
+    place: Place
     waited_s: float = 0.0
     lost_s: float = 0.0
 
 
 class Hearing:
     """
-    Gathers `heard` for one examination. Never raises for what a network or a cache does.
+    Gathers `heard` for one case. Never raises for what a network or a cache does.
 
     A location is asked once, and once more where this process did not run while it was asked. Time in which this
     process did not run is nobody's silence: the budget counts what the sources had of it.
@@ -63,77 +63,108 @@ class Hearing:
 
     def __init__(
         self,
-        examination: Examination,
+        case: OpenCase,
+        question: Question,
         *,
         sources: Mapping[SourceKind, StatusSource],
         store: ResponseStore,
         clock: Clock,
         heard: Sequence[Statement],
-        recall: Callable[[Examination], Sequence[Statement]] = lambda _: (),
+        recall: Callable[[Recall], Sequence[Statement]] = lambda _: (),
     ) -> None:
         """
         Prepare to ask.
 
         Args:
-            examination: what is to be established.
+            case: tells what to do next.
+            question: what is asked.
             sources: who is asked, by kind; a kind without a source is never asked.
             store: the cache, only read here.
             clock: the time of waits and ages.
-            heard: what is known already.
-            recall: what is known already of the certificates of another path.
+            heard: what came with the question.
+            recall: what is known of a certificate's revocation.
 
         """
         self.heard = list(heard)
-        self.examination = examination
+        self._case = case
+        self._question = question
         self._sources = sources
         self._store = store
         self._clock = clock
         self._recall = recall
+        self._recalled: dict[str, Recall] = {}
         self._kept: list[Statement] = []
-        self._looked_up: set[Lookup] = set()
+        self._looked_up: dict[Lookup, Place] = {}
         self._asked: set[Lookup] = set()
         self._anew: dict[Lookup, int] = {}
         self._running: dict[asyncio.Task[Statement], _Ask] = {}
         self._seen_running = clock.monotonic()
-        limits = examination.question.limits
+        limits = question.limits
         self._left_s = (limits.budget_ms - limits.reserve_ms) / 1000
 
-    async def run(self) -> None:
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """
+        Where the cache was looked into.
+        """
+        return tuple(self._looked_up.values())
+
+    @property
+    def recalled(self) -> tuple[Recall, ...]:
+        """
+        Of which certificates it was asked what is known.
+        """
+        return tuple(self._recalled.values())
+
+    def prepare(self, places: Iterable[Place], recalls: Iterable[Recall]) -> None:
+        """
+        Do at once what a case like this one asked for before.
+
+        Args:
+            places: to be looked up.
+            recalls: of what is known.
+
+        """
+        self._do(Turn(recall=tuple(recalls), look_up=tuple(places)))
+
+    async def run(self) -> Outcome | None:
         """
         Ask until every certificate is settled, nobody is left to ask, or the budget (less its reserve) is used up.
 
         Where a CA of the path turns out to be revoked, another path is asked about, within the same budget.
-        `examination` is then the one in force.
+
+        Returns:
+            The outcome, where the judge gave it at once.
 
         Raises:
             StalledError: this process did not run while others were asked, and not when they were asked anew.
 
         """
         try:
-            other: Examination | None = self.examination
-            while other is not None:
-                self.examination = other
-                await self._one_path()
-                other = other_path(self.examination, tuple(self.heard))
-                if other is not None:
-                    self._hear(self._recall(other))
+            while True:
+                turn = await self._case.advance(
+                    self._situation(), recalled=frozenset(self._recalled), looked_up=self.places
+                )
+                self._do(turn)
+                if turn.wait_ms is None:
+                    return turn.outcome
+                if turn.wait_ms > 0:
+                    await self._wait(turn.wait_ms / 1000)
         finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            if self._running:
+                for task in self._running:
+                    task.cancel()
+                await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _one_path(self) -> None:
-        while True:
-            step = next_step(self.examination, self._situation(), now=self._clock.now())
-            for lookup in step.look_up:
-                self._look_into_cache(lookup)
-            self._hear(step.hear)
-            for lookup in step.ask:
-                self._ask(_Ask(lookup))
-            if step.wait_ms is None:
-                return
-            if step.wait_ms > 0:
-                await self._wait(step.wait_ms / 1000)
+    def _do(self, turn: Turn) -> None:
+        for recall in turn.recall:
+            self._recalled[recall.key] = recall
+            self._hear(self._recall(recall))
+        for place in turn.look_up:
+            self._look_into_cache(place)
+        self._hear(turn.hear)
+        for place in turn.ask:
+            self._ask(_Ask(place))
 
     def _situation(self) -> Situation:
         return Situation(
@@ -144,7 +175,7 @@ class Hearing:
             looked_up=frozenset(self._looked_up),
             asked=frozenset(self._asked),
             waiting=tuple(
-                Waiting(lookup=one.lookup, waited_ms=round(one.waited_s * 1000))
+                Waiting(lookup=one.place.lookup, waited_ms=round(one.waited_s * 1000))
                 for one in self._running.values()
             ),
         )
@@ -155,9 +186,10 @@ class Hearing:
             if statement in self._kept:
                 self._kept.remove(statement)
 
-    def _look_into_cache(self, lookup: Lookup) -> None:
-        self._looked_up.add(lookup)
-        stored = self._store.get(store_key(self.examination, lookup))
+    def _look_into_cache(self, place: Place) -> None:
+        lookup = place.lookup
+        self._looked_up[lookup] = place
+        stored = self._store.get(place.key)
         if stored is not None:
             self._kept.append(
                 Statement(
@@ -171,14 +203,14 @@ class Hearing:
             )
 
     def _ask(self, one: _Ask) -> None:
-        question = self.examination.question
-        certificate, issuer = self.examination.pair(one.lookup.hop)
-        self._asked.add(one.lookup)
-        asking = self._sources[one.lookup.kind].ask(
+        lookup, question = one.place.lookup, self._question
+        self._asked.add(lookup)
+        asking = self._sources[lookup.kind].ask(
             StatusQuestion(
-                lookup=one.lookup,
-                certificate=certificate,
-                issuer=issuer,
+                lookup=lookup,
+                # Of a path that is trusted: nothing is fetched for another.
+                certificate=parse_certificate(one.place.certificate, compat=question.trust.compat),
+                issuer=parse_certificate(one.place.issuer, compat=question.trust.compat),
                 trust=question.trust,
                 limits=question.limits,
                 deadline=self._clock.monotonic() + self._left_s,
@@ -243,33 +275,10 @@ class Hearing:
         return bool(done)
 
     def _ask_anew(self, one: _Ask) -> None:
-        times = self._anew[one.lookup] = self._anew.get(one.lookup, 0) + 1
+        lookup = one.place.lookup
+        times = self._anew[lookup] = self._anew.get(lookup, 0) + 1
         if times > _ASKED_ANEW:
-            msg = f"this process did not run while {one.lookup.url} was asked, {times} times, {one.lost_s:.1f} s last"
+            msg = f"this process did not run while {lookup.url} was asked, {times} times, {one.lost_s:.1f} s last"
             raise StalledError(msg)
         self._left_s += one.waited_s
-        self._ask(_Ask(one.lookup))
-
-
-def store_key(examination: Examination, lookup: Lookup) -> str:
-    """
-    The name under which the cache keeps the answer to a lookup.
-
-    Args:
-        examination: whose certificates the lookup speaks of.
-        lookup: the location.
-
-    Returns:
-        The key, see `revocation.cache_key`.
-
-    """
-    certificate, issuer = examination.pair(lookup.hop)
-    if lookup.kind is SourceKind.CRL:
-        return list_key(issuer_name=issuer.subject.der, issuer_spki=issuer.spki, url=lookup.url)
-    return certificate_key(
-        lookup.kind,
-        issuer_name=issuer.subject.der,
-        issuer_spki=issuer.spki,
-        serial=certificate.serial,
-        url=lookup.url,
-    )
+        self._ask(_Ask(one.place))

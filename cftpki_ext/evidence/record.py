@@ -11,12 +11,13 @@ from __future__ import annotations
 import enum
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from hashlib import sha256
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,9 +25,10 @@ from pydantic import TypeAdapter, ValidationError
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.verdict import Fault, Verdict
+from cftpki_ext.core.verdict_json import verdict_to_json
 from cftpki_ext.core.vocabulary import Form, Rules
 from cftpki_ext.decision.decide import Question, examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
@@ -40,8 +42,6 @@ _HEX = "$hex"
 _INLINE_BYTES = 64
 # Trust sets and limits of the configuration in force, and of the one before a reload.
 _KNOWN_SETTINGS = 64
-_SETTINGS = {"question": {"trust", "limits"}}
-_QUESTION = '"question":{'
 
 
 class Door(enum.StrEnum):
@@ -104,6 +104,16 @@ def _adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """
+    A part of a record in its stored form: JSON text, and the blobs that it names.
+    """
+
+    text: str
+    blobs: Mapping[str, bytes]
+
+
 def encode(record: Record) -> RecordBytes:
     """
     The stored form of a record.
@@ -115,19 +125,77 @@ def encode(record: Record) -> RecordBytes:
         Document and blobs; the same record always gives the same bytes.
 
     """
-    blobs: dict[str, bytes] = {}
-    question = record.question
-    plain = _adapter().dump_python(record, mode="python", warnings=False, exclude=_SETTINGS)
-    document = _text({"format": FORMAT} | _to_json(plain, blobs))
-    # The settings are the same objects for thousands of records, and most of what a record says: written once.
-    trust, limits = _fragments.of(question.trust), _fragments.of(question.limits)
-    blobs |= trust.blobs
-    head, tail = document.split(_QUESTION, 1)
-    return RecordBytes(
-        document=f'{head}{_QUESTION}"limits":{limits.text},"trust":{trust.text},{tail}'.encode(),
-        blobs=blobs,
-        revoked=strongest_of(proofs_of(record)),
+    return assemble(
+        record,
+        write_question(record.question),
+        [write_statement(statement) for statement in record.statements],
+        verdict_to_json(record.verdict),
     )
+
+
+def assemble(record: Record, question: Written, statements: Sequence[Written], verdict: str) -> RecordBytes:
+    """
+    The stored form of a record whose parts were written before.
+
+    Args:
+        record: the decision.
+        question: from `write_question`.
+        statements: from `write_statement`, those of the record in their order.
+        verdict: from `verdict_to_json`.
+
+    Returns:
+        See `encode`.
+
+    """
+    # The settings are the same objects for thousands of records, and most of what a record says: written once.
+    trust, limits = _fragments.of(record.question.trust), _fragments.of(record.question.limits)
+    blobs = {**question.blobs, **trust.blobs}
+    for statement in statements:
+        blobs.update(statement.blobs)
+    asked = _text({one.name: getattr(record.asked, one.name) for one in fields(record.asked)})
+    document = (
+        f'{{"asked":{asked},"format":{FORMAT},"question":{{"limits":{limits.text},"trust":{trust.text},'
+        f'{question.text[1:]},"statements":[{",".join(one.text for one in statements)}],"verdict":{verdict}}}'
+    )
+    return RecordBytes(document=document.encode(), blobs=blobs, revoked=strongest_of(proofs_of(record)))
+
+
+def write_question(question: Question) -> Written:
+    """
+    A question without its settings, as it stands in a record.
+    """
+    blobs: dict[str, bytes] = {}
+    plain = {
+        one: to_plain(value, blobs)
+        for one, value in ((name, getattr(question, name)) for name in _QUESTION_FIELDS)
+        if one not in _QUESTION_PARTS
+    }
+    for name, kind in _QUESTION_PARTS.items():
+        value = getattr(question, name)
+        if value is not None:
+            value = to_plain(_part(kind).dump_python(value, mode="python", warnings=False), blobs)
+        plain[name] = value
+    return Written(_text(plain), blobs)
+
+
+def write_statement(statement: Statement) -> Written:
+    """
+    A statement, as it stands in a record.
+    """
+    blobs: dict[str, bytes] = {}
+    plain = {name: to_plain(getattr(statement, name), blobs) for name in _STATEMENT_FIELDS}
+    return Written(_text(plain), blobs)
+
+
+_STATEMENT_FIELDS = tuple(one.name for one in fields(Statement))
+_QUESTION_FIELDS = tuple(one.name for one in fields(Question) if one.name not in {"trust", "limits"})
+# Fields that are no plain data themselves.
+_QUESTION_PARTS: Mapping[str, Any] = MappingProxyType({"partners": Partners, "fault": Fault})
+
+
+@cache
+def _part(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def proofs_of(record: Record) -> tuple[Proof, ...]:
@@ -175,7 +243,7 @@ class _Fragments:
             return found
         blobs: dict[str, bytes] = {}
         plain = _settings_adapter().dump_python(source, mode="python", warnings=False)
-        made = _Fragment(source, _text(_to_json(plain, blobs)), blobs)
+        made = _Fragment(source, _text(to_plain(plain, blobs)), blobs)
         with self._lock:
             self._known[id(source)] = made
             if len(self._known) > self._entries:
@@ -191,8 +259,11 @@ def _settings_adapter() -> TypeAdapter[TrustSet | Limits]:
     return TypeAdapter(TrustSet | Limits)
 
 
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def _text(data: Any) -> str:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return _encoder.encode(data)
 
 
 def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
@@ -218,7 +289,7 @@ def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
         if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
             msg = f"evidence document is not of format {FORMAT}"
             raise StoreError(msg)
-        return _adapter().validate_python(_completed(_from_json(plain, blob)))
+        return _adapter().validate_python(_completed(from_plain(plain, blob)))
     except (ValueError, ValidationError, RecursionError) as exc:
         msg = f"evidence document cannot be read: {_why(exc)}"
         raise StoreError(msg) from exc
@@ -250,19 +321,27 @@ def _completed(plain: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:
+def to_plain(value: Any, blobs: dict[str, bytes]) -> Any:
     """
     Plain data with references for bytes. By the very type first: most of a record is text and small numbers.
+
+    Args:
+        value: what pydantic gives in its Python mode.
+        blobs: takes the bytes, by SHA-256 (hex).
+
+    Returns:
+        What JSON can write.
+
     """
     kind = type(value)
     if value is None or kind is str or kind is int or kind is bool:
         return value
     if kind is dict:
         return {
-            key if type(key) is str else str(key.value): _to_json(item, blobs) for key, item in value.items()
+            key if type(key) is str else str(key.value): to_plain(item, blobs) for key, item in value.items()
         }
     if kind is tuple or kind is list:
-        return [_to_json(item, blobs) for item in value]
+        return [to_plain(item, blobs) for item in value]
     if kind is bytes:
         if len(value) <= _INLINE_BYTES:
             return {_HEX: value.hex()}
@@ -274,9 +353,9 @@ def _to_json(value: Any, blobs: dict[str, bytes]) -> Any:
     if kind is datetime and value.tzinfo is UTC:
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping):
-        return _to_json(dict(value), blobs)
+        return to_plain(dict(value), blobs)
     if isinstance(value, frozenset | set):
-        return sorted((_to_json(item, blobs) for item in value), key=str)
+        return sorted((to_plain(item, blobs) for item in value), key=str)
     return _scalar_text(value)
 
 
@@ -293,17 +372,32 @@ def _scalar() -> TypeAdapter[Any]:
     return TypeAdapter(Any)
 
 
-def _from_json(value: Any, blob: Callable[[str], bytes | None]) -> Any:
+def from_plain(value: Any, blob: Callable[[str], bytes | None], *, verify: bool = True) -> Any:
+    """
+    The other way.
+
+    Args:
+        value: what `to_plain` made.
+        blob: gives the bytes of a SHA-256 (hex).
+        verify: whether they are hashed again; off only between processes of ours.
+
+    Returns:
+        What pydantic reads.
+
+    Raises:
+        StoreError: bytes are missing or were changed.
+
+    """
     if isinstance(value, list):
-        return [_from_json(item, blob) for item in value]
+        return [from_plain(item, blob, verify=verify) for item in value]
     if not isinstance(value, dict):
         return value
     if value.keys() == {_HEX}:
         return bytes.fromhex(value[_HEX])
     if value.keys() == {_BLOB}:
         raw = blob(value[_BLOB])
-        if raw is None or sha256(raw).hexdigest() != value[_BLOB]:
+        if raw is None or (verify and sha256(raw).hexdigest() != value[_BLOB]):
             msg = f"evidence blob {value[_BLOB]} is missing or was changed"
             raise StoreError(msg)
         return raw
-    return {key: _from_json(item, blob) for key, item in value.items()}
+    return {key: from_plain(item, blob, verify=verify) for key, item in value.items()}

@@ -91,8 +91,11 @@ class EvidenceKeeper:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
             self._enter(record, encode(record) if stored is None else stored, answer)
-            async with asyncio.timeout(max(0.0, patience_s)):
+            late = asyncio.get_running_loop().call_later(max(0.0, patience_s), _too_late, answer)
+            try:
                 digest = await answer
+            finally:
+                late.cancel()
         except TimeoutError:
             self._lost(record, f"not written within {patience_s:.1f} s")
             return None
@@ -191,6 +194,11 @@ class EvidenceKeeper:
         for waiting, digest in zip(batch, digests, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(digest)
+
+
+def _too_late(answer: asyncio.Future[str]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 class InThread:

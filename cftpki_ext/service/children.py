@@ -16,7 +16,11 @@ from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.processes.worker import Role, Worker
 
 # Modules that a nursery which is executed anew imports before it forks: what every child needs.
-PRELOAD = ("cftpki_ext.service.evidence_process", "cftpki_ext.identity.serving.signer")
+PRELOAD = (
+    "cftpki_ext.service.evidence_process",
+    "cftpki_ext.service.judging.judge",
+    "cftpki_ext.identity.serving.signer",
+)
 
 
 class Children:

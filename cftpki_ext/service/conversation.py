@@ -16,7 +16,7 @@ from typing import assert_never
 from cftpki_ext.core.errors import CftPkiError, InputError, WireError
 from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.verdict_json import verdict_to_json
-from cftpki_ext.evidence import Record, row_of
+from cftpki_ext.evidence import Record, RecordBytes, row_of
 from cftpki_ext.evidence.writer import PATIENCE_S
 from cftpki_ext.exit import phases, questions, steps
 from cftpki_ext.exit.session import SessionContext, Stage
@@ -176,11 +176,10 @@ class Conversation:
         now = service.clock.now()
         question = questions.question_of(settings, need, at=now)
         final: Reply | Refuse
-        verdict, statements = await service.checker.check_with_statements(
-            question, questions.handed_in(need, at=now)
-        )
-        record = Record(question=question, statements=statements, verdict=verdict, asked=need.asked)
-        kept = await self._keep(record, need.session)
+        judged = await service.checker.judge(question, questions.handed_in(need, at=now), asked=need.asked)
+        verdict = judged.verdict
+        record = Record(question=question, statements=judged.statements, verdict=verdict, asked=need.asked)
+        kept = await self._keep(record, need.session, stored=judged.stored)
         row = row_of(verdict, need.asked)
         if kept is None and settings.evidence.required:
             final = phases.after_unkept(need, verdict)
@@ -202,7 +201,12 @@ class Conversation:
         return final
 
     async def _keep(
-        self, record: Record, session: SessionContext | None, *, over_s: float = 0.0
+        self,
+        record: Record,
+        session: SessionContext | None,
+        *,
+        stored: RecordBytes | None = None,
+        over_s: float = 0.0,
     ) -> str | None:
         """
         Keep a verdict's record and log it, before the verdict is answered.
@@ -210,6 +214,7 @@ class Conversation:
         Args:
             record: of the verdict.
             session: whose it is.
+            stored: its stored form, where the judge has made it.
             over_s: what may be taken beyond the call's own time: the exit waits a little longer.
 
         Returns:
@@ -219,7 +224,7 @@ class Conversation:
         service = self._service
         elapsed_s = service.clock.monotonic() - self._begun
         left_s = self._limit_s() + over_s - elapsed_s - ANSWER_S
-        kept = await service.keeper.keep(record, patience_s=min(PATIENCE_S, left_s))
+        kept = await service.keeper.keep(record, stored, patience_s=min(PATIENCE_S, left_s))
         service.audit.verdict(record.verdict, session, elapsed_ms=int(elapsed_s * 1000), record=kept)
         return kept
 
@@ -237,7 +242,7 @@ class Conversation:
             if found is None:
                 return refusal
             question, asked = found
-            verdict, _ = await service.checker.check_with_statements(question)
+            verdict = (await service.checker.judge(question)).verdict
             record = Record(question=question, statements=(), verdict=verdict, asked=asked)
             await self._keep(record, self._session, over_s=phases.EXIT_SLACK_MS / 1000)
             service.verdicts.add(row_of(verdict, asked))

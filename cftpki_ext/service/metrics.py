@@ -118,6 +118,35 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
     ]
     yield _counter("cftpki_key_uses", "Uses of private keys (CryptData).", ("identity", "use"), uses)
     yield from _of_signers(status.get("signers", {}))
+    yield from _of_processes(status.get("processes", ()), status.get("judging", {}))
+
+
+def _of_processes(processes: Sequence[Mapping[str, Any]], judging: Mapping[str, Any]) -> Iterator[Metric]:
+    """
+    The child processes, by role; several of one role together.
+    """
+    roles = sorted({str(one["role"]) for one in processes})
+
+    def total(role: str, key: str) -> float:
+        return float(sum(one[key] for one in processes if one["role"] == role))
+
+    up = GaugeMetricFamily("cftpki_process_up", "Processes of a role that take calls.", labels=("role",))
+    queue = GaugeMetricFamily("cftpki_process_queue", "Calls that were not answered yet.", labels=("role",))
+    memory = GaugeMetricFamily(
+        "cftpki_process_resident_bytes", "Resident memory, pages that are shared included.", labels=("role",)
+    )
+    for role in roles:
+        up.add_metric((role,), total(role, "ready"))
+        queue.add_metric((role,), total(role, "queue"))
+        memory.add_metric((role,), total(role, "rss_bytes"))
+    yield from (up, queue, memory)
+    restarts = [((role,), total(role, "restarts")) for role in roles]
+    yield _counter("cftpki_process_restarts", "Times that a process was begun anew.", ("role",), restarts)
+    waiting = GaugeMetricFamily("cftpki_judging_waiting", "Questions that wait for a judge.", labels=("who",))
+    for who in ("known", "strangers"):
+        if f"{who}_waiting" in judging:
+            waiting.add_metric((who,), judging[f"{who}_waiting"])
+    yield waiting
 
 
 def _of_signers(signers: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:

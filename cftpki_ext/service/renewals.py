@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from typing import Protocol
 
-from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.settings import ManagedIdentity, Settings
-from cftpki_ext.core.verdict import HopFinding, HopStatus
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import HopFinding, HopStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, Usage
 from cftpki_ext.decision.decide import Question
 from cftpki_ext.identity.enroller_port import Enroller, EnrollerContext
@@ -113,7 +114,20 @@ def make_manager(
     )
 
 
-def own_status(settings: Settings, checker: Checker, clock: Clock) -> OwnStatus:
+class Checks(Protocol):
+    """
+    Judges chains, and says what it heard.
+    """
+
+    async def check_with_statements(
+        self, question: Question, handed_in: Sequence[Statement] = (), *, remember: bool = True
+    ) -> tuple[Verdict, tuple[Statement, ...]]:
+        """
+        See `cftpki_ext.checking.checker.Checker`.
+        """
+
+
+def own_status(settings: Settings, checker: Checks, clock: Clock) -> OwnStatus:
     """
     Our own check of our own certificates, by the trust set that the identity names.
 

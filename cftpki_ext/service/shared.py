@@ -17,13 +17,13 @@ from structlog.typing import FilteringBoundLogger
 from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.decide import Question
-from cftpki_ext.evidence import Tally
+from cftpki_ext.evidence import Asked, Tally
 from cftpki_ext.evidence.writer import EvidenceKeeper
 from cftpki_ext.identity import IdentityProvider
 from cftpki_ext.ports import Clock
 from cftpki_ext.service.audit import AuditSink
+from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.trail import Trail
 from cftpki_ext.support.version import version
 
@@ -33,14 +33,24 @@ WARM_S = 15.0
 
 class Checker(Protocol):
     """
-    Judges chains (`cftpki_ext.checking.checker.Checker`).
+    Judges chains (`cftpki_ext.service.judging.remote.Judges`, or `Here`).
     """
 
-    async def check_with_statements(
-        self, question: Question, handed_in: Sequence[Statement] = ()
-    ) -> tuple[Verdict, tuple[Statement, ...]]:
+    async def judge(
+        self, question: Question, handed_in: Sequence[Statement] = (), *, asked: Asked | None = None
+    ) -> Judged:
         """
         Judge one chain, and give the statements that the verdict rests on.
+        """
+
+    def replace_settings(self, settings: Settings) -> None:
+        """
+        Take over a new configuration.
+        """
+
+    def status(self) -> Mapping[str, object]:
+        """
+        What waits, for STATUS.
         """
 
 
@@ -105,6 +115,7 @@ class Service:
             "processes": list(self._processes()),
             # Of each identity's signer: whether it can sign now, how many calls wait, what went wrong last.
             "signers": dict(self.identities.status()),
+            "judging": dict(self.checker.status()),
             # Of those that enrollers keep: until when each can live without its CA, and what troubles it.
             "certificates": dict(self._certificates()),
         }
@@ -137,4 +148,5 @@ class Service:
 
         """
         self.settings = settings
+        self.checker.replace_settings(settings)
         self.identities.replace(settings.identities)

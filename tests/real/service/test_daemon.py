@@ -34,6 +34,7 @@ from cftpki_ext.protocol.codec import HEADER, MAX_PAYLOAD, VERSION, Frame, Messa
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 from cftpki_ext.service.audit import LogAudit
 from cftpki_ext.service.daemon import Daemon
+from cftpki_ext.service.judging.here import Here
 from cftpki_ext.service.listener import ListenError, listen
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.systemd import ActivationError
@@ -115,7 +116,7 @@ class World:
         )
         self.service = Service(
             settings=settings,
-            checker=self.checker,
+            checker=Here(self.checker),
             identities=self.identities,
             audit=LogAudit(logger),
             keeper=EvidenceKeeper(

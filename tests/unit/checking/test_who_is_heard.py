@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from cftpki_ext.checking.collector import store_key
+from cftpki_ext.checking.case import store_key
 from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.policy import RESILIENT, STRICT, Action, Depth, Policy, Treatment
 from cftpki_ext.core.settings import Limits, RestProfile, TrustSet

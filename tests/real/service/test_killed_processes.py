@@ -1,0 +1,228 @@
+"""
+The processes of the service, ended and stopped at random moments under load: nobody is let in by it, nothing that was
+answered is lost, and another process answers within a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cftpki_ext.cli import main
+from cftpki_ext.protocol.codec import Message, Mode, Result, Tag
+from cftpki_ext.protocol.tls_vectors import encode_chain
+from tests.support import partners, real_service
+from tests.support.wire_client import WireClient
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("killed")]
+
+# partner → the alert of its refusal, `None` where it is let in
+PARTNERS = {"good": None, "by-crl": None, "revoked-by-crl": 44, "expired": 45, "stranger": 48}
+AT_ONCE = 8
+# Within a second on a machine of its own; here other tests run beside.
+RECOVERED_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory):
+    with partners.company(tmp_path_factory.mktemp("killed")) as made:
+        yield made
+
+
+def message(company, partner):
+    found = x509.load_pem_x509_certificates(company.path(f"{partner}.pem").read_bytes())
+    return encode_chain([certificate.public_bytes(Encoding.DER) for certificate in found])
+
+
+def told(*arguments):
+    done = CliRunner().invoke(main, [*map(str, arguments), "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def processes(service):
+    """
+    Every process of the service but the front: role → ids.
+    """
+    found = {}
+    for line in service.events("process_started"):
+        found.setdefault(line["role"], set()).add(line["pid"])
+    running = {role: {pid for pid in ids if real_service.runs(pid)} for role, ids in found.items()}
+    children = {pid for ids in running.values() for pid in ids}
+    parents = {int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) for pid in children}
+    return running | {"nursery": parents - {1}}
+
+
+async def check(service, chain):
+    async with WireClient(service.socket) as client:
+        return await client.ask(Message.CHECK, MODE=int(Mode.SERVER), PROFILE="RSA", CHAIN=chain)
+
+
+async def load(service, company, until, answers):
+    """
+    Handshakes until `until` is set.
+    """
+    chains = {partner: message(company, partner) for partner in PARTNERS}
+
+    async def one():
+        while not until.is_set():
+            partner = random.choice(list(PARTNERS))  # noqa: S311 - no secret
+            answer = await check(service, chains[partner])
+            answers.append((partner, answer))
+
+    await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+
+
+async def answered_again(service, company, partner="good"):
+    """
+    How long until a partner is let in again.
+    """
+    begun = time.monotonic()
+    chain = message(company, partner)
+    while (await check(service, chain)).fields[Tag.RESULT] != Result.DONE:
+        assert time.monotonic() - begun < real_service.WAIT_S
+        await asyncio.sleep(0.01)
+    return time.monotonic() - begun
+
+
+def judged_rightly(answers):
+    """
+    Each answer is the partner's own, or alert 80; who is refused is never let in.
+    """
+    for partner, answer in answers:
+        alert = PARTNERS[partner]
+        if answer.fields[Tag.RESULT] == Result.DONE:
+            assert alert is None, partner
+        else:
+            assert answer.fields[Tag.ALERT] in {80, alert}, (partner, answer)
+
+
+def test_killed_processes_let_nobody_in_and_lose_no_record(company):
+    config = company.configure("killed")
+    config.write_text(config.read_text() + "\n[evidence]\nrequired = true\n")
+    answers = []
+    slowest = {}
+    with real_service.running(config) as service:
+
+        async def session():
+            await answered_again(service, company)
+            until = asyncio.Event()
+            running = asyncio.create_task(load(service, company, until, answers))
+            for role in ("judge", "evidence", "nursery", "judge", "evidence", "judge"):
+                await asyncio.sleep(random.uniform(0.2, 0.8))  # noqa: S311 - no secret
+                os.kill(random.choice(sorted(processes(service)[role])), signal.SIGKILL)  # noqa: S311
+                slowest[role] = max(slowest.get(role, 0), await answered_again(service, company))
+            until.set()
+            await running
+            return await answered_again(service, company)
+
+        last_s = asyncio.run(asyncio.wait_for(session(), 240))
+        _, status = told("status", "--config", config)
+        assert 0 == service.stop()
+    judged_rightly(answers)
+    assert {partner for partner, alert in PARTNERS.items() if alert is None} <= {
+        partner for partner, answer in answers if answer.fields[Tag.RESULT] == Result.DONE
+    }
+    assert max(last_s, *slowest.values()) < RECOVERED_S, slowest
+    roles = {one["role"]: one for one in status["processes"]}
+    assert roles["evidence"]["restarts"] >= 2
+    # Everything that was answered with a verdict, refusals of our own included, is in the chain.
+    names = {a.fields[Tag.VERDICT_ID] for _, a in answers if a.fields.get(Tag.REASON) != "internal_error"}
+    code, rows = told("audit", "list", "--config", config)
+    assert (0, set()) == (code, names - {row["id"] for row in rows})
+    code, report = told("audit", "verify", "--config", config)
+    assert (0, True) == (code, report["whole"])
+    code, report = told("replay", "--recorded", "--config", config)
+    assert (0, [], []) == (code, report["differing"], report["unreadable"])
+
+
+def test_stopped_judge_costs_one_question_and_the_others_go_on(company):
+    config = company.configure("stopped")
+    with real_service.running(config) as service:
+
+        async def session():
+            good = message(company, "good")
+            await answered_again(service, company)
+            stopped = sorted(processes(service)["judge"])
+            for pid in stopped[:1]:
+                os.kill(pid, signal.SIGSTOP)
+            answers = []
+            begun = time.monotonic()
+            while real_service.runs(stopped[0]) and time.monotonic() - begun < real_service.WAIT_S:
+                answers += await asyncio.gather(*(check(service, good) for _ in range(3)))
+            return answers, time.monotonic() - begun
+
+        answers, took_s = asyncio.run(asyncio.wait_for(session(), 120))
+        _, status = told("status", "--config", config)
+    results = [answer.fields[Tag.RESULT] for answer in answers]
+    assert 1 == sum(result != Result.DONE for result in results)
+    assert [80] == [
+        answer.fields[Tag.ALERT] for answer in answers if answer.fields[Tag.RESULT] != Result.DONE
+    ]
+    # The budget of a call is 5 s; the others did not wait for it.
+    assert took_s < 10
+    assert 1 == sum(one["restarts"] for one in status["processes"] if one["role"] == "judge")
+
+
+def test_stopped_evidence_writer_keeps_nobody_waiting_beyond_its_patience(company):
+    config = company.configure("stopped-writer")
+    with real_service.running(config) as service:
+
+        async def session():
+            await answered_again(service, company)
+            (pid,) = processes(service)["evidence"]
+            os.kill(pid, signal.SIGSTOP)
+            begun = time.monotonic()
+            answer = await check(service, message(company, "good"))
+            waited_s = time.monotonic() - begun
+            os.kill(pid, signal.SIGCONT)
+            return answer, waited_s
+
+        answer, waited_s = asyncio.run(asyncio.wait_for(session(), 60))
+        # Evidence is not required here: the verdict stands, and is told to have no record.
+        assert Result.DONE == answer.fields[Tag.RESULT]
+        assert 1 <= waited_s < 4
+        assert service.events("evidence_not_kept")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_front(company, how):
+    config = company.configure(f"front-{how.name}")
+    with real_service.running(config) as service:
+        asyncio.run(answered_again(service, company))
+        everyone = {pid for ids in processes(service).values() for pid in ids}
+        assert len(everyone) >= 5
+        service.process.send_signal(how)
+        service.process.wait(real_service.WAIT_S)
+        end = time.monotonic() + 5
+        while any(map(real_service.runs, everyone)) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert [] == [pid for pid in everyone if real_service.runs(pid)]
+
+
+def test_signals_to_the_whole_group_end_calls_under_way_in_order(company):
+    """
+    A terminal's Ctrl-C and a service manager's SIGTERM reach every process: the children leave them to the front.
+    """
+    config = company.configure("group")
+    with real_service.running(config) as service:
+        asyncio.run(answered_again(service, company))
+        everyone = {pid for ids in processes(service).values() for pid in ids}
+        for pid in everyone:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        assert Result.DONE == asyncio.run(check(service, message(company, "good"))).fields[Tag.RESULT]
+        assert [] == [pid for pid in everyone if not real_service.runs(pid)]
+        assert 0 == service.stop()
+        assert [] == service.failures()
