@@ -212,6 +212,7 @@ class TrustModel(Section):
     allow_hosts: list[str] = []
     allow_networks: list[Cidr] = []
     proxy: str | None = None
+    https_roots: list[str] = []
     nonce: NonceName | None = None
     initial_policies: list[Oid] | None = None
     explicit_policy: bool = False

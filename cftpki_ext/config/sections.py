@@ -264,6 +264,7 @@ class Reader:
             allow_hosts=tuple(model.allow_hosts),
             allow_networks=tuple(model.allow_networks),
             proxy=model.proxy,
+            https_roots=self._certificates((*path, "https_roots"), model.https_roots, compat),
             policy_inputs=PolicyInputs(
                 explicit_policy=model.explicit_policy,
                 inhibit_policy_mapping=model.inhibit_policy_mapping,

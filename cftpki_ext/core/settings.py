@@ -198,6 +198,7 @@ class TrustSet:
         Network, ...
     ] = ()  # private, loopback and link-local ranges that may be connected to
     proxy: str | None = None
+    https_roots: tuple[bytes, ...] = ()  # for TLS to https locations, instead of the system's trust store
     nonce: NonceMode = NonceMode.SEND
     rest: RestProfile | None = None  # asked where `sources` names "rest"
     policy_inputs: PolicyInputs = field(default_factory=PolicyInputs)

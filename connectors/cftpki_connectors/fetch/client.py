@@ -33,6 +33,7 @@ from cftpki_connectors.support.httpx_client import (
     load_system_trust,
     no_cookies,
     objection,
+    private_tls,
     server_time,
     system_tls,
     tls_errors,
@@ -57,13 +58,13 @@ class Fetcher:
     """
     Fetches bytes from where a guard allows, or says why not.
 
-    By default https is verified against the system's trust store, without asking for the revocation status of
+    By default https is verified against the guard's `https_roots`, or else the system's trust store, without asking for the revocation status of
     the responder's own TLS certificate (RFC 5280 section 8 warns of the circle); what is fetched is signed
     anyway. The environment's proxies and netrc are not looked at, cookies are not kept.
 
     Args:
         resolver: how names become addresses; by default the system's way, for each trust set in threads of its own.
-        tls: for https; by default the system's trust store.
+        tls: for https, whatever the guards say.
         network: what opens sockets to an address; by default TCP of this machine.
         monotonic: seconds that only ever grow, the clock of `FetchRequest.deadline`.
 
@@ -78,7 +79,7 @@ class Fetcher:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._resolver = resolver
-        self._tls = tls or system_tls()
+        self._tls = tls
         self._network = network or WireBackend()
         self._monotonic = monotonic
         self._reaches: dict[Guard, _Reach] = {}
@@ -214,7 +215,7 @@ class Fetcher:
             content=request.body or None,
             extensions={"timeout": {"connect": left_s, "pool": left_s}},
         )
-        if target.scheme == "https" and self._tls is system_tls():
+        if target.scheme == "https" and self._reach(request.guard).tls is system_tls():
             load_system_trust()
         with _mapped(url):
             sending = self._reach(request.guard).client.send(outgoing, stream=True, follow_redirects=False)
@@ -242,16 +243,15 @@ class Fetcher:
         reach = self._reaches.get(guard)
         if reach is None:
             own = SystemResolver() if self._resolver is None else None
-            transport = GuardedTransport(
-                guard, own or self._resolver or SystemResolver(), self._tls, self._network
-            )
+            tls = self._tls or (private_tls(guard.https_roots) if guard.https_roots else system_tls())
+            transport = GuardedTransport(guard, own or self._resolver or SystemResolver(), tls, self._network)
             client = httpx.AsyncClient(
                 transport=transport,
                 trust_env=False,
                 timeout=None,  # noqa: S113  # one deadline over everything, see fetch
                 cookies=no_cookies(),
             )
-            reach = self._reaches[guard] = _Reach(client, Gates(self._monotonic), own)
+            reach = self._reaches[guard] = _Reach(client, Gates(self._monotonic), own, tls)
         return reach
 
 
@@ -266,6 +266,7 @@ class _Reach:
     client: httpx.AsyncClient
     gates: Gates
     resolver: SystemResolver | None
+    tls: ssl.SSLContext
 
     async def aclose(self) -> None:
         """

@@ -200,7 +200,8 @@ class Guard:
     `literals` are addresses that the administrator wrote down, with the port where it was in a URL (`None`:
     any); they need no further permission, but only where the URL's host is that very address. `ranges` are
     the CIDRs of `allow_hosts`. Special addresses (private, loopback, link-local, metadata …) count as
-    allowed in `networks`, and in ranges that hold nothing but special addresses.
+    allowed in `networks`, and in ranges that hold nothing but special addresses. `https_roots` vouch for TLS servers; none:
+    the system's do.
     """
 
     names: frozenset[str] = frozenset()
@@ -210,6 +211,7 @@ class Guard:
     ranges: tuple[Network, ...] = ()
     networks: tuple[Network, ...] = ()
     proxy: str | None = None
+    https_roots: tuple[bytes, ...] = ()
 
     def check(self, target: Target) -> None:
         """
@@ -308,6 +310,7 @@ def guard_of(trust: TrustSet) -> Guard:
         allow_hosts=trust.allow_hosts,
         networks=trust.allow_networks,
         proxy=trust.proxy,
+        https_roots=trust.https_roots,
         compat=trust.compat,
     )
 
@@ -320,6 +323,7 @@ def _guard_of(
     allow_hosts: tuple[str, ...],
     networks: tuple[Network, ...],
     proxy: str | None,
+    https_roots: tuple[bytes, ...],
     compat: frozenset[Leniency],
 ) -> Guard:
     names: set[str] = set()
@@ -356,6 +360,7 @@ def _guard_of(
         ranges=tuple(ranges),
         networks=networks,
         proxy=proxy,
+        https_roots=https_roots,
     )
 
 

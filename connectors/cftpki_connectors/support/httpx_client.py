@@ -7,6 +7,7 @@ nothing to causes or faults, and raises nothing of its own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.cookiejar
 import ssl
@@ -66,6 +67,16 @@ def unverified_tls() -> ssl.SSLContext:
     context = client_tls()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def private_tls(roots: tuple[bytes, ...]) -> ssl.SSLContext:
+    """
+    TLS that trusts some roots (DER) and nobody else; nobody at all where OpenSSL cannot use them.
+    """
+    context = client_tls()
+    with contextlib.suppress(ssl.SSLError):
+        context.load_verify_locations(cadata=b"".join(roots))
     return context
 
 

@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -395,3 +396,36 @@ async def test_lane_hands_over_what_is_raised() -> None:
     for _ in range(3):
         with pytest.raises(KeyError):
             await lane.call(fail, "key")
+
+
+# -- a private TLS CA ----------------------------------------------------------------------------------------
+
+
+async def test_private_tls_ca_of_one_trust_set_vouches_for_its_locations_and_for_no_others(
+    tmp_path: Path,
+) -> None:
+    root, other = make_root("Private TLS root"), make_root("Other TLS root")
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(write_pem(tmp_path / "web", issue(root, "127.0.0.1", san=["ip:127.0.0.1"])))
+    without = trust("without", "127.0.0.1")
+    sets = {
+        "with": replace(without, https_roots=(other.der, root.der)),
+        "other": replace(without, https_roots=(other.der,)),
+        "without": without,
+    }
+    raw = Raw(FIRST)
+    async with listening(raw, served) as url, fetching() as fetcher:
+        assert b"first" == await fetcher.fetch(wanted(url, sets["with"]))
+        for name in ("other", "without"):
+            error = await failed(fetcher, wanted(url, sets[name]))
+            assert (Cause.UNREACHABLE, True) == (error.cause, "certificate verify failed" in error.detail)
+        assert b"first" == await fetcher.fetch(wanted(url, sets["with"]))
+
+
+async def test_private_tls_ca_does_not_vouch_for_another_name(tmp_path: Path) -> None:
+    root = make_root("Private TLS root")
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(write_pem(tmp_path / "web", issue(root, "ca.example", san=["dns:ca.example"])))
+    ours = replace(trust("ours", "127.0.0.1"), https_roots=(root.der,))
+    async with listening(Raw(FIRST), served) as url, fetching() as fetcher:
+        assert Cause.UNREACHABLE is (await failed(fetcher, wanted(url, ours))).cause
