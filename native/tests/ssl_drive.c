@@ -2,12 +2,12 @@
  * ssl_drive.c - hosts of libcftpki_ssl.so for tests: whole handshakes in memory, one
  * end with our callbacks, the other plain OpenSSL. Prints a JSON object a line.
  *
- *   ssl_drive handshake|crowd|fork|judge [OPTION VALUE]...
+ *   ssl_drive handshake|crowd|fork|threads|judge [OPTION VALUE]...
  *
  * Options: side client|server (ours), tls 1.2|1.3, callbacks LIST (client_cert, cert,
  * verify, cert_verify, status, info, async), profiles LIST (one handshake each, all on
- * one SSL), count N (of crowd), cert/key/ca FILE (the peer's), staple FILE (the peer's),
- * own FILE (a certificate that the host has placed itself), chain FILE (of judge, PEM),
+ * one SSL), count N (of crowd and threads), rounds N, cert/key/ca FILE (the peer's), staple FILE (the peer's),
+ * own FILE (a certificate that the host has placed itself), chain FILE (of judge, as the wire has it),
  * hold MS (fork: before going on), resume yes, host NAME, auth none|want|need (of the
  * peer, or of ours as a server).
  */
@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,9 @@
 
 /* What a BIO pair holds: a whole flight of a large chain. */
 #define PIPE_BYTES (256 * 1024)
+
+/* Pairs in a crowd. */
+#define MOST_PAIRS 10000
 
 static const char *options[64][2];
 static int option_count;
@@ -59,7 +63,7 @@ static void die(const char *what) {
 
 /* The alert that the peer has read, by its information callback. */
 static int peer_index;
-static int host_info_calls;
+static _Atomic int host_info_calls;
 
 static void note_alert(const SSL *ssl, int where, int ret) {
   if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && ret >> 8 == SSL3_AL_FATAL) {
@@ -370,32 +374,35 @@ static int handshake(void) {
 /* Many at once in this one thread: all begun, then all waited for. */
 static int crowd(void) {
   bool server = strcmp(option("side", "client"), "server") == 0;
-  int count = atoi(option("count", "500"));
+  size_t count = strtoul(option("count", "500"), NULL, 10);
   SSL_CTX *our_ctx = our_context(server);
   SSL_CTX *peer_ctx = peer_context(!server);
+  if (count == 0 || count > MOST_PAIRS) {
+    die("count");
+  }
   struct rlimit files = {65536, 65536};
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
-  struct pair *pairs = calloc((size_t)count, sizeof(*pairs));
-  struct pollfd *items = calloc((size_t)count, sizeof(*items));
+  struct pair *pairs = calloc(count, sizeof(*pairs));
+  struct pollfd *items = calloc(count, sizeof(*items));
   if (pairs == NULL || items == NULL) {
     die("memory");
   }
   cftpki_ssl_set_profile(our_ctx, option("profiles", ""));
   int most = 0;
-  int open = count;
-  for (int i = 0; i < count; i++) {
+  size_t open = count;
+  for (size_t i = 0; i < count; i++) {
     pairs[i] = make_pair(our_ctx, peer_ctx, server);
     SSL_set_ex_data(pairs[i].peer, peer_index, &pairs[i].alert);
   }
-  bool *over = calloc((size_t)count, sizeof(*over));
-  bool *ready = calloc((size_t)count, sizeof(*ready));
-  memset(ready, 1, (size_t)count * sizeof(*ready));
+  bool *over = calloc(count, sizeof(*over));
+  bool *ready = calloc(count, sizeof(*ready));
+  memset(ready, 1, count * sizeof(*ready));
   while (open > 0) {
     int timeout = 60000;
     int waiting = 0;
-    for (int i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
       items[i] = (struct pollfd){.fd = -1, .events = 0, .revents = 0};
       if (over[i]) {
         continue;
@@ -411,20 +418,20 @@ static int crowd(void) {
       waiting++;
     }
     most = waiting > most ? waiting : most;
-    if (open > 0 && poll(items, (nfds_t)count, timeout) < 0) {
+    if (open > 0 && poll(items, count, timeout) < 0) {
       die("poll");
     }
     bool timed_out = true;
-    for (int i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
       ready[i] = items[i].revents != 0;
       timed_out = timed_out && !ready[i];
     }
     if (timed_out) {
-      memset(ready, 1, (size_t)count * sizeof(*ready));
+      memset(ready, 1, count * sizeof(*ready));
     }
   }
   int done = 0;
-  for (int i = 0; i < count; i++) {
+  for (size_t i = 0; i < count; i++) {
     done += pairs[i].result == 1;
     SSL_free(pairs[i].ours);
     SSL_free(pairs[i].peer);
@@ -475,21 +482,42 @@ static int fork_in_the_middle(void) {
   return 0;
 }
 
+/* A chain as the wire has it; NULL where OpenSSL would not take one of its certificates. */
+static STACK_OF(X509) * read_chain(const char *path) {
+  static unsigned char bytes[256 * 1024];
+  FILE *file = fopen(path, "rb");
+  if (file == NULL) {
+    die(path);
+  }
+  size_t length = fread(bytes, 1, sizeof(bytes), file);
+  fclose(file);
+  STACK_OF(X509) *chain = sk_X509_new_null();
+  size_t at = 3;
+  while (at + 3 <= length) {
+    size_t size = (size_t)bytes[at] << 16 | (size_t)bytes[at + 1] << 8 | bytes[at + 2];
+    const unsigned char *end = bytes + at + 3;
+    X509 *one = d2i_X509(NULL, &end, (long)size);
+    at += 3 + size;
+    if (one == NULL || end != bytes + at) {
+      X509_free(one);
+      sk_X509_pop_free(chain, X509_free);
+      return NULL;
+    }
+    sk_X509_push(chain, one);
+  }
+  return chain;
+}
+
 /* The callbacks on a chain without a handshake: what the table of the doors asks. */
 static int judge(void) {
   bool server = strcmp(option("side", "client"), "server") == 0;
+  STACK_OF(X509) *chain = read_chain(option("chain", "no chain"));
+  if (chain == NULL) {
+    printf("{\"read\": false}\n");
+    return 0;
+  }
   SSL_CTX *ctx = our_context(server);
   X509_STORE_CTX *store = X509_STORE_CTX_new();
-  STACK_OF(X509) *chain = sk_X509_new_null();
-  FILE *file = fopen(option("chain", ""), "rb");
-  X509 *one = NULL;
-  if (file == NULL || store == NULL || chain == NULL) {
-    die(option("chain", "no chain"));
-  }
-  while ((one = PEM_read_X509(file, NULL, NULL, NULL)) != NULL) {
-    sk_X509_push(chain, one);
-  }
-  fclose(file);
   cftpki_ssl_set_profile(ctx, option("profiles", ""));
   SSL *ssl = SSL_new(ctx);
   if (server) {
@@ -508,8 +536,10 @@ static int judge(void) {
     X509_STORE_CTX_set_verify_cb(store, cftpki_verify_cb);
     result = X509_verify_cert(store);
   }
-  printf("{\"result\": %d, \"error\": %d, \"reason\": \"%s\", \"verdict\": \"%s\"}\n", result,
-         X509_STORE_CTX_get_error(store), cftpki_ssl_reason(ssl), cftpki_ssl_verdict_id(ssl));
+  printf("{\"read\": true, \"result\": %d, \"error\": %d, \"depth\": %d, \"reason\": \"%s\", "
+         "\"verdict\": \"%s\"}\n",
+         result, X509_STORE_CTX_get_error(store), X509_STORE_CTX_get_error_depth(store),
+         cftpki_ssl_reason(ssl), cftpki_ssl_verdict_id(ssl));
   X509_STORE_CTX_free(store);
   sk_X509_pop_free(chain, X509_free);
   SSL_free(ssl);
@@ -517,9 +547,60 @@ static int judge(void) {
   return 0;
 }
 
+/* Threads that share the contexts, each with handshakes of its own: for TSan. */
+struct crew {
+  SSL_CTX *ours;
+  SSL_CTX *peer;
+  bool server;
+  int rounds;
+  int done;
+};
+
+static void *work(void *argument) {
+  struct crew *crew = argument;
+  for (int i = 0; i < crew->rounds; i++) {
+    struct pair pair = make_pair(crew->ours, crew->peer, crew->server);
+    SSL_set_ex_data(pair.peer, peer_index, &pair.alert);
+    run(&pair);
+    crew->done += pair.result == 1;
+    SSL_free(pair.ours);
+    SSL_free(pair.peer);
+  }
+  return NULL;
+}
+
+static int threads(void) {
+  bool server = strcmp(option("side", "client"), "server") == 0;
+  int count = atoi(option("count", "4"));
+  struct crew crew = {our_context(server), peer_context(!server), server,
+                      atoi(option("rounds", "5")), 0};
+  struct crew *crews = calloc((size_t)count, sizeof(*crews));
+  pthread_t *workers = calloc((size_t)count, sizeof(*workers));
+  if (crews == NULL || workers == NULL) {
+    die("memory");
+  }
+  cftpki_ssl_set_profile(crew.ours, option("profiles", ""));
+  for (int i = 0; i < count; i++) {
+    crews[i] = crew;
+    if (pthread_create(&workers[i], NULL, work, &crews[i]) != 0) {
+      die("thread");
+    }
+  }
+  for (int i = 0; i < count; i++) {
+    pthread_join(workers[i], NULL);
+    crew.done += crews[i].done;
+  }
+  printf("{\"done\": %d}\n", crew.done);
+  free(workers);
+  free(crews);
+  SSL_CTX_free(crew.ours);
+  SSL_CTX_free(crew.peer);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   if (argc < 2 || argc % 2 != 0) {
-    fprintf(stderr, "usage: ssl_drive handshake|crowd|fork|judge [OPTION VALUE]...\n");
+    fprintf(stderr, "usage: ssl_drive handshake|crowd|fork|threads|judge [OPTION VALUE]...\n");
     return 2;
   }
   for (int i = 2; i < argc && option_count < 64; i += 2) {
@@ -535,6 +616,9 @@ int main(int argc, char **argv) {
   }
   if (strcmp(argv[1], "fork") == 0) {
     return fork_in_the_middle();
+  }
+  if (strcmp(argv[1], "threads") == 0) {
+    return threads();
   }
   return strcmp(argv[1], "judge") == 0 ? judge() : 2;
 }

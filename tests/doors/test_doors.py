@@ -13,13 +13,14 @@ from click.testing import CliRunner
 
 from cftpki_ext.api import check_certificate
 from cftpki_ext.cli import main
-from cftpki_ext.core.alerts import Alert
+from cftpki_ext.core.alerts import ALERTS, Alert
+from cftpki_ext.core.verdict import Reason
 from cftpki_ext.core.verdict_json import verdict_to_data
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.protocol import tls_vectors
 from cftpki_ext.protocol.codec import MAX_PAYLOAD, Frame, Message, Result, Tag, encode
 from tests.doors import scenarios
-from tests.support import hostsim, pki, real_service
+from tests.support import callbacks, hostsim, pki, real_service
 from tests.support.wire_client import WireClient
 
 # One service for the whole table.
@@ -154,6 +155,57 @@ def by_library(service, message, direction, tmp_path):
     assert ("error", -1) == (line["result"], line["rc"])
     assert line["alert"] != 0
     return line["alert"]
+
+
+def by_callback(doors, service, message, direction, tmp_path, callback):
+    """
+    What a callback of libcftpki_ssl.so tells OpenSSL, and its reason. `None`: a certificate that OpenSSL does not
+    read, so that no callback is ever asked.
+    """
+    path = tmp_path / "chain.bin"
+    path.write_bytes(message)
+    (told_by,) = callbacks.drive(
+        *(service.environment, "judge"),
+        side=direction.value,
+        callbacks=callback,
+        chain=path,
+        ca=doors.config.parent / "root.pem",
+    )
+    if not told_by["read"]:
+        return None
+    assert (told_by["result"] == 1) == (told_by["error"] == 0)
+    return told_by["result"], told_by["error"], told_by["reason"], told_by["depth"]
+
+
+# What OpenSSL's own verification refuses above the partner's certificate: there cftpki_verify_cb is not asked.
+OPENSSL_FIRST = {"a leaf as CA", "path length", "unknown CA"}
+
+
+@pytest.mark.parametrize("direction", list(Direction), ids=lambda d: d.value)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_callbacks_of_openssl_give_the_same_answer(doors, service, tmp_path, name, direction):
+    """
+    The callback that decides alone, and the one on top of OpenSSL's verification; the error is that of the table.
+    """
+    scenario = doors.scenarios[name]
+    alert, reason = scenario.expected(direction)
+    message = tls_vectors.encode_chain(scenario.chain)
+    alone = by_callback(doors, service, message, direction, tmp_path, "cert_verify")
+    on_top = by_callback(doors, service, message, direction, tmp_path, "verify")
+    assert (alone is None) == (on_top is None)
+    if alone is None:
+        return
+    expected = (1, 0, "") if alert == 0 else (0, ALERTS[Reason(reason)].x509_v_err, reason)
+    assert expected == alone[:3]
+    result, error, said, depth = on_top
+    if name in OPENSSL_FIRST:
+        assert (0, "") == (result, said)
+        assert error != 0
+        assert depth > 0
+    elif scenario.chain:
+        assert expected == (result, error, said)
+    else:
+        assert result in {0, -1}
 
 
 def test_scenarios_are_all_of_the_table(doors):
