@@ -13,7 +13,8 @@ from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.identity.store import operator_log as module
 from cftpki_ext.identity.store.operator_log import Actions, Actor, Step, this_actor
 from tests.support import pki
-from tests.unit.identity.test_manager import DAY, World
+from tests.support.managed_world import World
+from tests.support.scripted_ca import DAY
 
 BOB = Actor(uid=990, user="cftpki", sudo_user="bob")
 
@@ -121,7 +122,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from cftpki_ext.identity.renewal import operator
-from tests.unit.identity.test_manager import World
+from tests.support.managed_world import World
 
 world = World(Path({folder!r}))
 write = operator.write_state

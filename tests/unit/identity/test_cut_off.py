@@ -16,7 +16,8 @@ from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.store.journal import Outcome
 from cftpki_ext.identity.store.state import read_state
 from tests.support import pki
-from tests.unit.identity.test_manager import DAY, IDENTITY, World
+from tests.support.managed_world import IDENTITY, World
+from tests.support.scripted_ca import DAY
 
 
 class CutOffError(BaseException):
@@ -130,7 +131,7 @@ import sys
 from pathlib import Path
 
 from cftpki_ext.identity.renewal.manager import Manager
-from tests.unit.identity.test_manager import IDENTITY
+from tests.support.managed_world import IDENTITY
 
 manager = Manager(
     root=Path("none"), identities={"mft": IDENTITY}, enrollers={}, anchors=None, clock=None, event=None, host=""

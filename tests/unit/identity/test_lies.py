@@ -11,8 +11,8 @@ import pytest
 from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Pending
 from cftpki_ext.identity.issuance.gate import LONGEST_HOLD
 from cftpki_ext.identity.store.journal import Outcome
+from tests.support.managed_world import IDENTITY, World
 from tests.support.scripted_ca import DAY, TestClock
-from tests.unit.identity.test_manager import IDENTITY, World
 
 HOUR = timedelta(hours=1)
 

@@ -1,0 +1,117 @@
+"""
+A key in force, or of an open order, that cannot be used any more.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from cftpki_ext.identity.renewal.overview import Alarm
+from cftpki_ext.identity.renewal.schedule import Why
+from cftpki_ext.identity.store.private_keys import public_bytes
+from tests.support import pki
+from tests.support.managed_world import HOUR, IDENTITY, MINUTE, World
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def readable_by_all(path):
+    path.chmod(0o644)
+
+
+def gone(path):
+    path.unlink()
+
+
+def of_another(path):
+    path.write_bytes(pki.key_pem(pki.key("ec", 77)))
+
+
+@pytest.mark.parametrize("harm", [emptied, readable_by_all, gone, of_another])
+async def test_key_that_cannot_be_used_is_an_alarm_and_replaced_at_once(world, harm):
+    await world.tick()
+    assert (await world.manager.overview("mft")).alarm is None
+    harm(world.current().path / "key.pem")
+    overview = await world.manager.overview("mft")
+    assert (Alarm.UNUSABLE, Why.UNUSABLE, world.clock.now()) == (
+        overview.alarm,
+        overview.plan.why,
+        overview.plan.at,
+    )
+    assert overview.trouble.startswith("UNUSABLE (key: ")
+    await world.tick()
+    assert (2, 2) == (world.number(), world.ca.calls)
+    assert world.current().leaf.spki == public_bytes(world.current().key(None))
+    assert ("unusable", 2) == [
+        (told["why"], told["generation"]) for told in world.told("identity_activated")
+    ][-1]
+    overview = await world.manager.overview("mft")
+    assert (None, None) == (overview.alarm, overview.trouble)
+    await world.tick()
+    assert 2 == world.ca.calls
+
+
+async def test_key_whose_password_was_changed_is_replaced_by_one_with_the_new(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"old\n")
+    secret.chmod(0o600)
+    world = World(tmp_path, replace(IDENTITY, password_file=secret))
+    await world.tick()
+    secret.write_bytes(b"new\n")
+    assert Alarm.UNUSABLE is (await world.manager.overview("mft")).alarm
+    await world.tick()
+    assert 2 == world.number()
+    assert world.current().leaf.spki == public_bytes(world.current().key(b"new"))
+
+
+async def test_order_whose_key_was_lost_is_closed_and_another_is_begun(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"old\n")
+    secret.chmod(0o600)
+    world = World(tmp_path, replace(IDENTITY, password_file=secret))
+    world.ca.plan = ["pending"]
+    await world.tick()
+    (order,) = world.site.journal.open_orders().values()
+    secret.write_bytes(b"new\n")
+    world.clock.advance(HOUR)
+    await world.tick()
+    assert 1 == world.number()
+    assert world.current().meta.order != order.id
+    closed = next(one for one in world.site.journal.orders() if one.id == order.id)
+    assert ("superseded", True) == (
+        closed.outcome,
+        closed.detail.startswith("its key cannot be used: key: "),
+    )
+
+
+async def test_unusable_key_that_cannot_be_replaced_is_tried_again_within_minutes_and_stays_an_alarm(world):
+    await world.tick()
+    (world.current().path / "key.pem").chmod(0o644)
+    world.ca.plan = ["unreachable"] * 100
+    asked = world.ca.calls
+    await world.live(HOUR, step=MINUTE)
+    assert 1 == world.number()
+    # At 0, 1, 3, 7 minutes, then every five or six.
+    assert 9 <= world.ca.calls - asked <= 15
+    assert Alarm.UNUSABLE is (await world.manager.overview("mft")).alarm
+    (world.current().path / "key.pem").chmod(0o600)
+    overview = await world.manager.overview("mft")
+    assert overview.alarm is None
+
+
+async def test_what_nobody_can_tell_of_a_key_is_no_reason_to_ask_for_another(tmp_path):
+    async def nobody_knows(_site, _generation):
+        return None
+
+    world = World(tmp_path, key_fault=nobody_knows)
+    await world.tick()
+    (world.current().path / "key.pem").chmod(0o644)
+    await world.tick()
+    assert (1, None) == (world.ca.calls, (await world.manager.overview("mft")).alarm)

@@ -1,0 +1,113 @@
+"""
+What the driver tells of an identity: alarms, runway, orders that stay open.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from cftpki_ext.identity.store.journal import Outcome
+from tests.support.managed_world import IDENTITY, MINUTE, World
+from tests.support.scripted_ca import DAY
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+async def test_alarm_is_raised_at_each_step_once(world):
+    alarms = []
+
+    async def look():
+        world.manager._watch(await world.manager.overview("mft"))
+        alarms[:] = [fields["alarm"] for fields in world.told("identity_alarm")]
+
+    await look()
+    await look()
+    assert ["nothing"] == alarms
+    await world.tick()
+    await look()
+    world.clock.advance(26 * DAY)
+    await look()
+    assert ["nothing"] == alarms
+    for days in (1.5, 1.6, 1):
+        world.clock.advance(days * DAY)
+        await look()
+        await look()
+    assert ["nothing", "floor", "day", "expired"] == alarms
+
+
+async def test_overview_as_data_says_until_when_we_live_without_the_ca(world):
+    await world.tick()
+    data = (await world.manager.overview("mft")).data()
+    assert datetime.fromisoformat(data["runway"]) == world.current().ends
+    assert (1, "activated", None) == (data["generation"]["number"], data["stage"], data["trouble"])
+
+
+async def test_open_order_that_lost_the_race_is_told_and_taken_up_again(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
+    backup = world.add_ca("backup")
+    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world.ca.plan = ["pending"]
+    world.start()
+    await world.tick()
+    assert "backup" == world.current().meta.enroller
+    overview = await world.manager.overview("mft")
+    (left,) = overview.data()["open_orders"]
+    assert ("corp", "submitted") == (left["enroller"], left["progress"])
+    assert "taken up again" in left["next"]
+    assert f"corp: order {left['order']} is submitted" in overview.trouble
+    world.clock.advance(MINUTE)
+    await world.renew()
+    assert left["order"] == world.ca.orders_seen[-1].id
+    assert [] == (await world.manager.overview("mft")).data()["open_orders"]
+
+
+async def test_order_that_no_ca_has_heard_of_is_no_trouble(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
+    backup = world.add_ca("backup")
+    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world.ca.plan = ["misconfigured"]
+    world.start()
+    await world.tick()
+    overview = await world.manager.overview("mft")
+    assert ("backup", None) == (overview.current.meta.enroller, overview.trouble)
+    assert ["prepared"] == [one.progress for one in overview.open_orders]
+
+
+async def test_order_of_an_enroller_that_is_configured_no_more_becomes_an_orphan(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
+    backup = world.add_ca("backup")
+    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world.ca.plan = ["pending"]
+    world.start()
+    await world.tick()
+    world.start(replace(IDENTITY, enrollers=("backup",)))
+    (left,) = (await world.manager.overview("mft")).open_orders
+    assert "gives it up" in left.next
+    await world.tick()
+    overview = await world.manager.overview("mft")
+    assert () == overview.open_orders
+    assert ["corp"] == [orphan.enroller for orphan in overview.orphans]
+    assert "not configured" in overview.orphans[0].detail
+    assert [Outcome.ABANDONED.value] == [
+        one["outcome"] for one in world.told("identity_order_closed") if one["enroller"] == "corp"
+    ]
+    assert [] == list((world.site.directory / "journal").glob("*.key.pem"))
+    assert (1, 1) == (world.number(), backup.calls)
+
+
+async def test_order_that_no_ca_heard_of_is_no_orphan_when_its_enroller_goes(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
+    backup = world.add_ca("backup")
+    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world.ca.plan = ["unreachable"]
+    world.start()
+    await world.tick()
+    world.start(replace(IDENTITY, enrollers=("backup",)))
+    await world.tick()
+    overview = await world.manager.overview("mft")
+    heard = [one.submitted_at for one in world.site.journal.orders() if one.enroller == "corp"]
+    assert ((), [None], ()) == (overview.open_orders, heard, overview.orphans)

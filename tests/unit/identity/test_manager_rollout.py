@@ -1,0 +1,116 @@
+"""
+The driver after an activation: hooks, the host's own listener, and running until cancelled.
+"""
+
+import asyncio
+import os
+import ssl
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cftpki_ext.core.settings import HookRules
+from cftpki_ext.identity.store.state import Stage
+from tests.support.managed_world import IDENTITY, MINUTE, World
+from tests.support.scripted_ca import DAY
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+async def test_hook_runs_after_activation_and_its_failure_is_repeated_without_issuing(tmp_path):
+    marker = tmp_path / "allowed"
+    out = tmp_path / "out"
+    script = tmp_path / "hook"
+    script.write_text(
+        f'#!/bin/sh\n[ -e {marker} ] || {{ echo "not yet" >&2; exit 3; }}\n'
+        f'echo "$CFTPKI_IDENTITY $CFTPKI_GENERATION $1 ${{HOME-none}}" > {out}\ntest -r "$CFTPKI_DIRECTORY/chain.pem"\n'
+    )
+    script.chmod(0o700)
+    world = World(tmp_path, replace(IDENTITY, hooks=HookRules(commands=((str(script), "an arg; no shell"),))))
+    await world.tick()
+    assert "status 3: not yet" in await world.trouble()
+    marker.touch()
+    await world.tick()
+    assert not out.exists()
+    world.clock.advance(timedelta(seconds=11))
+    await world.tick()
+    assert "mft 1 an arg; no shell none\n" == out.read_text()
+    assert await world.trouble() is None
+    world.clock.advance(DAY)
+    out.unlink()
+    await world.tick()
+    assert not out.exists()
+    assert 1 == world.ca.calls
+
+
+async def test_hook_that_hangs_is_ended_with_its_children(tmp_path):
+    script = tmp_path / "hook"
+    script.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {tmp_path}/child\nwait\n")
+    script.chmod(0o700)
+    rules = HookRules(commands=((str(script),),), timeout=timedelta(seconds=1))
+    world = World(tmp_path, replace(IDENTITY, hooks=rules))
+    await world.tick()
+    assert "no end within 1 s" in await world.trouble()
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            break
+        if "\nState:\tZ" in await asyncio.to_thread(Path(f"/proc/{child}/status").read_text):
+            break
+        await asyncio.sleep(0.02)
+    else:
+        pytest.fail("the hook's child lives on")
+
+
+async def test_observed_when_the_listener_serves_it_and_not_before(tmp_path):
+    world = World(tmp_path)
+    await world.tick()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    old = world.current().path
+    context.load_cert_chain(old / "chain.pem", old / "key.pem")
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    world.start(replace(IDENTITY, observe=(("127.0.0.1", port),)))
+    async with server:
+        await world.tick()
+        assert Stage.OBSERVED is (await world.manager.overview("mft")).stage
+        await world.renew()
+        assert Stage.ACTIVATED is (await world.manager.overview("mft")).stage
+        assert "serves" in await world.trouble()
+        new = world.current().path
+        context.load_cert_chain(new / "chain.pem", new / "key.pem")
+        world.clock.advance(MINUTE)
+        await world.tick()
+        assert Stage.OBSERVED is (await world.manager.overview("mft")).stage
+        assert await world.trouble() is None
+    assert 2 == world.ca.calls
+    world.start(replace(IDENTITY, observe=(("127.0.0.1", port),)))
+    await world.renew()
+    assert "nothing listens there" in await world.trouble()
+
+
+async def test_run_keeps_identities_until_it_is_cancelled(world):
+    task = asyncio.create_task(world.manager.run())
+    await world.hear("identity_activated")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert 1 == world.number()
+
+
+async def test_state_that_cannot_be_read_is_told_and_ends_nothing(world):
+    world.site.directory.mkdir(parents=True)
+    (world.site.directory / "current").symlink_to("elsewhere")
+    task = asyncio.create_task(world.manager.run())
+    await world.hear("identity_not_kept")
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert "is no generation" in world.told("identity_not_kept")[0]["error"]
