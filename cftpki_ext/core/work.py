@@ -12,6 +12,9 @@ from __future__ import annotations
 ELEMENT = 3
 # One octet of text that is neither ASCII nor printable: it is normalised, folded and escaped.
 ODD_OCTET = 2
+# An object identifier that is longer than those in use: its arcs are taken apart, so many octets for an operation.
+LONG_IDENTIFIER = 16
+IDENTIFIER_OCTETS = 4
 # A certificate of a candidate path, judged: dates, usages, lengths.
 JUDGEMENT = 20
 # Elements that are compared, and edges of the policy graph, cost a part of an operation each.

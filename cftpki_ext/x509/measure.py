@@ -7,7 +7,7 @@ ends the count, and the parser will say so.
 
 from __future__ import annotations
 
-from cftpki_ext.core.work import ELEMENT, ODD_OCTET
+from cftpki_ext.core.work import ELEMENT, IDENTIFIER_OCTETS, LONG_IDENTIFIER, ODD_OCTET
 from cftpki_ext.x509 import der
 
 _CONSTRUCTED = 0x20
@@ -61,6 +61,8 @@ def operations(encoded: bytes, most: int) -> int:
                 # The value of an extension is DER again, and so is what some of them hold.
                 if length > 2 and encoded[content] & _CONSTRUCTED:
                     pending.append((content, stop))
+            elif tag == der.OBJECT_IDENTIFIER and length > LONG_IDENTIFIER:
+                spent += length // IDENTIFIER_OCTETS
             elif tag in _TEXT:
                 text = encoded[content:stop]
                 if not text.isascii() or not text.decode("ascii").isprintable():
