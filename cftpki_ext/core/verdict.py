@@ -210,6 +210,14 @@ class AppliedRow:
     action: Action
     excepted: bool = False
 
+    @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
+    @property
+    def depth(self) -> int:
+        """
+        `hop` by its usual name.
+        """
+        return self.hop
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:

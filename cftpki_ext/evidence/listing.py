@@ -44,6 +44,7 @@ class Row:
     door: str
     remote: str
     summary: str
+    policy_rows: tuple[str, ...] = ()  # each cause and what its row did, as "older_good accept_warn"
 
     @property
     def refused(self) -> bool:
@@ -84,7 +85,17 @@ def row_of(verdict: Verdict, asked: Asked) -> Row:
         door=asked.door.value,
         remote=asked.remote,
         summary=verdict.summary,
+        policy_rows=tuple(
+            _row_text(row.cause.value, row.action.value, excepted=row.excepted) for row in evidence.rows
+        ),
     )
+
+
+def _row_text(cause: str, action: str, *, excepted: bool) -> str:
+    """
+    One applied row of the policy: an exception of the partner did what the row did not.
+    """
+    return f"{cause} {'exception' if excepted else action}"
 
 
 def would_refuse(verdict: Verdict) -> Reason | None:
@@ -136,6 +147,10 @@ def row_from(document: bytes) -> Row:
             door=asked["door"],
             remote=asked["remote"],
             summary=verdict["summary"],
+            policy_rows=tuple(
+                _row_text(row["cause"], row["action"], excepted=row["excepted"])
+                for row in evidence.get("rows", ())
+            ),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as exc:
         msg = f"evidence document cannot be read: {type(exc).__name__}"
@@ -166,6 +181,7 @@ class Tally:
         self.warned = 0
         self.refused: Counter[str] = Counter()
         self.would_refuse: Counter[str] = Counter()
+        self.policy_rows: Counter[str] = Counter()
         self._shadows: OrderedDict[tuple[str, str], Shadow] = OrderedDict()
         for row in rows:
             self.add(row)
@@ -174,6 +190,7 @@ class Tally:
         """
         Count one verdict.
         """
+        self.policy_rows.update(row.policy_rows)
         if row.refused:
             self.refused[row.reason or Reason.INTERNAL_ERROR.value] += 1
             return
@@ -211,6 +228,7 @@ class Tally:
             "accepted_with_warnings": self.warned,
             "refused": dict(self.refused),
             "would_be_refused": dict(self.would_refuse),
+            "policy_rows": dict(self.policy_rows),
         }
 
 

@@ -16,6 +16,7 @@ from cftpki_ext.evidence.record import Record
 _CERTIFICATE = r"(?:the partner's certificate|(?:hop|depth) (?P<depth>\d+))"
 _WARNINGS = (
     ("sources disagree", re.compile(rf"sources disagree about {_CERTIFICATE}")),
+    ("another path was taken", re.compile(r"another path was taken: ")),
     ("accepted by policy", re.compile(_CERTIFICATE)),
     ("accepted by an exception", re.compile(r"accepted by the exception of policy ")),
     ("audit, would have been refused", re.compile(r"audit: would have been refused (?P<alert>\d+)")),

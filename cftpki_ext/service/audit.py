@@ -77,6 +77,15 @@ class LogAudit:
             alert=verdict.alert,
             summary=verdict.summary,
             warnings=list(verdict.warnings),
+            policy_rows=[
+                {
+                    "depth": row.depth,
+                    "cause": row.cause.value,
+                    "action": row.action.value,
+                    "excepted": row.excepted,
+                }
+                for row in evidence.rows
+            ],
             rule=evidence.rule,
             trust=evidence.trust,
             policy=evidence.policy,

@@ -107,6 +107,13 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         counts = [((reason,), count) for reason, count in verdicts.get(key, {}).items()]
         yield _counter(f"cftpki_verdicts_{key}", words, ("reason",), counts)
+    rows = [
+        (tuple(row.split(" ", 1)), count)
+        for row, count in verdicts.get("policy_rows", {}).items()
+        if " " in row
+    ]
+    words = "Rows of the policy that were applied to partners' certificates, by cause and what the row did."
+    yield _counter("cftpki_verdicts_policy_rows", words, ("cause", "action"), rows)
     evidence = status.get("evidence", {})
     for key, words in (("kept", "Verdicts recorded."), ("not_kept", "Verdicts that could not be recorded.")):
         if key in evidence:

@@ -170,6 +170,8 @@ class World:
     store: Store = field(default_factory=Store)
     proofs: Proofs = field(default_factory=Proofs)
     leaf: Entity = LEAF
+    chain: tuple[Entity, ...] = ()  # instead of leaf and CA
+    anchors: tuple[Entity, ...] = (ROOT,)
     trust: dict[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     kinds: tuple[SourceKind, ...] = (OCSP, CRL, REST)
@@ -210,9 +212,9 @@ class World:
             checker = Checker(sources=self.sources, store=self.store, clock=self.clock, proofs=self.proofs)
             asked = Question(
                 **{
-                    "chain": (self.leaf.der, CA.der),
+                    "chain": tuple(one.der for one in self.chain or (self.leaf, CA)),
                     "direction": Direction.SERVER,
-                    "trust": TrustSet(name="t", anchors=(ROOT.der,), **self.trust),
+                    "trust": TrustSet(name="t", anchors=tuple(one.der for one in self.anchors), **self.trust),
                     "limits": self.limits,
                     "at": self.clock.now(),
                     "rule": None,

@@ -149,9 +149,21 @@ def test_tally_counts_and_names_whom_an_audit_would_refuse():
         "accepted_with_warnings": 2,
         "refused": {"revoked": 1},
         "would_be_refused": {"revoked": 2},
+        "policy_rows": {},
     } == tally.counts()
     (shadow,) = tally.shadows
     assert ("CN=partner", "revoked", 2) == (shadow.partner, shadow.reason, shadow.times)
+
+
+def test_tally_counts_the_rows_of_the_policy_that_were_applied():
+    made = samples.record(*samples.FAILED, *samples.GOOD)
+    row = row_of(made.verdict, made.asked)
+    assert row == row_from(encode(made).document)
+    assert dict.fromkeys(row.policy_rows, 1) == Tally([row]).counts()["policy_rows"]
+    refused = samples.record(*samples.FAILED)
+    assert {"unreachable refuse": 1, "no_source refuse": 1} == Tally(
+        [row_of(refused.verdict, refused.asked)]
+    ).counts()["policy_rows"]
 
 
 def test_tally_remembers_a_bounded_number_of_partners():
