@@ -27,6 +27,9 @@ _BEAT_S = 0.05
 _TICK_S = 0.0005
 # A timer that comes so late is no jitter of a busy machine: this process did not run.
 _LATE_S = 0.1
+# A source's own deadline is so much later than the end of our patience: an answer that has arrived by then is read,
+# not cut off by the source's own timer. Within `reserve_ms`.
+_GRACE_S = 0.1
 # How often one location is asked anew because this process did not run while it was asked.
 _ASKED_ANEW = 3
 # Turns of the loop in which an answer that has arrived is read before the budget is called used up. A body takes
@@ -213,7 +216,7 @@ class Hearing:
                 issuer=parse_certificate(one.place.issuer, compat=question.trust.compat),
                 trust=question.trust,
                 limits=question.limits,
-                deadline=self._clock.monotonic() + self._left_s,
+                deadline=self._clock.monotonic() + self._left_s + _GRACE_S,
             )
         )
         self._running[asyncio.ensure_future(asking)] = one

@@ -44,6 +44,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.virtual_s
 
+    def stand_still(self, seconds: float) -> None:
+        """
+        Time passes and nothing of the loop is run.
+        """
+        self.virtual_s += seconds
+
     def _run_once(self) -> None:
         if not self._ready and self._scheduled:
             self.virtual_s = max(self.virtual_s, self._scheduled[0]._when)
@@ -78,16 +84,20 @@ class Source:
     cancelled: list[str] = field(default_factory=list)
     closed: bool = False
     nonce: bytes | None = None
+    gives_up: bool = False  # at the question's deadline, by a timer of its own, as the real ones do
 
     async def ask(self, question: StatusQuestion) -> Statement:
         url = question.lookup.url
         self.asked.append((url, self.clock.monotonic()))
         delay_s, answer = self.answers.get(url, (0, Cause.UNREACHABLE))
         try:
-            await (asyncio.sleep(delay_s) if delay_s < EVER else asyncio.Event().wait())
+            async with asyncio.timeout_at(question.deadline if self.gives_up else None):
+                await (asyncio.sleep(delay_s) if delay_s < EVER else asyncio.Event().wait())
         except asyncio.CancelledError:
             self.cancelled.append(url)
             raise
+        except TimeoutError:
+            answer = Cause.TIMED_OUT
         raw, failure = (answer, None) if isinstance(answer, bytes) else (None, answer)
         return Statement(
             kind=self.kind,
@@ -176,6 +186,8 @@ class World:
     limits: Limits = field(default_factory=Limits)
     kinds: tuple[SourceKind, ...] = (OCSP, CRL, REST)
     nonce: bytes | None = None  # what is sent with each question
+    stalls: tuple[tuple[float, float], ...] = ()  # when this process stands still, and for how long
+    gives_up: bool = False
     sources: dict[SourceKind, Source] = field(default_factory=dict)
 
     def check(
@@ -204,11 +216,16 @@ class World:
                 self.clock,
                 {u: a for (k, u), a in self.answers.items() if k is kind},
                 nonce=self.nonce,
+                gives_up=self.gives_up,
             )
             for kind in self.kinds
         }
 
         async def run() -> tuple[Verdict, tuple[Statement, ...], Question]:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            for at_s, for_s in self.stalls:
+                loop.call_at(at_s, loop.stand_still, for_s)
             checker = Checker(sources=self.sources, store=self.store, clock=self.clock, proofs=self.proofs)
             asked = Question(
                 **{

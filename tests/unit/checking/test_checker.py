@@ -168,7 +168,7 @@ def test_deadline_is_told_to_the_source():
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(run())
-    assert [0.75] == seen
+    assert [0.85] == seen
 
 
 def test_cancelled_check_cancels_what_is_under_way():

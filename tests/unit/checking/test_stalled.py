@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cftpki_ext.checking.collector import StalledError, store_key
+from cftpki_ext.checking.case import store_key
+from cftpki_ext.checking.collector import StalledError
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup
@@ -55,13 +56,9 @@ def test_process_that_never_runs_long_enough_answers_for_nobody(for_s):
     """
     Each time the source is asked the process stands still beyond its deadline.
     """
-    stalls = tuple((n * 0.1, for_s) for n in range(1000))
-    try:
-        verdict = remembering(ocsp=(2, REVOKED), stalls=stalls).check()
-    except StalledError as error:
-        assert "this process did not run while http://ca/ocsp was asked" in str(error)
-    else:
-        assert 44 == verdict.alert
+    stalls = tuple((n * (for_s + 0.3), for_s) for n in range(100))
+    with pytest.raises(StalledError, match="this process did not run while http://ca/ocsp was asked"):
+        remembering(ocsp=(EVER, REVOKED), stalls=stalls).check()
 
 
 def test_silence_without_a_stall_is_the_source_s_and_is_told():
@@ -74,7 +71,7 @@ def test_source_that_is_silent_after_the_stall_as_well_has_had_its_share():
     verdict = made.check()
     assert (0, [Cause.OLDER_GOOD]) == (verdict.alert, [row.cause for row in verdict.evidence.rows])
     assert 2 == len(made.asked(OCSP))
-    assert 4.7 < made.took - 30 < 4.9
+    assert 4.8 < made.took - 30 < 5.1
 
 
 def test_answer_that_arrives_with_the_end_of_the_budget_is_read():
