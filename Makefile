@@ -52,7 +52,7 @@ test: native $(VENV)/.ready ## every test, against real servers and real TLS pee
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 .PHONY: check
-check: $(VENV)/.ready native ## ruff, mypy strict, import-linter, C warnings as errors, clang-format
+check: $(VENV)/.ready native ## ruff, mypy, import-linter over product, tests and figures; C warnings as errors, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -62,7 +62,7 @@ check: $(VENV)/.ready native ## ruff, mypy strict, import-linter, C warnings as 
 
 .PHONY: bench
 bench: native $(VENV)/.ready ## figures, as ratios against a named peer or the same run without us
-	$(BIN)/python bench/run.py --build $(BUILD)
+	$(BIN)/python -m bench.run --build $(BUILD)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.ready ## every parser for FUZZ_SECONDS each (default 60)

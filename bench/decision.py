@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cryptography_vectors
 from asn1crypto import crl as asn1_crl
 from asn1crypto import ocsp as asn1_ocsp
 from asn1crypto import x509 as asn1_x509
-from material import NOW, Material, make
 from pyhanko_certvalidator import CertificateValidator, ValidationContext
 from pyhanko_certvalidator.errors import PathError, ValidationError
 from pyhanko_certvalidator.policy_decl import PKIXValidationParams
 
+from bench.material import NOW, Material, make
 from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Status
@@ -98,7 +99,7 @@ def theirs(material: Material, loop: asyncio.AbstractEventLoop) -> Callable[[], 
     return decide
 
 
-def pkits_ours(cases: list[dict[str, object]], read: Callable[[str, str], bytes]) -> int:
+def pkits_ours(cases: list[dict[str, Any]], read: Callable[[str, str], bytes]) -> int:
     """
     The whole table with nothing warm; gives how many cases came out as required.
     """
@@ -140,7 +141,7 @@ def pkits_ours(cases: list[dict[str, object]], read: Callable[[str, str], bytes]
 
 
 def pkits_theirs(
-    cases: list[dict[str, object]], read: Callable[[str, str], bytes], loop: asyncio.AbstractEventLoop
+    cases: list[dict[str, Any]], read: Callable[[str, str], bytes], loop: asyncio.AbstractEventLoop
 ) -> int:
     """
     The same by pyhanko-certvalidator, everything parsed anew.

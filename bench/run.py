@@ -10,8 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-import decision
-import handshakes
+from bench import decision, handshakes
 
 
 def main() -> None:

@@ -24,12 +24,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
-import handshakes
-from attacks import CHAINS, certificate, ec_key, extension, make_chain, name, spki
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import load_pem_x509_certificate
 
+from bench import handshakes
+from bench.attacks import CHAINS, certificate, ec_key, extension, make_chain, name, spki
 from cftpki_ext import lab
 from cftpki_ext.protocol.codec import (
     HEADER,

@@ -26,6 +26,7 @@ async def enroller(
     folder: Path, options: dict[str, Any], name: str = "corp", ahead: timedelta = timedelta(0)
 ) -> AsyncIterator[AcmeEnroller]:
     made = PLUGIN.make(PLUGIN.options(**options), context(folder, name=name, ahead=ahead))
+    assert isinstance(made, AcmeEnroller)
     try:
         yield made
     finally:

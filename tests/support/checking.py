@@ -14,7 +14,7 @@ from cftpki_cache.memory import MemoryStore
 from cftpki_cache.revocations import RevocationMemory
 from cftpki_cache.tiered import TieredStore
 from cftpki_connectors.fetch.client import Fetcher
-from cftpki_connectors.fetch.network import Resolver
+from cftpki_connectors.fetch.resolve import Resolver
 from cftpki_connectors.registry import load_factories
 from cftpki_connectors.status.crl import CrlSource
 from cftpki_connectors.status.ocsp import OcspSource

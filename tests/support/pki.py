@@ -110,7 +110,11 @@ def general_name(text: str) -> x509.GeneralName:
         return x509.RegisteredID(ObjectIdentifier(value))
     if kind == "other":
         return x509.OtherName(ObjectIdentifier(value), b"\x0c\x01x")
-    kinds = {"dns": x509.DNSName, "email": x509.RFC822Name, "uri": x509.UniformResourceIdentifier}
+    kinds: dict[str, Any] = {
+        "dns": x509.DNSName,
+        "email": x509.RFC822Name,
+        "uri": x509.UniformResourceIdentifier,
+    }
     return kinds[kind]._init_without_validation(value)  # wrong names must be buildable
 
 

@@ -27,7 +27,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives import serialization
 
@@ -51,7 +51,7 @@ class Certified(Protocol):
     def serial(self) -> int: ...
 
     @property
-    def key(self) -> object: ...
+    def key(self) -> Any: ...
 
 
 @dataclass(slots=True)

@@ -96,9 +96,8 @@ async def test_lost_orders_of_two_processes_that_come_back_at_once_are_one_each(
     for order, kept in zip(orders, saves, strict=True):
         await lose(tmp_path, ca, deaf, order, kept)
     listening = ca.options()
-    outcomes = await asyncio.gather(
-        advance(tmp_path, listening, orders[0], saves[0]), advance(tmp_path, listening, orders[1], saves[1])
-    )
+    both = (advance(tmp_path, listening, order, kept) for order, kept in zip(orders, saves, strict=True))
+    outcomes = await asyncio.gather(*both)
     for number, (order, outcome) in enumerate(zip(orders, outcomes, strict=True)):
         if isinstance(outcome, Pending):  # one port for two responders
             outcomes[number] = await advance(tmp_path, listening, order, saves[number])

@@ -172,7 +172,7 @@ async def test_account_key_older_than_configured_is_changed_before_an_order(tmp_
     async with enroller(tmp_path, ca.options()) as made:
         assert isinstance(await issue(made, "a.example"), Issued)
         old = made._store.load().key.thumbprint
-    later = PLUGIN.make(
+    later: Any = PLUGIN.make(
         PLUGIN.options(**ca.options(account_key_days=30)), context(tmp_path, ahead=timedelta(days=31))
     )
     await issue(later, "a.example")
@@ -563,7 +563,7 @@ async def test_order_that_the_ca_does_not_know_is_lost(tmp_path, ca):
     saves = Saves()
     async with enroller(tmp_path, ca.options()) as made:
         assert isinstance(await issue(made, "a.example", saves=saves), Issued)
-        state = saves.last | {"order": ca.directory.replace("/dir", "/my-order/nothing")}
+        state = {**saves.last, "order": ca.directory.replace("/dir", "/my-order/nothing")}
         failed = await made.advance(make_order("a.example"), state, saves, deadline=in_s(WAIT_S))
     assert Fault.ORDER_LOST == failed.fault
 

@@ -158,7 +158,7 @@ def test_every_openssl_that_the_library_is_for(service, company, tmp_path, versi
     root = ROOT / ".tools/openssl" / version
     assert (root / ".complete").exists(), f"OpenSSL {version} is missing: scripts/get-openssl"
     options = [f"-DOPENSSL_ROOT_DIR={root}"]
-    before = ()
+    before: tuple[Path, ...] = ()
     if (root / "run").exists():  # its libraries want a newer C library than the linker sees here
         loose = "-Wl,--allow-shlib-undefined"
         options += [f"-DCMAKE_EXE_LINKER_FLAGS={loose}", f"-DCMAKE_SHARED_LINKER_FLAGS={loose}"]

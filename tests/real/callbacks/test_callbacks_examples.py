@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import callbacks, hostsim, partners, real_service, servers
+from tests.support.ports import free_port
 
 # One company and one service for the file.
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("callback-examples")]
@@ -137,7 +138,7 @@ def foreign(company):
     ports = {}
     with contextlib.ExitStack() as stack:
         for name in PARTNERS:
-            ports[name] = servers.free_port()
+            ports[name] = free_port()
             command = ["openssl", "s_server", "-accept", f"127.0.0.1:{ports[name]}", "-Verify", "3", "-rev"]
             command += ["-verify_return_error", "-CAfile", company.path("root.pem"), *company.s_client(name)]
             log = company.path(f"s_server-{name}.log")

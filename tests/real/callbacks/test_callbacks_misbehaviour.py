@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from cftpki_ext.core.alerts import ALERTS, Alert
-from cftpki_ext.exit.phases import Phase
+from cftpki_ext.core.vocabulary import Phase
 from cftpki_ext.protocol.codec import Message, Result, Tag
 from tests.support import callbacks, hostsim, pki
 from tests.support.native_service import ALL_PHASES, DEFAULTS, HANG_UP, FakeService, answer

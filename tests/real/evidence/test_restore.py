@@ -78,7 +78,7 @@ def alert(service: real_service.Service, leaf: Any) -> int:
     async def ask() -> int:
         async with WireClient(service.socket) as client:
             answer = await client.ask(Message.CHECK, MODE=1, CHAIN=encode_chain((leaf.der, CA.der)))
-            return answer.fields.get(Tag.ALERT, 0)
+            return answer.number(Tag.ALERT) or 0
 
     return asyncio.run(ask())
 

@@ -905,7 +905,7 @@ def test_another_header_needs_another_bind_file_and_nothing_else(tmp_path: Path,
 
 
 def test_only_the_bind_file_names_fields_of_the_structure() -> None:
-    fields = [name for name, _ in Pkicom._fields_]
+    fields = [field[0] for field in Pkicom._fields_]
     for source in sorted((*(ROOT / "native/client").iterdir(), *(ROOT / "native/exit").iterdir())):
         if source.name != "pkicom_bind.h":
             text = source.read_text()

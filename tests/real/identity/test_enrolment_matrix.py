@@ -221,7 +221,7 @@ class Hostile:
         self.manager = make_manager(
             settings, clock=self.clock, event=lambda _event, **_fields: None, look_only=True
         )
-        self.manager._enrollers.update(corp=self.ca)
+        self.manager._enrollers.update(corp=self.ca)  # type: ignore[attr-defined] # a dict, which nobody needs to know
 
     async def renew(self, *plan):
         self.ca.plan = list(plan)

@@ -17,7 +17,7 @@ UNITS = Path(__file__).resolve().parents[3] / "deploy/systemd"
 
 def unit(name):
     parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str
+    parser.optionxform = str  # type: ignore[assignment,method-assign] # as configparser documents it
     parser.read(UNITS / name)
     return parser
 

@@ -9,7 +9,7 @@ import gc
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -125,7 +125,7 @@ location /show-host { return 200 "$http_host $http_accept_encoding $http_user_ag
 
 
 @pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     path = tmp_path_factory.mktemp("web")
     files = {"slow.bin": bytes(9_000), "exact.bin": bytes(10_000), "large.bin": bytes(10_001)}
     locations = NGINX_LOCATIONS.replace("root PLACE;", "")

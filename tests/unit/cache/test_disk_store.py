@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,7 +60,7 @@ def put(store: DiskStore, key: str = "key", raw: bytes = b"raw") -> None:
     store.put(key, raw, received_at=RECEIVED, keep_s=600)
 
 
-def rows(directory: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
+def rows(directory: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(directory / "cache.db", isolation_level=None)) as database:
         return database.execute(statement, values).fetchall()
 

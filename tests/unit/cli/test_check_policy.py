@@ -45,7 +45,7 @@ def check(tmp_path: Path) -> Any:
         result = CliRunner().invoke(main, [*command, *options])
         return result.exit_code, json.loads(result.stdout) if result.stdout.startswith("{") else {}
 
-    checking.directory = tmp_path
+    checking.directory = tmp_path  # type: ignore[attr-defined]
     return checking
 
 

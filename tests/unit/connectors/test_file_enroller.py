@@ -141,7 +141,7 @@ async def test_roots_that_cannot_be_read_are_none(drop):
 
 def test_options_refuse_what_they_do_not_know(tmp_path):
     with pytest.raises(ValidationError, match="extra"):
-        FileOptions(chain=tmp_path, key=tmp_path, more=1)
+        FileOptions(chain=tmp_path, key=tmp_path, **dict.fromkeys(["more"], tmp_path))
 
 
 async def test_replaced_pair_comes_into_force_and_a_wrong_one_does_not(drop, tmp_path):

@@ -14,7 +14,7 @@ from cftpki_ext.identity.issuance import task
 from cftpki_ext.identity.renewal import attempt, operator
 from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.store.journal import Outcome
-from cftpki_ext.identity.store.state import read_state
+from cftpki_ext.identity.store.state import read_state, write_state
 from tests.support import pki
 from tests.support.managed_world import IDENTITY, World
 from tests.support.scripted_ca import DAY
@@ -50,7 +50,7 @@ async def cut_off(world, monkeypatch, owner, name, replacement=die):
     world.start()
 
 
-def but_the_last_word(directory, state, *, write=attempt.write_state):
+def but_the_last_word(directory, state, *, write=write_state):
     if state.rollout is not None:
         raise CutOffError
     write(directory, state)
@@ -165,7 +165,7 @@ async def test_rollback_cut_off_after_the_flip_is_not_undone_by_the_schedule(wor
     def but_the_last_word_of_it(directory, state):
         if state.going_back is None:
             raise CutOffError
-        attempt.write_state(directory, state)
+        write_state(directory, state)
 
     with monkeypatch.context() as patch:
         patch.setattr(operator, "write_state", but_the_last_word_of_it)

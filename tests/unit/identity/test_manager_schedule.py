@@ -307,7 +307,7 @@ async def test_provider_sees_the_new_chain_and_who_holds_the_old_one_keeps_it(wo
     await world.renew()
     second = await provider.current("mft")
     assert (1, 2) == (first.generation, second.generation)
-    assert first.chain[0].spki == public_bytes(first.key.private)
+    assert first.chain[0].spki == public_bytes(first.key.private)  # type: ignore[attr-defined] # a key from a file
 
     await world.renew()
     (world.current().path / "key.pem").chmod(0o644)

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.revocation.cache_key import certificate_key, list_key
 
-PARTS = {"issuer_name": b"name", "issuer_spki": b"key", "serial": 5, "url": "http://ocsp.example/"}
+PARTS: dict[str, Any] = {
+    "issuer_name": b"name",
+    "issuer_spki": b"key",
+    "serial": 5,
+    "url": "http://ocsp.example/",
+}
 
 
 def test_certificate_key_differs_with_every_part() -> None:
@@ -29,7 +36,7 @@ def test_key_parts_cannot_slide_into_each_other() -> None:
 
 
 def test_list_key_names_the_issuers_key_and_the_place() -> None:
-    base = {"issuer_name": b"name", "issuer_spki": b"key", "url": "http://crl.example/"}
+    base: dict[str, Any] = {"issuer_name": b"name", "issuer_spki": b"key", "url": "http://crl.example/"}
     others = [{"issuer_name": b"other"}, {"issuer_spki": b"other"}, {"url": "http://crl.example/2"}]
     assert 4 == len({list_key(**(base | change)) for change in [{}, *others]})
 

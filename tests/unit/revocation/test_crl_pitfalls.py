@@ -606,8 +606,8 @@ def test_pitfall_46_list_verified_for_one_ca_is_not_verified_for_another():
     w = world()
     assert GOOD is w.judge(w.crl).status
     other = pki.issue(w.root, w.ca.name, ca=True)
-    other = w.but(ca=other, leaf=pki.issue(other, "partner"))
-    assert (OPEN, Cause.BAD_SIGNATURE) == outcome(other.judge(w.crl.but(extensions=(number(7),))))
+    elsewhere = w.but(ca=other, leaf=pki.issue(other, "partner"))
+    assert (OPEN, Cause.BAD_SIGNATURE) == outcome(elsewhere.judge(w.crl.but(extensions=(number(7),))))
 
 
 def test_pitfall_47_length_that_der_does_not_allow_is_unreadable():

@@ -10,6 +10,7 @@ import binascii
 import json
 import socket
 import ssl
+from typing import Any
 
 import httpx
 import pytest
@@ -37,7 +38,7 @@ def ssl_error(reason: str | None, kind: type[ssl.SSLError] = ssl.SSLError) -> ss
 
 
 def unverified() -> ssl.SSLError:
-    error = ssl_error("CERTIFICATE_VERIFY_FAILED", ssl.SSLCertVerificationError)
+    error: Any = ssl_error("CERTIFICATE_VERIFY_FAILED", ssl.SSLCertVerificationError)
     error.verify_message = "unable to get local issuer certificate"
     return error
 

@@ -235,7 +235,7 @@ async def test_finalize_that_was_done_already_reads_the_order_instead():
 def enroller(tmp_path: Any, ca: ListCa, clock: TestClock) -> Any:
     state = tmp_path / "state"
     state.mkdir(exist_ok=True)
-    made = PLUGIN.make(
+    made: Any = PLUGIN.make(
         PLUGIN.options(directory=f"{CA}/dir"), EnrollerContext(name="corp", state=state, clock=clock)
     )
     made._session = session(ca, clock)

@@ -10,6 +10,7 @@ import gc
 import socket
 import ssl
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -142,7 +143,7 @@ def test_tls_alpn_server_name_of_an_address_is_its_reverse_name(value, kind, exp
 
 def test_tls_alpn_certificate_is_that_of_rfc_8737():
     certificate = x509.load_der_x509_certificate(make_certificate(task("10.1.2.3", "ip"), SystemClock())[0])
-    shown = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31"))
+    shown: Any = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31"))
     assert shown.critical
     assert b"\x04\x20" + digest("token.print") == shown.value.value
     alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -346,7 +347,8 @@ async def test_answers_stay_for_their_lease_and_go_when_nobody_takes_the_order_u
     assert not publisher.busy_besides("order")
     assert await publisher.hold("order")
     await publisher.publish([task()], deadline=in_s(5))  # still there: nothing has to be bound again
-    responder = publisher._solvers[ChallengeKind.HTTP_01]._responder
+    solver: Any = publisher._solvers[ChallengeKind.HTTP_01]
+    responder = solver._responder
     assert responder.bound is not None
     publisher.release("order", [task()], lease_s=0)
     lease = publisher._leases["order"]

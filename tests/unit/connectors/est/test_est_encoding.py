@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cftpki_connectors.est import encoding
 from cftpki_connectors.est.encoding import MalformedBodyError, certificates, decode, encode
+from cftpki_ext.x509 import der as der_values
 from tests.support import pki
 
 ROOT = pki.make_root("EST Root")
@@ -149,10 +150,10 @@ def indefinite(der: bytes) -> bytes:
     """
     The two outer SEQUENCEs and the explicit tag of a PKCS#7 in BER, as Java's libraries write it.
     """
-    outer = encoding.der.children(der, encoding.der.whole(der))
-    signed = encoding.der.children(der, outer[1])[0]
-    inner = encoding.der.content(der, signed)
-    kind = encoding.der.encoded(der, outer[0])
+    outer = der_values.children(der, der_values.whole(der))
+    signed = der_values.children(der, outer[1])[0]
+    inner = der_values.content(der, signed)
+    kind = der_values.encoded(der, outer[0])
     end = b"\x00\x00"
     return b"\x30\x80" + kind + b"\xa0\x80" + b"\x30\x80" + inner + end + end + end
 

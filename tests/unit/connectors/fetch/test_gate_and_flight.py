@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from functools import partial
 
 import pytest
 
@@ -98,7 +99,7 @@ async def test_flight_different_questions_share_nothing() -> None:
         await asyncio.sleep(0)
         return name
 
-    answers = await asyncio.gather(*(flights.run(name, lambda name=name: work(name)) for name in "ab"))
+    answers = await asyncio.gather(*(flights.run(name, partial(work, name)) for name in "ab"))
     assert [("a", True), ("b", True)] == answers
 
 
