@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.x509 import load_pem_x509_certificate
 
 from cftpki_ext.protocol.codec import Message, Result, Tag
 from tests.support import real_service
@@ -35,6 +36,10 @@ KEYS = {
     "file": make_key("rsa", 3),
 }
 PORTS = {name: 1700 + number for number, name in enumerate(KEYS)}
+
+
+def pem_to_der(path):
+    return load_pem_x509_certificate(path.read_bytes()).public_bytes(serialization.Encoding.DER)
 
 
 class Site:
@@ -191,6 +196,39 @@ async def test_each_identity_has_a_signer_of_its_own_and_the_front_has_no_key(si
         maps = await asyncio.to_thread(Path(f"/proc/{service.process.pid}/maps").read_text)
         assert "softhsm" not in maps
         assert "troubled" not in maps
+
+
+def octets_in_memory(pid, wanted):
+    """
+    Which of some octets are anywhere in a process's memory.
+    """
+    found = set()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights = line.split()[:2]
+            begin, end = (int(edge, 16) for edge in span.split("-"))
+            if "r" not in rights or "[v" in line:  # the kernel's own pages are not read so
+                continue
+            with contextlib.suppress(OSError):  # it may be gone by now
+                memory.seek(begin)
+                data = memory.read(end - begin)
+                found |= {name for name, octets in wanted.items() if octets in data}
+    return found
+
+
+async def test_private_key_of_a_file_is_nowhere_in_the_memory_of_the_service(site):
+    numbers = KEYS["file"].private_numbers()
+    wanted = {
+        "public": pem_to_der(site.folder / "file.chain"),
+        "p": numbers.p.to_bytes(128, "little"),  # as OpenSSL keeps numbers
+        "d": numbers.d.to_bytes(256, "little"),
+        "p in DER": numbers.p.to_bytes(128, "big"),
+        "PEM": (site.folder / "file.key").read_bytes()[100:200],
+    }
+    with site.running() as service:
+        for _ in range(3):
+            check_signature("file", await sign_once(service, "file"))
+        assert {"public"} == octets_in_memory(service.process.pid, wanted)
 
 
 async def test_two_identities_of_one_module_sign_at_once(site):
