@@ -1,9 +1,9 @@
 """
-Several keys of one PKCS #11 module in one process, each signing in a thread of its own, for so many seconds.
+Several keys of one PKCS #11 module in one process, each signing in a thread of its own, until standard input ends.
 
-    python -m tests.support.token_threads MODULE SECONDS TOKEN:LABEL:SCHEME:PUBLIC-KEY-FILE…
+    python -m tests.support.token_threads MODULE TOKEN:LABEL:SCHEME:PUBLIC-KEY-FILE…
 
-Prints for each key how many signatures it made, and which errors it met.
+Prints again and again, a line each, how many signatures each key has made and which errors it has met.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,32 +34,36 @@ def main(arguments: list[str]) -> None:
     """
     Sign, and tell.
     """
-    module, seconds = Path(arguments[0]), float(arguments[1])
+    module = Path(arguments[0])
     keys = []
-    for argument in arguments[2:]:
+    for argument in arguments[1:]:
         token, label, scheme, file = argument.split(":")
         place = TokenKey(module=module, token=token, label=label)
         public = load_pem_public_key(Path(file).read_bytes())
         keys.append((label, scheme, open_key(place, public, PIN.encode)))  # type: ignore[arg-type]
     told: dict[str, Counter[str]] = {label: Counter() for label, _, _ in keys}
-    end = time.monotonic() + seconds
+    over = threading.Event()
 
     def work(label: str, scheme: str, key: Any) -> None:
-        while time.monotonic() < end:
+        while not over.is_set():
             try:
                 key.sign(b"handshake", *_SCHEMES[scheme])
                 told[label]["signed"] += 1
             except CftPkiError as error:
                 told[label][str(error)] += 1
 
-    sys.stdout.write("begun\n")
-    sys.stdout.flush()
-    threads = [threading.Thread(target=work, args=key) for key in keys]
+    def tell() -> None:
+        while not over.wait(0.1):
+            sys.stdout.write(json.dumps({name: dict(seen) for name, seen in told.items()}) + "\n")
+            sys.stdout.flush()
+
+    threads = [threading.Thread(target=work, args=key) for key in keys] + [threading.Thread(target=tell)]
     for thread in threads:
         thread.start()
+    sys.stdin.read()
+    over.set()
     for thread in threads:
         thread.join()
-    sys.stdout.write(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":

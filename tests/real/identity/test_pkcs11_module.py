@@ -6,7 +6,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -16,7 +15,6 @@ from tests.support.pki import key as make_key
 from tests.support.softhsm import SoftHsm
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("softhsm")]
-SECONDS = 3
 KEYS = {
     "one": make_key("rsa"),
     "two": make_key("rsa", 1),
@@ -39,68 +37,77 @@ def hsm(tmp_path):
 
 
 @contextlib.contextmanager
-def signing(hsm, *keys, seconds=SECONDS):
+def signing(hsm, *keys):
     """
-    A process that signs with some keys at once; yields what gives its end and what it told.
+    A process that signs with some keys at once; yields what reads its counts until they show something.
     """
     named = [f"{token}:{label}:{scheme}:{hsm.tokens.parent / label}.pub" for token, label, scheme in keys]
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.token_threads", hsm.module, str(seconds), *named],
+        [sys.executable, "-m", "tests.support.token_threads", hsm.module, *named],
         env=hsm.environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert "begun\n" == process.stdout.readline()
 
-        def told():
-            line = process.stdout.readline()
-            assert 0 == process.wait(30)
-            return json.loads(line)
+        def until(shown):
+            for line in process.stdout:
+                counts = json.loads(line)
+                if shown(counts):
+                    return counts
+            pytest.fail(f"it ended with status {process.wait()}")
 
-        yield told
+        yield until
+        process.stdin.close()
+        process.stdout.read()
+        assert 0 == process.wait(60)
+
+
+def signed(*names, more=100, since=None):
+    """
+    Each of some keys has signed so often, or so much oftener.
+    """
+    before = {name: since[name].get("signed", 0) if since else 0 for name in names}
+    return lambda counts: all(counts[name].get("signed", 0) >= before[name] + more for name in names)
+
+
+def failed(*names):
+    return lambda counts: all(set(counts[name]) - {"signed"} for name in names)
 
 
 @pytest.mark.parametrize("second", [("mft", "two"), ("other", "elsewhere")])
 def test_two_keys_of_one_module_sign_at_once(hsm, second):
-    with signing(hsm, ("mft", "one", "pkcs1"), (*second, "pkcs1")) as told:
-        counts = told()
+    with signing(hsm, ("mft", "one", "pkcs1"), (*second, "pkcs1")) as until:
+        counts = until(signed("one", second[1], more=500))
     assert {"one": ["signed"], second[1]: ["signed"]} == {name: list(seen) for name, seen in counts.items()}
-    assert min(seen["signed"] for seen in counts.values()) > 20
 
 
 def test_key_that_cannot_sign_so_takes_nothing_from_another(hsm):
-    with signing(hsm, ("mft", "one", "pkcs1"), ("mft", "small", "pss512")) as told:
-        counts = told()
+    with signing(hsm, ("mft", "one", "pkcs1"), ("mft", "small", "pss512")) as until:
+        counts = until(failed("small"))
+        counts = until(signed("one", since=counts))
     assert ["signed"] == list(counts["one"])
     assert ["key 'small' on token 'mft': GeneralError"] == list(counts["small"])
 
 
-def test_key_that_was_deleted_takes_nothing_from_another(hsm):
-    with signing(hsm, ("mft", "one", "pkcs1"), ("mft", "two", "pkcs1")) as told:
-        time.sleep(SECONDS / 3)
+@pytest.mark.parametrize("first", [("mft", "one"), ("other", "elsewhere")])
+def test_key_that_was_deleted_takes_nothing_from_another(hsm, first):
+    with signing(hsm, (*first, "pkcs1"), ("mft", "two", "pkcs1")) as until:
+        until(signed(first[1], "two", more=20))
         hsm.destroy("mft", "two")
-        counts = told()
-    assert ["signed"] == list(counts["one"])
+        counts = until(failed("two"))
+        counts = until(signed(first[1], since=counts))
+    assert ["signed"] == list(counts[first[1]])
     assert ["signed", "key 'two' on token 'mft': NoSuchKey"] == list(counts["two"])
 
 
 def test_keys_return_with_their_token(hsm):
-    with signing(hsm, ("mft", "one", "pkcs1"), ("mft", "two", "pkcs1"), seconds=6) as told:
-        time.sleep(1)
+    with signing(hsm, ("mft", "one", "pkcs1"), ("mft", "two", "pkcs1")) as until:
+        until(signed("one", "two", more=20))
         with hsm.taken_out():
-            time.sleep(1)
-            while_away = time.monotonic()
-        counts = told()
-    assert time.monotonic() - while_away > 1
+            counts = until(failed("one", "two"))
+        counts = until(signed("one", "two", more=20, since=counts))
     for name, seen in counts.items():
-        assert seen.pop("signed") > 20, counts
-        assert {f"key {name!r} on token 'mft'"} == {error.partition(":")[0] for error in seen}
-
-
-def test_token_of_another_label_stays_when_one_key_is_deleted(hsm):
-    with signing(hsm, ("other", "elsewhere", "pkcs1"), ("mft", "two", "pkcs1")) as told:
-        time.sleep(SECONDS / 3)
-        hsm.destroy("mft", "two")
-        counts = told()
-    assert ["signed"] == list(counts["elsewhere"])
-    assert "key 'two' on token 'mft': NoSuchKey" in counts["two"]
+        assert {f"key {name!r} on token 'mft'"} == {
+            error.partition(":")[0] for error in set(seen) - {"signed"}
+        }
