@@ -12,6 +12,8 @@ How to use it::
 
 Certificates are DER, leaf first. Without the anchor's key the topmost signature is wrong, everything else is as it
 should be. Nothing here is random but the keys: the same kind and size give chains and lists of the same shape.
+
+More than 400 lines: one function for each attack, over one measurement.
 """
 
 from __future__ import annotations

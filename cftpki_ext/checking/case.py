@@ -4,6 +4,8 @@ One question before its judge: what to do next, and in the end the verdict with 
 The pure half of a check. It runs where the driver does, or in a judge's process (`service.judging`): all that goes in
 and out are values, so that another judge can take a case over with what was said so far. Owns the change to another
 path, the cache keys of locations, and which statements are worth keeping. Imports the decision and `revocation`.
+
+More than 400 lines: one object, a question from its first look to what is kept of it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@ One section of the file → one value of `cftpki_ext.core.settings`, with every 
 
 A value is made even where there were faults, so that later checks can look at the rest; `loader` uses the
 values only when there was none.
+
+More than 400 lines: one method for each section, over one reader that collects the faults.
 """
 
 from __future__ import annotations

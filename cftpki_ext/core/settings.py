@@ -2,6 +2,8 @@
 The settings: what the configuration file means, as frozen values, and the one set of defaults and limits.
 
 Pure data. `cftpki_ext.config` turns TOML into these; everything else only reads them.
+
+More than 400 lines: every default and limit in one place, each with its reason beside it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@ The decision: from a chain and what was heard about it to a verdict.
 
 Owns the order of the decision (docs/adr/0003-decision-order.md): bytes, path, revocation, policy. Pure: the same
 question and statements give the same verdict at any later time.
+
+More than 400 lines: from bytes to the verdict in one place, so that the order of a decision can be read from top to
+bottom.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The stored form of one decision: a JSON document, and the raw bytes that it name
 pydantic turns our frozen values into plain data and back; every byte string of more than a few octets
 (certificates, responses, CRLs) becomes a reference to a blob, so that a CRL which decided a thousand
 handshakes is kept once. Pure.
+
+More than 400 lines: writing and reading of one form are checked against each other.
 """
 
 from __future__ import annotations

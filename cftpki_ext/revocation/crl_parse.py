@@ -3,6 +3,8 @@ One CRL as a value: RFC 5280 section 5, read from the bytes as received.
 
 Owns the parse of everything but the entries (see crl_entries) and the bounded memory of parsed lists. The issuer, the
 signature and where the entries are must be readable; whatever else is odd or cannot be read is noted.
+
+More than 400 lines: the fields and extensions of RFC 5280 5.1 and 5.2 in their order.
 """
 
 from __future__ import annotations

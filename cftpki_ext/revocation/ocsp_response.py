@@ -3,6 +3,8 @@ OCSP responses (RFC 6960 4.2.1) as frozen values, sliced from the bytes as recei
 
 Owns the parse. Whom a single response speaks of, and what it says, is read first; whatever else is odd or cannot be
 read is noted beside it, because bad news counts in any form. Judges nothing.
+
+More than 400 lines: the structure of RFC 6960 4.2.1, field by field in its order.
 """
 
 from __future__ import annotations

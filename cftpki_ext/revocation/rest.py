@@ -4,6 +4,8 @@ What a CA's own JSON lookup establishes about one certificate.
 Owns the URL of the question and the reading of the answer by a `RestProfile`, with ready profiles for Vault (OpenBao)
 and EJBCA. Such an answer is not signed: only the TLS connection that it came over proves who gave it, so that good
 news out of a store proves nothing.
+
+More than 400 lines: the URL and the answer of each profile stand beside each other.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@ The extensions of RFC 5280 4.2 (and RFC 6960, 7633) as values, parsed strictly.
 
 Owns the content of each extension but the locations of CRLs (`distribution`); what an extension means for a path or
 for revocation is decided elsewhere. What `odd` is told of leaves one meaning and is refused by default.
+
+More than 400 lines: one function for each extension, in the order of RFC 5280 4.2.
 """
 
 from __future__ import annotations

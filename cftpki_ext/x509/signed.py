@@ -2,6 +2,8 @@
 Signed objects (certificate, CRL, OCSP response): their parts as received, and whether the signature holds.
 
 Owns `Signed`, `verify` and the memory of what was verified.
+
+More than 400 lines: the tables of algorithms stand beside what verifies by them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 /*
  * test_frame.c - the codec on frames written out by hand. What Python's codec
- * takes and refuses is compared in tests/real/exit/test_native_library.py.
+ * takes and refuses is compared in tests/real/exit/test_native_tools.py.
  */
 #include <string.h>
 

@@ -14,6 +14,8 @@ How to use it::
 Everything is valid from a day before `NOW` for ten years unless said otherwise, so that tests pass `NOW` as
 the time and never read a clock. Keys are made once per session and kind (`key("rsa", 3)` is always the same
 key). Nothing here checks anything: what is asked for is built, however wrong.
+
+More than 400 lines: certificates, CRLs and OCSP responses are built from the same parts.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 Which URLs and addresses may be asked: a strict URL grammar, and one trust set's permissions.
 
 Pure: no DNS, no socket. Everything that is not clearly allowed is refused.
+
+More than 400 lines: the grammar of URLs and what is allowed by it are one argument.
 """
 
 from __future__ import annotations

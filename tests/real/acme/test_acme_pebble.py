@@ -1,5 +1,7 @@
 """
 The ACME enroller against a real Pebble 2.10.1, with pebble-challtestsrv or BIND as its DNS.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 The EST enroller against Cisco libest's `estserver`: answers in HTTP/1.0, certificates from a CA of OpenSSL's.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

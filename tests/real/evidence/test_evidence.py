@@ -2,6 +2,8 @@
 The evidence of real verdicts: kept before they are answered, replayed to the same, whole after a kill.
 
 The real service over a real ledger; the partners' statuses come from `openssl ocsp` and nginx.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import asyncio

@@ -1,5 +1,7 @@
 """
 Which phases are called, in which order, with what; and what the simulator does with each answer.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import subprocess

@@ -3,6 +3,8 @@ Real CAs whose answers a proxy of ours falsifies on the way: what is in force st
 
 Every protocol, over the wire, through the command line. The certificates in the lies are made with the CA's own
 issuing key and carry the serial number of what the CA really issued, so that its books and ours can be compared.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import contextlib

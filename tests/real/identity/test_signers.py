@@ -1,5 +1,7 @@
 """
 The signers of a real service, with SoftHSM: what happens to one identity's key happens to no other.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import asyncio

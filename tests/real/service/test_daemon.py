@@ -1,4 +1,8 @@
-"""The daemon through a real unix socket, with a checker that says what the test wants."""
+"""
+The daemon through a real unix socket, with a checker that says what the test wants.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
+"""
 
 import asyncio
 import hashlib

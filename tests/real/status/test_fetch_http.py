@@ -1,5 +1,7 @@
 """
 The guarded fetcher against real and evil servers: permissions, redirects, caps, the wall clock, breaker, retries.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """
 One CA's trouble is its own: names that do not resolve, families that do not connect, octets behind an answer, and
 files on a dead file server delay and fail nobody else. Real sockets, raw servers.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

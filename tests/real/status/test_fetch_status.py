@@ -1,5 +1,7 @@
 """
 The OCSP and CRL sources against `openssl ocsp`, nginx, and evil servers.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 The disk tier against damage, plants, full and read-only disks, locks and other processes.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

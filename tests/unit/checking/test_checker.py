@@ -2,6 +2,8 @@
 The driver in virtual time: whom it asks, in which order, for how long, and what it keeps.
 
 Every source, store and clock is made here; waiting costs no time, so that every moment can be asserted.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@ Every order, delay and combination of sources: nobody revoked is let in but by a
 
 In virtual time, through the driver, so that asking, waiting and judging are tried together. What is expected is
 computed here from the table of docs/policies.md alone, not by the code that is tried.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

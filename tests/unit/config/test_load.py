@@ -1,3 +1,9 @@
+"""
+Loading a configuration: what each section gives, and every fault with its line and remedy.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
+"""
+
 from __future__ import annotations
 
 import os

@@ -1,5 +1,7 @@
 """
 The decision as a whole: bytes, path, revocation, policy, in that order, and what is told about it.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

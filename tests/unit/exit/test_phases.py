@@ -1,4 +1,8 @@
-"""Phases as values: order, configuration, and that nothing but an accepted verdict accepts."""
+"""
+Phases as values: order, configuration, and that nothing but an accepted verdict accepts.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime

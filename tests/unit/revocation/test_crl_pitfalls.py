@@ -1,5 +1,7 @@
 """
 The pitfalls of others that concern CRLs, each under its number.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

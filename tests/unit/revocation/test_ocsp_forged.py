@@ -3,6 +3,8 @@ Forged OCSP answers, generated: one thing bent at a time, over three kinds of ke
 
 `Bent` says what is bent and which cause must come of it; `None` stands for a harmless variation, which must
 stay good. Every answer is otherwise properly signed by an entitled signer.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 The HTTPS client of the enrollers, against servers that misbehave.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 The enroller against answers that no real server gives on request: errors in every dress, and worse.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

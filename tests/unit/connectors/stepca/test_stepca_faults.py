@@ -1,5 +1,7 @@
 """
 The step-ca enroller against a CA (or what stands before it) that does not behave as step-ca does.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -1,0 +1,34 @@
+"""
+The library, built once and loaded, and the path of its service's socket.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.support.native_host import build_native
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_native(tmp_path_factory.mktemp("native"))
+
+
+@pytest.fixture(scope="session")
+def library(build: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(build / "libcftpkie.so"), use_errno=True)
+
+
+@pytest.fixture
+def path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # pytest's own folders are too deep for a socket address.
+    with TemporaryDirectory() as folder:
+        monkeypatch.setenv("CFTPKI_SOCKET", f"{folder}/s")
+        monkeypatch.setenv("CFTPKI_TIMEOUT_MS", "5000")
+        monkeypatch.delenv("CFTPKI_UNREACHABLE", raising=False)
+        yield Path(folder) / "s"
