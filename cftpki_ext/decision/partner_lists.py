@@ -144,7 +144,14 @@ def _common_names(name: Name) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def _san(text: str) -> str | None:
     """
-    An entry as it is compared: kind, colon, name.
+    An entry of the configuration as it is compared, read once.
+    """
+    return _compared(text)
+
+
+def _compared(text: str) -> str | None:
+    """
+    An alternative name as it is compared: kind, colon, name.
     """
     kind, colon, value = text.partition(":")
     if not colon or kind not in SAN_KINDS or not value or not value.isprintable() or value != value.strip():
@@ -171,4 +178,4 @@ def _san_of(name: GeneralName) -> str | None:
             return f"ip:{ip_address(name.value)}"
         except ValueError:
             return None
-    return _san(f"{name.kind}:{name.value}") if isinstance(name.value, str) else None
+    return _compared(f"{name.kind}:{name.value}") if isinstance(name.value, str) else None

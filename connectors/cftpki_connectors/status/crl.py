@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Hashable
 from pathlib import Path
 from types import MappingProxyType
@@ -22,13 +21,14 @@ from cftpki_connectors.status.source import Answer, FetchingSource
 from cftpki_connectors.support.threads import MAX_THREADS, Lane
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
+from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 
 _HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})
 _PIECE_BYTES = 1024 * 1024
-# A trust set names one or two; what is not kept is read again.
-_KEPT_FILES = 16
+# Files that are kept, by octets: one of the largest lists, or many usual ones. What is not kept is read again.
+_KEPT_OCTETS = 80 * 1024 * 1024
 
 
 class CrlSource(FetchingSource):
@@ -103,7 +103,7 @@ class _Files:
     """
 
     def __init__(self) -> None:
-        self._read: OrderedDict[Path, tuple[tuple[int, ...], bytes]] = OrderedDict()
+        self._read: Memo[Path, tuple[tuple[int, ...], bytes]] = Memo(_KEPT_OCTETS)
 
     def read(self, path: Path, max_bytes: int) -> bytes:
         """
@@ -115,9 +115,7 @@ class _Files:
             return kept[1]
         raw = read_crl_file(path, max_bytes)
         if before is not None and before == _stamp(path):
-            self._read[path] = (before, raw)
-            while len(self._read) > _KEPT_FILES:
-                self._read.popitem(last=False)
+            self._read.keep(path, (before, raw), len(raw))
         return raw
 
 

@@ -28,6 +28,7 @@ from cftpki_connectors.fetch.guard import guard_of
 from cftpki_connectors.fetch.resolve import STUCK_S, THREADS, SystemResolver
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.fetch.wire import WireBackend
+from cftpki_connectors.status import crl
 from cftpki_connectors.support.threads import Lane
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import TrustSet
@@ -431,3 +432,21 @@ async def test_private_tls_ca_does_not_vouch_for_another_name(tmp_path: Path) ->
     ours = replace(trust("ours", "127.0.0.1"), https_roots=(root.der,))
     async with listening(Raw(FIRST), served) as url, fetching() as fetcher:
         assert Cause.UNREACHABLE is (await failed(fetcher, wanted(url, ours))).cause
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def test_crl_files_are_kept_within_octets_and_read_again_when_they_change(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("cftpki_connectors.status.crl._KEPT_OCTETS", 10_000)
+    files = crl._Files()
+    for number in range(5):
+        path = tmp_path / f"{number}.crl"
+        path.write_bytes(bytes([number]) * 4_000)
+        first = files.read(path, 5_000)
+        assert first is files.read(path, 5_000)
+        assert files._read.octets <= 10_000
+        path.write_bytes(b"new")
+        assert b"new" == files.read(path, 5_000)
