@@ -30,9 +30,9 @@ class Limits:
     Every bound of the decision and of fetching, each with its unit in the name and its reason above it.
     """
 
-    # A chain as it comes in the handshake: 128 KiB holds a mesh of cross-certificates, and a path with post-quantum
-    # signatures; what looking at it costs is bounded by `work`.
-    chain_bytes: int = 128 * 1024
+    # A chain as it comes in the handshake: 64 KiB holds a mesh of sixty cross-certificates. What looking at it costs is
+    # bounded by `work`.
+    chain_bytes: int = 64 * 1024
     # All that is presented. Ordinary partners send two to four; meshes of cross-certified CAs were seen with 36.
     chain_certificates: int = 64
     # One path, anchor included. RFC 5280 sets no bound; corporate paths have two to four.

@@ -239,7 +239,7 @@ def make(folder: Path) -> Doors:
         "leaf cut off": same((42, "malformed"), good.der[:-20], issuing.der),
         "a certificate above its limit": same((50, "undecodable"), b"\x30\x82\x90\x00" + bytes(0x9000)),
         "a chain above its limit": same((50, "undecodable"), *large),
-        "too many certificates": same((50, "undecodable"), good.der, *[issuing.der] * 10),
+        "too many certificates": same((50, "undecodable"), good.der, *[issuing.der] * 64),
     }
     return Doors(maker.configure(*with_crl), table)
 

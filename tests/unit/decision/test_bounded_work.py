@@ -27,7 +27,7 @@ from tests.support.pki import NOW, issue, key, make_root
 ROOT = make_root("Root")
 ROOT_NAME = ROOT.name.public_bytes(Encoding.DER)
 TRUST = TrustSet(name="partners", anchors=(ROOT.der,))
-LIMITS = Limits(chain_certificates=1 << 20)
+LIMITS = Limits(chain_certificates=1 << 20, chain_bytes=1 << 20)
 SIZES = (18 * 1024, 43 * 1024, 128 * 1024)
 
 

@@ -374,7 +374,7 @@ def judged(need):
         (b"\0\0\1", Reason.UNDECODABLE, 50),
         (b"\0\0\5\0\0\3ab", Reason.UNDECODABLE, 50),
         (encode_chain([b"x"]) + b"y", Reason.UNDECODABLE, 50),
-        (encode_chain([b"x"] * 11), Reason.UNDECODABLE, 50),
+        (encode_chain([b"x"] * 65), Reason.UNDECODABLE, 50),
         (encode_chain([bytes(64 * 1024)]), Reason.UNDECODABLE, 50),
         (b"\0\0\0", Reason.NO_CERTIFICATE, 40),
     ],
