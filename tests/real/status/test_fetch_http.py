@@ -25,6 +25,7 @@ from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.support.httpx_client import load_system_trust, system_tls
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import TrustSet
+from tests.support.pace import LATE_S
 from tests.support.pki import issue, make_root
 from tests.support.ports import free_port
 from tests.support.servers import (
@@ -208,7 +209,7 @@ async def test_fetch_of_a_slow_body_ends_at_the_deadline(fetcher: Fetcher, web: 
     started = time.monotonic()
     error = await failure(fetcher, wanted(web.url("/slow.bin"), within_s=0.6))
     assert Cause.TIMED_OUT is error.cause
-    assert 0.5 < time.monotonic() - started < 1.2
+    assert 0.5 < time.monotonic() - started < 0.6 + LATE_S
 
 
 async def test_fetch_repeats_after_server_errors_and_not_after_others(fetcher: Fetcher, web: Server) -> None:
@@ -245,12 +246,12 @@ async def test_fetch_from_a_server_that_stalls_ends_at_the_deadline(
     fetcher: Fetcher, behaviour: Behaviour
 ) -> None:
     async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await behaviour(reader, writer)
 
     started = time.monotonic()
     error = await failure_of(fetcher, stalls, within_s=0.5)
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 0.5 + LATE_S
     assert Cause.TIMED_OUT is error.cause
 
 
@@ -263,7 +264,7 @@ async def test_fetch_from_a_drip_of_one_byte_a_second_ends_at_the_deadline(fetch
         await drip(b"", every_s=1.0)(reader, writer)
 
     error = await failure_of(fetcher, behave, within_s=2.5)
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 2.5 + LATE_S
     assert (Cause.TIMED_OUT, True) == (error.cause, "bytes of the body" in error.detail)
 
 
@@ -306,9 +307,9 @@ async def test_fetch_of_an_endless_body_ends_at_the_cap(fetcher: Fetcher, behavi
 )  # fmt: skip
 async def test_fetch_of_broken_http_is_unreachable(fetcher: Fetcher, behaviour: Behaviour) -> None:
     started = time.monotonic()
-    error = await failure_of(fetcher, behaviour)
+    error = await failure_of(fetcher, behaviour, within_s=3 * LATE_S)
     assert Cause.UNREACHABLE is error.cause, error
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 2 * LATE_S
 
 
 @pytest.mark.parametrize(
@@ -455,7 +456,7 @@ async def test_fetch_with_name_resolution_that_hangs_ends_at_the_deadline() -> N
     with pytest.raises(FetchError) as caught:
         await fetch_named("http://pki.example/", Hangs(), named("pki.example"), within_s=0.4)
     assert Cause.TIMED_OUT is caught.value.cause
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 0.4 + LATE_S
 
 
 async def test_fetch_by_the_systems_resolution_reaches_localhost(fetcher: Fetcher) -> None:
@@ -553,7 +554,7 @@ async def test_fetch_by_https_from_a_server_that_never_shakes_hands_ends_at_the_
         started = time.monotonic()
         error = await failure(fetcher, wanted(f"https://127.0.0.1:{server.port}/", within_s=0.5))
         assert Cause.TIMED_OUT is error.cause
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 0.5 + LATE_S
         del error
         gc.collect()  # a connection left open would be reported here, and that is an error
 
@@ -562,25 +563,29 @@ async def test_write_pem_is_readable_by_us_alone(tmp_path: Path) -> None:
     assert 0o600 == write_pem(tmp_path / "x.pem", make_root("R")).stat().st_mode & 0o777
 
 
+# Longer than a busy machine needs for twenty answers.
+STUCK_S = 3.0
+
+
 # -- bulkhead and breaker ------------------------------------------------------------------------------------
 
 
 async def test_fetch_from_a_dead_host_does_not_delay_another_and_is_soon_left_alone(fetcher: Fetcher) -> None:
     async with evil(silent()) as dead, evil(answer(OK)) as alive:
         stuck = [
-            asyncio.ensure_future(failure(fetcher, wanted(dead.url(f"/{number}"), within_s=0.6)))
+            asyncio.ensure_future(failure(fetcher, wanted(dead.url(f"/{number}"), within_s=STUCK_S)))
             for number in range(REQUESTS_PER_HOST * 3)
         ]
         await asyncio.sleep(0.05)
         started = time.monotonic()
         for _ in range(20):
             assert b"fine" == await fetcher.fetch(wanted(alive.url()))
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < STUCK_S - 0.5
         await asyncio.gather(*stuck)
         assert len(dead.requests) <= REQUESTS_PER_HOST
         started = time.monotonic()
-        error = await failure(fetcher, wanted(dead.url("/again")))
-        assert time.monotonic() - started < 0.05
+        error = await failure(fetcher, wanted(dead.url("/again"), within_s=3 * LATE_S))
+        assert time.monotonic() - started < LATE_S
         assert (Cause.UNREACHABLE, True) == (error.cause, "left alone" in error.detail)
 
 

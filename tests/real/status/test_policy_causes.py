@@ -126,7 +126,7 @@ async def _server_is_silent(path: Path) -> AsyncIterator[Site]:
         async with evil(silent()) as dead:
             yield Site(
                 trust={"ocsp_urls": (dead.url(),), "crl_urls": (web.url("/root.crl"),)},
-                limits=replace(LIMITS, budget_ms=700),
+                limits=replace(LIMITS, budget_ms=2_500),
             )
 
 

@@ -130,10 +130,10 @@ def test_strange_file_in_a_generation_is_refused_at_once(tmp_path, name, thing):
     else:
         path.touch(0o600)
         os.truncate(path, 1 << 34)
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises((StoreError, KeyUnavailableError)) as told:
         generations.read(1).key(None)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
     assert "BEGIN" not in str(told.value)
 
 

@@ -72,10 +72,10 @@ def definite(certificates: bytes) -> bytes:
     ids=["nuls", "blanks", "cms", "cms-text", "pem", "many", "parts", "ber-many", "ber-parts", "ber-deep"],
 )
 def test_est_body_of_the_worst_kind_is_refused_at_once(body):
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(MalformedBodyError):
         encoding.certificates(body)
-    assert time.perf_counter() - begun < PATIENCE_S
+    assert time.process_time() - begun < PATIENCE_S
 
 
 def test_est_bodies_in_every_form_are_still_read():
@@ -107,10 +107,10 @@ def _nested(levels: int) -> bytes:
     ids=["huge-number", "many-values", "many-extensions", "deep"],
 )
 def test_csrattrs_of_the_worst_kind_are_refused_at_once(item):
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(MalformedBodyError):
         parse_csr_attributes(der.encode(der.SEQUENCE, item))
-    assert time.perf_counter() - begun < PATIENCE_S
+    assert time.process_time() - begun < PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_basic_is_not_sent_where_the_configuration_wants_digest():
 
 @pytest.mark.parametrize("value", ["<" * 8192, "<a>" * 2700, "<a>" + "; " * 4000, "<a>;" + " " * 8100])
 def test_link_fields_of_the_worst_kind_are_read_at_once(value):
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert resources.links([value] * 64, "alternate") == ()
-    assert time.perf_counter() - begun < PATIENCE_S
+    assert time.process_time() - begun < PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -201,17 +201,17 @@ class _Pages:
 
 
 async def test_list_of_provisioners_without_end_is_refused():
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(CaError, match="pages"):
         await stepca.StepCaClient("https://ca", _Pages(), None).provisioners(deadline=1.0)
-    assert time.perf_counter() - begun < 2 * PATIENCE_S
+    assert time.process_time() - begun < 2 * PATIENCE_S
 
 
 @pytest.mark.parametrize("text", ["1h" * 500_000, "9" * 1_000_000])
 def test_duration_of_a_megabyte_is_none_at_once(text):
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert go_seconds(text) is None
-    assert time.perf_counter() - begun < 0.1
+    assert time.process_time() - begun < 0.1
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])

@@ -16,17 +16,20 @@ from cftpki_connectors.fetch.flight import SingleFlight
 from cftpki_connectors.fetch.gate import HOSTS, REQUESTS_PER_HOST, ClosedGateError, Gates
 from cftpki_connectors.support import threads
 
+# Of what is to happen at once; only a failure takes so long.
+WAIT_S = 30.0
+
 
 async def test_gate_full_makes_the_next_wait_and_other_hosts_not() -> None:
     gates = Gates(lambda: 0.0)
     visits = [await gates.of("http://slow:80").enter() for _ in range(REQUESTS_PER_HOST)]
     waiting = asyncio.ensure_future(gates.of("http://slow:80").enter())
-    other = await asyncio.wait_for(gates.of("http://other:80").enter(), 1)
+    other = await asyncio.wait_for(gates.of("http://other:80").enter(), WAIT_S)
     await asyncio.sleep(0)
     assert not waiting.done()
     async with visits.pop():
         pass
-    for visit in [await asyncio.wait_for(waiting, 1), other, *visits]:
+    for visit in [await asyncio.wait_for(waiting, WAIT_S), other, *visits]:
         async with visit:
             pass
     assert 0 == gates.of("http://slow:80").users
@@ -63,7 +66,7 @@ async def test_gate_cancelled_waiter_takes_no_place() -> None:
             pass
     assert 0 == gate.users
     assert REQUESTS_PER_HOST == len(
-        [await asyncio.wait_for(gate.enter(), 1) for _ in range(REQUESTS_PER_HOST)]
+        [await asyncio.wait_for(gate.enter(), WAIT_S) for _ in range(REQUESTS_PER_HOST)]
     )
 
 
@@ -145,7 +148,7 @@ async def test_flight_goes_on_when_its_leader_is_cancelled_and_ends_with_the_las
     alone.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await alone
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), WAIT_S)
 
 
 async def test_blocking_call_that_is_stuck_delays_nobody_who_stops_waiting() -> None:
