@@ -6,10 +6,12 @@
  *
  * Options: side client|server (ours), tls 1.2|1.3, callbacks LIST (client_cert, cert,
  * verify, cert_verify, status, info, async), profiles LIST (one handshake each, all on
- * one SSL), count N (of crowd and threads), rounds N, cert/key/ca FILE (the peer's), staple FILE (the peer's),
- * own FILE (a certificate that the host has placed itself), chain FILE (of judge, as the wire has it),
- * hold MS (fork: before going on), resume yes, host NAME, auth none|want|need (of the
- * peer, or of ours as a server).
+ * one SSL), count N (of crowd and threads), rounds N, cert/key/ca FILE (the peer's),
+ * staple FILE (the peer's), own FILE (a certificate that the host has placed itself),
+ * chain FILE (of judge, as the wire has it), resume yes|fresh (each handshake offers the
+ * session of the one before, on the same SSL or on another), again yes (a server asks
+ * for the certificate once more), host NAME, auth none|want|need (ours as a server),
+ * peer-auth the same (the peer as a server), address IP (who the partner is).
  */
 #include <cftpki_ssl.h>
 #include <openssl/err.h>
@@ -170,7 +172,7 @@ static SSL_CTX *peer_context(bool server) {
       SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(ca));
     }
   }
-  SSL_CTX_set_verify(ctx, auth_mode(option(server ? "peer-auth" : "peer-verify", "none")), NULL);
+  SSL_CTX_set_verify(ctx, auth_mode(server ? option("peer-auth", "none") : "none"), NULL);
   if (option("staple", NULL) != NULL) {
     SSL_CTX_set_tlsext_status_cb(ctx, give_staple);
     SSL_CTX_set_tlsext_status_arg(ctx, (void *)(uintptr_t)option("staple", NULL));
@@ -313,6 +315,35 @@ static void print_pair(struct pair *pair) {
   fflush(stdout);
 }
 
+/* The partner's certificate once more, on the same connection: after the handshake of
+ * TLS 1.3, by another handshake in TLS 1.2. */
+static void ask_again(struct pair *pair) {
+  char octet;
+  int started = SSL_version(pair->ours) == TLS1_3_VERSION
+                    ? SSL_verify_client_post_handshake(pair->ours)
+                    : SSL_renegotiate(pair->ours);
+  if (started != 1) {
+    die("again");
+  }
+  for (int round = 0; round < 32 && pair->alert == 0; round++) {
+    ERR_clear_error();
+    pair->result = SSL_do_handshake(pair->ours);
+    pair->error = SSL_get_error(pair->ours, pair->result);
+    if (pair->result == 1) {
+      SSL_read(pair->peer, &octet, 1);
+      ERR_clear_error();
+      int read = SSL_read(pair->ours, &octet, 1);
+      pair->error = SSL_get_error(pair->ours, read);
+    }
+    if (suspended(pair->error)) {
+      pair->waits++;
+      wait_for_service(pair);
+    }
+    SSL_read(pair->peer, &octet, 1);
+  }
+  pair->result = pair->error == SSL_ERROR_WANT_READ || pair->error == SSL_ERROR_NONE;
+}
+
 static SSL_SESSION *take_session(struct pair *pair) {
   SSL *client = SSL_is_server(pair->ours) ? pair->peer : pair->ours;
   return SSL_get1_session(client);
@@ -354,8 +385,13 @@ static int handshake(void) {
       cftpki_ssl_set_peer(pair.ours, option("address", ""), 4711, 1762);
     }
     SSL_set_ex_data(pair.peer, peer_index, &pair.alert);
+    SSL_set_post_handshake_auth(pair.peer, 1);
     run(&pair);
     print_pair(&pair);
+    if (option("again", NULL) != NULL && pair.result == 1) {
+      ask_again(&pair);
+      print_pair(&pair);
+    }
     if (resume && pair.result == 1) {
       SSL_SESSION_free(session);
       session = take_session(&pair);

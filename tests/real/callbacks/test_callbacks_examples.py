@@ -122,6 +122,31 @@ def test_poll_server_serves_many_while_some_wait(service, company):
     assert 2 <= int(lines[-1].removeprefix("suspended at once: "))
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_gnutls_reads_the_same_alerts(service, company, version):
+    """
+    Another implementation of TLS as the partner.
+    """
+    only = f"NORMAL:-VERS-ALL:+VERS-TLS{version}"
+    with callbacks.serving(service.environment, callbacks.EXAMPLES / "server", "RSA", len(PARTNERS)) as host:
+        for name, (alert, _) in PARTNERS.items():
+            command = ["gnutls-cli", "--port", str(host.port), "--x509cafile", company.path("root.pem")]
+            command += ["--priority", only, *company.gnutls_cli(name), "--no-ca-verification", "127.0.0.1"]
+            done = subprocess.run(
+                command,
+                input="hello\n",
+                capture_output=True,
+                text=True,
+                timeout=callbacks.WAIT_S,
+                check=False,
+            )
+            assert alert == hostsim.alert_seen(done.stdout + done.stderr)
+        told = host.lines()
+    assert [True] * len(PARTNERS) == [
+        line.startswith(expected) for line, (_, expected) in zip(told, PARTNERS.values(), strict=True)
+    ]
+
+
 @pytest.mark.parametrize("example", ["server", "poll_server"])
 def test_server_without_the_service_refuses_everybody_with_80(absent, company, example):
     with callbacks.serving(absent, callbacks.EXAMPLES / example, "RSA", 2) as host:

@@ -284,6 +284,18 @@ def test_without_callbacks_the_same_ends_resume(service, company, side, version,
     assert [(True, 0), (True, 1)] == [(one["done"], one["reused"]) for one in seen]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("ours", ["cert,cert_verify", "cert,verify,async,info"])
+def test_certificate_that_is_asked_for_again_is_judged_again(service, company, version, ours):
+    """
+    A renegotiation in TLS 1.2, authentication after the handshake in TLS 1.3: each has a verdict of its own.
+    """
+    first, second = handshake(service, company, side="server", tls=version, callbacks=ours, again="yes")
+    assert [True, True] == [first["done"], second["done"]]
+    assert first["verdict"] != second["verdict"]
+    assert {32} == {len(first["verdict"]), len(second["verdict"])}
+
+
 def test_client_compares_the_name_that_its_host_has_set(service, company):
     for version in VERSIONS:
         (right,) = handshake(service, company, tls=version, callbacks="cert,cert_verify", host="localhost")
