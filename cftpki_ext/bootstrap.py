@@ -27,7 +27,7 @@ from cftpki_ext.core.errors import ConfigError, StoreError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record, encode
-from cftpki_ext.evidence.writer import EvidenceKeeper
+from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity import KeyLoader
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.serving.files import FileIdentities
@@ -303,7 +303,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
     children = Children(nursery, logger)
     pool = Pool(children, settings, log=logger)
     judges = Judges(checker, pool, SystemClock())
-    keeper = EvidenceKeeper(
+    keeper = EvidenceWriter(
         await _evidence_store(settings, children, logger),
         settings=lambda: service.settings.evidence,
         log=logger,

@@ -70,7 +70,7 @@ class RevocationReader:
             certificate: its key, see `cftpki_ext.revocation.cache_key.certificate_key`.
 
         Returns:
-            Statements with origin `KNOWN_REVOKED`, oldest first, without a hop.
+            Statements with origin `KNOWN_REVOKED`, oldest first, about no certificate of a path in particular.
 
         Raises:
             StoreError: the database cannot be read: then revocations may be forgotten, and the caller refuses.

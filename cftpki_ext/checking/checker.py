@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
-from cftpki_ext.checking.collector import Hearing
+from cftpki_ext.checking.collector import Collector
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.statement import Statement
@@ -160,7 +160,7 @@ class Checker:
             StoreError: see `check`.
 
         """
-        hearing = Hearing(
+        collector = Collector(
             case,
             question,
             sources=self._sources,
@@ -170,9 +170,9 @@ class Checker:
             recall=self._recall,
         )
         if known is not None:
-            hearing.prepare(known.places, known.recalls)
-        outcome = await hearing.run()
-        statements = tuple(hearing.heard)
+            collector.prepare(known.places, known.recalls)
+        outcome = await collector.run()
+        statements = tuple(collector.heard)
         if outcome is None:
             verdict_id = new_verdict_id(int(self._clock.now().timestamp() * 1000))
             outcome = await case.conclude(statements, verdict_id=verdict_id)
@@ -187,7 +187,7 @@ class Checker:
         return Checked(
             outcome=outcome,
             statements=statements,
-            known=Known(places=hearing.places, recalls=hearing.recalled),
+            known=Known(places=collector.places, recalls=collector.recalled),
         )
 
     async def aclose(self) -> None:

@@ -1,5 +1,5 @@
 """
-One hearing: the asking for statements about one chain, within one budget.
+The collection of statements about one chain: the cache looked into, sources asked, within one budget.
 
 Owns the acts: looking into the cache, asking sources, waiting, and measuring how long each of them has had. Decides
 nothing: what comes next is what the case says.
@@ -56,7 +56,7 @@ class _Ask:
     lost_s: float = 0.0
 
 
-class Hearing:
+class Collector:
     """
     Gathers `heard` for one case. Never raises for what a network or a cache does.
 

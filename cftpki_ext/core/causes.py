@@ -9,7 +9,7 @@ import enum
 
 class Cause(enum.StrEnum):
     """
-    One reason why a source, or all sources of a hop together, established nothing.
+    One reason why a source, or all sources of a certificate together, established nothing.
 
     The names are configuration keys (`[policy.NAME]`) and appear in evidence.
     """

@@ -27,7 +27,7 @@ class Action(enum.StrEnum):
 
 class Depth(enum.StrEnum):
     """
-    Which certificates need a status: every hop below the anchor (default), or the leaf alone.
+    Which certificates need a status: every certificate below the anchor (default), or the leaf alone.
     """
 
     CHAIN = "chain"

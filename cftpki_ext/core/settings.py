@@ -44,7 +44,7 @@ class Limits:
     # Operations that one question may cost, of about a microsecond each: reading a chain of four costs one to two
     # thousand, a mesh of 36 certificates some fifteen thousand. 0 counts nothing: for records of before it was counted.
     work: int = 25_000
-    # One wall-clock budget per handshake, shared by hops, URLs, methods and retries.
+    # One wall-clock budget per handshake, shared by certificates, URLs, methods and retries.
     budget_ms: int = 5_000
     # The slice of the budget that is kept back for the decision on what is at hand.
     reserve_ms: int = 200

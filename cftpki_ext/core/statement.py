@@ -31,7 +31,7 @@ class Statement:
     One source's words as received, unverified: exactly one of `raw` and `failure` is set.
 
     `hop` is the certificate that was asked about, `None` for what was handed in without saying (it is tried
-    for every hop). `nonce` is the one that was sent with an OCSP request. `received_at` is when the bytes
+    for every certificate). `nonce` is the one that was sent with an OCSP request. `received_at` is when the bytes
     were got from their source, also when they come from a cache now.
     """
 

@@ -68,7 +68,7 @@ _NOTHING_JUDGED = frozenset(
     }
 )
 _PURPOSES = {Direction.SERVER: Purpose.TLS_CLIENT, Direction.CLIENT: Purpose.TLS_SERVER}
-# Each moment costs one judgement of the hop; a file of thousands of old lists must not buy as many.
+# Each moment costs one judgement of the certificate; a file of thousands of old lists must not buy as many.
 _STALE_MOMENTS = 8
 
 
@@ -282,7 +282,7 @@ class Examination:
         Where the delta CRLs are that should be heard before the lists at hand are believed.
 
         Args:
-            finding: of one hop, by these statements.
+            finding: of one certificate, by these statements.
             statements: everything heard.
 
         Returns:
@@ -380,14 +380,14 @@ class Examination:
 
     def good_until(self, finding: HopFinding, statements: Sequence[Statement]) -> datetime | None:
         """
-        When the statements at hand last established "good", by any source, for a hop that is undetermined.
+        When the statements at hand last established "good", by any source, for a certificate whose status is undetermined.
 
-        The hop is judged again as of the end of each stale statement's life: what counts is that all of
+        It is judged again as of the end of each stale statement's life: what counts is that all of
         them together were enough then, not that one of them was authentic. That is now, where a source of
         a cross-check is missing and the others say "good".
 
         Args:
-            finding: an undetermined hop.
+            finding: undetermined.
             statements: those that it was judged by.
 
         Returns:

@@ -63,7 +63,7 @@ def proof_key(examination: Examination, hop: int) -> str:
 
 def proves(examination: Examination, hop: int, statement: Statement, *, final: bool = False) -> bool:
     """
-    Whether one statement alone proves a hop revoked or on hold; `final` asks for what no newer one can lift.
+    Whether one statement alone proves a certificate revoked or on hold; `final` asks for what no newer one can lift.
     """
     alone = examination.hop(hop, (statement,))
     if not final:

@@ -31,7 +31,7 @@ class Target:
     """
     One certificate whose status is asked: `path` is it and what is above it, up to the anchor.
 
-    A `stand_in` was issued by nobody. `lookups` are those of hop 0, the certificate itself.
+    A `stand_in` was issued by nobody. `lookups` are those of the certificate itself.
     """
 
     path: tuple[Certificate, ...]

@@ -40,7 +40,7 @@ class _Waiting:
         return len(self.entry.document) + sum(map(len, self.entry.blobs.values()))
 
 
-class EvidenceKeeper:
+class EvidenceWriter:
     """
     Keeps records in a store, in the order in which they come. For one event loop.
     """

@@ -225,7 +225,7 @@ def _issued(
     elif status is SignatureStatus.INVALID:
         detail = f"signature is not that of the key of {issuer.subject.text!r}"
         judgement.fault(Reason.BAD_SIGNATURE, hop, rule, detail)
-    # What is left is a weak key of the issuer, which is a fault of the issuer's own hop.
+    # What is left is a weak key of the issuer, which is a fault of the issuer's own certificate.
     return False
 
 

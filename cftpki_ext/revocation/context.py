@@ -34,7 +34,7 @@ class RevocationContext:
     limits: Limits
     pool: tuple[Certificate, ...]  # everything that could have signed a CRL, or issued a delegate
     issuer_path: IssuerPath
-    # Statements about other hops: a CRL signer outside the path is looked up in these too, because its own issuer
-    # is most often the CA one hop above.
+    # Statements about other certificates: a CRL signer outside the path is looked up in these too, because its own issuer
+    # is most often the CA one step above.
     statements: tuple[Statement, ...] = ()
     rules: Rules = Rules.ALL_HEARD

@@ -133,7 +133,7 @@ def _doubt_signer(
     """
     Why a signer may not be believed: its own status, or that of a CA above it, is not good.
 
-    Those in the path are hops of their own and not looked at here. A signer that is on its own list is judged by
+    Those in the path are judged for themselves and not looked at here. A signer that is on its own list is judged by
     that list: there is no other, and it would say so itself.
     """
     if signer.certificate in context.path or signer.certificate.digest in visiting:

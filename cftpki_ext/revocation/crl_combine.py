@@ -18,7 +18,7 @@ from cftpki_ext.revocation.crl_parse import CrlView
 from cftpki_ext.revocation.crl_signer import Signer
 from cftpki_ext.x509.reasons import ALL_REASONS, CERTIFICATE_HOLD, REMOVE_FROM_CRL
 
-# Which cause speaks for a hop on which nothing was established. First those that say most of what is at hand: an
+# Which cause speaks for a certificate on which nothing was established. First those that say most of what is at hand: an
 # authentic list in scope that is only too old, then what is wrong with the others, then how asking failed.
 _CAUSE_RANK = (
     Cause.STALE,

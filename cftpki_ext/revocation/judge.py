@@ -27,7 +27,7 @@ from cftpki_ext.x509.certificate import Certificate
 # older form for whole chains, status_request_v2 (RFC 6961 2.2).
 STATUS_REQUEST = frozenset({5, 17})
 
-# Which cause names an undetermined hop, and with it the row of the policy table: the first that was met.
+# Which cause names an undetermined certificate, and with it the row of the policy table: the first that was met.
 # What an authentic source said comes before what may have been put in its way, so that nobody can trade an
 # "unknown" for a softer cause by breaking the other source; then what an attack would look like; then an
 # unwilling source before an absent one.
@@ -54,7 +54,7 @@ _BAD = (HopStatus.REVOKED, HopStatus.ON_HOLD)
 _OLD_NEWS = len(CAUSE_RANK)
 # What a location says about certificates that it is not there for.
 _NOT_HERE = frozenset({Cause.WRONG_SCOPE, Cause.UNAUTHORIZED})
-# Evidence handed in for the chain as a whole is tried for every hop; that it is about another one says nothing.
+# Evidence handed in for the chain as a whole is tried for every certificate; that it is about another one says nothing.
 _OTHER_HOP = len(CAUSE_RANK) + 1
 
 
@@ -72,13 +72,13 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
     An authentic "revoked" from any source decides, whatever the others say and however old it is. Then an
     authentic hold decides, unless newer evidence lifts it. Then one "good" is enough, unless the same responder has
     said later that it does not know the certificate; a staple's only where `ocsp` is among the sources. Otherwise the
-    hop is undetermined, with the first cause of `CAUSE_RANK`. Evidence counts whether or not the certificate names
+    certificate is undetermined, with the first cause of `CAUSE_RANK`. Evidence counts whether or not the certificate names
     a location for it. Who should have been heard besides (`cftpki_ext.decision.grounds`) and policy are not looked at.
 
     Args:
         context: the path and the time of the decision.
         hop: 0 = leaf; must be below the anchor.
-        statements: what was heard; those about other hops are left out.
+        statements: what was heard; those about other certificates are left out.
 
     Returns:
         The finding, with one source finding per statement that was judged, in their order.
@@ -184,10 +184,10 @@ def require_staple(certificate: Certificate, finding: HopFinding) -> HopFinding:
 
 def cross_check(trust: TrustSet, finding: HopFinding) -> HopFinding:
     """
-    Hold a good hop to the agreement of several kinds of source: the worse answer counts.
+    Hold a good certificate to the agreement of several kinds of source: the worse answer counts.
 
     Bad news stands already. A signed "unknown" beside "good" is a disagreement. A kind that did not say "good"
-    leaves the hop undetermined, with the cause why it did not, and the policy decides about that.
+    leaves the certificate undetermined, with the cause why it did not, and the policy decides about that.
 
     Args:
         trust: its `cross_check` names the kinds that must agree; none is no cross-check.
@@ -224,13 +224,13 @@ def cross_check(trust: TrustSet, finding: HopFinding) -> HopFinding:
 
 def contradiction(finding: HopFinding) -> str | None:
     """
-    Whether authentic sources of one hop contradict each other: bad or "unknown" here, good there.
+    Whether authentic sources of one certificate contradict each other: bad or "unknown" here, good there.
 
     What counts has been decided already: bad news counts, and "good" goes before "unknown". A hold that newer
     evidence has lifted contradicts nothing.
 
     Args:
-        finding: a judged hop.
+        finding: of a judged certificate.
 
     Returns:
         A clause that names both sides, or `None` where they agree.
@@ -273,9 +273,9 @@ def speaks_of_others(trust: TrustSet, finding: SourceFinding, *, loose: bool) ->
 
 def rank_of(trust: TrustSet, finding: SourceFinding, *, loose: bool) -> int:
     """
-    How much an undetermined source says: the lowest names the hop. For one that is determined, the least.
+    How much an undetermined source says: the lowest names the certificate. For one that is determined, the least.
 
-    Loose evidence, and the trust set's own locations, are tried for every hop. That one of them speaks of
+    Loose evidence, and the trust set's own locations, are tried for every certificate. That one of them speaks of
     another CA's certificates is no news, and must not hide why the source that does know was silent.
     """
     if finding.cause is None or (finding.cause is Cause.STALE and finding.origin is not Origin.NETWORK):

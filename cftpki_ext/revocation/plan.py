@@ -25,7 +25,7 @@ _SCHEMES = ("http://", "https://")
 
 def hops_to_judge(path: tuple[Certificate, ...], trust: TrustSet) -> tuple[int, ...]:
     """
-    The hops that need a status: every certificate below the anchor, or the leaf alone where policy says so.
+    The depths that need a status: every certificate below the anchor, or the leaf alone where policy says so.
 
     Args:
         path: leaf first, the anchor last.
@@ -41,7 +41,7 @@ def hops_to_judge(path: tuple[Certificate, ...], trust: TrustSet) -> tuple[int, 
 
 def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits) -> tuple[Lookup, ...]:
     """
-    The locations to ask, hop by hop, in the order of `trust.sources`, then of `trust.cross_check`.
+    The locations to ask, certificate by certificate, in the order of `trust.sources`, then of `trust.cross_check`.
 
     The trust set's own locations come first and are all asked, its CRL files (by their paths) before
     URLs. A CA's API that answers with a CRL has a CRL's lookup in the place of `rest`. Of those that a certificate names, at most `limits.urls_per_certificate` are, shared fairly
@@ -97,8 +97,8 @@ def plan_deltas(
     authentic, and where another source has established "good" already. Only authentic lists are believed.
 
     Args:
-        certificate: of the hop.
-        finding: the hop as judged by `statements`.
+        certificate: that the lists are about.
+        finding: the certificate as judged by `statements`.
         statements: everything that was heard.
         trust: its `deltas`.
         limits: at most `urls_per_certificate` are given.

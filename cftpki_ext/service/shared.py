@@ -19,7 +19,7 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.decision.decide import Question
 from cftpki_ext.evidence import Asked, Tally
-from cftpki_ext.evidence.writer import EvidenceKeeper
+from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity import IdentityProvider
 from cftpki_ext.ports import Clock
 from cftpki_ext.service.audit import AuditSink
@@ -66,7 +66,7 @@ class Service:
         checker: Checker,
         identities: IdentityProvider,
         audit: AuditSink,
-        keeper: EvidenceKeeper,
+        keeper: EvidenceWriter,
         log: FilteringBoundLogger,
         clock: Clock,
         certificates: Callable[[], Mapping[str, object]] = dict,

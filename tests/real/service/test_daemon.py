@@ -31,7 +31,7 @@ from cftpki_ext.core.settings import Identity, Limits, Rule, ServiceSettings, Se
 from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Direction, Phase
 from cftpki_ext.decision.decide import conclude, examine
-from cftpki_ext.evidence.writer import EvidenceKeeper, InThread
+from cftpki_ext.evidence.writer import EvidenceWriter, InThread
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.local import LocalKeys
 from cftpki_ext.protocol.codec import HEADER, MAX_PAYLOAD, VERSION, Frame, Message, Result, Tag, encode
@@ -123,7 +123,7 @@ class World:
             checker=Here(self.checker),
             identities=self.identities,
             audit=LogAudit(logger),
-            keeper=EvidenceKeeper(
+            keeper=EvidenceWriter(
                 InThread(self.evidence),
                 settings=lambda: self.service.settings.evidence,
                 log=logger,

@@ -1,5 +1,5 @@
 """
-The keeper: a record is in the store before the verdict is answered, or somebody hears of it.
+The evidence writer: a record is in the store before the verdict is answered, or somebody hears of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
 from cftpki_ext.evidence import Asked, Door, Record, Tally, decode, encode, row_from, row_of
 from cftpki_ext.evidence.what_if import try_again, try_under
-from cftpki_ext.evidence.writer import EvidenceKeeper, InThread
+from cftpki_ext.evidence.writer import EvidenceWriter, InThread
 from tests.support import evidence_samples as samples
 from tests.support.evidence_store import MemoryEvidence
 from tests.support.pki import NOW
@@ -41,7 +41,7 @@ def store():
 
 @pytest.fixture
 async def keeper(store, logs):
-    keeper = EvidenceKeeper(
+    keeper = EvidenceWriter(
         InThread(store),
         settings=lambda: EvidenceSettings(keep=timedelta(days=3), max_bytes=77, required=True),
         log=structlog.wrap_logger(logs, processors=[]),
