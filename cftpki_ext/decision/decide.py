@@ -301,7 +301,24 @@ class Examination:
         about = self.about(number, statements)
         if deltas_matter(scene, words_of(scene, finding, about)):
             scene = replace(scene, deltas=self.deltas(finding, statements))
+        # Of the partner's own certificate a forged answer is told whatever its location says of others.
+        if number != 0 and any(source.cause is Cause.BAD_SIGNATURE for source in finding.sources):
+            scene = replace(scene, elsewhere=self._answer_elsewhere(number, statements))
         return reservation(scene, finding, about)
+
+    def _answer_elsewhere(self, number: int, statements: Sequence[Statement]) -> frozenset[str]:
+        """
+        The trust set's own locations that gave an authentic answer about another certificate of the path.
+        """
+        trust = self.question.trust
+        own = {*trust.ocsp_urls, *trust.crl_urls, *map(str, trust.crl_files)}
+        return frozenset(
+            source.url
+            for other in self.hops
+            if other != number
+            for source in self.hop(other, statements).sources
+            if source.responder is not None and source.url in own and source.url is not None
+        )
 
     def _judge(self, hop: int, statements: Sequence[Statement], at: datetime) -> HopFinding:
         path, depth = self._route(hop)

@@ -80,7 +80,9 @@ class Scene:
     """
     What the table depends on besides the statements about one certificate.
 
-    `asked` is off where the caller wants nobody to be asked: then nobody's silence is told.
+    `asked` is off where the caller wants nobody to be asked: then nobody's silence is told. `elsewhere` are the
+    locations of the trust set that answered for another certificate of the path: the responder of one CA is asked about
+    all, and what it signs about another CA's certificates is no answer.
     """
 
     trust: TrustSet
@@ -89,6 +91,7 @@ class Scene:
     lookups: tuple[Lookup, ...]
     deltas: tuple[Lookup, ...] = ()
     asked: bool = True
+    elsewhere: frozenset[str] = frozenset()
 
     @property
     def seats(self) -> tuple[SourceKind, ...]:
@@ -276,9 +279,15 @@ def _since(word: Word) -> datetime:
     return word.finding.this_update if staple and word.finding.this_update else word.statement.received_at
 
 
+def _is_of_others(scene: Scene, word: Word) -> bool:
+    if speaks_of_others(scene.trust, word.finding, loose=word.statement.hop is None):
+        return True
+    return word.finding.cause is Cause.BAD_SIGNATURE and word.finding.url in scene.elsewhere
+
+
 def _is_unusable(scene: Scene, word: Word) -> bool:
     cause = word.finding.cause
-    if cause is None or speaks_of_others(scene.trust, word.finding, loose=word.statement.hop is None):
+    if cause is None or _is_of_others(scene, word):
         return False
     if cause is Cause.UNKNOWN:
         return True
@@ -296,8 +305,7 @@ def _silence(scene: Scene, seat: SourceKind, words: Sequence[Word]) -> str | Non
     telling = [
         word
         for word in said
-        if word.finding.cause is not Cause.FORBIDDEN_URL
-        and not speaks_of_others(scene.trust, word.finding, loose=word.statement.hop is None)
+        if word.finding.cause is not Cause.FORBIDDEN_URL and not _is_of_others(scene, word)
     ]
     if said and not telling:
         return None

@@ -24,7 +24,6 @@ from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 
 _HEADERS = MappingProxyType({"Accept": "application/json"})
-_TYPES = frozenset({"application/json"})
 _NOT_FOUND = 404
 _DENIED = frozenset({401, 403})
 _ERROR_BYTES = 4 * 1024
@@ -36,7 +35,7 @@ class RestSource(FetchingSource):
     Asks a CA's JSON lookup by GET, with the credentials of `trust.rest.access`.
 
     By default an answer "not found" is the cause *unknown*: the CA does not know the serial number. Refused
-    credentials are *unauthorized*. Anything but JSON by its content type is malformed.
+    credentials are *unauthorized*. What the content type says is not looked at: JSON is what can be read as JSON.
     """
 
     kind = SourceKind.REST
@@ -70,7 +69,7 @@ class RestSource(FetchingSource):
             max_bytes=question.limits.rest_bytes,
             redirects=question.limits.redirects,
             headers=_HEADERS,
-            content_types=_TYPES,
+            content_types=None,
             error_bytes=_ERROR_BYTES,
         )
         try:

@@ -450,10 +450,11 @@ JSON = {"Content-Type": "application/json"}
         (answer(response(b'{"data": {}}', headers=JSON)), b'{"data": {}}', None),
         (answer(response(b"{}", status="404 Not Found", headers=JSON)), None, Cause.UNKNOWN),
         (answer(response(b"{}", status="403 Forbidden", headers=JSON)), None, Cause.UNAUTHORIZED),
-        (answer(response(b"fine", headers={"Content-Type": "text/plain"})), None, Cause.MALFORMED),
+        (answer(response(b"{}", headers={"Content-Type": "text/plain"})), b"{}", None),
+        (answer(response(b"<html>", headers={"Content-Type": "text/html"})), b"<html>", None),
         (answer(response(bytes(300_000), headers=JSON)), None, Cause.TOO_LARGE),
     ],
-    ids=["json", "404", "403", "text", "large"],
+    ids=["json", "404", "403", "text", "html", "large"],
 )
 async def test_rest_lookup_hands_on_json_and_names_what_else_came(
     behaviour: Behaviour, raw: bytes | None, cause: Cause | None
