@@ -22,7 +22,7 @@ from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.decide import Question
 from tests.support.checking import make_checker
 from tests.support.pki import Entity, Revoked, issue, make_crl, make_ocsp_response, make_root
-from tests.support.servers import evil, free_port, nginx, openssl_ocsp, silent
+from tests.support.servers import answer, evil, free_port, nginx, openssl_ocsp, response, silent
 
 pytestmark = pytest.mark.real
 
@@ -128,6 +128,21 @@ async def test_silent_responder_is_told_and_the_list_counts(checker: Checker, tm
             verdict = await check(checker, **where)
             assert 0 == verdict.alert, verdict.summary
             assert {Cause.SILENT_SOURCE} == {row.cause for row in verdict.evidence.rows}
+
+
+async def test_page_in_place_of_an_answer_is_told_and_the_list_counts(
+    checker: Checker, tmp_path: Path
+) -> None:
+    async with evil(answer(response(b"<html>please log in</html>"))) as responder:
+        with nginx(tmp_path, LISTS) as server:
+            where = {
+                "ocsp_urls": (responder.url("/"),),
+                "crl_urls": (server.url("/root.crl"), server.url("/ca.crl")),
+            }
+            verdict = await check(checker, **where)
+            assert 0 == verdict.alert, verdict.summary
+            assert {Cause.UNUSABLE_ANSWER} == {row.cause for row in verdict.evidence.rows}
+            assert len(verdict.warnings) == len(verdict.evidence.rows)
 
 
 async def test_lifted_hold_lets_the_partner_in_again_also_after_a_restart(tmp_path: Path) -> None:
