@@ -2,6 +2,8 @@
 Real handshakes through the callbacks of libcftpki_ssl.so, judged by what the other end, plain OpenSSL, reads.
 
 `ssl_drive` has both ends in memory; the service, `openssl ocsp` and nginx behind it are the real ones.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import os
