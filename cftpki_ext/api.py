@@ -29,6 +29,7 @@ from cftpki_ext.core.vocabulary import Direction, Leniency, Origin, SourceKind
 from cftpki_ext.decision.decide import Question
 from cftpki_ext.evidence import Asked, Door, Record
 from cftpki_ext.support import pem
+from cftpki_ext.x509.certificate import parse_certificate
 
 __all__ = ["check_certificate", "check_certificate_async", "trust_set"]
 
@@ -123,7 +124,7 @@ async def check_certificate_async(
         for der in ders
     ]
     question = Question(
-        chain=_chain(chain),
+        chain=chain_of(chain),
         direction=side,
         trust=chosen,
         limits=limits or (settings.limits if settings else Limits()),
@@ -219,13 +220,53 @@ def check_certificate(
     )
 
 
-def _chain(chain: bytes | Sequence[bytes]) -> tuple[bytes, ...]:
+def chain_of(chain: bytes | Sequence[bytes]) -> tuple[bytes, ...]:
+    """
+    The certificates of a chain as it was handed in.
+
+    Args:
+        chain: PEM, DER or a PKCS#7 bundle, or one such per certificate.
+
+    Returns:
+        DER, the partner's own first as in the input; a bundle, which has no order, is put into it. What cannot be read
+        at all is there as it is: the chain is refused like any other bad one, not reported as the caller's fault.
+
+    """
     parts = [chain] if isinstance(chain, bytes) else chain
     try:
-        return tuple(der for part in parts for der in pem.certificates(part, what="chain"))
+        return tuple(
+            der
+            for part in parts
+            for der in leaf_first(pem.bundled(part, what="chain")) or pem.certificates(part, what="chain")
+        )
     except InputError:
-        # A chain that cannot be read is refused like any other bad chain, not reported as the caller's fault.
         return tuple(parts)
+
+
+def leaf_first(bundle: Sequence[bytes]) -> tuple[bytes, ...]:
+    """
+    The certificates of a PKCS#7 bundle with the partner's own first: the one that issued none of the others.
+
+    Args:
+        bundle: DER, in any order, which in a bundle says nothing.
+
+    Returns:
+        The same, in their order where there is no such certificate or more than one.
+
+    """
+    if len(bundle) < 2:
+        return tuple(bundle)
+    try:
+        read = [parse_certificate(der) for der in bundle]
+    except InputError:
+        return tuple(bundle)
+    issuers = {one.issuer.key for one in read if not one.self_issued}
+    leaves = [
+        one.der for one in read if one.subject.key not in issuers and not (one.self_issued and one.is_ca)
+    ]
+    if len(leaves) != 1:
+        return tuple(bundle)
+    return (leaves[0], *(der for der in bundle if der != leaves[0]))
 
 
 def _trust(

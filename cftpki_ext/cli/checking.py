@@ -13,11 +13,12 @@ from typing import Any
 
 import click
 
-from cftpki_ext.api import check_certificate, trust_set
+from cftpki_ext.api import chain_of, check_certificate, trust_set
+from cftpki_ext.cli.advice import advice
 from cftpki_ext.cli.options import FILE, Oid, Time, config_option, config_path, json_option
 from cftpki_ext.cli.render import show_verdict, working
 from cftpki_ext.config import load
-from cftpki_ext.config.credentials import certificates_in
+from cftpki_ext.config.credentials import anchors_in
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.errors import InputError
@@ -28,8 +29,11 @@ from cftpki_ext.core.verdict_json import verdict_to_json
 from cftpki_ext.core.vocabulary import Direction, Leniency
 from cftpki_ext.decision.rules import RuleKey, match
 from cftpki_ext.evidence import Asked, Door
+from cftpki_ext.support import pem
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
+from cftpki_ext.support.wrong_file import wrong_file
+from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 
 @click.command()
@@ -87,7 +91,7 @@ def check(ctx: click.Context, /, chain: Path, **options: Any) -> None:
     """
     direction = Direction(options["direction"])
     settings = _settings(options["config_file"], trust_given=bool(options["trust_files"]))
-    chain_bytes = _read(chain, "chain")
+    chain_bytes = _certificates(chain, "chain")
     trust: TrustSet | None = None
     if options["trust_files"]:
         trust = _adjusted(_given_trust(options), options, settings)
@@ -102,7 +106,7 @@ def check(ctx: click.Context, /, chain: Path, **options: Any) -> None:
             direction=direction,
             crls=[_read(file, "CRL") for file in options["crl_files"]],
             ocsp=[_read(file, "OCSP response") for file in options["ocsp_files"]],
-            untrusted=[_read(file, "untrusted") for file in options["untrusted_files"]],
+            untrusted=[_certificates(file, "untrusted") for file in options["untrusted_files"]],
             at=at,
             fetch=not options["no_fetch"],
             path_only=options["path_only"],
@@ -115,6 +119,8 @@ def check(ctx: click.Context, /, chain: Path, **options: Any) -> None:
     else:
         show_verdict(verdict)
     if not verdict.accepted:
+        for line in advice(verdict, chain_of(chain_bytes), trust_given=trust is not None):
+            click.echo(f"cftpki: {printable(line)}", err=True)
         # A refusal without a number would look like an acceptance to the shell.
         ctx.exit(verdict.alert or int(Alert.INTERNAL_ERROR))
 
@@ -135,13 +141,37 @@ def _read(path: Path, what: str) -> bytes:
     return read_regular(path, cap=MAX_INPUT_BYTES, what=what).data
 
 
+def _certificates(path: Path, what: str) -> bytes:
+    """
+    A file that should hold certificates; what is plainly something else is a wrong call and no verdict.
+    """
+    data = _read(path, what)
+    try:
+        found = pem.certificates(data, what=what)
+    except InputError:
+        found = ()
+    wrong = None
+    if not found:
+        wrong = wrong_file(data, path)
+    elif len(found) == 1:
+        try:
+            parse_certificate(found[0])
+        except MalformedCertificateError:
+            wrong = wrong_file(found[0], path)
+    if wrong is not None:
+        msg = f"{what}: {printable(str(path))} {wrong}"
+        raise InputError(msg)
+    return data
+
+
 def _given_trust(options: dict[str, Any]) -> TrustSet:
     compat = frozenset(Leniency(item) for item in options["compat"])
-    anchors = [
-        der
-        for file in options["trust_files"]
-        for der in certificates_in(file, what="trust anchor", compat=compat)
-    ]
+    anchors: list[bytes] = []
+    for file in options["trust_files"]:
+        found = anchors_in(file, what="trust anchor", compat=compat, explain=True)
+        anchors += found.ders
+        for note in found.notes:
+            click.echo(f"cftpki: {printable(note)}", err=True)
     return trust_set(anchors, allow_hosts=options["allow_hosts"], allow_networks=options["allow_networks"])
 
 
@@ -160,10 +190,20 @@ def _one_rule(
     )
     rule = match(settings.rules, key)
     if rule is None:
-        click.echo(f"cftpki: no rule of the configuration applies to direction {direction.value}", err=True)
+        hint = "" if options["remote"] or not _needs_remote(settings, direction) else _NAME_REMOTE
+        click.echo(
+            f"cftpki: no rule of the configuration applies to direction {direction.value}{hint}", err=True
+        )
         ctx.exit(int(Alert.INTERNAL_ERROR))
     trust = _adjusted(settings.trusts[rule.trust], options, settings)
     return replace(settings, rules=(rule,), trusts=MappingProxyType({**settings.trusts, rule.trust: trust}))
+
+
+_NAME_REMOTE = "; its rules ask for the partner's address: name it with --remote ADDRESS"
+
+
+def _needs_remote(settings: Settings, direction: Direction) -> bool:
+    return any(rule.networks for rule in settings.rules if rule.direction is direction)
 
 
 def _adjusted(trust: TrustSet, options: dict[str, Any], settings: Settings | None) -> TrustSet:

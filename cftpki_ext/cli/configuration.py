@@ -49,8 +49,10 @@ def check_config(config_file: Path | None, *, as_json: bool) -> None:
         click.echo(json.dumps({"ok": False, "faults": list(error.faults)}, indent=2))
         click.get_current_context().exit(2)
     if as_json:
-        click.echo(json.dumps({"ok": True, "faults": []}, indent=2))
+        click.echo(json.dumps({"ok": True, "faults": [], "notes": list(settings.notes)}, indent=2))
         return
+    for note in settings.notes:
+        click.echo(f"cftpki: {note}", err=True)
     counts = (
         (len(settings.trusts), "trust set"),
         (len(settings.identities), "identity"),
@@ -86,6 +88,7 @@ def settings_data(settings: Settings) -> dict[str, Any]:
 
     """
     plain: dict[str, Any] = _plain(settings)
+    plain.pop("notes")
     return plain
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -23,9 +24,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Identity, TokenIdentity
-from cftpki_ext.core.vocabulary import Leniency
+from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import MAX_PEM_BYTES, FileContent, others_may_use, read_regular
+from cftpki_ext.support.wrong_file import wrong_file
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # Longest password that is read from a file; the rest of the line would be a mistake.
@@ -60,9 +62,71 @@ def certificates_in(path: Path, *, what: str, compat: frozenset[Leniency] = froz
             parse_certificate(der, compat=compat)
         except MalformedCertificateError as exc:
             place = f" (number {number} of {len(ders)})" if len(ders) > 1 else ""
+            if more := wrong_file(der, path):
+                msg = f"{what}: {path} {more}"
+                raise InputError(msg) from exc
             msg = f"{what}: {path}{place} is no usable certificate: {exc.fault.detail or exc.fault.reason.value}"
             raise InputError(msg) from exc
     return ders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchors:
+    """
+    The trust anchors of one file: those that can be used, and what is to be said of odd ones and of those left out.
+    """
+
+    ders: tuple[bytes, ...]
+    notes: tuple[str, ...]
+
+
+def anchors_in(
+    path: Path, *, what: str, compat: frozenset[Leniency] = frozenset(), explain: bool = False
+) -> Anchors:
+    """
+    The trust anchors of one file. An anchor is a name and a key (RFC 5280 6.1.1 (d)): one that is odd is used.
+
+    One that cannot be used is left out, so that a bundle of a hundred is of use without it. Whether they are CA
+    certificates, or still valid, is *not* checked: that is the path's business.
+
+    Args:
+        path: PEM, DER or a PKCS#7 bundle.
+        what: a noun for the message.
+        compat: leniencies of the trust set.
+        explain: say of a file without certificates what it is, and which command makes one of it.
+
+    Returns:
+        DER in the order of the file, at least one, and the notes.
+
+    Raises:
+        InputError: unreadable, holds no certificate, or none that can be used.
+
+    """
+    content = read_regular(path, cap=MAX_PEM_BYTES, what=what)
+    found = pem.certificates(content.data, what=f"{what}: {path}")
+    if not found:
+        wrong = wrong_file(content.data, path) if explain else None
+        msg = f"{what}: {path} {wrong or 'holds no certificate'}"
+        raise InputError(msg)
+    usable: list[bytes] = []
+    notes: list[str] = []
+    faults: list[str] = []
+    for number, der in enumerate(found, start=1):
+        place = f" number {number} of {len(found)}" if len(found) > 1 else ""
+        try:
+            anchor = parse_certificate(der, compat=compat, form=Form.COMMON)
+        except MalformedCertificateError as exc:
+            faults.append(f"{what}: {path}{place} is no usable certificate: {exc.fault.detail}")
+            continue
+        usable.append(der)
+        notes += (
+            f"{what}: {path}{place} {anchor.subject.text} is odd, and used: {odd}" for odd in anchor.oddities
+        )
+    if not usable:
+        more = wrong_file(found[0], path)
+        msg = f"{what}: {path} {more}" if more else faults[0]
+        raise InputError(msg)
+    return Anchors(ders=tuple(usable), notes=(*notes, *(f"{fault}; it is left out" for fault in faults)))
 
 
 def check_crl_file(path: Path, *, cap: int) -> None:

@@ -20,6 +20,7 @@ class Faults:
 
     origin: str
     lines: Mapping[KeyPath, int]
+    notes: list[str] = field(default_factory=list)  # what is to be said and is no fault
     _found: list[tuple[int, str]] = field(default_factory=list)
     _places: set[KeyPath] = field(default_factory=set)
 

@@ -80,7 +80,7 @@ def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False
     report = faults.report()
     if report:
         raise ConfigError(report)
-    return settings
+    return replace(settings, notes=tuple(map(printable, faults.notes)))
 
 
 def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Settings:

@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from cftpki_ext.config.credentials import (
     MAX_PASSWORD_BYTES,
+    anchors_in,
     certificates_in,
     check_crl_file,
     identity_faults,
@@ -256,7 +257,7 @@ class Reader:
         compat = frozenset(model.compat)
         return TrustSet(
             name=name,
-            anchors=self._certificates((*path, "anchors"), model.anchors, compat),
+            anchors=self._anchors((*path, "anchors"), model.anchors, compat),
             intermediates=self._certificates((*path, "intermediates"), model.intermediates, compat),
             policy=policies.get(policy, STRICT),
             ocsp_urls=tuple(model.ocsp),
@@ -295,6 +296,21 @@ class Reader:
         The certificates of files of our own, each parsed without leniency.
         """
         return self._certificates(path, files, frozenset())
+
+    def _anchors(self, path: KeyPath, files: list[str], compat: Any) -> tuple[bytes, ...]:
+        """
+        The anchors of a trust set: odd ones are used, and those that cannot be are left out, both with a note.
+        """
+        ders: list[bytes] = []
+        for index, file in enumerate(files):
+            try:
+                found = anchors_in(self.path(file), what="certificate", compat=compat)
+            except InputError as exc:
+                self.faults.add((*path, index), str(exc))
+                continue
+            ders += found.ders
+            self.faults.notes += found.notes
+        return tuple(dict.fromkeys(ders))
 
     def _certificates(self, path: KeyPath, files: list[str], compat: Any) -> tuple[bytes, ...]:
         ders: list[bytes] = []

@@ -58,8 +58,8 @@ class Limits:
     ocsp_bytes: int = 64 * 1024
     crl_bytes: int = 64 * 1024 * 1024
     rest_bytes: int = 256 * 1024
-    # What two well-kept clocks differ by (NATS 30 s, nginx 300 s).
-    clock_skew: timedelta = timedelta(seconds=60)
+    # What clocks differ by where nobody looks: OpenSSL's and nginx' 300 s, and what CAs date back for.
+    clock_skew: timedelta = timedelta(minutes=5)
     # Life of an OCSP answer without nextUpdate, and the oldest thisUpdate that counts, whatever nextUpdate says.
     ocsp_life_without_next_update: timedelta = timedelta(hours=1)
     ocsp_max_age: timedelta = timedelta(days=10)
@@ -411,3 +411,4 @@ class Settings:
         default_factory=lambda: PROFILES
     )  # the built-in profiles and the file's own
     rules: tuple[Rule, ...] = ()
+    notes: tuple[str, ...] = ()  # what was odd in the files it names, and is no fault

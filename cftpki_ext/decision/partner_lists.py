@@ -11,17 +11,14 @@ from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
 
-from cryptography import x509
-
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Partners
+from cftpki_ext.decision.dn_text import names_of
 from cftpki_ext.x509.certificate import Certificate
-from cftpki_ext.x509.der import DerError
 from cftpki_ext.x509.general_name import GeneralName
-from cftpki_ext.x509.name import COMMON_NAME, EMAIL_ADDRESS, Name, parse_name
+from cftpki_ext.x509.name import COMMON_NAME, Name
 
 SAN_KINDS = ("dns", "email", "uri", "ip")
-_LABELS = {"emailAddress": x509.ObjectIdentifier(EMAIL_ADDRESS)}
 _SEPARATOR = "\x1f"
 
 
@@ -83,7 +80,7 @@ def check_name(text: str) -> None:
         InputError: it cannot, and would fit nobody.
 
     """
-    if _parsed(text) is None:
+    if not _parsed(text):
         msg = f"{text!r} is no distinguished name: write it as RFC 4514 has it, e.g. CN=mft,O=Partner,C=FR"
         raise InputError(msg)
 
@@ -113,23 +110,20 @@ def clear_entries() -> None:
 
 
 @lru_cache(maxsize=1024)
-def _parsed(text: str) -> Name | None:
-    try:
-        name = parse_name(x509.Name.from_rfc4514_string(text, _LABELS).public_bytes())
-    except (ValueError, DerError):
-        return None
-    return name if name.rdns else None
+def _parsed(text: str) -> tuple[Name, ...]:
+    """
+    What an entry may mean; nothing where it cannot be read.
+    """
+    return tuple(name for name in names_of(text) if name.rdns)
 
 
 def _named(name: Name, entries: Iterable[str]) -> bool:
     for text in entries:
-        wanted = _parsed(text)
-        if wanted is None:
-            continue
-        if wanted.key == name.key:
-            return True
-        if [oid for oid, _ in wanted.attributes] == [COMMON_NAME] and wanted.rdns == _common_names(name):
-            return True
+        for wanted in _parsed(text):
+            if wanted.key == name.key:
+                return True
+            if [oid for oid, _ in wanted.attributes] == [COMMON_NAME] and wanted.rdns == _common_names(name):
+                return True
     return False
 
 

@@ -35,9 +35,9 @@ def refusal(certificates: Sequence[Certificate], fault: Fault, alert: int) -> st
     where = ""
     if fault.hop is not None:
         known = fault.hop < len(certificates) and fault.reason is not Reason.MALFORMED
-        where = f"{at_depth(fault.hop, certificates[fault.hop].subject.text if known else '')}, "
+        where = f"{at_depth(fault.hop, certificates[fault.hop].label if known else '')}, "
     elif certificates:
-        where = f"{certificates[0].subject.text}, "
+        where = f"{certificates[0].label}, "
     return shorten(f"refused {alert} {Alert(alert).name.lower()}: {where}{fault.detail}")
 
 
@@ -54,7 +54,7 @@ def acceptance(path: Sequence[Certificate], findings: Sequence[HopFinding], *, p
         One printable line.
 
     """
-    subject = path[0].subject.text
+    subject = path[0].label
     if path_only:
         return shorten(f"accepted: {subject}, by its path alone; revocation was left out on request")
     words = "; ".join(

@@ -18,7 +18,7 @@ from cftpki_ext.path.request import PathRequest, PathResult, Purpose
 from cftpki_ext.path.usage import extended_key_usage_violation, key_usage_violation
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.extensions import KeyUsage
-from cftpki_ext.x509.signed import KeyStrength, SignatureStatus, has_weak_digest, key_strength
+from cftpki_ext.x509.signed import KeyStrength, SignatureStatus, has_weak_digest, key_strength, signature_name
 
 StatusOf = Callable[[Certificate, Certificate], SignatureStatus]
 
@@ -177,7 +177,7 @@ def _weak_key(judgement: _Judgement, certificate: Certificate, hop: int, request
         detail = f"{key.kind.value} key of {key.bits} bits"
         judgement.fault(Reason.WEAK_KEY, hop, "NIST SP 800-131A 3", detail, breaks_trust=hop > 0)
     elif strength is KeyStrength.UNSUPPORTED:
-        detail = f"key algorithm {key.algorithm}, or its curve or size, is not supported"
+        detail = f"key algorithm {key.name or key.algorithm}, or its size, is not supported"
         judgement.fault(Reason.UNSUPPORTED_ALGORITHM, hop, "RFC 5280 4.1.2.7", detail, breaks_trust=hop > 0)
 
 
@@ -217,10 +217,10 @@ def _issued(
     algorithm = certificate.signed.algorithm
     judgement.trusted = False
     if has_weak_digest(algorithm, request.compat):
-        detail = f"signature algorithm {algorithm.oid} uses MD5 or SHA-1"
+        detail = f"signature algorithm {signature_name(algorithm)} uses MD5 or SHA-1"
         judgement.fault(Reason.WEAK_DIGEST, hop, rule, detail)
     elif status is SignatureStatus.UNSUPPORTED:
-        detail = f"signature algorithm {algorithm.oid} with this key is not supported"
+        detail = f"signature algorithm {signature_name(algorithm)} with this key is not supported"
         judgement.fault(Reason.UNSUPPORTED_ALGORITHM, hop, rule, detail)
     elif status is SignatureStatus.INVALID:
         detail = f"signature is not that of the key of {issuer.subject.text!r}"

@@ -22,6 +22,7 @@ from cftpki_ext.revocation.freshness import staleness
 from cftpki_ext.revocation.ocsp import NON_ISSUED, judge_ocsp
 from cftpki_ext.revocation.rest import judge_rest
 from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.distribution import locations
 
 # The TLS feature that a must-staple certificate lists: status_request (RFC 7633 4, RFC 6066 8), and the
 # older form for whole chains, status_request_v2 (RFC 6961 2.2).
@@ -136,14 +137,10 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
             undetermined += _beyond_single_lists(lists.cause, lists.detail, undetermined)
         first = min(undetermined, key=lambda u: u.rank, default=None)
         cause = first.cause if first else Cause.NO_SOURCE
-        detail = (
-            first.detail
-            if first
-            else "no source was heard: none is named or may be asked, and nothing was handed in"
-        )
+        detail = first.detail if first else _unheard(context.trust, certificate)
     return HopFinding(
         hop=hop,
-        subject=certificate.subject.text,
+        subject=certificate.label,
         serial=certificate.serial_hex,
         fingerprint=certificate.digest.hex(),
         status=status,
@@ -151,6 +148,17 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
         detail=detail,
         sources=tuple(findings),
     )
+
+
+def _unheard(trust: TrustSet, certificate: Certificate) -> str:
+    """
+    Why no source was heard at all, as far as certificate and trust set tell.
+    """
+    own = (*trust.ocsp_urls, *trust.crl_urls, *map(str, trust.crl_files), *trust.api_crls)
+    named = (*certificate.ocsp_urls, *locations(certificate.distribution_points), *own)
+    if not named:
+        return "no source was heard: neither the certificate nor the trust set names one, and nothing was handed in"
+    return f"no source was heard: {named[0]} was not asked, and nothing was handed in"
 
 
 def require_staple(certificate: Certificate, finding: HopFinding) -> HopFinding:

@@ -9,6 +9,7 @@ import binascii
 import re
 
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.support.pkcs7 import certificates_of
 
 # One file with every anchor of a large company, or one CRL of a million entries.
 MAX_INPUT_BYTES = 128 * 1024 * 1024
@@ -17,13 +18,14 @@ MAX_BLOCKS = 1000
 
 # Possessive: what is no block must fail in one pass, however many blank lines it has.
 _BLOCK = re.compile(
-    rb"-----BEGIN (?P<label>[A-Z0-9 ]{1,40})-----[ \t\r]*+\n(?P<body>[A-Za-z0-9+/=\s]*+)-----END (?P=label)-----"
+    rb"-----BEGIN (?P<label>[A-Z0-9# ]{1,40})-----[ \t\r]*+\n(?P<body>[A-Za-z0-9+/=\s]*+)-----END (?P=label)-----"
 )
-_BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]{1,40}-----")
+_BEGIN = re.compile(rb"-----BEGIN [A-Z0-9# ]{1,40}-----")
 
 CERTIFICATE = frozenset({b"CERTIFICATE", b"TRUSTED CERTIFICATE", b"X509 CERTIFICATE"})
 CRL = frozenset({b"X509 CRL"})
 OCSP_RESPONSE = frozenset({b"OCSP RESPONSE"})
+PKCS7 = frozenset({b"PKCS7", b"CMS", b"PKCS #7 SIGNED DATA"})
 
 
 def split_ders(data: bytes, labels: frozenset[bytes], *, what: str) -> tuple[bytes, ...]:
@@ -75,9 +77,21 @@ def split_ders(data: bytes, labels: frozenset[bytes], *, what: str) -> tuple[byt
 
 def certificates(data: bytes, *, what: str = "certificates") -> tuple[bytes, ...]:
     """
-    The certificates in `data` (PEM or DER), unparsed; see `split_ders`.
+    The certificates in `data` (PEM, DER or a PKCS#7 bundle), unparsed; see `split_ders`.
     """
-    return split_ders(data, CERTIFICATE, what=what)
+    return bundled(data, what=what) or split_ders(data, CERTIFICATE, what=what)
+
+
+def bundled(data: bytes, *, what: str = "certificates") -> tuple[bytes, ...]:
+    """
+    The certificates of PKCS#7 bundles, in their order, which says nothing; none where `data` is no such bundle.
+    """
+    if data[:1] == b"\x30":
+        return certificates_of(data) or ()
+    if b"-----BEGIN PKCS" not in data and b"-----BEGIN CMS" not in data:
+        return ()
+    bundles = split_ders(data, PKCS7, what=what)
+    return tuple(one for bundle in bundles for one in certificates_of(bundle) or ())
 
 
 def crls(data: bytes, *, what: str = "CRLs") -> tuple[bytes, ...]:

@@ -136,6 +136,20 @@ class Certificate:
         return self.basic_constraints is not None and self.basic_constraints.ca
 
     @property
+    def label(self) -> str:
+        """
+        What to call it: its subject, else its first alternative name, else its fingerprint.
+        """
+        if self.subject.rdns:
+            return self.subject.text
+        for name in self.subject_alt_names:
+            if isinstance(name.value, str) and name.value:
+                return f"{name.kind}:{name.value}"
+            if isinstance(name.value, Name):
+                return f"directory:{name.value.text}"
+        return f"sha256:{self.fingerprint}"
+
+    @property
     def fingerprint(self) -> str:
         """
         SHA-256 of the DER, lower-case hex.

@@ -44,7 +44,7 @@ _CODECS = {
     der.UNIVERSAL_STRING: "utf-32-be",
 }
 
-_LABELS = {
+LABELS = {
     COMMON_NAME: "CN",
     "2.5.4.4": "SN",
     "2.5.4.5": "serialNumber",
@@ -156,13 +156,13 @@ def _attribute(data: bytes, element: Element, odd: Odd) -> tuple[str, str, str |
         odd(msg, _RULE)
         # Which letters are meant is anybody's guess: compared by its octets, and equal to no text.
         shown = f"#{data[value.start : value.end].hex()}"
-        return oid, f"{oid}{shown}", None, f"{_LABELS.get(oid, oid)}={_shown(raw.decode('latin-1'))}"
+        return oid, f"{oid}{shown}", None, f"{LABELS.get(oid, oid)}={_shown(raw.decode('latin-1'))}"
     if not text:
         odd(f"value of attribute {oid} is empty", _RULE)
     if not text.isascii() and _longest_run_of_marks(text) > _MARKS:
         msg = f"value of attribute {oid} has more than {_MARKS} combining marks in a row"
         raise DerError(msg, "UAX #15 (Stream-Safe Text)")
-    return oid, f"{oid}={_prepared(text)}", text, f"{_LABELS.get(oid, oid)}={_shown(text)}"
+    return oid, f"{oid}={_prepared(text)}", text, f"{LABELS.get(oid, oid)}={_shown(text)}"
 
 
 def _relative(encoded: bytes, odd: Odd) -> tuple[str, str, tuple[tuple[str, str], ...]]:

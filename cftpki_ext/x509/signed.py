@@ -89,12 +89,21 @@ _RSA_HASHES: dict[str, _Hash] = {
     "1.2.840.113549.1.1.11": hashes.SHA256,
     "1.2.840.113549.1.1.12": hashes.SHA384,
     "1.2.840.113549.1.1.13": hashes.SHA512,
+    # NIST's registry of algorithms; with SHA-3 (RFC 9688).
+    "2.16.840.1.101.3.4.3.13": hashes.SHA3_224,
+    "2.16.840.1.101.3.4.3.14": hashes.SHA3_256,
+    "2.16.840.1.101.3.4.3.15": hashes.SHA3_384,
+    "2.16.840.1.101.3.4.3.16": hashes.SHA3_512,
 }
 _ECDSA_HASHES: dict[str, _Hash] = {
     "1.2.840.10045.4.1": hashes.SHA1,
     "1.2.840.10045.4.3.2": hashes.SHA256,
     "1.2.840.10045.4.3.3": hashes.SHA384,
     "1.2.840.10045.4.3.4": hashes.SHA512,
+    "2.16.840.1.101.3.4.3.9": hashes.SHA3_224,
+    "2.16.840.1.101.3.4.3.10": hashes.SHA3_256,
+    "2.16.840.1.101.3.4.3.11": hashes.SHA3_384,
+    "2.16.840.1.101.3.4.3.12": hashes.SHA3_512,
 }
 _EDWARDS = {"1.3.101.112": KeyKind.ED25519, "1.3.101.113": KeyKind.ED448}
 _PLAIN_HASHES: dict[str, _Hash] = {
@@ -102,6 +111,9 @@ _PLAIN_HASHES: dict[str, _Hash] = {
     "2.16.840.1.101.3.4.2.1": hashes.SHA256,
     "2.16.840.1.101.3.4.2.2": hashes.SHA384,
     "2.16.840.1.101.3.4.2.3": hashes.SHA512,
+    "2.16.840.1.101.3.4.2.8": hashes.SHA3_256,
+    "2.16.840.1.101.3.4.2.9": hashes.SHA3_384,
+    "2.16.840.1.101.3.4.2.10": hashes.SHA3_512,
 }
 _NULL = b"\x05\x00"
 
@@ -231,24 +243,20 @@ def _plain_hash(data: bytes, element: Element) -> tuple[str, _Hash | None]:
     return found.oid, _PLAIN_HASHES.get(found.oid)
 
 
-def _pss(parameters: bytes | None) -> _Scheme | None:
+def _pss_bond(parameters: bytes) -> tuple[str, int] | None:
     """
-    RSASSA-PSS (RFC 4055 3.1): one digest for both uses, trailer 1; absent fields mean SHA-1 and 20 octets.
+    Digest and salt length of RSASSA-PSS parameters (RFC 4055 3.1): one digest for both uses, trailer 1.
+
+    Absent fields mean SHA-1 and 20 octets. `None` where they ask for anything else.
     """
-    if parameters is None:
-        return None
-    name, make = "1.3.14.3.2.26", _PLAIN_HASHES["1.3.14.3.2.26"]
-    mask = name
+    name = mask = "1.3.14.3.2.26"
     salt = 20
     for field in der.children(parameters, der.whole(parameters)):
         inner = der.children(parameters, field)
         if len(inner) != 1:
             return None
         if field.tag == 0xA0:
-            name, found = _plain_hash(parameters, inner[0])
-            if found is None:
-                return None
-            make = found
+            name, _ = _plain_hash(parameters, inner[0])
         elif field.tag == 0xA1:
             mgf = algorithm(parameters, inner[0])
             if mgf.oid != _MGF1 or mgf.parameters is None:
@@ -258,10 +266,18 @@ def _pss(parameters: bytes | None) -> _Scheme | None:
             salt = der.integer(parameters, der.expect(inner[0], der.INTEGER, "salt length"))
         elif field.tag != 0xA3 or der.integer(parameters, inner[0]) != 1:
             return None
-    if mask != name or not 0 <= salt <= 512:
+    return (name, salt) if mask == name and name in _PLAIN_HASHES and 0 <= salt <= 512 else None
+
+
+def _pss(parameters: bytes | None) -> _Scheme | None:
+    """
+    RSASSA-PSS by its parameters.
+    """
+    bond = None if parameters is None else _pss_bond(parameters)
+    if bond is None:
         return None
-    hash_algorithm = make()
-    scheme = padding.PSS(padding.MGF1(hash_algorithm), salt)
+    hash_algorithm = _PLAIN_HASHES[bond[0]]()
+    scheme = padding.PSS(padding.MGF1(hash_algorithm), bond[1])
 
     def check(key: Handle, signature: bytes, data: memoryview) -> None:
         if not isinstance(key, rsa.RSAPublicKey):
@@ -269,6 +285,20 @@ def _pss(parameters: bytes | None) -> _Scheme | None:
         key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
 
     return _Scheme((KeyKind.RSA, KeyKind.RSA_PSS), hash_algorithm.name, check)
+
+
+def _within_bond(key: PublicKey, identifier: AlgorithmIdentifier) -> bool:
+    """
+    Whether a signature keeps to what an RSASSA-PSS key may be used with: its digest, and no shorter salt (RFC 4055 3.3).
+    """
+    if key.bond is None:
+        return True
+    try:
+        allowed = _pss_bond(key.bond)
+        used = None if identifier.parameters is None else _pss_bond(identifier.parameters)
+    except DerError:
+        return False
+    return allowed is not None and used is not None and used[0] == allowed[0] and used[1] >= allowed[1]
 
 
 def _says_nothing_more(parameters: bytes | None) -> bool:
@@ -298,6 +328,39 @@ def _scheme(identifier: AlgorithmIdentifier) -> _Scheme | None:
         except DerError:
             return None
     return None
+
+
+# What is met and not supported, so that people are told its name.
+_NAMES = {
+    "1.2.840.113549.1.1.2": "MD2 with RSA",
+    "1.2.840.113549.1.1.4": "MD5 with RSA",
+    "1.2.840.113549.1.1.5": "SHA-1 with RSA",
+    "1.2.840.113549.1.1.10": "RSASSA-PSS",
+    "1.2.840.113549.1.1.11": "SHA-256 with RSA",
+    "1.2.840.113549.1.1.12": "SHA-384 with RSA",
+    "1.2.840.113549.1.1.13": "SHA-512 with RSA",
+    "1.2.840.10045.4.1": "ECDSA with SHA-1",
+    "1.2.840.10045.4.3.1": "ECDSA with SHA-224",
+    "1.2.840.10045.4.3.2": "ECDSA with SHA-256",
+    "1.2.840.10045.4.3.3": "ECDSA with SHA-384",
+    "1.2.840.10045.4.3.4": "ECDSA with SHA-512",
+    "1.2.840.10040.4.3": "DSA with SHA-1",
+    "2.16.840.1.101.3.4.3.2": "DSA with SHA-256",
+    "1.2.840.113549.1.1.14": "SHA-224 with RSA",
+    "1.2.643.2.2.3": "GOST R 34.10-2001",
+    "1.2.156.10197.1.501": "SM2 with SM3",
+    "2.16.840.1.101.3.4.3.17": "ML-DSA-44",
+    "2.16.840.1.101.3.4.3.18": "ML-DSA-65",
+    "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
+}
+
+
+def signature_name(identifier: AlgorithmIdentifier) -> str:
+    """
+    A signature algorithm for a person: its name where it has one here, and always its identifier.
+    """
+    oid = identifier.oid
+    return f"{_NAMES[oid]} ({oid})" if oid in _NAMES else oid
 
 
 class _Verified:
@@ -359,7 +422,7 @@ def has_weak_digest(identifier: AlgorithmIdentifier, compat: frozenset[Leniency]
 
 def key_strength(key: PublicKey, compat: frozenset[Leniency] = frozenset()) -> KeyStrength:
     """
-    Whether a key may be relied upon: RSA of 2048 bits or more, the NIST curves, the Edwards curves.
+    Whether a key may be relied upon: RSA of 2048 bits or more, the NIST, brainpool and Edwards curves.
 
     Args:
         key: the key.
@@ -417,6 +480,8 @@ def verify(
         return SignatureStatus.WEAK
     if key.kind not in scheme.kinds:
         return SignatureStatus.INVALID
+    if not _within_bond(key, signed.algorithm):
+        return SignatureStatus.UNSUPPORTED
     try:
         scheme.check(key.handle, signed.signature, signed.tbs)
     except (InvalidSignature, ValueError):

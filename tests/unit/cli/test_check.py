@@ -81,8 +81,6 @@ SCENARIOS = {
     "no-eku.pem": 43,
     "stranger.pem": 48,
     "leaf.pem": 48,
-    "empty.pem": 40,
-    "key.pem": 40,
     "garbage.der": 42,
     "garbage.pem": 42,
     "cut.pem": 42,
@@ -373,3 +371,17 @@ def test_verdict_json_is_read_back_whole(run):
     assert json.loads(text) == verdict_to_data(verdict)
     assert verdict == verdict_from_json(verdict_to_json(verdict))
     assert text.isascii()
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("empty.pem", "chain: empty.pem is empty"),
+        ("key.pem", "chain: key.pem holds no certificate but a private key"),
+        ("root.crl", "chain: root.crl holds no certificate but a CRL"),
+    ],
+)
+def test_check_of_a_file_that_is_no_chain_is_a_wrong_call(run, file, words):
+    result = run("check", file, *OFFLINE)
+    assert 2 == result.exit_code
+    assert words in result.stderr

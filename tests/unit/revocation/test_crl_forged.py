@@ -127,7 +127,7 @@ FORGERIES: dict[str, tuple[Forge, Cause]] = {
     "PEM twice": (lambda w: 2 * pki.pem(w.crl.encode(), label="X509 CRL"), Cause.UNREADABLE),
     # times
     "thisUpdate to come": (lambda w: w.crl.but(this_update=time(NOW + HOUR)), Cause.STALE),
-    "nextUpdate past": (lambda w: w.crl.but(next_update=time(NOW - timedelta(minutes=2))), Cause.STALE),
+    "nextUpdate past": (lambda w: w.crl.but(next_update=time(NOW - timedelta(minutes=6))), Cause.STALE),
     "no nextUpdate": (lambda w: w.crl.but(next_update=b""), Cause.STALE),
     "nextUpdate before thisUpdate": (lambda w: w.crl.but(next_update=time(NOW - 2 * HOUR)), Cause.MALFORMED),
     "time without seconds": (
