@@ -110,7 +110,10 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """
     A server process, from when it listens on `port`, `more` TCP ports and `udp` ports to the end of the block.
+
+    It ends with the tests, also where they are killed (PR_SET_PDEATHSIG of prctl(2)).
     """
+    command = ["setpriv", "--pdeathsig", "KILL", *command]
     with (
         log.open("ab") as output,
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process,

@@ -34,7 +34,7 @@ SERVER = pki.issue(CA, "server", san=["ip:127.0.0.1"], eku=["serverAuth"])
 KEY = pki.key("ec", 930)
 ORDER = make_order("a.example")
 LEAF = pki.issue(CA, "a.example", private=ORDER.key, san=["dns:a.example"], eku=["clientAuth"])
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 def document(fields: object, *, status: str = "200 OK", **headers: str) -> Behaviour:
@@ -182,7 +182,7 @@ UNANSWERED = {
 async def test_sign_without_a_usable_answer_is_a_possible_orphan(ca: Scripted, name: str) -> None:
     ca.routes["/1.0/sign"], told = UNANSWERED[name]
     saves = Saves()
-    failed = await failure(ca, saves=saves, wait_s=1.5)
+    failed = await failure(ca, saves=saves, wait_s=4.0)
     assert Fault.UNREACHABLE is failed.fault
     assert failed.detail.startswith("sign: ")
     assert told in failed.detail
@@ -283,7 +283,7 @@ async def test_roots_that_cannot_be_looked_at_do_not_cost_the_certificate(
     ca: Scripted, behaviour: Behaviour
 ) -> None:
     ca.routes["/roots"] = behaviour
-    issued = await advance(ca, wait_s=1.5)
+    issued = await advance(ca, wait_s=4.0)
     assert isinstance(issued, Issued)
     assert any(note.startswith("the CA's roots could not be looked at: ") for note in issued.notes)
 
