@@ -436,15 +436,15 @@ def _word(profile: RestProfile, value: object) -> HopStatus:
 def _beside_good(given: object, reason: str | None) -> HopStatus:
     """
     What "good" is worth beside a reason: nothing, for then one of the two is wrong, and the worse part counts.
+
+    A word that is no reason of RFC 5280 contradicts nothing: an API may explain its "good".
     """
     if reason is None or given == 0:
         return HopStatus.GOOD
     spelling = _spelling(reason)
-    if spelling in _NO_REASON or spelling == REMOVE_FROM_CRL.lower():
-        return HopStatus.GOOD
-    if spelling in _REASONS:
+    if spelling in _REASONS and spelling != REMOVE_FROM_CRL.lower():
         return HopStatus.REVOKED
-    raise _UnusableError(Cause.MALFORMED, f"the status is good, and a reason {reason!r} stands beside it")
+    return HopStatus.GOOD
 
 
 def _spelling(reason: str) -> str:
