@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import decision, handshakes
+from bench import decision, handshakes, under_attack
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
     decision.report()
     logging.disable(logging.NOTSET)
     handshakes.report(build)
+    under_attack.report()
 
 
 if __name__ == "__main__":

@@ -308,7 +308,17 @@ def beside(path: Path, chain: bytes, chains: Path, profile: str) -> tuple[list[f
     """
     The known partner's waits while a process beside us attacks, and how many of its questions were answered.
     """
-    command = [sys.executable, __file__, "--attack", path, "--chains", chains, "--profile", profile]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.under_attack",
+        "--attack",
+        path,
+        "--chains",
+        chains,
+        "--profile",
+        profile,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()  # it begins

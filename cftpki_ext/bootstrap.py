@@ -44,6 +44,7 @@ from cftpki_ext.service.children import PRELOAD, Children
 from cftpki_ext.service.daemon import Daemon
 from cftpki_ext.service.evidence_process import ROLE as EVIDENCE
 from cftpki_ext.service.evidence_process import EvidenceProcess, setup_of
+from cftpki_ext.service.judging import exchange
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote import Judges
 from cftpki_ext.service.renewals import Renewals, make_manager, own_status
@@ -260,6 +261,7 @@ def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
 
     """
     nursery = Nursery(PRELOAD)
+    exchange.prepare()  # here once, for every process
     # Now: there is no thread yet, no loop, and nothing secret was read.
     nursery.fork()
     try:

@@ -26,6 +26,8 @@ from cftpki_ext.evidence.restore import behind, known_by, restore
 from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore
 
 _OTHERS_MAY_WRITE = 0o022
+# One list of the largest size; what is not here is read from the disk.
+_MEMORY_BYTES = 64 * 1024 * 1024
 # Records of lost revocations that are named at most.
 _NAMED = 10
 _MEMORY_LOST = "the memory of revocations had lost them: it was deleted, or an older copy was put back"
@@ -100,7 +102,8 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
     except StoreError:
         proofs.close()
         raise
-    return TieredStore(MemoryStore(max_entries=service.memory_entries), disk), proofs
+    memory = MemoryStore(max_entries=service.memory_entries, max_bytes=_MEMORY_BYTES)
+    return TieredStore(memory, disk), proofs
 
 
 def recollect(

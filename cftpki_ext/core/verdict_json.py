@@ -21,6 +21,13 @@ def _adapter() -> TypeAdapter[Verdict]:
     return TypeAdapter(Verdict)
 
 
+def prepare_verdicts() -> None:
+    """
+    Make what reads and writes verdicts, before the first is to be written.
+    """
+    _adapter()
+
+
 def verdict_to_json(verdict: Verdict, *, indent: int | None = None, octets: int | None = None) -> str:
     """
     Write a verdict: whole, or without its evidence where a hostile chain made that too large.

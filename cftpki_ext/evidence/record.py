@@ -30,7 +30,7 @@ from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Fault, Verdict
-from cftpki_ext.core.verdict_json import verdict_to_json
+from cftpki_ext.core.verdict_json import prepare_verdicts, verdict_to_json
 from cftpki_ext.core.vocabulary import Form, Rules
 from cftpki_ext.decision.decide import Question, examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
@@ -160,6 +160,16 @@ def assemble(record: Record, question: Written, statements: Sequence[Written], v
         f'{question.text[1:]},"statements":[{",".join(one.text for one in statements)}],"verdict":{verdict}}}'
     )
     return RecordBytes(document=document.encode(), blobs=blobs, revoked=strongest_of(proofs_of(record)))
+
+
+def prepare_records() -> None:
+    """
+    Make what writes records, before the first is to be written.
+    """
+    _settings_adapter()
+    for kind in _QUESTION_PARTS.values():
+        _part(kind)
+    prepare_verdicts()
 
 
 def write_question(question: Question) -> Written:

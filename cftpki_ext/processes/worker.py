@@ -316,8 +316,8 @@ class Worker:
             child.close()
 
     def _tell_end(self, life: _Life, status: int) -> None:
-        if status == 0 and not life.why:
-            return
+        if self._task is None or (status == 0 and not life.why):
+            return  # it was to end
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         self._last_end = f"{life.why}, {how}" if life.why else how
         self._log.warning("process_ended", role=self.role.name, pid=life.child.pid, detail=self._last_end)

@@ -28,7 +28,14 @@ from cftpki_ext.decision.decide import Question
 from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.decision.settling import Situation, Waiting
 from cftpki_ext.evidence import Asked
-from cftpki_ext.evidence.record import Written, from_plain, to_plain, write_question, write_statement
+from cftpki_ext.evidence.record import (
+    Written,
+    from_plain,
+    prepare_records,
+    to_plain,
+    write_question,
+    write_statement,
+)
 
 # What is longer goes by a descriptor and is remembered by the judge: lists, not answers about one certificate.
 LARGE_BYTES = 64 * 1024
@@ -45,6 +52,15 @@ class ExchangeError(CftPkiError):
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def prepare() -> None:
+    """
+    Make what reads and writes values, which takes longer than the first handshake should wait.
+    """
+    for kind in (Question, Statement, Asked, Limits, TrustSet):
+        _adapter(kind)
+    prepare_records()
 
 
 def _plain(kind: Any, value: Any, blobs: dict[str, bytes], *, exclude: Any = None) -> Any:

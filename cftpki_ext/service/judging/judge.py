@@ -43,7 +43,7 @@ _LATE = (
 _CASES = 64
 _CASE_BYTES = 8 * 1024 * 1024
 # The largest list that is read, and some others beside it.
-_BODY_BYTES = 80 * 1024 * 1024
+_BODY_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)

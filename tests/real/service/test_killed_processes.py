@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("killed")]
 # partner → the alert of its refusal, `None` where it is let in
 PARTNERS = {"good": None, "by-crl": None, "revoked-by-crl": 44, "expired": 45, "stranger": 48}
 AT_ONCE = 8
-# Within a second on a machine of its own; here other tests run beside.
-RECOVERED_S = 5.0
+# A second on a machine of its own (`make bench` measures); here other tests run beside, on all processors.
+RECOVERED_S = 30.0
 
 
 @pytest.fixture(scope="module")
