@@ -131,6 +131,7 @@ __attribute__((visibility("default"))) int cftpki_client_cert_cb(SSL *ssl, X509 
   }
   *x509 = NULL;
   *pkey = NULL;
+  ERR_set_mark();
   switch (give(ssl)) {
   case GIVEN_CHAIN:
     /* OpenSSL places these two again; the chain beside them stays. */
@@ -146,6 +147,7 @@ __attribute__((visibility("default"))) int cftpki_client_cert_cb(SSL *ssl, X509 
   default:
     break;
   }
+  cftpki_settle_errors(false);
   errno = kept;
   return result;
 }
@@ -157,6 +159,7 @@ __attribute__((visibility("default"))) int cftpki_cert_cb(SSL *ssl, void *arg) {
   if (ssl == NULL) {
     return 0;
   }
+  ERR_set_mark();
   switch (give(ssl)) {
   case GIVEN_REFUSED:
     result = 0;
@@ -167,6 +170,7 @@ __attribute__((visibility("default"))) int cftpki_cert_cb(SSL *ssl, void *arg) {
   default:
     break;
   }
+  cftpki_settle_errors(result == 0);
   errno = kept;
   return result;
 }

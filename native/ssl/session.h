@@ -6,6 +6,7 @@
 #ifndef CFTPKI_SSL_SESSION_H
 #define CFTPKI_SSL_SESSION_H
 
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 #include <sys/types.h>
@@ -134,6 +135,19 @@ bool cftpki_may_suspend(const SSL *ssl);
 
 /* The profile of the SSL's context, "" if none. */
 const char *cftpki_profile_of(const SSL *ssl);
+
+/*
+ * The end of a callback that began with ERR_set_mark: one that does not fail leaves
+ * nothing in OpenSSL's queue. What lies there makes SSL_get_error call the host's next
+ * "wait" a failure.
+ */
+static inline void cftpki_settle_errors(bool failed) {
+  if (failed) {
+    ERR_clear_last_mark();
+  } else {
+    ERR_pop_to_mark();
+  }
+}
 
 /* An index for ex_data of X509_STORE_CTX. */
 int cftpki_store_index(void);

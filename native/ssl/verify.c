@@ -126,6 +126,7 @@ __attribute__((visibility("default"))) int cftpki_verify_cb(int ok, X509_STORE_C
   }
   int kept = errno;
   int found = X509_STORE_CTX_get_error(store); /* by OpenSSL itself */
+  ERR_set_mark();
   SSL *ssl = ssl_of(store);
   struct cftpki_session *session = cftpki_session_of(ssl);
   int result = 0;
@@ -156,6 +157,7 @@ __attribute__((visibility("default"))) int cftpki_verify_cb(int ok, X509_STORE_C
       X509_STORE_CTX_set_error(store, found != X509_V_OK ? found : X509_V_ERR_UNSPECIFIED);
     }
   }
+  cftpki_settle_errors(result == 0);
   errno = kept;
   return result;
 }
@@ -227,6 +229,7 @@ __attribute__((visibility("default"))) int cftpki_cert_verify_cb(X509_STORE_CTX 
     errno = kept;
     return 0;
   }
+  ERR_set_mark();
   switch (judge(session, ssl, leaf, X509_STORE_CTX_get0_untrusted(store), can_retry(ssl))) {
   case CFTPKI_TURN_ANSWER:
     X509_STORE_CTX_set_error(store, X509_V_OK);
@@ -248,6 +251,7 @@ __attribute__((visibility("default"))) int cftpki_cert_verify_cb(X509_STORE_CTX 
       X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
     }
   }
+  cftpki_settle_errors(result == 0);
   errno = kept;
   return result;
 }
@@ -264,12 +268,14 @@ __attribute__((visibility("default"))) int cftpki_status_cb(SSL *ssl, void *arg)
     return 1;
   }
   int kept = errno;
+  ERR_set_mark();
   STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
   enum cftpki_turn turn = judge(session, ssl, NULL, chain, false);
   if (turn != CFTPKI_TURN_ANSWER && turn != CFTPKI_TURN_LEFT && session->alert_sent == 0 &&
       cftpki_alert_record(ssl, session->alert)) {
     session->alert_sent = session->alert;
   }
+  cftpki_settle_errors(turn != CFTPKI_TURN_ANSWER && turn != CFTPKI_TURN_LEFT);
   errno = kept;
   return turn == CFTPKI_TURN_ANSWER || turn == CFTPKI_TURN_LEFT ? 1 : 0;
 }

@@ -187,7 +187,8 @@ struct pair {
   int alert; /* that the peer has read */
   int result;
   int error;
-  int waits; /* returns that say: suspended */
+  int waits;  /* returns that say: suspended */
+  bool stale; /* a handshake that is done has left something in OpenSSL's queue */
 };
 
 static void connect_pair(struct pair *pair) {
@@ -240,6 +241,7 @@ static bool push(struct pair *pair) {
     ERR_clear_error();
     pair->result = SSL_do_handshake(pair->ours);
     pair->error = SSL_get_error(pair->ours, pair->result);
+    pair->stale = pair->result == 1 && ERR_peek_error() != 0;
     if (suspended(pair->error)) {
       pair->waits++;
       return false;
@@ -305,11 +307,11 @@ static void print_pair(struct pair *pair) {
   printf(
       "{\"done\": %s, \"error\": %d, \"why\": \"%s\", \"alert\": %d, \"verify_result\": %ld, "
       "\"reason\": \"%s\", \"verdict\": \"%s\", \"waits\": %d, \"reused\": %d, \"left\": \"%s\", "
-      "\"version\": \"%s\", \"info\": %d",
+      "\"version\": \"%s\", \"info\": %d, \"stale\": %d",
       pair->result == 1 ? "true" : "false", pair->error, why == NULL ? "" : why, pair->alert,
       SSL_get_verify_result(pair->ours), cftpki_ssl_reason(pair->ours),
       cftpki_ssl_verdict_id(pair->ours), pair->waits, SSL_session_reused(pair->ours), name,
-      OpenSSL_version(OPENSSL_VERSION), host_info_calls);
+      OpenSSL_version(OPENSSL_VERSION), host_info_calls, pair->stale);
   print_chain(pair->peer);
   printf("}\n");
   fflush(stdout);
