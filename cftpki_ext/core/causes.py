@@ -30,6 +30,7 @@ class Cause(enum.StrEnum):
     WRONG_SCOPE = "wrong_scope"  # about another certificate, issuer, distribution point, or some reasons only
     TOO_LARGE = "too_large"
     FORBIDDEN_URL = "forbidden_url"  # scheme, host or address that the configuration does not allow
+    NO_REV_AVAIL = "no_rev_avail"  # the CA says that it tells nobody's status of this certificate (RFC 9608)
     DISAGREEMENT = "disagreement"  # cross-check: sources contradict each other
     MUST_STAPLE = "must_staple"  # RFC 7633 asks for a staple and none came
     # The three that let a "good" count with a warning: reservations, see `cftpki_ext.decision.decide.grounds`.

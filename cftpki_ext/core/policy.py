@@ -63,6 +63,9 @@ REFUSE = Treatment()
 # A "good" with a reservation is let in with a warning unless a policy refuses it; none can make it silent.
 _RESERVED = Treatment(action=Action.ACCEPT_WARN)
 
+# RFC 9608 4: whoever trusts the CA takes its word that there is no status; a policy may refuse it.
+_NO_STATUS = Treatment(action=Action.ACCEPT)
+
 # What a partner's exception lifts unless it names its causes: the CA could not be heard, or nobody asked it. What
 # an authentic answer said, and what a forgery would look like, must be named.
 SOFT_CAUSES = frozenset(
@@ -105,8 +108,9 @@ class Policy:
     """
     A named table cause → treatment, with exceptions for single partners.
 
-    By default every cause refuses but the reservations about a "good" (`causes.RESERVATIONS`), which warn; nobody is
-    excepted, and the whole chain is checked.
+    By default every cause refuses but the reservations about a "good" (`causes.RESERVATIONS`), which warn, and a
+    certificate of which its CA says that it has no status (RFC 9608), which is let in; nobody is excepted, and the whole
+    chain is checked.
     """
 
     name: str
@@ -131,6 +135,7 @@ class Policy:
         if treatment is None:
             # What cannot be read at all was called malformed before it had a name of its own.
             unnamed = _RESERVED if cause in RESERVATIONS else REFUSE
+            unnamed = _NO_STATUS if cause is Cause.NO_REV_AVAIL else unnamed
             treatment = self.treatments.get(_WIDER.get(cause, cause), unnamed)
         if treatment.until is not None and now >= treatment.until:
             return Treatment(alert=treatment.alert)

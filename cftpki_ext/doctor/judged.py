@@ -33,6 +33,7 @@ _LATE = 0.1
 
 _ACTIONS: Mapping[Cause, str] = MappingProxyType(
     {
+        Cause.NO_REV_AVAIL: "nothing: its CA has no status to tell",
         Cause.NO_SOURCE: "name a location in [trust.{trust}] (ocsp, crl or rest)",
         Cause.UNREACHABLE: "see that this machine reaches it (DNS, firewall, TLS roots, proxy of [trust.{trust}])",
         Cause.TIMED_OUT: "see that this machine reaches it (firewall, proxy of [trust.{trust}]), or ask its operator",

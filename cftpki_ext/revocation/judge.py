@@ -15,7 +15,7 @@ from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.settings import TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding, at_depth
-from cftpki_ext.core.vocabulary import Origin, Rules, SourceKind
+from cftpki_ext.core.vocabulary import Form, Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
 from cftpki_ext.revocation.freshness import staleness
@@ -49,6 +49,7 @@ CAUSE_RANK: tuple[Cause, ...] = (
     Cause.TIMED_OUT,
     Cause.UNREACHABLE,
     Cause.NO_SOURCE,
+    Cause.NO_REV_AVAIL,
 )
 _BAD = (HopStatus.REVOKED, HopStatus.ON_HOLD)
 # A statement that was merely kept and has grown old says less than why no newer one came.
@@ -138,6 +139,9 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
         first = min(undetermined, key=lambda u: u.rank, default=None)
         cause = first.cause if first else Cause.NO_SOURCE
         detail = first.detail if first else _unheard(context.trust, certificate)
+        silent = first is None or first.rank >= _OTHER_HOP
+        if silent and certificate.no_rev_avail and context.trust.form is not Form.FIRST:
+            cause, detail = Cause.NO_REV_AVAIL, "its CA says that it publishes no status of it (RFC 9608)"
     return HopFinding(
         hop=hop,
         subject=certificate.label,

@@ -14,7 +14,7 @@ from cftpki_ext.core.policy import Depth
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import HopFinding, HopStatus
-from cftpki_ext.core.vocabulary import SourceKind
+from cftpki_ext.core.vocabulary import Form, SourceKind
 from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.revocation.rest import rest_url
 from cftpki_ext.x509.certificate import Certificate
@@ -60,6 +60,8 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
     lookups: list[Lookup] = []
     kinds = tuple(dict.fromkeys((*trust.sources, *trust.cross_check)))
     for hop in hops_to_judge(path, trust):
+        if path[hop].no_rev_avail and trust.form is not Form.FIRST:
+            continue  # RFC 9608 4: there is no status to be asked for
         own = {
             SourceKind.OCSP: trust.ocsp_urls,
             SourceKind.CRL: (*map(str, trust.crl_files), *trust.crl_urls),

@@ -136,6 +136,20 @@ class Certificate:
         return self.basic_constraints is not None and self.basic_constraints.ca
 
     @property
+    def no_rev_avail(self) -> bool:
+        """
+        Whether its CA says that it publishes no status of it (RFC 9608 2).
+
+        Only for a certificate that is no CA's and names no place where a status is: otherwise it contradicts itself,
+        and the place counts.
+        """
+        return (
+            ext.NO_REV_AVAIL in self.extensions
+            and not self.is_ca
+            and not (self.distribution_points or self.freshest_crl or self.ocsp_urls)
+        )
+
+    @property
     def label(self) -> str:
         """
         What to call it: its subject, else its first alternative name, else its fingerprint.

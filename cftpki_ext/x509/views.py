@@ -33,6 +33,7 @@ HANDLED_EXTENSIONS = frozenset(
         ext.INHIBIT_ANY_POLICY,
         ext.TLS_FEATURE,
         ext.OCSP_NOCHECK,
+        ext.NO_REV_AVAIL,
     )
 )
 

@@ -242,7 +242,7 @@ def test_anchor_itself_needs_no_status():
 # -- policy --------------------------------------------------------------------------------------------------
 
 
-ESTABLISHED_NOTHING = [cause for cause in Cause if cause not in RESERVATIONS]
+ESTABLISHED_NOTHING = [c for c in Cause if c not in {Cause.NO_REV_AVAIL, *RESERVATIONS}]
 
 
 def policy(cause: Cause, **treatment: Any) -> Policy:

@@ -29,7 +29,7 @@ from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.decide import Question, clear_memos, conclude, examine
-from tests.support.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root
+from tests.support.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root, raw_extension
 
 HOUR = timedelta(hours=1)
 ROOT = make_root("Root")
@@ -92,7 +92,9 @@ def excepting(**fields: Any) -> Policy:
     return Policy(name="p", exceptions=(made,))
 
 
-@pytest.mark.parametrize("cause", [c for c in Cause if c not in {Cause.MUST_STAPLE, *RESERVATIONS}])
+@pytest.mark.parametrize(
+    "cause", [c for c in Cause if c not in {Cause.MUST_STAPLE, Cause.NO_REV_AVAIL, *RESERVATIONS}]
+)
 def test_exception_lifts_its_soft_causes_alone_unless_it_names_others(cause):
     named = excepting(causes=frozenset({cause}))
     assert (cause in SOFT_CAUSES) == decide(question(policy=excepting()), failed(cause), CA_GOOD).accepted
@@ -362,3 +364,28 @@ def test_clear_memos_changes_no_verdict():
     warm = decide(question(), GOOD, CA_GOOD)
     clear_memos()
     assert warm == decide(question(), GOOD, CA_GOOD)
+
+
+NO_STATUS = issue(CA, "short-lived", extensions=[(raw_extension("2.5.29.56", b"\x05\x00"), False)])
+
+
+def test_certificate_without_a_status_is_let_in_unless_the_policy_forbids_it():
+    asked = question(NO_STATUS)
+    assert not [lookup for lookup in examine(asked).lookups if lookup.hop == 0]
+    assert decide(asked, CA_GOOD).accepted
+    strict = Policy(name="p", treatments={Cause.NO_REV_AVAIL: Treatment()})
+    assert 46 == decide(question(NO_STATUS, policy=strict), CA_GOOD).alert
+
+
+def test_certificate_without_a_status_that_is_revoked_all_the_same_is_refused():
+    assert 44 == decide(question(NO_STATUS), listed(NO_STATUS.serial), CA_GOOD).alert
+
+
+def test_certificate_that_names_a_place_for_its_status_has_one():
+    both = issue(
+        CA,
+        "contradiction",
+        crl_urls=["http://crl.example/"],
+        extensions=[(raw_extension("2.5.29.56", b"\x05\x00"), False)],
+    )
+    assert 46 == decide(question(both), CA_GOOD).alert
