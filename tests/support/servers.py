@@ -13,6 +13,8 @@ process handle (or closes its socket) at the end::
         server.url("/")
 
 `known`, `issuer`, `signer` and `revoked` take what `tests.support.pki` makes. Everything listens on 127.0.0.1, but `openssl ocsp` cannot be kept to it.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ What front and judge say to each other, as plain values and octets.
 Owns the form: values by the codec of evidence (`evidence.record`), octets as parts under their SHA-256, and large ones
 by a descriptor, once for each judge. The front believes no judge: whatever it says is read strictly, and what does not
 fit the question refuses it.
+
+More than 400 lines: both ends of the exchange stand beside each other, so that they cannot drift apart.
 """
 
 from __future__ import annotations
