@@ -30,6 +30,8 @@ _LATE_S = 0.1
 # A source's own deadline is so much later than the end of our patience: an answer that has arrived by then is read,
 # not cut off by the source's own timer. Within `reserve_ms`.
 _GRACE_S = 0.1
+# Servers close a connection on which nothing comes after five seconds and more.
+_SERVERS_GIVE_UP_S = 5.0
 # How often one location is asked anew because this process did not run while it was asked.
 _ASKED_ANEW = 3
 # Turns of the loop in which an answer that has arrived is read before the budget is called used up. A body takes
@@ -270,12 +272,27 @@ class Collector:
         for task in done:
             one = self._running.pop(task)
             statement = task.result()
-            if statement.failure not in _SILENCE or one.lost_s == 0:
-                self.heard.append(statement)
-            else:
+            if self._is_ours(one, statement):
                 # Whoever did not answer while we did not run has not been silent.
                 self._ask_anew(one)
+            else:
+                self.heard.append(statement)
         return bool(done)
+
+    def _is_ours(self, one: _Ask, statement: Statement) -> bool:
+        """
+        Whether a failure may be that of this process, because it did not run meanwhile.
+
+        A refused connection is nobody's patience: it is tried once more, and again only where this process stood still
+        for so long that servers give up. A source that ran out of time, time and again, has been silent where it had
+        more of it than this process lost.
+        """
+        if statement.failure not in _SILENCE or one.lost_s == 0:
+            return False
+        times = self._anew.get(one.place.lookup, 0)
+        if statement.failure is Cause.UNREACHABLE:
+            return times == 0 or one.lost_s >= _SERVERS_GIVE_UP_S
+        return times < _ASKED_ANEW or one.lost_s > one.waited_s
 
     def _ask_anew(self, one: _Ask) -> None:
         lookup = one.place.lookup

@@ -51,7 +51,7 @@ def test_revoked_is_heard_at_any_length_of_stall(at_s, answer_s, for_s):
     assert 44 == verdict.alert, verdict.summary
 
 
-@pytest.mark.parametrize("for_s", [0.2, 1, 10])
+@pytest.mark.parametrize("for_s", [0.4, 1, 10])
 def test_process_that_never_runs_long_enough_answers_for_nobody(for_s):
     """
     Each time the source is asked the process stands still beyond its deadline.
@@ -59,6 +59,12 @@ def test_process_that_never_runs_long_enough_answers_for_nobody(for_s):
     stalls = tuple((n * (for_s + 0.3), for_s) for n in range(100))
     with pytest.raises(StalledError, match="this process did not run while http://ca/ocsp was asked"):
         remembering(ocsp=(EVER, REVOKED), stalls=stalls).check()
+
+
+def test_refused_connection_on_a_busy_machine_is_tried_once_more_and_heard():
+    made = remembering(ocsp=(0.2, Cause.UNREACHABLE), stalls=tuple((n * 0.3, 0.15) for n in range(100)))
+    assert [Cause.OLDER_GOOD] == [row.cause for row in made.check().evidence.rows]
+    assert 2 == len(made.asked(OCSP))
 
 
 def test_silence_without_a_stall_is_the_source_s_and_is_told():
