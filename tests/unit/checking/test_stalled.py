@@ -62,7 +62,7 @@ def test_process_that_never_runs_long_enough_answers_for_nobody(for_s):
 
 
 def test_refused_connection_on_a_busy_machine_is_tried_once_more_and_heard():
-    made = remembering(ocsp=(0.2, Cause.UNREACHABLE), stalls=tuple((n * 0.3, 0.15) for n in range(100)))
+    made = remembering(ocsp=(0.2, Cause.UNREACHABLE), stalls=tuple((0.1 + n * 0.5, 0.2) for n in range(100)))
     assert [Cause.OLDER_GOOD] == [row.cause for row in made.check().evidence.rows]
     assert 2 == len(made.asked(OCSP))
 
