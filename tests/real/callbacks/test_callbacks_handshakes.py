@@ -372,7 +372,7 @@ def test_crowd_of_clients_and_of_servers_waits_in_one_thread(service, company):
             peer_auth="need",
             **peer(company, "good"),
         )
-        assert {"done": 60, "most": 60} == seen
+        assert {"done": 24, "most": 24} == seen
 
 
 def test_hosts_own_information_callback_is_still_called(service, company):
