@@ -96,9 +96,9 @@ def test_server_lets_in_who_is_good_and_tells_the_others_why(service, company, e
 
 def test_poll_server_serves_many_while_some_wait(service, company):
     """
-    Two dozen partners at once, one thread: handshakes wait for the service together.
+    Sixteen partners at once, one thread: handshakes wait for the service together.
     """
-    count = 24
+    count = 16
     context = ssl.create_default_context(cafile=company.path("root.pem"))
     context.check_hostname = False
     context.load_cert_chain(company.path("good.pem"), company.path("good.key"))
