@@ -235,8 +235,9 @@ class Pool:
         finally:
             with contextlib.suppress(ValueError):
                 queue.remove(waiting)
-            if not job.known and not queue:
-                self._strangers.pop(job.source, None)
+            if not job.known and not queue and self._strangers.get(job.source) is queue:
+                # Only our own: who came since the last of it was given a judge waits in another.
+                self._strangers.pop(job.source)
             if not taken and waiting.given.done() and not waiting.given.cancelled():
                 # It was given in the moment in which we gave up.
                 waiting.given.result().job = None
