@@ -33,9 +33,10 @@ CPU_S = 6
 GROWN_BYTES = 192 * MIB
 # A known partner waits for milliseconds, a thousand of them for a second.
 _KNOWN_QUEUE = 1024
-# Strangers: a chain has at most 64 KiB, and each waits for bounded work of those before it.
-_STRANGER_QUEUE = 256
-_STRANGERS_OF_ONE = 32
+# Strangers: a chain has at most 64 KiB, so that all who wait hold 32 MiB. Sources take turns, so that a long queue
+# of one delays no other; it is long because after a restart everybody is a stranger, and a gateway has one address.
+_STRANGER_QUEUE = 512
+_STRANGERS_OF_ONE = 256
 # Reading a list that takes no longer delays nobody.
 _MOMENT_S = 0.04
 _CHEAP = 256
@@ -215,12 +216,10 @@ class Pool:
             queue, longest = self._known, _KNOWN_QUEUE
         else:
             queue, longest = self._strangers.setdefault(job.source, deque()), _STRANGERS_OF_ONE
-        full = not job.known and sum(map(len, self._strangers.values())) >= _STRANGER_QUEUE
-        if full or len(queue) >= longest:
+        if len(queue) >= longest or not (job.known or self._make_room(queue)):
             if not queue:
                 self._strangers.pop(job.source, None)
-            msg = f"{len(queue)} questions wait for a judge"
-            raise WorkerBusyError(msg)
+            raise _busy(len(queue))
         queue.append(waiting)
         taken = False
         try:
@@ -238,10 +237,27 @@ class Pool:
             if not job.known and not queue and self._strangers.get(job.source) is queue:
                 # Only our own: who came since the last of it was given a judge waits in another.
                 self._strangers.pop(job.source)
-            if not taken and waiting.given.done() and not waiting.given.cancelled():
+            given = waiting.given
+            if not taken and given.done() and not given.cancelled() and given.exception() is None:
                 # It was given in the moment in which we gave up.
-                waiting.given.result().job = None
+                given.result().job = None
                 self._dispatch()
+
+    def _make_room(self, queue: deque[_Waiting]) -> bool:
+        """
+        Whether one more stranger may wait in a queue. Where all places are taken, the longest queue gives up its last.
+
+        Whoever asks from many places at once pays with questions of its own, not with those of others.
+        """
+        if sum(map(len, self._strangers.values())) < _STRANGER_QUEUE:
+            return True
+        longest = max(self._strangers.values(), key=len)
+        if len(longest) <= len(queue) + 1:
+            return False
+        last = longest.pop()
+        if not last.given.done():
+            last.given.set_exception(_busy(len(longest)))
+        return True
 
     def _free_for(self, job: Job) -> Seat | None:
         """
@@ -318,3 +334,7 @@ class Pool:
     def _setup(self) -> Message:
         value = {"op": "settings", "settings": self._plain, "blobs": list(self.settings_blobs)}
         return Message(value, tuple(self.settings_blobs.values()))
+
+
+def _busy(waiting: int) -> WorkerBusyError:
+    return WorkerBusyError(f"{waiting} questions of the same source wait for a judge")
