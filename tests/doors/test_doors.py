@@ -219,10 +219,14 @@ def test_every_door_gives_the_same_answer(doors, service, tmp_path, name, direct
     expected = scenario.expected(direction)
     message = tls_vectors.encode_chain(scenario.chain)
     checked, phase = asyncio.run(by_socket(service, direction, CHAIN=message))
-    answers = {
-        "python": by_python(doors, scenario.chain, direction),
-        "command line": by_command_line(doors, scenario.chain, direction, tmp_path),
-    }
+    answers = {"python": by_python(doors, scenario.chain, direction)}
+    if scenario.chain:
+        answers["command line"] = by_command_line(doors, scenario.chain, direction, tmp_path)
+    else:
+        # A file without a certificate is a wrong call: nothing was asked that could be refused.
+        empty = tmp_path / "empty.pem"
+        empty.touch()
+        assert 2 == CliRunner().invoke(main, ["check", str(empty), "--config", str(doors.config)]).exit_code
     if Tag.JSON in checked.fields:
         answers["socket"] = told(json.loads(checked.fields[Tag.JSON]))
     assert dict.fromkeys(answers, expected) == {

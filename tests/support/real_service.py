@@ -103,10 +103,11 @@ class Service:
 
     def failures(self) -> list[dict[str, Any]]:
         """
-        What it logged as its own failure.
+        What it logged as its own failure: an alarm about an identity tells of its CA or its files.
         """
         lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [event for event in map(json.loads, lines) if event["level"] in {"error", "critical"}]
+        events = [event for event in map(json.loads, lines) if event["level"] in {"error", "critical"}]
+        return [event for event in events if event["event"] != "identity_alarm"]
 
     def verdicts(self) -> list[dict[str, Any]]:
         """
