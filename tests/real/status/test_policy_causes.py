@@ -215,7 +215,11 @@ def only(cause: Cause, **treatment: Any) -> Policy:
 LEAF_ONLY = replace(STRICT, name="leaf", depth=Depth.LEAF)
 
 
-@pytest.mark.parametrize("cause", [cause for cause in Cause if cause not in RESERVATIONS])
+# Each refuses by default. The others say how well a "good" is founded, or that the CA publishes no status at all:
+# test_who_is_heard.py and unit/decision/test_decide_policy.py.
+@pytest.mark.parametrize(
+    "cause", [cause for cause in Cause if cause not in {*RESERVATIONS, Cause.NO_REV_AVAIL}]
+)
 async def test_cause_provoked_by_a_server_meets_every_action(cause: Cause, tmp_path: Path) -> None:
     async with WORLDS[cause](tmp_path) as site:
         strict = await check(site, tmp_path, LEAF_ONLY)
