@@ -11,6 +11,7 @@ import pytest
 
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.worker import WorkerBusyError
+from cftpki_ext.service.judging import exchange
 from cftpki_ext.service.judging import pool as pools
 from cftpki_ext.service.judging.pool import Job, Pool
 
@@ -37,7 +38,7 @@ class Judge:
 
 @pytest.fixture
 def judges(monkeypatch):
-    monkeypatch.setattr(pools.exchange, "settings_to", lambda _settings, _blobs: {})
+    monkeypatch.setattr(exchange, "settings_to", lambda _settings, _blobs: {})
     return []
 
 
