@@ -120,10 +120,19 @@ def runs(pid: int) -> bool:
     """
     Whether a process is there and has not ended: one whose parent has gone may wait for somebody to notice its end.
     """
+    return (state := stat(pid)) is not None and state[0] not in "ZX"
+
+
+def stat(pid: int) -> list[str] | None:
+    """
+    What the kernel says of a process behind its name (proc(5): state, parent …); None once it is gone.
+
+    It may go between opening the file and reading it: the one is ENOENT, the other ESRCH.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 @contextlib.contextmanager

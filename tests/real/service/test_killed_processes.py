@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -59,7 +58,7 @@ def processes(service):
         found.setdefault(line["role"], set()).add(line["pid"])
     running = {role: {pid for pid in ids if real_service.runs(pid)} for role, ids in found.items()}
     children = {pid for ids in running.values() for pid in ids}
-    parents = {int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) for pid in children}
+    parents = {int(state[1]) for pid in children if (state := real_service.stat(pid))}
     return running | {"nursery": parents - {1}}
 
 

@@ -3,16 +3,15 @@ The driver after an activation: hooks, the host's own listener, and running unti
 """
 
 import asyncio
-import os
 import ssl
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from cftpki_ext.core.settings import HookRules
 from cftpki_ext.identity.store.state import Stage
+from tests.support import real_service
 from tests.support.managed_world import IDENTITY, MINUTE, World
 from tests.support.scripted_ca import DAY
 
@@ -58,11 +57,7 @@ async def test_hook_that_hangs_is_ended_with_its_children(tmp_path):
     assert "no end within 1 s" in await world.trouble()
     child = int((tmp_path / "child").read_text())
     for _ in range(100):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            break
-        if "\nState:\tZ" in await asyncio.to_thread(Path(f"/proc/{child}/status").read_text):
+        if not await asyncio.to_thread(real_service.runs, child):
             break
         await asyncio.sleep(0.02)
     else:
