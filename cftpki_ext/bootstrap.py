@@ -294,6 +294,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
             event=event,
             own_status=asked,
             key_fault=lambda site, _: identities.fault(site.identity.name),
+            plain_fault=lambda identity: identities.fault(identity.name),
         )
 
     def event(name: str, **fields: Any) -> None:
@@ -322,6 +323,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
         log=logger,
         clock=SystemClock(),
         certificates=renewals.status,
+        renewals=renewals.fault,
         processes=children.status,
     )
     tending = asyncio.create_task(keeper.tend())

@@ -23,7 +23,7 @@ from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
 from cftpki_ext.config.faults import nearest
-from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.doctor import (
@@ -36,11 +36,13 @@ from cftpki_ext.doctor import (
     examine_machine,
     examine_memory,
     examine_places,
+    examine_plain,
     exit_status,
     survey,
     unreadable,
 )
 from cftpki_ext.identity.enroller_port import Inspected
+from cftpki_ext.identity.renewal.overview import Overview
 from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.service.renewals import make_enroller, make_manager, managed
 from cftpki_ext.stores import revocation_reader, stored_evidence
@@ -126,14 +128,16 @@ async def _identities(settings: Settings) -> list[Finding]:
     async with contextlib.aclosing(
         make_manager(settings, clock=clock, event=_quiet, look_only=True)
     ) as manager:
-        for name, identity in managed(settings).items():
-            anchors = None if identity.trust is None else settings.trusts[identity.trust].anchors
-            try:
-                overview = await manager.overview(name)
+        for row in await manager.rows():
+            identity = managed(settings).get(row.name)
+            if identity is None:
+                found.append(examine_plain(row))
+            elif not isinstance(row, Overview):
+                found.append(unreadable(row.name, row.trouble or ""))
+            else:
+                anchors = None if identity.trust is None else settings.trusts[identity.trust].anchors
                 site = site_of(settings.service.state, identity)
-                found += examine_identity(Subject(site=site, overview=overview, anchors=anchors))
-            except CftPkiError as error:
-                found.append(unreadable(name, error))
+                found += examine_identity(Subject(site=site, overview=row, anchors=anchors))
     users: dict[str, list[str]] = {}
     for name, identity in managed(settings).items():
         for enroller in identity.enrollers:

@@ -8,7 +8,9 @@ its next call.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,10 +18,13 @@ from cftpki_ext.cli.identity_history import history
 from cftpki_ext.cli.identity_show import show
 from cftpki_ext.cli.managing import (
     config_file_option,
+    heard,
     name_argument,
     time_text,
+    told_by_service,
     wait_option,
     with_manager,
+    words_text,
 )
 from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table, working
@@ -29,7 +34,6 @@ from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.identity.enroller_port import Failed
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.renewal.operator import Checked, Renewal
-from cftpki_ext.identity.renewal.overview import Overview
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASON_CODES, REMOVE_FROM_CRL
 
@@ -59,19 +63,17 @@ identity.add_command(show)
 @json_option
 def list_identities(config_file: Path | None, *, as_json: bool) -> None:
     """
-    Show each identity: its certificate, until when it can live without the CA, and what troubles it.
+    Show each identity: how it stands, until when it can live without a CA, and what troubles it.
     """
     settings = load(config_path(config_file))
-
-    async def look(manager: Manager) -> list[Overview]:
-        return [await manager.overview(name) for name in manager.names()]
-
-    found = with_manager(settings, look, changes=False)
+    rows = with_manager(settings, lambda manager: manager.rows(), changes=False)
+    status = told_by_service(settings)
+    found = [heard(row.data(), status) for row in rows]
     if as_json:
-        click.echo(json.dumps([overview.data() for overview in found], indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    headings = ("identity", "generation", "stage", "runway", "next", "why", "trouble")
-    console().print(table(headings, (_row(overview) for overview in found)))
+    headings = ("identity", "state", "generation", "stage", "runway", "next", "why", "trouble")
+    console().print(table(headings, (_row(one) for one in found)))
 
 
 @identity.command()
@@ -226,13 +228,15 @@ def check(name: str, config_file: Path | None, wait_s: float, *, as_json: bool) 
         click.get_current_context().exit(int(Alert.CERTIFICATE_REVOKED) if found.revoked else 1)
 
 
-def _row(overview: Overview) -> tuple[object, ...]:
+def _row(data: Mapping[str, Any]) -> tuple[object, ...]:
+    generation, following = data["generation"], data["next"] or {}
     return (
-        overview.name,
-        "-" if overview.current is None else overview.current.number,
-        "-" if overview.stage is None else overview.stage.value,
-        "-" if overview.runway is None else time_text(overview.runway),
-        time_text(overview.plan.at),
-        overview.plan.why.value,
-        overview.trouble or "",
+        data["name"],
+        words_text(data),
+        "-" if generation is None else generation["number"],
+        data["stage"] or "-",
+        data["runway"] or "-",
+        following.get("at", "-"),
+        following.get("why", "-").replace("_", " "),
+        data["trouble"] or "",
     )

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
 from cftpki_ext.cli.managing import config_file_option, known, name_argument, time_text, with_manager
 from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.identity.renewal.overview import generation_data
+from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.journal import OrderRecord
-from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.identity.store.layout import Site, site_of
 from cftpki_ext.identity.store.operator_log import Actor, Step, action_data
 
 
@@ -31,10 +34,15 @@ def history(name: str, config_file: Path | None, *, as_json: bool) -> None:
     settings = load(config_path(config_file))
     site = site_of(settings.service.state, known(settings, name))
     current = site.generations.pointer()
-    generations = [site.generations.read(number) for number in site.generations.numbers()]
-    orders = site.journal.orders()
-    actions = site.actions.lines()
     overview = with_manager(settings, lambda manager: manager.overview(name), changes=False)
+    generations, damaged = _generations(site)
+    orders = site.journal.orders()
+    damaged += [f"order {one.id}: {one.detail}" for one in site.journal.damaged()]
+    try:
+        actions = site.actions.lines()
+    except StoreError as error:
+        actions = ()
+        damaged.append(str(error))
     to_come = {one.order: one.next for one in overview.open_orders}
     if as_json:
         data = {
@@ -44,6 +52,7 @@ def history(name: str, config_file: Path | None, *, as_json: bool) -> None:
             ],
             "orders": [_order_data(record) | {"next": to_come.get(record.id)} for record in orders],
             "actions": [action_data(line) for line in actions],
+            "damaged": damaged,
         }
         click.echo(json.dumps(data, indent=2))
         return
@@ -86,6 +95,8 @@ def history(name: str, config_file: Path | None, *, as_json: bool) -> None:
             ),
         )
     )
+    for one in damaged:
+        out.print(Text(f"damaged: {one}"))
     out.print()
     ended = {line.action for line in actions if line.step is Step.ENDED}
     out.print(
@@ -103,6 +114,19 @@ def history(name: str, config_file: Path | None, *, as_json: bool) -> None:
             ),
         )
     )
+
+
+def _generations(site: Site) -> tuple[list[Generation], list[str]]:
+    """
+    Those that are whole, and what is wrong with the others.
+    """
+    found, damaged = [], []
+    for number in site.generations.numbers():
+        try:
+            found.append(site.generations.read(number))
+        except StoreError as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
 def _who(by: Actor) -> str:

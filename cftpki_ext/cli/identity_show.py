@@ -5,12 +5,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cftpki_ext.cli.managing import config_file_option, name_argument, time_text, with_manager
+from cftpki_ext.cli.managing import (
+    config_file_option,
+    heard,
+    name_argument,
+    time_text,
+    told_by_service,
+    with_manager,
+    words_text,
+)
 from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
@@ -26,16 +35,41 @@ def show(name: str, config_file: Path | None, *, as_json: bool) -> None:
     Show everything that is known of the identity NAME.
     """
     settings = load(config_path(config_file))
-    overview = with_manager(settings, lambda manager: manager.overview(name), changes=False)
+    row = with_manager(settings, lambda manager: manager.row(name), changes=False)
+    data = heard(row.data(), told_by_service(settings))
     if as_json:
-        click.echo(json.dumps(overview.data(), indent=2))
+        click.echo(json.dumps(data, indent=2))
         return
-    console().print(table(("what", "value"), (row for row in _rows(overview) if row[1])))
+    more = _rows(row) if isinstance(row, Overview) else _plain_rows(data)
+    shown = (*_first_rows(data), *more)
+    console().print(table(("what", "value"), (one for one in shown if one[1])))
+
+
+def _first_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    yield "identity", data["name"]
+    yield "kept by", data["kind"] if data["kind"] == "enrollers" else f"hand, in {data['kind']}"
+    yield "state", words_text(data)
+    yield "alarm", (data["alarm"] or "").replace("_", " ")
+    yield "trouble", data["trouble"]
+
+
+def _plain_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    certificate, following = data["certificate"], data["next"]
+    if certificate is not None:
+        yield "subject", certificate["subject"]
+        yield "names", ", ".join(certificate["names"])
+        yield "issuer", certificate["issuer"]
+        yield "valid", f"{certificate['not_before']} to {certificate['not_after']}"
+        yield "serial", certificate["serial"]
+        yield "sha-256", certificate["sha256"]
+    if data["runway"] is not None:
+        yield "runway", data["runway"]
+    if following is not None:
+        yield "next", f"{following['at']}, {following['detail']}"
 
 
 def _rows(overview: Overview) -> Iterator[tuple[str, object]]:
     state, current, plan = overview.state, overview.current, overview.plan
-    yield "identity", overview.name
     if current is not None:
         leaf, meta = current.leaf, current.meta
         yield "generation", f"{current.number}, {overview.stage}, in {current.path}"
@@ -58,8 +92,6 @@ def _rows(overview: Overview) -> Iterator[tuple[str, object]]:
     hint = state.hint
     if hint is not None and hint.picked is not None:
         yield "CA's hint", f"renew at {time_text(hint.picked)} {hint.explanation or ''}".rstrip()
-    yield "alarm", overview.alarm
-    yield "trouble", overview.trouble
     yield "failures", state.failures
     if (failure := state.last_failure) is not None:
         yield "last failure", f"{time_text(failure.at)}, {failure.enroller}: {failure.detail}"

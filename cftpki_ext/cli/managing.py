@@ -7,23 +7,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from cftpki_ext.bootstrap import SystemClock, make_checker
 from cftpki_ext.cli.options import config_option
+from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.settings import ManagedIdentity, Settings
 from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.renewal.standing import Standing, alarm_of, standings
 from cftpki_ext.service.renewals import make_manager, managed, own_status
 
 T = TypeVar("T")
 
 # Another process is in the middle of an issuance: most end in seconds.
 WAIT_S = 60.0
+# The service answers from memory; a list does not wait for one that is stuck.
+STATUS_S = 2.0
 
 config_file_option = config_option(help_text="The configuration file.")
 name_argument = click.argument("name")
@@ -92,6 +96,51 @@ def with_manager(
             return await act(manager)
 
     return asyncio.run(run())
+
+
+def told_by_service(settings: Settings) -> Mapping[str, Any] | None:
+    """
+    What the running service says of itself; `None` where none answers this user.
+    """
+    try:
+        return ask_status(settings.service.socket, timeout_s=STATUS_S)
+    except ServiceUnreachableError:
+        return None
+
+
+def heard(data: dict[str, Any], status: Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    One identity's row with what only the running service knows: that it cannot renew it, or not use its key.
+
+    Args:
+        data: the row as the disk has it.
+        status: the service's own word.
+
+    Returns:
+        The row.
+
+    """
+    told = (status or {}).get("certificates", {}).get(data["name"], {})
+    known = {Standing.BLOCKED} if data["kind"] == "enrollers" else {Standing.BLOCKED, Standing.UNUSABLE}
+    words = [Standing(word) for word in data["states"] if word != Standing.HEALTHY.value]
+    more = [word for word in known if word.value in told.get("states", ()) and word not in words]
+    if not more:
+        return data
+    words_now = standings(*words, *more)
+    alarm = alarm_of(words_now)
+    return data | {
+        "state": words_now[0].value,
+        "states": [word.value for word in words_now],
+        "alarm": None if alarm is None else alarm.value,
+        "trouble": "; ".join(dict.fromkeys(one for one in (data["trouble"], told["trouble"]) if one)) or None,
+    }
+
+
+def words_text(data: Mapping[str, Any]) -> str:
+    """
+    The words of a row, for a table.
+    """
+    return ", ".join(str(word).replace("_", " ") for word in data["states"])
 
 
 def _quiet(event: str, **fields: object) -> None:

@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cftpki_ext.bootstrap import SystemClock
+from cftpki_ext.cli.managing import heard
 from cftpki_ext.cli.options import FILE, config_option, config_path
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.config import load
@@ -42,24 +44,18 @@ def metrics(config_file: Path | None, output: Path | None) -> None:
         status = ask_status(settings.service.socket)
     except ServiceUnreachableError:
         status = None
-    text = exposition(Seen(status=status, identities=asyncio.run(_identities(settings))))
+    text = exposition(Seen(status=status, identities=asyncio.run(_identities(settings, status))))
     if output is None:
         click.echo(text, nl=False)
     else:
         _replace(output, text)
 
 
-async def _identities(settings: Settings) -> dict[str, dict[str, Any] | None]:
+async def _identities(settings: Settings, status: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     manager = make_manager(
         settings, clock=SystemClock(), event=lambda _event, **_fields: None, look_only=True
     )
-    found: dict[str, dict[str, Any] | None] = {}
-    for name in manager.names():
-        try:
-            found[name] = (await manager.overview(name)).data()
-        except StoreError:
-            found[name] = None
-    return found
+    return {row.name: heard(row.data(), status) for row in await manager.rows()}
 
 
 def _replace(path: Path, text: str) -> None:

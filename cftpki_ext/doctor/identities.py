@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 
-from cftpki_ext.core.errors import CftPkiError, KeyUnavailableError
+from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.doctor.findings import Fact, Finding, Level
 from cftpki_ext.identity.enroller_port import Finding as CaFinding
-from cftpki_ext.identity.renewal.overview import Alarm, Overview
+from cftpki_ext.identity.renewal.overview import Overview
+from cftpki_ext.identity.renewal.rows import Row
+from cftpki_ext.identity.renewal.standing import OVERDUE, Standing
 from cftpki_ext.identity.store.layout import Site
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 
 # An order that a person must approve takes days; one that nobody has looked at for so long has been forgotten.
 LONG_OPEN = timedelta(days=2)
-# A service looks every ten seconds.
-OVERDUE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ def examine_identity(subject: Subject) -> tuple[Finding, ...]:
 
     """
     return (
+        *_damage(subject),
         *_certificate(subject),
         *_key(subject),
         *_chain(subject),
@@ -58,17 +59,65 @@ def examine_identity(subject: Subject) -> tuple[Finding, ...]:
     )
 
 
-def unreadable(name: str, error: CftPkiError) -> Finding:
+def unreadable(name: str, trouble: str) -> Finding:
     """
-    An identity whose records cannot be read: nothing is known of it, and nothing renews it.
+    An identity of which this user may see nothing.
     """
     return Finding(
         level=Level.FAIL,
         about=f"identity {name}",
         check="records",
-        detail=str(error),
-        action=f"repair or remove what is named; an earlier generation: cftpki identity rollback {name}",
+        detail=trouble,
+        action="run the doctor as the service's user, or as root",
     )
+
+
+def examine_plain(row: Row) -> Finding:
+    """
+    Look at an identity that nobody renews.
+
+    Args:
+        row: how it stands.
+
+    Returns:
+        One finding.
+
+    """
+    level = Level.OK
+    if row.alarm is not None:
+        soon = {Standing.OVERDUE, Standing.LAST_DAY}
+        level = Level.WARN if row.alarm in soon else Level.FAIL
+    elif row.trouble is not None:
+        level = Level.NOTE
+    words = ", ".join(word.value.replace("_", " ") for word in row.words)
+    return Finding(
+        level=level,
+        about=f"identity {row.name}",
+        check="certificate",
+        detail=words if row.trouble is None else f"{words}: {row.trouble}",
+        action=""
+        if level is Level.OK
+        else "put a new chain and its key in place; the service takes them by itself",
+    )
+
+
+def _damage(subject: Subject) -> Iterator[Finding]:
+    found = subject.overview
+    renewed = (
+        f"the service, or cftpki identity renew {found.name}, gets another one; nothing has to be removed"
+    )
+    if found.damage is not None:
+        yield _of(found, Level.FAIL, "records", f"DAMAGED: {found.damage}", renewed)
+    elif found.state.given_up is not None:
+        detail = f"DAMAGED: {found.state.given_up.detail}; generation {found.current.number if found.current else 'none'} stands in for it"
+        yield _of(found, Level.WARN, "records", detail, renewed)
+    if found.obstacle is not None:
+        yield _of(found, Level.FAIL, "place", "cannot be renewed", found.obstacle)
+    for one in found.damaged_orders:
+        level = Level.WARN if one.open else Level.NOTE
+        yield _of(found, level, f"order {one.id}", one.detail, "nothing: the next renewal puts it aside")
+    for fault in found.faults:
+        yield _of(found, Level.WARN, "records", fault, "nothing: the next renewal puts it aside")
 
 
 def examine_ca(name: str, users: Sequence[str], found: Sequence[CaFinding] | None) -> tuple[Finding, ...]:
@@ -108,7 +157,7 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
             found,
             Level.FAIL,
             "certificate",
-            "there is none yet: sessions that need it are refused",
+            "there is none: sessions that need it are refused",
             f"cftpki identity issue {name}",
         )
         return
@@ -132,9 +181,9 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
     elif current.leaf.not_before > found.now:
         level, action = Level.FAIL, "wait, or set the clock"
         detail = f"generation {current.number} is valid from {current.leaf.not_before.isoformat()}"
-    elif found.alarm is Alarm.EXPIRED:
+    elif found.alarm is Standing.EXPIRED:
         level, action = Level.FAIL, f"cftpki identity renew {name} --now: partners refuse it"
-    elif found.alarm is not None and floor is not None:
+    elif floor is not None and found.now >= floor:
         level, action = (
             Level.WARN,
             f"cftpki identity show {name} says why; cftpki identity renew {name} --now",

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cftpki_ext.identity.renewal.overview import Alarm
+from cftpki_ext.identity.renewal.standing import ALARMS, Standing
 from cftpki_ext.service.key_use import KeyUse
 
 # A name and its help text, and the key of STATUS that holds one number, or one by label.
@@ -36,11 +36,11 @@ class Seen:
     What could be learned.
 
     `status` is the running service's own word, `None` where it does not answer. `identities` has for each identity
-    that enrollers keep its overview as plain data, `None` where its state cannot be read.
+    its row as plain data, as the service has it where it runs, else as the disk has it.
     """
 
     status: Mapping[str, Any] | None
-    identities: Mapping[str, Mapping[str, Any] | None]
+    identities: Mapping[str, Mapping[str, Any]]
 
 
 def exposition(seen: Seen) -> str:
@@ -124,6 +124,12 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
         for use in KeyUse
     ]
     yield _counter("cftpki_key_uses", "Uses of private keys (CryptData).", ("identity", "use"), uses)
+    if "renewals" in status:
+        yield GaugeMetricFamily(
+            "cftpki_renewals_up",
+            "1 where the service keeps its certificates fresh, 0 where that could not be started.",
+            value=int(status["renewals"]["running"]),
+        )
     yield from _of_signers(status.get("signers", {}))
     yield from _of_processes(status.get("processes", ()), status.get("judging", {}))
 
@@ -192,11 +198,12 @@ def _counter(
     return family
 
 
-def _of_identities(identities: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Metric]:
+def _of_identities(identities: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     def gauge(name: str, words: str, *labels: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"cftpki_identity_{name}", words, labels=("identity", *labels))
 
     readable = gauge("readable", "1 where the identity's state can be read, else 0.")
+    standing = gauge("state", "1 for each word of `cftpki identity list` that holds, else 0.", "state")
     runway_end = gauge("runway_end_timestamp_seconds", "Until when the identity can live without any CA.")
     runway = gauge("runway_seconds", "How long it can live without any CA; negative once it has ended.")
     renewal = gauge("next_renewal_timestamp_seconds", "When the next renewal or attempt is due.")
@@ -204,21 +211,29 @@ def _of_identities(identities: Mapping[str, Mapping[str, Any] | None]) -> Iterat
     failures = gauge("failures", "Attempts that failed since the last success.")
     orders = gauge("open_orders", "Orders that are not at their end.")
     orphans = gauge("orphans", "Certificates that were, or may have been, issued and that nobody uses.")
-    alarm = gauge("alarm", "1 for the alarm that holds now, else 0.", "alarm")
+    alarm = gauge("alarm", "1 for each alarm that holds now, else 0.", "alarm")
     troubled = gauge("troubled", "1 where `cftpki identity list` names a trouble, else 0.")
     for name, data in identities.items():
-        readable.add_metric([name], int(data is not None))
-        if data is None:
+        states = data["states"]
+        seen = Standing.UNREADABLE.value not in states
+        readable.add_metric([name], int(seen))
+        for word in Standing:
+            standing.add_metric([name, word.value], int(word.value in states))
+        troubled.add_metric([name], int(data["trouble"] is not None))
+        if not seen:
             continue
+        for one in ALARMS:
+            alarm.add_metric([name, one.value], int(one.value in states))
         if data["runway"] is not None:
             runway_end.add_metric([name], datetime.fromisoformat(data["runway"]).timestamp())
             runway.add_metric([name], data["runway_s"])
-        renewal.add_metric([name], datetime.fromisoformat(data["next"]["at"]).timestamp())
+        if data["next"] is not None:
+            renewal.add_metric([name], datetime.fromisoformat(data["next"]["at"]).timestamp())
+        if data["kind"] != "enrollers":
+            continue
         generation.add_metric([name], data["generation"]["number"] if data["generation"] else 0)
         failures.add_metric([name], data["failures"])
         orders.add_metric([name], len(data["open_orders"]))
         orphans.add_metric([name], len(data["orphans"]))
-        for one in Alarm:
-            alarm.add_metric([name, one.value], int(data["alarm"] == one.value))
-        troubled.add_metric([name], int(data["trouble"] is not None))
-    yield from (readable, runway_end, runway, renewal, generation, failures, orders, orphans, alarm, troubled)
+    yield from (readable, standing, runway_end, runway, renewal, generation, failures, orders, orphans)
+    yield from (alarm, troubled)

@@ -12,23 +12,32 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Protocol
 
-from cftpki_ext.core.settings import ManagedIdentity, Settings
+from cftpki_ext.core.settings import Identity, ManagedIdentity, Settings, TokenIdentity
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import HopFinding, HopStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, Usage
 from cftpki_ext.decision.decide import Question
 from cftpki_ext.identity.enroller_port import Enroller, EnrollerContext
+from cftpki_ext.identity.issuance.late import LateEnroller
 from cftpki_ext.identity.issuance.plugins import load_plugin
 from cftpki_ext.identity.renewal.advice import Found, OwnStatus
 from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.renewal.key_fault import KeyFault
 from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.renewal.plain import PlainFault, PlainIdentity
+from cftpki_ext.identity.renewal.rows import Unseen
+from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.durable import make_directory
 from cftpki_ext.identity.store.layout import Log
 from cftpki_ext.ports import Clock
+
+# What could not be started is tried again: soon, as most faults of a disk pass, and then once a minute.
+FIRST_RESTART_S = 5.0
+LONGEST_RESTART_S = 60.0
 
 
 def managed(settings: Settings) -> Mapping[str, ManagedIdentity]:
@@ -36,6 +45,15 @@ def managed(settings: Settings) -> Mapping[str, ManagedIdentity]:
     The identities that enrollers keep.
     """
     return {name: one for name, one in settings.identities.items() if isinstance(one, ManagedIdentity)}
+
+
+def plain(settings: Settings) -> Mapping[str, PlainIdentity]:
+    """
+    The identities that nobody renews: from files and tokens.
+    """
+    return {
+        name: one for name, one in settings.identities.items() if isinstance(one, Identity | TokenIdentity)
+    }
 
 
 def make_enroller(settings: Settings, name: str, *, clock: Clock, look_only: bool = False) -> Enroller:
@@ -74,6 +92,7 @@ def make_manager(
     own_status: OwnStatus | None = None,
     look_only: bool = False,
     key_fault: KeyFault | None = None,
+    plain_fault: PlainFault | None = None,
 ) -> Manager:
     """
     Make the manager of a configuration, with the enrollers that its identities name and no others.
@@ -85,20 +104,18 @@ def make_manager(
         own_status: whether a chain of ours is revoked; by default nobody looks.
         look_only: make no enrollers and write nothing: only `overview` may be asked.
         key_fault: why a key in force cannot be used; by default its files are looked at.
+        plain_fault: why an identity from files or a token cannot be used; by default its files are looked at.
 
     Returns:
-        The manager, which owns its enrollers.
-
-    Raises:
-        ConfigError: a plugin cannot be loaded.
-        StoreError: the state directory cannot be written.
+        The manager, which owns its enrollers. One that cannot be made now is made when it is asked.
 
     """
     identities = managed(settings)
     wanted = sorted({name for identity in identities.values() for name in identity.enrollers})
     enrollers: dict[str, Enroller] = {}
     for name in () if look_only else wanted:
-        enrollers[name] = make_enroller(settings, name, clock=clock)
+        make = partial(make_enroller, settings, name, clock=clock)
+        enrollers[name] = LateEnroller(name, settings.enrollers[name].type, make)
     mark = sha256(stable_text([settings.enrollers[name] for name in wanted]).encode()).hexdigest()
     return Manager(
         root=settings.service.state,
@@ -111,6 +128,8 @@ def make_manager(
         own_status=own_status,
         mark=mark,
         key_fault=key_fault,
+        plain=plain(settings),
+        plain_fault=plain_fault,
     )
 
 
@@ -192,6 +211,7 @@ class Renewals:
         self._event = event
         self._changed = asyncio.Event()
         self._manager: Manager | None = None
+        self._fault: str | None = None
 
     def replace(self, settings: Settings) -> None:
         """
@@ -214,14 +234,27 @@ class Renewals:
                 await asyncio.gather(keeping, return_exceptions=True)
 
     async def _keep(self, settings: Settings) -> None:
-        if not managed(settings):
+        """
+        What cannot be started, or ended by itself, is started again.
+        """
+        if not settings.identities:
             return
-        try:
-            manager = self._make(settings)
-        except Exception as error:  # noqa: BLE001 - a third party's constructor; the service goes on with what it has
-            self._event("renewals_not_started", error=f"{type(error).__name__}: {error}")
-            return
-        self._manager = manager
+        wait_s = FIRST_RESTART_S
+        while True:
+            begun = asyncio.get_running_loop().time()
+            try:
+                await self._run(settings)
+            except Exception as error:  # noqa: BLE001 - a disk's, a third party's: renewals must not end for ever
+                self._fault = f"{type(error).__name__}: {error}"
+                self._event("renewals_not_started", error=self._fault)
+            if asyncio.get_running_loop().time() - begun > LONGEST_RESTART_S:
+                wait_s = FIRST_RESTART_S  # it ran for a while
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, LONGEST_RESTART_S)
+
+    async def _run(self, settings: Settings) -> None:
+        manager = self._make(settings)
+        self._manager, self._fault = manager, None
         try:
             await manager.run()
         finally:
@@ -230,14 +263,28 @@ class Renewals:
 
     def status(self) -> Mapping[str, object]:
         """
-        Until when each identity can live without its CA, for STATUS; from memory.
+        How each identity stands, for STATUS; from memory. Where renewals do not run, each says so.
         """
         seen = {} if self._manager is None else self._manager.seen()
-        return {name: _short(overview.data()) for name, overview in seen.items()}
+        told = {name: _short(row.data()) for name, row in seen.items()}
+        if self._fault is not None:
+            for name, identity in self._settings.identities.items():
+                kind = "enrollers" if isinstance(identity, ManagedIdentity) else "files"
+                blocked = Standing.BLOCKED
+                row = Unseen(name=name, kind=kind, trouble=self._fault, words=(blocked,), alarm=blocked)
+                told[name] = _short(row.data())
+        return told
+
+    def fault(self) -> str | None:
+        """
+        Why renewals do not run now, `None` where they do, or where there is nothing to keep.
+        """
+        return self._fault
 
 
 def _short(data: Mapping[str, object]) -> dict[str, object]:
-    return {key: data[key] for key in ("stage", "runway", "runway_s", "alarm", "trouble")}
+    keys = ("kind", "state", "states", "stage", "runway", "runway_s", "alarm", "trouble")
+    return {key: data[key] for key in keys}
 
 
 def _said(finding: HopFinding) -> str:

@@ -70,6 +70,7 @@ class Service:
         log: FilteringBoundLogger,
         clock: Clock,
         certificates: Callable[[], Mapping[str, object]] = dict,
+        renewals: Callable[[], str | None] = lambda: None,
         processes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
     ) -> None:
         self.settings = settings
@@ -85,6 +86,7 @@ class Service:
         self.trail = Trail(audit, clock)
         self.sessions = 0
         self._certificates = certificates
+        self._renewals = renewals
         self._processes = processes
         self._started = clock.monotonic()
         # Of what runs, whatever is installed over it meanwhile.
@@ -116,8 +118,10 @@ class Service:
             # Of each identity's signer: whether it can sign now, how many calls wait, what went wrong last.
             "signers": dict(self.identities.status()),
             "judging": dict(self.checker.status()),
-            # Of those that enrollers keep: until when each can live without its CA, and what troubles it.
+            # Of each identity: how it stands, until when it can live without a CA, and what troubles it.
             "certificates": dict(self._certificates()),
+            # Why nobody renews them now; they are begun again by themselves.
+            "renewals": {"running": self._renewals() is None, "fault": self._renewals()},
         }
 
     async def warm(self) -> None:

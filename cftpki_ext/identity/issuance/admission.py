@@ -18,6 +18,7 @@ from cftpki_ext.identity.issuance.requested import changed, wanted_of
 from cftpki_ext.identity.issuance.task import Activated, OrderTask, Result, Waits, line
 from cftpki_ext.identity.store import private_keys
 from cftpki_ext.identity.store.journal import OrderRecord, Outcome, Received
+from cftpki_ext.identity.store.state import read_state
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
 
 # After an issued certificate was rejected: hours, and more often as the end comes nearer.
@@ -70,6 +71,7 @@ async def admit(task: OrderTask, record: OrderRecord) -> Result:
             at=now,
             own_key=received.own_key,
             notes=(*received.notes, *chain.notes),
+            above=max(site.journal.last_generation(), *read_state(site.directory).revoked, 0),
         )
         task.event("identity_staged", identity=record.identity, generation=generation.number, order=record.id)
     await asyncio.to_thread(site.generations.activate, generation.number)

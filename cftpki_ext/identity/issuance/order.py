@@ -25,6 +25,7 @@ from cftpki_ext.identity.enroller_port import (
     Progress,
 )
 from cftpki_ext.identity.issuance.admission import admit
+from cftpki_ext.identity.issuance.late import NotMadeError
 from cftpki_ext.identity.issuance.request import make_request
 from cftpki_ext.identity.issuance.requested import names_of, still_wanted
 from cftpki_ext.identity.issuance.task import OrderTask, Result, Waits, line, told
@@ -95,6 +96,8 @@ class Issuer:
             return await _carry(task)
         except OversizedError as error:
             # What is too large to be kept came from the CA: the disk is well, and somebody else may be asked.
+            return Failed(fault=Fault.UNREACHABLE, detail=line(str(error)))
+        except NotMadeError as error:
             return Failed(fault=Fault.UNREACHABLE, detail=line(str(error)))
 
 

@@ -32,7 +32,7 @@ def recover(site: Site, *, now: datetime, event: Log) -> None:
 
     """
     _give_up(site, now, event)
-    current = site.generations.current()
+    current = site.generations.look().generation
     if current is None:
         return
     others_open = False

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import idna
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -147,7 +148,10 @@ def serial_for(csr: bytes, answer: Iterable[bytes]) -> str | None:
         The serial number, or `None`.
 
     """
-    wanted = public_key_of(csr)
+    try:
+        wanted = public_key_of(csr)
+    except (ValueError, UnsupportedAlgorithm):
+        return None  # a record that was damaged
     for der in answer:
         with contextlib.suppress(MalformedCertificateError):
             certificate = parse_certificate(der)

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from cftpki_ext.core.settings import ManagedIdentity
 from cftpki_ext.identity.enroller_port import Names
 from cftpki_ext.identity.issuance.gate import Wanted, compare
@@ -69,7 +71,11 @@ def still_wanted(
     """
     Whether what was ordered is what the configuration asks for; never with the key of a revoked certificate.
     """
-    if revoked and current is not None and public_key_of(record.csr) == current.leaf.spki:
+    try:
+        key = public_key_of(record.csr)
+    except (ValueError, UnsupportedAlgorithm):
+        return False  # a record that was damaged: nobody can be asked for that
+    if revoked and current is not None and key == current.leaf.spki:
         return False
     return (
         record.names == names_of(identity)

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from cftpki_ext.core.escape import printable
 from cftpki_ext.identity.enroller_port import Enroller, Failed
+from cftpki_ext.identity.issuance.late import NotMadeError
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.journal import MAX_DETAIL, OrderRecord, Outcome
 from cftpki_ext.identity.store.layout import Log, Site
@@ -70,6 +71,9 @@ class OrderTask:
         Returns:
             Certificates (DER); none where the CA tells none or was not heard.
 
+        Raises:
+            NotMadeError: there is nobody yet who could be asked.
+
         """
         trust = self.site.identity.trust
         if trust is not None:
@@ -77,6 +81,8 @@ class OrderTask:
         deadline = self.clock.monotonic() + ANCHORS_S
         try:
             return await self.enroller.trust_anchors(deadline=deadline)
+        except NotMadeError:
+            raise
         except Exception as error:  # noqa: BLE001 - a third party's adapter; nothing of it may end the service
             self.event("enroller_broken", enroller=self.enroller.name, error=told(error))
             return ()

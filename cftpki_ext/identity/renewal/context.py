@@ -7,13 +7,14 @@ Owns the look at the disk and the plan that follows from it. Changes nothing but
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from secrets import SystemRandom
 
-from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.settings import ManagedIdentity
 from cftpki_ext.identity.enroller_port import Enroller
 from cftpki_ext.identity.issuance.recover import recover
@@ -22,12 +23,27 @@ from cftpki_ext.identity.renewal.attempt import Attempter
 from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.renewal.facts import facts_of
 from cftpki_ext.identity.renewal.key_fault import FileKeyFault, KeyFault
-from cftpki_ext.identity.renewal.overview import Overview, overview
+from cftpki_ext.identity.renewal.overview import Look, Overview, overview
+from cftpki_ext.identity.renewal.plain import FileFault, PlainFault, PlainIdentity, kind_of, plain_overview
 from cftpki_ext.identity.renewal.rollout import RolloutDriver
+from cftpki_ext.identity.renewal.rows import Row, Unseen
 from cftpki_ext.identity.renewal.schedule import Plan, plan
 from cftpki_ext.identity.store.generations import Generation
+from cftpki_ext.identity.store.journal import MAX_DETAIL
 from cftpki_ext.identity.store.layout import Log, Site, site_of
-from cftpki_ext.identity.store.state import IdentityState, read_state
+from cftpki_ext.identity.store.locks import locked
+from cftpki_ext.identity.store.mending import misplaced, set_aside
+from cftpki_ext.identity.store.owners import obstacle
+from cftpki_ext.identity.store.state import (
+    NAME as STATE,
+)
+from cftpki_ext.identity.store.state import (
+    GivenUp,
+    IdentityState,
+    Rollout,
+    look_at_state,
+    write_state,
+)
 from cftpki_ext.ports import Clock
 
 
@@ -50,7 +66,13 @@ class IdentityContext:
         draw: Callable[[], float] | None = None,
         mark: str = "",
         key_fault: KeyFault | None = None,
+        plain: Mapping[str, PlainIdentity] | None = None,
+        plain_fault: PlainFault | None = None,
     ) -> None:
+        self._root = root
+        self._attended = False
+        self._plain = plain or {}
+        self._plain_fault = plain_fault or FileFault(root)
         self._sites = {name: site_of(root, identity) for name, identity in identities.items()}
         self._enrollers = enrollers
         self._clock = clock
@@ -71,22 +93,52 @@ class IdentityContext:
         )
         self._rollout = RolloutDriver(clock=clock, event=event)
         # What who keeps the identities remembers: how they stood, which were cleaned, which actions were told.
-        self._seen: dict[str, Overview] = {}
+        self._seen: dict[str, Row] = {}
         self._cleaned: set[str] = set()
         self._told: dict[str, object] = {}
 
     async def overview(self, name: str) -> Overview:
         """
-        How an identity stands, read without the lock.
+        How an identity that enrollers keep stands, read without the lock.
 
         Raises:
             InputError: there is no such identity.
-            StoreError: its state cannot be read.
+            StoreError: this user may not look.
 
         """
         site = self._site(name)
-        current, state, now_due = await self._look(site)
-        return await asyncio.to_thread(overview, site, current, state, now_due, now=self._clock.now())
+        look = await self._look(site)
+        return await asyncio.to_thread(overview, site, look, now=self._clock.now(), attended=self._attended)
+
+    async def row(self, name: str) -> Row:
+        """
+        How an identity of any kind stands. What is wrong with it is in the row.
+
+        Raises:
+            InputError: there is no such identity.
+
+        """
+        if name in self._plain:
+            return await self._plain_row(name)
+        self._site(name)
+        try:
+            return await self.overview(name)
+        except (CftPkiError, OSError) as error:
+            return Unseen(name=name, kind="enrollers", trouble=str(error))
+
+    async def rows(self) -> tuple[Row, ...]:
+        """
+        How each identity stands, whatever is wrong with another.
+        """
+        return tuple([await self.row(name) for name in sorted((*self._sites, *self._plain))])
+
+    async def _plain_row(self, name: str) -> Row:
+        identity = self._plain[name]
+        try:
+            fault = await self._plain_fault(identity)
+            return await asyncio.to_thread(plain_overview, identity, fault, now=self._clock.now())
+        except (CftPkiError, OSError) as error:
+            return Unseen(name=name, kind=kind_of(identity), trouble=str(error))
 
     def names(self) -> tuple[str, ...]:
         """
@@ -114,16 +166,89 @@ class IdentityContext:
         site.journal.clean()
         site.generations.clean(keep=site.identity.keep)
 
-    async def _look(self, site: Site) -> tuple[Generation | None, IdentityState, Plan]:
-        current = await asyncio.to_thread(site.generations.current)
+    @contextlib.asynccontextmanager
+    async def _held(self, site: Site, *, wait_s: float) -> AsyncIterator[None]:
+        """
+        Hold the identity's lock, with everything that is damaged put out of the way.
+        """
+        async with locked(site.directory, wait_s=wait_s):
+            await asyncio.to_thread(self._put_aside, site)
+            yield
+
+    def _put_aside(self, site: Site) -> None:
+        name = site.identity.name
+        wrong = misplaced(site.directory)
+        state = site.directory / STATE
+        if state not in wrong and look_at_state(site.directory)[1] is not None:
+            wrong = (*wrong, state)
+        for path in set_aside(wrong):
+            self._event("identity_damage_put_aside", identity=name, path=str(path), detail="was none of ours")
+        for one in site.journal.set_damaged_aside():
+            self._event(
+                "identity_damage_put_aside", identity=name, order=one.id, orphan=one.open, detail=one.detail
+            )
+
+    def _fallen_back(self, site: Site, look: Look) -> bool:
+        """
+        Put the newest earlier generation that can be used in force in place of one that cannot. Under the lock.
+
+        It stands in until another one is issued, which is due at once.
+        """
+        why = look.damage if look.current is None else look.current.key_fault
+        if why is None:
+            return False
+        state, now = look.state, self._clock.now()
+        target = site.generations.usable(
+            site.password(),
+            now=now,
+            before=look.number,
+            without=frozenset({*state.revoked, look.number or 0}),
+        )
+        if target is None:
+            return False
+        site.generations.activate(target.number)
+        changed = {
+            "given_up": GivenUp(generation=look.number, detail=why[:MAX_DETAIL]),
+            "rollout": Rollout(generation=target.number, activated_at=now),
+            "hint": None,
+            "status": None,
+            "kept_back": None,
+        }
+        write_state(site.directory, state.model_copy(update=changed))
+        self._event(
+            "identity_fell_back",
+            identity=site.identity.name,
+            generation=target.number,
+            given_up=look.number,
+            detail=why,
+        )
+        return True
+
+    async def _look(self, site: Site) -> Look:
+        found = await asyncio.to_thread(site.generations.look)
+        current = found.generation
         if current is not None:
             current = replace(current, key_fault=await self._key_fault(site, current))
-        state = await asyncio.to_thread(read_state, site.directory)
+        state, fault = await asyncio.to_thread(look_at_state, site.directory)
         mark = self._marks[site.identity.name]
         if state.mark != mark:
             # What was tried with another configuration says nothing of this one.
             state = state.model_copy(update={"mark": mark, "failures": 0, "held_back": {}})
-        return current, state, self._plan(site, current, state)
+        damage = found.damage
+        if damage is not None and found.number is None and await asyncio.to_thread(_all_open, site):
+            damage = None  # killed before its first certificate was put in force: that is taken up again
+        faults = [f"{path} is none of ours" for path in misplaced(site.directory) if path.name != "current"]
+        if fault is not None and not any(STATE in one for one in faults):
+            faults.append(fault)
+        return Look(
+            current=current,
+            state=state,
+            plan=self._plan(site, current, state),
+            number=found.number,
+            damage=damage,
+            faults=tuple(faults),
+            obstacle=await asyncio.to_thread(obstacle, self._root, site.directory),
+        )
 
     def _plan(self, site: Site, current: Generation | None, state: IdentityState) -> Plan:
         seed = f"{self._host}/{site.identity.name}"
@@ -131,3 +256,17 @@ class IdentityContext:
             site.identity.renewal,
             facts_of(site.identity, current, state, now=self._clock.now(), seed=seed),
         )
+
+
+def _all_open(site: Site) -> bool:
+    """
+    Whether every generation that is there comes from an order that is not at its end.
+    """
+    orders = {record.id for record in site.journal.open_orders().values()}
+    for number in site.generations.numbers():
+        try:
+            if site.generations.read(number).meta.order not in orders:
+                return False
+        except StoreError:
+            return False
+    return True

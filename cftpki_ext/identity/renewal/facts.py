@@ -48,6 +48,7 @@ def facts_of(
         under_way=state.under_way or state.waiting is not None or state.failures > 0,
         revoked=status is not None and status.generation == current.number and status.revoked,
         unusable=current.key_fault is not None,
+        damaged=state.given_up is not None,
         changed=changed(identity, current, now),
         kept_back=state.kept_back == current.number,
     )

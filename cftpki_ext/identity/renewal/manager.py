@@ -8,17 +8,18 @@ of failures. Decides by `schedule` and `gate`; issues by `order`. A failure of a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.identity.renewal.operator import Operator
-from cftpki_ext.identity.renewal.overview import Overview
+from cftpki_ext.identity.renewal.overview import Look, Overview
+from cftpki_ext.identity.renewal.rows import Row, Unseen
 from cftpki_ext.identity.renewal.schedule import Plan
-from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Site
-from cftpki_ext.identity.store.locks import BusyError, locked
+from cftpki_ext.identity.store.locks import BusyError
 from cftpki_ext.identity.store.operator_log import action_data
-from cftpki_ext.identity.store.state import IdentityState
+from cftpki_ext.support.failures import reason_of
 
 # The wall clock is looked at this often: a clock that jumps, or a machine that slept, is noticed as soon.
 TICK_S = 10.0
@@ -33,45 +34,76 @@ class Manager(Operator):
         """
         Tick for ever; cancellation ends it at any point without harm.
         """
+        self._attended = True
         async with asyncio.TaskGroup() as group:
             for name in self._sites:
                 group.create_task(self._keep(name))
+            for name in self._plain:
+                group.create_task(self._keep_an_eye(name))
 
-    def seen(self) -> Mapping[str, Overview]:
+    def seen(self) -> Mapping[str, Row]:
         """
         How each identity stood at the last tick of `run`; from memory.
         """
         return dict(self._seen)
 
     async def _keep(self, name: str) -> None:
-        told: str | None = None
+        told: tuple[str | None, str | None] = None, None
         while True:
-            try:
-                await self._tell_actions(name)
-                await self.tick(name)
-                self._watch(await self.overview(name))
-                told = None
-            except BusyError:
-                told = None  # the other process does what is due
-            except CftPkiError as error:
-                if str(error) != told:
-                    told = str(error)
-                    self._event("identity_not_kept", identity=name, error=told)
-            except Exception as error:  # noqa: BLE001 - one identity's defect must not end the others'
-                self._event("identity_not_kept", identity=name, error=f"{type(error).__name__}: {error}")
+            faults = await self._fault_of(self._tell_actions, name), await self._fault_of(self.tick, name)
+            for said, before in zip(faults, told, strict=True):
+                if said is not None and said != before:
+                    self._event("identity_not_kept", identity=name, error=said)
+            told = faults
+            await self._watch(name, faults[1])
             await asyncio.sleep(TICK_S)
 
-    def _watch(self, found: Overview) -> None:
-        before = self._seen.get(found.name)
-        self._seen[found.name] = found
-        if found.alarm is not None and (before is None or before.alarm != found.alarm):
+    async def _keep_an_eye(self, name: str) -> None:
+        while True:
+            await self._watch(name, None)
+            await asyncio.sleep(TICK_S)
+
+    async def _fault_of(self, work: Callable[[str], Awaitable[object]], name: str) -> str | None:
+        """
+        Do something for an identity; what goes wrong in it is told, and ends nothing else.
+        """
+        try:
+            await work(name)
+        except BusyError:
+            return None  # the other process does what is due
+        except CftPkiError as error:
+            return str(error)
+        except OSError as error:
+            return reason_of(error)
+        except Exception as error:  # noqa: BLE001 - one identity's defect must not end the others'
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    async def _watch(self, name: str, fault: str | None) -> None:
+        """
+        See how an identity stands, and call the operator where that is an alarm.
+        """
+        try:
+            found = await self.row(name)
+        except Exception as error:  # noqa: BLE001 - as above: what cannot be told must not look well
+            found = Unseen(name=name, kind="unknown", trouble=f"{type(error).__name__}: {error}")
+        if fault is not None and isinstance(found, Overview) and found.obstacle is None:
+            found = replace(found, obstacle=fault)
+        before = self._seen.get(name)
+        self._seen[name] = found
+        alarm, was = found.alarm, None if before is None else before.alarm
+        if alarm is not None and alarm != was:
+            data = found.data()
             self._event(
                 "identity_alarm",
-                identity=found.name,
-                alarm=found.alarm.value,
-                runway=None if found.runway is None else found.runway.isoformat(),
+                identity=name,
+                alarm=alarm.value,
+                states=data["states"],
+                runway=data["runway"],
                 trouble=found.trouble,
             )
+        elif alarm is None and was is not None:
+            self._event("identity_alarm_over", identity=name, alarm=was.value)
 
     async def _tell_actions(self, name: str) -> None:
         """
@@ -103,28 +135,32 @@ class Manager(Operator):
 
         """
         site = self._sites[name]
-        current, state, now_due = await self._look(site)
+        look = await self._look(site)
         # Outside the lock: nobody waits for the answer of a source.
-        await self._adviser.listen(site, current, state)
-        if not self._anything(site, current, state, now_due):
-            return now_due
-        async with locked(site.directory, wait_s=0):
+        await self._adviser.listen(site, look.current, look.state)
+        if not await asyncio.to_thread(self._anything, site, look):
+            return look.plan
+        async with self._held(site, wait_s=0):
             await asyncio.to_thread(self._clean, site)
             self._cleaned.add(name)
-            current, state, now_due = await self._look(site)
-            state = await self._adviser.ask(site, current, state)
+            look = await self._look(site)
+            if await asyncio.to_thread(self._fallen_back, site, look):
+                look = await self._look(site)
+            current = look.current
+            state = await self._adviser.ask(site, current, look.state)
             now_due = self._plan(site, current, state)
             if now_due.at <= self._clock.now():
                 current, state = await self._attempter.attempt(site, current, state, now_due)
             await self._rollout.carry_on(site, current, state)
-            current, state, now_due = await self._look(site)
-        return now_due
+            return (await self._look(site)).plan
 
-    def _anything(self, site: Site, current: Generation | None, state: IdentityState, now_due: Plan) -> bool:
+    def _anything(self, site: Site, look: Look) -> bool:
         return (
             # A new configuration may have left orders behind.
             site.identity.name not in self._cleaned
-            or now_due.at <= self._clock.now()
-            or self._rollout.due(site, current, state)
-            or self._adviser.due(site, current, state)
+            or look.plan.at <= self._clock.now()
+            or bool(look.faults)
+            or any(not one.set_aside for one in site.journal.damaged())
+            or self._rollout.due(site, look.current, look.state)
+            or self._adviser.due(site, look.current, look.state)
         )

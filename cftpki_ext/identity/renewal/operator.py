@@ -12,15 +12,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.identity.enroller_port import Failed, Held
 from cftpki_ext.identity.issuance.recover import rolled_back
 from cftpki_ext.identity.renewal.context import IdentityContext
+from cftpki_ext.identity.renewal.overview import Look
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Site
-from cftpki_ext.identity.store.locks import locked
 from cftpki_ext.identity.store.operator_log import Actor, this_actor
-from cftpki_ext.identity.store.state import IdentityState, Status, write_state
+from cftpki_ext.identity.store.state import Status, write_state
 
 # A revocation asked for by the operator.
 CALL_S = 20.0
@@ -94,7 +94,7 @@ class Operator(IdentityContext):
         site = self._site(name)
         pointed = site.generations.pointer()
         asked = "now" if force else "if due"
-        async with locked(site.directory, wait_s=wait_s), self._recorded(site, command, asked, by) as result:
+        async with self._held(site, wait_s=wait_s), self._recorded(site, command, asked, by) as result:
             done = await self._renew(site, pointed, force=force)
             result.failed = done.failed
             result.detail = f"{done.detail}; generation {done.generation or 'none'}"
@@ -103,20 +103,23 @@ class Operator(IdentityContext):
     async def _renew(self, site: Site, pointed: str | None, *, force: bool) -> Renewal:
         name = site.identity.name
         await asyncio.to_thread(self._clean, site)
-        current, state, now_due = await self._look(site)
-        if current is not None and site.generations.pointer() != pointed:
-            return Renewal(
-                identity=name, generation=current.number, issued=True, detail="renewed by another process"
-            )
-        before = None if current is None else current.number
+        look = await self._look(site)
+        stands_in = look.state.given_up is not None
+        if look.current is not None and not stands_in and site.generations.pointer() != pointed:
+            number = look.current.number
+            return Renewal(identity=name, generation=number, issued=True, detail="renewed by another process")
+        if await asyncio.to_thread(self._fallen_back, site, look):
+            look = await self._look(site)
+        state, now_due = look.state, look.plan
+        before = None if look.current is None else look.current.number
         if not force:
             # Where no service runs, this is what asks the CA when it would like to renew.
-            state = await self._adviser.ask(site, current, state)
-            now_due = self._plan(site, current, state)
+            state = await self._adviser.ask(site, look.current, state)
+            now_due = self._plan(site, look.current, state)
         if not force and now_due.at > self._clock.now():
             detail = f"not due before {now_due.at.isoformat(timespec='seconds')} ({now_due.detail})"
             return Renewal(identity=name, generation=before, issued=False, detail=detail)
-        current, state = await self._attempter.attempt(site, current, state, now_due, force=force)
+        current, state = await self._attempter.attempt(site, look.current, state, now_due, force=force)
         state = await self._rollout.carry_on(site, current, state)
         after = None if current is None else current.number
         if after != before:
@@ -154,12 +157,13 @@ class Operator(IdentityContext):
         site = self._site(name)
         asked = "to the one before" if to is None else f"to {to}"
         async with (
-            locked(site.directory, wait_s=wait_s),
+            self._held(site, wait_s=wait_s),
             self._recorded(site, "rollback", asked, by) as result,
         ):
             await asyncio.to_thread(self._clean, site)
-            current, state, _ = await self._look(site)
-            target = await asyncio.to_thread(self._earlier, site, current, state, to)
+            look = await self._look(site)
+            state = look.state
+            target = await asyncio.to_thread(self._earlier, site, look, to)
             # The intention first: where a kill comes after the flip, the next one who looks finishes it (`recover`).
             state = state.model_copy(update={"going_back": target.number})
             await asyncio.to_thread(write_state, site.directory, state)
@@ -167,21 +171,20 @@ class Operator(IdentityContext):
             state = rolled_back(state, target.number, self._clock.now())
             await asyncio.to_thread(write_state, site.directory, state)
             await self._rollout.carry_on(site, target, state)
-            before = "none" if current is None else current.number
+            before = look.number or "none"
             result.detail = f"generation {target.number} is in force, before it {before}"
         return target
 
-    def _earlier(
-        self, site: Site, current: Generation | None, state: IdentityState, to: int | None
-    ) -> Generation:
-        name, numbers = site.identity.name, site.generations.numbers()
+    def _earlier(self, site: Site, look: Look, to: int | None) -> Generation:
+        name, numbers, state = site.identity.name, site.generations.numbers(), look.state
         if to is None:
-            earlier = [n for n in numbers if current is not None and n < current.number]
-            good = [n for n in earlier if n not in state.revoked]
+            # Where what is in force is lost with its number, every other one is an earlier one.
+            earlier = [n for n in numbers if look.number is None or n < look.number]
+            earlier = earlier if look.number is not None or look.damage is not None else []
+            good = [n for n in earlier if n not in state.revoked and _is_whole(site, n)]
             if not good:
-                msg = (
-                    f"identity {name!r} has no earlier generation{' that is not revoked' if earlier else ''}"
-                )
+                which = " that is whole and not revoked" if earlier else ""
+                msg = f"identity {name!r} has no earlier generation{which}"
                 raise InputError(msg)
             to = good[-1]
         if to not in numbers:
@@ -221,8 +224,9 @@ class Operator(IdentityContext):
         """
         site = self._site(name)
         asked = f"generation {'in force' if number is None else number}, {reason}"
-        async with locked(site.directory, wait_s=wait_s), self._recorded(site, "revoke", asked, by) as result:
-            current, state, _ = await self._look(site)
+        async with self._held(site, wait_s=wait_s), self._recorded(site, "revoke", asked, by) as result:
+            look = await self._look(site)
+            current, state = look.current, look.state
             chosen = current if number is None else await asyncio.to_thread(site.generations.read, number)
             if chosen is None:
                 msg = f"identity {name!r} has no certificate"
@@ -271,17 +275,18 @@ class Operator(IdentityContext):
         if site.identity.trust is None:
             msg = f"set identity.{name}.trust: without a trust set nobody says whether it is revoked"
             raise InputError(msg)
-        current, state, _ = await self._look(site)
+        look = await self._look(site)
+        current = look.current
         if current is None:
             msg = f"identity {name!r} has no certificate"
             raise InputError(msg)
-        said = await self._adviser.check(site, current, state, max_age=timedelta(0))
+        said = await self._adviser.check(site, current, look.state, max_age=timedelta(0))
         async with (
-            locked(site.directory, wait_s=wait_s),
+            self._held(site, wait_s=wait_s),
             self._recorded(site, "check", f"generation {current.number}", by) as result,
         ):
-            now_current, state, _ = await self._look(site)
-            await self._adviser.write(site, now_current, state)
+            look = await self._look(site)
+            await self._adviser.write(site, look.current, look.state)
             revoked = True if said.revoked else None if said.unknown else False
             result.detail = {True: "revoked", False: "not revoked", None: "not established"}[revoked]
             result.failed = revoked is None
@@ -305,3 +310,11 @@ class Operator(IdentityContext):
             await asyncio.to_thread(actions.end, begun, at=now(), detail=said, failed=True)
             raise
         await asyncio.to_thread(actions.end, begun, at=now(), detail=result.detail, failed=result.failed)
+
+
+def _is_whole(site: Site, number: int) -> bool:
+    try:
+        site.generations.read(number)
+    except StoreError:
+        return False
+    return True

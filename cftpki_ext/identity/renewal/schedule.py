@@ -39,11 +39,16 @@ class Why(enum.StrEnum):
     MISSING = "missing"  # nothing is held
     REVOKED = "revoked"
     UNUSABLE = "unusable"  # its key cannot be used
+    DAMAGED = "damaged"  # what was in force was not whole, an earlier one stands in for it
     CHANGED = "changed"  # the configuration asks for another certificate
     LIFETIME = "lifetime"
     CA = "ca"  # the CA asks for it (ARI)
     OPERATOR = "operator"
     ORDER = "order"  # an attempt was begun and has not come to its end
+
+
+# No change window holds these back.
+_AT_ONCE = frozenset({Why.REVOKED, Why.UNUSABLE, Why.DAMAGED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,7 @@ class Facts:
     under_way: bool = False
     revoked: bool = False
     unusable: bool = False
+    damaged: bool = False
     changed: bool = False
     kept_back: bool = False  # an operator went back to this generation: keep it as long as is safe
 
@@ -118,7 +124,7 @@ def plan(rules: RenewalRules, facts: Facts) -> Plan:
     at, why, floor = _wanted_at(rules, facts)
     detail = why.value
     life = facts.life
-    if life is not None and floor is not None and why not in {Why.REVOKED, Why.UNUSABLE}:
+    if life is not None and floor is not None and why not in _AT_ONCE:
         earliest = max(at, facts.now)
         opened = next_opening(rules.windows, earliest)
         if opened > earliest:
@@ -156,6 +162,8 @@ def _wanted_at(rules: RenewalRules, facts: Facts) -> tuple[datetime, Why, dateti
         return facts.now, Why.REVOKED, floor
     if facts.unusable:
         return facts.now, Why.UNUSABLE, floor
+    if facts.damaged:
+        return facts.now, Why.DAMAGED, floor
     if facts.under_way:
         return facts.now, Why.ORDER, floor
     if facts.kept_back:

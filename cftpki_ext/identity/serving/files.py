@@ -70,17 +70,7 @@ def load_identity(
 
     """
     what = f"identity {identity.name!r}"
-    try:
-        content = read_regular(identity.chain_file, cap=MAX_CHAIN_BYTES, what=f"{what}: chain")
-        ders = certificates(content.data, what=f"{what}: {identity.chain_file}")
-        chain = tuple(parse_certificate(der) for der in ders)
-    except InputError as error:
-        msg = str(error) if str(error).startswith(what) else f"{what}: {identity.chain_file}: {error}"
-        raise KeyUnavailableError(msg) from error
-    if not 1 <= len(chain) <= MAX_CHAIN_CERTIFICATES:
-        msg = f"{what}: {identity.chain_file} holds {len(chain)} certificates, 1 to {MAX_CHAIN_CERTIFICATES} expected"
-        raise KeyUnavailableError(msg)
-    _check_order(what, chain)
+    chain = load_chain(identity)
     if isinstance(identity, TokenIdentity):
         key = _token_key(what, identity, chain[0], environ, open_token)
         return LoadedIdentity(
@@ -96,6 +86,35 @@ def load_identity(
     return LoadedIdentity(
         name=identity.name, generation=generation, chain=chain, key=key, hand_over_key=identity.hand_over_key
     )
+
+
+def load_chain(identity: OwnKey) -> tuple[Certificate, ...]:
+    """
+    Read and check the chain of an identity, without its key. Blocking.
+
+    Args:
+        identity: where the files are.
+
+    Returns:
+        Leaf first; each is issued (by name) by the next.
+
+    Raises:
+        KeyUnavailableError: anything is wrong; the message names the file.
+
+    """
+    what = f"identity {identity.name!r}"
+    try:
+        content = read_regular(identity.chain_file, cap=MAX_CHAIN_BYTES, what=f"{what}: chain")
+        ders = certificates(content.data, what=f"{what}: {identity.chain_file}")
+        chain = tuple(parse_certificate(der) for der in ders)
+    except InputError as error:
+        msg = str(error) if str(error).startswith(what) else f"{what}: {identity.chain_file}: {error}"
+        raise KeyUnavailableError(msg) from error
+    if not 1 <= len(chain) <= MAX_CHAIN_CERTIFICATES:
+        msg = f"{what}: {identity.chain_file} holds {len(chain)} certificates, 1 to {MAX_CHAIN_CERTIFICATES} expected"
+        raise KeyUnavailableError(msg)
+    _check_order(what, chain)
+    return chain
 
 
 def _check_order(what: str, chain: tuple[Certificate, ...]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.settings import AnyIdentity, ManagedIdentity
-from cftpki_ext.identity import HeldIdentity, IdentityProvider, KeyLoader
-from cftpki_ext.identity.serving.files import mark_of
+from cftpki_ext.identity import HeldIdentity, KeyLoader
+from cftpki_ext.identity.serving.files import FileIdentities, mark_of
 from cftpki_ext.identity.serving.watched import WatchedIdentities
 from cftpki_ext.identity.store.layout import Log, site_of
 
@@ -53,7 +53,7 @@ class Identities:
         identities: Mapping[str, AnyIdentity],
         *,
         keys: KeyLoader,
-        files: IdentityProvider,
+        files: FileIdentities,
         kept: KeptIdentities,
     ) -> None:
         self._keys = keys
@@ -82,9 +82,9 @@ class Identities:
 
     async def fault(self, name: str) -> str | None:
         """
-        Why the identity of an enroller, as it is to be in force, cannot be used; see `WatchedIdentities.fault`.
+        Why the identity, as it is to be in force, cannot be used; see `WatchedIdentities.fault`.
         """
-        return await self._kept.fault(name)
+        return await (self._kept if name in self._names else self._files).fault(name)
 
     def status(self) -> Mapping[str, Mapping[str, Any]]:
         """

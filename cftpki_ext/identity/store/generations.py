@@ -16,13 +16,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, StoreError
+from cftpki_ext.core.escape import printable
 from cftpki_ext.identity.enroller_port import PrivateKey
 from cftpki_ext.identity.store.durable import (
     DIRECTORY_MODE,
@@ -33,6 +34,7 @@ from cftpki_ext.identity.store.durable import (
     sync_directory,
     write_new,
 )
+from cftpki_ext.identity.store.owners import denied, owned_by_us
 from cftpki_ext.identity.store.private_keys import from_pem, public_bytes, to_pem
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.support.pem import certificates
@@ -104,6 +106,20 @@ class Generation:
         return key
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """
+    What `current` leads to.
+
+    With `damage` there is no generation: what is in force by its name, and `number` where it has one, is not whole.
+    Neither means that nothing was ever put in force.
+    """
+
+    generation: Generation | None = None
+    number: int | None = None
+    damage: str | None = None
+
+
 class Generations:
     """
     The generations of one identity. Blocking: reads and synchronous writes.
@@ -131,14 +147,41 @@ class Generations:
             StoreError: the pointer names something that cannot be read.
 
         """
-        target = self.pointer()
-        if target is None:
-            return None
+        found = self.look()
+        if found.damage is not None:
+            raise StoreError(found.damage)
+        return found.generation
+
+    def look(self) -> InForce:
+        """
+        What is in force, with damage as a value: what is not whole is as good as missing, and said to be so.
+
+        Raises:
+            StoreError: this user may not look.
+
+        """
+        try:
+            target = os.readlink(self._pointer)  # noqa: PTH115 - as text
+        except FileNotFoundError:
+            if not self.numbers():
+                return InForce()
+            return InForce(damage=f"{self._pointer} is gone, generations are there")
+        except PermissionError as error:
+            raise denied(self.directory, error) from error
+        except OSError:
+            return InForce(damage=f"{self._pointer} is no symbolic link")
         name = target.rpartition("/")[2]
         if not _NUMBER.fullmatch(name):
-            msg = f"{self._pointer} points to {target!r}, which is no generation"
-            raise StoreError(msg)
-        return self.read(int(name))
+            return InForce(damage=f"{self._pointer} points to {printable(target)!r}, which is no generation")
+        number = int(name)
+        try:
+            return InForce(generation=self.read(number), number=number)
+        except StoreError as error:
+            cause = error.__cause__
+            why = None if cause is None else cause.__cause__
+            if isinstance(why, PermissionError) and not owned_by_us(self.directory):
+                raise denied(self.directory, why) from error
+            return InForce(number=number, damage=str(error))
 
     def numbers(self) -> list[int]:
         """
@@ -174,6 +217,31 @@ class Generations:
             raise StoreError(msg)
         return Generation(meta=meta, chain=chain, path=path)
 
+    def usable(
+        self, password: bytes | None, *, now: datetime, before: int | None, without: Collection[int]
+    ) -> Generation | None:
+        """
+        The newest generation that could be put in force: whole, valid now, its key at hand.
+
+        Args:
+            password: of keys at rest.
+            now: the wall-clock time.
+            before: only those with smaller numbers; `None` takes any.
+            without: the numbers that nobody goes back to.
+
+        Returns:
+            The generation, `None` where there is none.
+
+        """
+        for one in self._readable():
+            if one.number in without or (before is not None and one.number >= before):
+                continue
+            if one.leaf.not_before <= now < one.ends:
+                with contextlib.suppress(KeyUnavailableError):
+                    one.key(password)
+                    return one
+        return None
+
     def of_order(self, order: str) -> Generation | None:
         """
         The generation that came from an order, where it was written already.
@@ -205,6 +273,7 @@ class Generations:
         at: datetime,
         own_key: bool = True,
         notes: tuple[str, ...] = (),
+        above: int = 0,
     ) -> Generation:
         """
         Write the next generation. It is not in force until `activate`.
@@ -218,6 +287,7 @@ class Generations:
             at: now.
             own_key: whether we made the key.
             notes: for the operator.
+            above: a number that was given before, also where nothing shows it any more.
 
         Returns:
             The generation, on the disk.
@@ -227,7 +297,8 @@ class Generations:
 
         """
         make_directory(self._all)
-        number = max(self.numbers(), default=0) + 1
+        # Numbers only grow, also after one was lost: they stand in records of what was done, and was revoked.
+        number = max(*self.numbers(), self._pointed() or 0, above, 0) + 1
         partial = partial_name(self._all)
         path = self._all / f"{number:04d}"
         meta = Meta(
@@ -282,22 +353,30 @@ class Generations:
 
         """
         for directory in (self.directory, self._all):
-            leftovers = directory.glob(f"{PARTIAL}*") if directory.is_dir() else ()
-            for left in leftovers:
-                if left.is_dir() and not left.is_symlink():
-                    shutil.rmtree(left, ignore_errors=True)
-                else:
-                    left.unlink(missing_ok=True)
-        target = self.pointer()
-        in_force = None if target is None else target.rpartition("/")[2]
-        for number in self.numbers()[:-keep]:
-            path = self._all / f"{number:04d}"
-            if path.name == in_force:
+            # A stray that cannot be removed is in nobody's way.
+            with contextlib.suppress(OSError):
+                for left in directory.glob(f"{PARTIAL}*"):
+                    if left.is_dir() and not left.is_symlink():
+                        shutil.rmtree(left, ignore_errors=True)
+                    else:
+                        left.unlink(missing_ok=True)
+        whole = [one.number for one in self._readable()][:keep]
+        in_force = self._pointed()
+        if len(whole) < keep:
+            return
+        for number in self.numbers():
+            # What is damaged goes with those of its age.
+            if number == in_force or number >= min(whole):
                 continue
             # Out of the readers' sight first, so that a kill leaves no half of it.
             gone = partial_name(self._all)
-            path.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (self._all / f"{number:04d}").rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+
+    def _pointed(self) -> int | None:
+        name = (self.pointer() or "").rpartition("/")[2]
+        return int(name) if _NUMBER.fullmatch(name) else None
 
 
 def _meta(raw: bytes) -> Meta:

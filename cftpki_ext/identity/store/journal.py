@@ -3,6 +3,7 @@ The journal of orders: written before each step, so that a kill at any point fin
 
     DIRECTORY/journal/ID.json      what was ordered, of whom, how far it is, how it ended
     DIRECTORY/journal/ID.key.pem   its key, until the certificate has a generation of its own
+    DIRECTORY/journal/ID.damaged   a record that cannot be read, set aside; its key stays as long as it does
 
 Owns these files. For each enroller at most one order is open; it is taken up again before another one is begun.
 Writers hold the identity's lock.
@@ -10,10 +11,13 @@ Writers hold the identity's lock.
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import os
 import secrets
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ from cftpki_ext.core.escape import printable
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES, Issued, Names, PrivateKey
 from cftpki_ext.identity.store.durable import make_directory, replace_file, sync_directory, write_new
+from cftpki_ext.identity.store.owners import denied, owned_by_us
 from cftpki_ext.identity.store.private_keys import from_pem, to_pem
 from cftpki_ext.support.files import read_regular
 
@@ -33,8 +38,11 @@ MAX_RECORD_BYTES = 4 * 1024 * 1024
 MAX_DETAIL = 500
 # How many ended orders are kept, for `identity history` and for the search for orphans.
 KEPT_ORDERS = 50
+# Damaged records, which may have a key: for whoever looks for what the CA issued.
+KEPT_DAMAGED = 10
 _JSON = ".json"
 _KEY = ".key.pem"
+_DAMAGED = ".damaged"
 
 
 class OversizedError(StoreError):
@@ -123,6 +131,20 @@ class OrderRecord(_Record):
         """
         unused = {Outcome.REJECTED, Outcome.LOST, Outcome.SUPERSEDED, Outcome.ABANDONED}
         return self.outcome in unused and self.submitted_at is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedOrder:
+    """
+    A record that cannot be read. With a key beside it the order may be open: a CA may have issued for it.
+    """
+
+    id: str
+    path: Path
+    at: datetime  # when it was last written
+    detail: str
+    open: bool
+    set_aside: bool
 
 
 class Journal:
@@ -241,16 +263,63 @@ class Journal:
 
     def orders(self) -> tuple[OrderRecord, ...]:
         """
-        All orders that are known, oldest first.
+        The orders that can be read, oldest first; `damaged` has the others.
 
         Raises:
-            StoreError: one cannot be read. It is not passed over: its key may be the one that is needed.
+            StoreError: this user may not look.
 
         """
-        if not self._directory.is_dir():
-            return ()
-        paths = sorted(path for path in self._directory.glob(f"*{_JSON}") if not path.name.startswith("."))
-        return tuple(_decode(path) for path in paths)
+        return self._scan()[0]
+
+    def damaged(self) -> tuple[DamagedOrder, ...]:
+        """
+        The records that cannot be read, oldest first, also those that were set aside.
+
+        Raises:
+            StoreError: this user may not look.
+
+        """
+        return self._scan()[1]
+
+    def _scan(self) -> tuple[tuple[OrderRecord, ...], tuple[DamagedOrder, ...]]:
+        orders, damaged = [], []
+        names = self._names()
+        for name in sorted(names):
+            path = self._directory / name
+            if name.startswith(".") or not name.endswith((_JSON, _DAMAGED)):
+                continue
+            detail = "its record could not be read, and was set aside"
+            if name.endswith(_JSON):
+                try:
+                    orders.append(_decode(path))
+                except StoreError as error:
+                    cause = error.__cause__ and error.__cause__.__cause__
+                    if isinstance(cause, PermissionError) and not owned_by_us(self._directory):
+                        raise denied(self._directory, cause) from error
+                    detail = str(error)
+                else:
+                    continue
+            with contextlib.suppress(OSError):  # gone meanwhile
+                order = name.rpartition(".")[0]
+                damaged.append(
+                    DamagedOrder(
+                        id=order,
+                        path=path,
+                        at=datetime.fromtimestamp(path.lstat().st_mtime, UTC),
+                        detail=detail,
+                        open=f"{order}{_KEY}" in names,
+                        set_aside=name.endswith(_DAMAGED),
+                    )
+                )
+        return tuple(orders), tuple(damaged)
+
+    def _names(self) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(self._directory))  # noqa: PTH208 - names, not paths
+        except PermissionError as error:
+            raise denied(self._directory, error) from error
+        except OSError:
+            return frozenset()  # none yet, or something else in its place
 
     def open_orders(self) -> Mapping[str, OrderRecord]:
         """
@@ -258,25 +327,62 @@ class Journal:
         """
         return {record.enroller: record for record in self.orders() if record.outcome is None}
 
+    def last_generation(self) -> int:
+        """
+        The largest number of a generation that came from an order; 0 where none did.
+        """
+        return max((record.generation or record.replaces or 0 for record in self.orders()), default=0)
+
+    def set_damaged_aside(self) -> tuple[DamagedOrder, ...]:
+        """
+        Put records that cannot be read out of the way, with their keys. Under the lock.
+
+        Returns:
+            Those that were put aside now.
+
+        Raises:
+            StoreError: the disk refuses.
+
+        """
+        fresh = tuple(one for one in self.damaged() if not one.set_aside)
+        try:
+            for one in fresh:
+                one.path.rename(self._path(one.id, _DAMAGED))
+            if fresh:
+                sync_directory(self._directory)
+        except OSError as error:
+            msg = f"journal {self._directory}: {(error.strerror or str(error)).lower()}"
+            raise StoreError(msg) from error
+        return fresh
+
     def clean(self) -> None:
         """
         Remove what a killed writer left behind, and the oldest of the ended orders. Under the lock.
+
+        A stray that cannot be removed is in nobody's way.
         """
-        orders = self.orders()
+        orders, damaged = self._scan()
         ended = [record for record in orders if record.outcome is not None]
         for record in ended[:-KEPT_ORDERS]:
-            self._path(record.id, _KEY).unlink(missing_ok=True)
-            self._path(record.id, _JSON).unlink(missing_ok=True)
-        if not self._directory.is_dir():
-            return
+            _remove(self._path(record.id, _KEY))
+            _remove(self._path(record.id, _JSON))
+        aside = [one for one in damaged if one.set_aside]
+        for one in aside[:-KEPT_DAMAGED]:
+            _remove(one.path)
         wanted = {record.id for record in orders if record.outcome in {None, Outcome.REJECTED}}
-        for path in self._directory.iterdir():
-            stray = path.name.endswith(_KEY) and path.name.removesuffix(_KEY) not in wanted
-            if stray or path.name.startswith(".new-"):
-                path.unlink(missing_ok=True)
+        wanted |= {one.id for one in damaged if not one.set_aside} | {one.id for one in aside[-KEPT_DAMAGED:]}
+        for name in self._names():
+            stray = name.endswith(_KEY) and name.removesuffix(_KEY) not in wanted
+            if stray or name.startswith(".new-"):
+                _remove(self._directory / name)
 
     def _path(self, order: str, suffix: str) -> Path:
         return self._directory / f"{order}{suffix}"
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def new_id(at: datetime) -> str:

@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.identity.store.durable import FILE_MODE, make_directory
+from cftpki_ext.identity.store.mending import misplaced, set_aside
+from cftpki_ext.identity.store.owners import not_ours
 
 # How often a waiting process looks again: the holder does network work that takes seconds.
 POLL_S = 0.1
@@ -46,13 +47,15 @@ async def locked(directory: Path, *, wait_s: float) -> AsyncIterator[None]:
 
     """
     make_directory(directory)
+    lock = directory / "lock"
     try:
-        _check_ours(directory)
-        descriptor = os.open(
-            directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE
-        )
+        unfit = not_ours(directory, owner=os.geteuid())
+        if unfit is not None:
+            raise StoreError(unfit)
+        set_aside(tuple(path for path in misplaced(directory) if path == lock))
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
     except OSError as error:
-        msg = f"{directory / 'lock'}: {(error.strerror or str(error)).lower()}"
+        msg = f"{lock}: {(error.strerror or str(error)).lower()}"
         raise StoreError(msg) from error
     try:
         until = time.monotonic() + wait_s
@@ -64,17 +67,6 @@ async def locked(directory: Path, *, wait_s: float) -> AsyncIterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _check_ours(directory: Path) -> None:
-    """
-    Who can rename files here can hold our lock, undo a renewal, or have us write elsewhere.
-    """
-    status = directory.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        mode = stat.S_IMODE(status.st_mode)
-        msg = f"{directory} belongs to user {status.st_uid} with mode {mode:04o}: ours with 0700 expected; run as its user"
-        raise StoreError(msg)
 
 
 def _take(descriptor: int) -> bool:

@@ -199,11 +199,11 @@ class Actions:
         return line
 
     def _raw(self) -> bytes:
-        if not self._path.exists():
-            return b""
         try:
             return read_regular(self._path, cap=2 * MAX_BYTES, what="actions").data
         except InputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return b""
             raise StoreError(str(error)) from error
 
     def _told(self) -> int:

@@ -19,7 +19,7 @@ from cftpki_ext.identity.store.durable import make_directory, replace_file
 from cftpki_ext.support.files import read_regular
 
 MAX_BYTES = 256 * 1024
-_NAME = "standing.json"
+NAME = "standing.json"
 
 
 class _Part(BaseModel):
@@ -110,6 +110,15 @@ class Status(_Part):
     unknown: bool = False  # nothing was heard: what stands here is what was known before
 
 
+class GivenUp(_Part):
+    """
+    A generation that was in force and could not be used, so that an earlier one took its place.
+    """
+
+    generation: int | None
+    detail: str
+
+
 class IdentityState(_Part):
     """
     Everything that is remembered between two ticks.
@@ -128,6 +137,7 @@ class IdentityState(_Part):
     kept_back: int | None = None  # the generation that an operator went back to
     going_back: int | None = None  # the same, written before the pointer flips; says nothing while it has not
     revoked: frozenset[int] = frozenset()  # generations that nobody goes back to
+    given_up: GivenUp | None = None  # until another generation is issued
 
 
 def read_state(directory: Path) -> IdentityState:
@@ -141,11 +151,29 @@ def read_state(directory: Path) -> IdentityState:
         What was written last; a fresh one where there is none, or none that can be read.
 
     """
+    return look_at_state(directory)[0]
+
+
+def look_at_state(directory: Path) -> tuple[IdentityState, str | None]:
+    """
+    How the identity stands, and what is wrong with the record of it.
+
+    Args:
+        directory: of the identity.
+
+    Returns:
+        As of `read_state`; and why it could not be read, `None` where it could or there is none.
+
+    """
+    path = directory / NAME
     try:
-        raw = read_regular(directory / _NAME, cap=MAX_BYTES, what="state of the identity").data
-        return IdentityState.model_validate_json(raw)
-    except (InputError, ValidationError):
-        return IdentityState()
+        raw = read_regular(path, cap=MAX_BYTES, what="state of the identity").data
+        return IdentityState.model_validate_json(raw), None
+    except InputError as error:
+        gone = isinstance(error.__cause__, FileNotFoundError)
+        return IdentityState(), None if gone else str(error)
+    except ValidationError:
+        return IdentityState(), f"{path} is not as it was written"
 
 
 def write_state(directory: Path, state: IdentityState) -> None:
@@ -157,4 +185,4 @@ def write_state(directory: Path, state: IdentityState) -> None:
 
     """
     make_directory(directory)
-    replace_file(directory / _NAME, state.model_dump_json(indent=1).encode() + b"\n")
+    replace_file(directory / NAME, state.model_dump_json(indent=1).encode() + b"\n")

@@ -107,8 +107,8 @@ def test_week_without_step_ca_is_lived_through_and_ends_with_one_certificate(tmp
             assert all(UNREACHABLE in one[name]["trouble"] for one in told)
             alarms = [one[name]["alarm"] for one in told]
             # The floor is a tenth of ten and a half days, a day and an hour before the end.
-            assert [None, "floor", "day"] == list(dict.fromkeys(alarms))
-            assert ["floor", "day"] == company.alarms(name)
+            assert [None, "overdue", "last_day"] == list(dict.fromkeys(alarms))
+            assert ["overdue", "last_day"] == company.alarms(name)
             attempts = assert_attempts_are_bounded(
                 company, name, ends[name], steps=[(begins - HOUR, 6 * HOUR), (datetime.now(UTC) - DAY, HOUR)]
             )
@@ -224,10 +224,10 @@ def test_outage_longer_than_the_life_is_told_and_ends_when_the_cas_are_back(tmp_
             told = walk(company, [*range(8, 168, 8), *range(168, 192, 6), 193, 194], first)
             for name in names:
                 # Past its end the chain is still what partners get: they refuse it, or know what they do.
-                assert [None, "floor", "day", "expired"] == list(
+                assert [None, "overdue", "last_day", "expired"] == list(
                     dict.fromkeys(one[name]["alarm"] for one in told)
                 )
-                assert ["floor", "day", "expired"] == company.alarms(name)
+                assert ["overdue", "last_day", "expired"] == company.alarms(name)
                 assert told[-1][name]["trouble"].startswith("EXPIRED")
                 assert "EXPIRED" not in told[-3][name]["trouble"]
                 assert told[-1][name]["runway_s"] < 0 < told[-3][name]["runway_s"]

@@ -58,7 +58,7 @@ def test_certificate_of_the_future_is_held_and_put_in_force_without_a_second_one
                 lambda: "not valid before" in (company.status().get("mft", {}).get("trouble") or ""),
                 told=lambda: str(company.status()),
             )
-            assert ("nothing", None) == (company.status()["mft"]["alarm"], company.status()["mft"]["runway"])
+            assert ("missing", None) == (company.status()["mft"]["alarm"], company.status()["mft"]["runway"])
             # Nearly, and the certificate may begin a second before it was asked for.
             company.clock.set(seconds=-min(60, behind.total_seconds()))
             assert [] == company.events("identity_activated", "mft")

@@ -79,4 +79,4 @@ def test_lifetime_that_the_ca_does_not_give_is_told(tmp_path):
         said = site.run("issue", "mft", status=1)
     assert said.rstrip().endswith("172800 s; no certificate yet")
     (told,) = site.data("list")
-    assert ("nothing", "refused") == (told["alarm"], told["last_failure"]["fault"])
+    assert ("missing", "refused") == (told["alarm"], told["last_failure"]["fault"])

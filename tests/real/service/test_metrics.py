@@ -82,10 +82,10 @@ def test_metrics_tell_what_was_done_and_until_when_identities_live(tmp_path, sit
             ("cftpki_identity_readable", "mft"): 1,
             ("cftpki_identity_runway_end_timestamp_seconds", "mft"): ends,
             ("cftpki_identity_generation", "mft"): 1,
-            ("cftpki_identity_alarm", "nothing", "mft"): 0,
+            ("cftpki_identity_alarm", "missing", "mft"): 0,
             ("cftpki_identity_troubled", "mft"): 0,
             ("cftpki_identity_generation", "other"): 0,
-            ("cftpki_identity_alarm", "nothing", "other"): 1,
+            ("cftpki_identity_alarm", "missing", "other"): 1,
             ("cftpki_identity_troubled", "other"): 1,
         }.items() <= found.items()
         assert 9 * 86400 < found["cftpki_identity_runway_seconds", "mft"] <= 10 * 86400
@@ -98,16 +98,20 @@ def test_metrics_tell_what_was_done_and_until_when_identities_live(tmp_path, sit
     assert not any(key[0].startswith("cftpki_requests") for key in gone)
 
 
-def test_metrics_of_an_identity_whose_state_is_broken_say_so(site):
+def test_metrics_of_an_identity_that_is_damaged_say_so(site):
     site.run("issue", "mft")
     settings = load(site.config)
-    journal = site_of(settings.service.state, settings.identities["mft"]).directory / "journal"
-    next(journal.glob("*.json")).write_text("broken")
+    place = site_of(settings.service.state, settings.identities["mft"])
+    (place.generations.current().path / "chain.pem").write_text("broken")
     found = samples(measured(site))
-    assert (0, 1) == (
-        found["cftpki_identity_readable", "mft"],
-        found["cftpki_identity_readable", "other"],
-    )
+    assert [1, 1, 1, 0, 0, 1] == [
+        found["cftpki_identity_alarm", "damaged", "mft"],
+        found["cftpki_identity_alarm", "missing", "mft"],
+        found["cftpki_identity_state", "mft", "damaged"],
+        found["cftpki_identity_state", "mft", "healthy"],
+        found["cftpki_identity_alarm", "damaged", "other"],
+        found["cftpki_identity_alarm", "missing", "other"],
+    ]
     assert ("cftpki_identity_generation", "mft") not in found
 
 

@@ -57,9 +57,14 @@ async def test_command_that_fails_is_written_with_its_reason(world):
     assert "policy says no" in failed.detail
 
 
-async def test_command_that_cannot_be_written_down_is_not_done(world):
+async def test_command_that_cannot_be_written_down_is_not_done(world, monkeypatch):
     await world.tick()
-    (world.site.directory / "actions.jsonl").mkdir()
+
+    def full(*_arguments):
+        msg = "no space left"
+        raise StoreError(msg)
+
+    monkeypatch.setattr(Actions, "_append", full)
     with pytest.raises(StoreError):
         await world.renew()
     assert (1, 1) == (world.number(), world.ca.calls)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.vocabulary import KeyKind
 from cftpki_ext.identity.store.journal import Journal, OrderRecord
 from cftpki_ext.identity.store.private_keys import make_key
@@ -38,9 +37,16 @@ def test_order_is_found_under_its_id(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["20260601T000000000000-abd", "../../elsewhere"])
-def test_order_that_says_it_is_another_is_refused(tmp_path, other):
+def test_order_that_says_it_is_another_is_damaged(tmp_path, other):
     journal, path = begun(tmp_path)
     text = path.read_text().replace("20260601T000000000000-abc", other)
     path.write_text(text)
-    with pytest.raises(StoreError, match="it says that it is"):
-        journal.orders()
+    assert () == journal.orders()
+    (damaged,) = journal.damaged()
+    assert ("20260601T000000000000-abc", path, True, False) == (
+        damaged.id,
+        damaged.path,
+        damaged.open,
+        damaged.set_aside,
+    )
+    assert "it says that it is" in damaged.detail

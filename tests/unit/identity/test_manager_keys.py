@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cftpki_ext.identity.renewal.overview import Alarm
 from cftpki_ext.identity.renewal.schedule import Why
+from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.private_keys import public_bytes
 from tests.support import pki
 from tests.support.managed_world import HOUR, IDENTITY, MINUTE, World
@@ -40,7 +40,7 @@ async def test_key_that_cannot_be_used_is_an_alarm_and_replaced_at_once(world, h
     assert (await world.manager.overview("mft")).alarm is None
     harm(world.current().path / "key.pem")
     overview = await world.manager.overview("mft")
-    assert (Alarm.UNUSABLE, Why.UNUSABLE, world.clock.now()) == (
+    assert (Standing.UNUSABLE, Why.UNUSABLE, world.clock.now()) == (
         overview.alarm,
         overview.plan.why,
         overview.plan.at,
@@ -65,7 +65,7 @@ async def test_key_whose_password_was_changed_is_replaced_by_one_with_the_new(tm
     world = World(tmp_path, replace(IDENTITY, password_file=secret))
     await world.tick()
     secret.write_bytes(b"new\n")
-    assert Alarm.UNUSABLE is (await world.manager.overview("mft")).alarm
+    assert Standing.UNUSABLE is (await world.manager.overview("mft")).alarm
     await world.tick()
     assert 2 == world.number()
     assert world.current().leaf.spki == public_bytes(world.current().key(b"new"))
@@ -100,7 +100,7 @@ async def test_unusable_key_that_cannot_be_replaced_is_tried_again_within_minute
     assert 1 == world.number()
     # At 0, 1, 3, 7 minutes, then every five or six.
     assert 9 <= world.ca.calls - asked <= 15
-    assert Alarm.UNUSABLE is (await world.manager.overview("mft")).alarm
+    assert Standing.UNUSABLE is (await world.manager.overview("mft")).alarm
     (world.current().path / "key.pem").chmod(0o600)
     overview = await world.manager.overview("mft")
     assert overview.alarm is None

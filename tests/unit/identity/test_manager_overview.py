@@ -21,22 +21,26 @@ async def test_alarm_is_raised_at_each_step_once(world):
     alarms = []
 
     async def look():
-        world.manager._watch(await world.manager.overview("mft"))
+        await world.manager._watch("mft", None)
         alarms[:] = [fields["alarm"] for fields in world.told("identity_alarm")]
 
     await look()
     await look()
-    assert ["nothing"] == alarms
+    assert ["missing"] == alarms
     await world.tick()
     await look()
-    world.clock.advance(26 * DAY)
+    world.clock.advance(19 * DAY)
     await look()
-    assert ["nothing"] == alarms
+    assert ["missing"] == alarms
+    # Due for days, and nobody does it.
+    world.clock.advance(7 * DAY)
+    await look()
+    assert ["missing", "overdue"] == alarms
     for days in (1.5, 1.6, 1):
         world.clock.advance(days * DAY)
         await look()
         await look()
-    assert ["nothing", "floor", "day", "expired"] == alarms
+    assert ["missing", "overdue", "last_day", "expired"] == alarms
 
 
 async def test_overview_as_data_says_until_when_we_live_without_the_ca(world):

@@ -100,12 +100,12 @@ async def test_run_keeps_identities_until_it_is_cancelled(world):
     assert 1 == world.number()
 
 
-async def test_state_that_cannot_be_read_is_told_and_ends_nothing(world):
+async def test_state_that_cannot_be_used_is_told_and_ends_nothing(world):
     world.site.directory.mkdir(parents=True)
-    (world.site.directory / "current").symlink_to("elsewhere")
+    world.site.directory.chmod(0o2775)
     task = asyncio.create_task(world.manager.run())
     await world.hear("identity_not_kept")
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert "is no generation" in world.told("identity_not_kept")[0]["error"]
+    assert "chmod 0700" in world.told("identity_not_kept")[0]["error"]

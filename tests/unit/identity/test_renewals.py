@@ -61,10 +61,11 @@ def settings(tmp_path):
     )
 
 
-def test_manager_has_the_enrollers_that_are_named_and_no_others(settings):
+async def test_manager_has_the_enrollers_that_are_named_and_no_others(settings):
     manager = make_manager(settings, clock=TestClock(pki.NOW), event=lambda _event, **_fields: None)
     assert ("mft",) == manager.names()
     assert ["drop"] == list(manager._enrollers)
+    assert () == await manager._enrollers["drop"].trust_anchors(deadline=0)
     assert 0o700 == (settings.service.state / "enrollers" / "drop").stat().st_mode & 0o777
     assert ["mft"] == list(managed(settings))
 
@@ -214,6 +215,9 @@ class FakeManager:
             "alarm": None,
             "trouble": None,
             "name": "mft",
+            "kind": "enrollers",
+            "state": "healthy",
+            "states": ["healthy"],
         }
         return {"mft": SimpleNamespace(data=lambda: data)}
 
@@ -233,7 +237,16 @@ async def test_new_configuration_ends_the_old_manager_and_starts_another(setting
         await arrived.wait()
         await made[0].started.wait()
         assert {
-            "mft": {"stage": "observed", "runway": "t", "runway_s": 1, "alarm": None, "trouble": None}
+            "mft": {
+                "kind": "enrollers",
+                "state": "healthy",
+                "states": ["healthy"],
+                "stage": "observed",
+                "runway": "t",
+                "runway_s": 1,
+                "alarm": None,
+                "trouble": None,
+            }
         } == renewals.status()
         arrived.clear()
         fresh = replace(settings, rules=())
