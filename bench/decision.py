@@ -56,8 +56,10 @@ def ours(material: Material) -> Callable[[], object]:
     """
     trust = TrustSet(name="bench", anchors=(material.root,))
     statements = (
-        Statement(kind=SourceKind.OCSP, origin=Origin.CACHE, received_at=NOW, hop=0, raw=material.leaf_ocsp),
-        Statement(kind=SourceKind.CRL, origin=Origin.CACHE, received_at=NOW, hop=1, raw=material.root_crl),
+        Statement(
+            kind=SourceKind.OCSP, origin=Origin.CACHE, received_at=NOW, depth=0, raw=material.leaf_ocsp
+        ),
+        Statement(kind=SourceKind.CRL, origin=Origin.CACHE, received_at=NOW, depth=1, raw=material.root_crl),
     )
     question = Question(
         chain=(material.leaf, material.intermediate),

@@ -1,5 +1,5 @@
 """
-Certificates for the benchmarks: root, intermediate, leaf (RSA-2048), a CRL for one hop and OCSP for the other.
+Certificates for the benchmarks: root, intermediate, leaf (RSA-2048), a CRL for one of them and OCSP for the other.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ def check_certificate(
     asked: Asked | None = None,
 ) -> Verdict:
     """
-    Judge a partner's chain: path (RFC 5280 section 6), then revocation of every hop, then policy.
+    Judge a partner's chain: path (RFC 5280 section 6), then revocation of every certificate below the anchor, then policy.
 
     By default everything that could not be established refuses, statuses are fetched from the network, and
     nothing is cached unless `config` names a state directory. Host names are *not* compared: the host that

@@ -191,7 +191,7 @@ class Case:
             The turn; `outcome` is not made here.
 
         """
-        if not self._first.hops:
+        if not self._first.to_judge:
             return Turn()
         wrong = {one.lookup for one in looked_up if not self._is_place(one)}
         if wrong:
@@ -238,7 +238,7 @@ class Case:
         """
         heard = tuple(statements)
         verdict = conclude(self._first, heard, verdict_id=verdict_id)
-        if not self._first.hops:
+        if not self._first.to_judge:
             return Outcome(verdict=verdict)
         tried = paths_tried(self._first, heard)
         places = {id(statement): place for place, statement in enumerate(heard)}
@@ -267,8 +267,8 @@ class Case:
         The certificates whose revocation may be known already, those of an earlier path left out.
         """
         current, first = self._current, self._current.first
-        before = () if first is None else (*first.hops, *first.kin)
-        for number in (*current.hops, *current.kin):
+        before = () if first is None else (*first.to_judge, *first.same_key)
+        for number in (*current.to_judge, *current.same_key):
             if number not in before:
                 yield Recall(number=number, key=proof_key(current, number))
 
@@ -276,7 +276,7 @@ class Case:
         return tuple(self._place(lookup) for lookup in lookups)
 
     def _place(self, lookup: Lookup) -> Place:
-        certificate, issuer = self._current.pair(lookup.hop)
+        certificate, issuer = self._current.pair(lookup.depth)
         return Place(
             lookup=lookup,
             key=store_key(self._current, lookup),
@@ -347,7 +347,7 @@ def store_key(examination: Examination, lookup: Lookup) -> str:
         The key, see `revocation.cache_key`.
 
     """
-    certificate, issuer = examination.pair(lookup.hop)
+    certificate, issuer = examination.pair(lookup.depth)
     if lookup.kind is SourceKind.CRL:
         return list_key(issuer_name=issuer.subject.der, issuer_spki=issuer.spki, url=lookup.url)
     return certificate_key(
@@ -360,9 +360,9 @@ def store_key(examination: Examination, lookup: Lookup) -> str:
 
 
 def _lookup_of(statement: Statement) -> Lookup | None:
-    if statement.hop is None or statement.url is None:
+    if statement.depth is None or statement.url is None:
         return None
-    return Lookup(hop=statement.hop, kind=statement.kind, url=statement.url)
+    return Lookup(depth=statement.depth, kind=statement.kind, url=statement.url)
 
 
 def _worth_keeping(
@@ -373,13 +373,13 @@ def _worth_keeping(
 
     An answer without a signature (REST) has no responder that could be verified again, and is never kept.
     """
-    for number in (*examination.hops, *examination.kin):
+    for number in (*examination.to_judge, *examination.same_key):
         fetched = {
             digest_of(s.raw): s
             for s in statements
-            if s.origin is Origin.NETWORK and s.raw is not None and s.hop == number
+            if s.origin is Origin.NETWORK and s.raw is not None and s.depth == number
         }
-        for finding in examination.hop(number, statements).sources if fetched else ():
+        for finding in examination.finding(number, statements).sources if fetched else ():
             statement = fetched.get(finding.digest or "")
             if statement is None or statement.raw is None or statement.url is None:
                 continue
@@ -390,7 +390,7 @@ def _worth_keeping(
             life = examination.question.limits.keep_stale
             if finding.next_update is not None:
                 life += max(timedelta(0), finding.next_update - now)
-            lookup = Lookup(hop=number, kind=statement.kind, url=statement.url)
+            lookup = Lookup(depth=number, kind=statement.kind, url=statement.url)
             yield store_key(examination, lookup), statement, int(life.total_seconds())
 
 
@@ -400,8 +400,8 @@ def _worth_remembering(
     """
     What proved a revocation or hold, unless a proof that nothing can lift is kept already.
     """
-    for number in (*examination.hops, *examination.kin):
-        if examination.hop(number, statements).status not in BAD_NEWS:
+    for number in (*examination.to_judge, *examination.same_key):
+        if examination.finding(number, statements).status not in BAD_NEWS:
             continue
         about = [s for s in examination.about(number, statements) if s.raw is not None]
         proving = [s for s in about if proves(examination, number, s)]

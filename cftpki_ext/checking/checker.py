@@ -96,7 +96,7 @@ class Checker:
         Judge one chain.
 
         Statements are heard in this order: those handed in, cached ones young enough to stand alone, the
-        network (hedged, one budget for all hops), cached ones past their refresh age.
+        network (hedged, one budget for the whole path), cached ones past their refresh age.
 
         Args:
             question: the chain and all that the decision depends on; `question.at` is the time of judgement.
@@ -203,7 +203,7 @@ class Checker:
     def _recall(self, what: Recall) -> list[Statement]:
         if self._proofs is None:
             return []
-        return [replace(proof, hop=what.number) for proof in self._proofs.recall(what.key)]
+        return [replace(proof, depth=what.number) for proof in self._proofs.recall(what.key)]
 
     async def _remember(self, outcome: Outcome, statements: tuple[Statement, ...]) -> None:
         """

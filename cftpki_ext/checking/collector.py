@@ -201,7 +201,7 @@ class Collector:
                     kind=lookup.kind,
                     origin=Origin.CACHE,
                     received_at=stored.received_at,
-                    hop=lookup.hop,
+                    depth=lookup.depth,
                     url=lookup.url,
                     raw=stored.raw,
                 )

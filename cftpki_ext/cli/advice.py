@@ -77,8 +77,8 @@ def _missing(presented: Sequence[Certificate]) -> Iterator[str]:
 
 
 def _forbidden(verdict: Verdict, *, trust_given: bool) -> Iterator[str]:
-    for hop in verdict.evidence.hops:
-        for source in hop.sources:
+    for finding in verdict.evidence.findings:
+        for source in finding.sources:
             if source.cause is not Cause.FORBIDDEN_URL or source.url is None:
                 continue
             host = urlsplit(source.url).hostname or source.url

@@ -20,7 +20,7 @@ from cftpki_ext.config.units import format_size
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings, TrustSet
-from cftpki_ext.core.verdict import HopStatus, Verdict
+from cftpki_ext.core.verdict import CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, SourceKind
 from cftpki_ext.decision.decide import Question
 from cftpki_ext.stores import cache_usage, flush_cache
@@ -137,10 +137,10 @@ async def _warm(settings: Settings, trust: TrustSet, chain: tuple[bytes, ...]) -
 
 
 def _warmed(verdict: Verdict) -> list[tuple[str, bool]]:
-    if not verdict.evidence.hops:
+    if not verdict.evidence.findings:
         return [(verdict.summary, False)]
     lines = []
-    for finding in verdict.evidence.hops:
+    for finding in verdict.evidence.findings:
         status = finding.status.value if finding.cause is None else f"{finding.cause.value}: {finding.detail}"
         sources = ", ".join(
             f"{source.kind.value} {source.elapsed_ms} ms"
@@ -150,7 +150,7 @@ def _warmed(verdict: Verdict) -> list[tuple[str, bool]]:
         lines.append(
             (
                 f"{finding.subject}: {status} ({sources or 'nobody asked'})",
-                finding.status is not HopStatus.UNDETERMINED,
+                finding.status is not CertificateStatus.UNDETERMINED,
             )
         )
     return lines

@@ -14,7 +14,7 @@ from rich.text import Text
 from cftpki_ext.cli.render import console, show_verdict
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.verdict import HopFinding, SourceFinding
+from cftpki_ext.core.verdict import CertificateFinding, SourceFinding
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record
 from cftpki_ext.ports import LedgerEntry
@@ -45,7 +45,7 @@ def show_record(record: Record, *, place: LedgerEntry) -> None:
             f"sha256 {entry.fingerprint}",
         ):
             out.print(Text(f"         {printable(line)}"), soft_wrap=True)
-        for finding in record.verdict.evidence.hops:
+        for finding in record.verdict.evidence.findings:
             if finding.depth == index:
                 for line in _status(finding):
                     out.print(Text(f"         {printable(line)}"), soft_wrap=True)
@@ -68,7 +68,7 @@ def _facts(record: Record, place: LedgerEntry) -> Iterator[tuple[str, str]]:
     yield "record", f"{place.seq}, kept {_when(place.kept_at)}, hash {place.hash}"
 
 
-def _status(finding: HopFinding) -> Iterator[str]:
+def _status(finding: CertificateFinding) -> Iterator[str]:
     cause = f" ({finding.cause.value})" if finding.cause else ""
     yield f"status {finding.status.value}{cause}: {finding.detail}"
     for source in finding.sources:

@@ -15,15 +15,15 @@ from rich.text import Text
 
 from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding, Verdict
+from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding, Verdict
 
 # Where the output is no terminal nobody's window limits it: tables keep their rows whole.
 _WIDE = 240
 _STYLES = {
-    HopStatus.GOOD: "green",
-    HopStatus.REVOKED: "red",
-    HopStatus.ON_HOLD: "red",
-    HopStatus.UNDETERMINED: "yellow",
+    CertificateStatus.GOOD: "green",
+    CertificateStatus.REVOKED: "red",
+    CertificateStatus.ON_HOLD: "red",
+    CertificateStatus.UNDETERMINED: "yellow",
 }
 
 
@@ -165,12 +165,12 @@ def show_verdict(verdict: Verdict, *, sources: bool = True) -> None:
                 ),
             )
         )
-    if evidence.hops and sources:
+    if evidence.findings and sources:
         out.print()
         out.print(
             table(
                 ("depth", "certificate", "status", "source", "from", "age", "next update", "detail"),
-                (row for finding in evidence.hops for row in _rows(finding)),
+                (row for finding in evidence.findings for row in _rows(finding)),
             )
         )
 
@@ -185,7 +185,7 @@ def _headline(verdict: Verdict) -> Text:
     return Text("REFUSED", style="bold red").append(f"  {verdict.alert} {name}", style="default")
 
 
-def _rows(finding: HopFinding) -> Iterable[tuple[object, ...]]:
+def _rows(finding: CertificateFinding) -> Iterable[tuple[object, ...]]:
     status = Text(finding.status.value, style=_STYLES[finding.status])
     detail = ": ".join(filter(None, (finding.cause and finding.cause.value, finding.detail)))
     yield finding.depth, finding.subject, status, "", "", "", "", detail

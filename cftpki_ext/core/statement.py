@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.vocabulary import Origin, SourceKind
+
+# 0.1.0 called it a hop: stored statements keep the name.
+_DEPTH = Field(validation_alias=AliasChoices("hop", "depth"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
     """
-    One place where the status of one hop may be asked (`url`), in the order in which it is tried.
+    One place where the status of one certificate may be asked (`url`), in the order in which it is tried.
     """
 
-    hop: int
+    depth: int
     kind: SourceKind
     url: str
 
@@ -30,7 +36,7 @@ class Statement:
     """
     One source's words as received, unverified: exactly one of `raw` and `failure` is set.
 
-    `hop` is the certificate that was asked about, `None` for what was handed in without saying (it is tried
+    `depth` says which certificate was asked about, `None` for what was handed in without saying (it is tried
     for every certificate). `nonce` is the one that was sent with an OCSP request. `received_at` is when the bytes
     were got from their source, also when they come from a cache now.
     """
@@ -38,7 +44,7 @@ class Statement:
     kind: SourceKind
     origin: Origin
     received_at: datetime
-    hop: int | None = None
+    depth: Annotated[int | None, _DEPTH] = None
     url: str | None = None
     raw: bytes | None = None
     failure: Cause | None = None

@@ -10,8 +10,9 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import computed_field
+from pydantic import AliasChoices, Field, computed_field
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action
@@ -93,29 +94,34 @@ RANK: tuple[Reason, ...] = (
 )
 
 
+# What 0.1.0 called a hop: JSON and stored records keep the names, so that scripts and earlier records can be read.
+_DEPTH = Field(validation_alias=AliasChoices("hop", "depth"))
+_FINDINGS = Field(alias="hops")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """
     One broken rule: which certificate of the path (0 = leaf; `None` = the path as a whole) and which rule.
 
-    JSON has the number under both names: `hop`, as it was always stored, and `depth`.
+    JSON has the number under both names: `depth`, and `hop`, as 0.1.0 wrote it.
     """
 
     reason: Reason
-    hop: int | None
+    depth: Annotated[int | None, _DEPTH]
     rule: str  # the clause, e.g. "RFC 5280 6.1.3 (a)(2)"
     detail: str  # both sides of the failed comparison, for a person
 
     @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
     @property
-    def depth(self) -> int | None:
+    def hop(self) -> int | None:
         """
-        `hop` by its usual name.
+        `depth` by the name that 0.1.0 gave it.
         """
-        return self.hop
+        return self.depth
 
 
-class HopStatus(enum.StrEnum):
+class CertificateStatus(enum.StrEnum):
     """
     What the sources together say of one certificate.
     """
@@ -127,7 +133,7 @@ class HopStatus(enum.StrEnum):
 
 
 # What refuses whatever the policy says.
-BAD_NEWS = frozenset({HopStatus.REVOKED, HopStatus.ON_HOLD})
+BAD_NEWS = frozenset({CertificateStatus.REVOKED, CertificateStatus.ON_HOLD})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +148,7 @@ class SourceFinding:
     kind: SourceKind
     origin: Origin
     url: str | None
-    status: HopStatus
+    status: CertificateStatus
     cause: Cause | None = None
     detail: str = ""
     this_update: datetime | None = None
@@ -158,29 +164,29 @@ class SourceFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HopFinding:
+class CertificateFinding:
     """
     The status of one certificate of the path (0 = leaf), with every source that was heard.
 
-    JSON has the number under both names: `hop`, as it was always stored, and `depth`.
+    JSON has the number under both names: `depth`, and `hop`, as 0.1.0 wrote it.
     """
 
-    hop: int
+    depth: Annotated[int, _DEPTH]
     subject: str
     serial: str  # hex
     fingerprint: str  # SHA-256 of the DER, hex
-    status: HopStatus
+    status: CertificateStatus
     cause: Cause | None = None
     detail: str = ""
     sources: tuple[SourceFinding, ...] = ()
 
     @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
     @property
-    def depth(self) -> int:
+    def hop(self) -> int:
         """
-        `hop` by its usual name.
+        `depth` by the name that 0.1.0 gave it.
         """
-        return self.hop
+        return self.depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,23 +206,23 @@ class PathEntry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedRow:
     """
-    A row of the policy table that was applied to one certificate (`hop`), and what it did.
+    A row of the policy table that was applied to one certificate (`depth`), and what it did.
 
     `excepted` where the row refuses, and this partner's exception let it in all the same.
     """
 
-    hop: int
+    depth: Annotated[int, _DEPTH]
     cause: Cause
     action: Action
     excepted: bool = False
 
     @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
     @property
-    def depth(self) -> int:
+    def hop(self) -> int:
         """
-        `hop` by its usual name.
+        `depth` by the name that 0.1.0 gave it.
         """
-        return self.hop
+        return self.depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,11 +238,18 @@ class Evidence:
     direction: Direction
     path: tuple[PathEntry, ...] = ()
     faults: tuple[Fault, ...] = ()
-    hops: tuple[HopFinding, ...] = ()
+    findings: Annotated[tuple[CertificateFinding, ...], _FINDINGS] = ()
     notes: tuple[str, ...] = ()  # warnings, overrides, "revocation left out on request"
     rows: tuple[AppliedRow, ...] = ()
     # Certificates that were looked at beside the path: those of a path that was given up, and others of its keys.
-    beside: tuple[HopFinding, ...] = ()
+    beside: tuple[CertificateFinding, ...] = ()
+
+    @property
+    def hops(self) -> tuple[CertificateFinding, ...]:
+        """
+        `findings` by the name that 0.1.0 gave them, which JSON keeps.
+        """
+        return self.findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +305,7 @@ def strongest(faults: Iterable[Fault]) -> Fault | None:
         The deciding fault, or `None` where there is none.
 
     """
-    return min(faults, key=lambda f: (RANK.index(f.reason), -1 if f.hop is None else f.hop), default=None)
+    return min(faults, key=lambda f: (RANK.index(f.reason), -1 if f.depth is None else f.depth), default=None)
 
 
 def deciding_source(verdict: Verdict) -> SourceFinding | None:
@@ -307,10 +320,17 @@ def deciding_source(verdict: Verdict) -> SourceFinding | None:
         established it.
 
     """
-    worst = (HopStatus.REVOKED, HopStatus.ON_HOLD, HopStatus.UNDETERMINED, HopStatus.GOOD)
-    hops = sorted(verdict.evidence.hops, key=lambda finding: (worst.index(finding.status), finding.hop))
-    for hop in hops[:1]:
-        for source in hop.sources:
-            if source.status is hop.status:
+    worst = (
+        CertificateStatus.REVOKED,
+        CertificateStatus.ON_HOLD,
+        CertificateStatus.UNDETERMINED,
+        CertificateStatus.GOOD,
+    )
+    findings = sorted(
+        verdict.evidence.findings, key=lambda finding: (worst.index(finding.status), finding.depth)
+    )
+    for finding in findings[:1]:
+        for source in finding.sources:
+            if source.status is finding.status:
                 return source
     return None

@@ -41,10 +41,10 @@ def verdict_to_json(verdict: Verdict, *, indent: int | None = None, octets: int 
         JSON text. What a partner wrote into a certificate appears in it escaped, never raw.
 
     """
-    text = _adapter().dump_json(verdict, indent=indent, ensure_ascii=True).decode()
+    text = _adapter().dump_json(verdict, indent=indent, ensure_ascii=True, by_alias=True).decode()
     if octets is None or len(text) <= octets:
         return text
-    evidence = replace(verdict.evidence, path=(), faults=(), hops=(), notes=("too long",))
+    evidence = replace(verdict.evidence, path=(), faults=(), findings=(), notes=("too long",))
     return verdict_to_json(replace(verdict, evidence=evidence), indent=indent)
 
 
@@ -59,7 +59,7 @@ def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
         Dictionaries, lists, strings, numbers, booleans and `None`.
 
     """
-    data: dict[str, Any] = _adapter().dump_python(verdict, mode="json")
+    data: dict[str, Any] = _adapter().dump_python(verdict, mode="json", by_alias=True)
     return data
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Policy, Treatment
-from cftpki_ext.core.verdict import Fault, HopFinding, Reason, at_depth
+from cftpki_ext.core.verdict import CertificateFinding, Fault, Reason, at_depth
 from cftpki_ext.decision.grounds import Reservation
 from cftpki_ext.decision.summary import moment, shorten, span
 
@@ -36,7 +36,7 @@ class Treated:
 
 def treat(
     policy: Policy,
-    finding: HopFinding,
+    finding: CertificateFinding,
     *,
     at: datetime,
     partner: str,
@@ -74,7 +74,7 @@ def treat(
 
 
 def treat_reservation(
-    policy: Policy, finding: HopFinding, reservation: Reservation, *, at: datetime, partner: str
+    policy: Policy, finding: CertificateFinding, reservation: Reservation, *, at: datetime, partner: str
 ) -> Treated:
     """
     Apply a policy to a certificate that is good with a reservation.
@@ -119,7 +119,7 @@ class _Row:
     """
 
     policy: Policy
-    finding: HopFinding
+    finding: CertificateFinding
     cause: Cause
     detail: str
     at: datetime
@@ -127,7 +127,7 @@ class _Row:
 
     @property
     def _who(self) -> str:
-        return f"{at_depth(self.finding.hop, self.finding.subject)}: {self.cause.value}, {self.detail}"
+        return f"{at_depth(self.finding.depth, self.finding.subject)}: {self.cause.value}, {self.detail}"
 
     def let_in(self, action: Action, *, warn: bool, age: str = "") -> Treated:
         note = shorten(f"{self._who}; accepted by policy {self.policy.name!r}{age}")
@@ -147,7 +147,7 @@ class _Row:
     def refuse(self, treatment: Treatment, why_not: str) -> Treated:
         fault = Fault(
             reason=Reason.STATUS_NOT_ESTABLISHED,
-            hop=self.finding.hop,
+            depth=self.finding.depth,
             rule=f"policy {self.policy.name}: {self.cause.value}",
             detail=f"{self.cause.value}: {self.detail}{why_not}",
         )

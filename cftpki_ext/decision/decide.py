@@ -27,10 +27,10 @@ from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import (
     BAD_NEWS,
     AppliedRow,
+    CertificateFinding,
+    CertificateStatus,
     Evidence,
     Fault,
-    HopFinding,
-    HopStatus,
     Reason,
     Status,
     Verdict,
@@ -47,8 +47,14 @@ from cftpki_ext.path import PathRequest, Purpose, crl_signer_path, find_path
 from cftpki_ext.protocol.tls_vectors import decode_chain
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import fresh_until
-from cftpki_ext.revocation.judge import contradiction, cross_check, judge_hop, require_staple, unread_details
-from cftpki_ext.revocation.plan import hops_to_judge, plan_deltas, plan_lookups
+from cftpki_ext.revocation.judge import (
+    contradiction,
+    cross_check,
+    judge_certificate,
+    require_staple,
+    unread_details,
+)
+from cftpki_ext.revocation.plan import depths_to_judge, plan_deltas, plan_lookups
 from cftpki_ext.x509.certificate import (
     Certificate,
     MalformedCertificateError,
@@ -104,7 +110,7 @@ class Examination:
     """
     The path, and what remains to be established. `path` is leaf first with the anchor last, when `trusted`.
 
-    `hops` are the certificates of the path that need a status, `kin` others that bear one of its keys, `lookups` the
+    `to_judge` are the certificates of the path that need a status, `same_key` others that bear one of its keys, `lookups` the
     places that know of both. Only when `may_fetch` may they be asked: a chain that is refused anyway is judged by
     what is at hand.
 
@@ -151,7 +157,7 @@ class Examination:
         return places
 
     @cached_property
-    def hops(self) -> tuple[int, ...]:
+    def to_judge(self) -> tuple[int, ...]:
         """
         The path's certificates whose status is to be established, by number.
 
@@ -159,23 +165,23 @@ class Examination:
         """
         if not self.trusted or self.question.path_only:
             return ()
-        return tuple(self.numbers[depth] for depth in hops_to_judge(self.path, self.question.trust))
+        return tuple(self.numbers[depth] for depth in depths_to_judge(self.path, self.question.trust))
 
     @cached_property
-    def kin(self) -> tuple[int, ...]:
+    def same_key(self) -> tuple[int, ...]:
         """
         Certificates beside the path that bear the key of one of its CAs, and lead to an anchor, by number.
 
         What revokes one of them for a compromise has killed that key.
         """
-        return tuple(self._kin)
+        return tuple(self._same_key_paths)
 
     @cached_property
-    def _kin(self) -> dict[int, tuple[Certificate, ...]]:
+    def _same_key_paths(self) -> dict[int, tuple[Certificate, ...]]:
         """
         Their paths. Nothing that one without a path says is believed, or asked.
         """
-        if len(self.hops) < 2 or self.question.rules < Rules.ALL_HEARD:
+        if len(self.to_judge) < 2 or self.question.rules < Rules.ALL_HEARD:
             return {}
         keys = {certificate.spki for certificate in self.path[1:]}
         found: dict[int, tuple[Certificate, ...]] = {}
@@ -190,44 +196,44 @@ class Examination:
     @cached_property
     def lookups(self) -> tuple[Lookup, ...]:
         """
-        Where the status of `hops` and `kin` may be asked.
+        Where the status of `to_judge` and `same_key` may be asked.
         """
-        if not self.hops:
+        if not self.to_judge:
             return ()
         trust, limits = self.question.trust, self.question.limits
         planned = [
-            self._numbered(one, self.numbers[one.hop]) for one in plan_lookups(self.path, trust, limits)
+            self._numbered(one, self.numbers[one.depth]) for one in plan_lookups(self.path, trust, limits)
         ]
-        for number, path in self._kin.items():
+        for number, path in self._same_key_paths.items():
             planned += [
-                self._numbered(one, number) for one in plan_lookups(path, trust, limits) if one.hop == 0
+                self._numbered(one, number) for one in plan_lookups(path, trust, limits) if one.depth == 0
             ]
         return tuple(planned)
 
     @staticmethod
     def _numbered(lookup: Lookup, number: int) -> Lookup:
-        return lookup if lookup.hop == number else replace(lookup, hop=number)
+        return lookup if lookup.depth == number else replace(lookup, depth=number)
 
     @property
     def may_fetch(self) -> bool:
         """
         Whether anything may be fetched: a trusted path whose only faults are those of time.
         """
-        return bool(self.hops) and all(fault.reason in _TIME for fault in self.faults)
+        return bool(self.to_judge) and all(fault.reason in _TIME for fault in self.faults)
 
-    def pair(self, hop: int) -> tuple[Certificate, Certificate]:
+    def pair(self, number: int) -> tuple[Certificate, Certificate]:
         """
         A certificate, by number, and the one that issued it.
         """
-        path, depth = self._route(hop)
+        path, depth = self._route(number)
         return path[depth], path[depth + 1]
 
     def _route(self, number: int) -> tuple[tuple[Certificate, ...], int]:
         """
         The path on which a certificate is judged, and its depth there.
         """
-        kin = self._kin.get(number)
-        return (self.path, self.numbers.index(number)) if kin is None else (kin, 0)
+        other = self._same_key_paths.get(number)
+        return (self.path, self.numbers.index(number)) if other is None else (other, 0)
 
     def scene(self, number: int) -> Scene:
         """
@@ -240,23 +246,23 @@ class Examination:
                 trust=question.trust,
                 limits=question.limits,
                 at=question.at,
-                lookups=tuple(lookup for lookup in self.lookups if lookup.hop == number),
+                lookups=tuple(lookup for lookup in self.lookups if lookup.depth == number),
                 asked=question.ask,
             )
         return found
 
-    def alone(self, number: int, statement: Statement) -> HopFinding:
+    def alone(self, number: int, statement: Statement) -> CertificateFinding:
         """
         Judge one certificate by one statement.
         """
         return self._judge(number, (statement,), self.question.at)
 
-    def hop(self, hop: int, statements: Sequence[Statement]) -> HopFinding:
+    def finding(self, number: int, statements: Sequence[Statement]) -> CertificateFinding:
         """
         Judge one certificate by what was heard so far. Policy is not looked at, the trust set's cross-check is.
 
         Args:
-            hop: one of `hops` or `kin`.
+            number: one of `to_judge` or `same_key`.
             statements: everything heard, about any certificate.
 
         Returns:
@@ -264,20 +270,20 @@ class Examination:
 
         """
         heard = tuple(statements)
-        last = self._findings.get(hop)
+        last = self._findings.get(number)
         # Whoever asks asks again when nothing new was heard, and at last to conclude.
         if last is None or last[0] != heard:
-            finding = self._judge(hop, heard, self.question.at)
-            last = self._findings[hop] = heard, cross_check(self.question.trust, finding)
+            finding = self._judge(number, heard, self.question.at)
+            last = self._findings[number] = heard, cross_check(self.question.trust, finding)
         return last[1]
 
     def about(self, number: int, statements: Sequence[Statement]) -> tuple[Statement, ...]:
         """
         The statements that a certificate is judged by, in the order of its finding's sources.
         """
-        return tuple(s for s in statements if s.hop is None or s.hop == number)
+        return tuple(s for s in statements if s.depth is None or s.depth == number)
 
-    def deltas(self, finding: HopFinding, statements: Sequence[Statement]) -> tuple[Lookup, ...]:
+    def deltas(self, finding: CertificateFinding, statements: Sequence[Statement]) -> tuple[Lookup, ...]:
         """
         Where the delta CRLs are that should be heard before the lists at hand are believed.
 
@@ -290,14 +296,14 @@ class Examination:
 
         """
         question = self.question
-        certificate, _ = self.pair(finding.hop)
+        certificate, _ = self.pair(finding.depth)
         return plan_deltas(certificate, finding, statements, question.trust, question.limits)
 
     def reservation(self, number: int, statements: Sequence[Statement]) -> Reservation | None:
         """
         What is to be said against the "good" of a certificate, by the table of who must be heard.
         """
-        finding, scene = self.hop(number, statements), self.scene(number)
+        finding, scene = self.finding(number, statements), self.scene(number)
         about = self.about(number, statements)
         if deltas_matter(scene, words_of(scene, finding, about)):
             scene = replace(scene, deltas=self.deltas(finding, statements))
@@ -314,14 +320,14 @@ class Examination:
         own = {*trust.ocsp_urls, *trust.crl_urls, *map(str, trust.crl_files)}
         return frozenset(
             source.url
-            for other in self.hops
+            for other in self.to_judge
             if other != number
-            for source in self.hop(other, statements).sources
+            for source in self.finding(other, statements).sources
             if source.responder is not None and source.url in own and source.url is not None
         )
 
-    def _judge(self, hop: int, statements: Sequence[Statement], at: datetime) -> HopFinding:
-        path, depth = self._route(hop)
+    def _judge(self, number: int, statements: Sequence[Statement], at: datetime) -> CertificateFinding:
+        path, depth = self._route(number)
         context = RevocationContext(
             now=at,
             path=path,
@@ -332,12 +338,14 @@ class Examination:
             statements=tuple(statements),
             rules=self.question.rules,
         )
-        if depth != hop:
-            statements = [s if s.hop is None else replace(s, hop=depth) for s in self.about(hop, statements)]
-        finding = judge_hop(context, depth, statements)
-        if hop == 0 and self.question.direction is Direction.CLIENT:
+        if depth != number:
+            statements = [
+                s if s.depth is None else replace(s, depth=depth) for s in self.about(number, statements)
+            ]
+        finding = judge_certificate(context, depth, statements)
+        if number == 0 and self.question.direction is Direction.CLIENT:
             finding = require_staple(self.path[0], finding)
-        return finding if depth == hop else replace(finding, hop=hop)
+        return finding if depth == number else replace(finding, depth=number)
 
     def path_of(self, certificate: Certificate) -> tuple[Certificate, ...] | None:
         """
@@ -395,7 +403,7 @@ class Examination:
             dead_keys=dead_keys,
         )
 
-    def good_until(self, finding: HopFinding, statements: Sequence[Statement]) -> datetime | None:
+    def good_until(self, finding: CertificateFinding, statements: Sequence[Statement]) -> datetime | None:
         """
         When the statements at hand last established "good", by any source, for a certificate whose status is undetermined.
 
@@ -414,7 +422,7 @@ class Examination:
         now = self.question.at
         if (
             self.question.trust.cross_check
-            and self._judge(finding.hop, statements, now).status is HopStatus.GOOD
+            and self._judge(finding.depth, statements, now).status is CertificateStatus.GOOD
         ):
             return now
         ends = {
@@ -423,7 +431,7 @@ class Examination:
             if source.cause is Cause.STALE and source.this_update is not None and source.this_update <= now
         }
         for end in sorted(ends, reverse=True)[:_STALE_MOMENTS]:
-            if self._judge(finding.hop, statements, end).status is HopStatus.GOOD:
+            if self._judge(finding.depth, statements, end).status is CertificateStatus.GOOD:
                 return end
         return None
 
@@ -444,7 +452,7 @@ class Examination:
         return self._issuer_paths[key]
 
     @cached_property
-    def _findings(self) -> dict[int, tuple[tuple[Statement, ...], HopFinding]]:
+    def _findings(self) -> dict[int, tuple[tuple[Statement, ...], CertificateFinding]]:
         return {}
 
     @cached_property
@@ -488,7 +496,7 @@ def examine(question: Question) -> Examination:
     try:
         leaf = parse_certificate(question.chain[0], compat=trust.compat, form=trust.form, work=work)
     except MalformedCertificateError as exc:
-        return _refused(question, (replace(exc.fault, hop=0),))
+        return _refused(question, (replace(exc.fault, depth=0),))
     except WorkExceededError as exc:
         return _refused(question, (_too_complex(exc),))
     notes: list[str] = []
@@ -509,7 +517,7 @@ def examine(question: Question) -> Examination:
     if not result.trusted:
         wanted = (result.path or (leaf,))[-1].issuer.der
         missing = tuple(
-            replace(exc.fault, hop=position)
+            replace(exc.fault, depth=position)
             for position, exc in broken.items()
             if wanted in question.chain[position]
         )
@@ -577,11 +585,11 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
     tried = paths_tried(examination, statements)
     examination = tried[-1]
     given_up = _given_up(tried, statements)
-    kin = tuple(examination.hop(number, statements) for number in examination.kin)
+    same_key = tuple(examination.finding(number, statements) for number in examination.same_key)
     findings = tuple(
-        replace(examination.hop(number, statements), hop=depth)
+        replace(examination.finding(number, statements), depth=depth)
         for depth, number in enumerate(examination.numbers)
-        if number in examination.hops
+        if number in examination.to_judge
     )
     told = _Told(notes=list(examination.notes))
     faults = list(examination.faults)
@@ -633,10 +641,10 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
             direction=question.direction,
             path=tuple(entry(c) for c in examination.path or examination.presented),
             faults=tuple(faults),
-            hops=findings,
+            findings=findings,
             notes=tuple(told.notes),
             rows=tuple(told.rows),
-            beside=(*given_up, *kin),
+            beside=(*given_up, *same_key),
         ),
         warnings=tuple(told.warnings),
     )
@@ -658,7 +666,7 @@ class _Told:
 
 
 def _treat(
-    examination: Examination, finding: HopFinding, statements: Sequence[Statement], told: _Told
+    examination: Examination, finding: CertificateFinding, statements: Sequence[Statement], told: _Told
 ) -> _Refused | None:
     """
     What one certificate of the path comes to; `None` where it lets the partner in.
@@ -670,9 +678,9 @@ def _treat(
         told: takes notes, warnings and the rows that were applied.
 
     """
-    question, number = examination.question, examination.numbers[finding.hop]
+    question, number = examination.question, examination.numbers[finding.depth]
     policy, reserved = question.trust.policy, None
-    if finding.status is HopStatus.GOOD and question.rules >= Rules.ALL_HEARD:
+    if finding.status is CertificateStatus.GOOD and question.rules >= Rules.ALL_HEARD:
         reserved = examination.reservation(number, statements)
     disagreement = contradiction(finding)
     if disagreement is not None and (reserved is None or reserved.cause is not Cause.UNUSABLE_ANSWER):
@@ -680,7 +688,7 @@ def _treat(
     if finding.status in BAD_NEWS:
         told.notes += (shorten(text) for text in unread_details(finding) if question.rules >= Rules.ALL_HEARD)
         return _Refused(_bad_news(finding))
-    if finding.status is HopStatus.GOOD and reserved is None:
+    if finding.status is CertificateStatus.GOOD and reserved is None:
         return None
     if not examination.may_fetch:
         return None  # refused already by a fault of the path, which is why nobody was asked
@@ -689,12 +697,12 @@ def _treat(
         treated = treat_reservation(policy, finding, reserved, at=at, partner=partner)
         cause = reserved.cause
     else:
-        whole = examination.hop(number, statements)
+        whole = examination.finding(number, statements)
         good_until = partial(examination.good_until, whole, statements)
         treated = treat(policy, finding, at=at, partner=partner, good_until=good_until)
         cause = finding.cause or Cause.NO_SOURCE
     told.rows.append(
-        AppliedRow(hop=finding.hop, cause=cause, action=treated.action, excepted=treated.excepted)
+        AppliedRow(depth=finding.depth, cause=cause, action=treated.action, excepted=treated.excepted)
     )
     if treated.fault is not None:
         return _Refused(treated.fault, treated.alert)
@@ -711,21 +719,23 @@ class _Refused:
     alert: int | None = None
 
 
-def _bad_news(finding: HopFinding) -> Fault:
-    bad = Reason.REVOKED if finding.status is HopStatus.REVOKED else Reason.ON_HOLD
-    return Fault(reason=bad, hop=finding.hop, rule="RFC 5280 6.1.3 (a)(3)", detail=finding.detail)
+def _bad_news(finding: CertificateFinding) -> Fault:
+    bad = Reason.REVOKED if finding.status is CertificateStatus.REVOKED else Reason.ON_HOLD
+    return Fault(reason=bad, depth=finding.depth, rule="RFC 5280 6.1.3 (a)(3)", detail=finding.detail)
 
 
-def _given_up(tried: Sequence[Examination], statements: Sequence[Statement]) -> tuple[HopFinding, ...]:
+def _given_up(
+    tried: Sequence[Examination], statements: Sequence[Statement]
+) -> tuple[CertificateFinding, ...]:
     """
     The findings, by their depth then, for which paths before the last were left.
     """
-    found: dict[int, HopFinding] = {}
+    found: dict[int, CertificateFinding] = {}
     for examination in tried[:-1]:
         for depth, number in enumerate(examination.numbers):
-            finding = examination.hop(number, statements) if number in examination.hops else None
+            finding = examination.finding(number, statements) if number in examination.to_judge else None
             if depth > 0 and finding is not None and finding.status in BAD_NEWS:
-                found.setdefault(number, replace(finding, hop=depth))
+                found.setdefault(number, replace(finding, depth=depth))
     return tuple(found.values())
 
 
@@ -736,7 +746,7 @@ def _dead(examination: Examination, statements: Sequence[Statement]) -> tuple[Fa
     return tuple(
         Fault(
             reason=Reason.REVOKED,
-            hop=one.depth,
+            depth=one.depth,
             rule="RFC 5280 5.3.1",
             detail=f"its key is compromised, another certificate of it ({one.finding.serial}) is {one.finding.detail}",
         )
@@ -764,7 +774,7 @@ def _not_allowed(examination: Examination) -> tuple[Fault, ...]:
     if detail is None:
         return ()
     rule = f"partners of rule {question.rule or '-'}"
-    return (Fault(reason=Reason.NOT_ALLOWED, hop=0, rule=rule, detail=printable(detail)),)
+    return (Fault(reason=Reason.NOT_ALLOWED, depth=0, rule=rule, detail=printable(detail)),)
 
 
 def _countable(chain: tuple[bytes, ...], limits: Limits) -> Fault | None:
@@ -774,7 +784,7 @@ def _countable(chain: tuple[bytes, ...], limits: Limits) -> Fault | None:
     if not chain:
         return Fault(
             reason=Reason.NO_CERTIFICATE,
-            hop=None,
+            depth=None,
             rule="RFC 5246 7.4.6",
             detail="the peer sent no certificate",
         )
@@ -787,7 +797,7 @@ def _countable(chain: tuple[bytes, ...], limits: Limits) -> Fault | None:
         detail = (
             f"certificate of {max(map(len, chain))} bytes is over the limit of {limits.certificate_bytes}"
         )
-    return Fault(reason=Reason.UNDECODABLE, hop=None, rule="limits", detail=detail) if detail else None
+    return Fault(reason=Reason.UNDECODABLE, depth=None, rule="limits", detail=detail) if detail else None
 
 
 def _refused(question: Question, faults: tuple[Fault, ...]) -> Examination:
@@ -797,16 +807,16 @@ def _refused(question: Question, faults: tuple[Fault, ...]) -> Examination:
 
 
 def _undecodable(detail: str) -> Fault:
-    return Fault(reason=Reason.UNDECODABLE, hop=None, rule="RFC 5246 7.4.2", detail=detail)
+    return Fault(reason=Reason.UNDECODABLE, depth=None, rule="RFC 5246 7.4.2", detail=detail)
 
 
 def _too_complex(exceeded: WorkExceededError) -> Fault:
     detail = f"the chain was not judged: {exceeded}"
-    return Fault(reason=Reason.TOO_COMPLEX, hop=None, rule="limits.work", detail=detail)
+    return Fault(reason=Reason.TOO_COMPLEX, depth=None, rule="limits.work", detail=detail)
 
 
 def _no_path(detail: str) -> Fault:
-    return Fault(reason=Reason.NO_PATH, hop=None, rule="RFC 5280 6.1", detail=detail)
+    return Fault(reason=Reason.NO_PATH, depth=None, rule="RFC 5280 6.1", detail=detail)
 
 
 def _oddities(path: Sequence[Certificate]) -> list[str]:

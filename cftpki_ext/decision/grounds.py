@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding
+from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.summary import age_text
 from cftpki_ext.revocation.judge import contradiction, has_a_say, rank_of, speaks_of_others
@@ -52,8 +52,8 @@ class Word:
         """
         Whether it is bad news that the CA may take back: a hold, or a "not issued".
         """
-        return self.finding.status is HopStatus.ON_HOLD or (
-            self.finding.status is HopStatus.REVOKED and self.finding.revocation_reason == NON_ISSUED
+        return self.finding.status is CertificateStatus.ON_HOLD or (
+            self.finding.status is CertificateStatus.REVOKED and self.finding.revocation_reason == NON_ISSUED
         )
 
     @property
@@ -61,7 +61,7 @@ class Word:
         """
         Whether it is so young that its source need not be asked again. What may be lifted must be asked.
         """
-        return self.fresh and self.finding.status is not HopStatus.UNDETERMINED and not self.liftable
+        return self.fresh and self.finding.status is not CertificateStatus.UNDETERMINED and not self.liftable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ def is_young(scene: Scene, statement: Statement, this_update: datetime | None) -
     return -scene.limits.clock_skew <= scene.at - since < refresh_age(statement.kind, scene.limits)
 
 
-def words_of(scene: Scene, finding: HopFinding, statements: Sequence[Statement]) -> tuple[Word, ...]:
+def words_of(scene: Scene, finding: CertificateFinding, statements: Sequence[Statement]) -> tuple[Word, ...]:
     """
     Statements with what was made of them.
 
@@ -169,7 +169,7 @@ def words_of(scene: Scene, finding: HopFinding, statements: Sequence[Statement])
             statement=statement,
             finding=source,
             seat=scene.seat(statement),
-            good=source.status is HopStatus.GOOD and has_a_say(scene.trust, source),
+            good=source.status is CertificateStatus.GOOD and has_a_say(scene.trust, source),
             fresh=is_young(scene, statement, source.this_update),
         )
         for statement, source in zip(statements, finding.sources, strict=True)
@@ -214,7 +214,9 @@ def deltas_matter(scene: Scene, words: Iterable[Word]) -> bool:
     return fresh.isdisjoint(before)
 
 
-def reservation(scene: Scene, finding: HopFinding, statements: Sequence[Statement]) -> Reservation | None:
+def reservation(
+    scene: Scene, finding: CertificateFinding, statements: Sequence[Statement]
+) -> Reservation | None:
     """
     What is to be said against a "good", by the table.
 
@@ -259,7 +261,7 @@ def _older(scene: Scene, words: Sequence[Word], fresh: Iterable[SourceKind]) -> 
     used = max(old, key=_since, default=None)
     failed = min(
         (word for word in words if word.statement.origin in _ASKED and word.finding.cause is not None),
-        key=lambda word: rank_of(scene.trust, word.finding, loose=word.statement.hop is None),
+        key=lambda word: rank_of(scene.trust, word.finding, loose=word.statement.depth is None),
         default=None,
     )
     why = f"{_told(failed)}; " if failed is not None else "nobody could be asked; "
@@ -280,7 +282,7 @@ def _since(word: Word) -> datetime:
 
 
 def _is_of_others(scene: Scene, word: Word) -> bool:
-    if speaks_of_others(scene.trust, word.finding, loose=word.statement.hop is None):
+    if speaks_of_others(scene.trust, word.finding, loose=word.statement.depth is None):
         return True
     return word.finding.cause is Cause.BAD_SIGNATURE and word.finding.url in scene.elsewhere
 
@@ -311,7 +313,7 @@ def _silence(scene: Scene, seat: SourceKind, words: Sequence[Word]) -> str | Non
         return None
     worst = min(
         telling,
-        key=lambda word: rank_of(scene.trust, word.finding, loose=word.statement.hop is None),
+        key=lambda word: rank_of(scene.trust, word.finding, loose=word.statement.depth is None),
         default=None,
     )
     return f"{seat.value.upper()} was not asked" if worst is None else _told(worst)

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import BAD_NEWS, HopStatus
+from cftpki_ext.core.verdict import BAD_NEWS, CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.decide import Examination
 from cftpki_ext.decision.other_paths import paths_tried
@@ -47,11 +47,11 @@ class Proof:
     statement: Statement
 
 
-def proof_key(examination: Examination, hop: int) -> str:
+def proof_key(examination: Examination, depth: int) -> str:
     """
     The name under which proofs of revocation are kept: issuer's name and key, and serial.
     """
-    certificate, issuer = examination.pair(hop)
+    certificate, issuer = examination.pair(depth)
     return certificate_key(
         SourceKind.CRL,
         issuer_name=issuer.subject.der,
@@ -61,15 +61,15 @@ def proof_key(examination: Examination, hop: int) -> str:
     )
 
 
-def proves(examination: Examination, hop: int, statement: Statement, *, final: bool = False) -> bool:
+def proves(examination: Examination, depth: int, statement: Statement, *, final: bool = False) -> bool:
     """
     Whether one statement alone proves a certificate revoked or on hold; `final` asks for what no newer one can lift.
     """
-    alone = examination.hop(hop, (statement,))
+    alone = examination.finding(depth, (statement,))
     if not final:
         return alone.status in BAD_NEWS
     reasons = {source.revocation_reason for source in alone.sources}
-    return alone.status is HopStatus.REVOKED and NON_ISSUED not in reasons
+    return alone.status is CertificateStatus.REVOKED and NON_ISSUED not in reasons
 
 
 def proofs_in(examination: Examination, statements: Sequence[Statement]) -> tuple[Proof, ...]:
@@ -86,8 +86,8 @@ def proofs_in(examination: Examination, statements: Sequence[Statement]) -> tupl
     """
     found: dict[int, list[Proof]] = {}
     for tried in paths_tried(examination, statements):
-        for number in (*tried.hops, *tried.kin):
-            if number not in found and tried.hop(number, statements).status in BAD_NEWS:
+        for number in (*tried.to_judge, *tried.same_key):
+            if number not in found and tried.finding(number, statements).status in BAD_NEWS:
                 found[number] = _proofs_of(tried, number, statements)
     return tuple(proof for proofs in found.values() for proof in proofs)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import BAD_NEWS, HopFinding, HopStatus
+from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus
 from cftpki_ext.core.vocabulary import Rules
 from cftpki_ext.x509.reasons import CERTIFICATE_HOLD
 
@@ -33,21 +33,21 @@ class DeadKey:
     """
 
     depth: int
-    finding: HopFinding
+    finding: CertificateFinding
 
 
-def kills_the_key(finding: HopFinding) -> bool:
+def kills_the_key(finding: CertificateFinding) -> bool:
     """
     Whether a certificate was revoked for a compromise of its key, or for no reason that is told.
 
     A hold says nothing against the key, whoever else says what else.
     """
-    if finding.status is not HopStatus.REVOKED:
+    if finding.status is not CertificateStatus.REVOKED:
         return False
     reasons = {
         _spelling(source.revocation_reason)
         for source in finding.sources
-        if source.status is HopStatus.REVOKED
+        if source.status is CertificateStatus.REVOKED
     }
     return not reasons or not reasons <= _NOTHING
 
@@ -64,8 +64,8 @@ def dead_keys(examination: Examination, statements: Sequence[Statement]) -> tupl
     The keys of the path that another certificate's revocation has killed.
     """
     found: list[DeadKey] = []
-    for number in examination.kin:
-        finding = examination.hop(number, statements)
+    for number in examination.same_key:
+        finding = examination.finding(number, statements)
         if kills_the_key(finding):
             spki = examination.pair(number)[0].spki
             depth = next(d for d, c in enumerate(examination.path) if d > 0 and c.spki == spki)
@@ -91,11 +91,11 @@ def other_path(examination: Examination, statements: Sequence[Statement]) -> Exa
     if examination.question.rules < Rules.ALL_HEARD or not examination.may_fetch or examination.faults:
         return None
     given_up, dead = set(examination.given_up), set(examination.dead_keys)
-    for number in examination.hops:
+    for number in examination.to_judge:
         certificate, _ = examination.pair(number)
         if number == 0:
             continue
-        finding = examination.hop(number, statements)
+        finding = examination.finding(number, statements)
         if finding.status in BAD_NEWS:
             given_up.add(certificate.der)
             if kills_the_key(finding):

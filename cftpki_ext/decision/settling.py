@@ -13,7 +13,7 @@ from datetime import datetime
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.verdict import BAD_NEWS, HopFinding, HopStatus
+from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.decide import Examination
 from cftpki_ext.decision.grounds import Scene, Word, deltas_matter, is_young, unheard_seats, words_of
@@ -123,8 +123,10 @@ class _Turn:
         if unseen:
             return Step(look_up=unseen, wait_ms=0)
         self._take([one for one in self._kept if self._counts_at_once(one)])
-        waits = [wait for number in self._examination.hops if (wait := self._certificate(number)) is not None]
-        waits += self._kin(hops_are_open=bool(waits))
+        waits = [
+            wait for number in self._examination.to_judge if (wait := self._certificate(number)) is not None
+        ]
+        waits += self._same_key(path_is_open=bool(waits))
         return Step(
             look_up=tuple(self._look_up),
             hear=tuple(self._hear),
@@ -136,7 +138,7 @@ class _Turn:
         """
         Whether what the cache has may stand alone for its age, or is bad news, whatever its age.
         """
-        number = 0 if statement.hop is None else statement.hop
+        number = 0 if statement.depth is None else statement.depth
         if is_young(self._examination.scene(number), statement, None):
             return True
         return self._examination.alone(number, statement).status in BAD_NEWS
@@ -164,14 +166,14 @@ class _Turn:
             elif waiting or unasked:
                 return self._ask_next(view, needed, unasked)
             else:
-                old = [one for one in self._kept if one.hop == number]
+                old = [one for one in self._kept if one.depth == number]
                 if not old or view.stands:
                     return None
                 self._take(old)
 
     def _view(self, number: int) -> _View:
         examination = self._examination
-        finding = examination.hop(number, self._statements)
+        finding = examination.finding(number, self._statements)
         scene = examination.scene(number)
         words = words_of(scene, finding, examination.about(number, self._statements))
         wanted = deltas_matter(scene, words)
@@ -186,7 +188,7 @@ class _Turn:
         status = view.finding.status
         if status in BAD_NEWS and (not view.may_be_lifted or view.just_said_so):
             return ()
-        if status is not HopStatus.GOOD:
+        if status is not CertificateStatus.GOOD:
             return (*view.scene.lookups, *view.deltas)
         seats = unheard_seats(view.scene, view.words)
         return (*(one for one in view.scene.lookups if view.scene.seat(one) in seats), *view.deltas)
@@ -217,13 +219,13 @@ class _Turn:
             return left_ms
         return min(left_ms, *(hedge_ms - ms for ms in waited.values() if ms < hedge_ms))
 
-    def _kin(self, *, hops_are_open: bool) -> list[int]:
+    def _same_key(self, *, path_is_open: bool) -> list[int]:
         waits: list[int] = []
-        for number in self._examination.kin:
+        for number in self._examination.same_key:
             asked_before = len(self._ask)
             wait = self._certificate(number)
-            if wait is not None and not hops_are_open:
-                longest = max((ms for one, ms in self._waited.items() if one.hop == number), default=0)
+            if wait is not None and not path_is_open:
+                longest = max((ms for one, ms in self._waited.items() if one.depth == number), default=0)
                 wait = min(wait, self._limits.hedge_ms * _KIN_HEDGES - longest)
                 if wait <= 0 and not self._look_up:
                     del self._ask[asked_before:]
@@ -246,7 +248,7 @@ class _Turn:
                     kind=lookup.kind,
                     origin=Origin.NETWORK,
                     received_at=self._now,
-                    hop=lookup.hop,
+                    depth=lookup.depth,
                     url=lookup.url,
                     failure=Cause.TIMED_OUT,
                     detail=f"{detail} the budget of {limits.budget_ms} ms",
@@ -264,7 +266,7 @@ class _View:
     """
 
     scene: Scene
-    finding: HopFinding
+    finding: CertificateFinding
     words: tuple[Word, ...]
     deltas: tuple[Lookup, ...]
 
@@ -288,4 +290,6 @@ class _View:
         """
         Whether what the cache has past its refresh age can add nothing: a fresh "good" stands.
         """
-        return self.finding.status is HopStatus.GOOD and any(word.good and word.fresh for word in self.words)
+        return self.finding.status is CertificateStatus.GOOD and any(
+            word.good and word.fresh for word in self.words
+        )

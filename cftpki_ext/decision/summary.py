@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.verdict import Fault, HopFinding, HopStatus, PathEntry, Reason, at_depth
+from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Fault, PathEntry, Reason, at_depth
 from cftpki_ext.x509.certificate import Certificate
 
 # A summary is one line of a log and one field of the wire (1 KiB of UTF-8).
@@ -33,15 +33,17 @@ def refusal(certificates: Sequence[Certificate], fault: Fault, alert: int) -> st
 
     """
     where = ""
-    if fault.hop is not None:
-        known = fault.hop < len(certificates) and fault.reason is not Reason.MALFORMED
-        where = f"{at_depth(fault.hop, certificates[fault.hop].label if known else '')}, "
+    if fault.depth is not None:
+        known = fault.depth < len(certificates) and fault.reason is not Reason.MALFORMED
+        where = f"{at_depth(fault.depth, certificates[fault.depth].label if known else '')}, "
     elif certificates:
         where = f"{certificates[0].label}, "
     return shorten(f"refused {alert} {Alert(alert).name.lower()}: {where}{fault.detail}")
 
 
-def acceptance(path: Sequence[Certificate], findings: Sequence[HopFinding], *, path_only: bool) -> str:
+def acceptance(
+    path: Sequence[Certificate], findings: Sequence[CertificateFinding], *, path_only: bool
+) -> str:
     """
     The line about an acceptance: whom, and on whose word.
 
@@ -58,9 +60,9 @@ def acceptance(path: Sequence[Certificate], findings: Sequence[HopFinding], *, p
     if path_only:
         return shorten(f"accepted: {subject}, by its path alone; revocation was left out on request")
     words = "; ".join(
-        f"{at_depth(f.hop)} {f.detail}"
-        if f.status is HopStatus.GOOD
-        else f"{at_depth(f.hop)} by policy, {(f.cause or Cause.NO_SOURCE).value}"
+        f"{at_depth(f.depth)} {f.detail}"
+        if f.status is CertificateStatus.GOOD
+        else f"{at_depth(f.depth)} by policy, {(f.cause or Cause.NO_SOURCE).value}"
         for f in findings
     )
     return shorten(f"accepted: {subject}" + (f"; {words}" if words else ", trusted itself"))

@@ -169,13 +169,13 @@ def plan(
             continue  # another trust set's partner
         if found.faults:
             broken.append(Broken(certificate=presented[0], handed_in=True, faults=found.faults))
-        hops = range(1 if leaf_only else len(found.path) - 1)
-        targets += (_target(found.path[hop:], trust, limits) for hop in hops)
+        depths = range(1 if leaf_only else len(found.path) - 1)
+        targets += (_target(found.path[depth:], trust, limits) for depth in depths)
     if trust.ocsp_urls or trust.crl_urls or trust.crl_files or trust.rest is not None:
         for authority, path in paths.items():
             below = stand_in(authority, serial=serial, now=now)
             lookups = plan_lookups((below, *path), trust, limits)
-            asked = tuple(lookup for lookup in lookups if lookup.hop == 0)
+            asked = tuple(lookup for lookup in lookups if lookup.depth == 0)
             targets.append(Target(path=(below, *path), stand_in=True, lookups=asked))
     issuers = {path[1].spki for path in paths.values() if len(path) > 1}
     return Plan(
@@ -230,7 +230,7 @@ def _request(  # noqa: PLR0917  # one value is made of them
 
 
 def _target(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits) -> Target:
-    lookups = tuple(lookup for lookup in plan_lookups(path, trust, limits) if lookup.hop == 0)
+    lookups = tuple(lookup for lookup in plan_lookups(path, trust, limits) if lookup.depth == 0)
     return Target(path=path, stand_in=False, lookups=lookups)
 
 

@@ -16,7 +16,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.policy import Action, Enforcement
 from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding
+from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.doctor.asked import Plan, Target
 from cftpki_ext.doctor.findings import Fact, Finding, Level
@@ -61,7 +61,7 @@ class Heard:
     """
 
     target: Target
-    finding: HopFinding
+    finding: CertificateFinding
     statements: tuple[Statement, ...]
 
 
@@ -144,7 +144,7 @@ def _answers(source: SourceFinding) -> bool:
     """
     Whether an authentic answer came, whatever it says.
     """
-    return source.status is not HopStatus.UNDETERMINED or source.cause is Cause.UNKNOWN
+    return source.status is not CertificateStatus.UNDETERMINED or source.cause is Cause.UNKNOWN
 
 
 def _target(
@@ -152,7 +152,7 @@ def _target(
 ) -> Iterator[Finding]:
     target, trust = one.target, plan.trust
     answered = any(_answers(source) for source in one.finding.sources)
-    established = one.finding.status is not HopStatus.UNDETERMINED
+    established = one.finding.status is not CertificateStatus.UNDETERMINED
     for statement, source in zip(one.statements, one.finding.sources, strict=True):
         check = f"{source.kind.value} {source.url}"
         facts = _facts(statement, source, target)
@@ -207,7 +207,10 @@ def _answer(one: Heard, source: SourceFinding, about: str, check: str, facts: Ma
     level, words, action = Level.OK, source.status.value, ""
     if target.stand_in:
         words = "answers"
-    elif source.status in (HopStatus.REVOKED, HopStatus.ON_HOLD) and source.revocation_reason != NON_ISSUED:
+    elif (
+        source.status in (CertificateStatus.REVOKED, CertificateStatus.ON_HOLD)
+        and source.revocation_reason != NON_ISSUED
+    ):
         level = Level.FAIL if target.certificate.is_ca else Level.WARN
         action = (
             "take this CA out of the trust set"
@@ -215,7 +218,7 @@ def _answer(one: Heard, source: SourceFinding, about: str, check: str, facts: Ma
             else "this partner is refused, rightly"
         )
     elif source.cause is Cause.UNKNOWN:
-        level = Level.WARN if one.finding.status is HopStatus.GOOD else Level.FAIL
+        level = Level.WARN if one.finding.status is CertificateStatus.GOOD else Level.FAIL
         words, action = "unknown", _ACTIONS[Cause.UNKNOWN]
     shown = [f"{target.name}: {words}", f"{source.elapsed_ms} ms", f"{facts.get('bytes', 0)} bytes"]
     if source.responder:

@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.verdict import HopFinding
+from cftpki_ext.core.verdict import CertificateFinding
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.doctor.asked import Plan, Target, context_of, plan
 from cftpki_ext.doctor.clocks import judge_clocks
 from cftpki_ext.doctor.findings import Finding
 from cftpki_ext.doctor.judged import Heard, judge_trust
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
-from cftpki_ext.revocation.judge import judge_hop
+from cftpki_ext.revocation.judge import judge_certificate
 
 # Long enough to see how slow a source is, and to get the largest list over a poor line.
 PATIENCE_MS = 60_000
@@ -98,9 +98,9 @@ def _judged(
     target: Target,
     statements: tuple[Statement, ...],
     everything: tuple[Statement, ...],
-) -> HopFinding:
+) -> CertificateFinding:
     context = context_of(target, made.trust, everything, limits=given.limits, now=given.clock.now())
-    return judge_hop(context, 0, statements)
+    return judge_certificate(context, 0, statements)
 
 
 async def _ask_target(given: Survey, made: Plan, target: Target, room: _Room) -> tuple[Statement, ...]:
@@ -116,7 +116,7 @@ async def _ask(given: Survey, trust: TrustSet, target: Target, lookup: Lookup, r
             kind=lookup.kind,
             origin=Origin.NETWORK,
             received_at=given.clock.now(),
-            hop=0,
+            depth=0,
             url=lookup.url,
             failure=Cause.NO_SOURCE,
             detail=f"nobody offers the source {lookup.kind.value!r}",

@@ -195,10 +195,14 @@ def write_statement(statement: Statement) -> Written:
     A statement, as it stands in a record.
     """
     blobs: dict[str, bytes] = {}
-    plain = {name: to_plain(getattr(statement, name), blobs) for name in _STATEMENT_FIELDS}
+    plain = {
+        _STORED_AS.get(name, name): to_plain(getattr(statement, name), blobs) for name in _STATEMENT_FIELDS
+    }
     return Written(_text(plain), blobs)
 
 
+# Where a field has another name in what is stored; `Statement` reads both.
+_STORED_AS = MappingProxyType({"depth": "hop"})
 _STATEMENT_FIELDS = tuple(one.name for one in fields(Statement))
 _QUESTION_FIELDS = tuple(one.name for one in fields(Question) if one.name not in {"trust", "limits"})
 # Fields that are no plain data themselves.
@@ -222,7 +226,7 @@ def proofs_of(record: Record) -> tuple[Proof, ...]:
 
     """
     evidence = record.verdict.evidence
-    if not any(finding.status in BAD_NEWS for finding in (*evidence.hops, *evidence.beside)):
+    if not any(finding.status in BAD_NEWS for finding in (*evidence.findings, *evidence.beside)):
         return ()
     return proofs_in(examine(record.question), record.statements)
 

@@ -70,8 +70,8 @@ def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:
     ]
     if tuple(map(_warned, recorded.warnings)) != tuple(map(_warned, now.warnings)):
         pairs.append(("warnings", "; ".join(recorded.warnings) or "-", "; ".join(now.warnings) or "-"))
-    then = {finding.hop: finding.status.value for finding in recorded.evidence.hops}
-    today = {finding.hop: finding.status.value for finding in now.evidence.hops}
+    then = {finding.depth: finding.status.value for finding in recorded.evidence.findings}
+    today = {finding.depth: finding.status.value for finding in now.evidence.findings}
     pairs += [
         (f"depth {depth}", then.get(depth, "-"), today.get(depth, "-"))
         for depth in sorted(then.keys() | today.keys())

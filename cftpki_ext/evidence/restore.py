@@ -169,9 +169,9 @@ def _judged(
     proofs = [proof for proof in proofs_of(record) if proof.proven.certificate == proven.certificate]
     examination = examine(record.question)
     enough = any(
-        proves(examination, hop, statement, final=proven.final)
-        for hop in examination.hops
-        if recalled and proof_key(examination, hop) == proven.certificate
+        proves(examination, depth, statement, final=proven.final)
+        for depth in examination.to_judge
+        if recalled and proof_key(examination, depth) == proven.certificate
         for statement in recalled
     )
     return tuple(proof.statement for proof in proofs), enough

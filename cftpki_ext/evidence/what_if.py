@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from cftpki_ext.core.alerts import alert_for
 from cftpki_ext.core.settings import Rule, Settings
-from cftpki_ext.core.verdict import HopStatus, Reason, Status, Verdict
+from cftpki_ext.core.verdict import CertificateStatus, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Phase
 from cftpki_ext.decision.decide import Examination, conclude, examine
 from cftpki_ext.decision.rules import RuleKey, match
@@ -123,12 +123,14 @@ def _unjudged(verdict: Verdict, rule: Rule | None, status: str, reason: str, ale
 def _not_asked(examination: Examination, record: Record, now: Verdict) -> tuple[str, ...]:
     if not examination.may_fetch:
         return ()
-    wanting = {finding.hop for finding in now.evidence.hops if finding.status is HopStatus.UNDETERMINED}
+    wanting = {
+        finding.depth for finding in now.evidence.findings if finding.status is CertificateStatus.UNDETERMINED
+    }
     heard = {(statement.kind, statement.url) for statement in record.statements}
     return tuple(
         dict.fromkeys(
             lookup.url
             for lookup in examination.lookups
-            if lookup.hop in wanting and (lookup.kind, lookup.url) not in heard
+            if lookup.depth in wanting and (lookup.kind, lookup.url) not in heard
         )
     )

@@ -145,7 +145,7 @@ def handed_in(need: NeedVerdict, *, at: datetime) -> tuple[Statement, ...]:
             kind=SourceKind.OCSP,
             origin=Origin.STAPLED,
             received_at=at,
-            hop=0,
+            depth=0,
             raw=raw,
             failure=failure,
             detail=detail,
@@ -199,7 +199,7 @@ def unjudged(
         at=at,
         rule=rule.name if rule else None,
         message=request.raw(Tag.CHAIN) if request is not None else None,
-        fault=Fault(reason=reason, hop=None, rule=what, detail=printable(refusal.detail)),
+        fault=Fault(reason=reason, depth=None, rule=what, detail=printable(refusal.detail)),
     )
     return question, _asked(session, request)
 
@@ -218,7 +218,7 @@ def _withheld(request: Frame, beginning: bytes) -> Fault | None:
     leaf = beginning[6 : 6 + int.from_bytes(beginning[3:6], "big")]
     if leaf and len(beginning) >= 6 + len(leaf) and int.from_bytes(beginning[3:6], "big") == len(leaf):
         detail += f"; sha256 of its leaf {sha256(leaf).hexdigest()}"
-    return Fault(reason=Reason.UNDECODABLE, hop=None, rule="docs/protocol.md", detail=detail)
+    return Fault(reason=Reason.UNDECODABLE, depth=None, rule="docs/protocol.md", detail=detail)
 
 
 def _asked(session: SessionContext | None, request: Frame | None) -> Asked:

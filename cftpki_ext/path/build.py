@@ -246,7 +246,10 @@ def find_path(request: PathRequest) -> PathResult:
     """
     if not request.chain:
         fault = Fault(
-            reason=Reason.NO_CERTIFICATE, hop=None, rule="RFC 5280 6.1", detail="no certificate was presented"
+            reason=Reason.NO_CERTIFICATE,
+            depth=None,
+            rule="RFC 5280 6.1",
+            detail="no certificate was presented",
         )
         return PathResult(path=(), faults=(fault,), trusted=False)
     work = Work(request.limits.work) if request.work is None else request.work
@@ -309,7 +312,7 @@ def _too_complex(best: PathResult | None, rule: str, detail: str) -> PathResult:
     The result where a bound ended the search: refused, whatever else was found, and nothing is believed.
     """
     fault = Fault(
-        reason=Reason.TOO_COMPLEX, hop=None, rule=rule, detail=f"the chain was not judged: {detail}"
+        reason=Reason.TOO_COMPLEX, depth=None, rule=rule, detail=f"the chain was not judged: {detail}"
     )
     others = () if best is None else best.faults
     return PathResult(path=() if best is None else best.path, faults=(fault, *others), trusted=False)
@@ -325,5 +328,5 @@ def _no_path(request: PathRequest, missing: Certificate) -> PathResult:
     )
     if missing.self_issued:
         detail = f"self-issued certificate {missing.subject.text!r} is not an anchor"
-    fault = Fault(reason=Reason.NO_PATH, hop=None, rule="RFC 5280 6.1", detail=printable(detail))
+    fault = Fault(reason=Reason.NO_PATH, depth=None, rule="RFC 5280 6.1", detail=printable(detail))
     return PathResult(path=(), faults=(fault,), trusted=False)

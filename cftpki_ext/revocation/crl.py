@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Depth
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus, SourceFinding
+from cftpki_ext.core.verdict import CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Form, Leniency, Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl_combine import Heard, combine
@@ -37,12 +37,12 @@ class CrlJudgement:
     """
 
     findings: tuple[SourceFinding, ...]
-    status: HopStatus
+    status: CertificateStatus
     cause: Cause | None
     detail: str
 
 
-def judge_crls(context: RevocationContext, hop: int, statements: Sequence[Statement]) -> CrlJudgement:
+def judge_crls(context: RevocationContext, depth: int, statements: Sequence[Statement]) -> CrlJudgement:
     """
     Judge the CRLs about one certificate of a trusted path.
 
@@ -53,21 +53,21 @@ def judge_crls(context: RevocationContext, hop: int, statements: Sequence[Statem
 
     Args:
         context: the path and what may help.
-        hop: the certificate asked about, 0 = leaf; below the anchor.
+        depth: the certificate asked about, 0 = leaf; below the anchor.
         statements: the CRLs, with failures to get one among them; other kinds are refused as malformed.
 
     Returns:
         The judgement. Never raises for what is in a statement.
 
     """
-    return _judge(context, hop, statements, frozenset())
+    return _judge(context, depth, statements, frozenset())
 
 
 def _judge(
-    context: RevocationContext, hop: int, statements: Sequence[Statement], visiting: frozenset[bytes]
+    context: RevocationContext, depth: int, statements: Sequence[Statement], visiting: frozenset[bytes]
 ) -> CrlJudgement:
-    certificate = context.path[hop]
-    heard = [_hear(context, hop, statement) for statement in statements]
+    certificate = context.path[depth]
+    heard = [_hear(context, depth, statement) for statement in statements]
     refusals: dict[bytes, tuple[Cause, str] | None] = {}
     for item in heard:
         if item.signer is None or item.statement.origin is Origin.KNOWN_REVOKED:
@@ -86,7 +86,7 @@ def _judge(
     return CrlJudgement(findings=findings, status=status, cause=cause, detail=detail)
 
 
-def _hear(context: RevocationContext, hop: int, statement: Statement) -> Heard:
+def _hear(context: RevocationContext, depth: int, statement: Statement) -> Heard:
     """
     Read one statement and find its signer.
     """
@@ -108,17 +108,17 @@ def _hear(context: RevocationContext, hop: int, statement: Statement) -> Heard:
         item.view = None
         item.refuse(Cause.MALFORMED, f"no CRL: {view.notes.all[0]}")
         return item
-    if not may_speak(context.path[hop], view):
+    if not may_speak(context.path[depth], view):
         item.foreign = True
         item.refuse(
             Cause.WRONG_SCOPE,
-            f"the CRL is by {view.issuer.text}, which has no say about {context.path[hop].subject.text}",
+            f"the CRL is by {view.issuer.text}, which has no say about {context.path[depth].subject.text}",
         )
         return item
     # A known revocation was judged when it came, and stays proven when its signer's certificate has run out since.
     known = statement.origin is Origin.KNOWN_REVOKED
     valid_at = min(context.now, statement.received_at) if known else context.now
-    found = find_signer(context, hop, view, valid_at=valid_at)
+    found = find_signer(context, depth, view, valid_at=valid_at)
     if isinstance(found, str):
         doubt = next(iter(view.notes.doubts), None)
         item.refuse(*((Cause.BAD_SIGNATURE, found) if doubt is None else (Cause.MALFORMED, doubt)))
@@ -143,13 +143,13 @@ def _doubt_signer(
     others = (s for s in context.statements if s.kind is SourceKind.CRL)
     everything = tuple(dict.fromkeys((*statements, *others)))
     beside = replace(context, path=signer.path)
-    for hop, certificate in enumerate(signer.path[:-1]):
+    for depth, certificate in enumerate(signer.path[:-1]):
         if certificate in context.path:
             continue
-        judged = _judge(beside, hop, everything, visiting | {signer.certificate.digest})
-        if judged.status is HopStatus.GOOD:
+        judged = _judge(beside, depth, everything, visiting | {signer.certificate.digest})
+        if judged.status is CertificateStatus.GOOD:
             continue
-        if judged.status is HopStatus.UNDETERMINED and context.trust.policy.depth is Depth.LEAF:
+        if judged.status is CertificateStatus.UNDETERMINED and context.trust.policy.depth is Depth.LEAF:
             continue
         return (
             judged.cause or Cause.BAD_SIGNATURE,
@@ -232,8 +232,8 @@ def _locations(context: RevocationContext, statement: Statement, view: CrlView) 
 
 def _finding(context: RevocationContext, item: Heard) -> SourceFinding:
     view, statement = item.view, item.statement
-    listed = item.entry if item.status in (HopStatus.REVOKED, HopStatus.ON_HOLD) else None
-    undetermined = item.status is HopStatus.UNDETERMINED
+    listed = item.entry if item.status in (CertificateStatus.REVOKED, CertificateStatus.ON_HOLD) else None
+    undetermined = item.status is CertificateStatus.UNDETERMINED
     return SourceFinding(
         kind=SourceKind.CRL,
         origin=statement.origin,

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.revocation.crl_entry import Entry
 from cftpki_ext.revocation.crl_parse import CrlView
 from cftpki_ext.revocation.crl_signer import Signer
@@ -49,7 +49,7 @@ class Heard:
     expired: bool = False  # the cause is nextUpdate alone, which a fresh delta makes up for
     doubtful: bool = False  # nothing good follows from its form or its signature
     foreign: bool = False  # not about this certificate at all
-    status: HopStatus = HopStatus.UNDETERMINED
+    status: CertificateStatus = CertificateStatus.UNDETERMINED
 
     def refuse(self, cause: Cause, detail: str) -> None:
         """
@@ -59,7 +59,7 @@ class Heard:
         self.detail = detail
 
 
-def combine(heard: list[Heard], now: datetime) -> tuple[HopStatus, Cause | None, str]:
+def combine(heard: list[Heard], now: datetime) -> tuple[CertificateStatus, Cause | None, str]:
     """
     Weigh all lists against each other, and give each its own status.
 
@@ -94,36 +94,36 @@ def combine(heard: list[Heard], now: datetime) -> tuple[HopStatus, Cause | None,
         if entry is None or (_is_delta(item) and entry.reason == REMOVE_FROM_CRL):
             continue
         if entry.reason != CERTIFICATE_HOLD:
-            item.status = HopStatus.REVOKED
+            item.status = CertificateStatus.REVOKED
         elif not _is_lifted(item, authentic, bases):
-            item.status = HopStatus.ON_HOLD
+            item.status = CertificateStatus.ON_HOLD
             hold = item
         elif item not in bases or not any(_takes_back(delta, item) for delta in authentic):
             item.refuse(Cause.STALE, "a newer list of the same scope no longer has this hold")
             bases = [base for base in bases if base is not item]
-    revoked = next((item for item in authentic if item.status is HopStatus.REVOKED), None)
+    revoked = next((item for item in authentic if item.status is CertificateStatus.REVOKED), None)
     if revoked is not None or hold is not None:
         for item in authentic:
             if item.cause is None and item.entry is None:
                 item.refuse(Cause.STALE, "another list has the serial")
     if revoked is not None and revoked.entry is not None:
         return (
-            HopStatus.REVOKED,
+            CertificateStatus.REVOKED,
             None,
             f"revoked{_since(revoked.entry, ' at')} ({revoked.entry.reason})",
         )
     if hold is not None and hold.entry is not None:
-        return HopStatus.ON_HOLD, None, f"on hold{_since(hold.entry, ' since')}"
+        return CertificateStatus.ON_HOLD, None, f"on hold{_since(hold.entry, ' since')}"
     for base in bases:
         covered |= base.reasons
     if covered >= ALL_REASONS:
         _mark_good(bases, authentic)
-        return HopStatus.GOOD, None, ""
+        return CertificateStatus.GOOD, None, ""
     for item in authentic:
         if item.cause is None:
             item.refuse(Cause.WRONG_SCOPE, _what_is_missing(item, covered))
     cause, detail = _speaking_cause(heard)
-    return HopStatus.UNDETERMINED, cause, detail
+    return CertificateStatus.UNDETERMINED, cause, detail
 
 
 def _since(entry: Entry, word: str) -> str:
@@ -135,7 +135,7 @@ def _mark_good(bases: list[Heard], authentic: list[Heard]) -> None:
         if item in bases or (
             _is_delta(item) and item.cause is None and any(_extends(item, base) for base in bases)
         ):
-            item.status = HopStatus.GOOD
+            item.status = CertificateStatus.GOOD
         elif item.cause is None:
             item.refuse(Cause.WRONG_SCOPE, "a delta without the list that it belongs to")
 

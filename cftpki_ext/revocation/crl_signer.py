@@ -42,13 +42,13 @@ class Signer:
     weak: str = ""
 
 
-def find_signer(context: RevocationContext, hop: int, view: CrlView, *, valid_at: datetime) -> Signer | str:
+def find_signer(context: RevocationContext, depth: int, view: CrlView, *, valid_at: datetime) -> Signer | str:
     """
     The signer of a CRL that is heard, or why there is none.
 
     Args:
         context: path, pool and trust set.
-        hop: the certificate asked about.
+        depth: the certificate asked about.
         view: the CRL.
         valid_at: when the path of a signer outside the judged path must be valid.
 
@@ -56,16 +56,16 @@ def find_signer(context: RevocationContext, hop: int, view: CrlView, *, valid_at
         The signer (`Signer.weak` where only bad news is heard from it), or a clause for a person.
 
     """
-    entitled = _entitled(context, hop, view, valid_at=valid_at)
+    entitled = _entitled(context, depth, view, valid_at=valid_at)
     if isinstance(entitled, Signer) or context.trust.form is Form.FIRST:
         return entitled
     said_at = min(valid_at, view.this_update)
-    heard = _entitled(context, hop, view, valid_at=said_at, bad_news=True)
+    heard = _entitled(context, depth, view, valid_at=said_at, bad_news=True)
     return replace(heard, weak=entitled) if isinstance(heard, Signer) else entitled
 
 
 def _entitled(
-    context: RevocationContext, hop: int, view: CrlView, *, valid_at: datetime, bad_news: bool = False
+    context: RevocationContext, depth: int, view: CrlView, *, valid_at: datetime, bad_news: bool = False
 ) -> Signer | str:
     """
     The entitled signer of a CRL, or why there is none.
@@ -77,7 +77,7 @@ def _entitled(
 
     Args:
         context: path, pool and trust set.
-        hop: the certificate asked about.
+        depth: the certificate asked about.
         view: the CRL.
         valid_at: when the path of a signer outside the judged path must be valid.
         bad_news: key identifiers say whom to try first and exclude nobody (a CA may compute them in several ways,
@@ -88,11 +88,11 @@ def _entitled(
         The signer, or a clause for a person.
 
     """
-    issuer = context.path[hop + 1]
+    issuer = context.path[depth + 1]
     compat = context.trust.compat | (_HEARD_ANYWAY if bad_news else frozenset())
     refusal = f"no certificate of {view.issuer.text} is at hand that could have signed the CRL"
     tried = 0
-    candidates = _candidates(context, hop, view.issuer)
+    candidates = _candidates(context, depth, view.issuer)
     for candidate in sorted(candidates, key=partial(_other_key_id, view)) if bad_news else candidates:
         if not bad_news and view.authority_key_id is not None and _other_key_id(view, candidate):
             refusal = f"the CRL is by the key {view.authority_key_id.hex()}, not by that of {candidate.subject.text}"
@@ -108,12 +108,12 @@ def _entitled(
         if not own and not _may_sign_crls(candidate, issuer):
             refusal = f"key usage of {candidate.subject.text} does not allow it to sign CRLs (cRLSign)"
             continue
-        path = _path_of(context, hop, candidate, valid_at)
+        path = _path_of(context, depth, candidate, valid_at)
         if path is None:
             refusal = f"the CRL's signer {candidate.subject.text} has no valid path to the same anchor"
             continue
         if view.issuer.key == issuer.subject.key and not _same_authority(
-            path, context.path[hop + 1 :], view.issuer
+            path, context.path[depth + 1 :], view.issuer
         ):
             refusal = f"the CRL's signer has the name of {issuer.subject.text}, but another CA vouches for it"
             continue
@@ -136,9 +136,9 @@ def _other_key_id(view: CrlView, candidate: Certificate) -> bool:
     return wanted is not None and own is not None and wanted != own
 
 
-def _candidates(context: RevocationContext, hop: int, name: Name) -> Iterator[Certificate]:
+def _candidates(context: RevocationContext, depth: int, name: Name) -> Iterator[Certificate]:
     seen: set[bytes] = set()
-    for certificate in (*context.path[hop + 1 :], *context.path[:hop], *context.pool):
+    for certificate in (*context.path[depth + 1 :], *context.path[:depth], *context.pool):
         if certificate.subject.key == name.key and certificate.digest not in seen:
             seen.add(certificate.digest)
             yield certificate
@@ -155,9 +155,9 @@ def _may_sign_crls(candidate: Certificate, issuer: Certificate) -> bool:
 
 
 def _path_of(
-    context: RevocationContext, hop: int, candidate: Certificate, valid_at: datetime
+    context: RevocationContext, depth: int, candidate: Certificate, valid_at: datetime
 ) -> tuple[Certificate, ...] | None:
-    above = context.path[hop + 1 :]
+    above = context.path[depth + 1 :]
     if candidate in above:
         return above[above.index(candidate) :]
     return context.issuer_path(candidate, valid_at)

@@ -14,7 +14,7 @@ from datetime import datetime
 from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.settings import TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopFinding, HopStatus, SourceFinding, at_depth
+from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding, at_depth
 from cftpki_ext.core.vocabulary import Form, Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
@@ -51,7 +51,7 @@ CAUSE_RANK: tuple[Cause, ...] = (
     Cause.NO_SOURCE,
     Cause.NO_REV_AVAIL,
 )
-_BAD = (HopStatus.REVOKED, HopStatus.ON_HOLD)
+_BAD = (CertificateStatus.REVOKED, CertificateStatus.ON_HOLD)
 # A statement that was merely kept and has grown old says less than why no newer one came.
 _OLD_NEWS = len(CAUSE_RANK)
 # What a location says about certificates that it is not there for.
@@ -67,7 +67,9 @@ class _Undetermined:
     detail: str
 
 
-def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Statement]) -> HopFinding:
+def judge_certificate(
+    context: RevocationContext, depth: int, statements: Sequence[Statement]
+) -> CertificateFinding:
     """
     Combine all statements about one certificate of a trusted path.
 
@@ -79,26 +81,26 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
 
     Args:
         context: the path and the time of the decision.
-        hop: 0 = leaf; must be below the anchor.
+        depth: 0 = leaf; must be below the anchor.
         statements: what was heard; those about other certificates are left out.
 
     Returns:
         The finding, with one source finding per statement that was judged, in their order.
 
     """
-    certificate = context.path[hop]
-    relevant = [s for s in statements if s.hop is None or s.hop == hop]
+    certificate = context.path[depth]
+    relevant = [s for s in statements if s.depth is None or s.depth == depth]
     crls = [s for s in relevant if s.kind is SourceKind.CRL]
-    lists = judge_crls(context, hop, crls) if crls else None
+    lists = judge_crls(context, depth, crls) if crls else None
     list_findings = iter(lists.findings if lists else ())
     findings: list[SourceFinding] = []
     for statement in relevant:
         if statement.kind is SourceKind.CRL:
             finding = next(list_findings)
         elif statement.kind is SourceKind.OCSP:
-            finding = judge_ocsp(context, hop, statement, crls=crls)
+            finding = judge_ocsp(context, depth, statement, crls=crls)
         else:
-            finding = judge_rest(context, hop, statement)
+            finding = judge_rest(context, depth, statement)
         if finding.cause in RESERVATIONS:
             # They speak of a "good"; as the cause of a failure they would let in by default.
             finding = replace(finding, cause=Cause.MALFORMED)
@@ -107,32 +109,32 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
         findings = _replaced(findings)
     undetermined = [
         _Undetermined(
-            rank_of(context.trust, finding, loose=statement.hop is None), finding.cause, finding.detail
+            rank_of(context.trust, finding, loose=statement.depth is None), finding.cause, finding.detail
         )
         for statement, finding in zip(relevant, findings, strict=True)
         if finding.cause is not None
     ]
-    bad = [f for f in findings if f.status is HopStatus.REVOKED]
-    held = [f for f in findings if f.status is HopStatus.ON_HOLD]
-    good = [f for f in findings if f.status is HopStatus.GOOD and f.kind is not SourceKind.CRL]
+    bad = [f for f in findings if f.status is CertificateStatus.REVOKED]
+    held = [f for f in findings if f.status is CertificateStatus.ON_HOLD]
+    good = [f for f in findings if f.status is CertificateStatus.GOOD and f.kind is not SourceKind.CRL]
     if context.rules >= Rules.ALL_HEARD:
         good = [f for f in good if has_a_say(context.trust, f)]
-    if lists is not None and lists.status is HopStatus.GOOD:
+    if lists is not None and lists.status is CertificateStatus.GOOD:
         # The lists were weighed against each other already: what one of them holds, another has released.
         held = [f for f in held if f.kind is not SourceKind.CRL]
-        good += [f for f in findings if f.status is HopStatus.GOOD and f.kind is SourceKind.CRL]
+        good += [f for f in findings if f.status is CertificateStatus.GOOD and f.kind is SourceKind.CRL]
     final = [f for f in bad if f.revocation_reason != NON_ISSUED]
     liftable = [f for f in (*bad, *held) if f not in final]
     standing = final or [f for f in liftable if not _lifted(context, f, good)]
-    status, cause, detail = HopStatus.UNDETERMINED, None, ""
+    status, cause, detail = CertificateStatus.UNDETERMINED, None, ""
     if standing:
-        worst = min(standing, key=lambda f: f.status is not HopStatus.REVOKED)
+        worst = min(standing, key=lambda f: f.status is not CertificateStatus.REVOKED)
         status, detail = worst.status, _describe(worst)
     elif lists is not None and lists.status in _BAD and not any(f.status in _BAD for f in lists.findings):
         status, detail = lists.status, lists.detail
     elif good:
         freshest = max(good, key=_this_update)
-        status, detail = HopStatus.GOOD, _describe(freshest)
+        status, detail = CertificateStatus.GOOD, _describe(freshest)
     else:
         if lists is not None and lists.cause is not None:
             undetermined += _beyond_single_lists(lists.cause, lists.detail, undetermined)
@@ -142,8 +144,8 @@ def judge_hop(context: RevocationContext, hop: int, statements: Sequence[Stateme
         silent = first is None or first.rank >= _OTHER_HOP
         if silent and certificate.no_rev_avail and context.trust.form is not Form.FIRST:
             cause, detail = Cause.NO_REV_AVAIL, "its CA says that it publishes no status of it (RFC 9608)"
-    return HopFinding(
-        hop=hop,
+    return CertificateFinding(
+        depth=depth,
         subject=certificate.label,
         serial=certificate.serial_hex,
         fingerprint=certificate.digest.hex(),
@@ -165,7 +167,7 @@ def _unheard(trust: TrustSet, certificate: Certificate) -> str:
     return f"no source was heard: {named[0]} was not asked, and nothing was handed in"
 
 
-def require_staple(certificate: Certificate, finding: HopFinding) -> HopFinding:
+def require_staple(certificate: Certificate, finding: CertificateFinding) -> CertificateFinding:
     """
     Hold a certificate with the TLS feature "status request" to its promise (RFC 7633 4.2.3).
 
@@ -184,17 +186,17 @@ def require_staple(certificate: Certificate, finding: HopFinding) -> HopFinding:
         return finding
     for source in finding.sources:
         brought = source.origin in (Origin.STAPLED, Origin.HANDED_IN)
-        if brought and source.kind is SourceKind.OCSP and source.status is HopStatus.GOOD:
+        if brought and source.kind is SourceKind.OCSP and source.status is CertificateStatus.GOOD:
             return finding
     return replace(
         finding,
-        status=HopStatus.UNDETERMINED,
+        status=CertificateStatus.UNDETERMINED,
         cause=Cause.MUST_STAPLE,
         detail="the certificate promises a stapled status (RFC 7633) and no usable one came",
     )
 
 
-def cross_check(trust: TrustSet, finding: HopFinding) -> HopFinding:
+def cross_check(trust: TrustSet, finding: CertificateFinding) -> CertificateFinding:
     """
     Hold a good certificate to the agreement of several kinds of source: the worse answer counts.
 
@@ -209,14 +211,16 @@ def cross_check(trust: TrustSet, finding: HopFinding) -> HopFinding:
         The finding itself, or one that is undetermined.
 
     """
-    if not trust.cross_check or finding.status is not HopStatus.GOOD:
+    if not trust.cross_check or finding.status is not CertificateStatus.GOOD:
         return finding
     against = contradiction(finding)
     if against is not None:
-        return replace(finding, status=HopStatus.UNDETERMINED, cause=Cause.DISAGREEMENT, detail=against)
+        return replace(
+            finding, status=CertificateStatus.UNDETERMINED, cause=Cause.DISAGREEMENT, detail=against
+        )
     for kind in trust.cross_check:
         said = [source for source in finding.sources if source.kind is kind]
-        if any(source.status is HopStatus.GOOD for source in said):
+        if any(source.status is CertificateStatus.GOOD for source in said):
             continue
         worst = min(
             (s for s in said if s.cause is not None),
@@ -227,14 +231,14 @@ def cross_check(trust: TrustSet, finding: HopFinding) -> HopFinding:
         why = f": {worst.detail}" if worst is not None and worst.detail else ""
         return replace(
             finding,
-            status=HopStatus.UNDETERMINED,
+            status=CertificateStatus.UNDETERMINED,
             cause=cause,
             detail=f"cross-check without an answer by {kind.value.upper()}{why}",
         )
     return finding
 
 
-def contradiction(finding: HopFinding) -> str | None:
+def contradiction(finding: CertificateFinding) -> str | None:
     """
     Whether authentic sources of one certificate contradict each other: bad or "unknown" here, good there.
 
@@ -248,17 +252,17 @@ def contradiction(finding: HopFinding) -> str | None:
         A clause that names both sides, or `None` where they agree.
 
     """
-    good = [s for s in finding.sources if s.status is HopStatus.GOOD]
+    good = [s for s in finding.sources if s.status is CertificateStatus.GOOD]
     if finding.status in _BAD:
         other = [s for s in finding.sources if s.status in _BAD]
     else:
         other = [s for s in finding.sources if s.cause is Cause.UNKNOWN]
     if not other or not good:
         return None
-    return f"sources disagree about {at_depth(finding.hop)}: {_describe(other[0])}; {_describe(good[0])}"
+    return f"sources disagree about {at_depth(finding.depth)}: {_describe(other[0])}; {_describe(good[0])}"
 
 
-def unread_details(finding: HopFinding) -> tuple[str, ...]:
+def unread_details(finding: CertificateFinding) -> tuple[str, ...]:
     """
     What could not be read of the details of bad news that counted all the same.
     """
@@ -341,7 +345,7 @@ def _replaced(findings: Sequence[SourceFinding]) -> list[SourceFinding]:
         if f.kind is SourceKind.OCSP
         and f.responder is not None
         and f.this_update is not None
-        and (f.status is HopStatus.GOOD or f.cause is Cause.UNKNOWN)
+        and (f.status is CertificateStatus.GOOD or f.cause is Cause.UNKNOWN)
     ]
     if len(said) < 2:
         return list(findings)
@@ -349,9 +353,9 @@ def _replaced(findings: Sequence[SourceFinding]) -> list[SourceFinding]:
 
 
 def _unless_replaced(finding: SourceFinding, said: Sequence[SourceFinding]) -> SourceFinding:
-    good = finding.status is HopStatus.GOOD
+    good = finding.status is CertificateStatus.GOOD
     for other in said:
-        if (other.status is HopStatus.GOOD) is good:
+        if (other.status is CertificateStatus.GOOD) is good:
             continue
         same = other.responder == finding.responder or (other.url is not None and other.url == finding.url)
         later = _said_at(other) > _said_at(finding) or (good and _said_at(other) == _said_at(finding))
@@ -359,7 +363,7 @@ def _unless_replaced(finding: SourceFinding, said: Sequence[SourceFinding]) -> S
             word = "does not know the certificate" if good else "knows the certificate"
             detail = f"the same responder has said later that it {word}"
             cause = Cause.UNKNOWN if good else Cause.STALE
-            return replace(finding, status=HopStatus.UNDETERMINED, cause=cause, detail=detail)
+            return replace(finding, status=CertificateStatus.UNDETERMINED, cause=cause, detail=detail)
     return finding
 
 
@@ -378,7 +382,7 @@ def _describe(finding: SourceFinding) -> str:
     words = finding.cause.value if finding.cause is not None else finding.status.value
     if finding.revoked_at is not None:
         words += f" {_moment(finding.revoked_at)}"
-    if finding.status is not HopStatus.GOOD and finding.revocation_reason:
+    if finding.status is not CertificateStatus.GOOD and finding.revocation_reason:
         words += f" ({finding.revocation_reason})"
     where = finding.url or finding.origin.value.replace("_", " ")
     return f"{words}, said by {finding.kind.value.upper()} {where}"

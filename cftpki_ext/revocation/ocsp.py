@@ -16,7 +16,7 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import NonceMode
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus, SourceFinding
+from cftpki_ext.core.verdict import CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Form, Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import staleness
@@ -67,7 +67,7 @@ _SINGLE_EXTENSIONS = frozenset({ARCHIVE_CUTOFF, CRL_REFERENCES, CRL_REASON, INVA
 # CRLReason removeFromCRL (8): what is told of a hold that was lifted.
 _REMOVED = b"\x0a\x01\x08"
 _STORED = (Origin.CACHE, Origin.KNOWN_REVOKED)
-_BAD = (HopStatus.REVOKED, HopStatus.ON_HOLD)
+_BAD = (CertificateStatus.REVOKED, CertificateStatus.ON_HOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +77,21 @@ class _Said:
     """
 
     single: SingleResponse
-    status: HopStatus
+    status: CertificateStatus
     cause: Cause | None = None
     detail: str = ""
     reason: str | None = None
 
 
 def judge_ocsp(
-    context: RevocationContext, hop: int, statement: Statement, *, crls: Sequence[Statement] = ()
+    context: RevocationContext, depth: int, statement: Statement, *, crls: Sequence[Statement] = ()
 ) -> SourceFinding:
     """
     Judge one OCSP answer, or the failure to get one.
 
     Good news counts only when everything fits: identity, signer, the signer's own status, nonce, time, no
     critical extension that is not understood. Authentic bad news counts without nonce and freshness; it is a
-    signed fact that age does not undo, and a "hold" is weighed against newer evidence by `judge_hop`. Where
+    signed fact that age does not undo, and a "hold" is weighed against newer evidence by `judge_certificate`. Where
     an answer speaks of the certificate twice, the worse one counts. Never raises for what the bytes are.
 
     The nonce (RFC 9654) is compared where both question and answer have one. A statement from a store was
@@ -100,7 +100,7 @@ def judge_ocsp(
 
     Args:
         context: the trusted path and the time of the decision.
-        hop: 0 = leaf; the certificate that was asked about.
+        depth: 0 = leaf; the certificate that was asked about.
         statement: of the kind OCSP.
         crls: CRL statements at hand, for a delegate without nocheck.
 
@@ -108,7 +108,7 @@ def judge_ocsp(
         The finding. `responder` is set exactly when the signature is the one of an entitled signer.
 
     """
-    certificate, issuer = context.path[hop], context.path[hop + 1]
+    certificate, issuer = context.path[depth], context.path[depth + 1]
     if statement.raw is None:
         return _nothing(statement, statement.failure or Cause.MALFORMED, statement.detail)
     if len(statement.raw) > context.limits.ocsp_bytes:
@@ -134,16 +134,16 @@ def judge_ocsp(
         return _nothing(statement, Cause.WRONG_SCOPE, detail, digest=digest)
     said = max((_weigh(context, certificate, basic, single) for single in singles), key=_severity)
     bad_news = said.status in _BAD
-    signer = _signer(context, hop, basic, statement, crls=crls, bad_news=bad_news)
+    signer = _signer(context, depth, basic, statement, crls=crls, bad_news=bad_news)
     cause, detail, status = said.cause, said.detail, said.status
     if signer.certificate is None:
-        status, cause, detail = HopStatus.UNDETERMINED, Cause.BAD_SIGNATURE, signer.problem
+        status, cause, detail = CertificateStatus.UNDETERMINED, Cause.BAD_SIGNATURE, signer.problem
         if doubts := (*basic.notes.doubts, *said.single.notes.doubts):
             cause, detail = Cause.MALFORMED, doubts[0]
     elif not bad_news:
         unproven = signer.unproven or _wrong_nonce(context.trust.nonce, statement, basic)
         if unproven:
-            status, cause, detail = HopStatus.UNDETERMINED, Cause.BAD_SIGNATURE, unproven
+            status, cause, detail = CertificateStatus.UNDETERMINED, Cause.BAD_SIGNATURE, unproven
     single = said.single
     authentic = signer.certificate is not None
     return SourceFinding(
@@ -168,7 +168,7 @@ def judge_ocsp(
 
 def _signer(
     context: RevocationContext,
-    hop: int,
+    depth: int,
     basic: BasicResponse,
     statement: Statement,
     *,
@@ -185,7 +185,9 @@ def _signer(
         valid_at = min(valid_at, statement.received_at)
     if bad_news and context.trust.form is not Form.FIRST and basic.produced_at is not None:
         valid_at = min(valid_at, basic.produced_at)
-    return find_signer(context, hop, basic, valid_at=valid_at, crls=() if stored else crls, bad_news=bad_news)
+    return find_signer(
+        context, depth, basic, valid_at=valid_at, crls=() if stored else crls, bad_news=bad_news
+    )
 
 
 def _first_note(basic: BasicResponse) -> str | None:
@@ -201,7 +203,7 @@ def _nothing(statement: Statement, cause: Cause, detail: str, *, digest: str | N
         kind=SourceKind.OCSP,
         origin=statement.origin,
         url=statement.url,
-        status=HopStatus.UNDETERMINED,
+        status=CertificateStatus.UNDETERMINED,
         cause=cause,
         detail=detail,
         digest=digest,
@@ -273,10 +275,10 @@ def _weigh(
     """
     if single.status == "revoked":
         if single.reason != "certificateHold":
-            return _Said(single, HopStatus.REVOKED, reason=single.reason)
+            return _Said(single, CertificateStatus.REVOKED, reason=single.reason)
         if single.revoked_at == _NON_ISSUED_SINCE:
-            return _Said(single, HopStatus.REVOKED, reason=NON_ISSUED)
-        return _Said(single, HopStatus.ON_HOLD, reason=single.reason)
+            return _Said(single, CertificateStatus.REVOKED, reason=NON_ISSUED)
+        return _Said(single, CertificateStatus.ON_HOLD, reason=single.reason)
     unknown = _unknown_critical(basic.extensions, _RESPONSE_EXTENSIONS) or _unknown_critical(
         single.extensions, _SINGLE_EXTENSIONS
     )
@@ -311,18 +313,23 @@ def _weigh(
         # RFC 6960 4.4.4: without a cutoff that reaches back, a responder may have forgotten expired certificates.
         detail = f"the certificate expired {certificate.not_after.isoformat()} and no archive cutoff reaches back to it"
         return _undetermined(single, Cause.WRONG_SCOPE, detail)
-    return _Said(single, HopStatus.GOOD)
+    return _Said(single, CertificateStatus.GOOD)
 
 
 def _undetermined(single: SingleResponse, cause: Cause, detail: str) -> _Said:
-    return _Said(single, HopStatus.UNDETERMINED, cause, detail)
+    return _Said(single, CertificateStatus.UNDETERMINED, cause, detail)
 
 
 def _severity(said: _Said) -> tuple[int, bool]:
     """
     The worst last; among revocations one that cannot be lifted.
     """
-    order = (HopStatus.GOOD, HopStatus.UNDETERMINED, HopStatus.ON_HOLD, HopStatus.REVOKED)
+    order = (
+        CertificateStatus.GOOD,
+        CertificateStatus.UNDETERMINED,
+        CertificateStatus.ON_HOLD,
+        CertificateStatus.REVOKED,
+    )
     return order.index(said.status), said.reason != NON_ISSUED
 
 

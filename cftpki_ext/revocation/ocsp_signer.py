@@ -13,7 +13,7 @@ from hashlib import sha1
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.core.work import Work, WorkExceededError
 from cftpki_ext.revocation.context import RevocationContext
@@ -62,7 +62,7 @@ _HEARD_ANYWAY = frozenset({Leniency.SHA1_SIGNATURE, Leniency.RSA_1024})
 
 def find_signer(
     context: RevocationContext,
-    hop: int,
+    depth: int,
     basic: BasicResponse,
     *,
     valid_at: datetime,
@@ -70,7 +70,7 @@ def find_signer(
     bad_news: bool = False,
 ) -> Signer:
     """
-    Find the entitled signer of an answer about `context.path[hop]`.
+    Find the entitled signer of an answer about `context.path[depth]`.
 
     Entitled are: the CA that issued the certificate (its name and its key), a certificate of
     `trust.ocsp_signers` (byte for byte), and a delegate that this CA key itself has issued for OCSP signing.
@@ -80,7 +80,7 @@ def find_signer(
 
     Args:
         context: the path, the trust set.
-        hop: the certificate that the answer is about.
+        depth: the certificate that the answer is about.
         basic: the answer.
         valid_at: when the signer's certificate must be valid.
         crls: CRL statements at hand.
@@ -91,12 +91,12 @@ def find_signer(
 
     """
     compat, form = context.trust.compat, context.trust.form
-    named = _find_named(context, hop, basic, valid_at=valid_at, crls=crls, compat=compat, form=form)
+    named = _find_named(context, depth, basic, valid_at=valid_at, crls=crls, compat=compat, form=form)
     if named.certificate is not None or not bad_news or form is Form.FIRST:
         return named
     anyhow = _find_named(
         context,
-        hop,
+        depth,
         replace(basic, responder_name=None, responder_key_hash=None),
         valid_at=valid_at,
         crls=crls,
@@ -110,7 +110,7 @@ def find_signer(
 
 def _find_named(
     context: RevocationContext,
-    hop: int,
+    depth: int,
     basic: BasicResponse,
     *,
     valid_at: datetime,
@@ -123,7 +123,7 @@ def _find_named(
 
     Args:
         context: the path, the trust set.
-        hop: the certificate that the answer is about.
+        depth: the certificate that the answer is about.
         basic: the answer.
         valid_at: when the signer's certificate must be valid.
         crls: CRL statements at hand.
@@ -134,7 +134,7 @@ def _find_named(
         The signer, or the most telling problem.
 
     """
-    issuer = context.path[hop + 1]
+    issuer = context.path[depth + 1]
     problem = "no certificate of the responder is at hand"
     if _is_named(basic, issuer):
         status = verify(basic.signed, issuer.key, compat=compat)
@@ -173,7 +173,7 @@ def _find_named(
             problem = f"delegate {candidate.subject.text!r}: {found}"
             continue
         keep_certificate(candidate)
-        signer = _established(context, hop, candidate, crls)
+        signer = _established(context, depth, candidate, crls)
         return replace(signer, notes=tuple(f"delegate's certificate: {o}" for o in candidate.oddities))
     return Signer(problem=problem)
 
@@ -241,21 +241,21 @@ def _delegation(
 
 
 def _established(
-    context: RevocationContext, hop: int, delegate: Certificate, crls: Sequence[Statement]
+    context: RevocationContext, depth: int, delegate: Certificate, crls: Sequence[Statement]
 ) -> Signer:
     """
     Whether the delegate itself is revoked: nocheck, or a CRL of its issuer (RFC 6960 4.2.2.2.1).
     """
     if delegate.ocsp_nocheck:
         return Signer(certificate=delegate)
-    status = HopStatus.UNDETERMINED
+    status = CertificateStatus.UNDETERMINED
     if crls:
-        own = replace(context, path=(delegate, *context.path[hop + 1 :]))
-        status = judge_crls(own, 0, [replace(crl, hop=None) for crl in crls]).status
-    if status is HopStatus.GOOD:
+        own = replace(context, path=(delegate, *context.path[depth + 1 :]))
+        status = judge_crls(own, 0, [replace(crl, depth=None) for crl in crls]).status
+    if status is CertificateStatus.GOOD:
         return Signer(certificate=delegate)
     name = delegate.subject.text
-    if status is HopStatus.UNDETERMINED:
+    if status is CertificateStatus.UNDETERMINED:
         return Signer(
             certificate=delegate,
             unproven=f"delegate {name!r} has no nocheck extension, and no CRL at hand says that it is good",

@@ -13,7 +13,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.policy import Depth
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.verdict import HopFinding, HopStatus
+from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus
 from cftpki_ext.core.vocabulary import Form, SourceKind
 from cftpki_ext.revocation.crl_parse import read_crl
 from cftpki_ext.revocation.rest import rest_url
@@ -23,7 +23,7 @@ from cftpki_ext.x509.distribution import locations
 _SCHEMES = ("http://", "https://")
 
 
-def hops_to_judge(path: tuple[Certificate, ...], trust: TrustSet) -> tuple[int, ...]:
+def depths_to_judge(path: tuple[Certificate, ...], trust: TrustSet) -> tuple[int, ...]:
     """
     The depths that need a status: every certificate below the anchor, or the leaf alone where policy says so.
 
@@ -32,11 +32,11 @@ def hops_to_judge(path: tuple[Certificate, ...], trust: TrustSet) -> tuple[int, 
         trust: its policy's depth decides. By default the whole chain.
 
     Returns:
-        Hop numbers, 0 = leaf; none for an anchor that stands alone.
+        Depths, 0 = leaf; none for an anchor that stands alone.
 
     """
-    hops = tuple(range(len(path) - 1))
-    return hops[:1] if trust.policy.depth is Depth.LEAF else hops
+    depths = tuple(range(len(path) - 1))
+    return depths[:1] if trust.policy.depth is Depth.LEAF else depths
 
 
 def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits) -> tuple[Lookup, ...]:
@@ -59,19 +59,19 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
     """
     lookups: list[Lookup] = []
     kinds = tuple(dict.fromkeys((*trust.sources, *trust.cross_check)))
-    for hop in hops_to_judge(path, trust):
-        if path[hop].no_rev_avail and trust.form is not Form.FIRST:
+    for depth in depths_to_judge(path, trust):
+        if path[depth].no_rev_avail and trust.form is not Form.FIRST:
             continue  # RFC 9608 4: there is no status to be asked for
         own = {
             SourceKind.OCSP: trust.ocsp_urls,
             SourceKind.CRL: (*map(str, trust.crl_files), *trust.crl_urls),
-            SourceKind.REST: _api(trust, path[hop]),
+            SourceKind.REST: _api(trust, path[depth]),
         }
-        named = _share({kind: _named(path[hop], kind) for kind in kinds}, limits.urls_per_certificate)
+        named = _share({kind: _named(path[depth], kind) for kind in kinds}, limits.urls_per_certificate)
         for kind in kinds:
             urls = dict.fromkeys((*own[kind], *named[kind]))
             asked = SourceKind.CRL if kind is SourceKind.REST and trust.api_crls else kind
-            lookups += (Lookup(hop=hop, kind=asked, url=url) for url in urls)
+            lookups += (Lookup(depth=depth, kind=asked, url=url) for url in urls)
     return tuple(dict.fromkeys(lookups))
 
 
@@ -86,13 +86,13 @@ def _api(trust: TrustSet, certificate: Certificate) -> tuple[str, ...]:
 
 def plan_deltas(
     certificate: Certificate,
-    finding: HopFinding,
+    finding: CertificateFinding,
     statements: Sequence[Statement],
     trust: TrustSet,
     limits: Limits,
 ) -> tuple[Lookup, ...]:
     """
-    Where the delta CRLs are that belong to the lists heard about one hop (RFC 5280 4.2.1.15 and 5.2.6).
+    Where the delta CRLs are that belong to the lists heard about one certificate (RFC 5280 4.2.1.15 and 5.2.6).
 
     By default they are to be heard before the silence of a complete list counts; the one who asks decides what
     to do where they cannot be got. Nothing where the trust set leaves deltas out, where no complete list was
@@ -110,14 +110,14 @@ def plan_deltas(
 
     """
     authentic = {s.digest for s in finding.sources if s.kind is SourceKind.CRL and s.responder is not None}
-    good = {s.kind for s in finding.sources if s.status is HopStatus.GOOD}
+    good = {s.kind for s in finding.sources if s.status is CertificateStatus.GOOD}
     if not trust.deltas or not authentic or (good and SourceKind.CRL not in good):
         return ()
     urls: list[str] = []
     for statement in statements:
         if statement.kind is not SourceKind.CRL or statement.raw is None:
             continue
-        if statement.hop not in {None, finding.hop} or len(statement.raw) > limits.crl_bytes:
+        if statement.depth not in {None, finding.depth} or len(statement.raw) > limits.crl_bytes:
             continue
         try:
             view = read_crl(statement.raw)
@@ -127,7 +127,7 @@ def plan_deltas(
             urls += (*locations(certificate.freshest_crl), *view.delta_urls)
     usable = (url for url in dict.fromkeys(urls) if url.lower().startswith(_SCHEMES))
     return tuple(
-        Lookup(hop=finding.hop, kind=SourceKind.CRL, url=url)
+        Lookup(depth=finding.depth, kind=SourceKind.CRL, url=url)
         for _, url in zip(range(limits.urls_per_certificate), usable, strict=False)
     )
 

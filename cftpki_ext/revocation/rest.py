@@ -24,7 +24,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import RestAccess, RestAnswer, RestProfile
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus, SourceFinding
+from cftpki_ext.core.verdict import CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.freshness import staleness
@@ -182,13 +182,13 @@ class _UnusableError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    status: HopStatus
+    status: CertificateStatus
     revoked_at: datetime | None
     reason: str | None
     note: str = ""  # what of it could not be read
 
 
-def judge_rest(context: RevocationContext, hop: int, statement: Statement) -> SourceFinding:
+def judge_rest(context: RevocationContext, depth: int, statement: Statement) -> SourceFinding:
     """
     Judge one answer of a JSON lookup, or the failure to get one.
 
@@ -199,7 +199,7 @@ def judge_rest(context: RevocationContext, hop: int, statement: Statement) -> So
 
     Args:
         context: the trusted path; its trust set holds the profile.
-        hop: 0 = leaf; the certificate that was asked about.
+        depth: 0 = leaf; the certificate that was asked about.
         statement: of the kind REST.
 
     Returns:
@@ -210,8 +210,8 @@ def judge_rest(context: RevocationContext, hop: int, statement: Statement) -> So
     detail = ""
     answer = None
     try:
-        answer = _read(context, hop, statement)
-        if answer.status is HopStatus.GOOD:
+        answer = _read(context, depth, statement)
+        if answer.status is CertificateStatus.GOOD:
             _young(context, statement)
         detail = answer.note
     except _UnusableError as exc:
@@ -220,7 +220,7 @@ def judge_rest(context: RevocationContext, hop: int, statement: Statement) -> So
         kind=SourceKind.REST,
         origin=statement.origin,
         url=statement.url,
-        status=answer.status if answer else HopStatus.UNDETERMINED,
+        status=answer.status if answer else CertificateStatus.UNDETERMINED,
         cause=cause,
         detail=detail,
         this_update=statement.received_at if answer else None,
@@ -242,13 +242,13 @@ def _young(context: RevocationContext, statement: Statement) -> None:
         raise _UnusableError(Cause.STALE, stale)
 
 
-def _read(context: RevocationContext, hop: int, statement: Statement) -> _Answer:
-    profile, certificate, raw = context.trust.rest, context.path[hop], statement.raw
+def _read(context: RevocationContext, depth: int, statement: Statement) -> _Answer:
+    profile, certificate, raw = context.trust.rest, context.path[depth], statement.raw
     if raw is None:
         raise _UnusableError(statement.failure or Cause.MALFORMED, statement.detail)
     if statement.origin is Origin.KNOWN_REVOKED and (profile is None or profile.answer is RestAnswer.CRL):
         # It was believed when it came; that nothing is left to read it by takes nothing back.
-        return _Answer(status=HopStatus.REVOKED, revoked_at=None, reason=None)
+        return _Answer(status=CertificateStatus.REVOKED, revoked_at=None, reason=None)
     if profile is None:
         raise _UnusableError(Cause.MALFORMED, "the trust set has no profile to read the answer by")
     wanted = rest_url(profile, certificate)
@@ -395,21 +395,21 @@ def _status(profile: RestProfile, document: object, rules: Rules) -> _Answer:
         reason = REASONS.get(given)
     if profile.status is not None:
         status = _word(profile, _at(document, profile.status))
-        if status is HopStatus.GOOD and note:
+        if status is CertificateStatus.GOOD and note:
             raise _UnusableError(Cause.MALFORMED, f"{note}, and the status is good")
-        if status is HopStatus.GOOD and revoked_at is not None:
-            status = HopStatus.REVOKED  # it contradicts itself, and the worse part counts
+        if status is CertificateStatus.GOOD and revoked_at is not None:
+            status = CertificateStatus.REVOKED  # it contradicts itself, and the worse part counts
     elif revoked_at is not None or (note and str(moment).strip().lower() not in _NO_REASON):
-        status = HopStatus.REVOKED
+        status = CertificateStatus.REVOKED
     elif profile.revoked_at is not None and type(moment) is int:  # 0, and no boolean
-        status = HopStatus.GOOD
+        status = CertificateStatus.GOOD
     else:
         raise _UnusableError(Cause.MALFORMED, "the answer does not say whether the certificate is revoked")
-    if status is HopStatus.GOOD and rules >= Rules.ALL_HEARD:
+    if status is CertificateStatus.GOOD and rules >= Rules.ALL_HEARD:
         status = _beside_good(given, reason)
-    if status is HopStatus.REVOKED and reason is not None and _spelling(reason) == _HOLD:
-        status = HopStatus.ON_HOLD
-    bad = status is not HopStatus.GOOD
+    if status is CertificateStatus.REVOKED and reason is not None and _spelling(reason) == _HOLD:
+        status = CertificateStatus.ON_HOLD
+    bad = status is not CertificateStatus.GOOD
     return _Answer(
         status=status,
         revoked_at=revoked_at if bad else None,
@@ -418,12 +418,12 @@ def _status(profile: RestProfile, document: object, rules: Rules) -> _Answer:
     )
 
 
-def _word(profile: RestProfile, value: object) -> HopStatus:
+def _word(profile: RestProfile, value: object) -> CertificateStatus:
     word = value if isinstance(value, str) else json.dumps(value)
     words = {
-        **dict.fromkeys(profile.good, HopStatus.GOOD),
-        **dict.fromkeys(profile.held, HopStatus.ON_HOLD),
-        **dict.fromkeys(profile.revoked, HopStatus.REVOKED),
+        **dict.fromkeys(profile.good, CertificateStatus.GOOD),
+        **dict.fromkeys(profile.held, CertificateStatus.ON_HOLD),
+        **dict.fromkeys(profile.revoked, CertificateStatus.REVOKED),
     }
     status = words.get(word)
     if status is None:
@@ -433,18 +433,18 @@ def _word(profile: RestProfile, value: object) -> HopStatus:
     return status
 
 
-def _beside_good(given: object, reason: str | None) -> HopStatus:
+def _beside_good(given: object, reason: str | None) -> CertificateStatus:
     """
     What "good" is worth beside a reason: nothing, for then one of the two is wrong, and the worse part counts.
 
     A word that is no reason of RFC 5280 contradicts nothing: an API may explain its "good".
     """
     if reason is None or given == 0:
-        return HopStatus.GOOD
+        return CertificateStatus.GOOD
     spelling = _spelling(reason)
     if spelling in _REASONS and spelling != REMOVE_FROM_CRL.lower():
-        return HopStatus.REVOKED
-    return HopStatus.GOOD
+        return CertificateStatus.REVOKED
+    return CertificateStatus.GOOD
 
 
 def _spelling(reason: str) -> str:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from cftpki_ext.core.settings import Identity, ManagedIdentity, Settings, TokenIdentity
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopFinding, HopStatus, Verdict
+from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, Usage
 from cftpki_ext.decision.decide import Question
 from cftpki_ext.identity.enroller_port import Enroller, EnrollerContext
@@ -182,18 +182,20 @@ def own_status(settings: Settings, checker: Checks, clock: Clock) -> OwnStatus:
         # No partner's verdict: no evidence is kept, and the identity's own standing remembers what comes of it.
         verdict, statements = await checker.check_with_statements(question, remember=False)
         # What was established, not what a policy makes of it: one that only audits accepts what is revoked.
-        bad = [finding for finding in verdict.evidence.hops if finding.status is HopStatus.REVOKED]
+        bad = [
+            finding for finding in verdict.evidence.findings if finding.status is CertificateStatus.REVOKED
+        ]
         if bad:
-            worst = min(bad, key=lambda finding: finding.hop)
-            return Found(revoked=worst.hop == 0, above=worst.hop > 0, detail=_said(worst))
+            worst = min(bad, key=lambda finding: finding.depth)
+            return Found(revoked=worst.depth == 0, above=worst.depth > 0, detail=_said(worst))
         young = {
             sha256(one.raw).hexdigest()
             for one in statements
             if one.raw is not None and one.received_at >= since
         }
-        for finding in verdict.evidence.hops:
-            heard = {one.digest for one in finding.sources if one.status is HopStatus.GOOD}
-            if finding.hop == 0 and finding.status is HopStatus.GOOD and heard & young:
+        for finding in verdict.evidence.findings:
+            heard = {one.digest for one in finding.sources if one.status is CertificateStatus.GOOD}
+            if finding.depth == 0 and finding.status is CertificateStatus.GOOD and heard & young:
                 return Found(revoked=False, detail=_said(finding))
         return None
 
@@ -287,6 +289,6 @@ def _short(data: Mapping[str, object]) -> dict[str, object]:
     return {key: data[key] for key in keys}
 
 
-def _said(finding: HopFinding) -> str:
+def _said(finding: CertificateFinding) -> str:
     detail = finding.detail or finding.status.value
     return f"{finding.subject}: {detail}"

@@ -56,7 +56,7 @@ _NEVER_CRITICAL = (ext.AUTHORITY_KEY_ID, ext.SUBJECT_KEY_ID, ext.AUTHORITY_INFOR
 
 class MalformedCertificateError(InputError):
     """
-    The bytes are no certificate that RFC 5280 allows. `fault` says which rule, with `hop` `None`.
+    The bytes are no certificate that RFC 5280 allows. `fault` says which rule, with no `depth`.
     """
 
     def __init__(self, fault: Fault) -> None:
@@ -172,7 +172,7 @@ class Certificate:
 
 
 def _refused(detail: str, rule: str, reason: Reason = Reason.MALFORMED) -> MalformedCertificateError:
-    return MalformedCertificateError(Fault(reason=reason, hop=None, rule=rule, detail=detail))
+    return MalformedCertificateError(Fault(reason=reason, depth=None, rule=rule, detail=detail))
 
 
 def parse_certificate(

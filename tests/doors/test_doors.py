@@ -83,7 +83,7 @@ def told(verdict):
         "rule": evidence["rule"],
         "path": [entry["fingerprint"] for entry in evidence["path"]],
         "faults": [(fault["reason"], fault["hop"], fault["rule"]) for fault in evidence["faults"]],
-        "hops": [(hop["hop"], hop["status"], hop["cause"]) for hop in evidence["hops"]],
+        "hops": [(one["hop"], one["status"], one["cause"]) for one in evidence["hops"]],
     }
 
 

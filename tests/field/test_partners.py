@@ -77,8 +77,8 @@ def test_what_is_odd_and_was_read_is_in_the_evidence(monkeypatch):
     heard = CliRunner().invoke(main, [*CASES["delta-number-equals-base"]["args"], "--json"])
     notes = [
         note
-        for hop in json.loads(heard.output)["evidence"]["hops"]
-        for source in hop["sources"]
+        for finding in json.loads(heard.output)["evidence"]["hops"]
+        for source in finding["sources"]
         for note in source["notes"]
     ]
     assert {"delta CRL on base 10 has the cRLNumber 10"} == set(notes)

@@ -19,7 +19,7 @@ from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, InputError, StoreError, WireError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.decide import Question, conclude, examine
 from cftpki_ext.evidence import decode as decode_record
@@ -111,8 +111,10 @@ def crl(data: bytes) -> None:
 
 
 def _statement(kind: SourceKind, data: bytes) -> None:
-    statement = Statement(kind=kind, origin=Origin.NETWORK, received_at=NOW, hop=0, url="http://a/", raw=data)
-    assert _EXAMINATION.hop(0, (statement,)).status is HopStatus.UNDETERMINED
+    statement = Statement(
+        kind=kind, origin=Origin.NETWORK, received_at=NOW, depth=0, url="http://a/", raw=data
+    )
+    assert _EXAMINATION.finding(0, (statement,)).status is CertificateStatus.UNDETERMINED
 
 
 def frame(data: bytes) -> None:

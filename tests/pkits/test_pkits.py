@@ -17,7 +17,7 @@ import pytest
 
 from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus, Reason
+from cftpki_ext.core.verdict import CertificateStatus, Reason
 from cftpki_ext.core.vocabulary import Direction, Form, Leniency, Origin, SourceKind
 from cftpki_ext.decision.decide import Question, conclude, examine
 
@@ -148,4 +148,4 @@ REVOKED += ["4.14.15", "4.14.20", "4.14.21", "4.14.23", "4.14.31", "4.14.32", "4
 def test_pkits_case_about_a_revoked_certificate_is_refused_as_revoked(name):
     verdict = verdict_of(next(c for c in TABLE if c["case"] == name))
     assert Reason.REVOKED is verdict.reason, verdict.summary
-    assert HopStatus.REVOKED in {hop.status for hop in verdict.evidence.hops}
+    assert CertificateStatus.REVOKED in {finding.status for finding in verdict.evidence.findings}

@@ -29,9 +29,9 @@ def record(*statements, trust=PLAIN):
     return Record(question=question, statements=statements, verdict=verdict, asked=asked)
 
 
-def heard(kind, raw, hop):
+def heard(kind, raw, depth):
     return Statement(
-        kind=kind, origin=Origin.NETWORK, received_at=NOW, hop=hop, url="http://a/", raw=raw, nonce=b"n"
+        kind=kind, origin=Origin.NETWORK, received_at=NOW, depth=depth, url="http://a/", raw=raw, nonce=b"n"
     )
 
 
@@ -45,7 +45,7 @@ FAILED = (
         kind=SourceKind.OCSP,
         origin=Origin.NETWORK,
         received_at=NOW,
-        hop=0,
+        depth=0,
         url="http://a/",
         failure=Cause.UNREACHABLE,
         detail="refused",

@@ -173,7 +173,7 @@ class World:
     pool: tuple[Entity, ...] = ()
     trust: dict[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
-    extra: tuple[bytes, ...] = ()  # CRLs at hand for other hops
+    extra: tuple[bytes, ...] = ()  # CRLs at hand for other certificates
 
     @property
     def crl(self) -> Crl:
@@ -212,10 +212,10 @@ class World:
         )
 
     def judge(
-        self, *crls: Crl | bytes, url: str | None = None, hop: int = 0, now: datetime = NOW
+        self, *crls: Crl | bytes, url: str | None = None, depth: int = 0, now: datetime = NOW
     ) -> CrlJudgement:
         raws = [crl.encode() if isinstance(crl, Crl) else crl for crl in crls]
-        return judge_crls(self.context(now), hop, [statement(raw, url) for raw in raws])
+        return judge_crls(self.context(now), depth, [statement(raw, url) for raw in raws])
 
     def but(self, **changes: Any) -> World:
         return replace(self, **changes)

@@ -107,7 +107,7 @@ class Source:
             kind=self.kind,
             origin=Origin.NETWORK,
             received_at=self.clock.now(),
-            hop=question.lookup.hop,
+            depth=question.lookup.depth,
             url=url,
             raw=raw,
             failure=failure,
@@ -160,7 +160,7 @@ class Proofs:
             msg = "memory of revocations cannot be read"
             raise StoreError(msg)
         return tuple(
-            replace(s, origin=Origin.KNOWN_REVOKED, hop=None) for s in self.kept.get(certificate, [])
+            replace(s, origin=Origin.KNOWN_REVOKED, depth=None) for s in self.kept.get(certificate, [])
         )
 
     def remember(self, certificate: str, statement: Statement) -> None:

@@ -95,8 +95,8 @@ def of_verdict(verdict) -> list[str]:
         *verdict.warnings,
         *evidence.notes,
         *(fault.detail for fault in evidence.faults),
-        *(finding.detail for finding in evidence.hops),
-        *(source.detail for finding in evidence.hops for source in finding.sources),
+        *(finding.detail for finding in evidence.findings),
+        *(source.detail for finding in evidence.findings for source in finding.sources),
     ]
 
 

@@ -174,18 +174,18 @@ def lookup_to(lookup: Lookup) -> list[Any]:
     """
     A location.
     """
-    return [lookup.hop, lookup.kind.value, lookup.url]
+    return [lookup.depth, lookup.kind.value, lookup.url]
 
 
 def lookup_from(plain: Sequence[Any]) -> Lookup:
     """
     The other way.
     """
-    hop, kind, url = plain
-    if not isinstance(hop, int) or not isinstance(url, str):
+    depth, kind, url = plain
+    if not isinstance(depth, int) or not isinstance(url, str):
         msg = "a location that is none"
         raise ExchangeError(msg)
-    return Lookup(hop=hop, kind=SourceKind(kind), url=url)
+    return Lookup(depth=depth, kind=SourceKind(kind), url=url)
 
 
 def situation_to(situation: Situation, number: Callable[[Statement], int]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class FetchingSource(ABC):
             deadline = min(deadline, started + question.limits.request_ms / 1000)
         while True:
             statement, led = await self._join(question, started, deadline)
-            statement = replace(statement, hop=question.lookup.hop, url=question.lookup.url)
+            statement = replace(statement, depth=question.lookup.depth, url=question.lookup.url)
             if led or statement.failure is not Cause.TIMED_OUT or self._clock.monotonic() >= deadline:
                 return statement
 

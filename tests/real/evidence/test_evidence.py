@@ -206,8 +206,8 @@ def test_explain_tells_each_reason_with_its_bytes_and_agrees(mixed, tmp_path, re
     code, explained = told("explain", verdict_id[:20], "--replay", "--config", config)
     assert (0, reason, True) == (code, explained["verdict"]["reason"], explained["replay"]["agrees"])
     assert "exit" == explained["asked"]["door"]
-    for hop in explained["verdict"]["evidence"]["hops"]:
-        for source in hop["sources"]:
+    for finding in explained["verdict"]["evidence"]["hops"]:
+        for source in finding["sources"]:
             if source["digest"]:
                 assert source["digest"] in human.stdout
                 assert list((tmp_path / "raw").glob(f"statement-*{source['digest'][:8]}*"))

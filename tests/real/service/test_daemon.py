@@ -230,7 +230,7 @@ async def test_server_session_from_start_task_to_end_task(world):
         assert Result.DONE is result(await once.ask(Message.END_TASK, TASK=task))
     question, handed_in = world.checker.questions[0]
     assert ((b"leaf", b"ca"), "in", Direction.SERVER) == (question.chain, question.rule, question.direction)
-    assert [(b"staple", 0)] == [(statement.raw, statement.hop) for statement in handed_in]
+    assert [(b"staple", 0)] == [(statement.raw, statement.depth) for statement in handed_in]
     await world.until(lambda: world.service.sessions == 0)
     assert "session_lost" not in world.events()
     done, ended = (

@@ -72,7 +72,7 @@ async def test_host_that_does_not_begin_to_answer_is_given_up_after_a_request_s_
         verdict = await check_certificate_async(LEAF.der, config=config)
     assert 46 == verdict.alert
     assert time.monotonic() - started < 10
-    assert "no head of an answer" in verdict.evidence.hops[0].sources[0].detail
+    assert "no head of an answer" in verdict.evidence.findings[0].sources[0].detail
 
 
 def test_warmed_list_answers_without_its_server(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_warmed_list_answers_without_its_server(tmp_path: Path) -> None:
         )
         assert (0, True) == (warmed.exit_code, "CN=leaf: good" in warmed.stdout)
     verdict = check_certificate(LEAF.der, config=load(config))
-    assert (0, Origin.CACHE) == (verdict.alert, verdict.evidence.hops[0].sources[0].origin)
+    assert (0, Origin.CACHE) == (verdict.alert, verdict.evidence.findings[0].sources[0].origin)
     again = CliRunner().invoke(main, ["cache", "warm", str(tmp_path / "leaf.pem"), "--config", str(config)])
     assert 0 == again.exit_code  # the list that is there still counts
     other = issue(make_root("Stranger"), "x")

@@ -82,7 +82,7 @@ def question(
 ) -> StatusQuestion:
     options = {"allow_hosts": ("127.0.0.1",), **trust}
     return StatusQuestion(
-        lookup=Lookup(hop=0, kind=kind, url=url),
+        lookup=Lookup(depth=0, kind=kind, url=url),
         certificate=parse_certificate(leaf.der),
         issuer=parse_certificate(CA.der),
         trust=TrustSet(name="t", anchors=(ROOT.der,), intermediates=(CA.der,), **options),
@@ -137,7 +137,7 @@ async def test_ocsp_with_nonce_is_a_post_and_the_answer_has_the_nonce(
         first.kind,
         first.origin,
         first.received_at,
-        first.hop,
+        first.depth,
     )
     assert server.url() == first.url
 
@@ -418,16 +418,16 @@ async def test_crl_at_a_location_that_the_ca_certificates_name_is_allowed_by_def
 
 async def test_crl_downloads_at_once_are_one(crl: CrlSource, tmp_path: Path) -> None:
     with nginx(tmp_path, {"ca.crl": CRL}) as server:
-        hops = [
+        questions = [
             replace(
                 listed(server.url("/ca.crl")),
-                lookup=Lookup(hop=hop, kind=SourceKind.CRL, url=server.url("/ca.crl")),
+                lookup=Lookup(depth=depth, kind=SourceKind.CRL, url=server.url("/ca.crl")),
             )
-            for hop in range(5)
+            for depth in range(5)
         ]
-        statements = await asyncio.gather(*(crl.ask(one) for one in hops))
+        statements = await asyncio.gather(*(crl.ask(one) for one in questions))
         assert [CRL] * 5 == [one.raw for one in statements]
-        assert list(range(5)) == [one.hop for one in statements]
+        assert list(range(5)) == [one.depth for one in statements]
         await crl.ask(
             listed(server.url("/next"))
         )  # nginx writes its log line after the answer: the next one is in line

@@ -112,7 +112,7 @@ def question(
     clock: Clock, url: str, nonce: NonceMode = NonceMode.SEND, kind: SourceKind = SourceKind.OCSP
 ) -> StatusQuestion:
     return StatusQuestion(
-        lookup=Lookup(hop=0, kind=kind, url=url),
+        lookup=Lookup(depth=0, kind=kind, url=url),
         certificate=parse_certificate(LEAF.der),
         issuer=parse_certificate(CA.der),
         trust=TrustSet(name="t", anchors=(CA.der,), allow_hosts=("127.0.0.1",), nonce=nonce),

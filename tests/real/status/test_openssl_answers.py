@@ -13,7 +13,7 @@ import pytest
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus, SourceFinding
+from cftpki_ext.core.verdict import CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.ocsp import build_request, judge_ocsp
@@ -64,7 +64,7 @@ def judge(ca: Entity, leaf: Entity, raw: bytes, nonce: bytes = NONCE) -> SourceF
         issuer_path=lambda *_: None,
     )
     statement = Statement(
-        kind=SourceKind.OCSP, origin=Origin.NETWORK, received_at=now, hop=0, raw=raw, nonce=nonce
+        kind=SourceKind.OCSP, origin=Origin.NETWORK, received_at=now, depth=0, raw=raw, nonce=nonce
     )
     return judge_ocsp(context, 0, statement)
 
@@ -80,10 +80,10 @@ HELD = "R\t361231235959Z\t260101000000Z,certificateHold"
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        (VALID, (HopStatus.GOOD, None, None)),
-        (REVOKED, (HopStatus.REVOKED, None, "keyCompromise")),
-        (HELD, (HopStatus.ON_HOLD, None, "certificateHold")),
-        ("", (HopStatus.UNDETERMINED, Cause.UNKNOWN, None)),
+        (VALID, (CertificateStatus.GOOD, None, None)),
+        (REVOKED, (CertificateStatus.REVOKED, None, "keyCompromise")),
+        (HELD, (CertificateStatus.ON_HOLD, None, "certificateHold")),
+        ("", (CertificateStatus.UNDETERMINED, Cause.UNKNOWN, None)),
     ],
 )
 def test_openssl_answer_is_understood(tmp_path, ca, state, expected, way):
@@ -101,7 +101,7 @@ def test_openssl_answer_is_understood(tmp_path, ca, state, expected, way):
 def test_openssl_answer_to_another_nonce_or_by_no_delegate_is_refused(tmp_path, ca):
     leaf = issue(ca, "partner", eku=["clientAuth"])
     raw = ask(tmp_path, ca, leaf, VALID, signer=ca)
-    assert HopStatus.GOOD == judge(ca, leaf, raw).status
+    assert CertificateStatus.GOOD == judge(ca, leaf, raw).status
     assert Cause.BAD_SIGNATURE == judge(ca, leaf, raw, nonce=b"m" * 32).cause
     signer = issue(ca, "Responder", eku=["clientAuth"])
     assert Cause.BAD_SIGNATURE == judge(ca, leaf, ask(tmp_path, ca, leaf, VALID, signer=signer)).cause

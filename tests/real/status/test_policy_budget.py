@@ -65,7 +65,7 @@ async def refused(path: Path, leaf: Entity, **fields: Any) -> tuple[Cause | None
         begun = time.monotonic()
         verdict = await check(checker, leaf, **fields)
         assert 46 == verdict.alert, verdict.summary
-        return verdict.evidence.hops[0].cause, time.monotonic() - begun, verdict
+        return verdict.evidence.findings[0].cause, time.monotonic() - begun, verdict
     finally:
         await checker.aclose()
 
@@ -80,7 +80,7 @@ async def test_pitfall_240_urls_of_a_certificate_cost_four_connections_and_one_b
         cause, took_s, verdict = await refused(tmp_path, leaf)
         assert Cause.TIMED_OUT is cause
         assert took_s < BUDGET_S + SLACK_S
-        assert 4 == len(verdict.evidence.hops[0].sources)
+        assert 4 == len(verdict.evidence.findings[0].sources)
         assert len(dead.requests) <= 4
 
 

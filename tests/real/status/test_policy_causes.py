@@ -224,10 +224,10 @@ async def test_cause_provoked_by_a_server_meets_every_action(cause: Cause, tmp_p
     async with WORLDS[cause](tmp_path) as site:
         strict = await check(site, tmp_path, LEAF_ONLY)
         assert (46, Reason.STATUS_NOT_ESTABLISHED) == (strict.alert, strict.reason)
-        assert cause == strict.evidence.hops[0].cause, strict.summary
+        assert cause == strict.evidence.findings[0].cause, strict.summary
         refuse = await check(site, tmp_path, only(cause, action=Action.REFUSE, alert=42))
         assert (42, Reason.STATUS_NOT_ESTABLISHED) == (refuse.alert, refuse.reason)
-        assert cause == refuse.evidence.hops[0].cause
+        assert cause == refuse.evidence.findings[0].cause
         warn = await check(site, tmp_path, only(cause, action=Action.ACCEPT_WARN))
         assert (0, 1) == (warn.alert, len([w for w in warn.warnings if cause.value in w]))
         accept = await check(site, tmp_path, only(cause, action=Action.ACCEPT))
@@ -278,7 +278,7 @@ async def test_max_stale_is_measured_on_what_was_really_cached(
         treatment = Treatment(action=Action.ACCEPT_WARN, max_stale=max_stale)
         policy = replace(LEAF_ONLY, treatments={Cause.UNREACHABLE: treatment})
         verdict = await now.check(asking(site, policy))
-        assert (expected, Cause.UNREACHABLE) == (verdict.alert, verdict.evidence.hops[0].cause)
+        assert (expected, Cause.UNREACHABLE) == (verdict.alert, verdict.evidence.findings[0].cause)
     finally:
         await now.aclose()
 
@@ -326,7 +326,10 @@ async def test_revoked_by_openssl_is_44_under_every_policy_and_stays_so(
         again, beside = make_checker(tmp_path / "state"), make_checker(tmp_path / "state")
         for checker in (again, beside):
             verdict = await checker.check(asking(Site(trust={"crl_urls": urls}), policy))
-            assert (44, "known_revoked") == (verdict.alert, verdict.evidence.hops[0].sources[0].origin.value)
+            assert (44, "known_revoked") == (
+                verdict.alert,
+                verdict.evidence.findings[0].sources[0].origin.value,
+            )
         await again.aclose()
         await beside.aclose()
         fresh = make_checker(tmp_path / "elsewhere")
@@ -351,7 +354,7 @@ async def test_delta_of_nginx_refuses_what_its_base_does_not_know_yet(tmp_path: 
         (tmp_path / f"nginx-{web.port}" / "www" / "delta.crl").unlink()
         fallback = await check(Site(trust=trust), tmp_path, STRICT)
         assert fallback.accepted
-        assert Cause.UNREACHABLE in [s.cause for s in fallback.evidence.hops[0].sources]
+        assert Cause.UNREACHABLE in [s.cause for s in fallback.evidence.findings[0].sources]
 
 
 async def test_partner_lists_hold_over_real_sources(tmp_path: Path) -> None:

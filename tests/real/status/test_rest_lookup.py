@@ -22,7 +22,7 @@ from cftpki_ext.api import check_certificate_async
 from cftpki_ext.cli import main
 from cftpki_ext.config import load
 from cftpki_ext.core.causes import Cause
-from cftpki_ext.core.verdict import HopStatus, Verdict
+from cftpki_ext.core.verdict import CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from tests.support.pki import Entity, issue, make_root
 from tests.support.servers import Server, asked, evil, response, write_pem
@@ -142,7 +142,7 @@ class Api:
     async def cause(self, leaf: Entity, config: Path) -> tuple[Cause | None, str]:
         verdict = await self.ask(leaf, config)
         assert not verdict.accepted
-        finding = verdict.evidence.hops[0].sources[0]
+        finding = verdict.evidence.findings[0].sources[0]
         return finding.cause, finding.detail
 
 
@@ -168,8 +168,8 @@ async def test_ready_profile_tells_good_revoked_and_unknown(serve, profile: str,
     assert 0 == (await api.ask(GOOD, config)).alert
     revoked = await api.ask(REVOKED, config)
     assert 44 == revoked.alert
-    source = revoked.evidence.hops[0].sources[0]
-    assert (SourceKind.REST, HopStatus.REVOKED, REVOKED_AT) == (
+    source = revoked.evidence.findings[0].sources[0]
+    assert (SourceKind.REST, CertificateStatus.REVOKED, REVOKED_AT) == (
         source.kind,
         source.status,
         int(source.revoked_at.timestamp()),
@@ -187,7 +187,7 @@ async def test_revocation_by_rest_is_remembered_when_the_api_and_its_profile_are
         '[[rule]]\ndirection = "server"\ntrust = "p"\n'
     )
     again = await api.ask(REVOKED, without)
-    assert (44, Origin.KNOWN_REVOKED) == (again.alert, again.evidence.hops[0].sources[0].origin)
+    assert (44, Origin.KNOWN_REVOKED) == (again.alert, again.evidence.findings[0].sources[0].origin)
     assert 46 == (await api.ask(GOOD, without)).alert
 
 
@@ -229,7 +229,7 @@ async def test_token_that_is_gone_or_no_token_asks_nobody(serve) -> None:
     for spoil in (lambda: token.write_text("two words"), token.unlink):
         spoil()
         verdict = await check_certificate_async(GOOD.der, config=settings)
-        source = verdict.evidence.hops[0].sources[0]
+        source = verdict.evidence.findings[0].sources[0]
         assert (46, Cause.UNREACHABLE) == (verdict.alert, source.cause)
         assert "token" in source.detail
         assert [] == api.server.requests
@@ -324,7 +324,7 @@ async def test_own_profile_reads_what_it_is_told(serve) -> None:
     config.write_text(config.read_text().replace(api.server.url(""), api.server.url("/q?sn={serial_upper}")))
     assert 0 == (await api.ask(GOOD, config)).alert
     revoked = await api.ask(REVOKED, config)
-    assert (44, "lost") == (revoked.alert, revoked.evidence.hops[0].sources[0].revocation_reason)
+    assert (44, "lost") == (revoked.alert, revoked.evidence.findings[0].sources[0].revocation_reason)
 
 
 async def test_rest_answers_where_the_responder_is_dead(serve) -> None:
@@ -332,7 +332,9 @@ async def test_rest_answers_where_the_responder_is_dead(serve) -> None:
     config = api.configure("vault", sources='["ocsp", "rest"]')
     config.write_text(config.read_text().replace("sources =", 'ocsp = ["http://127.0.0.1:1/"]\nsources ='))
     verdict = await api.ask(GOOD, config)
-    good = [source for source in verdict.evidence.hops[0].sources if source.status is HopStatus.GOOD]
+    good = [
+        source for source in verdict.evidence.findings[0].sources if source.status is CertificateStatus.GOOD
+    ]
     assert (0, [SourceKind.REST]) == (verdict.alert, [source.kind for source in good])
 
 

@@ -68,7 +68,7 @@ async def ask(issued: Issued, config: Path) -> Verdict:
 
 
 def source(verdict: Verdict) -> SourceFinding:
-    return verdict.evidence.hops[0].sources[0]
+    return verdict.evidence.findings[0].sources[0]
 
 
 async def test_crl_by_the_api_is_judged_as_a_crl(

@@ -32,7 +32,7 @@ def proof(raw: bytes = b"a signed revocation", minutes: int = 0) -> Statement:
         kind=SourceKind.OCSP,
         origin=Origin.NETWORK,
         received_at=NOW + timedelta(minutes=minutes),
-        hop=0,
+        depth=0,
         url="http://ca/ocsp",
         raw=raw,
     )
@@ -55,7 +55,7 @@ def test_proof_is_recalled_as_known_with_the_time_it_was_received(memory: Revoca
     assert (Origin.KNOWN_REVOKED, NOW, None, "http://ca/ocsp") == (
         known.origin,
         known.received_at,
-        known.hop,
+        known.depth,
         known.url,
     )
     assert () == memory.recall("another")

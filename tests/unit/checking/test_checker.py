@@ -121,18 +121,18 @@ def test_location_is_asked_once_however_often_it_is_named():
 def test_budget_less_its_reserve_is_the_end_however_many_sources_are_silent():
     w = world(ocsp=(EVER, GOOD), crl=(EVER, LIST))
     verdict = w.check()
-    assert (46, Cause.TIMED_OUT) == (verdict.alert, verdict.evidence.hops[0].cause)
+    assert (46, Cause.TIMED_OUT) == (verdict.alert, verdict.evidence.findings[0].cause)
     assert 4.8 == round(w.took, 3)
     assert "no answer within the budget of 5000 ms" in verdict.summary
 
 
 def test_source_that_was_not_even_asked_says_so():
     w = world(ocsp=(EVER, GOOD), limits=Limits(budget_ms=500, reserve_ms=100, hedge_ms=700))
-    details = [s.detail for s in w.check().evidence.hops[0].sources]
+    details = [s.detail for s in w.check().evidence.findings[0].sources]
     assert ["no answer within the budget of 500 ms", "not asked within the budget of 500 ms"] == details
 
 
-def test_hops_share_one_budget_and_are_asked_side_by_side():
+def test_certificates_share_one_budget_and_are_asked_side_by_side():
     w = world(ocsp=(1, GOOD), more={(CRL, "http://root/crl"): (1.5, ROOT_LIST)})
     assert w.check().accepted
     assert 1.5 == w.took
@@ -256,7 +256,9 @@ def test_authentic_answers_are_cached_and_young_ones_are_not_asked_for_again():
     verdict = w.check()
     assert verdict.accepted
     assert [] == w.asked(OCSP) + w.asked(CRL)
-    assert [Origin.CACHE, Origin.CACHE] == [s.origin for hop in verdict.evidence.hops for s in hop.sources]
+    assert [Origin.CACHE, Origin.CACHE] == [
+        s.origin for one in verdict.evidence.findings for s in one.sources
+    ]
 
 
 @pytest.mark.parametrize(("kind", "age"), [(OCSP, 5), (CRL, 15)])
@@ -416,7 +418,7 @@ def test_delta_that_cannot_be_got_leaves_a_fresh_base_to_decide():
     w = delta_world((0, Cause.UNREACHABLE))
     verdict = w.check()
     assert verdict.accepted
-    assert [None, Cause.UNREACHABLE] == [s.cause for s in verdict.evidence.hops[0].sources]
+    assert [None, Cause.UNREACHABLE] == [s.cause for s in verdict.evidence.findings[0].sources]
 
 
 def test_delta_that_never_comes_ends_with_the_budget_and_the_base_decides():
@@ -441,7 +443,7 @@ def test_delta_is_cached_and_heard_from_there_without_any_source():
     w.kinds = ()
     verdict = w.check()
     assert 44 == verdict.alert
-    assert {Origin.CACHE} == {s.origin for s in verdict.evidence.hops[0].sources}
+    assert {Origin.CACHE} == {s.origin for s in verdict.evidence.findings[0].sources}
 
 
 def test_delta_continues_an_old_base_whose_server_is_gone():
@@ -514,7 +516,7 @@ def test_revocation_after_a_hold_is_remembered_too():
     later = make_ocsp_response(CA, LEAF, "revoked", reason=1, this_update=NOW, produced_at=NOW)
     w.answers, w.store = world(ocsp=(0, later)).answers, Store()
     w.trust = {"policy": AUDIT}
-    w.check(handed_in=(Statement(kind=OCSP, origin=Origin.STAPLED, received_at=NOW, hop=0, raw=later),))
+    w.check(handed_in=(Statement(kind=OCSP, origin=Origin.STAPLED, received_at=NOW, depth=0, raw=later),))
     assert [2] == [len(kept) for kept in w.proofs.kept.values()]
 
 

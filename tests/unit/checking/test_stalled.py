@@ -38,7 +38,7 @@ def remembering(**fields: Any) -> World:
         at=NOW,
         rule=None,
     )
-    key = store_key(examine(question), Lookup(hop=0, kind=OCSP, url="http://ca/ocsp"))
+    key = store_key(examine(question), Lookup(depth=0, kind=OCSP, url="http://ca/ocsp"))
     made.store.kept[key] = StoredResponse(raw=old, received_at=then)
     return made
 

@@ -141,7 +141,7 @@ def put(store: Store, kind: SourceKind, raw: bytes, age: timedelta) -> None:
     """
     Put into the cache what was received so long ago.
     """
-    key = store_key(examined(), Lookup(hop=0, kind=kind, url=PLACES[kind]))
+    key = store_key(examined(), Lookup(depth=0, kind=kind, url=PLACES[kind]))
     store.kept[key] = StoredResponse(raw=raw, received_at=NOW - age)
 
 
@@ -359,7 +359,7 @@ def test_older_good_beside_an_answer_that_cannot_be_used_is_told_under_every_pol
         world.nonce = b"\1" * 32
     verdict = world.check()
     if answer == "unknown":  # signed, newer, by the same responder: it replaces the "good"
-        assert (46, Cause.UNKNOWN) == (verdict.alert, verdict.evidence.hops[0].cause)
+        assert (46, Cause.UNKNOWN) == (verdict.alert, verdict.evidence.findings[0].cause)
         return
     assert verdict.accepted, verdict.summary
     assert [(Cause.OLDER_GOOD, Action.ACCEPT_WARN)] == [(r.cause, r.action) for r in verdict.evidence.rows]

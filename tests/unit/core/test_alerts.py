@@ -56,8 +56,8 @@ def test_alert_for_acceptance_is_zero_and_for_revoked_44():
     assert (alert_for(None), alert_for(Reason.REVOKED), alert_for(Reason.EXPIRED)) == (0, 44, 45)
 
 
-def fault(reason, hop):
-    return Fault(reason=reason, hop=hop, rule="", detail="")
+def fault(reason, depth):
+    return Fault(reason=reason, depth=depth, rule="", detail="")
 
 
 def test_strongest_revoked_before_expired_before_the_rest():

@@ -45,6 +45,11 @@ def test_verdict_in_the_form_of_0_1_0_is_read(verdict):
     assert verdict == verdict_from_json(json.dumps(data))
 
 
+def test_findings_are_had_by_the_names_of_0_1_0_as_well(verdict):
+    evidence = verdict.evidence
+    assert (evidence.findings, (0, 1)) == (evidence.hops, tuple(one.hop for one in evidence.findings))
+
+
 @pytest.mark.parametrize(
     ("depth", "subject", "expected"),
     [

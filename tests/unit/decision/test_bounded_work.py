@@ -62,7 +62,7 @@ def test_costly_chain_is_refused_within_its_operations(kind, octets, trusted, sp
     assert verdict.reason is not Reason.NO_PATH
     assert max(work.spent for work in spent) <= LIMITS.work
     if not trusted:
-        assert () == verdict.evidence.hops  # nothing was asked about a stranger
+        assert () == verdict.evidence.findings  # nothing was asked about a stranger
 
 
 @pytest.mark.parametrize("kind", CHAINS)

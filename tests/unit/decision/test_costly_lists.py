@@ -30,7 +30,7 @@ def judged(raw: bytes) -> Verdict:
     question = Question(
         chain=(LEAF.der,), direction=Direction.SERVER, trust=TRUST, limits=Limits(), at=NOW, rule=None
     )
-    statement = Statement(kind=SourceKind.CRL, origin=Origin.HANDED_IN, received_at=NOW, raw=raw, hop=0)
+    statement = Statement(kind=SourceKind.CRL, origin=Origin.HANDED_IN, received_at=NOW, raw=raw, depth=0)
     return conclude(examine(question), (statement,), verdict_id="test")
 
 

@@ -18,7 +18,7 @@ from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.policy import AUDIT, RESILIENT, STRICT, Action, Depth, Policy, Treatment
 from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus, Reason, Status, Verdict
+from cftpki_ext.core.verdict import CertificateStatus, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.decide import Examination, Question, conclude, examine
 from tests.support import pki
@@ -44,7 +44,7 @@ def question(*chain: bytes, **fields: Any) -> Question:
 def said(raw: bytes | None, *, kind: SourceKind = SourceKind.OCSP, **fields: Any) -> Statement:
     defaults = {
         "origin": Origin.NETWORK,
-        "hop": 0,
+        "depth": 0,
         "url": f"http://{kind.value}.example/",
         "received_at": NOW,
     }
@@ -52,13 +52,13 @@ def said(raw: bytes | None, *, kind: SourceKind = SourceKind.OCSP, **fields: Any
 
 
 LEAF_GOOD = said(make_ocsp_response(CA, LEAF))
-CA_GOOD = said(make_crl(ROOT), kind=SourceKind.CRL, hop=1)
+CA_GOOD = said(make_crl(ROOT), kind=SourceKind.CRL, depth=1)
 LEAF_REVOKED = said(make_ocsp_response(CA, LEAF, "revoked", reason=1))
-CA_REVOKED = said(make_crl(ROOT, [Revoked(CA.serial)]), kind=SourceKind.CRL, hop=1)
+CA_REVOKED = said(make_crl(ROOT, [Revoked(CA.serial)]), kind=SourceKind.CRL, depth=1)
 
 
-def failed(cause: Cause, hop: int = 0) -> Statement:
-    return said(None, failure=cause, detail="as it happens", hop=hop)
+def failed(cause: Cause, depth: int = 0) -> Statement:
+    return said(None, failure=cause, detail="as it happens", depth=depth)
 
 
 def decide(asked: Question, *statements: Statement) -> Verdict:
@@ -79,7 +79,7 @@ def refused(reason: Reason, alert: int) -> tuple[Status, Reason, int]:
 # -- the answers ---------------------------------------------------------------------------------------------
 
 
-def test_partner_good_in_every_hop_is_accepted():
+def test_partner_good_at_every_depth_is_accepted():
     verdict = decide(question(), LEAF_GOOD, CA_GOOD)
     assert ACCEPTED == outcome(verdict)
     assert () == (verdict.evidence.faults + verdict.evidence.notes + verdict.warnings)
@@ -102,13 +102,13 @@ def test_revoked_partner_is_refused_with_44_and_the_line_says_who_said_so():
 def test_pitfall_12_revoked_intermediate_refuses_although_the_leaf_is_good():
     verdict = decide(question(), LEAF_GOOD, CA_REVOKED)
     assert refused(Reason.REVOKED, 44) == outcome(verdict)
-    assert [1] == [fault.hop for fault in verdict.evidence.faults]
+    assert [1] == [fault.depth for fault in verdict.evidence.faults]
 
 
-def test_pitfall_12_hop_that_nobody_spoke_of_refuses():
+def test_pitfall_12_certificate_that_nobody_spoke_of_refuses():
     verdict = decide(question(), LEAF_GOOD)
     assert refused(Reason.STATUS_NOT_ESTABLISHED, 46) == outcome(verdict)
-    assert [None, Cause.NO_SOURCE] == [hop.cause for hop in verdict.evidence.hops]
+    assert [None, Cause.NO_SOURCE] == [one.cause for one in verdict.evidence.findings]
     assert "depth 1: CN=CA, no_source" in verdict.summary
 
 
@@ -137,7 +137,7 @@ def test_stranger_is_refused_with_48_and_nothing_of_it_is_believed():
     asked = question(STRANGER.der, STRANGE_ROOT.der)
     examination = examine(asked)
     assert ((), (), False, False) == (
-        examination.hops,
+        examination.to_judge,
         examination.lookups,
         examination.may_fetch,
         examination.trusted,
@@ -145,13 +145,13 @@ def test_stranger_is_refused_with_48_and_nothing_of_it_is_believed():
     revoked = said(make_ocsp_response(STRANGE_ROOT, STRANGER, "revoked"))
     verdict = decide(asked, revoked)
     assert refused(Reason.NO_PATH, 48) == outcome(verdict)
-    assert () == verdict.evidence.hops
+    assert () == verdict.evidence.findings
 
 
 def test_wrong_usage_is_refused_with_43_and_judged_by_what_is_at_hand_only():
     asked = question(SERVER.der, CA.der)
     examination = examine(asked)
-    assert (True, False, (0, 1)) == (examination.trusted, examination.may_fetch, examination.hops)
+    assert (True, False, (0, 1)) == (examination.trusted, examination.may_fetch, examination.to_judge)
     verdict = decide(asked)
     assert refused(Reason.EXTENDED_KEY_USAGE, 43) == outcome(verdict)
     assert [Reason.EXTENDED_KEY_USAGE] == [fault.reason for fault in verdict.evidence.faults]
@@ -163,7 +163,7 @@ def test_leaf_that_is_no_certificate_is_refused_with_42():
     for garbage in (b"garbage", b"\x30\x00", LEAF.der[:-1], LEAF.der + b"\0"):
         verdict = decide(question(garbage, CA.der), LEAF_GOOD, CA_GOOD)
         assert refused(Reason.MALFORMED, 42) == outcome(verdict)
-        assert 0 == verdict.evidence.faults[0].hop
+        assert 0 == verdict.evidence.faults[0].depth
 
 
 def test_no_certificate_is_refused_with_40():
@@ -226,7 +226,7 @@ def test_path_only_leaves_revocation_out_and_says_so():
     assert ACCEPTED == outcome(verdict)
     assert "revocation was left out on request" in verdict.summary
     assert ("revocation was left out on request",) == verdict.evidence.notes
-    assert () == verdict.evidence.hops
+    assert () == verdict.evidence.findings
     stranger = question(STRANGER.der, path_only=True)
     assert refused(Reason.NO_PATH, 48) == outcome(decide(stranger))
 
@@ -234,7 +234,7 @@ def test_path_only_leaves_revocation_out_and_says_so():
 def test_anchor_itself_needs_no_status():
     pinned = issue(None, "pinned", eku=["clientAuth"])
     verdict = decide(question(pinned.der, trust={"anchors": (pinned.der,)}))
-    assert () == verdict.evidence.hops
+    assert () == verdict.evidence.findings
     assert (Status.ACCEPTED, "accepted: CN=pinned, trusted itself") == (verdict.status, verdict.summary)
     assert refused(Reason.NO_PATH, 48) == outcome(decide(question(pinned.der)))
 
@@ -267,7 +267,7 @@ def test_policy_does_for_each_cause_what_its_row_says(cause, action):
     asked, statements = undetermined(cause)
     asked = replace(asked, trust=replace(asked.trust, policy=policy(cause, action=action)))
     verdict = decide(asked, *statements)
-    assert cause == verdict.evidence.hops[0].cause
+    assert cause == verdict.evidence.findings[0].cause
     if action is Action.REFUSE:
         assert refused(Reason.STATUS_NOT_ESTABLISHED, 46) == outcome(verdict)
         assert f"policy p: {cause.value}" == verdict.evidence.faults[0].rule
@@ -286,7 +286,7 @@ def test_strict_refuses_every_cause(cause):
 @pytest.mark.parametrize("cause", sorted(RESERVATIONS))
 def test_row_that_speaks_of_a_good_lets_nobody_in_of_whom_nothing_is_known(cause):
     verdict = decide(question(policy=policy(cause, action=Action.ACCEPT)), failed(cause), CA_GOOD)
-    assert (46, Cause.MALFORMED) == (verdict.alert, verdict.evidence.hops[0].cause)
+    assert (46, Cause.MALFORMED) == (verdict.alert, verdict.evidence.findings[0].cause)
 
 
 @pytest.mark.parametrize("cause", [c for c in ESTABLISHED_NOTHING if c is not Cause.TIMED_OUT])
@@ -373,11 +373,11 @@ def test_max_stale_looks_at_few_moments_however_many_old_statements_there_are(mo
         for t in at
     ]
     examination = examine(question(policy=RESILIENT))
-    finding = examination.hop(0, lists)
+    finding = examination.finding(0, lists)
     assert at[0] + timedelta(minutes=1) == examination.good_until(finding, lists)
     calls = []
     monkeypatch.setattr(
-        "cftpki_ext.decision.decide.judge_hop", lambda *arguments: calls.append(arguments) or finding
+        "cftpki_ext.decision.decide.judge_certificate", lambda *arguments: calls.append(arguments) or finding
     )
     assert examination.good_until(finding, lists) is None
     assert 8 == len(calls)
@@ -393,7 +393,7 @@ def test_leaf_depth_asks_for_the_leaf_alone():
     leaf_only = Policy(name="leaf", depth=Depth.LEAF)
     verdict = decide(question(policy=leaf_only), LEAF_GOOD, CA_REVOKED)
     assert ACCEPTED == outcome(verdict)
-    assert [0] == [hop.hop for hop in verdict.evidence.hops]
+    assert [0] == [one.depth for one in verdict.evidence.findings]
     assert Reason.STATUS_NOT_ESTABLISHED == decide(question(policy=leaf_only), CA_GOOD).reason
 
 
@@ -430,7 +430,7 @@ def test_server_that_promised_a_staple_must_send_one():
     verdict = decide(asked, fetched, CA_GOOD)
     assert (Reason.STATUS_NOT_ESTABLISHED, Cause.MUST_STAPLE) == (
         verdict.reason,
-        verdict.evidence.hops[0].cause,
+        verdict.evidence.findings[0].cause,
     )
     assert ACCEPTED == outcome(decide(asked, fetched, stapled, CA_GOOD))
 
@@ -453,8 +453,8 @@ def test_same_question_and_statements_give_the_same_verdict_at_any_later_time():
     assert decide(question(), *statements) == decide(question(), *statements)
 
 
-def test_evidence_for_the_whole_chain_is_tried_for_every_hop():
-    loose = [replace(s, hop=None, origin=Origin.HANDED_IN, url=None) for s in (LEAF_GOOD, CA_GOOD)]
+def test_evidence_for_the_whole_chain_is_tried_for_every_certificate():
+    loose = [replace(s, depth=None, origin=Origin.HANDED_IN, url=None) for s in (LEAF_GOOD, CA_GOOD)]
     assert ACCEPTED == outcome(decide(question(), *loose))
 
 
@@ -478,19 +478,19 @@ def test_chain_with_one_octet_changed_is_never_accepted_and_never_raises(positio
 
 @given(st.lists(st.binary(max_size=60), max_size=4), st.binary(max_size=60))
 def test_arbitrary_chains_and_statements_refuse_and_never_raise(chain, raw):
-    statements = (said(raw, hop=None), said(raw, kind=SourceKind.CRL, hop=None))
+    statements = (said(raw, depth=None), said(raw, kind=SourceKind.CRL, depth=None))
     assert Status.REFUSED == decide(replace(question(), chain=tuple(chain)), *statements).status
     assert Status.REFUSED == decide(question(), *statements).status
 
 
-def test_driver_may_ask_hop_by_hop_as_statements_arrive():
+def test_driver_may_ask_certificate_by_certificate_as_statements_arrive():
     examination = examine(question())
     assert isinstance(examination, Examination)
-    assert HopStatus.UNDETERMINED == examination.hop(0, ()).status
-    assert HopStatus.GOOD == examination.hop(0, (LEAF_GOOD,)).status
-    assert HopStatus.UNDETERMINED == examination.hop(1, (LEAF_GOOD,)).status
+    assert CertificateStatus.UNDETERMINED == examination.finding(0, ()).status
+    assert CertificateStatus.GOOD == examination.finding(0, (LEAF_GOOD,)).status
+    assert CertificateStatus.UNDETERMINED == examination.finding(1, (LEAF_GOOD,)).status
     assert ("CN=partner", "CN=CA") == tuple(c.subject.text for c in examination.pair(0))
-    assert [(0, "http://ocsp.example/")] == [(item.hop, item.url) for item in examination.lookups]
+    assert [(0, "http://ocsp.example/")] == [(item.depth, item.url) for item in examination.lookups]
 
 
 # -- who may sign a CRL --------------------------------------------------------------------------------------

@@ -43,22 +43,22 @@ CHECKED = {"cross_check": (SourceKind.OCSP, SourceKind.CRL)}
 def said(raw: bytes | None, kind: SourceKind = SourceKind.OCSP, **fields: Any) -> Statement:
     defaults = {
         "origin": Origin.NETWORK,
-        "hop": 0,
+        "depth": 0,
         "url": f"http://{kind.value}.example/",
         "received_at": NOW,
     }
     return Statement(kind=kind, raw=raw, **{**defaults, **fields})
 
 
-def listed(*entries: Any, ca: Any = CA, hop: int = 0, **fields: Any) -> Statement:
+def listed(*entries: Any, ca: Any = CA, depth: int = 0, **fields: Any) -> Statement:
     options = {
         key: fields.pop(key) for key in ("this_update", "number", "delta_base", "freshest") if key in fields
     }
-    return said(make_crl(ca, entries, **options), SourceKind.CRL, hop=hop, **fields)
+    return said(make_crl(ca, entries, **options), SourceKind.CRL, depth=depth, **fields)
 
 
-def failed(cause: Cause, kind: SourceKind = SourceKind.OCSP, hop: int = 0) -> Statement:
-    return said(None, kind, failure=cause, detail="as it happens", hop=hop)
+def failed(cause: Cause, kind: SourceKind = SourceKind.OCSP, depth: int = 0) -> Statement:
+    return said(None, kind, failure=cause, detail="as it happens", depth=depth)
 
 
 GOOD, REVOKED = said(make_ocsp_response(CA, LEAF)), said(make_ocsp_response(CA, LEAF, "revoked", reason=1))
@@ -66,7 +66,7 @@ HELD, UNKNOWN = (
     said(make_ocsp_response(CA, LEAF, "revoked", reason=6)),
     said(make_ocsp_response(CA, LEAF, "unknown")),
 )
-CA_GOOD = listed(ca=ROOT, hop=1)
+CA_GOOD = listed(ca=ROOT, depth=1)
 
 
 def question(leaf: Any = LEAF, *, at: datetime = NOW, policy: Policy = STRICT, **trust: Any) -> Question:
@@ -113,10 +113,10 @@ def test_exception_lifts_its_soft_causes_alone_unless_it_names_others(cause):
 
 def test_exception_is_for_one_partner_and_every_certificate_of_its_chain():
     policy = excepting()
-    assert decide(question(policy=policy), GOOD, failed(Cause.UNREACHABLE, hop=1)).accepted
+    assert decide(question(policy=policy), GOOD, failed(Cause.UNREACHABLE, depth=1)).accepted
     assert decide(question(policy=policy)).accepted
     other = said(make_ocsp_response(CA, OTHER))
-    assert 46 == decide(question(OTHER, policy=policy), other, failed(Cause.UNREACHABLE, hop=1)).alert
+    assert 46 == decide(question(OTHER, policy=policy), other, failed(Cause.UNREACHABLE, depth=1)).alert
 
 
 def test_exception_ends_at_its_date():
@@ -130,7 +130,7 @@ def test_exception_lifts_neither_revocation_nor_hold_nor_faults_of_the_path():
     policy = excepting(causes=frozenset(Cause))
     assert 44 == decide(question(policy=policy), REVOKED, CA_GOOD).alert
     assert 44 == decide(question(policy=policy), HELD, CA_GOOD).alert
-    assert 44 == decide(question(policy=policy), GOOD, listed(CA.serial, ca=ROOT, hop=1)).alert
+    assert 44 == decide(question(policy=policy), GOOD, listed(CA.serial, ca=ROOT, depth=1)).alert
     expired = issue(CA, "old", eku=["clientAuth"], not_before=NOW - 9 * HOUR, not_after=NOW - HOUR)
     mine = excepting(causes=frozenset(Cause), fingerprint=sha256(expired.der).hexdigest())
     assert 45 == decide(question(expired, policy=mine)).alert
@@ -163,7 +163,7 @@ def test_alert_of_a_cause_is_what_is_sent_and_the_evidence_names_the_truth(code)
     policy = Policy(name="p", treatments={Cause.UNKNOWN: Treatment(alert=code)})
     verdict = decide(question(policy=policy), UNKNOWN, CA_GOOD)
     assert (Reason.STATUS_NOT_ESTABLISHED, code) == (verdict.reason, verdict.alert)
-    assert Cause.UNKNOWN == verdict.evidence.hops[0].cause
+    assert Cause.UNKNOWN == verdict.evidence.findings[0].cause
     assert "policy p: unknown" == verdict.evidence.faults[0].rule
     assert verdict.summary.startswith(f"refused {code} ")
 
@@ -171,10 +171,10 @@ def test_alert_of_a_cause_is_what_is_sent_and_the_evidence_names_the_truth(code)
 def test_alert_of_a_cause_is_not_sent_for_another_cause_or_a_stronger_reason():
     policy = Policy(name="p", treatments={Cause.UNKNOWN: Treatment(alert=42)})
     assert 46 == decide(question(policy=policy), failed(Cause.STALE), CA_GOOD).alert
-    assert 44 == decide(question(policy=policy), UNKNOWN, listed(CA.serial, ca=ROOT, hop=1)).alert
+    assert 44 == decide(question(policy=policy), UNKNOWN, listed(CA.serial, ca=ROOT, depth=1)).alert
     # The certificate nearest to the partner decides.
     assert 46 == decide(question(policy=policy), failed(Cause.STALE)).alert
-    assert 42 == decide(question(policy=policy), UNKNOWN, failed(Cause.STALE, hop=1)).alert
+    assert 42 == decide(question(policy=policy), UNKNOWN, failed(Cause.STALE, depth=1)).alert
 
 
 def test_alert_is_also_sent_when_an_acceptance_does_not_hold():
@@ -188,18 +188,18 @@ def test_alert_is_also_sent_when_an_acceptance_does_not_hold():
 # -- cross-check ---------------------------------------------------------------------------------------------
 
 
-def hop_cause(verdict: Verdict) -> Cause | None:
-    return verdict.evidence.hops[0].cause
+def leaf_cause(verdict: Verdict) -> Cause | None:
+    return verdict.evidence.findings[0].cause
 
 
 def test_cross_check_needs_every_kind_to_say_good():
-    both_ca = (said(make_ocsp_response(ROOT, CA), hop=1), CA_GOOD)
+    both_ca = (said(make_ocsp_response(ROOT, CA), depth=1), CA_GOOD)
     asked = question(**CHECKED)
     assert decide(asked, GOOD, listed(), *both_ca).accepted
-    assert Cause.NO_SOURCE == hop_cause(decide(asked, GOOD, *both_ca))
-    assert Cause.NO_SOURCE == hop_cause(decide(asked, listed(), *both_ca))
+    assert Cause.NO_SOURCE == leaf_cause(decide(asked, GOOD, *both_ca))
+    assert Cause.NO_SOURCE == leaf_cause(decide(asked, listed(), *both_ca))
     verdict = decide(asked, GOOD, failed(Cause.TIMED_OUT, SourceKind.CRL), *both_ca)
-    assert (46, Cause.TIMED_OUT) == (verdict.alert, hop_cause(verdict))
+    assert (46, Cause.TIMED_OUT) == (verdict.alert, leaf_cause(verdict))
     assert "cross-check without an answer by CRL: as it happens" in verdict.summary
     assert decide(question(), GOOD, failed(Cause.TIMED_OUT, SourceKind.CRL), *both_ca).accepted
 
@@ -211,12 +211,12 @@ def test_cross_check_takes_the_worse_answer_and_warns_of_disagreement():
     assert verdict.warnings[0].startswith("sources disagree about the partner's certificate: revoked")
     assert 44 == decide(asked, REVOKED, listed(), CA_GOOD).alert
     unknown = decide(asked, UNKNOWN, listed(), CA_GOOD)
-    assert (46, Cause.DISAGREEMENT) == (unknown.alert, hop_cause(unknown))
+    assert (46, Cause.DISAGREEMENT) == (unknown.alert, leaf_cause(unknown))
     assert unknown.warnings[0].startswith("sources disagree about the partner's certificate: unknown")
 
 
 def test_cross_check_that_lacks_one_answer_is_treated_by_the_policy():
-    both_ca = (said(make_ocsp_response(ROOT, CA), hop=1), CA_GOOD)
+    both_ca = (said(make_ocsp_response(ROOT, CA), depth=1), CA_GOOD)
     silent = failed(Cause.UNREACHABLE, SourceKind.CRL)
     verdict = decide(question(policy=RESILIENT, **CHECKED), GOOD, silent, *both_ca)
     assert verdict.accepted, verdict.summary
@@ -234,16 +234,16 @@ def test_list_of_another_ca_does_not_hide_why_the_right_source_was_silent():
     url = "http://root/crl"
     foreign = listed(ca=ROOT, url=url)
     silent = failed(Cause.UNREACHABLE)
-    assert Cause.UNREACHABLE == hop_cause(decide(question(crl_urls=(url,)), foreign, silent, CA_GOOD))
-    assert Cause.WRONG_SCOPE == hop_cause(decide(question(), foreign, silent, CA_GOOD))
-    assert Cause.WRONG_SCOPE == hop_cause(decide(question(crl_urls=(url,)), foreign, CA_GOOD))
+    assert Cause.UNREACHABLE == leaf_cause(decide(question(crl_urls=(url,)), foreign, silent, CA_GOOD))
+    assert Cause.WRONG_SCOPE == leaf_cause(decide(question(), foreign, silent, CA_GOOD))
+    assert Cause.WRONG_SCOPE == leaf_cause(decide(question(crl_urls=(url,)), foreign, CA_GOOD))
 
 
 def test_cross_check_names_the_silence_of_the_right_list_and_not_the_one_of_another_ca():
     url = "http://root/crl"
     silent = failed(Cause.TIMED_OUT, SourceKind.CRL)
     asked = question(crl_urls=(url,), **CHECKED)
-    assert Cause.TIMED_OUT == hop_cause(decide(asked, GOOD, listed(ca=ROOT, url=url), silent, CA_GOOD))
+    assert Cause.TIMED_OUT == leaf_cause(decide(asked, GOOD, listed(ca=ROOT, url=url), silent, CA_GOOD))
 
 
 # -- deltas --------------------------------------------------------------------------------------------------
@@ -251,12 +251,12 @@ def test_cross_check_names_the_silence_of_the_right_list_and_not_the_one_of_anot
 
 def deltas(asked: Question, *statements: Statement) -> list[Lookup]:
     examination = examine(asked)
-    return list(examination.deltas(examination.hop(0, statements), statements))
+    return list(examination.deltas(examination.finding(0, statements), statements))
 
 
 def test_deltas_named_by_an_authentic_list_are_to_be_asked():
     base = listed(freshest=["http://a/d.crl", "ldap://b/d"])
-    assert [Lookup(hop=0, kind=SourceKind.CRL, url="http://a/d.crl")] == deltas(question(), base)
+    assert [Lookup(depth=0, kind=SourceKind.CRL, url="http://a/d.crl")] == deltas(question(), base)
     assert [] == deltas(question(deltas=False), base)
     assert [] == deltas(question(), listed())
     assert [] == deltas(question(), GOOD, failed(Cause.STALE, SourceKind.CRL))
@@ -264,7 +264,7 @@ def test_deltas_named_by_an_authentic_list_are_to_be_asked():
     assert [] == deltas(question(), forged)
     bad = said(make_crl(CA, freshest=["http://a/d.crl"], signing_key=ROOT.key), SourceKind.CRL)
     assert [] == deltas(question(), bad)
-    elsewhere = replace(base, hop=1)
+    elsewhere = replace(base, depth=1)
     assert [] == deltas(question(), elsewhere)
 
 
@@ -287,7 +287,7 @@ def known(statement: Statement, received_at: datetime = NOW) -> Statement:
 
 
 LATER = NOW + timedelta(days=400)
-FRESH_CA = listed(ca=ROOT, hop=1, this_update=LATER - HOUR)
+FRESH_CA = listed(ca=ROOT, depth=1, this_update=LATER - HOUR)
 
 
 def fresh(**fields: Any) -> Statement:
@@ -371,7 +371,7 @@ NO_STATUS = issue(CA, "short-lived", extensions=[(raw_extension("2.5.29.56", b"\
 
 def test_certificate_without_a_status_is_let_in_unless_the_policy_forbids_it():
     asked = question(NO_STATUS)
-    assert not [lookup for lookup in examine(asked).lookups if lookup.hop == 0]
+    assert not [lookup for lookup in examine(asked).lookups if lookup.depth == 0]
     assert decide(asked, CA_GOOD).accepted
     strict = Policy(name="p", treatments={Cause.NO_REV_AVAIL: Treatment()})
     assert 46 == decide(question(NO_STATUS, policy=strict), CA_GOOD).alert

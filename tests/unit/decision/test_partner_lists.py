@@ -130,7 +130,7 @@ GOOD = Statement(
     kind=SourceKind.OCSP,
     origin=Origin.NETWORK,
     received_at=NOW,
-    hop=0,
+    depth=0,
     url="http://o/",
     raw=make_ocsp_response(ROOT, LEAF),
 )

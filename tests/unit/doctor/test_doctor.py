@@ -61,7 +61,7 @@ class Lists:
             kind=SourceKind.CRL,
             origin=Origin.NETWORK,
             received_at=NOW,
-            hop=question.lookup.hop,
+            depth=question.lookup.depth,
             url=question.lookup.url,
             raw=raw,
             failure=None if raw else Cause.UNREACHABLE,

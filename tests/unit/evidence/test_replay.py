@@ -79,7 +79,7 @@ def test_record_in_the_wording_of_0_1_0_is_read_and_replay_agrees(statements, po
     assert len(begins) == len(found.verdict.warnings)
     assert all(map(str.startswith, found.verdict.warnings, begins))
     assert () == differences(found.verdict, decide_again(found))
-    assert made.verdict.evidence.hops == found.verdict.evidence.hops
+    assert made.verdict.evidence.findings == found.verdict.evidence.findings
 
 
 def test_warning_of_another_kind_certificate_or_alert_is_a_difference():
@@ -112,7 +112,7 @@ def test_details_of_a_warning_put_otherwise_are_no_difference():
 
 def test_status_that_differs_is_named_by_depth():
     good, revoked = record(*GOOD).verdict, record(*REVOKED).verdict
-    now = replace(good, evidence=replace(good.evidence, hops=revoked.evidence.hops))
+    now = replace(good, evidence=replace(good.evidence, findings=revoked.evidence.findings))
     assert (Difference(what="depth 0", recorded="good", now="revoked"),) == differences(good, now)
 
 

@@ -42,13 +42,13 @@ HOLD = ReasonFlags.certificate_hold
 TRUST = TrustSet(name="t", anchors=(ROOT.der,))
 
 
-def heard(raw: bytes, hop: int, *, minutes: int = 0, origin: Origin = Origin.NETWORK) -> Statement:
+def heard(raw: bytes, depth: int, *, minutes: int = 0, origin: Origin = Origin.NETWORK) -> Statement:
     return Statement(
         kind=SourceKind.CRL,
         origin=origin,
         received_at=NOW + timedelta(minutes=minutes),
-        hop=hop,
-        url=f"http://ca/{hop}",
+        depth=depth,
+        url=f"http://ca/{depth}",
         raw=raw,
     )
 

@@ -25,12 +25,12 @@ FAILED = Statement(
     kind=SourceKind.OCSP,
     origin=Origin.NETWORK,
     received_at=NOW,
-    hop=0,
+    depth=0,
     url="http://o/",
     failure=Cause.UNREACHABLE,
 )
 LIST = Statement(
-    kind=SourceKind.CRL, origin=Origin.CACHE, received_at=NOW, hop=0, url="http://c/", raw=make_crl(ROOT)
+    kind=SourceKind.CRL, origin=Origin.CACHE, received_at=NOW, depth=0, url="http://c/", raw=make_crl(ROOT)
 )
 PROOF = Statement(
     kind=SourceKind.OCSP,

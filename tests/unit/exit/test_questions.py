@@ -79,7 +79,7 @@ def test_fault_that_came_before_any_judgement_refuses_also_where_the_policy_audi
         limits=Limits(),
         at=AT,
         rule=None,
-        fault=Fault(reason=reason, hop=None, rule="test", detail="before"),
+        fault=Fault(reason=reason, depth=None, rule="test", detail="before"),
     )
     verdict = judged(asked)
     assert (Status.REFUSED, reason) == (verdict.status, verdict.reason)

@@ -91,7 +91,7 @@ class Crls:
             kind=lookup.kind,
             origin=Origin.NETWORK,
             received_at=self.clock.now(),
-            hop=lookup.hop,
+            depth=lookup.depth,
             url=lookup.url,
             **heard,
         )
@@ -184,7 +184,7 @@ async def test_own_status_looks_as_the_partner_does(settings):
     async def check_with_statements(question, *, remember):
         assert not remember
         directions.append(question.direction)
-        return SimpleNamespace(evidence=SimpleNamespace(hops=())), ()
+        return SimpleNamespace(evidence=SimpleNamespace(findings=())), ()
 
     ask = own_status(
         settings, SimpleNamespace(check_with_statements=check_with_statements), TestClock(pki.NOW)

@@ -1,5 +1,5 @@
 """
-Each fault of a path with its reason, hop and rule, beside the path that just has none.
+Each fault of a path with its reason, depth and rule, beside the path that just has none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def path_of(*chain: Entity | bytes, anchors: tuple[Entity | bytes, ...] = (ROOT,
 
 
 def faults(result: PathResult) -> list[tuple[Reason, int | None, str]]:
-    return [(fault.reason, fault.hop, fault.rule) for fault in result.faults]
+    return [(fault.reason, fault.depth, fault.rule) for fault in result.faults]
 
 
 def test_good_path_has_no_fault():
@@ -74,14 +74,14 @@ def test_request_without_certificate_is_told():
     assert [(Reason.NO_CERTIFICATE, None, "RFC 5280 6.1")] == faults(result)
 
 
-@pytest.mark.parametrize("hop", [0, 1, 2])
-def test_expired_certificate_is_named_by_hop_and_path_stays_trusted(hop):
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_expired_certificate_is_named_by_depth_and_path_stays_trusted(depth):
     end = NOW - SECOND
-    root = make_root("R", not_after=end if hop == 2 else None)
-    ca = issue(root, "C", ca=True, not_after=end if hop == 1 else None)
-    leaf = issue(ca, "l", not_after=end if hop == 0 else None)
+    root = make_root("R", not_after=end if depth == 2 else None)
+    ca = issue(root, "C", ca=True, not_after=end if depth == 1 else None)
+    leaf = issue(ca, "l", not_after=end if depth == 0 else None)
     result = path_of(leaf, ca, anchors=(root,))
-    assert [(Reason.EXPIRED, hop, "RFC 5280 6.1.3 (a)(2)")] == faults(result)
+    assert [(Reason.EXPIRED, depth, "RFC 5280 6.1.3 (a)(2)")] == faults(result)
     assert result.trusted
     assert [] == faults(path_of(leaf, ca, anchors=(root,), now=end))
 
@@ -95,12 +95,12 @@ def test_last_second_counts_and_first_second_counts():
     assert [(Reason.NOT_YET_VALID, 0, "RFC 5280 6.1.3 (a)(2)")] == faults(path_of(leaf, CA, now=NOW - SECOND))
 
 
-@pytest.mark.parametrize("hop", [0, 1])
-def test_broken_signature_is_named_by_hop_and_breaks_trust(hop):
+@pytest.mark.parametrize("depth", [0, 1])
+def test_broken_signature_is_named_by_depth_and_breaks_trust(depth):
     chain = [LEAF.der, CA.der]
-    chain[hop] = break_signature(chain[hop])
+    chain[depth] = break_signature(chain[depth])
     result = path_of(*chain)
-    assert [(Reason.BAD_SIGNATURE, hop, "RFC 5280 6.1.3 (a)(1)")] == faults(result)
+    assert [(Reason.BAD_SIGNATURE, depth, "RFC 5280 6.1.3 (a)(1)")] == faults(result)
     assert not result.trusted
 
 
@@ -130,16 +130,16 @@ def test_weak_digest_is_named_and_leniency_lets_it_pass():
     assert [] == faults(path_of(leaf, ca, anchors=(root,), compat=lenient))
 
 
-@pytest.mark.parametrize("hop", [0, 1, 2])
-def test_weak_key_is_named_by_hop_and_leniency_lets_it_pass(hop):
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_weak_key_is_named_by_depth_and_leniency_lets_it_pass(depth):
     kinds = ["ec"] * 3
-    kinds[hop] = "rsa1024"
+    kinds[depth] = "rsa1024"
     root = make_root("Root", private=key(kinds[2], 100))
     ca = issue(root, "CA", ca=True, private=key(kinds[1], 101))
     leaf = issue(ca, "leaf", private=key(kinds[0], 102))
     result = path_of(leaf, ca, anchors=(root,))
-    assert [(Reason.WEAK_KEY, hop, "NIST SP 800-131A 3")] == faults(result)
-    assert (hop == 0) == result.trusted
+    assert [(Reason.WEAK_KEY, depth, "NIST SP 800-131A 3")] == faults(result)
+    assert (depth == 0) == result.trusted
     assert [] == faults(path_of(leaf, ca, anchors=(root,), compat=frozenset((Leniency.RSA_1024,))))
 
 
@@ -153,16 +153,16 @@ def test_dsa_is_unsupported():
     assert not result.trusted
 
 
-@pytest.mark.parametrize("hop", [0, 1, 2])
-def test_unknown_critical_extension_is_named_by_hop(hop):
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_unknown_critical_extension_is_named_by_depth(depth):
     def bent(mine: int, critical: bool) -> list:  # noqa: FBT001  # local helper, positional for brevity
-        return [(raw_extension("1.2.3.4", b"\x05\x00"), critical)] if mine == hop else []
+        return [(raw_extension("1.2.3.4", b"\x05\x00"), critical)] if mine == depth else []
 
     for critical in (True, False):
         root = make_root("Root", extensions=bent(2, critical))
         ca = issue(root, "CA", ca=True, extensions=bent(1, critical))
         leaf = issue(ca, "leaf", extensions=bent(0, critical))
-        expected = [(Reason.UNSUPPORTED_CRITICAL_EXTENSION, hop, "RFC 5280 4.2")] if critical else []
+        expected = [(Reason.UNSUPPORTED_CRITICAL_EXTENSION, depth, "RFC 5280 4.2")] if critical else []
         assert expected == faults(path_of(leaf, ca, anchors=(root,)))
 
 
@@ -250,7 +250,7 @@ def test_key_usage_of_leaf_by_purpose(purpose, usage, good):
     assert result.trusted
 
 
-@pytest.mark.parametrize("hop", [0, 1, 2])
+@pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize(
     ("purpose", "eku", "good"),
     [
@@ -263,21 +263,21 @@ def test_key_usage_of_leaf_by_purpose(purpose, usage, good):
         (Purpose.ANY, ["codeSigning"], True),
     ],
 )
-def test_extended_key_usage_binds_at_every_hop(hop, purpose, eku, good):
+def test_extended_key_usage_binds_at_every_depth(depth, purpose, eku, good):
     given = [None, None, None]
-    given[hop] = eku
+    given[depth] = eku
     root = make_root("Root", eku=given[2])
     ca = issue(root, "CA", ca=True, eku=given[1])
     leaf = issue(ca, "leaf", eku=given[0])
     result = path_of(leaf, ca, anchors=(root,), purpose=purpose)
-    assert ([] if good else [(Reason.EXTENDED_KEY_USAGE, hop, "RFC 5280 4.2.1.12")]) == faults(result)
+    assert ([] if good else [(Reason.EXTENDED_KEY_USAGE, depth, "RFC 5280 4.2.1.12")]) == faults(result)
     assert result.trusted
 
 
 def test_all_faults_are_collected_not_only_the_first():
     ca = issue(ROOT, "CA", ca=True, not_after=NOW - DAY, eku=["serverAuth"])
     leaf = issue(ca, "leaf", not_after=NOW - DAY, usage=["keyEncipherment"])
-    found = {(f.reason, f.hop) for f in path_of(leaf, ca).faults}
+    found = {(f.reason, f.depth) for f in path_of(leaf, ca).faults}
     assert {
         (Reason.EXPIRED, 0),
         (Reason.EXPIRED, 1),
@@ -327,7 +327,7 @@ def test_policy_mappings_made_to_explode_stay_cheap():
     assert ([], frozenset(oids)) == (faults(result), result.valid_policies)
 
 
-def test_name_constraint_violation_is_named_by_hop_and_path_stays_trusted():
+def test_name_constraint_violation_is_named_by_depth_and_path_stays_trusted():
     ca = issue(ROOT, "CA", ca=True, extensions=[(name_constraints(["dns:good.example"]), True)])
     result = path_of(issue(ca, "leaf", san=["dns:evil.example"]), ca)
     assert [(Reason.NAME_CONSTRAINTS, 0, "RFC 5280 6.1.3 (b)(c)")] == faults(result)

@@ -14,7 +14,7 @@ import pytest
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Form, Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl import judge_crls
@@ -45,7 +45,7 @@ def context(form: Form = Form.COMMON) -> RevocationContext:
 
 
 def said(kind: SourceKind, raw: bytes) -> Statement:
-    return Statement(kind=kind, origin=Origin.NETWORK, received_at=NOW, hop=0, url="http://h/", raw=raw)
+    return Statement(kind=kind, origin=Origin.NETWORK, received_at=NOW, depth=0, url="http://h/", raw=raw)
 
 
 def gt(text: str) -> bytes:
@@ -197,7 +197,7 @@ def ocsp(raw: bytes, form: Form = Form.COMMON):
 def test_ocsp_says_revoked_in_any_form(bent, form):
     make, _ = OCSP[bent]
     finding = ocsp(make("revoked"), form)
-    assert HopStatus.REVOKED is finding.status, finding.detail
+    assert CertificateStatus.REVOKED is finding.status, finding.detail
     assert CA.certificate.subject.rfc4514_string().replace("CN=", "") in (finding.responder or "")
     assert (bent == "unbent") == (finding.notes == ()) or bent in WITHOUT_NOTE
 
@@ -210,9 +210,9 @@ WITHOUT_NOTE = {"nextUpdate before thisUpdate", "critical and unknown", "reason 
 def test_ocsp_says_good_only_where_nothing_is_in_doubt(bent):
     make, counts = OCSP[bent]
     finding = ocsp(make("good"))
-    assert counts is (HopStatus.GOOD is finding.status), finding.detail
+    assert counts is (CertificateStatus.GOOD is finding.status), finding.detail
     strict = ocsp(make("good"), Form.STRICT)
-    assert (bent == "unbent") is (HopStatus.GOOD is strict.status), strict.detail
+    assert (bent == "unbent") is (CertificateStatus.GOOD is strict.status), strict.detail
 
 
 def test_revoked_that_is_not_the_cas_is_not_heard():
@@ -226,14 +226,14 @@ def test_revoked_that_is_not_the_cas_is_not_heard():
             CA, LEAF, "revoked", signer=issue(stranger, "R", eku=["OCSPSigning"], nocheck=True)
         ),
     ):
-        assert HopStatus.UNDETERMINED is ocsp(raw).status
+        assert CertificateStatus.UNDETERMINED is ocsp(raw).status
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x30", b"<html>", b"\x30\x00", answer("revoked")[:-9]])
 def test_answer_in_which_nothing_can_be_read_is_told_apart(raw):
     assert Cause.UNREADABLE is ocsp(raw).cause
     judged = judge_crls(context(), 0, [said(SourceKind.CRL, raw)])
-    assert (HopStatus.UNDETERMINED, Cause.UNREADABLE) == (judged.status, judged.cause)
+    assert (CertificateStatus.UNDETERMINED, Cause.UNREADABLE) == (judged.status, judged.cause)
 
 
 # -- lists ---------------------------------------------------------------------------------------------------
@@ -342,28 +342,28 @@ def test_list_says_revoked_in_any_form_beside_one_that_is_silent(bent, form):
     listing = (LISTS | HABITS)[bent](BASE.but(entries=(entry(LEAF.serial),))).encode()
     for order in ((BASE.encode(), listing), (listing, BASE.encode()), (listing,)):
         judged = lists(*order, form=form)
-        assert HopStatus.REVOKED is judged.status, judged.detail
+        assert CertificateStatus.REVOKED is judged.status, judged.detail
 
 
 @pytest.mark.parametrize("bent", LISTS)
 def test_silence_of_a_bent_list_is_not_good_and_takes_nothing_from_another(bent):
     silent = LISTS[bent](BASE).encode()
-    assert HopStatus.GOOD is not lists(silent).status
-    assert HopStatus.GOOD is lists(silent, BASE.encode()).status
+    assert CertificateStatus.GOOD is not lists(silent).status
+    assert CertificateStatus.GOOD is lists(silent, BASE.encode()).status
 
 
 @pytest.mark.parametrize("bent", HABITS)
 def test_silence_of_a_list_with_a_habit_is_good_where_the_letter_does_not_count(bent):
     silent = HABITS[bent](BASE).encode()
-    assert HopStatus.GOOD is lists(silent).status, lists(silent).detail
+    assert CertificateStatus.GOOD is lists(silent).status, lists(silent).detail
     strict = lists(silent, form=Form.STRICT).status
-    assert (bent in ("unbent", "no number")) is (HopStatus.GOOD is strict)
+    assert (bent in ("unbent", "no number")) is (CertificateStatus.GOOD is strict)
 
 
 @pytest.mark.parametrize("own", OWN_ENTRIES)
 def test_serial_on_the_list_is_revoked_whatever_else_its_entry_says(own):
     judged = lists(BASE.but(entries=(entry(5), OWN_ENTRIES[own], entry(7))).encode(), BASE.encode())
-    assert HopStatus.REVOKED is judged.status, judged.detail
+    assert CertificateStatus.REVOKED is judged.status, judged.detail
 
 
 def test_hold_is_lifted_by_nothing_that_is_in_doubt():
@@ -372,9 +372,9 @@ def test_hold_is_lifted_by_nothing_that_is_in_doubt():
     held = BASE.but(entries=(hold,)).encode()
     later = BASE.but(entries=(release,), this_update=time(NOW - HOUR / 2))
     sound = later.but(extensions=(key_id(CA), number(8), delta(7))).encode()
-    assert HopStatus.GOOD is lists(held, sound).status
+    assert CertificateStatus.GOOD is lists(held, sound).status
     for extensions in ((key_id(CA), number(7), delta(7)), (key_id(CA), delta(7))):
-        assert HopStatus.ON_HOLD is lists(held, later.but(extensions=extensions).encode()).status
+        assert CertificateStatus.ON_HOLD is lists(held, later.but(extensions=extensions).encode()).status
 
 
 def test_list_by_a_stranger_revokes_nobody_in_any_form():
@@ -385,4 +385,4 @@ def test_list_by_a_stranger_revokes_nobody_in_any_form():
         Crl(stranger, entries=(entry(LEAF.serial),)),
         BASE.but(entries=(entry(LEAF.serial + 1),)),
     ):
-        assert HopStatus.REVOKED is not lists(forged.encode(), BASE.encode()).status
+        assert CertificateStatus.REVOKED is not lists(forged.encode(), BASE.encode()).status

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.crl_combine import Heard, combine
 from cftpki_ext.revocation.crl_parse import read_crl
@@ -34,6 +34,6 @@ def test_lists_of_one_scope_are_weighed_in_one_pass():
     ]
     begin = time.process_time()
 
-    assert combine(heard, NOW)[0] is HopStatus.GOOD
-    assert [item.status for item in heard[-2:]] == [HopStatus.UNDETERMINED, HopStatus.GOOD]
+    assert combine(heard, NOW)[0] is CertificateStatus.GOOD
+    assert [item.status for item in heard[-2:]] == [CertificateStatus.UNDETERMINED, CertificateStatus.GOOD]
     assert time.process_time() - begin < 1

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from cftpki_ext.core.causes import Cause
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.x509 import der
 from tests.support import pki
 from tests.support.forged_crl import (
@@ -205,8 +205,8 @@ FORGERIES: dict[str, tuple[Forge, Cause]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_crl_unbent_is_good(kind):
     judged = world(kind).judge(world(kind).crl)
-    assert HopStatus.GOOD is judged.status, judged.detail
-    assert (HopStatus.GOOD,) == tuple(f.status for f in judged.findings)
+    assert CertificateStatus.GOOD is judged.status, judged.detail
+    assert (CertificateStatus.GOOD,) == tuple(f.status for f in judged.findings)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,9 +215,9 @@ def test_crl_bent_establishes_nothing_with_its_cause(bent, kind):
     forge, cause = FORGERIES[bent]
     w = world(kind)
     judged = w.judge(forge(w))
-    assert (HopStatus.UNDETERMINED, cause) == (judged.status, judged.cause), judged.detail
+    assert (CertificateStatus.UNDETERMINED, cause) == (judged.status, judged.cause), judged.detail
     finding = judged.findings[0]
-    assert (HopStatus.UNDETERMINED, cause) == (finding.status, finding.cause)
+    assert (CertificateStatus.UNDETERMINED, cause) == (finding.status, finding.cause)
     assert finding.detail
 
 
@@ -227,9 +227,9 @@ def test_crl_bent_beside_a_good_one_does_no_harm(bent, kind):
     forge, _ = FORGERIES[bent]
     w = world(kind)
     judged = w.judge(forge(w), w.crl)
-    assert HopStatus.GOOD is judged.status, judged.detail
+    assert CertificateStatus.GOOD is judged.status, judged.detail
     assert len(judged.findings) == 2
-    assert HopStatus.GOOD is judged.findings[1].status
+    assert CertificateStatus.GOOD is judged.findings[1].status
 
 
 # A list that is authentic says "revoked" even when its silence would say nothing.
@@ -252,9 +252,13 @@ STILL_TELLS: dict[str, Callable[[Crl], Crl]] = {
 def test_crl_authentic_and_listing_the_serial_revokes(bent, kind):
     w = world(kind)
     judged = w.judge(STILL_TELLS[bent](w.crl.but(entries=(entry(1), entry(w.leaf.serial), entry(2)))))
-    assert HopStatus.REVOKED is judged.status, judged.detail
+    assert CertificateStatus.REVOKED is judged.status, judged.detail
     finding = judged.findings[0]
-    assert (HopStatus.REVOKED, None, NOW - 2 * HOUR) == (finding.status, finding.cause, finding.revoked_at)
+    assert (CertificateStatus.REVOKED, None, NOW - 2 * HOUR) == (
+        finding.status,
+        finding.cause,
+        finding.revoked_at,
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,7 +275,7 @@ def test_crl_forged_and_listing_the_serial_does_not_revoke(bent):
     forged = FORGERIES[bent][0](w)
     assert isinstance(forged, Crl)
     judged = w.judge(forged.but(entries=(entry(w.leaf.serial),)))
-    assert (HopStatus.UNDETERMINED, Cause.BAD_SIGNATURE) == (judged.status, judged.cause)
+    assert (CertificateStatus.UNDETERMINED, Cause.BAD_SIGNATURE) == (judged.status, judged.cause)
 
 
 ODD: dict[str, Callable[[Crl], Crl]] = {
@@ -295,4 +299,4 @@ ODD: dict[str, Callable[[Crl], Crl]] = {
 def test_crl_odd_but_allowed_is_good(bent):
     w = world("ec")
     judged = w.judge(ODD[bent](w.crl))
-    assert HopStatus.GOOD is judged.status, judged.detail
+    assert CertificateStatus.GOOD is judged.status, judged.detail

@@ -12,7 +12,7 @@ import pytest
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Depth, Policy
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.signed import clear_verified
@@ -42,7 +42,12 @@ from tests.support.forged_crl import (
 )
 from tests.support.pki import NOW
 
-GOOD, REVOKED, HELD, OPEN = HopStatus.GOOD, HopStatus.REVOKED, HopStatus.ON_HOLD, HopStatus.UNDETERMINED
+GOOD, REVOKED, HELD, OPEN = (
+    CertificateStatus.GOOD,
+    CertificateStatus.REVOKED,
+    CertificateStatus.ON_HOLD,
+    CertificateStatus.UNDETERMINED,
+)
 HOLD, REMOVE, KEY = reason(6), reason(8), reason(1)
 
 
@@ -158,7 +163,7 @@ def test_pitfall_17_handed_in_list_for_a_url_says_nothing_good_of_a_certificate_
     refused = w.judge(part, url=None)
     assert (OPEN, Cause.WRONG_SCOPE) == outcome(refused)
     assert "name that URL under crl in the trust set" in refused.detail
-    assert HopStatus.REVOKED is w.judge(listed, url=None).status
+    assert CertificateStatus.REVOKED is w.judge(listed, url=None).status
     assert GOOD is w.judge(w.crl.but(extensions=(number(7),)), url=None).status
     vouched = w.but(trust={"crl_urls": (URL,)})
     assert GOOD is vouched.judge(part, url=None).status
@@ -192,9 +197,9 @@ def test_pitfall_17_list_of_user_certificates_is_for_the_leaf_and_not_for_the_ca
     w = world()
     for_users = (number(7), idp(USERS))
     assert GOOD is w.judge(w.crl.but(extensions=for_users)).status
-    judged = w.judge(Crl(w.root, extensions=for_users), hop=1)
+    judged = w.judge(Crl(w.root, extensions=for_users), depth=1)
     assert (OPEN, Cause.WRONG_SCOPE) == outcome(judged)
-    assert GOOD is w.judge(Crl(w.root), hop=1).status
+    assert GOOD is w.judge(Crl(w.root), depth=1).status
 
 
 def test_pitfall_17_list_without_idp_is_of_full_scope():
@@ -534,7 +539,7 @@ def test_crl_of_an_offline_root_counts_to_its_next_update_however_far():
     yearly = Crl(
         w.root, this_update=time(NOW - timedelta(days=360)), next_update=time(NOW + timedelta(days=5))
     )
-    assert GOOD is w.judge(yearly, hop=1).status
+    assert GOOD is w.judge(yearly, depth=1).status
 
 
 # -- 25: forms -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cftpki_ext.core.memo import Memo
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.revocation import crl_parse
 from cftpki_ext.revocation.crl_parse import CrlView, MalformedCrlError, read_crl
 from tests.support import pki
@@ -51,8 +51,8 @@ def test_crl_with_changed_octets_is_never_good_and_never_raises(changes):
     for position, octet in changes:
         raw[position % len(raw)] = octet
     judged = world("ed25519").judge(bytes(raw))
-    assert (bytes(raw) == good()) == (judged.status is HopStatus.GOOD)
-    assert (judged.status is HopStatus.UNDETERMINED) == (judged.cause is not None)
+    assert (bytes(raw) == good()) == (judged.status is CertificateStatus.GOOD)
+    assert (judged.status is CertificateStatus.UNDETERMINED) == (judged.cause is not None)
 
 
 @settings(max_examples=300, deadline=None)
@@ -62,7 +62,7 @@ def test_crl_with_a_piece_replaced_is_never_good_and_never_raises(start, length,
     start %= len(raw)
     bent = raw[:start] + piece + raw[start + length :]
     judged = world("ed25519").judge(bent)
-    assert (bent == raw) == (judged.status is HopStatus.GOOD)
+    assert (bent == raw) == (judged.status is CertificateStatus.GOOD)
 
 
 @settings(max_examples=300, deadline=None)
@@ -76,7 +76,7 @@ def test_crl_with_changed_octets_signed_anew_never_raises(changes):
     for position, octet in changes:
         tbs[position % len(tbs)] = octet
     judged = w.judge(pki.resign(good(), bytes(tbs), w.ca.key))
-    assert (judged.status is HopStatus.UNDETERMINED) == (judged.cause is not None)
+    assert (judged.status is CertificateStatus.UNDETERMINED) == (judged.cause is not None)
 
 
 @settings(max_examples=300, deadline=None)
@@ -105,9 +105,9 @@ def test_serial_is_found_exactly_when_it_is_on_the_list(listed, asked):
 
 
 def test_good_is_good():
-    assert HopStatus.GOOD is world("ed25519").judge(good()).status
+    assert CertificateStatus.GOOD is world("ed25519").judge(good()).status
     late = world("ed25519").crl.but(next_update=time(NOW - HOUR / 2)).encode()
-    assert HopStatus.UNDETERMINED is world("ed25519").judge(late).status
+    assert CertificateStatus.UNDETERMINED is world("ed25519").judge(late).status
 
 
 def test_parsed_lists_are_kept_within_their_bounds(monkeypatch):

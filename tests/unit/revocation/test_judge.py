@@ -1,5 +1,5 @@
 """
-All sources of one hop together: bad news first, then good news, else the most telling cause; and the plan.
+All sources of one certificate together: bad news first, then good news, else the most telling cause; and the plan.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.policy import Depth, Policy
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.revocation.judge import CAUSE_RANK, contradiction, judge_hop, require_staple
-from cftpki_ext.revocation.plan import hops_to_judge, plan_lookups
+from cftpki_ext.revocation.judge import CAUSE_RANK, contradiction, judge_certificate, require_staple
+from cftpki_ext.revocation.plan import depths_to_judge, plan_lookups
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support.pki import NOW, Revoked, Single, issue, make_crl, make_ocsp_response
 from tests.unit.revocation.test_ocsp_forged import WORLDS, answer, context_of, delegated, singles
@@ -28,17 +28,17 @@ HOLD = x509.ReasonFlags.certificate_hold
 
 
 def ocsp(raw: bytes | None, **fields: Any) -> Statement:
-    defaults = {"origin": Origin.NETWORK, "hop": 0, "url": "http://ocsp.example/", "received_at": NOW}
+    defaults = {"origin": Origin.NETWORK, "depth": 0, "url": "http://ocsp.example/", "received_at": NOW}
     return Statement(kind=SourceKind.OCSP, raw=raw, **{**defaults, **fields})
 
 
 def crl(raw: bytes | None, **fields: Any) -> Statement:
-    defaults = {"origin": Origin.NETWORK, "hop": 0, "url": "http://crl.example/", "received_at": NOW}
+    defaults = {"origin": Origin.NETWORK, "depth": 0, "url": "http://crl.example/", "received_at": NOW}
     return Statement(kind=SourceKind.CRL, raw=raw, **{**defaults, **fields})
 
 
 def judge(*statements: Statement, now=NOW):
-    return judge_hop(context_of(W, now=now), 0, statements)
+    return judge_certificate(context_of(W, now=now), 0, statements)
 
 
 def held(hours_ago: float, **single: Any) -> bytes:
@@ -62,13 +62,13 @@ REVOKED_CRL = crl(make_crl(W.ca, [Revoked(W.leaf.serial, reason=x509.ReasonFlags
 )
 def test_one_good_source_is_enough(other):
     finding = judge(other, GOOD_OCSP)
-    assert (HopStatus.GOOD, None) == (finding.status, finding.cause)
+    assert (CertificateStatus.GOOD, None) == (finding.status, finding.cause)
     assert 2 == len(finding.sources)
 
 
 def test_crl_alone_is_enough():
-    assert HopStatus.GOOD == judge(GOOD_CRL).status
-    assert HopStatus.REVOKED == judge(REVOKED_CRL).status
+    assert CertificateStatus.GOOD == judge(GOOD_CRL).status
+    assert CertificateStatus.REVOKED == judge(REVOKED_CRL).status
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_crl_alone_is_enough():
 )
 def test_pitfall_50_second_opinion_revoked_counts_whoever_says_good(statements):
     finding = judge(*statements)
-    assert HopStatus.REVOKED == finding.status
+    assert CertificateStatus.REVOKED == finding.status
     assert "revoked 2026-06-01 10:00:00Z (keyCompromise)" in finding.detail
     note = contradiction(finding)
     assert note is not None
@@ -92,7 +92,7 @@ def test_pitfall_50_second_opinion_revoked_counts_whoever_says_good(statements):
 def test_pitfall_50_second_opinion_that_is_forged_is_ignored():
     forged = ocsp(answer(W, status="revoked", signing_key=W.other.key))
     finding = judge(forged, GOOD_CRL)
-    assert (HopStatus.GOOD, None) == (finding.status, contradiction(finding))
+    assert (CertificateStatus.GOOD, None) == (finding.status, contradiction(finding))
 
 
 def test_sources_in_agreement_are_no_contradiction():
@@ -102,7 +102,7 @@ def test_sources_in_agreement_are_no_contradiction():
 
 def test_unknown_beside_good_is_noted_and_a_lifted_hold_is_not():
     noted = judge(ocsp(answer(W, status="unknown")), GOOD_CRL)
-    assert HopStatus.GOOD == noted.status
+    assert CertificateStatus.GOOD == noted.status
     assert "unknown, said by OCSP" in (contradiction(noted) or "")
     assert contradiction(judge(ocsp(held(2)), ocsp(good(1)))) is None
 
@@ -119,49 +119,49 @@ def test_known_revocation_stands_against_newer_good():
         origin=Origin.KNOWN_REVOKED,
         received_at=NOW - 900 * HOUR,
     )
-    assert HopStatus.REVOKED == judge(known, GOOD_OCSP, GOOD_CRL).status
+    assert CertificateStatus.REVOKED == judge(known, GOOD_OCSP, GOOD_CRL).status
 
 
 def test_hold_counts_until_newer_evidence_lifts_it():
-    assert HopStatus.ON_HOLD == judge(ocsp(held(2))).status
-    assert HopStatus.ON_HOLD == judge(ocsp(held(2)), ocsp(good(3))).status
-    assert HopStatus.ON_HOLD == judge(ocsp(held(2)), ocsp(good(2))).status
-    assert HopStatus.GOOD == judge(ocsp(held(2)), ocsp(good(1))).status
+    assert CertificateStatus.ON_HOLD == judge(ocsp(held(2))).status
+    assert CertificateStatus.ON_HOLD == judge(ocsp(held(2)), ocsp(good(3))).status
+    assert CertificateStatus.ON_HOLD == judge(ocsp(held(2)), ocsp(good(2))).status
+    assert CertificateStatus.GOOD == judge(ocsp(held(2)), ocsp(good(1))).status
 
 
 def test_hold_does_not_lift_by_growing_old():
     stale = ocsp(held(50, next_update=NOW - 40 * HOUR), origin=Origin.KNOWN_REVOKED)
-    assert HopStatus.ON_HOLD == judge(stale).status
-    assert HopStatus.ON_HOLD == judge(stale, crl(None, failure=Cause.UNREACHABLE)).status
+    assert CertificateStatus.ON_HOLD == judge(stale).status
+    assert CertificateStatus.ON_HOLD == judge(stale, crl(None, failure=Cause.UNREACHABLE)).status
 
 
 def test_hold_in_force_is_not_lifted_by_another_kind_but_a_stale_one_is():
-    assert HopStatus.ON_HOLD == judge(ocsp(held(2)), GOOD_CRL).status
-    assert HopStatus.GOOD == judge(ocsp(held(50, next_update=NOW - 40 * HOUR)), GOOD_CRL).status
+    assert CertificateStatus.ON_HOLD == judge(ocsp(held(2)), GOOD_CRL).status
+    assert CertificateStatus.GOOD == judge(ocsp(held(50, next_update=NOW - 40 * HOUR)), GOOD_CRL).status
     on_list = crl(make_crl(W.ca, [Revoked(W.leaf.serial, reason=HOLD)], this_update=NOW - 2 * HOUR))
-    assert HopStatus.ON_HOLD == judge(on_list, GOOD_OCSP).status
+    assert CertificateStatus.ON_HOLD == judge(on_list, GOOD_OCSP).status
 
 
 def test_certificate_not_issued_is_revoked_until_a_newer_answer_knows_it():
     never = ocsp(held(2, revoked_at=datetime(1970, 1, 1, tzinfo=UTC)))
-    assert HopStatus.REVOKED == judge(never).status
-    assert HopStatus.REVOKED == judge(never, ocsp(good(3))).status
-    assert HopStatus.GOOD == judge(never, ocsp(good(1))).status
-    assert HopStatus.REVOKED == judge(never, ocsp(good(1)), REVOKED_CRL).status
+    assert CertificateStatus.REVOKED == judge(never).status
+    assert CertificateStatus.REVOKED == judge(never, ocsp(good(3))).status
+    assert CertificateStatus.GOOD == judge(never, ocsp(good(1))).status
+    assert CertificateStatus.REVOKED == judge(never, ocsp(good(1)), REVOKED_CRL).status
 
 
-def test_hop_without_any_statement_has_no_source():
+def test_certificate_without_any_statement_has_no_source():
     finding = judge()
-    assert (HopStatus.UNDETERMINED, Cause.NO_SOURCE) == (finding.status, finding.cause)
+    assert (CertificateStatus.UNDETERMINED, Cause.NO_SOURCE) == (finding.status, finding.cause)
 
 
-def test_statement_about_another_hop_is_left_out():
-    finding = judge(ocsp(good(), hop=1))
+def test_statement_about_another_certificate_is_left_out():
+    finding = judge(ocsp(good(), depth=1))
     assert (Cause.NO_SOURCE, ()) == (finding.cause, finding.sources)
 
 
 def test_evidence_handed_in_for_another_certificate_says_least():
-    about_sibling = ocsp(make_ocsp_response(W.ca, W.sibling), hop=None, origin=Origin.HANDED_IN)
+    about_sibling = ocsp(make_ocsp_response(W.ca, W.sibling), depth=None, origin=Origin.HANDED_IN)
     assert Cause.WRONG_SCOPE == judge(about_sibling).cause
     assert Cause.UNREACHABLE == judge(about_sibling, crl(None, failure=Cause.UNREACHABLE)).cause
 
@@ -179,7 +179,7 @@ def test_cause_rank_holds_every_cause_once():
 
 
 @pytest.mark.parametrize("first", range(len(CAUSE_RANK) - 1))
-def test_first_cause_of_the_rank_names_the_hop(first):
+def test_first_cause_of_the_rank_names_the_certificate(first):
     worse, softer = CAUSE_RANK[first : first + 2]
     for order in (1, -1):
         failures = [ocsp(None, failure=worse, detail="worse"), ocsp(None, failure=softer, detail="softer")]
@@ -193,21 +193,21 @@ def test_signed_unknown_cannot_be_traded_for_a_softer_cause():
         assert Cause.UNKNOWN == judge(softer, unknown).cause
 
 
-def test_delegate_is_shown_good_by_the_crl_of_the_same_hop():
+def test_delegate_is_shown_good_by_the_crl_of_the_same_certificate():
     raw = delegated(W, W.make(nocheck=False))
     assert Cause.BAD_SIGNATURE == judge(ocsp(raw)).cause
     both = judge(ocsp(raw), GOOD_CRL)
-    assert [HopStatus.GOOD] * 2 == [s.status for s in both.sources]
+    assert [CertificateStatus.GOOD] * 2 == [s.status for s in both.sources]
 
 
-def test_answer_about_many_certificates_serves_each_hop():
+def test_answer_about_many_certificates_serves_each_certificate():
     both = singles(W, Single(W.ca, W.sibling), Single(W.ca, W.leaf))
-    assert HopStatus.GOOD == judge(ocsp(both, hop=None, origin=Origin.HANDED_IN)).status
+    assert CertificateStatus.GOOD == judge(ocsp(both, depth=None, origin=Origin.HANDED_IN)).status
 
 
 def test_rest_statement_establishes_nothing():
-    rest = Statement(kind=SourceKind.REST, origin=Origin.NETWORK, received_at=NOW, hop=0, raw=b"{}")
-    assert (HopStatus.UNDETERMINED, Cause.MALFORMED) == (judge(rest).status, judge(rest).cause)
+    rest = Statement(kind=SourceKind.REST, origin=Origin.NETWORK, received_at=NOW, depth=0, raw=b"{}")
+    assert (CertificateStatus.UNDETERMINED, Cause.MALFORMED) == (judge(rest).status, judge(rest).cause)
 
 
 # -- must-staple ---------------------------------------------------------------------------------------------
@@ -218,17 +218,17 @@ STAPLER = issue(W.ca, "server", eku=["serverAuth"], must_staple=True)
 @pytest.mark.parametrize(
     ("origin", "status", "expected"),
     [
-        (Origin.STAPLED, "good", (HopStatus.GOOD, None)),
-        (Origin.HANDED_IN, "good", (HopStatus.GOOD, None)),
-        (Origin.NETWORK, "good", (HopStatus.UNDETERMINED, Cause.MUST_STAPLE)),
-        (Origin.CACHE, "good", (HopStatus.UNDETERMINED, Cause.MUST_STAPLE)),
-        (Origin.STAPLED, "unknown", (HopStatus.UNDETERMINED, Cause.MUST_STAPLE)),
-        (Origin.NETWORK, "revoked", (HopStatus.REVOKED, None)),
+        (Origin.STAPLED, "good", (CertificateStatus.GOOD, None)),
+        (Origin.HANDED_IN, "good", (CertificateStatus.GOOD, None)),
+        (Origin.NETWORK, "good", (CertificateStatus.UNDETERMINED, Cause.MUST_STAPLE)),
+        (Origin.CACHE, "good", (CertificateStatus.UNDETERMINED, Cause.MUST_STAPLE)),
+        (Origin.STAPLED, "unknown", (CertificateStatus.UNDETERMINED, Cause.MUST_STAPLE)),
+        (Origin.NETWORK, "revoked", (CertificateStatus.REVOKED, None)),
     ],
 )
 def test_must_staple_needs_a_usable_answer_that_came_along(origin, status, expected):
     raw = make_ocsp_response(W.ca, STAPLER, status)
-    finding = judge_hop(context_of(W, leaf=STAPLER), 0, [ocsp(raw, origin=origin)])
+    finding = judge_certificate(context_of(W, leaf=STAPLER), 0, [ocsp(raw, origin=origin)])
     promised = require_staple(parse_certificate(STAPLER.der), finding)
     assert expected == (promised.status, promised.cause)
 
@@ -249,10 +249,10 @@ def path_of(**options: Any):
 def plan(path, *, limits: Limits | None = None, **trust: Any) -> list[tuple[int, str, str]]:
     lookups = plan_lookups(path, TrustSet(name="t", anchors=(), **trust), limits or Limits())
     assert all(isinstance(item, Lookup) for item in lookups)
-    return [(item.hop, item.kind.value, item.url) for item in lookups]
+    return [(item.depth, item.kind.value, item.url) for item in lookups]
 
 
-def test_plan_asks_the_trust_sets_own_locations_first_for_every_hop():
+def test_plan_asks_the_trust_sets_own_locations_first_for_every_certificate():
     path = path_of(ocsp_urls=["http://o/1"], crl_urls=["http://c/1"])
     assert [
         (0, "ocsp", "http://own/"),
@@ -288,9 +288,9 @@ def test_plan_names_no_location_twice():
     assert [(0, "ocsp", "http://o/1"), (1, "ocsp", "http://o/1")] == plan(path, ocsp_urls=("http://o/1",))
 
 
-def test_pitfall_12_every_hop_below_the_anchor_is_judged_unless_policy_says_leaf():
+def test_pitfall_12_every_certificate_below_the_anchor_is_judged_unless_policy_says_leaf():
     path = path_of()
-    assert (0, 1) == hops_to_judge(path, TrustSet(name="t", anchors=()))
+    assert (0, 1) == depths_to_judge(path, TrustSet(name="t", anchors=()))
     leaf_only = Policy(name="l", depth=Depth.LEAF)
-    assert (0,) == hops_to_judge(path, TrustSet(name="t", anchors=(), policy=leaf_only))
-    assert () == hops_to_judge(path[-1:], TrustSet(name="t", anchors=()))
+    assert (0,) == depths_to_judge(path, TrustSet(name="t", anchors=(), policy=leaf_only))
+    assert () == depths_to_judge(path[-1:], TrustSet(name="t", anchors=()))

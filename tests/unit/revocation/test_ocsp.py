@@ -16,7 +16,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import NonceMode
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.ocsp import NON_ISSUED, build_request, judge_ocsp
 from cftpki_ext.revocation.ocsp_response import RESPONSE_STATUS
@@ -53,13 +53,16 @@ def test_pitfall_01_certificate_of_the_judged_chain_cannot_sign_its_own_answer()
     finding = judge(W, raw, context=context_of(W, leaf=leaf))
     assert (Cause.BAD_SIGNATURE, None) == (finding.cause, finding.responder)
     assert "belongs to the chain" in finding.detail
-    assert HopStatus.GOOD == judge(W, make_ocsp_response(W.ca, leaf), context=context_of(W, leaf=leaf)).status
+    assert (
+        CertificateStatus.GOOD
+        == judge(W, make_ocsp_response(W.ca, leaf), context=context_of(W, leaf=leaf)).status
+    )
 
 
 def test_pitfall_02_delegate_is_judged_at_the_time_of_the_decision():
     delegate = W.make(not_before=NOW - 3 * HOUR, not_after=NOW + HOUR)
     raw = delegated(W, delegate)
-    assert HopStatus.GOOD == judge(W, raw).status
+    assert CertificateStatus.GOOD == judge(W, raw).status
     late = judge(W, raw, context=context_of(W, now=NOW + 2 * HOUR))
     assert Cause.BAD_SIGNATURE == late.cause
     assert "valid from" in late.detail
@@ -71,7 +74,7 @@ def test_pitfall_03_delegate_without_nocheck_needs_a_crl_that_says_good():
     alone = judge(W, raw)
     assert Cause.BAD_SIGNATURE == alone.cause
     assert "nocheck" in alone.detail
-    assert HopStatus.GOOD == judge(W, raw, crls=[crl_statement(make_crl(W.ca))]).status
+    assert CertificateStatus.GOOD == judge(W, raw, crls=[crl_statement(make_crl(W.ca))]).status
     revoked = judge(W, raw, crls=[crl_statement(make_crl(W.ca, [Revoked(delegate.serial)]))])
     assert Cause.BAD_SIGNATURE == revoked.cause
     assert "itself revoked" in revoked.detail
@@ -96,13 +99,13 @@ def test_pitfall_04_answer_about_another_serial_is_out_of_scope(serial):
 
 def test_pitfall_04_first_single_response_is_never_taken_for_ours():
     ours_revoked = singles(W, Single(W.ca, W.sibling), Single(W.ca, W.leaf, "revoked"))
-    assert HopStatus.REVOKED == judge(W, ours_revoked).status
+    assert CertificateStatus.REVOKED == judge(W, ours_revoked).status
     ours_good = singles(W, Single(W.ca, W.sibling, "revoked"), Single(W.ca, W.leaf))
-    assert HopStatus.GOOD == judge(W, ours_good).status
+    assert CertificateStatus.GOOD == judge(W, ours_good).status
 
 
 def test_pitfall_05_null_and_absent_parameters_are_the_same():
-    assert [HopStatus.GOOD] * 2 == [
+    assert [CertificateStatus.GOOD] * 2 == [
         judge(W, answer(W, algorithm_parameters=p, hash_name="sha256")).status for p in (b"\5\0", b"")
     ]
 
@@ -129,17 +132,17 @@ def test_pitfall_06_freshness_with_and_without_next_update(next_update, age, cau
 
 def test_pitfall_07_replayed_answer_fails_by_its_nonce():
     raw = answer(W, nonce=b"a" * 32)
-    assert HopStatus.GOOD == judge(W, raw, nonce=b"a" * 32).status
+    assert CertificateStatus.GOOD == judge(W, raw, nonce=b"a" * 32).status
     assert Cause.BAD_SIGNATURE == judge(W, raw, nonce=b"b" * 32).cause
-    assert HopStatus.GOOD == judge(W, answer(W), nonce=b"b" * 32).status
+    assert CertificateStatus.GOOD == judge(W, answer(W), nonce=b"b" * 32).status
     off = context_of(W, nonce=NonceMode.OFF)
-    assert HopStatus.GOOD == judge(W, raw, context=off, nonce=b"b" * 32).status
+    assert CertificateStatus.GOOD == judge(W, raw, context=off, nonce=b"b" * 32).status
 
 
 def test_pitfall_07_stored_answer_keeps_the_nonce_that_it_was_asked_with():
     require = context_of(W, nonce=NonceMode.REQUIRE)
     raw = answer(W, nonce=b"a" * 32)
-    assert HopStatus.GOOD == judge(W, raw, context=require, origin=Origin.CACHE).status
+    assert CertificateStatus.GOOD == judge(W, raw, context=require, origin=Origin.CACHE).status
     assert Cause.BAD_SIGNATURE == judge(W, answer(W), context=require, origin=Origin.CACHE).cause
     assert Cause.BAD_SIGNATURE == judge(W, raw, context=require, origin=Origin.STAPLED).cause
 
@@ -158,22 +161,22 @@ def test_pitfall_07_stored_answer_keeps_the_nonce_that_it_was_asked_with():
 )
 def test_pitfall_08_error_status_is_told_apart_and_never_a_verdict(code, cause):
     finding = judge(W, answer(W, response_status=code))
-    assert (HopStatus.UNDETERMINED, cause, None) == (finding.status, finding.cause, finding.responder)
+    assert (CertificateStatus.UNDETERMINED, cause, None) == (finding.status, finding.cause, finding.responder)
     assert code not in RESPONSE_STATUS or RESPONSE_STATUS[code] in finding.detail
 
 
 def test_pitfall_09_unknown_is_not_good():
     finding = judge(W, answer(W, status="unknown"))
-    assert (HopStatus.UNDETERMINED, Cause.UNKNOWN) == (finding.status, finding.cause)
+    assert (CertificateStatus.UNDETERMINED, Cause.UNKNOWN) == (finding.status, finding.cause)
     assert "CN=CA" == finding.responder
 
 
 def test_pitfall_09_extended_revoke_of_a_certificate_never_issued_is_revoked():
     never = {"status": "revoked", "reason": 6, "revoked_at": datetime(1970, 1, 1, tzinfo=UTC)}
     finding = judge(W, answer(W, extensions=[pki.extension("1.3.6.1.5.5.7.48.1.9", b"\5\0")], **never))
-    assert (HopStatus.REVOKED, NON_ISSUED) == (finding.status, finding.revocation_reason)
+    assert (CertificateStatus.REVOKED, NON_ISSUED) == (finding.status, finding.revocation_reason)
     held = judge(W, answer(W, status="revoked", reason=6))
-    assert (HopStatus.ON_HOLD, "certificateHold") == (held.status, held.revocation_reason)
+    assert (CertificateStatus.ON_HOLD, "certificateHold") == (held.status, held.revocation_reason)
 
 
 def test_pitfall_45_ca_is_its_name_and_its_key():
@@ -182,7 +185,7 @@ def test_pitfall_45_ca_is_its_name_and_its_key():
         make_ocsp_response(W.namesake, W.leaf),
         make_ocsp_response(W.namesake, W.leaf, certificates=[W.namesake.der]),
     ):
-        assert HopStatus.UNDETERMINED == judge(W, forged).status
+        assert CertificateStatus.UNDETERMINED == judge(W, forged).status
 
 
 def test_pitfall_45_configured_signer_counts_byte_for_byte():
@@ -190,9 +193,9 @@ def test_pitfall_45_configured_signer_counts_byte_for_byte():
     twin = issue(None, "Corporate Responder", private=signer.key)
     raw = delegated(W, signer)
     assert Cause.BAD_SIGNATURE == judge(W, raw).cause
-    assert HopStatus.GOOD == judge(W, raw, context=context_of(W, ocsp_signers=(signer.der,))).status
+    assert CertificateStatus.GOOD == judge(W, raw, context=context_of(W, ocsp_signers=(signer.der,))).status
     assert (
-        HopStatus.GOOD
+        CertificateStatus.GOOD
         == judge(
             W, delegated(W, signer, certificates=[]), context=context_of(W, ocsp_signers=(signer.der,))
         ).status
@@ -217,20 +220,20 @@ def test_pitfall_46_verified_answer_is_no_pass_for_the_same_answer_bent():
     The memory of good signatures must not help an answer that shares all but one octet with a good one.
     """
     raw = answer(W, nonce=b"Q" * 32)
-    assert HopStatus.GOOD == judge(W, raw).status
+    assert CertificateStatus.GOOD == judge(W, raw).status
     assert Cause.BAD_SIGNATURE == judge(W, raw.replace(b"Q" * 32, b"Q" * 31 + b"R")).cause
-    assert HopStatus.GOOD == judge(W, raw).status
+    assert CertificateStatus.GOOD == judge(W, raw).status
 
 
 def test_pitfall_46_verified_answer_is_no_pass_under_another_ca_key():
     raw = answer(W)
-    assert HopStatus.GOOD == judge(W, raw).status
+    assert CertificateStatus.GOOD == judge(W, raw).status
     path = tuple(parse_certificate(e.der) for e in (W.leaf, W.namesake, W.root))
     base = context_of(W)
     other = type(base)(
         now=NOW, path=path, trust=base.trust, limits=base.limits, pool=(), issuer_path=base.issuer_path
     )
-    assert HopStatus.UNDETERMINED == judge_ocsp(other, 0, statement(raw)).status
+    assert CertificateStatus.UNDETERMINED == judge_ocsp(other, 0, statement(raw)).status
 
 
 def test_pitfall_50_authentic_revoked_counts_whatever_its_age_and_nonce():
@@ -248,20 +251,21 @@ def test_pitfall_50_authentic_revoked_counts_whatever_its_age_and_nonce():
         ),
         nonce=b"b",
     )
-    assert (HopStatus.REVOKED, "keyCompromise") == (finding.status, finding.revocation_reason)
+    assert (CertificateStatus.REVOKED, "keyCompromise") == (finding.status, finding.revocation_reason)
     assert NOW - 2 * HOUR == finding.revoked_at
 
 
 def test_pitfall_50_revoked_that_is_not_authentic_is_ignored():
     finding = judge(W, answer(W, status="revoked", signing_key=W.namesake.key))
-    assert (HopStatus.UNDETERMINED, Cause.BAD_SIGNATURE) == (finding.status, finding.cause)
+    assert (CertificateStatus.UNDETERMINED, Cause.BAD_SIGNATURE) == (finding.status, finding.cause)
     assert (None, None) == (finding.revoked_at, finding.revocation_reason)
 
 
 def test_pitfall_48_revoked_counts_beside_a_critical_extension_that_is_not_understood():
     strange = (pki.extension("1.2.3.4.5", b"\5\0", critical=True),)
     assert (
-        HopStatus.REVOKED == judge(W, singles(W, Single(W.ca, W.leaf, "revoked", extensions=strange))).status
+        CertificateStatus.REVOKED
+        == judge(W, singles(W, Single(W.ca, W.leaf, "revoked", extensions=strange))).status
     )
 
 
@@ -272,11 +276,11 @@ def test_known_revocation_outlives_the_certificate_of_its_delegate():
     delegate = W.make(not_before=NOW - 3 * HOUR, not_after=NOW + HOUR, nocheck=False)
     raw = delegated(W, delegate, status="revoked")
     later = context_of(W, now=NOW + 24 * HOUR)
-    assert HopStatus.REVOKED == judge(W, raw, context=later, origin=Origin.KNOWN_REVOKED).status
+    assert CertificateStatus.REVOKED == judge(W, raw, context=later, origin=Origin.KNOWN_REVOKED).status
     # It was signed while the delegate could: bad news is heard whatever its age, good news is not.
-    assert HopStatus.REVOKED == judge(W, raw, context=later, origin=Origin.NETWORK).status
+    assert CertificateStatus.REVOKED == judge(W, raw, context=later, origin=Origin.NETWORK).status
     good = delegated(W, delegate)
-    assert HopStatus.UNDETERMINED == judge(W, good, context=later, origin=Origin.NETWORK).status
+    assert CertificateStatus.UNDETERMINED == judge(W, good, context=later, origin=Origin.NETWORK).status
 
 
 def test_good_from_a_store_does_not_outlive_its_delegate():
@@ -287,7 +291,7 @@ def test_good_from_a_store_does_not_outlive_its_delegate():
 
 def test_answer_that_speaks_twice_of_the_certificate_counts_at_its_worst():
     twice = singles(W, Single(W.ca, W.leaf), Single(W.ca, W.leaf, "revoked", hash_name="sha256"))
-    assert HopStatus.REVOKED == judge(W, twice).status
+    assert CertificateStatus.REVOKED == judge(W, twice).status
 
 
 def test_good_of_an_expired_certificate_needs_an_archive_cutoff_that_reaches_back():
@@ -301,7 +305,7 @@ def test_good_of_an_expired_certificate_needs_an_archive_cutoff_that_reaches_bac
 
     assert Cause.WRONG_SCOPE == judge(W, make_ocsp_response(W.ca, leaf), context=context).cause
     assert Cause.WRONG_SCOPE == judge(W, cutoff(20), context=context).cause
-    assert HopStatus.GOOD == judge(W, cutoff(40), context=context).status
+    assert CertificateStatus.GOOD == judge(W, cutoff(40), context=context).status
 
 
 def test_failure_to_get_an_answer_keeps_its_cause():
@@ -322,7 +326,7 @@ CONTEXT = context_of(W)
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_never_raise_and_are_never_a_status(raw):
-    assert HopStatus.UNDETERMINED == judge(W, raw, context=CONTEXT).status
+    assert CertificateStatus.UNDETERMINED == judge(W, raw, context=CONTEXT).status
 
 
 @settings(max_examples=300)
@@ -332,7 +336,7 @@ def test_answer_with_one_octet_changed_is_never_a_status(position, change):
     Any octet: the signature covers all but the delegate's own certificate, and that one has its own.
     """
     raw = GOOD[:position] + bytes((GOOD[position] ^ change,)) + GOOD[position + 1 :]
-    assert HopStatus.UNDETERMINED == judge(W, raw, context=CONTEXT).status
+    assert CertificateStatus.UNDETERMINED == judge(W, raw, context=CONTEXT).status
 
 
 @settings(max_examples=200)
@@ -340,7 +344,7 @@ def test_answer_with_one_octet_changed_is_never_a_status(position, change):
 def test_answer_cut_and_spliced_is_never_a_status(start, end, middle):
     raw = GOOD[: min(start, end)] + middle + GOOD[max(start, end) :]
     if raw != GOOD:
-        assert HopStatus.UNDETERMINED == judge(W, raw, context=CONTEXT).status
+        assert CertificateStatus.UNDETERMINED == judge(W, raw, context=CONTEXT).status
 
 
 # -- the request ---------------------------------------------------------------------------------------------

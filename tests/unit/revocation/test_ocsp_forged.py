@@ -21,7 +21,7 @@ import pytest
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.ocsp import judge_ocsp
@@ -97,7 +97,13 @@ def context_of(w: World, *, leaf: Entity | None = None, now=NOW, **trust: Any) -
 
 
 def statement(raw: bytes | None, **fields: Any) -> Statement:
-    fields = {"origin": Origin.NETWORK, "hop": 0, "url": "http://ocsp.example/", "received_at": NOW, **fields}
+    fields = {
+        "origin": Origin.NETWORK,
+        "depth": 0,
+        "url": "http://ocsp.example/",
+        "received_at": NOW,
+        **fields,
+    }
     return Statement(kind=SourceKind.OCSP, raw=raw, **fields)
 
 
@@ -392,7 +398,9 @@ def _flipped(raw: bytes) -> bytes:
 @pytest.mark.parametrize("bent", CASES, ids=lambda b: b.what)
 def test_ocsp_answer_with_one_thing_bent_has_its_cause(world, bent):
     finding = judge(world, bent.make(world))
-    expected = (HopStatus.GOOD, None) if bent.cause is None else (HopStatus.UNDETERMINED, bent.cause)
+    expected = (
+        (CertificateStatus.GOOD, None) if bent.cause is None else (CertificateStatus.UNDETERMINED, bent.cause)
+    )
     assert expected == (finding.status, finding.cause), finding.detail
     authentic = bent.cause in (None, Cause.UNKNOWN, Cause.STALE)
     assert not authentic or finding.responder is not None
@@ -403,7 +411,7 @@ def test_ocsp_answer_with_one_thing_bent_has_its_cause(world, bent):
 def test_pitfall_14_weak_digest_is_refused_even_where_the_certid_may_use_it(digest):
     w = WORLDS["rsa"]
     assert Cause.BAD_SIGNATURE == judge(w, answer(w, digest=digest)).cause
-    assert HopStatus.GOOD == judge(w, answer(w, digest="sha256", hash_name="sha1")).status
+    assert CertificateStatus.GOOD == judge(w, answer(w, digest="sha256", hash_name="sha1")).status
 
 
 def test_pitfall_14_weak_delegate_key_is_refused():
@@ -415,6 +423,6 @@ def test_required_nonce_is_compared_and_its_absence_refuses(world):
     require = context_of(world, nonce=NonceMode.REQUIRE)
     nonce = b"n" * 32
     with_nonce, without = answer(world, nonce=nonce), answer(world)
-    assert HopStatus.GOOD == judge(world, with_nonce, context=require, nonce=nonce).status
+    assert CertificateStatus.GOOD == judge(world, with_nonce, context=require, nonce=nonce).status
     for raw, sent in ((with_nonce, b"m" * 32), (without, nonce), (with_nonce, None)):
         assert Cause.BAD_SIGNATURE == judge(world, raw, context=require, nonce=sent).cause

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, RestProfile, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import HopStatus
+from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.revocation.judge import judge_hop
+from cftpki_ext.revocation.judge import judge_certificate
 from cftpki_ext.revocation.plan import plan_lookups
 from cftpki_ext.revocation.rest import ejbca_profile, judge_rest, rest_url, step_ca_profile, vault_profile
 from cftpki_ext.x509.certificate import parse_certificate
@@ -35,7 +35,7 @@ HOUR = timedelta(hours=1)
 
 def judge(body: Any, profile: RestProfile = VAULT, **fields: Any):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    defaults = {"origin": Origin.NETWORK, "hop": 0, "url": rest_url(profile, LEAF), "received_at": NOW}
+    defaults = {"origin": Origin.NETWORK, "depth": 0, "url": rest_url(profile, LEAF), "received_at": NOW}
     statement = Statement(kind=SourceKind.REST, raw=raw, **{**defaults, **fields})
     return judge_rest(context_of(W, rest=profile), 0, statement)
 
@@ -65,9 +65,12 @@ def test_issuer_name_stays_one_segment_of_the_address():
 
 def test_vault_answer_says_good_by_zero_and_revoked_by_a_time():
     good = judge(vault())
-    assert (HopStatus.GOOD, None, NOW, 0) == (good.status, good.cause, good.this_update, good.age_s)
+    assert (CertificateStatus.GOOD, None, NOW, 0) == (good.status, good.cause, good.this_update, good.age_s)
     revoked = judge(vault(1767225600))
-    assert (HopStatus.REVOKED, datetime(2026, 1, 1, tzinfo=UTC)) == (revoked.status, revoked.revoked_at)
+    assert (CertificateStatus.REVOKED, datetime(2026, 1, 1, tzinfo=UTC)) == (
+        revoked.status,
+        revoked.revoked_at,
+    )
 
 
 @pytest.mark.parametrize("value", [None, "", False, 0.0, [], {}, "0", "null", "never", "N/A"])
@@ -80,34 +83,37 @@ def test_vault_answer_without_a_time_says_nothing(value):
 )
 def test_vault_answer_with_a_time_that_cannot_be_read_is_revoked_and_notes_it(value):
     finding = judge(vault(value))
-    assert (HopStatus.REVOKED, None, None) == (finding.status, finding.cause, finding.revoked_at)
+    assert (CertificateStatus.REVOKED, None, None) == (finding.status, finding.cause, finding.revoked_at)
     assert f"revocation time {str(value)[:64]!r} cannot be read" == finding.detail
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (ejbca(), HopStatus.GOOD),
-        (ejbca(revoked=True, revocation_reason="KEY_COMPROMISE"), HopStatus.REVOKED),
-        (ejbca(revoked=True, revocation_reason="CERTIFICATE_HOLD"), HopStatus.ON_HOLD),
-        (ejbca(revoked=False, revocation_date="2026-05-01T00:00:00Z"), HopStatus.REVOKED),
-        (ejbca(revoked="false"), HopStatus.GOOD),
-        (ejbca(revoked=True, revocation_date=1767225600000), HopStatus.REVOKED),
-        (ejbca(revoked=True, revocation_date="yesterday"), HopStatus.REVOKED),
-        (ejbca(revoked=True, revocation_date=True), HopStatus.REVOKED),
-        (ejbca(revoked=True, revocation_date="?", revocation_reason="CERTIFICATE_HOLD"), HopStatus.ON_HOLD),
+        (ejbca(), CertificateStatus.GOOD),
+        (ejbca(revoked=True, revocation_reason="KEY_COMPROMISE"), CertificateStatus.REVOKED),
+        (ejbca(revoked=True, revocation_reason="CERTIFICATE_HOLD"), CertificateStatus.ON_HOLD),
+        (ejbca(revoked=False, revocation_date="2026-05-01T00:00:00Z"), CertificateStatus.REVOKED),
+        (ejbca(revoked="false"), CertificateStatus.GOOD),
+        (ejbca(revoked=True, revocation_date=1767225600000), CertificateStatus.REVOKED),
+        (ejbca(revoked=True, revocation_date="yesterday"), CertificateStatus.REVOKED),
+        (ejbca(revoked=True, revocation_date=True), CertificateStatus.REVOKED),
+        (
+            ejbca(revoked=True, revocation_date="?", revocation_reason="CERTIFICATE_HOLD"),
+            CertificateStatus.ON_HOLD,
+        ),
         # A reason beside "good" contradicts it, and the worse part counts.
-        (ejbca(revocation_reason="KEY_COMPROMISE"), HopStatus.REVOKED),
-        (ejbca(revocation_reason="unspecified"), HopStatus.REVOKED),
-        (ejbca(revocation_reason=1), HopStatus.REVOKED),
-        (ejbca(revocation_reason=6), HopStatus.ON_HOLD),
-        (ejbca(revocation_reason="certificateHold"), HopStatus.ON_HOLD),
-        (ejbca(revocation_reason="NOT_REVOKED"), HopStatus.GOOD),
-        (ejbca(revocation_reason="in service"), HopStatus.GOOD),
-        (ejbca(revocation_reason="removeFromCRL"), HopStatus.GOOD),
-        (ejbca(revocation_reason=""), HopStatus.GOOD),
-        (ejbca(revocation_reason=0), HopStatus.GOOD),
-        (ejbca(serial="00123456"), HopStatus.GOOD),
+        (ejbca(revocation_reason="KEY_COMPROMISE"), CertificateStatus.REVOKED),
+        (ejbca(revocation_reason="unspecified"), CertificateStatus.REVOKED),
+        (ejbca(revocation_reason=1), CertificateStatus.REVOKED),
+        (ejbca(revocation_reason=6), CertificateStatus.ON_HOLD),
+        (ejbca(revocation_reason="certificateHold"), CertificateStatus.ON_HOLD),
+        (ejbca(revocation_reason="NOT_REVOKED"), CertificateStatus.GOOD),
+        (ejbca(revocation_reason="in service"), CertificateStatus.GOOD),
+        (ejbca(revocation_reason="removeFromCRL"), CertificateStatus.GOOD),
+        (ejbca(revocation_reason=""), CertificateStatus.GOOD),
+        (ejbca(revocation_reason=0), CertificateStatus.GOOD),
+        (ejbca(serial="00123456"), CertificateStatus.GOOD),
     ],
 )
 def test_ejbca_answer_says_its_status(body, status):
@@ -138,7 +144,7 @@ def test_ejbca_answer_says_its_status(body, status):
 )
 def test_answer_that_is_not_about_this_certificate_or_says_nothing_has_its_cause(body, profile, cause):
     finding = judge(body, profile)
-    assert (HopStatus.UNDETERMINED, cause) == (finding.status, finding.cause)
+    assert (CertificateStatus.UNDETERMINED, cause) == (finding.status, finding.cause)
     assert finding.detail
 
 
@@ -152,11 +158,11 @@ def test_answer_without_tls_is_believed_only_where_the_profile_says_so():
     assert Cause.BAD_SIGNATURE == judge(vault(), plain).cause
     assert Cause.BAD_SIGNATURE == judge(vault(1767225600), plain).cause
     unsafe = vault_profile("http://127.0.0.1:8200", "pki", unsafe_plain_http=True)
-    assert HopStatus.GOOD == judge(vault(), unsafe).status
+    assert CertificateStatus.GOOD == judge(vault(), unsafe).status
 
 
 def test_good_answer_ages_and_does_not_count_out_of_a_cache():
-    assert HopStatus.GOOD == judge(vault(), received_at=NOW - HOUR / 2).status
+    assert CertificateStatus.GOOD == judge(vault(), received_at=NOW - HOUR / 2).status
     assert Cause.STALE == judge(vault(), received_at=NOW - 2 * HOUR).cause
     assert Cause.STALE == judge(vault(), received_at=NOW + HOUR).cause
     assert Cause.STALE == judge(vault(), origin=Origin.CACHE).cause
@@ -164,7 +170,7 @@ def test_good_answer_ages_and_does_not_count_out_of_a_cache():
 
 def test_known_revocation_by_lookup_stays_known():
     old = {"origin": Origin.KNOWN_REVOKED, "received_at": NOW - 9000 * HOUR}
-    assert HopStatus.REVOKED == judge(vault(1767225600), **old).status
+    assert CertificateStatus.REVOKED == judge(vault(1767225600), **old).status
 
 
 def test_failure_and_missing_profile_keep_their_causes():
@@ -172,7 +178,7 @@ def test_failure_and_missing_profile_keep_their_causes():
         kind=SourceKind.REST,
         origin=Origin.NETWORK,
         received_at=NOW,
-        hop=0,
+        depth=0,
         failure=Cause.UNKNOWN,
         detail="404",
     )
@@ -189,27 +195,27 @@ def test_revoked_by_lookup_counts_against_a_good_ocsp_answer():
             kind=SourceKind.OCSP,
             origin=Origin.NETWORK,
             received_at=NOW,
-            hop=0,
+            depth=0,
             raw=make_ocsp_response(W.ca, W.leaf),
         ),
         Statement(
             kind=SourceKind.REST,
             origin=Origin.NETWORK,
             received_at=NOW,
-            hop=0,
+            depth=0,
             url=rest_url(VAULT, LEAF),
             raw=json.dumps(vault(1767225600)).encode(),
         ),
     ]
-    assert HopStatus.REVOKED == judge_hop(context, 0, statements).status
-    assert HopStatus.GOOD == judge_hop(context, 0, statements[:1]).status
+    assert CertificateStatus.REVOKED == judge_certificate(context, 0, statements).status
+    assert CertificateStatus.GOOD == judge_certificate(context, 0, statements[:1]).status
 
 
 def test_plan_asks_the_lookup_where_sources_name_it():
     context = context_of(W, rest=VAULT, sources=(SourceKind.REST,))
     lookups = plan_lookups(context.path, context.trust, Limits())
     assert [(0, rest_url(VAULT, context.path[0])), (1, rest_url(VAULT, context.path[1]))] == [
-        (item.hop, item.url) for item in lookups
+        (item.depth, item.url) for item in lookups
     ]
     without = context_of(W, rest=VAULT)
     assert () == plan_lookups(without.path, without.trust, Limits())
@@ -217,7 +223,7 @@ def test_plan_asks_the_lookup_where_sources_name_it():
 
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_never_raise_and_are_never_a_status(raw):
-    assert HopStatus.UNDETERMINED == judge(raw).status
+    assert CertificateStatus.UNDETERMINED == judge(raw).status
 
 
 @given(
@@ -228,7 +234,7 @@ def test_arbitrary_bytes_never_raise_and_are_never_a_status(raw):
 )
 def test_any_json_in_place_of_the_time_never_raises(value):
     finding = judge(json.dumps(vault(value)).encode())
-    assert (finding.status is HopStatus.GOOD) == (type(value) is int and value == 0)
+    assert (finding.status is CertificateStatus.GOOD) == (type(value) is int and value == 0)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +258,7 @@ def test_nesting_is_bounded_and_brackets_in_strings_do_not_count():
     )
     finding = judge(deep.encode())
     assert (Cause.MALFORMED, "JSON nested more than 32 deep") == (finding.cause, finding.detail)
-    assert HopStatus.GOOD is judge(vault(note='"' + "[" * 100 + "\\")).status
+    assert CertificateStatus.GOOD is judge(vault(note='"' + "[" * 100 + "\\")).status
 
 
 @pytest.mark.parametrize(
@@ -260,7 +266,7 @@ def test_nesting_is_bounded_and_brackets_in_strings_do_not_count():
 )
 def test_pointer_that_leads_nowhere_finds_nothing(pointer):
     body = {"data": {"certificates": [pem(W.leaf.der).decode()], "revocation_time": 0}}
-    assert HopStatus.GOOD is judge(body, replace(VAULT, certificate="/data/certificates/0")).status
+    assert CertificateStatus.GOOD is judge(body, replace(VAULT, certificate="/data/certificates/0")).status
     assert Cause.WRONG_SCOPE is judge(body, replace(VAULT, certificate=pointer)).cause
 
 
@@ -271,14 +277,14 @@ def test_known_revocation_stays_one_without_a_profile_that_can_read_it():
         statement = Statement(
             kind=SourceKind.REST,
             origin=Origin.KNOWN_REVOKED,
-            hop=0,
+            depth=0,
             url="https://x",
             raw=raw,
             received_at=NOW,
         )
-        assert HopStatus.REVOKED is judge_rest(context, 0, statement).status
+        assert CertificateStatus.REVOKED is judge_rest(context, 0, statement).status
         fresh = replace(statement, origin=Origin.NETWORK)
-        assert HopStatus.UNDETERMINED is judge_rest(context, 0, fresh).status
+        assert CertificateStatus.UNDETERMINED is judge_rest(context, 0, fresh).status
 
 
 def test_api_that_answers_with_a_crl_is_asked_for_one_in_the_place_of_rest():
@@ -290,7 +296,7 @@ def test_api_that_answers_with_a_crl_is_asked_for_one_in_the_place_of_rest():
         rest=step_ca_profile("https://ca.example"),
     )
     path = tuple(parse_certificate(e.der) for e in (W.leaf, W.ca, W.root))
-    asked = [(one.kind, one.url) for one in plan_lookups(path, trust, Limits()) if one.hop == 0]
+    asked = [(one.kind, one.url) for one in plan_lookups(path, trust, Limits()) if one.depth == 0]
     assert (SourceKind.CRL, "https://ca.example/1.0/crl") == asked[0]
     assert SourceKind.REST not in {kind for kind, _ in asked}
 

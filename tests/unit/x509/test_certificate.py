@@ -51,7 +51,7 @@ LEAF = leaf(san=["dns:a.example"])
 def refusal(encoded: bytes, *compat: Leniency) -> tuple[Reason, str]:
     with pytest.raises(MalformedCertificateError) as caught:
         parse_certificate(encoded, compat=frozenset(compat), form=Form.STRICT)
-    assert caught.value.fault.hop is None
+    assert caught.value.fault.depth is None
     return caught.value.fault.reason, caught.value.fault.rule
 
 
