@@ -179,6 +179,8 @@ def _response(raw: bytes) -> OcspResponse:
     if len(parts) != 2:
         _fail("successful response has no body")
     body = _one(der.children(raw, der.expect(parts[1], 0xA0, "response body")), "response body")
+    if body.tag != der.SEQUENCE:
+        notes.doubt("response body is no SEQUENCE", _RULE)
     inner = der.children(raw, body)
     if len(inner) != 2:
         _fail("response body is not a pair")

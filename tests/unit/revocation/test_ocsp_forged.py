@@ -361,6 +361,7 @@ CASES = [
     Bent("too_many_singles", M, lambda w: singles(w, *[good(w.ca, w.leaf)] * 257)),
     Bent("certid_hash_parameters", M, lambda w: answer(w, algorithm_parameters=b"\x02\x01\x00")),
     Bent("trailing_bytes", M, lambda w: answer(w) + b"\0"),
+    Bent("body_is_a_set", M, lambda w: _body_as_set(answer(w))),
     Bent("cut_off", Cause.UNREADABLE, lambda w: answer(w)[:-1]),
     Bent(
         "archive_cutoff_garbage",
@@ -387,6 +388,11 @@ def _with_signature(raw: bytes, signature: bytes) -> bytes:
     return der.encode(der.SEQUENCE, b"\x0a\x01\x00", der.encode(0xA0, new))
 
 
+def _body_as_set(raw: bytes) -> bytes:
+    at = der.children(raw, der.children(raw, der.whole(raw))[1])[0].start
+    return raw[:at] + bytes((der.SET,)) + raw[at + 1 :]
+
+
 def _flipped(raw: bytes) -> bytes:
     signature = signature_of(raw)
     middle = len(signature) // 2
@@ -405,6 +411,11 @@ def test_ocsp_answer_with_one_thing_bent_has_its_cause(world, bent):
     authentic = bent.cause in (None, Cause.UNKNOWN, Cause.STALE)
     assert not authentic or finding.responder is not None
     assert bent.cause is None or finding.detail
+
+
+def test_revocation_in_a_body_of_the_wrong_type_counts(world):
+    finding = judge(world, _body_as_set(answer(world, status="revoked")))
+    assert CertificateStatus.REVOKED == finding.status
 
 
 @pytest.mark.parametrize("digest", ["md5", "sha1"])
