@@ -29,7 +29,10 @@ from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.vocabulary import Direction, Leniency, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, clear_memos, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.memos import clear_memos
+from cftpki_ext.decision.question import Question
 
 PKITS = Path(cryptography_vectors.__file__).parent / "x509" / "PKITS_data"
 CASES = Path(__file__).parents[1] / "tests" / "pkits" / "cases.json"

@@ -26,7 +26,7 @@ from cftpki_ext.core.settings import Limits, Partners, PolicyInputs, Settings, T
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Leniency, Origin, SourceKind
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record
 from cftpki_ext.support import pem
 from cftpki_ext.x509.certificate import parse_certificate

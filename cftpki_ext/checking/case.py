@@ -20,9 +20,12 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import BAD_NEWS, Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.decision.decide import Examination, Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examination import Examination
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import proof_key, proves
 from cftpki_ext.decision.other_paths import other_path, paths_tried
+from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, next_step
 from cftpki_ext.revocation.cache_key import certificate_key, list_key
 

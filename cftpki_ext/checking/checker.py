@@ -1,5 +1,5 @@
 """
-The driver of CheckCertificate: gathers statements within one budget and lets `decide` judge them.
+The driver of CheckCertificate: gathers statements within one budget and lets `decision` judge them.
 
 Owns what is remembered: the memory of revocations, and what goes into the cache. `collector` asks. Decides nothing:
 every answer comes from a `case`, whose decision sees the same statements when a verdict is replayed.
@@ -20,7 +20,7 @@ from cftpki_ext.core.escape import printable
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource
 
 _log = logging.getLogger(__name__)

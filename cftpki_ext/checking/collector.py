@@ -16,7 +16,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, Waiting
 from cftpki_ext.ports import Clock, ResponseStore, StatusQuestion, StatusSource
 from cftpki_ext.x509.certificate import parse_certificate

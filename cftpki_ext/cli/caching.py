@@ -22,7 +22,7 @@ from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.core.verdict import CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, SourceKind
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.stores import cache_usage, flush_cache
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import read_regular

@@ -33,7 +33,7 @@ class Cause(enum.StrEnum):
     NO_REV_AVAIL = "no_rev_avail"  # the CA says that it tells nobody's status of this certificate (RFC 9608)
     DISAGREEMENT = "disagreement"  # cross-check: sources contradict each other
     MUST_STAPLE = "must_staple"  # RFC 7633 asks for a staple and none came
-    # The three that let a "good" count with a warning: reservations, see `cftpki_ext.decision.decide.grounds`.
+    # The three that let a "good" count with a warning: reservations, see `cftpki_ext.decision.grounds`.
     OLDER_GOOD = "older_good"  # the source did not answer, an older good one was used
     UNUSABLE_ANSWER = "unusable_answer"  # a source answered what cannot be used, another's "good" was used
     SILENT_SOURCE = "silent_source"  # a source that is to be heard did not answer, another's "good" was used

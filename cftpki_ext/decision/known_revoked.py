@@ -15,7 +15,7 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.decision.decide import Examination
+from cftpki_ext.decision.examination import Examination
 from cftpki_ext.decision.other_paths import paths_tried
 from cftpki_ext.revocation.cache_key import certificate_key
 from cftpki_ext.revocation.ocsp import NON_ISSUED

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus
 from cftpki_ext.core.vocabulary import Rules
+from cftpki_ext.decision.examination import Examination
 from cftpki_ext.x509.reasons import CERTIFICATE_HOLD
-
-if TYPE_CHECKING:
-    from cftpki_ext.decision.decide import Examination
 
 # RFC 5280 5.3.1. Whatever is not among them is a compromise, or may be one: no reason given, one that is undefined.
 NOTHING_AGAINST_THE_KEY = frozenset(

@@ -15,7 +15,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.decision.decide import Examination
+from cftpki_ext.decision.examination import Examination
 from cftpki_ext.decision.grounds import Scene, Word, deltas_matter, is_young, unheard_seats, words_of
 
 # What a hearing waits at most for certificates that are not on the path: a partner that sends a cross-certificate

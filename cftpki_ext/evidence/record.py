@@ -32,8 +32,9 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Fault, Verdict
 from cftpki_ext.core.verdict_json import prepare_verdicts, verdict_to_json
 from cftpki_ext.core.vocabulary import Form, Rules
-from cftpki_ext.decision.decide import Question, examine
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
+from cftpki_ext.decision.question import Question
 
 FORMAT = 1
 # A chain, a trust set and a handful of statements, all but the raw bytes.

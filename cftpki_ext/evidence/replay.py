@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 
 from cftpki_ext.core.verdict import Verdict
-from cftpki_ext.decision.decide import conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.evidence.record import Record
 
 # How a warning begins says what it warns of; what follows is told to a person and may be put better by a later

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.decision.decide import examine
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import Proven, proof_key, proves
 from cftpki_ext.evidence import decode, proofs_of
 from cftpki_ext.ports import EvidenceReader, ProofReader, ProofStore

@@ -12,7 +12,9 @@ from cftpki_ext.core.alerts import alert_for
 from cftpki_ext.core.settings import Rule, Settings
 from cftpki_ext.core.verdict import CertificateStatus, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Phase
-from cftpki_ext.decision.decide import Examination, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examination import Examination
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.rules import RuleKey, match
 from cftpki_ext.evidence import Difference, Record, decide_again, differences
 

@@ -18,7 +18,7 @@ from cftpki_ext.core.settings import Limits, Rule, Settings, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.core.vocabulary import Direction, Origin, PeerAddress, SourceKind
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.rules import RuleKey, match
 from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.exit.session import SessionContext, Stage, session_reference

@@ -20,7 +20,7 @@ from cftpki_ext.core.settings import Identity, ManagedIdentity, Settings, TokenI
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, Usage
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.identity.enroller_port import Enroller, EnrollerContext
 from cftpki_ext.identity.issuance.late import LateEnroller
 from cftpki_ext.identity.issuance.plugins import load_plugin

@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Tally
 from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity import IdentityProvider

@@ -21,7 +21,9 @@ from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import decode as decode_record
 from cftpki_ext.processes import frames as processes
 from cftpki_ext.protocol.codec import decode

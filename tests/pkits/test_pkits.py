@@ -19,7 +19,9 @@ from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import CertificateStatus, Reason
 from cftpki_ext.core.vocabulary import Direction, Form, Leniency, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.question import Question
 
 pytestmark = pytest.mark.pkits
 

@@ -8,7 +8,9 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, Rule, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Direction, Origin, Phase, SourceKind
-from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root
 

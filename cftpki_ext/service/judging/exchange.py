@@ -26,8 +26,8 @@ from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.verdict_json import verdict_from_json
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.decision.decide import Question
 from cftpki_ext.decision.known_revoked import Proven
+from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, Waiting
 from cftpki_ext.evidence import Asked
 from cftpki_ext.evidence.record import (

@@ -10,7 +10,7 @@ from typing import Protocol
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked
 from cftpki_ext.service.judging.remote import Judged
 

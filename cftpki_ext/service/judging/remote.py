@@ -18,7 +18,7 @@ from cftpki_ext.checking.checker import Checker, Known, new_verdict_id
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation
 from cftpki_ext.evidence import Asked, RecordBytes
 from cftpki_ext.evidence.record import write_statement

@@ -30,7 +30,8 @@ from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.core.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet
 from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Direction, Phase
-from cftpki_ext.decision.decide import conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.evidence.writer import EvidenceWriter, InThread
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.local import LocalKeys

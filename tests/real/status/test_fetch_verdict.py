@@ -18,7 +18,7 @@ from cftpki_connectors.registry import load_factories
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.vocabulary import Direction, SourceKind
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from tests.support.pki import Entity, issue, make_crl, make_root, pem
 from tests.support.servers import evil, nginx, openssl_ocsp, silent
 

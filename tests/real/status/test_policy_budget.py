@@ -22,7 +22,7 @@ from cftpki_ext.core.policy import Depth, Policy
 from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from tests.support.checking import make_checker
 from tests.support.pki import Entity, issue, make_crl, make_ocsp_response, make_root
 from tests.support.servers import answer, drip, endless, evil, nginx, response, silent

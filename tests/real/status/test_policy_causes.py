@@ -32,7 +32,7 @@ from cftpki_ext.core.policy import (
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, SourceKind
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from tests.support.checking import ShiftedClock, make_checker
 from tests.support.pki import Entity, Revoked, issue, make_crl, make_root
 from tests.support.ports import free_port

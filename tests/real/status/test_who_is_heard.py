@@ -19,7 +19,7 @@ from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from tests.support.checking import make_checker
 from tests.support.pki import Entity, Revoked, issue, make_crl, make_ocsp_response, make_root
 from tests.support.servers import answer, evil, free_port, nginx, openssl_ocsp, response, silent

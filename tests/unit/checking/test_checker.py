@@ -23,7 +23,7 @@ from cftpki_ext.core.settings import Limits, RestProfile, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin
-from cftpki_ext.decision.decide import Question
+from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import StatusQuestion
 from tests.support.pki import NOW, Entity, issue, make_crl, make_ocsp_response, make_root, raw_extension
 from tests.support.virtual_world import (

@@ -27,8 +27,11 @@ from cftpki_ext.core.settings import Limits, RestProfile, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Examination, Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examination import Examination
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import proof_key
+from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import StoredResponse
 from tests.support.pki import NOW, Revoked, make_crl, make_ocsp_response
 from tests.support.virtual_world import CA, CRL, EVER, LEAF, MINUTE, OCSP, REST, ROOT, Store, World

@@ -17,7 +17,10 @@ from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.core.work import Work, WorkExceededError
-from cftpki_ext.decision.decide import Question, clear_memos, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.memos import clear_memos
+from cftpki_ext.decision.question import Question
 from cftpki_ext.x509 import SignatureStatus, der, parse_certificate, verify
 from cftpki_ext.x509.keys import KeyKind, load_key
 from cftpki_ext.x509.measure import operations
@@ -47,7 +50,8 @@ def spent(monkeypatch) -> list[Work]:
             super().__init__(limit)
             made.append(self)
 
-    monkeypatch.setattr("cftpki_ext.decision.decide.Work", Counted)
+    for module in ("examine", "examination"):
+        monkeypatch.setattr(f"cftpki_ext.decision.{module}.Work", Counted)
     return made
 
 

@@ -15,7 +15,10 @@ from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, clear_memos, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.memos import clear_memos
+from cftpki_ext.decision.question import Question
 from tests.support.pki import NOW, issue, make_root
 
 CA = make_root("CA")

@@ -20,7 +20,10 @@ from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import CertificateStatus, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Examination, Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examination import Examination
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.question import Question
 from tests.support import pki
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root
 
@@ -377,7 +380,8 @@ def test_max_stale_looks_at_few_moments_however_many_old_statements_there_are(mo
     assert at[0] + timedelta(minutes=1) == examination.good_until(finding, lists)
     calls = []
     monkeypatch.setattr(
-        "cftpki_ext.decision.decide.judge_certificate", lambda *arguments: calls.append(arguments) or finding
+        "cftpki_ext.decision.examination.judge_certificate",
+        lambda *arguments: calls.append(arguments) or finding,
     )
     assert examination.good_until(finding, lists) is None
     assert 8 == len(calls)

@@ -28,7 +28,10 @@ from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, clear_memos, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.memos import clear_memos
+from cftpki_ext.decision.question import Question
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root, raw_extension
 
 HOUR = timedelta(hours=1)

@@ -14,8 +14,10 @@ from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.other_paths import NOTHING_AGAINST_THE_KEY, paths_tried
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record, decide_again, decode, differences, encode
 from cftpki_ext.x509.reasons import REASONS
 from tests.support.pki import NOW, Entity, Revoked, issue, make_crl, make_root

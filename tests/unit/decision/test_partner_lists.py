@@ -18,8 +18,10 @@ from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.partner_lists import check_name, check_san, denied
+from cftpki_ext.decision.question import Question
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support.pki import NOW, issue, make_ocsp_response, make_root
 

@@ -23,7 +23,9 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.question import Question
 from cftpki_ext.doctor import Level, examine_memory
 from cftpki_ext.evidence import Asked, Door, Record, encode
 from cftpki_ext.evidence.restore import Known, behind, known_by, missing, restore

@@ -15,7 +15,9 @@ from cftpki_ext.core.policy import PartnerException, Policy, Treatment
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record, decide_again, decode, differences, encode
 from tests.support.pki import NOW, issue, make_crl, make_ocsp_response, make_root
 

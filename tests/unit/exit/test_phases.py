@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from cftpki_ext.core.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet, Unreachable
 from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Direction, PeerAddress, Phase
-from cftpki_ext.decision.decide import conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.exit import phases, questions, steps
 from cftpki_ext.exit.phases import Plan, answer, decide

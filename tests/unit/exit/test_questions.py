@@ -13,7 +13,9 @@ from cftpki_ext.core.policy import Enforcement
 from cftpki_ext.core.settings import Limits, Rule, Settings, TrustSet
 from cftpki_ext.core.verdict import Fault, Reason, Status
 from cftpki_ext.core.vocabulary import Direction, PeerAddress
-from cftpki_ext.decision.decide import Question, conclude, examine
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Door
 from cftpki_ext.exit import questions
 from cftpki_ext.exit.session import SessionContext, Stage, session_reference
