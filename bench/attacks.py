@@ -7,35 +7,24 @@ How to use it::
         chain = make_chain(kind, root=anchor_name_der, octets=64 * 1024)       # anybody can send this
         chain = make_chain(kind, root=anchor_name_der, octets=…, key=ca_key)   # a CA below the anchor could
 
-    for kind in LISTS:
-        crl = make_list(kind, issuer=ca_name_der, key=ca_key, octets=…, serial=…)     # a trusted CA could serve this
-
 Certificates are DER, leaf first. Without the anchor's key the topmost signature is wrong, everything else is as it
-should be. Nothing here is random but the keys: the same kind and size give chains and lists of the same shape.
+should be. Nothing here is random but the keys: the same kind and size give chains of the same shape.
 
-More than 400 lines: one function for each attack, over one measurement.
+More than 400 lines: a function for each kind of chain, and the table of them.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.certificates import certificate, ec_key, extension, fill, name, rsa_spki, spki
 from cftpki_ext.x509 import der
 
-_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
-_RSA_SHA256 = bytes.fromhex("300d06092a864886f70d01010b0500")
-_VALIDITY = der.encode(
-    der.SEQUENCE, der.encode(der.UTC_TIME, b"200101000000Z"), der.encode(der.UTC_TIME, b"491231235959Z")
-)
 _CA_OCTETS = 700  # a certificate of the makers without what makes it large
 
 _SAN = "551d11"
@@ -45,119 +34,6 @@ _MAPPINGS = "551d21"
 _EKU = "551d25"
 _POINTS = "551d1f"
 _ACCESS = "2b06010505070101"
-
-_serials = itertools.count(0x1000)
-
-
-def name(text: str | bytes, tag: int = der.UTF8_STRING) -> bytes:
-    """
-    A distinguished name of one common name, as DER.
-    """
-    octets = text.encode() if isinstance(text, str) else text
-    attribute = der.encode(der.SEQUENCE, bytes.fromhex("0603550403"), der.encode(tag, octets))
-    return der.encode(der.SEQUENCE, der.encode(der.SET, attribute))
-
-
-def extension(oid: str, value: bytes, *, critical: bool = False) -> bytes:
-    """
-    An extension by the hexadecimal content of its identifier.
-    """
-    flag = der.encode(der.BOOLEAN, b"\xff") if critical else b""
-    return der.encode(
-        der.SEQUENCE,
-        der.encode(der.OBJECT_IDENTIFIER, bytes.fromhex(oid)),
-        flag,
-        der.encode(der.OCTET_STRING, value),
-    )
-
-
-_BASIC_CA = extension("551d13", bytes.fromhex("30030101ff"), critical=True)
-_USAGE_CA = extension("551d0f", bytes.fromhex("03020106"), critical=True)
-_USAGE_LEAF = extension("551d0f", bytes.fromhex("03020780"), critical=True)
-
-
-@functools.cache
-def ec_key(number: int) -> ec.EllipticCurvePrivateKey:
-    """
-    A P-256 key, the same for the same number.
-    """
-    del number
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def spki(private: Any) -> bytes:
-    """
-    The SubjectPublicKeyInfo of a private key.
-    """
-    return bytes(private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-
-
-def rsa_spki(bits: int, exponent: int) -> bytes:
-    """
-    An RSA key with any exponent; nobody has its private half.
-    """
-    modulus = (1 << bits) - 12_345_677
-    integers = b"".join(
-        der.encode(der.INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
-        for value in (modulus, exponent)
-    )
-    algorithm = bytes.fromhex("300d06092a864886f70d0101010500")
-    return der.encode(
-        der.SEQUENCE, algorithm, der.encode(der.BIT_STRING, b"\0", der.encode(der.SEQUENCE, integers))
-    )
-
-
-def certificate(
-    subject: bytes,
-    issuer: bytes,
-    *,
-    key: bytes,
-    signer: Any,
-    extensions: Sequence[bytes] = (),
-    ca: bool = False,
-    broken: bool = False,
-) -> bytes:
-    """
-    A certificate.
-
-    Args:
-        subject: its name, DER.
-        issuer: the name of its issuer, DER.
-        key: its SubjectPublicKeyInfo.
-        signer: the private key that signs, EC or RSA; octets are taken as the signature itself.
-        extensions: besides those that make it a CA's or a leaf's.
-        ca: whether it is a CA's.
-        broken: end the list of extensions with one that is twice, so that all is read before it is refused.
-
-    Returns:
-        The DER.
-
-    """
-    listed = [_BASIC_CA, _USAGE_CA] if ca else [_USAGE_LEAF]
-    listed += extensions
-    if broken:
-        listed.append(listed[0])
-    plain_rsa = isinstance(signer, (rsa.RSAPrivateKey, bytes))
-    algorithm = _RSA_SHA256 if plain_rsa else _ECDSA_SHA256
-    serial = next(_serials)
-    tbs = der.encode(
-        der.SEQUENCE,
-        bytes.fromhex("a003020102"),
-        der.encode(der.INTEGER, serial.to_bytes(serial.bit_length() // 8 + 1, "big")),
-        algorithm,
-        issuer,
-        _VALIDITY,
-        subject,
-        key,
-        der.encode(0xA3, der.encode(der.SEQUENCE, *listed)),
-    )
-    if isinstance(signer, bytes):
-        signature = signer
-    elif isinstance(signer, rsa.RSAPrivateKey):
-        signature = signer.sign(tbs, padding.PKCS1v15(), hashes.SHA256())
-    else:
-        signature = signer.sign(tbs, ec.ECDSA(hashes.SHA256()))
-    return der.encode(der.SEQUENCE, tbs, algorithm, der.encode(der.BIT_STRING, b"\0", signature))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,28 +94,14 @@ def _constrained(
                 der.encode(
                     der.SEQUENCE,
                     der.encode(
-                        0xA1, *_fill(room, lambda n: der.encode(der.SEQUENCE, der.encode(tag, base(n))))
+                        0xA1, *fill(room, lambda n: der.encode(der.SEQUENCE, der.encode(tag, base(n))))
                     ),
                 ),
                 critical=True,
             ),
         ),
-        (extension(_SAN, der.encode(der.SEQUENCE, *_fill(room, lambda n: der.encode(tag, names(n))))),),
+        (extension(_SAN, der.encode(der.SEQUENCE, *fill(room, lambda n: der.encode(tag, names(n))))),),
     )
-
-
-def _fill(room: int, item: Callable[[int], bytes]) -> list[bytes]:
-    """
-    As many items as fit into so many octets, at least one.
-    """
-    items: list[bytes] = []
-    for number in itertools.count():
-        made = item(number)
-        room -= len(made)
-        if room < 0 and items:
-            return items
-        items.append(made)
-    raise AssertionError
 
 
 def _long_host(number: int) -> bytes:
@@ -300,14 +162,14 @@ def _combining(plan: _Plan) -> tuple[bytes, ...]:
 
 def _combining_names(plan: _Plan) -> tuple[bytes, ...]:
     marks = ("a" + "\u0315\u0300\u0327" * 1200).encode()
-    names = _fill(
+    names = fill(
         min(plan.octets - 2 * _CA_OCTETS, 30 * 1024), lambda n: der.encode(0xA4, name(marks + b"%d" % n))
     )
     return plan.pair((), (extension(_SAN, der.encode(der.SEQUENCE, *names)),))
 
 
 def _controls(plan: _Plan) -> tuple[bytes, ...]:
-    names = _fill(
+    names = fill(
         min(plan.octets - 2 * _CA_OCTETS, 30 * 1024),
         lambda n: der.encode(0xA4, name(b"\x01" * 7000 + b"%d" % n)),
     )
@@ -316,7 +178,7 @@ def _controls(plan: _Plan) -> tuple[bytes, ...]:
 
 def _expanding(plan: _Plan) -> tuple[bytes, ...]:
     # One character of three octets that becomes eighteen.
-    names = _fill(
+    names = fill(
         min(plan.octets - 2 * _CA_OCTETS, 30 * 1024),
         lambda n: der.encode(0xA4, name("\ufdfa" * 2400 + str(n))),
     )
@@ -449,7 +311,7 @@ def _many(
         each = min(plan.octets - 2 * _CA_OCTETS, 30 * 1024)
 
         def one(number: int, room: int) -> bytes:
-            listed = _fill(room, item)
+            listed = fill(room, item)
             return certificate(
                 name(f"Many {number}"),
                 plan.root,
@@ -467,7 +329,7 @@ def _many(
 
 def _many_extensions(plan: _Plan) -> tuple[bytes, ...]:
     def one(number: int, room: int) -> bytes:
-        listed = _fill(room, lambda n: extension(f"2a83{0x80 + n // 128:02x}{n % 128:02x}", b""))
+        listed = fill(room, lambda n: extension(f"2a83{0x80 + n // 128:02x}{n % 128:02x}", b""))
         return certificate(
             name(f"Many {number}"),
             plan.root,
@@ -557,102 +419,3 @@ def make_chain(kind: str, *, root: bytes, octets: int, key: Any = None) -> tuple
 
     """
     return CHAINS[kind](_Plan(root=root, key=ec_key(0) if key is None else key, octets=octets))
-
-
-_TIME = der.encode(der.UTC_TIME, b"260101000000Z")
-_CERTIFICATE_ISSUER = "551d1d"
-# The lists' own times: old enough and young enough for any test.
-_LIST_TIMES = der.encode(der.UTC_TIME, b"260101000000Z") + der.encode(der.UTC_TIME, b"491231235959Z")
-
-
-def _listed(serial: bytes, *extensions: bytes) -> bytes:
-    """
-    One entry of a list.
-    """
-    listed = der.encode(der.SEQUENCE, *extensions) if extensions else b""
-    return der.encode(der.SEQUENCE, der.encode(der.INTEGER, serial), _TIME, listed)
-
-
-def _issued_by(*names: bytes) -> bytes:
-    listed = der.encode(der.SEQUENCE, *(der.encode(0xA4, one) for one in names))
-    return extension(_CERTIFICATE_ISSUER, listed, critical=True)
-
-
-def _number(number: int, *octets: bytes) -> bytes:
-    """
-    A serial number of some 16 octets, no two the same.
-    """
-    return b"\x01" + number.to_bytes(4, "big") + b"".join(octets).ljust(11, b"\x55")
-
-
-LISTS: Mapping[str, Callable[[int, bytes], bytes]] = MappingProxyType(
-    {
-        "ordinary": lambda n, _: _listed(_number(n)),
-        "with reasons": lambda n, _: _listed(_number(n), extension("551d15", b"\x0a\x01\x01")),
-        "serials like extensions": lambda n, _: _listed(_number(n, bytes.fromhex("06032a03040101ff0400"))),
-        "serials that hold the serial": lambda n, serial: _listed(_number(n, serial)),
-        "an issuer in each entry": lambda n, _: _listed(_number(n), _issued_by(name(f"CA {n % 7}"))),
-        "issuers in the first entry": lambda n, _: (
-            _listed(_number(n))
-            if n
-            else _listed(_number(0), _issued_by(*(name(f"CA {i}") for i in range(9000))))
-        ),
-        "long entries": lambda n, _: _listed(
-            _number(n), extension("2a0304", der.encode(der.OCTET_STRING, b"\x55" * 300))
-        ),
-        "extensions like issuers": lambda n, _: _listed(
-            _number(n), extension("2a0304", der.encode(der.OCTET_STRING, bytes.fromhex("0603551d1d")))
-        ),
-    }
-)
-
-
-def make_list(
-    kind: str,
-    *,
-    issuer: bytes,
-    key: Any,
-    octets: int,
-    serial: int | None = None,
-    indirect: bool = False,
-) -> bytes:
-    """
-    A CRL of one kind, properly signed.
-
-    Args:
-        kind: of `LISTS`.
-        issuer: the name of the CA, DER.
-        key: its private key, EC or RSA.
-        octets: about how long it is to be.
-        serial: a serial number that is on it, last and under the CA's own name; by default none. Its encoding is also
-            what the entries of one kind hold.
-        indirect: make it an indirect list, as those with issuers should be.
-
-    Returns:
-        The DER.
-
-    """
-    wanted = 5 if serial is None else serial
-    encoded = der.encode(der.INTEGER, wanted.to_bytes(wanted.bit_length() // 8 + 1, "big"))
-    entries = _fill(octets, lambda n: LISTS[kind](n, encoded))
-    if serial is not None:
-        own = (_issued_by(issuer),) if indirect else ()
-        entries.append(_listed(wanted.to_bytes(wanted.bit_length() // 8 + 1, "big"), *own))
-    algorithm = _RSA_SHA256 if isinstance(key, rsa.RSAPrivateKey) else _ECDSA_SHA256
-    extensions = [extension("551d14", b"\x02\x01\x07")]
-    if indirect:
-        extensions.append(extension("551d1c", bytes.fromhex("30038401ff"), critical=True))
-    tbs = der.encode(
-        der.SEQUENCE,
-        b"\x02\x01\x01",
-        algorithm,
-        issuer,
-        _LIST_TIMES,
-        der.encode(der.SEQUENCE, *entries),
-        der.encode(0xA0, der.encode(der.SEQUENCE, *extensions)),
-    )
-    if isinstance(key, rsa.RSAPrivateKey):
-        signature = key.sign(tbs, padding.PKCS1v15(), hashes.SHA256())
-    else:
-        signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
-    return der.encode(der.SEQUENCE, tbs, algorithm, der.encode(der.BIT_STRING, b"\0", signature))

@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import load_pem_x509_certificate
 
 from bench import handshakes
-from bench.attacks import CHAINS, certificate, ec_key, extension, make_chain, name, spki
+from bench.attacks import CHAINS, make_chain
+from bench.certificates import certificate, ec_key, extension, name, spki
 from cftpki_ext import lab
 from cftpki_ext.protocol.codec import (
     HEADER,

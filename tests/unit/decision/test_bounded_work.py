@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from bench.attacks import CHAINS, certificate, ec_key, make_chain, name, rsa_spki, spki
+from bench.attacks import CHAINS, make_chain
+from bench.certificates import certificate, ec_key, name, rsa_spki, spki
 from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.verdict import Reason, Verdict

@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from bench.attacks import LISTS, make_list
+from bench.costly_lists import LISTS, make_list
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Reason, Verdict

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.attacks import name
+from bench.certificates import name
 from cftpki_ext.revocation.crl_entries import Entries, MalformedEntriesError
 from cftpki_ext.revocation.crl_entry import Entry
 from cftpki_ext.revocation.crl_index import EntryIndex
