@@ -133,6 +133,15 @@ class ProofReader(Protocol):
 
         """
 
+    def state(self) -> int:
+        """
+        A number that is another one after anybody, in any process, has changed what is kept. Cheap.
+
+        Raises:
+            StoreError: it cannot be read.
+
+        """
+
     def latest(self) -> datetime | None:
         """
         When the newest statement that is kept was received; `None` where there is none.
@@ -164,12 +173,23 @@ class ProofStore(ProofReader, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Repeated:
+    """
+    A record that another one repeats: its id, and the SHA-256 (hex) of its document.
+    """
+
+    id: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceEntry:
     """
     One record for the evidence store: the verdict's id, now, the document, and the blobs it names by SHA-256 (hex).
 
     `revoked` says which certificates the record proves revoked, and by which of its blobs. `present` names blobs that
-    are not brought because the store should have them.
+    are not brought because the store should have them. `repeats` is a record whose document this one names: the store has
+    it, and keeps it with all its blobs for as long as this one.
     """
 
     id: str
@@ -178,6 +198,7 @@ class EvidenceEntry:
     blobs: Mapping[str, bytes]
     revoked: tuple[Proven, ...] = ()
     present: tuple[str, ...] = ()
+    repeats: Repeated | None = None
 
 
 class BlobsMissingError(StoreError):
@@ -203,7 +224,7 @@ class EvidenceStore(Protocol):
         sends it again, and is given the hash that it has.
 
         Raises:
-            BlobsMissingError: blobs are named as present that are not.
+            BlobsMissingError: blobs are named as present that are not, or a record that is repeated has been let go.
             StoreError: they could not be kept.
 
         """

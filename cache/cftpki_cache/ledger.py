@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cftpki_cache.sqlite import connect, create, transaction
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Repeated
 
 DATABASE = "ledger.sqlite3"
 HEAD = "head"
@@ -30,6 +30,7 @@ GENESIS = sha256(b"cftpki evidence ledger 1").digest()
 # `revoked` is an index, one row for each certificate that a record proves revoked: with it a lost memory of
 # revocations is noticed without walking a million records. It outlives its records, so that what cannot be restored
 # any more is at least named. Nothing is believed for its sake: what it leads to is judged anew.
+# `repeated`: the document of a record that others repeat is a blob, and these are the blobs that it names in its turn.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kept_at INTEGER NOT NULL,
@@ -39,11 +40,19 @@ CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STR
 CREATE TABLE IF NOT EXISTS blob_use (digest TEXT PRIMARY KEY, last_use INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS revoked (certificate TEXT PRIMARY KEY, digest TEXT NOT NULL, final INTEGER NOT NULL,
   ends INTEGER NOT NULL, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS repeated (digest TEXT NOT NULL, document TEXT NOT NULL,
+  PRIMARY KEY (digest, document)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS repeated_document ON repeated (document);
 CREATE TABLE IF NOT EXISTS chain_start (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
   hash BLOB NOT NULL) STRICT;
 """
 # Checkpoints wait for the disk, so `tend` makes them. Should it not come, the log is folded in at 32 MB.
 _CHECKPOINT_PAGES = 8192
+# Blobs that no record up to now names, and no document that is repeated later.
+_UNUSED = (
+    "SELECT digest FROM blob_use WHERE last_use <= ?1 AND NOT EXISTS (SELECT 1 FROM repeated JOIN blob_use AS whole ON whole.digest = repeated.document"
+    " WHERE repeated.digest = blob_use.digest AND whole.last_use > ?1)"
+)
 # Records let go in one transaction: a writer waits for some milliseconds at most.
 _PRUNE_BATCH = 64
 
@@ -134,6 +143,8 @@ class EvidenceLedger:
             "INSERT INTO record (id, kept_at, document, blobs, hash) VALUES (?, ?, ?, ?, ?)",
             (entry.id, kept_at, entry.document, names, digest),
         ).lastrowid
+        if entry.repeats is not None:
+            self._keep_repeated(entry.repeats)
         missing = [name for name in entry.present if not self._has(name)]
         if missing:
             raise BlobsMissingError(missing)
@@ -143,7 +154,7 @@ class EvidenceLedger:
                 self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
         self._db.executemany(
             "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
-            ((name, seq) for name in (*entry.blobs, *entry.present)),
+            ((name, seq) for name in _all_names(entry)),
         )
         self._db.executemany(
             "INSERT INTO revoked VALUES (?, ?, ?, ?, ?) ON CONFLICT (certificate) DO UPDATE SET"
@@ -155,6 +166,21 @@ class EvidenceLedger:
             ),
         )
         return seq or 0, digest
+
+    def _keep_repeated(self, repeated: Repeated) -> None:
+        """
+        Make the document of a record a blob, unless it is one already.
+        """
+        if self._has(repeated.document):
+            return
+        row = self._db.execute("SELECT document, blobs FROM record WHERE id = ?", (repeated.id,)).fetchone()
+        if row is None or sha256(row[0]).hexdigest() != repeated.document:
+            raise BlobsMissingError([repeated.document])
+        self._db.execute("INSERT INTO blob VALUES (?, ?)", (repeated.document, row[0]))
+        self._db.executemany(
+            "INSERT OR IGNORE INTO repeated VALUES (?, ?)",
+            ((name, repeated.document) for name in row[1].split()),
+        )
 
     def _has(self, name: str) -> bool:
         return self._db.execute("SELECT 1 FROM blob WHERE digest = ?", (name,)).fetchone() is not None
@@ -207,7 +233,11 @@ def _names(entry: EvidenceEntry) -> str:
     """
     The digests of all blobs of a record, as they are kept and hashed.
     """
-    return " ".join(sorted({*entry.blobs, *entry.present}))
+    return " ".join(sorted(_all_names(entry)))
+
+
+def _all_names(entry: EvidenceEntry) -> set[str]:
+    return {*entry.blobs, *entry.present, *(() if entry.repeats is None else (entry.repeats.document,))}
 
 
 def _let_go(db: sqlite3.Connection, before: datetime, max_bytes: int) -> int:
@@ -230,10 +260,10 @@ def _let_go(db: sqlite3.Connection, before: datetime, max_bytes: int) -> int:
         digest = db.execute("SELECT hash FROM record WHERE seq = ?", (last,)).fetchone()[0]
         db.execute("INSERT OR REPLACE INTO chain_start VALUES (1, ?, ?)", (last, digest))
         gone = db.execute("DELETE FROM record WHERE seq <= ?", (last,)).rowcount
-        db.execute(
-            "DELETE FROM blob WHERE digest IN (SELECT digest FROM blob_use WHERE last_use <= ?)", (last,)
-        )
-        db.execute("DELETE FROM blob_use WHERE last_use <= ?", (last,))
+        unused = db.execute(_UNUSED, (last,)).fetchall()
+        db.executemany("DELETE FROM blob WHERE digest = ?", unused)
+        db.executemany("DELETE FROM blob_use WHERE digest = ?", unused)
+        db.execute("DELETE FROM repeated WHERE document NOT IN (SELECT digest FROM blob_use)")
     return gone
 
 

@@ -179,6 +179,7 @@ class LedgerReader:
                     if sha256(raw).hexdigest() != name:
                         faults.append(LedgerFault(seq=None, detail=f"blob {name} was changed"))
                 links: dict[int, bytes] = {}
+                faults.extend(self._gone_of_repeated(digests))
                 faults.extend(self._walk(digests, links, head, progress))
                 faults.extend(self._head_faults(head, links))
             finally:
@@ -217,6 +218,16 @@ class LedgerReader:
             seq, previous = number, digest
             progress(looked_at)
         links[seq] = previous
+
+    def _gone_of_repeated(self, digests: set[str]) -> Iterator[LedgerFault]:
+        """
+        What repeated documents name and is not there: their records name the document alone.
+        """
+        if not self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'repeated'").fetchall():
+            return  # nobody has written to it since there are repeated records
+        for digest, document in self._db.execute("SELECT digest, document FROM repeated ORDER BY 2, 1"):
+            if digest not in digests:
+                yield LedgerFault(seq=None, detail=f"blob {digest} of the repeated record {document} is gone")
 
     def _head_faults(self, head: tuple[int, bytes] | None, links: dict[int, bytes]) -> Iterator[LedgerFault]:
         newest = max(links)

@@ -122,6 +122,17 @@ class RevocationReader:
             )
         )
 
+    def state(self) -> int:
+        """
+        A number that is another one after any process has changed the memory (SQLite's `data_version`).
+
+        Raises:
+            StoreError: see `recall`.
+
+        """
+        ((version,),) = self._rows("PRAGMA data_version")
+        return int(version)
+
     def latest(self) -> datetime | None:
         """
         When the newest proof was received; `None` where there is none.

@@ -80,11 +80,15 @@ class Remember:
 class Outcome:
     """
     A verdict, and what is to be done with what was heard.
+
+    `stands_until` is the last moment at which the same question has the same answer, if nothing that was looked up or
+    recalled changes (`checking.standing`); `None` where that was not asked for, or it does not stand.
     """
 
     verdict: Verdict
     keep: tuple[Keep, ...] = ()
     remember: tuple[Remember, ...] = ()
+    stands_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

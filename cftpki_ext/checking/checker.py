@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
@@ -21,7 +21,7 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource
+from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource, StoredResponse
 
 _log = logging.getLogger(__name__)
 
@@ -51,21 +51,43 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """
+    What a check saw in cache and memory of revocations.
+
+    Names of both, what the cache had, and at which state of the memory (`ProofReader.state`).
+    """
+
+    responses: Mapping[str, StoredResponse | None]
+    recalls: tuple[Recall, ...]
+    state: int
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """
+        The names of the cache that were looked up.
+        """
+        return frozenset(self.responses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """
-    An outcome, every statement that it rests on, and what was looked up for it.
+    An outcome, every statement that it rests on, and what was looked up for it; `looked` where that was all.
     """
 
     outcome: Outcome
     statements: tuple[Statement, ...]
     known: Known
+    looked: Looked | None = None
 
 
 class Checker:
     """
     Judges chains with whatever sources and store it is given.
 
-    Safe for many concurrent checks in one event loop. Never raises for what a network or a store does.
+    Safe for many concurrent checks in one event loop. Never raises for what a network or a store does. `changed` is
+    told the name of each response that the cache is given.
     """
 
     def __init__(
@@ -86,6 +108,7 @@ class Checker:
             proofs: the memory of revocations; none where nothing outlives the call.
 
         """
+        self.changed: Callable[[str], None] = lambda _: None
         self._sources = sources
         self._store = store
         self._clock = clock
@@ -160,6 +183,8 @@ class Checker:
             StoreError: see `check`.
 
         """
+        # Before anything is recalled: what is remembered meanwhile is noticed.
+        state = self._proofs.state() if self._proofs is not None else 0
         collector = Collector(
             case,
             question,
@@ -182,13 +207,43 @@ class Checker:
                 self._store.put(
                     keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
                 )
+                self.changed(keep.key)
         if remember:
             await self._remember(outcome, statements)
         return Checked(
             outcome=outcome,
             statements=statements,
             known=Known(places=collector.places, recalls=collector.recalled),
+            looked=None
+            if collector.has_asked or handed_in
+            else Looked(responses=dict(collector.found), recalls=collector.recalled, state=state),
         )
+
+    def is_still(self, looked: Looked) -> bool:
+        """
+        Whether a check would find the same in cache and memory of revocations.
+
+        Raises:
+            StoreError: the memory of revocations cannot be read.
+
+        """
+        return all(
+            self._store.get(key) == found for key, found in looked.responses.items()
+        ) and self.knows_no_more(looked)
+
+    def knows_no_more(self, looked: Looked) -> bool:
+        """
+        Whether nothing is known of the revocation of the certificates of a check.
+
+        Hardly costs anything while nothing at all has been remembered since.
+
+        Raises:
+            StoreError: the memory of revocations cannot be read.
+
+        """
+        if self._proofs is None or self._proofs.state() == looked.state:
+            return True
+        return not any(self._proofs.recall(one.key) for one in looked.recalls)
 
     async def aclose(self) -> None:
         """

@@ -18,7 +18,7 @@ from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, Waiting
-from cftpki_ext.ports import Clock, ResponseStore, StatusQuestion, StatusSource
+from cftpki_ext.ports import Clock, ResponseStore, StatusQuestion, StatusSource, StoredResponse
 from cftpki_ext.x509.certificate import parse_certificate
 
 # How often the loop's own lateness is looked at while it waits.
@@ -62,7 +62,7 @@ class Collector:
     """
     Gathers `heard` for one case. Never raises for what a network or a cache does.
 
-    A location is asked once, and once more where this process did not run while it was asked. Time in which this
+    `found` is what the cache had, by key. A location is asked once, and once more where this process did not run while it was asked. Time in which this
     process did not run is nobody's silence: the budget counts what the sources had of it.
     """
 
@@ -91,6 +91,7 @@ class Collector:
 
         """
         self.heard = list(heard)
+        self.found: dict[str, StoredResponse | None] = {}
         self._case = case
         self._question = question
         self._sources = sources
@@ -113,6 +114,13 @@ class Collector:
         Where the cache was looked into.
         """
         return tuple(self._looked_up.values())
+
+    @property
+    def has_asked(self) -> bool:
+        """
+        Whether anybody was asked.
+        """
+        return bool(self._asked)
 
     @property
     def recalled(self) -> tuple[Recall, ...]:
@@ -194,7 +202,7 @@ class Collector:
     def _look_into_cache(self, place: Place) -> None:
         lookup = place.lookup
         self._looked_up[lookup] = place
-        stored = self._store.get(place.key)
+        stored = self.found[place.key] = self._store.get(place.key)
         if stored is not None:
             self._kept.append(
                 Statement(

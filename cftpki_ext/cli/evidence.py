@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from cftpki_ext.config import load
 from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings
-from cftpki_ext.evidence import Record, Row, decode, row_from
+from cftpki_ext.evidence import Record, Row, data_of, decode, row_from
+from cftpki_ext.evidence.again import repeated_by
 from cftpki_ext.evidence.what_if import Trial, try_again, try_under
 from cftpki_ext.ports import EvidenceReader, LedgerEntry
 from cftpki_ext.stores import open_ledger
 
 NOT_DONE = 1
 _ID_DIGITS = 32
+_REPEATED = 256
 # The 64-byte area in hexadecimal, and where the verdict's id is in it (docs/protocol.md, "Global area").
 _AREA_DIGITS = 128
 _ID_IN_AREA = slice(16, 48)
@@ -69,11 +72,14 @@ def explain(ctx: click.Context, /, verdict_id: str, **options: Any) -> None:
     with _ledger(options) as ledger:
         entry = find(ledger, verdict_id)
         record = decode(entry.document, ledger.blob)
+        data = data_of(entry.document, ledger.blob)
+        repeats = repeated_by(json.loads(entry.document))
+        repeated = None if repeats is None else ledger.blob(repeats)
     trial = try_again(record) if options["again"] else None
     if options["raw_directory"] is not None:
-        write_raw(options["raw_directory"], entry.document, record)
+        write_raw(options["raw_directory"], entry.document, record, repeated=repeated)
     if options["as_json"]:
-        told: dict[str, Any] = {"record": _place(entry), **json.loads(entry.document)}
+        told: dict[str, Any] = {"record": _place(entry), **data}
         if trial is not None:
             told["replay"] = _trial_data(trial)
         click.echo(json.dumps(told, indent=2))
@@ -113,7 +119,7 @@ def replay(ctx: click.Context, /, verdict_id: str | None, **options: Any) -> Non
     with _ledger(options, under) as ledger, counting("deciding again") as advance:
         entries = iter((find(ledger, verdict_id),)) if verdict_id else ledger.since(options["since"])
         for number, entry in enumerate(entries, start=1):
-            report.add(entry, _trial(ledger, entry, under))
+            report.add(entry, _trial(ledger, entry, under), ledger.blob)
             advance(number)
     report.show(as_json=options["as_json"])
     if report.differing or report.unreadable:
@@ -198,9 +204,11 @@ def rows_of(ledger: EvidenceReader, since: datetime | None) -> Iterator[Row]:
     """
     The rows of a ledger, oldest first; a record that cannot be read is named on standard error and left out.
     """
+    # A partner that comes again and again repeats one record.
+    blob = lru_cache(maxsize=_REPEATED)(ledger.blob)
     for entry in ledger.since(since):
         try:
-            yield row_from(entry.document)
+            yield row_from(entry.document, blob)
         except StoreError as exc:
             click.echo(
                 f"record {entry.seq} ({printable(entry.id)}): {exc}; see cftpki audit verify", err=True
@@ -274,7 +282,7 @@ class _Report:
         self.unreadable: list[tuple[str, str]] = []
         self.skipped: list[tuple[str, str]] = []
 
-    def add(self, entry: LedgerEntry, trial: Trial | str) -> None:
+    def add(self, entry: LedgerEntry, trial: Trial | str, blob: Callable[[str], bytes | None]) -> None:
         """
         Count one record.
         """
@@ -286,7 +294,7 @@ class _Report:
             return
         self.replayed += 1
         if trial.differences:
-            self.differing.append((row_from(entry.document), trial))
+            self.differing.append((row_from(entry.document, blob), trial))
 
     def show(self, *, as_json: bool) -> None:
         """

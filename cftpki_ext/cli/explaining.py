@@ -91,7 +91,7 @@ def _source(source: SourceFinding) -> Iterator[str]:
         yield f"    took {source.elapsed_ms} ms"
 
 
-def write_raw(directory: Path, document: bytes, record: Record) -> None:
+def write_raw(directory: Path, document: bytes, record: Record, *, repeated: bytes | None = None) -> None:
     """
     Write the stored bytes as files: record.json, chain, anchors, intermediates, and each statement.
 
@@ -99,6 +99,7 @@ def write_raw(directory: Path, document: bytes, record: Record) -> None:
         directory: made where it is missing.
         document: the record's document.
         record: the same, decoded.
+        repeated: the document that it repeats, written as repeated.json.
 
     Raises:
         InputError: the directory cannot be written.
@@ -106,6 +107,8 @@ def write_raw(directory: Path, document: bytes, record: Record) -> None:
     """
     question = record.question
     files: dict[str, bytes] = {"record.json": document}
+    if repeated is not None:
+        files["repeated.json"] = repeated
     if question.message is not None:
         files["message.bin"] = question.message
     for what, ders in (

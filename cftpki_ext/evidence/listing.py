@@ -6,15 +6,15 @@ Pure. A row is read from a document without making its record anew, so that a ye
 
 from __future__ import annotations
 
-import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.verdict import RANK, Reason, Status, Verdict, strongest
+from cftpki_ext.evidence.reading import data_of
 from cftpki_ext.evidence.record import Asked
 
 # Partners that are remembered by name for the list of those who would be refused.
@@ -108,12 +108,13 @@ def would_refuse(verdict: Verdict) -> Reason | None:
     return deciding.reason if deciding else None
 
 
-def row_from(document: bytes) -> Row:
+def row_from(document: bytes, blob: Callable[[str], bytes | None]) -> Row:
     """
     The row of a stored record.
 
     Args:
-        document: what `encode` made.
+        document: what `encode` or `again` made.
+        blob: gives the bytes of a SHA-256 (hex): where the record repeats another one, that one's.
 
     Returns:
         The row; what the document says is believed, `audit verify` tells whether it was touched.
@@ -122,8 +123,8 @@ def row_from(document: bytes) -> Row:
         StoreError: it is no document of ours.
 
     """
+    data = data_of(document, blob)
     try:
-        data = json.loads(document)
         verdict, asked = data["verdict"], data["asked"]
         evidence = verdict["evidence"]
         leaf: Mapping[str, Any] = evidence["path"][0] if evidence["path"] else {}

@@ -22,11 +22,10 @@ from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Fault, Verdict
@@ -35,6 +34,7 @@ from cftpki_ext.core.vocabulary import Form, Rules
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
 from cftpki_ext.decision.question import Question
+from cftpki_ext.ports import Repeated
 
 FORMAT = 1
 # A chain, a trust set and a handful of statements, all but the raw bytes.
@@ -94,12 +94,13 @@ class RecordBytes:
     """
     A record as it is kept: the document, and the blobs that it refers to, by SHA-256 (hex).
 
-    `revoked` says what of it proves revocations: the ledger's index of them.
+    `revoked` says what of it proves revocations: the ledger's index of them. `repeats` is the record that it repeats.
     """
 
     document: bytes
     blobs: Mapping[str, bytes]
     revoked: tuple[Proven, ...] = ()
+    repeats: Repeated | None = None
 
 
 @cache
@@ -155,12 +156,18 @@ def assemble(record: Record, question: Written, statements: Sequence[Written], v
     blobs = {**question.blobs, **trust.blobs}
     for statement in statements:
         blobs.update(statement.blobs)
-    asked = _text({one.name: getattr(record.asked, one.name) for one in fields(record.asked)})
     document = (
-        f'{{"asked":{asked},"format":{FORMAT},"question":{{"limits":{limits.text},"trust":{trust.text},'
+        f'{{"asked":{asked_text(record.asked)},"format":{FORMAT},"question":{{"limits":{limits.text},"trust":{trust.text},'
         f'{question.text[1:]},"statements":[{",".join(one.text for one in statements)}],"verdict":{verdict}}}'
     )
     return RecordBytes(document=document.encode(), blobs=blobs, revoked=strongest_of(proofs_of(record)))
+
+
+def asked_text(asked: Asked) -> str:
+    """
+    Who asked, as it stands in a record.
+    """
+    return _text({name: getattr(asked, name) for name in _ASKED_FIELDS})
 
 
 def prepare_records() -> None:
@@ -204,6 +211,7 @@ def write_statement(statement: Statement) -> Written:
 
 # Where a field has another name in what is stored; `Statement` reads both.
 _STORED_AS = MappingProxyType({"depth": "hop"})
+_ASKED_FIELDS = tuple(one.name for one in fields(Asked))
 _STATEMENT_FIELDS = tuple(one.name for one in fields(Statement))
 _QUESTION_FIELDS = tuple(one.name for one in fields(Question) if one.name not in {"trust", "limits"})
 # Fields that are no plain data themselves.
@@ -283,43 +291,36 @@ def _text(data: Any) -> str:
     return _encoder.encode(data)
 
 
-def decode(document: bytes, blob: Callable[[str], bytes | None]) -> Record:
+def parsed(document: bytes) -> dict[str, Any]:
     """
-    The record that `encode` made.
-
-    Args:
-        document: the stored document.
-        blob: gives the bytes of a SHA-256 (hex), or `None` where they are gone.
-
-    Returns:
-        The record.
+    A stored document as plain data, with its format still in it.
 
     Raises:
-        StoreError: another format, a missing or changed blob, or a document that is not one of ours.
+        StoreError: it is too long, or of another format.
+        ValueError: it is no JSON.
 
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         msg = f"evidence document of {len(document)} bytes is larger than {MAX_DOCUMENT_BYTES}"
         raise StoreError(msg)
-    try:
-        plain = json.loads(document)
-        if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
-            msg = f"evidence document is not of format {FORMAT}"
-            raise StoreError(msg)
-        return _adapter().validate_python(_completed(from_plain(plain, blob)))
-    except (ValueError, ValidationError, RecursionError) as exc:
-        msg = f"evidence document cannot be read: {_why(exc)}"
-        raise StoreError(msg) from exc
+    plain = json.loads(document)
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+        msg = f"evidence document is not of format {FORMAT}"
+        raise StoreError(msg)
+    return plain
 
 
-def _why(error: ValueError | RecursionError) -> str:
+def record_from(plain: dict[str, Any], blob: Callable[[str], bytes | None]) -> Record:
     """
-    What is wrong with a document: a field, or that it is no JSON; not the library's words.
+    The record of a whole document (`again.completed`).
+
+    Raises:
+        StoreError: a missing or changed blob.
+        ValueError: it is none of ours.
+
     """
-    if isinstance(error, ValidationError):
-        place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
-        return f"field {printable('.'.join(map(str, place)))!r} is missing or not as it was written"
-    return "it is not JSON, or a field of it is not as it was written"
+    plain = {name: value for name, value in plain.items() if name != "format"}
+    return _adapter().validate_python(_completed(from_plain(plain, blob)))
 
 
 def _completed(plain: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import EvidenceSettings
 from cftpki_ext.evidence import Record, RecordBytes, encode
-from cftpki_ext.ports import AsyncEvidenceStore, Clock, EvidenceEntry, EvidenceStore
+from cftpki_ext.ports import AsyncEvidenceStore, BlobsMissingError, Clock, EvidenceEntry, EvidenceStore
 
 # A disk that hangs must not use up the handshake: from then on the record counts as not kept.
 PATIENCE_S = 1.0
@@ -96,6 +96,10 @@ class EvidenceWriter:
                 digest = await answer
             finally:
                 late.cancel()
+        except BlobsMissingError:
+            # The record that it repeats has been let go meanwhile: whoever repeats it judges anew.
+            self._log.info("repeated_record_gone", verdict_id=record.verdict.id)
+            return None
         except TimeoutError:
             self._lost(record, f"not written within {patience_s:.1f} s")
             return None
@@ -115,6 +119,7 @@ class EvidenceWriter:
             document=stored.document,
             blobs=stored.blobs,
             revoked=stored.revoked,
+            repeats=stored.repeats,
         )
         self._waiting.append(_Waiting(entry, answer))
         if self._writing is None or self._writing.done():

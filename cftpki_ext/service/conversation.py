@@ -16,6 +16,7 @@ from typing import assert_never
 from cftpki_ext.core.errors import CftPkiError, InputError, WireError
 from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.verdict_json import verdict_to_json
+from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Record, RecordBytes, row_of
 from cftpki_ext.evidence.writer import PATIENCE_S
 from cftpki_ext.exit import phases, questions, steps
@@ -26,6 +27,7 @@ from cftpki_ext.identity.serving.choose import leads_to
 from cftpki_ext.identity.serving.keys import check, public_key
 from cftpki_ext.protocol.codec import FIELDS, Frame, Message, Tag, Value, clip, encode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list
+from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.shared import Service
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.x509.certificate import parse_certificate
@@ -176,10 +178,11 @@ class Conversation:
         now = service.clock.now()
         question = questions.question_of(settings, need, at=now)
         final: Reply | Refuse
-        judged = await service.checker.judge(question, questions.handed_in(need, at=now), asked=need.asked)
+        judged, kept = await self._judge_and_keep(need, question)
+        if kept is None and judged.stored is not None and judged.stored.repeats is not None:
+            # What it repeats may have been let go.
+            judged, kept = await self._judge_and_keep(need, question)
         verdict = judged.verdict
-        record = Record(question=question, statements=judged.statements, verdict=verdict, asked=need.asked)
-        kept = await self._keep(record, need.session, stored=judged.stored)
         row = row_of(verdict, need.asked)
         if kept is None and settings.evidence.required:
             final = phases.after_unkept(need, verdict)
@@ -199,6 +202,16 @@ class Conversation:
             }
             final = replace(final, fields={**final.fields, **extra})
         return final
+
+    async def _judge_and_keep(self, need: steps.NeedVerdict, question: Question) -> tuple[Judged, str | None]:
+        checker = self._service.checker
+        judged = await checker.judge(question, questions.handed_in(need, at=question.at), asked=need.asked)
+        record = Record(
+            question=question, statements=judged.statements, verdict=judged.verdict, asked=need.asked
+        )
+        kept = await self._keep(record, need.session, stored=judged.stored)
+        checker.recorded(judged, question, kept=kept is not None)
+        return judged, kept
 
     async def _keep(
         self,
@@ -225,6 +238,8 @@ class Conversation:
         elapsed_s = service.clock.monotonic() - self._begun
         left_s = self._limit_s() + over_s - elapsed_s - ANSWER_S
         kept = await service.keeper.keep(record, stored, patience_s=min(PATIENCE_S, left_s))
+        if kept is None and stored is not None and stored.repeats is not None:
+            return None  # it is not given: the question is judged anew
         service.audit.verdict(record.verdict, session, elapsed_ms=int(elapsed_s * 1000), record=kept)
         return kept
 

@@ -18,7 +18,7 @@ from typing import Any
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.decision.known_revoked import Proven
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, EvidenceStore
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, EvidenceStore, Repeated
 from cftpki_ext.processes.channel import close_all
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.frames import Message
@@ -105,8 +105,10 @@ class EvidenceProcess:
             if missing:
                 for digest in missing:
                     self._known.pop(digest, None)
-                if left_s > 0:
+                ours = {digest for entry in entries for digest in entry.blobs}
+                if left_s > 0 and ours.issuperset(missing):
                     continue
+                raise BlobsMissingError(list(map(str, missing)))
             hashes = answer.get("hashes")
             if not isinstance(hashes, list) or len(hashes) != len(entries):
                 raise StoreError(str(answer.get("refused", "the evidence writer answered something else")))
@@ -155,6 +157,9 @@ class EvidenceProcess:
                             [one.certificate, one.digest, one.final, one.ends.isoformat()]
                             for one in entry.revoked
                         ],
+                        "repeats": None
+                        if entry.repeats is None
+                        else [entry.repeats.id, entry.repeats.document],
                     }
                 )
                 for digest, raw in entry.blobs.items():
@@ -219,6 +224,7 @@ def _append(store: EvidenceStore, call: Message) -> Message:
                 Proven(certificate=c, digest=d, final=final, ends=datetime.fromisoformat(ends))
                 for c, d, final, ends in one["revoked"]
             ),
+            repeats=Repeated(id=one["repeats"][0], document=one["repeats"][1]) if one["repeats"] else None,
         )
         for one in value["records"]
     ]

@@ -43,6 +43,11 @@ class Checker(Protocol):
         Judge one chain, and give the statements that the verdict rests on.
         """
 
+    def recorded(self, judged: Judged, question: Question, *, kept: bool) -> None:
+        """
+        What became of the record of a verdict.
+        """
+
     def replace_settings(self, settings: Settings) -> None:
         """
         Take over a new configuration.

@@ -63,6 +63,7 @@ class Company:
     folder: Path
     ocsp: servers.Server
     crls: servers.Server
+    issuing: pki.Entity
     mute: pki.Entity
     unheard: pki.Entity
 
@@ -197,4 +198,4 @@ def company(folder: Path) -> Iterator[Company]:
         ) as ocsp,
         servers.nginx(folder, crls, port=ports[1]) as nginx,
     ):
-        yield Company(folder, ocsp, nginx, mute, unheard)
+        yield Company(folder, ocsp, nginx, issuing, mute, unheard)

@@ -51,10 +51,12 @@ class Service:
     def start(self) -> None:
         """
         Start it and wait until it accepts connections.
+
+        It ends with the tests, also where they are killed (PR_SET_PDEATHSIG of prctl(2)).
         """
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*self.program, "serve", "--config", self.config],
+                ["setpriv", "--pdeathsig", "KILL", *self.program, "serve", "--config", self.config],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

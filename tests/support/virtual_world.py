@@ -163,6 +163,9 @@ class Proofs:
             replace(s, origin=Origin.KNOWN_REVOKED, depth=None) for s in self.kept.get(certificate, [])
         )
 
+    def state(self) -> int:
+        return sum(map(len, self.kept.values()))
+
     def remember(self, certificate: str, statement: Statement) -> None:
         if self.full:
             msg = "proof of revocation could not be kept: disk full"

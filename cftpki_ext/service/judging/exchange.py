@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from cftpki_ext.checking.case import Keep, Outcome, Place, Recall, Remember, Turn
+from cftpki_ext.checking.standing import LONGEST
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import Limits, Settings, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.verdict import Status
+from cftpki_ext.core.verdict import Status, Verdict
 from cftpki_ext.core.verdict_json import verdict_from_json
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.known_revoked import Proven
@@ -311,6 +313,7 @@ def outcome_to(outcome: Outcome) -> dict[str, Any]:
     return {
         "keep": [[one.statement, one.key, one.seconds] for one in outcome.keep],
         "remember": [[one.statement, one.key] for one in outcome.remember],
+        "stands_until": None if outcome.stands_until is None else outcome.stands_until.isoformat(),
     }
 
 
@@ -345,6 +348,7 @@ def outcome_from(
             remember=tuple(
                 Remember(statement=_place(number, heard), key=str(key)) for number, key in plain["remember"]
             ),
+            stands_until=_moment(plain["stands_until"]),
         )
     except (ValueError, TypeError, KeyError, IndexError) as exc:
         msg = f"a judge's verdict cannot be read: {exc!r:.200}"
@@ -366,10 +370,35 @@ def outcome_from(
         accepted != (found.reason is None)
         or accepted != (found.alert == 0)
         or (accepted and not evidence.path)
+        or (outcome.stands_until is not None and not _may_stand(outcome.stands_until, found, question))
     ):
         msg = "a judge's verdict contradicts itself"
         raise ExchangeError(msg)
     return outcome
+
+
+def _may_stand(until: datetime, verdict: Verdict, question: Question) -> bool:
+    """
+    Whether a verdict can be one that stands: accepted, of this very chain, and not for longer than any may.
+    """
+    return (
+        verdict.accepted
+        and not verdict.warnings
+        and not verdict.evidence.faults
+        and question.at <= until <= question.at + LONGEST
+        and bool(question.chain)
+        and verdict.evidence.path[0].fingerprint == sha256(question.chain[0]).hexdigest()
+    )
+
+
+def _moment(text: Any) -> datetime | None:
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        msg = f"a time without its zone: {text!r}"
+        raise ValueError(msg)
+    return moment
 
 
 def _place(number: Any, heard: int) -> int:

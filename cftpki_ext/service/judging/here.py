@@ -39,6 +39,12 @@ class Here:
         verdict, statements = await self._checker.check_with_statements(question, handed_in)
         return Judged(verdict=verdict, statements=statements)
 
+    def recorded(self, judged: Judged, question: Question, *, kept: bool) -> None:
+        """
+        See `service.shared.Checker`: nothing is given again.
+        """
+        del judged, question, kept
+
     def replace_settings(self, settings: Settings) -> None:
         """
         See `service.shared.Checker`: questions bring theirs.

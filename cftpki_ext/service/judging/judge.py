@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from cftpki_ext.checking.case import Case, Outcome, Place
+from cftpki_ext.checking.standing import stands_until
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict_json import verdict_to_json
@@ -164,7 +165,21 @@ class Judge:
                 opened.written.append(write_statement(one))
         if turn.done:
             heard = [*value["situation"]["statements"], *(numbers[id(one)] for one in turn.hear)]
-            return self._end(value, opened, heard, plain, now)
+
+            def until(outcome: Outcome) -> datetime | None:
+                if not value["may_stand"] or opened.case.path_changes:
+                    return None
+                statements = tuple(opened.statements[n] for n in heard)
+                return stands_until(
+                    opened.case.question,
+                    outcome.verdict,
+                    statements,
+                    situation,
+                    recalled=frozenset(value["recalled"]),
+                    looked_up=places,
+                )
+
+            return self._end(value, opened, heard, plain, now, until=until)
         self._trim()
         answer = {"turn": plain, "changes": opened.case.path_changes, "blobs": list(blobs)}
         return Message(answer, tuple(blobs.values()))
@@ -187,9 +202,12 @@ class Judge:
         numbers: Sequence[int],
         turn: Mapping[str, Any],
         now: datetime,
+        *,
+        until: Callable[[Outcome], datetime | None] = lambda _: None,
     ) -> Message:
         heard = tuple(opened.statements[n] for n in numbers)
         outcome: Outcome = opened.case.conclude(heard, verdict_id=value["id"], now=now)
+        outcome = replace(outcome, stands_until=until(outcome))
         self._cases.pop(value["case"], None)
         answer: dict[str, Any] = {
             "turn": turn,

@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 from cftpki_ext.checking.case import HereCase, Outcome, Place, Turn
-from cftpki_ext.checking.checker import Checker, Known, new_verdict_id
+from cftpki_ext.checking.checker import Checked, Checker, Known, new_verdict_id
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation
 from cftpki_ext.evidence import Asked, RecordBytes
+from cftpki_ext.evidence.again import again
 from cftpki_ext.evidence.record import write_statement
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports import Clock, Repeated
 from cftpki_ext.processes.channel import close_all
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.memory_files import memory_file
@@ -30,9 +31,12 @@ from cftpki_ext.processes.worker import WorkerError
 from cftpki_ext.service.judging import exchange
 from cftpki_ext.service.judging.exchange import ExchangeError
 from cftpki_ext.service.judging.pool import Job, Pool, Seat
+from cftpki_ext.service.judging.standing import Standing, StandingVerdicts, name_of
 
 # Partners that are remembered: some hundred octets each, and of each the places of its answers.
 _PARTNERS = 8192
+# Verdicts whose record is being written.
+_UNKEPT = 1024
 # A judge that has lost a case, or octets, is told them again; one that asks again and again is broken.
 _REPEATS = 4
 
@@ -41,6 +45,8 @@ _REPEATS = 4
 class Judged:
     """
     A verdict, what it rests on, and the stored form of its record where the judge made it.
+
+    Of one that was given again (`stored.repeats`), what it rests on stands in the record that it repeats.
     """
 
     verdict: Verdict
@@ -64,7 +70,12 @@ class Judges:
         self._pool = pool
         self._clock = clock
         self._partners: OrderedDict[bytes, Known] = OrderedDict()
+        self._standing = StandingVerdicts()
+        # Those whose record is being written, by the id of the verdict.
+        self._unkept: OrderedDict[str, Standing] = OrderedDict()
+        self._given_again = 0
         self._count = 0
+        checker.changed = self._standing.changed
 
     def replace_settings(self, settings: Settings) -> None:
         """
@@ -72,12 +83,18 @@ class Judges:
         """
         self._pool.replace_settings(settings)
         self._partners.clear()
+        self._standing.clear()
+        self._unkept.clear()
 
     def status(self) -> dict[str, Any]:
         """
         The queues, for STATUS.
         """
-        return self._pool.status() | {"partners": len(self._partners)}
+        return self._pool.status() | {
+            "partners": len(self._partners),
+            "standing": self._standing.count,
+            "given_again": self._given_again,
+        }
 
     async def judge(
         self,
@@ -110,7 +127,9 @@ class Judges:
             case = HereCase(question, self._clock.now)
             checked = await self._checker.run(case, question, handed_in, remember=remember)
             return Judged(verdict=checked.outcome.verdict, statements=checked.statements)
-        partner = _partner(question)
+        if asked is not None and not handed_in and (standing := self._stands(question)) is not None:
+            return self._again(standing, question, asked)
+        partner = name_of(question)
         known = self._partners.get(partner)
         self._count += 1
         remote = RemoteCase(
@@ -121,6 +140,7 @@ class Judges:
         finally:
             remote.close()
         verdict = checked.outcome.verdict
+        self._may_stand(question, checked, remote.stored)
         if verdict.accepted and not verdict.evidence.faults:
             self._partners[partner] = _without_certificates(checked.known)
             self._partners.move_to_end(partner)
@@ -129,6 +149,61 @@ class Judges:
         else:
             self._partners.pop(partner, None)
         return Judged(verdict=verdict, statements=checked.statements, stored=remote.stored)
+
+    def recorded(self, judged: Judged, question: Question, *, kept: bool) -> None:
+        """
+        What became of the record of a verdict: only one that is kept is given again.
+
+        Args:
+            judged: the verdict.
+            question: what was asked.
+            kept: whether its record is in the ledger.
+
+        """
+        entry = self._unkept.pop(judged.verdict.id, None)
+        if not kept:
+            self._standing.drop(question)
+        elif entry is not None and self._checker.is_still(entry.looked):
+            self._standing.add(entry)
+
+    def _stands(self, question: Question) -> Standing | None:
+        """
+        The verdict that stands for a question, if nothing has become known since.
+        """
+        found = self._standing.find(question, monotonic=self._clock.monotonic())
+        if found is None or self._checker.knows_no_more(found.looked):
+            return found
+        self._standing.drop(question)
+        return None
+
+    def _again(self, standing: Standing, question: Question, asked: Asked) -> Judged:
+        self._given_again += 1
+        verdict_id = new_verdict_id(int(question.at.timestamp() * 1000))
+        repeated = Repeated(id=standing.verdict.id, document=standing.document)
+        return Judged(
+            verdict=standing.at(question.at, verdict_id),
+            statements=(),
+            stored=again(repeated, verdict_id=verdict_id, at=question.at, asked=asked),
+        )
+
+    def _may_stand(self, question: Question, checked: Checked, stored: RecordBytes | None) -> None:
+        """
+        Note a verdict that will stand once its record is kept.
+        """
+        until, looked = checked.outcome.stands_until, checked.looked
+        if until is None or looked is None or stored is None:
+            return
+        verdict = checked.outcome.verdict
+        self._unkept[verdict.id] = Standing(
+            question=question,
+            verdict=verdict,
+            document=digest_of(stored.document),
+            until=until,
+            ends_at=self._clock.monotonic() + (until - question.at).total_seconds(),
+            looked=looked,
+        )
+        if len(self._unkept) > _UNKEPT:
+            self._unkept.popitem(last=False)
 
     async def check_with_statements(
         self, question: Question, handed_in: Sequence[Statement] = (), *, remember: bool = True
@@ -292,6 +367,8 @@ class RemoteCase:
             "changes": self._changes,
             "now": self._clock.now().isoformat(),
             "id": self._verdict_id,
+            # A verdict without a record is given once.
+            "may_stand": self._asked is not None,
             "asked": None if self._asked is None else exchange.asked_to(self._asked),
             "blobs": list(small),
             "large": [[digest, True] for digest in brought]
@@ -364,16 +441,6 @@ class RemoteCase:
             blobs={name: have[name] for name in record["names"]},
             revoked=exchange.proven_from(record["revoked"]),
         )
-
-
-def _partner(question: Question) -> bytes:
-    """
-    Who asks, by the whole chain, the rule and its trust set.
-    """
-    digest = sha256(repr((question.rule, question.trust.name, question.direction.value)).encode())
-    for der in question.chain:
-        digest.update(len(der).to_bytes(4, "big") + der)
-    return digest.digest()
 
 
 def _without_certificates(known: Known) -> Known:

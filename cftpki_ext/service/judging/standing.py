@@ -1,0 +1,189 @@
+"""
+Verdicts that stand: what a known partner is answered without a judge, while nothing that was looked at has changed.
+
+Owns that memory, bounded by octets. An entry is for one question (whole chain, rule, trust set, partners, direction) under
+one configuration. It ends by itself (`checking.standing`), on both clocks, when the cache is given anything new under a
+name that was looked up, and when the memory of revocations has a proof about a certificate that was recalled. Holds no
+certificate.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+
+from cftpki_ext.checking.checker import Looked
+from cftpki_ext.core.verdict import CertificateFinding, Verdict
+from cftpki_ext.decision.question import Question
+
+# All entries together. A verdict on a chain of three, with its statements' findings, takes about 8 KiB.
+_OCTETS = 48 * 1024 * 1024
+_FIXED = 3 * 1024
+_PER_FINDING = 2 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """
+    A verdict that stands, what it was made for, and the digest (SHA-256, hex) of its record's document.
+
+    `ends_at` is the end on the monotonic clock.
+    """
+
+    question: Question
+    verdict: Verdict
+    document: str
+    until: datetime
+    ends_at: float
+    looked: Looked
+
+    def at(self, moment: datetime, verdict_id: str) -> Verdict:
+        """
+        The same verdict, given again: under its own id, at its own time, with ages as they are by then.
+        """
+        evidence = self.verdict.evidence
+        older = int((moment - evidence.decided_at).total_seconds())
+        return replace(
+            self.verdict,
+            id=verdict_id,
+            evidence=replace(
+                evidence,
+                decided_at=moment,
+                findings=_aged(evidence.findings, older),
+                beside=_aged(evidence.beside, older),
+            ),
+        )
+
+    @property
+    def octets(self) -> int:
+        """
+        About what it takes in memory.
+        """
+        evidence = self.verdict.evidence
+        return _FIXED + _PER_FINDING * (
+            len(evidence.path) + sum(1 + len(one.sources) for one in (*evidence.findings, *evidence.beside))
+        )
+
+
+class StandingVerdicts:
+    """
+    The verdicts that stand. For one event loop.
+    """
+
+    def __init__(self, octets: int = _OCTETS) -> None:
+        self._most = octets
+        self._octets = 0
+        self._entries: OrderedDict[bytes, Standing] = OrderedDict()
+        self._by_key: defaultdict[str, set[bytes]] = defaultdict(set)
+
+    @property
+    def count(self) -> int:
+        """
+        How many there are.
+        """
+        return len(self._entries)
+
+    def find(self, question: Question, *, monotonic: float) -> Standing | None:
+        """
+        The entry for a question that is put now.
+
+        Args:
+            question: what is asked; `question.at` is now.
+            monotonic: the monotonic clock.
+
+        Returns:
+            The entry; `None` where there is none, or its time is over, or the time of day is before its beginning.
+
+        """
+        name = name_of(question)
+        found = self._entries.get(name)
+        if found is None:
+            return None
+        if not found.verdict.evidence.decided_at <= question.at <= found.until or monotonic > found.ends_at:
+            self.drop(question)
+            return None
+        before = found.question
+        if (
+            before.trust is not question.trust
+            or before.limits is not question.limits
+            or before.partners != question.partners
+            or before.rules is not question.rules
+        ):
+            self.drop(question)
+            return None
+        self._entries.move_to_end(name)
+        return found
+
+    def add(self, entry: Standing) -> None:
+        """
+        Remember an entry, in place of an earlier one for the same question. The one not used for longest goes first.
+        """
+        name = name_of(entry.question)
+        self._remove(name)
+        # Of the question all is needed but its certificates, which the name stands for.
+        slim = replace(entry, question=replace(entry.question, chain=()))
+        self._entries[name] = slim
+        self._octets += slim.octets
+        for key in entry.looked.keys:
+            self._by_key[key].add(name)
+        while self._octets > self._most:
+            self._remove(next(iter(self._entries)))
+
+    def drop(self, question: Question) -> None:
+        """
+        Forget the entry for a question.
+        """
+        self._remove(name_of(question))
+
+    def changed(self, key: str) -> None:
+        """
+        Forget all that rest on a name of the cache: it has been given something.
+        """
+        for name in tuple(self._by_key.get(key, ())):
+            self._remove(name)
+
+    def clear(self) -> None:
+        """
+        Forget all.
+        """
+        self._entries.clear()
+        self._by_key.clear()
+        self._octets = 0
+
+    def _remove(self, name: bytes) -> None:
+        gone = self._entries.pop(name, None)
+        if gone is None:
+            return
+        self._octets -= gone.octets
+        for key in gone.looked.keys:
+            names = self._by_key[key]
+            names.discard(name)
+            if not names:
+                del self._by_key[key]
+
+
+def name_of(question: Question) -> bytes:
+    """
+    What a question is known by: whole chain, rule, trust set and direction.
+    """
+    digest = sha256(repr((question.rule, question.trust.name, question.direction.value)).encode())
+    for der in question.chain:
+        digest.update(len(der).to_bytes(4, "big"))
+        digest.update(der)
+    return digest.digest()
+
+
+def _aged(findings: Sequence[CertificateFinding], seconds: int) -> tuple[CertificateFinding, ...]:
+    return tuple(
+        replace(
+            one,
+            sources=tuple(
+                source if source.age_s is None else replace(source, age_s=source.age_s + seconds)
+                for source in one.sources
+            ),
+        )
+        for one in findings
+    )
