@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 
 from cftpki_connectors.stepca import PLUGIN
 from cftpki_connectors.stepca.enroller import StepCaEnroller
@@ -101,7 +102,7 @@ async def test_fingerprint_of_another_certificate_that_the_api_shows_does_not_do
 ) -> None:
     stranger = pki.make_root("Stranger")
     issued, _ = await issued_by(enroller)
-    fingerprint = stranger.certificate.fingerprint(pki.hashes.SHA256()).hex()
+    fingerprint = stranger.certificate.fingerprint(hashes.SHA256()).hex()
     verdict = await ask(issued, configure(tmp_path, ca, f'fingerprint = "{fingerprint}"'))
     assert 46 == verdict.alert
 

@@ -5,13 +5,14 @@ Name constraints by type: what lies within a subtree, what does not, and what ca
 from __future__ import annotations
 
 import pytest
+from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from cftpki_ext.core.verdict import Reason
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.x509 import der, parse_certificate
-from tests.support.pki import NOW, issue, make_root, name, name_constraints, raw_extension, x509
+from tests.support.pki import NOW, issue, make_root, name, name_constraints, raw_extension
 
 ROOT = make_root("Root")
 

@@ -14,6 +14,7 @@ from cftpki_ext.core.settings import Limits, PolicyInputs
 from cftpki_ext.core.verdict import Reason
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.path import PathRequest, PathResult, Purpose, find_path
+from cftpki_ext.x509 import der as tlv
 from cftpki_ext.x509 import parse_certificate
 from tests.support.pki import (
     DAY,
@@ -30,7 +31,6 @@ from tests.support.pki import (
     signature_algorithm,
     tbs_fields,
 )
-from tests.support.pki import der as tlv
 
 ROOT = make_root("Root")
 CA = issue(ROOT, "CA", ca=True)

@@ -15,6 +15,7 @@ from cftpki_ext.api import leaf_first
 from cftpki_ext.support import pem
 from cftpki_ext.support.pkcs7 import certificates_of
 from cftpki_ext.support.wrong_file import wrong_file
+from cftpki_ext.x509 import der
 from tests.support import pki
 
 ROOT = pki.make_root("Root")
@@ -94,10 +95,10 @@ def test_bundle_is_read_and_the_partner_comes_first(files, name):
 
 def test_bundle_of_an_odd_certificate_is_read_too():
     odd = pki.reserial(LEAF, b"\x00", ROOT.key)
-    listed = pki.der.encode(0xA0, odd)
-    inner = pki.der.encode(0x30, b"\x02\x01\x01", b"\x31\x00", b"\x30\x00", listed, b"\x31\x00")
+    listed = der.encode(0xA0, odd)
+    inner = der.encode(0x30, b"\x02\x01\x01", b"\x31\x00", b"\x30\x00", listed, b"\x31\x00")
     oid = bytes.fromhex("06092a864886f70d010702")
-    assert (odd,) == certificates_of(pki.der.encode(0x30, oid, pki.der.encode(0xA0, inner)))
+    assert (odd,) == certificates_of(der.encode(0x30, oid, der.encode(0xA0, inner)))
 
 
 @given(st.binary(max_size=200))

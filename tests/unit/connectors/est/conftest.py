@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cftpki_connectors.est import EstEnroller, EstOptions
@@ -27,7 +28,7 @@ def bundle(*ders: bytes) -> bytes:
     """
     A degenerate PKCS#7 (DER).
     """
-    certificates = [pki.x509.load_der_x509_certificate(one) for one in ders]
+    certificates = [x509.load_der_x509_certificate(one) for one in ders]
     return pkcs7.serialize_certificates(certificates, Encoding.DER)
 
 

@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,9 +111,9 @@ def test_parse_request_without_attributes_has_no_extensions():
     csr = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(pki.name("CN=x"))
-        .sign(pki.key("ec"), pki.hashes.SHA256())
+        .sign(pki.key("ec"), hashes.SHA256())
     )
-    found = parse_request(csr.public_bytes(pki.serialization.Encoding.DER))
+    found = parse_request(csr.public_bytes(Encoding.DER))
 
     assert {} == dict(found.extensions)
     assert found.subject_alt_name is None
