@@ -142,11 +142,14 @@ class Fault(enum.StrEnum):
 class Failed:
     """
     An attempt that ended without a certificate. `detail` is one bounded line for the operator.
+
+    `issued` says that there is one, which is not what was asked for: no enroller says that, `issuance.admission` does.
     """
 
     fault: Fault
     detail: str
     retry_at: datetime | None = None
+    issued: bool = False
 
 
 Progress = Issued | Pending | Failed

@@ -22,6 +22,7 @@ _WARNINGS = frozenset(
     {
         "identity_not_kept",
         "identity_attempt_failed",
+        "identity_renewal_moved",
         "own_status_failed",
         "renewal_hint_failed",
         "enroller_broken",

@@ -2,7 +2,7 @@
 An enroller without a network whose CA keeps its books in a file, so that it outlives the processes that ask it.
 
 `ScriptedCa(folder)` issues at once. `plan` is a list of what the next calls of `advance` do instead, taken from the
-front: "pending", "unreachable", "rate_limited", "refused", "misconfigured", "lost", "wrong_key", "fewer_names",
+front: "pending", "unreachable", "unavailable", "rate_limited", "refused", "misconfigured", "lost", "wrong_key", "fewer_names",
 "short", "shuffled", "other_root", "future", "expired", "raise", "issue".
 
 The books count orders and certificates: an order is opened once per order id, and finalised once; what was finalised
@@ -57,6 +57,10 @@ class ScriptedCa:
     name: str = "corp"
     protocol: str = "scripted"
     lifetime: timedelta = 30 * DAY
+    backdate: timedelta = timedelta(minutes=1)
+    ends_at: datetime | None = None  # of the issuing CA: no certificate lives longer
+    retry_after: timedelta = timedelta(hours=3)
+    pending_for: timedelta = timedelta(hours=1)
     plan: list[str] = field(default_factory=list)
     hint: RenewalHint | None = None
     step: Callable[[str], None] = lambda _where: None
@@ -90,8 +94,11 @@ class ScriptedCa:
         if what == "misconfigured":
             return Failed(fault=Fault.MISCONFIGURED, detail="wrong password")
         if what == "rate_limited":
-            retry_at = self.clock.now() + timedelta(hours=3)
+            retry_at = self.clock.now() + self.retry_after
             return Failed(fault=Fault.RATE_LIMITED, detail="too many", retry_at=retry_at)
+        if what == "unavailable":
+            retry_at = self.clock.now() + self.retry_after
+            return Failed(fault=Fault.UNREACHABLE, detail="HTTP 503", retry_at=retry_at)
         if not state:
             await save({"step": "opening"})
             self.step("saved opening")
@@ -109,7 +116,7 @@ class ScriptedCa:
         if what == "lost":
             return Failed(fault=Fault.ORDER_LOST, detail="no such order")
         if what == "pending":
-            return Pending(retry_at=self.clock.now() + timedelta(hours=1), detail="somebody has to approve")
+            return Pending(retry_at=self.clock.now() + self.pending_for, detail="somebody has to approve")
         books = self.books()
         entry = books["orders"][url]
         if entry["serial"] is None:
@@ -126,7 +133,9 @@ class ScriptedCa:
     def _issue(self, order, what):
         csr = x509.load_der_x509_csr(order.csr)
         now = self.clock.now().replace(microsecond=0)
-        begins, lifetime = now - timedelta(minutes=1), self.lifetime
+        begins, lifetime = now - self.backdate, self.lifetime + self.backdate - timedelta(minutes=1)
+        if self.ends_at is not None:
+            lifetime = min(lifetime, self.ends_at - begins)
         names = [f"dns:{name}" for name in order.names.dns] + [f"ip:{a}" for a in order.names.addresses]
         if what == "fewer_names":
             names = names[:1]

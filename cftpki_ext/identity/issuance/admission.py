@@ -21,10 +21,6 @@ from cftpki_ext.identity.store.journal import OrderRecord, Outcome, Received
 from cftpki_ext.identity.store.state import read_state
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
 
-# After an issued certificate was rejected: hours, and more often as the end comes nearer.
-SHORTEST_AFTER_REJECTION = timedelta(hours=1)
-LONGEST_AFTER_REJECTION = timedelta(days=1)
-REMAINING_SHARE = 1 / 10
 # After notBefore, so that partners whose clocks are slow take the certificate too.
 HOLD_MARGIN = timedelta(seconds=5)
 
@@ -128,11 +124,7 @@ async def _compared(
 async def _reject(task: OrderTask, record: OrderRecord, detail: str, serial: str | None) -> Failed:
     said = line(f"issued, but not what was asked for: {detail}")
     await task.close(record, Outcome.REJECTED, said, serial=serial)
-    # Each further attempt costs the CA a certificate that nobody uses: not before somebody may have acted.
-    now = task.clock.now()
-    left = timedelta(0) if task.current is None else task.current.ends - now
-    wait = min(LONGEST_AFTER_REJECTION, max(SHORTEST_AFTER_REJECTION, left * REMAINING_SHARE))
-    return Failed(fault=Fault.REFUSED, detail=said, retry_at=now + wait)
+    return Failed(fault=Fault.REFUSED, detail=said, issued=True)
 
 
 def _readable(ders: tuple[bytes, ...]) -> list[Certificate]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 
 from cftpki_ext.identity.enroller_port import Enroller
 from cftpki_ext.identity.issuance.order import Issuer
-from cftpki_ext.identity.issuance.task import Activated, Result, Waits
-from cftpki_ext.identity.renewal.schedule import FIRST_RETRY, LONGEST_RETRY_AFTER, Plan
+from cftpki_ext.identity.issuance.task import Activated, Waits
+from cftpki_ext.identity.renewal.facts import held_until, is_revoked, left_of, waits_until
+from cftpki_ext.identity.renewal.schedule import EARLY_SHARE, PAUSES, Plan, Why
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site
 from cftpki_ext.identity.store.state import Failure, IdentityState, Rollout, Waiting, write_state
@@ -71,17 +71,12 @@ class Attempter:
         """
         name = site.identity.name
         now = self._clock.now()
-        status = state.status
-        revoked = (
-            current is not None
-            and status is not None
-            and status.revoked
-            and status.generation == current.number
-        )
         # What is revoked is good for nothing, not even for asking for the next one; nor is what cannot sign.
-        unfit = revoked or (current is not None and current.key_fault is not None)
+        unfit = current is not None and (is_revoked(current, state) or current.key_fault is not None)
+        left = left_of(current, state, now)
         urgent = current is None or unfit or (now_due.floor is not None and now >= now_due.floor)
-        held_back = {} if force else {n: f for n, f in state.held_back.items() if _later(f, now)}
+        # Who asks by hand has changed something, or wants to know: what was counted before says nothing.
+        held_back = {} if force else {n: f for n, f in state.held_back.items() if f.at <= now}
         waiting: Waiting | None = None
         failure: Failure | None = None
         enrollers = site.identity.enrollers
@@ -93,18 +88,17 @@ class Attempter:
             state = state.model_copy(update={"under_way": True})
             await asyncio.to_thread(write_state, site.directory, state)
         for enroller_name in enrollers:
-            if not force and _still_waits(state, enroller_name, now):
+            if not force and _still_waits(state, enroller_name, waits_until(state, now, left)):
                 waiting = waiting or state.waiting
                 if not urgent:
                     break
                 continue
-            if enroller_name in held_back:
-                failure = failure or held_back[enroller_name]
+            before = held_back.get(enroller_name)
+            if held_until(before, now, left) is not None:
+                failure = failure or before
                 continue
             enroller = self._enrollers[enroller_name]
-            result = _bounded(
-                await self._issuer.run(site, enroller, current, revoked=unfit), current, self._clock.now()
-            )
+            result = await self._issuer.run(site, enroller, current, revoked=unfit)
             if isinstance(result, Activated):
                 generation = result.generation
                 self._event(
@@ -116,10 +110,12 @@ class Attempter:
                     serial=generation.leaf.serial_hex,
                     not_after=generation.leaf.not_after.isoformat(),
                 )
+                held_back.pop(enroller_name, None)
                 fresh = IdentityState(
                     mark=state.mark,
                     last_failure=failure,
                     held_back=held_back,
+                    replaced=0 if force or not _early(current, now_due, now) else state.replaced + 1,
                     revoked=state.revoked,
                     rollout=Rollout(generation=generation.number, activated_at=self._clock.now()),
                 )
@@ -139,8 +135,10 @@ class Attempter:
                 fault=result.fault,
                 detail=result.detail,
                 not_before=result.retry_at,
+                times=1 if before is None else before.times + 1,
+                issued=result.issued,
             )
-            if result.retry_at is not None:
+            if result.retry_at is not None or result.fault in PAUSES:
                 held_back[enroller_name] = failure
             self._event(
                 "identity_attempt_failed",
@@ -165,16 +163,14 @@ class Attempter:
         return current, state
 
 
-def _bounded(result: Result, current: Generation | None, now: datetime) -> Result:
+def _early(current: Generation | None, now_due: Plan, now: datetime) -> bool:
     """
-    What came of it, with patience for no more than a day or half of what the chain in force has left.
+    Whether the generation in force had to go before its time.
     """
-    if isinstance(result, Activated) or result.retry_at is None:
-        return result
-    longest = LONGEST_RETRY_AFTER
-    if current is not None and current.ends > now:
-        longest = min(longest, (current.ends - now) / 2)
-    return replace(result, retry_at=min(result.retry_at, now + max(longest, FIRST_RETRY)))
+    if current is None or now_due.why not in {Why.REVOKED, Why.UNUSABLE, Why.DAMAGED, Why.CHANGED, Why.CA}:
+        return False
+    since = current.meta.written_at
+    return now_due.why is not Why.CA or now - since < (current.ends - since) * EARLY_SHARE
 
 
 def _submitted(site: Site) -> frozenset[str]:
@@ -182,13 +178,5 @@ def _submitted(site: Site) -> frozenset[str]:
     return frozenset(name for name, record in open_orders.items() if record.submitted_at is not None)
 
 
-def _later(failure: Failure, now: datetime) -> bool:
-    # What a clock wrote that has been set back since says nothing now.
-    return failure.not_before is not None and failure.at <= now < failure.not_before
-
-
-def _still_waits(state: IdentityState, enroller: str, now: datetime) -> bool:
-    waiting, asked = state.waiting, state.last_attempt_at
-    if waiting is None or waiting.enroller != enroller or asked is None:
-        return False
-    return asked <= now < waiting.retry_at
+def _still_waits(state: IdentityState, enroller: str, until: datetime | None) -> bool:
+    return state.waiting is not None and state.waiting.enroller == enroller and until is not None

@@ -20,6 +20,7 @@ from cftpki_ext.identity.enroller_port import Enroller
 from cftpki_ext.identity.issuance.recover import recover
 from cftpki_ext.identity.renewal.advice import Adviser, OwnStatus
 from cftpki_ext.identity.renewal.attempt import Attempter
+from cftpki_ext.identity.renewal.broken import BrokenAttempts
 from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.renewal.facts import facts_of
 from cftpki_ext.identity.renewal.key_fault import FileKeyFault, KeyFault
@@ -96,6 +97,7 @@ class IdentityContext:
         self._seen: dict[str, Row] = {}
         self._cleaned: set[str] = set()
         self._told: dict[str, object] = {}
+        self._broken = BrokenAttempts()
 
     async def overview(self, name: str) -> Overview:
         """
@@ -233,7 +235,7 @@ class IdentityContext:
         mark = self._marks[site.identity.name]
         if state.mark != mark:
             # What was tried with another configuration says nothing of this one.
-            state = state.model_copy(update={"mark": mark, "failures": 0, "held_back": {}})
+            state = state.model_copy(update={"mark": mark, "failures": 0, "held_back": {}, "replaced": 0})
         damage = found.damage
         if damage is not None and found.number is None and await asyncio.to_thread(_all_open, site):
             damage = None  # killed before its first certificate was put in force: that is taken up again

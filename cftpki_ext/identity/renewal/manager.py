@@ -91,6 +91,9 @@ class Manager(Operator):
             found = replace(found, obstacle=fault)
         before = self._seen.get(name)
         self._seen[name] = found
+        note = found.plan.note if isinstance(found, Overview) else None
+        if note is not None and (not isinstance(before, Overview) or before.plan.note != note):
+            self._event("identity_renewal_moved", identity=name, note=note)
         alarm, was = found.alarm, None if before is None else before.alarm
         if alarm is not None and alarm != was:
             data = found.data()
@@ -149,8 +152,9 @@ class Manager(Operator):
             current = look.current
             state = await self._adviser.ask(site, current, look.state)
             now_due = self._plan(site, current, state)
-            if now_due.at <= self._clock.now():
-                current, state = await self._attempter.attempt(site, current, state, now_due)
+            if self._is_due(name, now_due):
+                with self._broken.noted(name, self._clock.now):
+                    current, state = await self._attempter.attempt(site, current, state, now_due)
             await self._rollout.carry_on(site, current, state)
             return (await self._look(site)).plan
 
@@ -158,9 +162,13 @@ class Manager(Operator):
         return (
             # A new configuration may have left orders behind.
             site.identity.name not in self._cleaned
-            or look.plan.at <= self._clock.now()
+            or self._is_due(site.identity.name, look.plan)
             or bool(look.faults)
             or any(not one.set_aside for one in site.journal.damaged())
             or self._rollout.due(site, look.current, look.state)
             or self._adviser.due(site, look.current, look.state)
         )
+
+    def _is_due(self, name: str, now_due: Plan) -> bool:
+        now = self._clock.now()
+        return now_due.at <= now and not self._broken.holds(name, now)

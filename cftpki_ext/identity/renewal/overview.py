@@ -173,6 +173,10 @@ class Overview:
         hint = state.hint
         if hint is not None and hint.explanation is not None and hint.explanation.startswith(IGNORED):
             said.append(hint.explanation)
+        if self.plan.late and self.plan.floor is not None and self.plan.floor <= self.now:
+            said.append(f"the CA wanted it renewed before {time_or_none(self.plan.floor)}")
+        if self.plan.note is not None:
+            said.append(self.plan.note)
         rollout = state.rollout
         if rollout is not None:
             said += [f"hooks: {rollout.hooks.error}"] if rollout.hooks.error else []

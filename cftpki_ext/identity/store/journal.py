@@ -232,7 +232,7 @@ class Journal:
         generation: int | None = None,
     ) -> OrderRecord:
         """
-        Write how an order ended, and forget its key where it is of no use any more.
+        Write how an order ended, and forget its key: what is in force has it in its own folder.
 
         Args:
             record: the order.
@@ -256,9 +256,7 @@ class Journal:
             }
         )
         self.save(closed)
-        # A rejected certificate may turn out to be right when the configuration was wrong: its key stays with it.
-        if outcome is not Outcome.REJECTED:
-            self._path(record.id, _KEY).unlink(missing_ok=True)
+        self._path(record.id, _KEY).unlink(missing_ok=True)
         return closed
 
     def orders(self) -> tuple[OrderRecord, ...]:
@@ -369,7 +367,7 @@ class Journal:
         aside = [one for one in damaged if one.set_aside]
         for one in aside[:-KEPT_DAMAGED]:
             _remove(one.path)
-        wanted = {record.id for record in orders if record.outcome in {None, Outcome.REJECTED}}
+        wanted = {record.id for record in orders if record.outcome is None}
         wanted |= {one.id for one in damaged if not one.set_aside} | {one.id for one in aside[-KEPT_DAMAGED:]}
         for name in self._names():
             stray = name.endswith(_KEY) and name.removesuffix(_KEY) not in wanted

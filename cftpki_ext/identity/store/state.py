@@ -28,7 +28,10 @@ class _Part(BaseModel):
 
 class Failure(_Part):
     """
-    An attempt that came to nothing. `not_before` is what the CA asked for.
+    An attempt that came to nothing.
+
+    `not_before` is what the CA asked for, `times` how many of them in a row, `issued` that the CA issued a certificate
+    nevertheless, which is of no use.
     """
 
     at: datetime
@@ -36,6 +39,8 @@ class Failure(_Part):
     fault: Fault
     detail: str
     not_before: datetime | None = None
+    times: int = 1
+    issued: bool = False
 
 
 class Waiting(_Part):
@@ -129,11 +134,14 @@ class IdentityState(_Part):
     failures: int = 0
     last_attempt_at: datetime | None = None
     last_failure: Failure | None = None
-    held_back: dict[str, Failure] = {}  # by enroller: those that asked not to be asked before a time
+    held_back: dict[
+        str, Failure
+    ] = {}  # by enroller: failures that cost something, and wishes to be left alone
     waiting: Waiting | None = None
     hint: Hint | None = None
     rollout: Rollout | None = None
     status: Status | None = None
+    replaced: int = 0  # how many generations in a row had to be replaced before their time
     kept_back: int | None = None  # the generation that an operator went back to
     going_back: int | None = None  # the same, written before the pointer flips; says nothing while it has not
     revoked: frozenset[int] = frozenset()  # generations that nobody goes back to

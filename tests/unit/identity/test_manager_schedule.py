@@ -54,12 +54,23 @@ async def test_outage_of_a_week_keeps_the_chain_and_asks_ever_more_often(world):
 
 
 async def test_rate_limit_is_a_floor_that_only_the_operator_passes(world):
+    await world.tick()
+    world.clock.advance(20 * DAY)
     world.ca.plan = ["rate_limited"]
     await world.tick()
     await world.live(170 * MINUTE)
-    assert 1 == world.ca.calls
-    await world.renew()
     assert 2 == world.ca.calls
+    await world.renew()
+    assert 3 == world.ca.calls
+    assert 2 == world.number()
+
+
+async def test_rate_limit_holds_for_a_quarter_of_an_hour_where_nothing_is_in_force(world):
+    world.ca.plan = ["rate_limited"]
+    await world.tick()
+    await world.live(14 * MINUTE, step=MINUTE)
+    assert 1 == world.ca.calls
+    await world.live(2 * MINUTE, step=MINUTE)
     assert 1 == world.number()
 
 

@@ -81,8 +81,10 @@ def test_plan_follows_the_cas_hint_but_never_past_the_floor():
     assert NOW + 27 * DAY == late.at
 
 
-def test_hint_that_always_says_now_renews_once_a_day_and_one_that_is_ready_at_once():
-    said = replace(FACTS, hint=NOW - DAY, now=NOW + HOUR)
+def test_hint_that_says_now_is_heard_once_then_once_a_day_and_one_that_is_ready_at_once():
+    first = replace(FACTS, hint=NOW - DAY, now=NOW + HOUR)
+    assert NOW + MINUTE == plan(RULES, first).at
+    said = replace(first, replaced=1)
     assert NOW + DAY == plan(RULES, said).at
     assert NOW + MINUTE == plan(RULES, replace(said, hint_ready=True)).at
 
