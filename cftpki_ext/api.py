@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from cftpki_ext.bootstrap import keep_record, make_checker
+from cftpki_ext.bootstrap.checker import keep_record, make_checker
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.policy import PROFILES, Policy
@@ -135,7 +135,7 @@ async def check_certificate_async(
         untrusted=tuple(d for u in untrusted for d in pem.certificates(u, what="untrusted")),
         partners=partners,
     )
-    checker = make_checker(settings, fetch=fetch)
+    checker = make_checker(settings, fetch=fetch and not path_only)
     try:
         verdict, statements = await checker.check_with_statements(question, handed_in)
     finally:

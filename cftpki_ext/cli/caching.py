@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from cftpki_ext.bootstrap import SystemClock, make_checker
+from cftpki_ext.bootstrap.checker import SystemClock, make_checker
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load

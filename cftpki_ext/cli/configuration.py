@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from cftpki_ext.bootstrap import require_sources
+from cftpki_ext.bootstrap.checker import require_sources
 from cftpki_ext.cli.options import config_option, config_path, json_option
 from cftpki_ext.config import load
 from cftpki_ext.config.units import format_duration

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cftpki_ext.bootstrap import SystemClock, make_sources, source_kinds
+from cftpki_ext.bootstrap.checker import SystemClock, make_sources, source_kinds
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load

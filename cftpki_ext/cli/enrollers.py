@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cftpki_ext.bootstrap import SystemClock
+from cftpki_ext.bootstrap.checker import SystemClock
 from cftpki_ext.cli.options import config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load

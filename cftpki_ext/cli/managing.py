@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cftpki_ext.bootstrap import SystemClock, make_checker
+from cftpki_ext.bootstrap.checker import SystemClock, make_checker
 from cftpki_ext.cli.options import config_option
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.core.errors import InputError, StoreError

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from cftpki_ext.bootstrap import SystemClock
+from cftpki_ext.bootstrap.checker import SystemClock
 from cftpki_ext.cli.managing import heard
 from cftpki_ext.cli.options import FILE, config_option, config_path
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from cftpki_ext.bootstrap import run_service
+from cftpki_ext.bootstrap.service import run_service
 from cftpki_ext.cli.evidence import rows_of
 from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, counting, facts, table

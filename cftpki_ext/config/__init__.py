@@ -5,6 +5,39 @@ Owns the shape of the file. Pydantic models are strictly internal to this packag
 `cftpki_ext.core.settings`.
 """
 
-from cftpki_ext.config.loader import DEFAULT_CONFIG, load
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from cftpki_ext.core.settings import Settings
 
 __all__ = ["DEFAULT_CONFIG", "load"]
+
+DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
+
+
+def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False) -> Settings:
+    """
+    Read and check a configuration file.
+
+    Files that it names are opened and looked at, so that `config check` finds today what would fail tonight.
+    Nothing is asked of the network.
+
+    Args:
+        path: the file; what it names is relative to its directory.
+        now: what end dates are compared with; the present by default.
+        forgive_ended: take a file whose exceptions have ended. By default each is a fault, so that they do not pile
+            up; a service must start all the same, and refuses what they let in.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: with every fault, in the order of the file, as `file:line: [key] message`.
+
+    """
+    # The models of its sections take longer to make than a chain takes to be judged: only who reads a file pays for them.
+    from cftpki_ext.config.loader import read_file  # noqa: PLC0415 - see above
+
+    return read_file(path, now=now, forgive_ended=forgive_ended)

@@ -1,5 +1,5 @@
 """
-`load`: one file, all its faults, or the settings.
+The reading of one file: all its faults, or the settings.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from cftpki_ext.core.settings import Rule, Settings
 from cftpki_ext.decision.rules import overlaps
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
 
-DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
-
 _SECTIONS = ("service", "limits", "evidence", "trust", "policy", "identity", "enroller", "rule")
 # The keys of a rule that say which sessions it applies to.
 _CONDITIONS = ("direction", "profile", "networks", "port")
@@ -38,25 +36,9 @@ _WORLD_WRITABLE = 0o002
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
-def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False) -> Settings:
+def read_file(path: Path, *, now: datetime | None, forgive_ended: bool) -> Settings:
     """
-    Read and check a configuration file.
-
-    Files that it names are opened and looked at, so that `config check` finds today what would fail tonight.
-    Nothing is asked of the network.
-
-    Args:
-        path: the file; what it names is relative to its directory.
-        now: what end dates are compared with; the present by default.
-        forgive_ended: take a file whose exceptions have ended. By default each is a fault, so that they do not pile
-            up; a service must start all the same, and refuses what they let in.
-
-    Returns:
-        The settings.
-
-    Raises:
-        ConfigError: with every fault, in the order of the file, as `file:line: [key] message`.
-
+    See `cftpki_ext.config.load`.
     """
     origin = printable(str(path))
     document, text = _parse(path, origin)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from cftpki_ext.bootstrap import SystemClock
+from cftpki_ext.bootstrap.checker import SystemClock
 from cftpki_ext.config import load
 from cftpki_ext.exit.global_area import AREA, AREA_PRESENTED
 from cftpki_ext.identity.enroller_port import EnrollerContext, Held

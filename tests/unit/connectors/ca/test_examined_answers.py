@@ -21,7 +21,7 @@ from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.options import HttpAuth
 from cftpki_connectors.stepca import client as stepca
 from cftpki_connectors.stepca.findings import go_seconds
-from cftpki_ext.bootstrap import SystemClock
+from cftpki_ext.bootstrap.checker import SystemClock
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.x509 import der
 from tests.support.pki import integer, make_root, oid

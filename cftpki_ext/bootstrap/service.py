@@ -1,0 +1,173 @@
+"""
+The service put together from settings: its processes, stores, identities and what runs beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from cftpki_ext.bootstrap.checker import DEFAULT_SOURCES, SystemClock, make_checker, source_kinds
+from cftpki_ext.config import load
+from cftpki_ext.core.errors import ConfigError, StoreError
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.evidence.writer import EvidenceWriter
+from cftpki_ext.identity import KeyLoader
+from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.serving.files import FileIdentities
+from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
+from cftpki_ext.identity.serving.signers import Signers
+from cftpki_ext.ports import AsyncEvidenceStore
+from cftpki_ext.processes.spawning import Nursery
+from cftpki_ext.service.audit import LogAudit
+from cftpki_ext.service.children import PRELOAD, Children
+from cftpki_ext.service.daemon import Daemon
+from cftpki_ext.service.evidence_process import ROLE as EVIDENCE
+from cftpki_ext.service.evidence_process import EvidenceProcess, setup_of
+from cftpki_ext.service.judging import exchange
+from cftpki_ext.service.judging.pool import Pool
+from cftpki_ext.service.judging.remote import Judges
+from cftpki_ext.service.renewals import Renewals, make_manager, own_status
+from cftpki_ext.service.shared import Service
+from cftpki_ext.stores import evidence_directory
+from cftpki_ext.support.version import version
+
+# What a signer opens keys on tokens with; the library comes with the extra `pkcs11` and is loaded when it is needed.
+TOKENS = "cftpki_connectors.pkcs11.keys:open_key"
+
+
+async def _evidence_store(
+    settings: Settings, children: Children, logger: FilteringBoundLogger
+) -> AsyncEvidenceStore:
+    """
+    The ledger; without it the service starts only where the configuration does not ask for evidence.
+    """
+    try:
+        store = EvidenceProcess(
+            children.begin(EVIDENCE, setup=lambda: setup_of(evidence_directory(settings.service)))
+        )
+        await store.check()
+    except StoreError as exc:
+        if settings.evidence.required:
+            raise
+        # The message says it all; a traceback would not.
+        logger.error("evidence_unavailable", error=str(exc), detail="verdicts are answered without record")  # noqa: TRY400 - see above
+    return store
+
+
+def make_identities(settings: Settings, logger: FilteringBoundLogger, keys: KeyLoader) -> Identities:
+    """
+    The certificates of our own, from files and from the state directory.
+
+    Args:
+        settings: the configuration.
+        logger: is told of each generation that is loaded, or cannot be.
+        keys: loads them where they are signed with.
+
+    Returns:
+        The provider.
+
+    """
+    files = FileIdentities(settings.identities, keys=keys, warning=logger.warning, info=logger.info)
+    kept = KeptIdentities(
+        settings.service.state, settings.identities, keys=keys, warning=logger.warning, info=logger.info
+    )
+    return Identities(settings.identities, keys=keys, files=files, kept=kept)
+
+
+def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
+    """
+    Be the service until it is told to stop.
+
+    Args:
+        path: the configuration file, read again at SIGHUP.
+        log: makes the logger once the configured form is known.
+
+    Raises:
+        ConfigError: the configuration has faults.
+        StoreError: the state directory cannot be used.
+        ListenError: the socket cannot be opened.
+
+    """
+    nursery = Nursery(PRELOAD)
+    exchange.prepare()  # here once, for every process
+    # Now: there is no thread yet, no loop, and nothing secret was read.
+    nursery.fork()
+    try:
+        settings = load(path, forgive_ended=True)
+        logger = log(settings.service.log_format)
+        # The log's first line: whatever it tells later, it tells of this build.
+        logger.info("starting", version=version(), config=str(path))
+        asyncio.run(_serve(path, settings, nursery, logger))
+    finally:
+        nursery.close()
+
+
+async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: FilteringBoundLogger) -> None:
+    kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
+    checker = make_checker(settings, kinds=kinds, tell=logger.warning)
+
+    def reload() -> Settings:
+        fresh = load(path, forgive_ended=True)
+        missing = sorted(kind.value for kind in source_kinds(fresh) - kinds)
+        if missing:
+            raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
+        loop.call_soon_threadsafe(renewals.replace, fresh)
+        return fresh
+
+    def make_renewals(current: Settings) -> Manager:
+        asked = own_status(current, judges, SystemClock())
+        return make_manager(
+            current,
+            clock=SystemClock(),
+            event=event,
+            own_status=asked,
+            key_fault=lambda site, _: identities.fault(site.identity.name),
+            plain_fault=lambda identity: identities.fault(identity.name),
+        )
+
+    def event(name: str, **fields: Any) -> None:
+        service.audit.event(name, None, **fields)
+
+    loop = asyncio.get_running_loop()
+    renewals = Renewals(settings, make_renewals, event=event)
+
+    children = Children(nursery, logger)
+    pool = Pool(children, settings, log=logger)
+    judges = Judges(checker, pool, SystemClock())
+    keeper = EvidenceWriter(
+        await _evidence_store(settings, children, logger),
+        settings=lambda: service.settings.evidence,
+        log=logger,
+        clock=SystemClock(),
+    )
+    signers = Signers(settings.identities, processes=children, root=settings.service.state, tokens=TOKENS)
+    identities = make_identities(settings, logger, signers)
+    service = Service(
+        settings=settings,
+        checker=judges,
+        identities=identities,
+        audit=LogAudit(logger),
+        keeper=keeper,
+        log=logger,
+        clock=SystemClock(),
+        certificates=renewals.status,
+        renewals=renewals.fault,
+        processes=children.status,
+    )
+    tending = asyncio.create_task(keeper.tend())
+    renewing = asyncio.create_task(renewals.run())
+    try:
+        await Daemon(service, reload=reload).run()
+    finally:
+        tending.cancel()
+        renewing.cancel()
+        await asyncio.gather(tending, renewing, return_exceptions=True)
+        await keeper.aclose()
+        await judges.aclose()
+        await signers.aclose()
+        await children.aclose()
