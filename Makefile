@@ -13,6 +13,8 @@ BUILD ?= build/native
 CFTPKIE_INC ?=
 CMAKE_FLAGS ?=
 PYTEST_ARGS ?=
+# The tests start hundreds of processes: each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## this list

@@ -1,7 +1,7 @@
 """
 Who must have been heard, and how fresh, before a certificate is good: the table of docs/policies.md ("Who is heard").
 
-Owns freshness, the seats of the sources and the reservations about a "good". Pure: statements with what was made of
+Owns how old a statement may be to stand alone, the order of the sources and the reservations about a "good". Pure: statements with what was made of
 them in, values out.
 """
 
