@@ -7,8 +7,9 @@ With `bootstrap` the only importer of `cache`.
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,9 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.evidence.restore import behind, known_by, restore
 from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore
+from cftpki_ext.support.users import denied_text, user_text, user_word
 
+LOST_AND_FOUND = "lost+found"
 _OTHERS_MAY_WRITE = 0o022
 # One list of the largest size; what is not here is read from the disk.
 _MEMORY_BYTES = 64 * 1024 * 1024
@@ -69,6 +72,94 @@ def open_ledger(state: Path) -> EvidenceReader:
     return LedgerReader(evidence_directory(ServiceSettings(state=state)))
 
 
+def unfit_state(state: Path) -> str | None:
+    """
+    Why a state directory cannot be worked in by this process's user.
+
+    Args:
+        state: the directory.
+
+    Returns:
+        One line that names the user and what to do; `None` where it is fit, or not there yet.
+
+    """
+    us = os.geteuid()
+    try:
+        status = state.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        return f"state directory {denied_text(state, exc)}"
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != us:
+        whose = f"state directory {state} belongs to {user_text(status.st_uid)}, this runs as {user_text(us)}"
+        if mode & _OTHERS_MAY_WRITE and os.access(state, os.W_OK):
+            # A volume that is given to a group, as Kubernetes does.
+            return f"{whose}: set service.state to a folder below it, {state / 'cftpki'}, which is made with mode 0700"
+        return (
+            f"{whose}: run it as {user_text(status.st_uid)}, or, where {user_text(us)} is the service's user, "
+            f"as root: chown -R -h {user_word(us)} {state}"
+        )
+    if mode & _OTHERS_MAY_WRITE:
+        # Who may rename what lies here can take revocations, evidence and keys away, and put their own in place.
+        return f"state directory {state}: others may write there (mode {mode:04o}): chmod 0700 {state}"
+    foreign = next(_foreign(state, us), None)
+    if foreign is not None:
+        path, uid = foreign
+        return (
+            f"{path} belongs to {user_text(uid)}, this runs as {user_text(us)}: as root: "
+            f"chown -R -h {user_word(us)} {state}"
+        )
+    return None
+
+
+def ready_state(state: Path) -> None:
+    """
+    Make the state directory where it is missing, and see that it is fit.
+
+    Args:
+        state: the directory.
+
+    Raises:
+        StoreError: it cannot be made or used by this user; one line that says what to do.
+
+    """
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        us = user_word(os.geteuid())
+        msg = (
+            f"state directory {state} cannot be made by user {us}: {(exc.strerror or str(exc)).lower()}; as root: "
+            f"install -d -m 0700 -o {us} {state}, or set service.state"
+        )
+        raise StoreError(msg) from exc
+    why = unfit_state(state)
+    if why is not None:
+        raise StoreError(why)
+
+
+def _foreign(state: Path, us: int) -> Iterator[tuple[Path, int]]:
+    """
+    What another user owns where this one has to write. Identities say so themselves, each by its own.
+    """
+    for folder in (state, state / "responses", state / "evidence"):
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                # A file system's own folder is root's, and in nobody's way.
+                if entry.name == LOST_AND_FOUND:
+                    continue
+                uid = entry.stat(follow_symlinks=False).st_uid
+                if uid != us:
+                    yield Path(entry.path), uid
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as exc:
+        raise StoreError(denied_text(path, exc)) from exc
+
+
 def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
     """
     Open what lives in the state directory.
@@ -83,19 +174,7 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
         StoreError: the directory cannot be made or used by this user, or others may write there.
 
     """
-    try:
-        service.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = stat.S_IMODE(service.state.stat().st_mode)
-    except OSError as exc:
-        msg = (
-            f"state directory {service.state}: {(exc.strerror or str(exc)).lower()}; run as the service's user, "
-            "or set service.state"
-        )
-        raise StoreError(msg) from exc
-    if mode & _OTHERS_MAY_WRITE:
-        # Who may rename what lies here can take revocations, evidence and keys away, and put their own in place.
-        msg = f"state directory {service.state}: others may write there (mode {mode:04o}); chmod 700 {service.state}"
-        raise StoreError(msg)
+    ready_state(service.state)
     proofs = RevocationMemory(service.state)
     try:
         disk = DiskStore(response_directory(service), max_bytes=service.cache_bytes)
@@ -164,7 +243,7 @@ def stored_evidence(service: ServiceSettings) -> EvidenceReader | None:
 
     """
     folder = evidence_directory(service)
-    return LedgerReader(folder) if (folder / DATABASE).exists() else None
+    return LedgerReader(folder) if _is_there(folder / DATABASE) else None
 
 
 def revocation_reader(service: ServiceSettings) -> RevocationReader | None:
@@ -182,7 +261,7 @@ def revocation_reader(service: ServiceSettings) -> RevocationReader | None:
 
     """
     path = service.state / PROOFS
-    return RevocationReader(service.state) if path.exists() and path.stat().st_size > 0 else None
+    return RevocationReader(service.state) if _is_there(path) and path.stat().st_size > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +290,7 @@ def cache_usage(service: ServiceSettings) -> CacheUsage:
 
     """
     directory = response_directory(service)
-    if not directory.exists():
+    if not _is_there(directory):
         return CacheUsage(directory=directory, entries=0, bytes=0)
     with contextlib.closing(DiskStore(directory, max_bytes=service.cache_bytes)) as disk:
         found = disk.usage()
@@ -235,7 +314,7 @@ def flush_cache(service: ServiceSettings) -> int:
 
     """
     directory = response_directory(service)
-    if not directory.exists():
+    if not _is_there(directory):
         return 0
     with contextlib.closing(DiskStore(directory, max_bytes=service.cache_bytes)) as disk:
         count = disk.clear()

@@ -14,6 +14,7 @@ import click
 
 from cftpki_ext.bootstrap.checker import SystemClock, make_checker
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
+from cftpki_ext.cli.owning import go_on_as_owner
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
 from cftpki_ext.config.units import format_size
@@ -69,7 +70,9 @@ def flush(config_file: Path | None) -> None:
 
     A running service keeps what it holds in memory until the refresh ages of [limits], or a restart.
     """
-    count = flush_cache(load(config_path(config_file)).service)
+    settings = load(config_path(config_file))
+    go_on_as_owner(settings)
+    count = flush_cache(settings.service)
     click.echo(f"forgot {count} responses")
 
 
@@ -91,8 +94,9 @@ def warm(
     settings = load(config_path(config_file))
     trust = _trust(settings, trust_name)
     missing = False
-    for file in chains:
-        data = read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data
+    read = [(file, read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data) for file in chains]
+    go_on_as_owner(settings)
+    for file, data in read:
         with working(f"warming for {printable(str(file))}"):
             verdict = asyncio.run(_warm(settings, trust, pem.certificates(data, what="chain")))
         for line, established in _warmed(verdict):

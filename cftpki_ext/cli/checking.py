@@ -16,6 +16,7 @@ import click
 from cftpki_ext.api import chain_of, check_certificate, trust_set
 from cftpki_ext.cli.advice import advice
 from cftpki_ext.cli.options import FILE, Oid, Time, config_option, config_path, json_option
+from cftpki_ext.cli.owning import go_on_as_owner
 from cftpki_ext.cli.render import show_verdict, working
 from cftpki_ext.config import load
 from cftpki_ext.config.credentials import anchors_in
@@ -98,15 +99,20 @@ def check(ctx: click.Context, /, chain: Path, **options: Any) -> None:
     elif settings is not None:
         settings = _one_rule(ctx, settings, direction, options)
     at: datetime | None = options["at"]
+    crls = [_read(file, "CRL") for file in options["crl_files"]]
+    ocsp = [_read(file, "OCSP response") for file in options["ocsp_files"]]
+    untrusted = [_certificates(file, "untrusted") for file in options["untrusted_files"]]
+    if settings is not None:
+        go_on_as_owner(settings)
     with working("checking"):
         verdict = check_certificate(
             chain_bytes,
             trust=trust,
             config=settings,
             direction=direction,
-            crls=[_read(file, "CRL") for file in options["crl_files"]],
-            ocsp=[_read(file, "OCSP response") for file in options["ocsp_files"]],
-            untrusted=[_certificates(file, "untrusted") for file in options["untrusted_files"]],
+            crls=crls,
+            ocsp=ocsp,
+            untrusted=untrusted,
             at=at,
             fetch=not options["no_fetch"],
             path_only=options["path_only"],

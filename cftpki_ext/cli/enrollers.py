@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -21,9 +20,10 @@ import click
 
 from cftpki_ext.bootstrap.checker import SystemClock
 from cftpki_ext.cli.options import config_option, config_path, json_option
+from cftpki_ext.cli.owning import may_write
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
-from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
+from cftpki_ext.core.errors import CftPkiError, InputError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.identity.enroller_port import AccountKeyed, Enroller, Fault, Finding, Inspected, Relation
 from cftpki_ext.service.renewals import make_enroller, managed
@@ -120,7 +120,7 @@ def check(names: Sequence[str], config_file: Path | None, timeout_s: float, *, a
     """
     settings = load(config_path(config_file))
     names = [_named(settings, name) for name in names] or sorted(settings.enrollers)
-    _may_write(settings)
+    may_write(settings)
     with working(f"asking {len(names)} CAs"):
         found = _run(_looked_at(settings, name, timeout_s) for name in names)
     if as_json:
@@ -145,7 +145,7 @@ def rollover(name: str, config_file: Path | None, timeout_s: float, *, as_json: 
     """
     settings = load(config_path(config_file))
     _named(settings, name)
-    _may_write(settings)
+    may_write(settings)
 
     async def act(made: Enroller) -> Relation:
         if not isinstance(made, AccountKeyed) or not isinstance(made, Inspected):
@@ -239,14 +239,6 @@ def _named(settings: Settings, name: str) -> str:
         msg = f"there is no enroller {name!r}; there are {', '.join(sorted(settings.enrollers)) or 'none'}"
         raise InputError(msg)
     return name
-
-
-def _may_write(settings: Settings) -> None:
-    state = settings.service.state
-    if state.exists() and state.stat().st_uid != os.geteuid():
-        # Keys and roots that root writes the service could not read.
-        msg = f"state directory {state} belongs to user {state.stat().st_uid}: run this as the service's user"
-        raise StoreError(msg)
 
 
 def _roots(ders: Sequence[bytes]) -> list[dict[str, str]]:

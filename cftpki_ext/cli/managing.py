@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
@@ -15,11 +14,13 @@ import click
 
 from cftpki_ext.bootstrap.checker import SystemClock, make_checker
 from cftpki_ext.cli.options import config_option
+from cftpki_ext.cli.owning import may_write
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
-from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import ManagedIdentity, Settings
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.renewal.standing import Standing, alarm_of, standings
+from cftpki_ext.identity.store.operator_log import this_actor
 from cftpki_ext.service.renewals import make_manager, managed, own_status
 
 T = TypeVar("T")
@@ -75,11 +76,9 @@ def with_manager(
         StoreError: the state directory is another user's.
 
     """
-    state = settings.service.state
-    if changes and state.exists() and state.stat().st_uid != os.geteuid():
-        # Keys that root writes the service could not read.
-        msg = f"state directory {state} belongs to user {state.stat().st_uid}: run this as the service's user"
-        raise StoreError(msg)
+    by = this_actor()
+    if changes:
+        may_write(settings)
 
     async def run() -> T:
         clock = SystemClock()
@@ -90,7 +89,7 @@ def with_manager(
                 opened.push_async_callback(checker.aclose)
                 asked = own_status(settings, checker, clock)
             manager = make_manager(
-                settings, clock=clock, event=_quiet, own_status=asked, look_only=not changes
+                settings, clock=clock, event=_quiet, own_status=asked, look_only=not changes, by=by
             )
             opened.push_async_callback(manager.aclose)
             return await act(manager)

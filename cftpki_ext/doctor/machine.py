@@ -4,6 +4,7 @@ What is on this machine: the service's socket and state directory, and the files
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from cftpki_ext.core.settings import Identity, ServiceSettings, Settings
 from cftpki_ext.doctor.findings import Finding, Level
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.support.users import denied_text, user_text, user_word
 from cftpki_ext.x509.certificate import parse_certificate
 
 # Beside the cache: evidence of some days, and the journal of issuances.
@@ -67,19 +69,17 @@ def _state(service: ServiceSettings) -> Iterator[Finding]:
             )
         return
     except OSError as exc:
-        yield _of("service", Level.FAIL, check, f"cannot be looked at: {exc.strerror}", _own(service.state))
+        yield _of("service", Level.FAIL, check, denied_text(service.state, exc), _own(service.state))
         return
     if not stat.S_ISDIR(state.st_mode):
         yield _of("service", Level.FAIL, check, "is no directory", "name another in service.state")
         return
     if not os.access(service.state, os.R_OK | os.W_OK | os.X_OK):
-        yield _of(
-            "service",
-            Level.FAIL,
-            check,
-            "cannot be written by this user: nobody is judged",
-            _own(service.state),
+        detail = (
+            f"belongs to {user_text(state.st_uid)} and cannot be written by {user_text(os.geteuid())}: "
+            "nobody is judged"
         )
+        yield _of("service", Level.FAIL, check, detail, _own(service.state))
         return
     if state.st_mode & _OTHERS:
         mode = stat.S_IMODE(state.st_mode)
@@ -89,7 +89,11 @@ def _state(service: ServiceSettings) -> Iterator[Finding]:
             "service", level, check, f"is open to others (mode {mode:04o})", f"chmod 700 {service.state}"
         )
     free = shutil.disk_usage(service.state).free
-    used = sum(path.stat().st_size for path in service.state.rglob("*") if path.is_file())
+    used = 0
+    for path in service.state.rglob("*"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not for us to look at
+            status = path.lstat()
+            used += status.st_size if stat.S_ISREG(status.st_mode) else 0
     wanted = max(service.cache_bytes - used, 0) + SPARE_BYTES
     if free < SPARE_BYTES:
         yield _of("service", Level.FAIL, check, f"{free} bytes are free on its disk", "make room", free=free)
@@ -153,4 +157,5 @@ def _of(
 
 
 def _own(path: Path) -> str:
-    return f"run as the service's user, or chown {path} to it"
+    us = user_word(os.geteuid())
+    return f"run this as the service's user; if {us} is that user, as root: chown -R -h {us} {path}"

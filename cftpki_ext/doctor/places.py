@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cftpki_ext.doctor.findings import Finding, Level
+from cftpki_ext.support.users import user_text, user_word
 
 # An attempt at one enroller ends within ten minutes, and writes down each step.
 LONG_HELD = timedelta(minutes=30)
@@ -22,11 +23,12 @@ LEFT_BEHIND = timedelta(hours=1)
 # A folder with more than this has other trouble than a stray file.
 _MOST = 5000
 _KNOWN = re.compile(
-    r"current|lock|standing\.json|actions\.(jsonl|told)|generations|journal"
+    r"current|lock|damaged-.*|standing\.json|actions\.(jsonl|told)|generations|journal"
     r"|generations/[0-9]{4,9}(/(key\.pem|chain\.pem|meta\.json))?"
-    r"|journal/[0-9T]+-[0-9a-f]+\.(json|key\.pem)"
+    r"|journal/[0-9T]+-[0-9a-f]+\.(json|damaged|key\.pem)"
 )
 _PARTIAL = re.compile(r"(.*/)?\.new-[^/]*(/.*)?")
+LOST_AND_FOUND = "lost+found"
 _LOCKS = Path("/proc/locks")
 
 
@@ -51,6 +53,8 @@ def examine_places(state: Path, names: Collection[str], *, now: datetime) -> tup
         return ()  # nothing was issued yet, or the state directory has a finding of its own
     found: list[Finding] = []
     for name in present:
+        if name == LOST_AND_FOUND:
+            continue  # the file system's own
         if name not in names:
             detail = "is of no identity of the configuration, and may hold keys"
             found.append(
@@ -66,13 +70,19 @@ def _folder(name: str, folder: Path, owner: int, now: datetime) -> Iterator[Find
         entries = [(folder, folder.lstat()), *_entries(folder)]
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        yield _of(name, Level.FAIL, folder, f"cannot be looked at: {reason}", f"chown {owner} {folder}")
+        yield _of(
+            name,
+            Level.FAIL,
+            folder,
+            f"cannot be looked at: {reason}",
+            f"chown -R -h {user_word(owner)} {folder}",
+        )
         return
     newest = max(status.st_mtime for _, status in entries)
     foreign = [path for path, status in entries if status.st_uid != owner]
     if foreign:
-        detail = f"{len(foreign)} files belong to another user than the service's ({owner})"
-        yield _of(name, Level.FAIL, foreign[0], detail, f"chown -R -h {owner} {folder}")
+        detail = f"{len(foreign)} files belong to another user than the service's, {user_text(owner)}"
+        yield _of(name, Level.FAIL, foreign[0], detail, f"chown -R -h {user_word(owner)} {folder}")
     open_ones = [
         path for path, status in entries if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o077
     ]

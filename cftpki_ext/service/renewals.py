@@ -33,6 +33,7 @@ from cftpki_ext.identity.renewal.rows import Unseen
 from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.durable import make_directory
 from cftpki_ext.identity.store.layout import Log
+from cftpki_ext.identity.store.operator_log import Actor
 from cftpki_ext.ports import Clock
 
 # What could not be started is tried again: soon, as most faults of a disk pass, and then once a minute.
@@ -93,6 +94,7 @@ def make_manager(
     look_only: bool = False,
     key_fault: KeyFault | None = None,
     plain_fault: PlainFault | None = None,
+    by: Actor | None = None,
 ) -> Manager:
     """
     Make the manager of a configuration, with the enrollers that its identities name and no others.
@@ -104,6 +106,7 @@ def make_manager(
         own_status: whether a chain of ours is revoked; by default nobody looks.
         look_only: make no enrollers and write nothing: only `overview` may be asked.
         key_fault: why a key in force cannot be used; by default its files are looked at.
+        by: who gives commands; by default who runs this process.
         plain_fault: why an identity from files or a token cannot be used; by default its files are looked at.
 
     Returns:
@@ -130,6 +133,7 @@ def make_manager(
         key_fault=key_fault,
         plain=plain(settings),
         plain_fault=plain_fault,
+        by=by,
     )
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 PROGRAM = Path(sys.executable).with_name("cftpki")
 # Starting takes about a second; a machine that does several things at once needs more.
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 @dataclass

@@ -312,7 +312,7 @@ def test_files_of_an_identity(tmp_path):
             (folder / "meta.json").write_bytes(raw)
             told += messages(Generations(tmp_path).read, 1)
         (tmp_path / "journal" / f"{number}.json").write_bytes(raw)
-        told += messages(Journal(tmp_path).orders)
+        told += [one.detail for one in Journal(tmp_path).damaged()]
         (tmp_path / "key.pem").write_bytes(raw)
         (tmp_path / "key.pem").chmod(0o600)
         told += messages(from_pem, tmp_path / "key.pem", None)

@@ -34,6 +34,7 @@ from cftpki_ext.identity.store.journal import MAX_DETAIL
 from cftpki_ext.identity.store.layout import Log, Site, site_of
 from cftpki_ext.identity.store.locks import locked
 from cftpki_ext.identity.store.mending import misplaced, set_aside
+from cftpki_ext.identity.store.operator_log import Actor
 from cftpki_ext.identity.store.owners import obstacle
 from cftpki_ext.identity.store.state import (
     NAME as STATE,
@@ -69,9 +70,11 @@ class IdentityContext:
         key_fault: KeyFault | None = None,
         plain: Mapping[str, PlainIdentity] | None = None,
         plain_fault: PlainFault | None = None,
+        by: Actor | None = None,
     ) -> None:
         self._root = root
         self._attended = False
+        self._by = by
         self._plain = plain or {}
         self._plain_fault = plain_fault or FileFault(root)
         self._sites = {name: site_of(root, identity) for name, identity in identities.items()}

@@ -300,7 +300,7 @@ class Operator(IdentityContext):
         Write an action down before it is done and after it, under the lock.
         """
         actions, now = site.actions, self._clock.now
-        by = by or this_actor()
+        by = by or self._by or this_actor()
         begun = await asyncio.to_thread(actions.begin, command, by, at=now(), detail=detail)
         result = _Result()
         try:

@@ -7,11 +7,11 @@ Owns these words. Looks at owners and modes, changes none.
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from pathlib import Path
 
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.support.users import denied_text, user_text, user_word
 
 _OTHERS_MAY_WRITE = 0o022
 
@@ -20,26 +20,6 @@ class DeniedError(StoreError):
     """
     Who runs this may not look: nothing can be said of what lies there.
     """
-
-
-def user_text(uid: int) -> str:
-    """
-    A user for a message: by name where there is one.
-    """
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"user {uid}"
-
-
-def user_word(uid: int) -> str:
-    """
-    A user for a command line: by name where there is one.
-    """
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def owned_by_us(path: Path) -> bool:
@@ -56,14 +36,7 @@ def denied(path: Path, error: OSError) -> DeniedError:
     """
     What to say where this user may not look.
     """
-    try:
-        uid = path.stat().st_uid
-    except OSError:
-        return DeniedError(f"{path}: {(error.strerror or str(error)).lower()} for {user_text(os.geteuid())}")
-    return DeniedError(
-        f"{path} belongs to {user_text(uid)} and cannot be read by {user_text(os.geteuid())}: "
-        f"run this as {user_text(uid)}, or as root"
-    )
+    return DeniedError(denied_text(path, error))
 
 
 def not_ours(path: Path, *, owner: int) -> str | None:

@@ -91,7 +91,7 @@ def test_state_of_another_user_is_not_written_to(run, config, monkeypatch, comma
     (config.parent / "state").mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     result = run(*command)
-    assert (1, True) == (result.exit_code, "run this as the service's user" in result.stderr)
+    assert (1, True) == (result.exit_code, "this runs as user 54321: run it as user root" in result.stderr)
 
 
 def test_enroller_that_is_not_configured_is_a_wrong_call(run):

@@ -197,7 +197,7 @@ async def test_files_that_others_may_read_are_named(world: World) -> None:
 async def test_files_of_another_user_are_named(world: World) -> None:
     await world.issue()
     os.chown(world.folder / "standing.json", 4711, -1)
-    assert [(Level.FAIL, "1 files belong to another user than the service's (0)")] == world.places()
+    assert [(Level.FAIL, "1 files belong to another user than the service's, user root")] == world.places()
 
 
 async def test_stray_files_are_named_and_a_killed_writer_s_once_they_are_old(world: World) -> None:
