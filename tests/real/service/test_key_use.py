@@ -3,12 +3,13 @@ The use of private keys in the audit trail and in STATUS: each operation, by who
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from cftpki_ext.protocol.codec import Message, Result, Tag
 from cftpki_ext.service.key_use import RATE_WINDOW_S, KeyUse, KeyUses
-from tests.real.service.test_daemon import replace, result, running, settings  # noqa: F401 - `settings` is a fixture
+from tests.support.daemon_world import result, running
 
 DIGEST = bytes(32)
 
@@ -22,7 +23,7 @@ async def counted(client):
 
 
 @pytest.mark.parametrize("handed_over", [False, True])
-async def test_each_use_of_the_key_is_in_the_audit_trail_with_the_rate(settings, handed_over):  # noqa: F811
+async def test_each_use_of_the_key_is_in_the_audit_trail_with_the_rate(settings, handed_over):
     identity = replace(settings.identities["mft"], hand_over_key=handed_over)
     use = "handed_over" if handed_over else "signed"
     async with running(replace(settings, identities={"mft": identity})) as world, world.client() as client:
@@ -42,7 +43,7 @@ async def test_each_use_of_the_key_is_in_the_audit_trail_with_the_rate(settings,
         assert {"mft": {**others, use: 3, "last_minute": 3}} == await counted(client)
 
 
-async def test_refused_operation_is_told_as_refused_and_counts_as_no_use(settings):  # noqa: F811
+async def test_refused_operation_is_told_as_refused_and_counts_as_no_use(settings):
     async with running(settings) as world, world.client() as client:
         await client.start()
         await client.ask(Message.GET_CERTIFICATE)
