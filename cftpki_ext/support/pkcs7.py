@@ -6,11 +6,15 @@ Owns the walk to them; believes nothing: no signature is looked at, and what a c
 
 from __future__ import annotations
 
+import warnings
+
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 _SEQUENCE, _SET, _CERTIFICATES = 0x30, 0x31, 0xA0
+# As many as PEM blocks are read of one file (`pem.MAX_BLOCKS`).
+_MOST_ELEMENTS = 1000
 
 
 def certificates_of(data: bytes) -> tuple[bytes, ...] | None:
@@ -33,7 +37,11 @@ def certificates_of(data: bytes) -> tuple[bytes, ...] | None:
     if found is not None:
         return found
     try:
-        return tuple(one.public_bytes(Encoding.DER) for one in pkcs7.load_der_pkcs7_certificates(data))
+        with warnings.catch_warnings():
+            # It warns of BER, in its parser's own words.
+            warnings.simplefilter("ignore", UserWarning)
+            read = pkcs7.load_der_pkcs7_certificates(data)
+        return tuple(one.public_bytes(Encoding.DER) for one in read)
     except (ValueError, UnsupportedAlgorithm):
         return None
 
@@ -71,5 +79,8 @@ def _elements(data: bytes, position: int, end: int) -> list[tuple[int, int, int,
             msg = "element is cut off"
             raise ValueError(msg)
         found.append((tag, position, position + length, start))
+        if len(found) > _MOST_ELEMENTS:
+            msg = f"more than {_MOST_ELEMENTS} elements"
+            raise ValueError(msg)
         position += length
     return found
