@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["cftpki_ext", "connectors"]):
+with atheris.instrument_imports(include=["cftpki_ext", "cftpki_connectors"]):
     from tests.fuzz.targets import SEEDS, TARGETS
 
 # A parser that needs longer than this for one input is a denial of service.
