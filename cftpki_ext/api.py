@@ -20,9 +20,10 @@ from pathlib import Path
 
 from cftpki_ext.bootstrap.checker import keep_record, make_checker
 from cftpki_ext.config import load
+from cftpki_ext.config.ldap import is_server
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.policy import PROFILES, Policy
-from cftpki_ext.core.settings import Limits, Partners, PolicyInputs, Settings, TrustSet
+from cftpki_ext.core.settings import LdapAccess, Limits, Partners, PolicyInputs, Settings, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Leniency, Origin, SourceKind
@@ -41,6 +42,7 @@ def trust_set(
     policy: Policy | str = "strict",
     allow_hosts: Sequence[str] = (),
     allow_networks: Sequence[str] = (),
+    ldap: LdapAccess | None = None,
     policy_inputs: PolicyInputs | None = None,
     compat: Sequence[str | Leniency] = (),
 ) -> TrustSet:
@@ -56,6 +58,7 @@ def trust_set(
         policy: a policy, or the name of a built-in profile (`strict`, `resilient`, `audit`).
         allow_hosts: names, `*.suffix`, addresses or CIDRs that may be asked.
         allow_networks: private ranges that may be connected to, as CIDRs.
+        ldap: how directories may be asked for CRLs; by default not at all.
         policy_inputs: the initial certificate policies of RFC 5280 6.1.1; any-policy by default.
         compat: leniencies for old CAs, by name.
 
@@ -83,6 +86,7 @@ def trust_set(
         policy=policy,
         allow_hosts=tuple(allow_hosts),
         allow_networks=networks,
+        ldap=_checked(ldap),
         policy_inputs=policy_inputs or PolicyInputs(),
         compat=leniencies,
     )
@@ -293,6 +297,14 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     except ValueError as exc:
         msg = f"allow_networks: {text!r} is no network: an address, /, prefix length, and no bits after the prefix"
         raise InputError(msg) from exc
+
+
+def _checked(ldap: LdapAccess | None) -> LdapAccess | None:
+    for server in () if ldap is None else ldap.servers:
+        if not is_server(server):
+            msg = f"ldap: {server!r} is no directory server: ldap://host or ldaps://host, with a port or without"
+            raise InputError(msg)
+    return ldap
 
 
 def _leniency(name: str) -> Leniency:

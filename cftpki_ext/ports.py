@@ -57,7 +57,8 @@ class StatusSource(Protocol):
     Fetches one statement from one location. Judges nothing: bytes come back as received.
 
     An adapter never raises for what the network does: failure is a `Statement` with its cause. It connects
-    only where the trust set allows, keeps to the limits, and gives up at the deadline.
+    only where the trust set allows, keeps to the limits, and gives up at the deadline. Where a place holds several
+    answers it may hand them all on (`Statement.also`).
     """
 
     async def ask(self, question: StatusQuestion) -> Statement:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from cftpki_ext.core.causes import Cause
@@ -29,6 +29,7 @@ from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, next_step
 from cftpki_ext.revocation.cache_key import certificate_key, list_key
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 # What failed these checks is no statement of the CA at all, and is asked for again next time.
 _NEVER_KEPT = frozenset({Cause.MALFORMED, Cause.UNREADABLE, Cause.BAD_SIGNATURE, Cause.TOO_LARGE})
 
@@ -378,7 +379,8 @@ def _worth_keeping(
     """
     What came from the network and is authentic, by all that was heard; nothing else is cached.
 
-    An answer without a signature (REST) has no responder that could be verified again, and is never kept.
+    An answer without a signature (REST) has no responder that could be verified again, and is never kept. Of several
+    from one place the last is the one to keep: one that could be used rather than another, and then the newest.
     """
     for number in (*examination.to_judge, *examination.same_key):
         fetched = {
@@ -386,7 +388,8 @@ def _worth_keeping(
             for s in statements
             if s.origin is Origin.NETWORK and s.raw is not None and s.depth == number
         }
-        for finding in examination.finding(number, statements).sources if fetched else ():
+        found = examination.finding(number, statements).sources if fetched else ()
+        for finding in sorted(found, key=lambda one: (one.cause is None, one.this_update or _NEVER)):
             statement = fetched.get(finding.digest or "")
             if statement is None or statement.raw is None or statement.url is None:
                 continue

@@ -284,7 +284,7 @@ class Collector:
                 # Whoever did not answer while we did not run has not been silent.
                 self._ask_anew(one)
             else:
-                self.heard.append(statement)
+                self.heard += statement.each()
         return bool(done)
 
     def _is_ours(self, one: _Ask, statement: Statement) -> bool:

@@ -81,11 +81,31 @@ def _forbidden(verdict: Verdict, *, trust_given: bool) -> Iterator[str]:
         for source in finding.sources:
             if source.cause is not Cause.FORBIDDEN_URL or source.url is None:
                 continue
-            host = urlsplit(source.url).hostname or source.url
+            parts = urlsplit(source.url)
+            host = parts.hostname or source.url
             trust = verdict.evidence.trust or "NAME"
+            if parts.scheme in {"ldap", "ldaps"}:
+                yield _directory(source.url, source.detail, parts.hostname, None if trust_given else trust)
+                continue
             where = f"--allow-host {host}" if trust_given else f"{host} under allow_hosts in [trust.{trust}]"
             network = "--allow-network CIDR" if trust_given else "allow_networks"
             yield (
                 f"{source.url} may not be asked ({source.detail}): allow it with {where}, and a private address of it with"
                 f" {network}"
             )
+
+
+def _directory(url: str, detail: str, host: str | None, trust: str | None) -> str:
+    """
+    How a directory is allowed; `trust` is the trust set's name, `None` where there is none.
+    """
+    if trust is None:
+        permit, server = "--allow-ldap", "--ldap-server ldap://HOST"
+        where = f"--allow-host {host}, and a private address of it with --allow-network CIDR"
+    else:
+        permit, server = f"a table [trust.{trust}.ldap]", 'servers = ["ldap://HOST"] in it'
+        where = (
+            f"{host} under allow_hosts in [trust.{trust}], and a private address of it with allow_networks"
+        )
+    named = f"allow its server with {where}" if host else f"it names no server, so name one with {server}"
+    return f"{url} may not be asked ({detail}): permit LDAP with {permit}; {named}"

@@ -25,7 +25,7 @@ from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.policy import PROFILES, Policy
-from cftpki_ext.core.settings import PolicyInputs, Settings, TrustSet
+from cftpki_ext.core.settings import LdapAccess, PolicyInputs, Settings, TrustSet
 from cftpki_ext.core.verdict_json import verdict_to_json
 from cftpki_ext.core.vocabulary import Direction, Leniency
 from cftpki_ext.decision.rules import RuleKey, match
@@ -69,6 +69,13 @@ from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certifi
 @click.option("--allow-host", "allow_hosts", multiple=True, help="With --trust: a host that may be asked.")
 @click.option(
     "--allow-network", "allow_networks", multiple=True, help="With --trust: a private range, as CIDR."
+)
+@click.option("--allow-ldap", is_flag=True, help="With --trust: directories may be asked for CRLs.")
+@click.option(
+    "--ldap-server",
+    "ldap_servers",
+    multiple=True,
+    help="With --trust: the directory for locations without a host, e.g. ldap://dc1.corp.example.",
 )
 @click.option("--profile", help="With a configuration: the host's security profile, to choose the rule by.")
 @click.option(
@@ -178,7 +185,13 @@ def _given_trust(options: dict[str, Any]) -> TrustSet:
         anchors += found.ders
         for note in found.notes:
             click.echo(f"cftpki: {printable(note)}", err=True)
-    return trust_set(anchors, allow_hosts=options["allow_hosts"], allow_networks=options["allow_networks"])
+    servers = options["ldap_servers"]
+    return trust_set(
+        anchors,
+        allow_hosts=options["allow_hosts"],
+        allow_networks=options["allow_networks"],
+        ldap=LdapAccess(servers=servers) if servers or options["allow_ldap"] else None,
+    )
 
 
 def _one_rule(
@@ -187,9 +200,10 @@ def _one_rule(
     """
     The settings with nothing but the rule that applies, and its trust set as the options change it.
     """
-    for option in ("allow_hosts", "allow_networks"):
+    own = {"allow_hosts": "allow_hosts", "allow_networks": "allow_networks", "allow_ldap": "a table ldap"}
+    for option, name in (own | {"ldap_servers": "a table ldap"}).items():
         if options[option]:
-            msg = f"--{option.replace('_', '-').rstrip('s')} goes with --trust; a trust set has {option} of its own"
+            msg = f"--{option.replace('_', '-').rstrip('s')} goes with --trust; a trust set has {name} of its own"
             raise click.UsageError(msg)
     key = RuleKey(
         direction=direction, profile=options["profile"], remote=options["remote"], port=options["port"]

@@ -17,6 +17,7 @@ from typing import Any
 from cftpki_ext.config.enrolment import is_managed, read_enrollers, read_managed
 from cftpki_ext.config.evidence import read_evidence
 from cftpki_ext.config.faults import Faults
+from cftpki_ext.config.ldap import with_ldap
 from cftpki_ext.config.partners import read_partners
 from cftpki_ext.config.policies import read_policies
 from cftpki_ext.config.positions import key_lines
@@ -80,7 +81,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         evidence=read_evidence(reader, document.get("evidence", {})),
         trusts=MappingProxyType(
             {
-                name: with_rest(reader, reader.trust(name, raw, policies), raw)
+                name: with_ldap(reader, with_rest(reader, reader.trust(name, raw, policies), raw), raw)
                 for name, raw in tables["trust"].items()
             }
         ),

@@ -222,6 +222,7 @@ class TrustModel(Section):
     form: FormName | None = None
     # Read on its own (`config.rest`), so that a fault in one key hides none in another.
     rest: Any = None
+    ldap: Any = None  # likewise (`config.ldap`)
     cross_check: list[SourceName] = []
     deltas: bool = True
 

@@ -10,27 +10,19 @@ import re
 import string
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from pydantic import Field
 
-from cftpki_ext.config.credentials import (
-    certificates_in,
-    identity_faults,
-    private_file_fault,
-)
+from cftpki_ext.config.client_files import certificates_of, client_files, file_of, secret_file
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.config.models import Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
-from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.settings import Identity, RestAccess, RestAnswer, RestProfile, TrustSet
+from cftpki_ext.core.settings import RestAccess, RestAnswer, RestProfile, TrustSet
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.revocation.rest import PROFILES, ejbca_profile, step_ca_profile, vault_profile
-from cftpki_ext.support.files import read_regular
 
 MAX_TOKEN_BYTES = 16 * 1024
 FIELDS = (
@@ -290,63 +282,18 @@ def _access(reader: Reader, path: KeyPath, model: RestModel, profile: RestProfil
         if not _FINGERPRINT.fullmatch(fingerprint):
             reader.faults.add((*path, "fingerprint"), "is no SHA-256 of a certificate: 64 hexadecimal digits")
             fingerprint = None
-    token = _file(reader, model.token_file)
+    token = file_of(reader, model.token_file)
     if token is not None:
-        _secret(reader, (*path, "token_file"), token, cap=MAX_TOKEN_BYTES, what="token")
+        secret_file(reader, (*path, "token_file"), token, cap=MAX_TOKEN_BYTES, what="token")
         if profile.url.startswith("http://"):
             reader.faults.add((*path, "token_file"), "would be sent without TLS, for everybody to read")
-    roots: list[bytes] = []
-    for index, file in enumerate(model.roots):
-        try:
-            roots.extend(certificates_in(reader.path(file), what="root"))
-        except InputError as exc:
-            reader.faults.add((*path, "roots", index), str(exc))
     return replace(
         given,
-        roots=tuple(dict.fromkeys(roots)),
+        roots=certificates_of(reader, (*path, "roots"), model.roots),
         fingerprint=fingerprint,
         headers=tuple(headers.items()),
         token_file=token,
         token_header=header,
         token_scheme=scheme,
-        **_client(reader, path, model),
+        **client_files(reader, path, model),
     )
-
-
-def _client(reader: Reader, path: KeyPath, model: RestModel) -> dict[str, Path | None]:
-    certificate, key = _file(reader, model.client_certificate), _file(reader, model.client_key)
-    password = _file(reader, model.client_password_file)
-    if certificate is None:
-        for name in ("client_key", "client_password_file"):
-            if getattr(model, name) is not None:
-                reader.faults.add((*path, name), "without client_certificate means nothing")
-        return {}
-    identity = Identity(
-        name="client", chain_file=certificate, key_file=key or certificate, password_file=password
-    )
-    keys = {"chain": "client_certificate", "key": "client_key" if key else "client_certificate"}
-    try:
-        for name, message in identity_faults(identity):
-            reader.faults.add((*path, keys.get(name, "client_password_file")), message)
-    except (ValueError, UnsupportedAlgorithm):
-        reader.faults.add(
-            (*path, "client_certificate"), "cannot be used: its key is of a kind that TLS cannot use"
-        )
-    return {"client_certificate": certificate, "client_key": key, "client_password_file": password}
-
-
-def _file(reader: Reader, text: str | None) -> Path | None:
-    return None if text is None else reader.path(text)
-
-
-def _secret(reader: Reader, path: KeyPath, file: Path, *, cap: int, what: str) -> None:
-    try:
-        content = read_regular(file, cap=cap, what=what)
-    except InputError as exc:
-        reader.faults.add(path, str(exc))
-        return
-    exposed = private_file_fault(file, content, what=what)
-    if exposed:
-        reader.faults.add(path, exposed)
-    if not content.data.strip():
-        reader.faults.add(path, f"{what}: {file} is empty")

@@ -231,7 +231,7 @@ class Reader:
         crl_urls, crl_files = [], []
         for index, place in enumerate(model.crl):
             if "://" in place:
-                self._url((*path, "crl", index), place)
+                self._list_url((*path, "crl", index), place, ldap=model.ldap is not None)
                 crl_urls.append(place)
             else:
                 crl_files.append(self.path(place))
@@ -320,6 +320,14 @@ class Reader:
             except InputError as exc:
                 self.faults.add((*path, index), str(exc))
         return tuple(dict.fromkeys(ders))
+
+    def _list_url(self, path: KeyPath, url: str, *, ldap: bool) -> None:
+        if not url.lower().startswith(("ldap://", "ldaps://")):
+            self._url(path, url)
+        elif not ldap:
+            self.faults.add(path, f"is asked only with a table [{'.'.join(map(str, path[:2]))}.ldap]")
+        elif not url.isascii() or not url.isprintable() or set(url) & set(' "<>\\^`{}#'):
+            self.faults.add(path, f"{url!r} is no LDAP address (RFC 4516): write blanks as %20")
 
     def _url(self, path: KeyPath, url: str) -> None:
         try:

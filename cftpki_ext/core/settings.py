@@ -163,6 +163,27 @@ class RestProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LdapAccess:
+    """
+    How directories are asked for what CAs publish in them (RFC 4516, 4523). Without it LDAP is not allowed.
+
+    By default nobody says who we are. `servers` are asked, one after the other, where a location names no host, and
+    they alone are told who we are: by a client certificate (SASL EXTERNAL), or by `bind_dn` and a password, and never
+    without TLS. `starttls` holds for `ldap://`, also where a location names the host. Secrets are named by their
+    files, which are read each time.
+    """
+
+    servers: tuple[str, ...] = ()  # ldap://host[:port] or ldaps://host[:port]
+    starttls: bool = False
+    roots: tuple[bytes, ...] = ()  # DER; without them those of `TrustSet.https_roots`, or the system's
+    bind_dn: str | None = None
+    password_file: Path | None = None
+    client_certificate: Path | None = None  # PEM, leaf first; with the key, where `client_key` is none
+    client_key: Path | None = None
+    client_password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Partners:
     """
     Which partners of a trust set a rule lets in (`cftpki_ext.decision.partner_lists` compares).
@@ -203,6 +224,7 @@ class TrustSet:
     https_roots: tuple[bytes, ...] = ()  # for TLS to https locations, instead of the system's trust store
     nonce: NonceMode = NonceMode.SEND
     rest: RestProfile | None = None  # asked where `sources` names "rest"
+    ldap: LdapAccess | None = None  # how directories are asked; `None`: not at all
     policy_inputs: PolicyInputs = field(default_factory=PolicyInputs)
     compat: frozenset[Leniency] = frozenset()
     form: Form = Form.COMMON

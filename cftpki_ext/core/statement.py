@@ -7,7 +7,7 @@ values, so that a decision can be replayed from stored statements alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -38,7 +38,8 @@ class Statement:
 
     `depth` says which certificate was asked about, `None` for what was handed in without saying (it is tried
     for every certificate). `nonce` is the one that was sent with an OCSP request. `received_at` is when the bytes
-    were got from their source, also when they come from a cache now.
+    were got from their source, also when they come from a cache now. `also` is what else a source found at the same
+    place: `each` makes statements of it, and no other statement has any.
     """
 
     kind: SourceKind
@@ -51,3 +52,12 @@ class Statement:
     detail: str = ""
     nonce: bytes | None = None
     elapsed_ms: int = 0
+    also: tuple[bytes, ...] = ()
+
+    def each(self) -> tuple[Statement, ...]:
+        """
+        One statement for everything that was found.
+        """
+        if not self.also:
+            return (self,)
+        return tuple(replace(self, raw=raw, also=()) for raw in (self.raw, *self.also))

@@ -104,9 +104,10 @@ def _judged(
 
 
 async def _ask_target(given: Survey, made: Plan, target: Target, room: _Room) -> tuple[Statement, ...]:
-    return tuple(
-        await asyncio.gather(*(_ask(given, made.trust, target, lookup, room) for lookup in target.lookups))
+    heard = await asyncio.gather(
+        *(_ask(given, made.trust, target, lookup, room) for lookup in target.lookups)
     )
+    return tuple(one for statement in heard for one in statement.each())
 
 
 async def _ask(given: Survey, trust: TrustSet, target: Target, lookup: Lookup, room: _Room) -> Statement:

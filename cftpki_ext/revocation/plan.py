@@ -21,6 +21,7 @@ from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.distribution import locations
 
 _SCHEMES = ("http://", "https://")
+_DIRECTORY_SCHEMES = ("ldap://", "ldaps://")
 
 
 def depths_to_judge(path: tuple[Certificate, ...], trust: TrustSet) -> tuple[int, ...]:
@@ -45,8 +46,9 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
 
     The trust set's own locations come first and are all asked, its CRL files (by their paths) before
     URLs. A CA's API that answers with a CRL has a CRL's lookup in the place of `rest`. Of those that a certificate names, at most `limits.urls_per_certificate` are, shared fairly
-    between the kinds. A location that is neither http nor https is only listed where a certificate names
-    no other of that kind: the connector then refuses it by name, which tells more than "no source".
+    between the kinds. A location that can never be asked (neither http nor https, nor LDAP where the trust set permits
+    it) is only listed where a certificate names no other of that kind: the connector then refuses it by name, which
+    tells more than "no source".
 
     Args:
         path: a trusted path, leaf first, the anchor last.
@@ -67,7 +69,9 @@ def plan_lookups(path: tuple[Certificate, ...], trust: TrustSet, limits: Limits)
             SourceKind.CRL: (*map(str, trust.crl_files), *trust.crl_urls),
             SourceKind.REST: _api(trust, path[depth]),
         }
-        named = _share({kind: _named(path[depth], kind) for kind in kinds}, limits.urls_per_certificate)
+        named = _share(
+            {kind: _named(path[depth], kind, trust) for kind in kinds}, limits.urls_per_certificate
+        )
         for kind in kinds:
             urls = dict.fromkeys((*own[kind], *named[kind]))
             asked = SourceKind.CRL if kind is SourceKind.REST and trust.api_crls else kind
@@ -125,14 +129,19 @@ def plan_deltas(
             continue
         if view.raw_digest in authentic and view.base_number is None:
             urls += (*locations(certificate.freshest_crl), *view.delta_urls)
-    usable = (url for url in dict.fromkeys(urls) if url.lower().startswith(_SCHEMES))
+    usable = (url for url in dict.fromkeys(urls) if _can_be_asked(url, SourceKind.CRL, trust))
     return tuple(
         Lookup(depth=finding.depth, kind=SourceKind.CRL, url=url)
         for _, url in zip(range(limits.urls_per_certificate), usable, strict=False)
     )
 
 
-def _named(certificate: Certificate, kind: SourceKind) -> tuple[str, ...]:
+def _can_be_asked(url: str, kind: SourceKind, trust: TrustSet) -> bool:
+    directory = trust.ldap is not None and kind is SourceKind.CRL
+    return url.lower().startswith((*_SCHEMES, *_DIRECTORY_SCHEMES) if directory else _SCHEMES)
+
+
+def _named(certificate: Certificate, kind: SourceKind, trust: TrustSet) -> tuple[str, ...]:
     """
     The locations of one kind that the certificate itself names, usable schemes only if there is any.
     """
@@ -143,7 +152,7 @@ def _named(certificate: Certificate, kind: SourceKind) -> tuple[str, ...]:
         # Complete lists before the deltas that build on them (RFC 5280 4.2.1.15).
         urls = locations((*certificate.distribution_points, *certificate.freshest_crl))
     found = tuple(dict.fromkeys(urls))
-    usable = tuple(url for url in found if url.lower().startswith(_SCHEMES))
+    usable = tuple(url for url in found if _can_be_asked(url, kind, trust))
     return usable or found
 
 

@@ -30,7 +30,7 @@ from cftpki_ext.protocol.codec import decode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
-from tests.fuzz import enrolment
+from tests.fuzz import enrolment, reading
 from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
 from tests.support.pki import pem as to_pem
 
@@ -195,48 +195,56 @@ def est_attributes(data: bytes) -> None:
         return
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target
-    for target in (
-        certificate,
-        chain,
-        ca_list,
-        ocsp,
-        crl,
-        frame,
-        process_frame,
-        pem,
-        record,
-        config,
-        est_certificates,
-        est_attributes,
-    )
-} | enrolment.TARGETS
+TARGETS: dict[str, Callable[[bytes], None]] = (
+    {
+        target.__name__: target
+        for target in (
+            certificate,
+            chain,
+            ca_list,
+            ocsp,
+            crl,
+            frame,
+            process_frame,
+            pem,
+            record,
+            config,
+            est_certificates,
+            est_attributes,
+        )
+    }
+    | enrolment.TARGETS
+    | reading.TARGETS
+)
 
-SEEDS: dict[str, tuple[bytes, ...]] = {
-    "certificate": (_LEAF.der, _CA.der, _ROOT.der),
-    "chain": (encode_chain((_LEAF.der, _CA.der)),),
-    "ca_list": (encode_ca_list((name_der(_ROOT.name),)),),
-    "ocsp": (make_ocsp_response(_ROOT, _LEAF), make_ocsp_response(_ROOT, _LEAF, "revoked")),
-    "crl": (make_crl(_ROOT, [_LEAF.serial]), make_crl(_ROOT, number=2, delta_base=1)),
-    "frame": (b"CP\x01\x11\0\0\0\x01\0\0\0\0",),
-    "process_frame": (
-        b"".join(
-            processes.encode(
-                processes.Frame(processes.Kind.CALL, 1, processes.Message({"a": 1}, (b"x", b"")))
-            )
+SEEDS: dict[str, tuple[bytes, ...]] = (
+    {
+        "certificate": (_LEAF.der, _CA.der, _ROOT.der),
+        "chain": (encode_chain((_LEAF.der, _CA.der)),),
+        "ca_list": (encode_ca_list((name_der(_ROOT.name),)),),
+        "ocsp": (make_ocsp_response(_ROOT, _LEAF), make_ocsp_response(_ROOT, _LEAF, "revoked")),
+        "crl": (make_crl(_ROOT, [_LEAF.serial]), make_crl(_ROOT, number=2, delta_base=1)),
+        "frame": (b"CP\x01\x11\0\0\0\x01\0\0\0\0",),
+        "process_frame": (
+            b"".join(
+                processes.encode(
+                    processes.Frame(processes.Kind.CALL, 1, processes.Message({"a": 1}, (b"x", b"")))
+                )
+            ),
         ),
-    ),
-    "pem": (to_pem(_LEAF.der, _CA.der), _LEAF.der),
-    "record": (b'{"format":1}',),
-    "est_certificates": (
-        est_encoding.encode(_BUNDLE),
-        _BUNDLE,
-        to_pem(_BUNDLE, label="PKCS7"),
-        est_encoding.encode(_LEAF.der),
-    ),
-    "est_attributes": (_WISHES,),
-    "config": (
-        b'[trust.a]\nanchors = ["a.pem"]\n[[rule]]\nname = "in"\ndirection = "server"\ntrust = "a"\n',
-    ),
-} | enrolment.SEEDS
+        "pem": (to_pem(_LEAF.der, _CA.der), _LEAF.der),
+        "record": (b'{"format":1}',),
+        "est_certificates": (
+            est_encoding.encode(_BUNDLE),
+            _BUNDLE,
+            to_pem(_BUNDLE, label="PKCS7"),
+            est_encoding.encode(_LEAF.der),
+        ),
+        "est_attributes": (_WISHES,),
+        "config": (
+            b'[trust.a]\nanchors = ["a.pem"]\n[[rule]]\nname = "in"\ndirection = "server"\ntrust = "a"\n',
+        ),
+    }
+    | enrolment.SEEDS
+    | reading.SEEDS
+)

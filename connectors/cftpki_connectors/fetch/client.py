@@ -1,8 +1,8 @@
 """
 The one guarded HTTP client of the connectors.
 
-Owns everything between a URL and bytes but the connection itself (`network`): permission, redirects, retries, caps,
-the wall clock, and the one mapping from third-party exceptions to causes. Judges no content.
+Owns everything between a URL and bytes but the connection itself (`network`) and what every attempt has in common
+(`attempts`): permission, redirects, caps, the wall clock. Judges no content.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import httpcore
 import httpx
-import tenacity
 
-from cftpki_connectors.fetch.gate import ClosedGateError, Gates, Visit
-from cftpki_connectors.fetch.guard import ForbiddenUrlError, Guard, Target, parse_url
+from cftpki_connectors.fetch.attempts import Progress, mapped, repeated, visited
+from cftpki_connectors.fetch.gate import Gates
+from cftpki_connectors.fetch.guard import Guard
 from cftpki_connectors.fetch.network import GuardedTransport
 from cftpki_connectors.fetch.resolve import Resolver, SystemResolver
+from cftpki_connectors.fetch.url import ForbiddenUrlError, Target, parse_url
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.fetch.wire import WireBackend
 from cftpki_connectors.support.httpx_client import (
@@ -36,24 +37,9 @@ from cftpki_connectors.support.httpx_client import (
     private_tls,
     server_time,
     system_tls,
-    tls_errors,
 )
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import excerpt
-from cftpki_ext.support.failures import reason_of
-
-# One request and two repetitions; the deadline usually comes first.
-ATTEMPTS = 3
-# Between repetitions: random, at most so long, so that many handshakes do not come back in step.
-RETRY_WAIT_S = 0.4
-# A request that was given less time than this tells nothing about the host when it runs out.
-FAIR_WAIT_S = 0.25
-# A request that was cancelled (another source was faster) tells that the host is dead after this long.
-DEAD_S = 2.0
-# Whoever asks stops waiting a little before the deadline that it gave: an answer at the last moment is still read.
-ENDS_EARLY_S = 0.15
-# A deadline that is noticed so late was noticed by a process that did not run.
-LATE_S = 0.5
 
 _SAME_METHOD = frozenset({307, 308})
 
@@ -103,7 +89,7 @@ class Fetcher:
 
         """
         left_s = request.deadline - self._monotonic()
-        progress = _Progress()
+        progress = Progress()
         try:
             if left_s <= 0:
                 raise TimeoutError  # noqa: TRY301  # the same answer as when it runs out on the way
@@ -120,23 +106,14 @@ class Fetcher:
         while self._reaches:
             await self._reaches.popitem()[1].aclose()
 
-    async def _repeat(self, request: FetchRequest, progress: _Progress) -> bytes:
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(ATTEMPTS)
-            | tenacity.stop_before_delay(request.deadline - self._monotonic()),
-            wait=tenacity.wait_random(0.01, RETRY_WAIT_S),
-            retry=tenacity.retry_if_exception(
-                lambda error: (
-                    isinstance(error, FetchError)
-                    and error.transient
-                    and (request.repeat_status or error.status is None)
-                )
-            ),
-            reraise=True,
+    async def _repeat(self, request: FetchRequest, progress: Progress) -> bytes:
+        return await repeated(
+            lambda: self._follow(request, progress),
+            left_s=request.deadline - self._monotonic(),
+            statuses=request.repeat_status,
         )
-        return await retrying(self._follow, request, progress)
 
-    async def _follow(self, request: FetchRequest, progress: _Progress) -> bytes:
+    async def _follow(self, request: FetchRequest, progress: Progress) -> bytes:
         url, secure = request.url, False
         for hop in range(request.redirects + 1):
             target = self._permitted(request, url)
@@ -162,48 +139,19 @@ class Fetcher:
         return target
 
     async def _exchange(
-        self, request: FetchRequest, target: Target, progress: _Progress, *, moved: bool
+        self, request: FetchRequest, target: Target, progress: Progress, *, moved: bool
     ) -> bytes | _Moved:
-        progress.step = f"waiting for a place at {target.origin}"
-        url = str(target)
-        try:
-            visit = await self._reach(request.guard).gates.of(target.origin).enter()
-        except ClosedGateError as error:
-            before = "" if progress.failure is None else f", lately {progress.failure.detail}"
-            status = None if progress.failure is None else progress.failure.status
-            raise FetchError(
-                Cause.UNREACHABLE, f"{target.origin} is {error}{before}", url=url, status=status
-            ) from progress.failure
-        async with visit:
-            started = self._monotonic()
-            try:
-                answer = await self._send(request, target, progress, moved=moved)
-            except FetchError as error:
-                self._tell(visit, error, progress, self._monotonic() - started)
-                raise
-            except asyncio.CancelledError:
-                # Cancelled by our deadline, or by a caller that had its answer elsewhere.
-                waited_s = self._monotonic() - started
-                left_s = request.deadline - self._monotonic()
-                # A timer that is so late says that we did not run, and nothing about the host.
-                over = -LATE_S < left_s <= ENDS_EARLY_S
-                if waited_s >= DEAD_S or (waited_s >= FAIR_WAIT_S and over):
-                    visit.failed()
-                raise
-            visit.succeeded()
-            return answer
-
-    @staticmethod
-    def _tell(visit: Visit, error: FetchError, progress: _Progress, waited_s: float) -> None:
-        if error.transient or (error.cause is Cause.TIMED_OUT and waited_s >= FAIR_WAIT_S):
-            if progress.failure is None:  # one request counts once, however often it is repeated
-                visit.failed()
-            progress.failure = error
-        elif error.status is not None:
-            visit.succeeded()
+        return await visited(
+            self._reach(request.guard).gates,
+            target,
+            lambda: self._send(request, target, progress, moved=moved),
+            progress=progress,
+            deadline=request.deadline,
+            monotonic=self._monotonic,
+        )
 
     async def _send(
-        self, request: FetchRequest, target: Target, progress: _Progress, *, moved: bool
+        self, request: FetchRequest, target: Target, progress: Progress, *, moved: bool
     ) -> bytes | _Moved:
         url = str(target)
         progress.step = "waiting for the head of the answer"
@@ -224,7 +172,7 @@ class Fetcher:
         )
         if target.scheme == "https" and self._reach(request.guard).tls is system_tls():
             load_system_trust()
-        with _mapped(url):
+        with mapped(url):
             sending = self._reach(request.guard).client.send(outgoing, stream=True, follow_redirects=False)
             if request.head_by is None:
                 response = await sending
@@ -284,26 +232,6 @@ class _Reach:
             await self.resolver.aclose()
 
 
-@dataclass(slots=True)
-class _Progress:
-    """
-    How far a request came, and what its last try failed with.
-    """
-
-    step: str = "not begun"
-    received: int = 0
-    failure: FetchError | None = None
-
-    def receive(self, octets: int) -> None:
-        """
-        Note how much of the body there is.
-        """
-        self.received = octets
-
-    def __str__(self) -> str:
-        return f"{self.received} bytes of the body received" if self.received else self.step
-
-
 @dataclass(frozen=True, slots=True)
 class _Moved:
     location: str
@@ -340,7 +268,7 @@ def _check_head(request: FetchRequest, response: httpx.Response, url: str, *, mo
         raise FetchError(cause, wrong.detail + where, url=url, status=status)
 
 
-async def _read(request: FetchRequest, response: httpx.Response, url: str, progress: _Progress) -> bytes:
+async def _read(request: FetchRequest, response: httpx.Response, url: str, progress: Progress) -> bytes:
     progress.step = "waiting for the body"
     body = await body_within(response, request.max_bytes, progress.receive)
     if body is None:
@@ -372,28 +300,3 @@ async def _beginning(response: httpx.Response, most: int) -> bytes:
                 if len(body) >= most:
                     break
     return bytes(body[:most])
-
-
-@contextlib.contextmanager
-def _mapped(url: str) -> Iterator[None]:
-    """
-    The one place where third-party exceptions become causes.
-    """
-    try:
-        yield
-    except ForbiddenUrlError as error:
-        raise FetchError(Cause.FORBIDDEN_URL, str(error), url=url) from error
-    except (httpcore.TimeoutException, httpx.TimeoutException) as error:
-        raise FetchError(Cause.TIMED_OUT, "could not connect in time", url=url) from error
-    except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, httpx.InvalidURL) as error:
-        raise FetchError(Cause.FORBIDDEN_URL, _reason(error), url=url) from error
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, httpx.HTTPError) as error:
-        # Where a certificate was refused another try will not change that.
-        refused = any(isinstance(link, ssl.SSLCertVerificationError) for link in tls_errors(error))
-        raise FetchError(Cause.UNREACHABLE, _reason(error), url=url, transient=not refused) from error
-    except (OSError, ssl.SSLError) as error:
-        raise FetchError(Cause.UNREACHABLE, _reason(error), url=url, transient=True) from error
-
-
-def _reason(error: BaseException) -> str:
-    return excerpt(reason_of(error), DETAIL_CHARACTERS)

@@ -1,9 +1,7 @@
 """
-Which URLs and addresses may be asked: a strict URL grammar, and one trust set's permissions.
+Which URLs and addresses may be asked: one trust set's permissions.
 
 Pure: no DNS, no socket. Everything that is not clearly allowed is refused.
-
-More than 400 lines: the grammar of URLs and what is allowed by it are one argument.
 """
 
 from __future__ import annotations
@@ -11,31 +9,18 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
+from cftpki_connectors.fetch.ldap_url import is_ldap, target_of
+from cftpki_connectors.fetch.url import Address, ForbiddenUrlError, Target, literal, parse_url
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Network, TrustSet
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509.certificate import parse_certificate
 from cftpki_ext.x509.distribution import locations
 
-Address = IPv4Address | IPv6Address
-
-# Longer ones are seen only in attacks; an OCSP GET adds at most 255 bytes to a location.
-URL_BYTES = 2048
-
-# Scheme, authority, path and query. Visible ASCII only, neither backslash nor fragment, nothing in the
-# authority but host and port: whatever parsers disagree about is not in the grammar.
-_URL = re.compile(
-    r"(?P<scheme>[Hh][Tt][Tt][Pp][Ss]?)://"
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<host>[A-Za-z0-9._-]{1,253}))"
-    r"(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<target>[/?][!$-;=?-Z_a-z~|\[\]]*)?"
-)
-_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _FIELD = re.compile(r"\{[a-z_]+\}")
-_NUMBER = re.compile(r"[0-9]+|0[Xx][0-9A-Fa-f]*")
 
 # Not global, whatever a version of the ipaddress module says: carrier NAT, protocol assignments,
 # benchmarking, relays and translators that carry an IPv4 address inside, Azure's platform address.
@@ -58,108 +43,6 @@ _SPECIAL: tuple[Network, ...] = tuple(
     )
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
-
-
-class ForbiddenUrlError(InputError):
-    """
-    The URL, its host or an address of it is not allowed.
-    """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """
-    A URL that was taken apart: `host` is a lower-case name or a canonical address, `target` path and query.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    target: str
-
-    @property
-    def address(self) -> Address | None:
-        """
-        The address where the host is written as one.
-        """
-        return _literal(self.host)
-
-    @property
-    def origin(self) -> str:
-        """
-        Scheme, host and port: what connections, breakers and bulkheads are told apart by.
-        """
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
-    def __str__(self) -> str:
-        """
-        The URL without userinfo or fragment.
-        """
-        return self.origin + self.target
-
-
-def _literal(host: str) -> Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
-
-
-def parse_url(url: str) -> Target:
-    """
-    Take a URL apart by a grammar that leaves nothing for parsers to disagree about (RFC 3986, a subset).
-
-    Refused are other schemes, credentials, control and non-ASCII characters, backslashes, fragments, empty or
-    trailing-dot labels, and numbers that some resolvers take for an address (`127.1`, `0x7f.1`, `2130706433`).
-    Whether the host may be asked is not looked at.
-
-    Args:
-        url: at most 2048 characters.
-
-    Returns:
-        The parts, host in lower case, the port filled in, the path at least `/`.
-
-    Raises:
-        ForbiddenUrlError: for anything outside the grammar.
-
-    """
-    if len(url) > URL_BYTES:
-        msg = f"longer than {URL_BYTES} characters"
-        raise ForbiddenUrlError(msg)
-    match = _URL.fullmatch(url)
-    if match is None:
-        msg = "not a plain http(s) URL"
-        raise ForbiddenUrlError(msg)
-    scheme = match["scheme"].lower()
-    port = int(match["port"]) if match["port"] else (443 if scheme == "https" else 80)
-    if not 0 < port < 65536:
-        msg = f"port {port} does not exist"
-        raise ForbiddenUrlError(msg)
-    target = match["target"] or "/"
-    if target.startswith("?"):
-        target = "/" + target
-    return Target(scheme=scheme, host=_host(match["six"], match["host"]), port=port, target=target)
-
-
-def _host(six: str | None, host: str | None) -> str:
-    if six is not None:
-        try:
-            return str(IPv6Address(six))
-        except ValueError as error:
-            msg = "not an IPv6 address"
-            raise ForbiddenUrlError(msg) from error
-    labels = (host or "").lower().split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        try:
-            return str(IPv4Address(".".join(labels)))
-        except ValueError as error:
-            msg = "a number that is no dotted-quad address"
-            raise ForbiddenUrlError(msg) from error
-    if not all(_LABEL.fullmatch(label) for label in labels):
-        msg = "not a host name"
-        raise ForbiddenUrlError(msg)
-    return ".".join(labels)
 
 
 def is_special(address: Address) -> bool:
@@ -203,7 +86,7 @@ class Guard:
     any); they need no further permission, but only where the URL's host is that very address. `ranges` are
     the CIDRs of `allow_hosts`. Special addresses (private, loopback, link-local, metadata …) count as
     allowed in `networks`, and in ranges that hold nothing but special addresses. `https_roots` vouch for TLS servers; none:
-    the system's do.
+    the system's do. `directories` are names that may be asked by LDAP alone; `None`: LDAP is not allowed at all.
     """
 
     names: frozenset[str] = frozenset()
@@ -214,6 +97,14 @@ class Guard:
     networks: tuple[Network, ...] = ()
     proxy: str | None = None
     https_roots: tuple[bytes, ...] = ()
+    directories: frozenset[str] | None = None
+
+    @property
+    def of_directories(self) -> Guard:
+        """
+        The permissions for LDAP, which goes through no proxy.
+        """
+        return replace(self, names=self.names | (self.directories or frozenset()), proxy=None)
 
     def check(self, target: Target) -> None:
         """
@@ -228,12 +119,12 @@ class Guard:
         """
         address = target.address
         if address is not None:
-            self._check_literal(address, target.port)
+            self._checkliteral(address, target.port)
         elif not self._named(target.host) and (not self.ranges or self.proxy is not None):
             msg = f"host {target.host!r} is not in allow_hosts"
             raise ForbiddenUrlError(msg)
 
-    def _check_literal(self, address: Address, port: int) -> None:
+    def _checkliteral(self, address: Address, port: int) -> None:
         if self._written_down(address, port):
             return
         if address not in self.hosts and not _within(address, self.ranges):
@@ -254,8 +145,8 @@ class Guard:
             ForbiddenUrlError: with what to allow.
 
         """
-        if _literal(host) is not None:
-            self._check_literal(address, port)
+        if literal(host) is not None:
+            self._checkliteral(address, port)
             return
         if not self._named(host) and not _within(address, self.ranges):
             msg = f"host {host!r} is not in allow_hosts, nor is its address {address}"
@@ -309,6 +200,7 @@ def guard_of(trust: TrustSet) -> Guard:
     return _guard_of(
         certificates=trust.anchors + trust.intermediates,
         urls=(*trust.ocsp_urls, *trust.crl_urls, *_template(trust)),
+        servers=None if trust.ldap is None else trust.ldap.servers,
         allow_hosts=trust.allow_hosts,
         networks=trust.allow_networks,
         proxy=trust.proxy,
@@ -322,6 +214,7 @@ def _guard_of(
     *,
     certificates: tuple[bytes, ...],
     urls: tuple[str, ...],
+    servers: tuple[str, ...] | None,
     allow_hosts: tuple[str, ...],
     networks: tuple[Network, ...],
     proxy: str | None,
@@ -338,14 +231,22 @@ def _guard_of(
             names.add(target.host)
         else:
             literals.add((target.address, target.port))
+    directories: set[str] = set()
+    for target in _directories((*urls, *(servers or ()))):
+        if target.address is None:
+            directories.add(target.host)
+        else:
+            literals.add((target.address, target.port))
     for der in certificates:
-        for target in _targets(_locations(der, compat)):
+        named = _locations(der, compat)
+        for target in _targets(named):
             if target.address is None:
                 names.add(target.host)
             else:
                 hosts.add(target.address)
+        directories |= {target.host for target in _directories(named) if target.address is None}
     for entry in allow_hosts:
-        address = _literal(entry.strip("[]"))
+        address = literal(entry.strip("[]"))
         if address is not None:
             literals.add((address, None))
         elif "/" in entry:
@@ -363,6 +264,7 @@ def _guard_of(
         networks=networks,
         proxy=proxy,
         https_roots=https_roots,
+        directories=None if servers is None else frozenset(directories),
     )
 
 
@@ -385,6 +287,10 @@ def _targets(urls: Iterable[str]) -> Iterator[Target]:
             yield parse_url(url)
         except ForbiddenUrlError:
             continue
+
+
+def _directories(urls: Iterable[str]) -> Iterator[Target]:
+    return (target for url in urls if is_ldap(url) and (target := target_of(url)) is not None)
 
 
 def _networks(entry: str) -> Iterator[Network]:

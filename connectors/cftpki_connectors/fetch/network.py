@@ -17,8 +17,9 @@ from typing import Any
 import httpcore
 import httpx
 
-from cftpki_connectors.fetch.guard import Address, ForbiddenUrlError, Guard
+from cftpki_connectors.fetch.guard import Guard
 from cftpki_connectors.fetch.resolve import Resolver
+from cftpki_connectors.fetch.url import Address, ForbiddenUrlError
 from cftpki_ext.support.failures import reason_of
 
 # Addresses of one host that are tried; all of them are checked.
@@ -102,7 +103,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class _Backend(httpcore.AsyncNetworkBackend):
+class GuardedBackend(httpcore.AsyncNetworkBackend):
     """
     Connects to checked addresses only: resolves once, checks all, and connects to one of those very addresses.
 
@@ -124,6 +125,9 @@ class _Backend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        """
+        Connect to a host, at one of its addresses.
+        """
         addresses = await self._addresses(host.strip("[]"), port)
         options = (local_address, None if socket_options is None else tuple(socket_options))
 
@@ -162,6 +166,9 @@ class _Backend(httpcore.AsyncNetworkBackend):
             raise ForbiddenUrlError(msg) from error
 
     async def sleep(self, seconds: float) -> None:
+        """
+        Wait.
+        """
         await asyncio.sleep(seconds)
 
 
@@ -269,7 +276,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         tls: ssl.SSLContext,
         inner: httpcore.AsyncNetworkBackend,
     ) -> None:
-        backend = _Backend(guard, resolver, inner)
+        backend = GuardedBackend(guard, resolver, inner)
         if guard.proxy is None:
             self._pool = httpcore.AsyncConnectionPool(
                 ssl_context=tls,

@@ -1,5 +1,5 @@
 """
-The CRL status source: lists by HTTP (RFC 5280 4.2.1.13) and from the files that a trust set names.
+The CRL status source: lists by HTTP, from directories (RFC 5280 4.2.1.13, RFC 4523), and from the files of a trust set.
 
 Owns where lists come from and PEM to DER. Judges nothing, keeps nothing.
 """
@@ -14,7 +14,9 @@ from types import MappingProxyType
 
 from cftpki_connectors.fetch.client import Fetcher
 from cftpki_connectors.fetch.guard import guard_of
+from cftpki_connectors.fetch.ldap_url import is_ldap
 from cftpki_connectors.fetch.values import FetchRequest
+from cftpki_connectors.ldap.client import Directory, LdapRequest
 from cftpki_connectors.status import encoding
 from cftpki_connectors.status.api import ApiClient
 from cftpki_connectors.status.source import Answer, FetchingSource
@@ -39,15 +41,19 @@ class CrlSource(FetchingSource):
     whoever names them. One that `trust.rest` names is asked as a CA's API is (`_api`). Headers say
     nothing of a list, which is signed (web servers seldom know `application/pkix-crl`). By default the whole
     list is got each time: conditional requests would need the old list, which the stores have. A host must begin
-    to answer within `limits.request_ms`; its list may take as long as the handshake has.
+    to answer within `limits.request_ms`; its list may take as long as the handshake has. An entry of a directory may hold
+    several lists (of several keys of a CA): each is a statement of its own.
     """
 
     kind = SourceKind.CRL
     whole_budget = True
 
-    def __init__(self, clock: Clock, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self, clock: Clock, fetcher: Fetcher | None = None, directory: Directory | None = None
+    ) -> None:
         super().__init__(clock, fetcher)
         self._api = ApiClient(clock, self._fetcher)
+        self._directory = directory or Directory(monotonic=clock.monotonic)
         self._files = _Files()
         self._reading = Lane(MAX_THREADS, "reading CRL files")
 
@@ -57,12 +63,14 @@ class CrlSource(FetchingSource):
         """
         await super().aclose()
         await self._api.aclose()
+        await self._directory.aclose()
 
     def _sameness(self, question: StatusQuestion) -> Hashable:
         return (
             question.lookup.url,
             question.trust.crl_files,
             question.trust.rest if question.trust.api_crls else None,
+            question.trust.ldap,
             guard_of(question.trust),
             question.limits.crl_bytes,
             question.limits.redirects,
@@ -75,6 +83,8 @@ class CrlSource(FetchingSource):
             # One thread for a file, however many ask: one on a dead file server holds up no other.
             most = question.limits.crl_bytes
             raw = await self._reading.call(lambda: self._files.read(path, most), (path, most))
+        elif is_ldap(url):
+            return await self._from_directory(question, deadline)
         else:
             request = FetchRequest(
                 hear_time=question.hear_time,
@@ -95,6 +105,24 @@ class CrlSource(FetchingSource):
         if der is None:
             raise SourceError(Cause.UNREADABLE, encoding.what_it_is(raw, "CRL in DER or PEM"), url=url)
         return Answer(raw=der)
+
+    async def _from_directory(self, question: StatusQuestion, deadline: float) -> Answer:
+        url = question.lookup.url
+        values = await self._directory.fetch(
+            LdapRequest(
+                url=url,
+                trust=question.trust.name,
+                guard=guard_of(question.trust),
+                access=question.trust.ldap,
+                deadline=deadline,
+                max_bytes=question.limits.crl_bytes,
+            )
+        )
+        # What AD CS puts there before its first list is a value, and none of a list.
+        lists = tuple(dict.fromkeys(der for value in values if (der := encoding.crl_der(value)) is not None))
+        if not lists:
+            raise SourceError(Cause.UNREADABLE, encoding.what_it_is(values[0], "CRL in DER"), url=url)
+        return Answer(raw=lists[0], also=lists[1:])
 
 
 class _Files:

@@ -16,7 +16,8 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from cftpki_connectors.fetch.client import Fetcher
-from cftpki_connectors.fetch.guard import URL_BYTES, guard_of
+from cftpki_connectors.fetch.guard import guard_of
+from cftpki_connectors.fetch.url import URL_BYTES
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.status import encoding
 from cftpki_connectors.status.source import Answer, FetchingSource

@@ -22,10 +22,11 @@ from cftpki_ext.ports import Clock, StatusQuestion
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """
-    What a source got: the bytes as received, and the nonce that was sent for them.
+    What a source got: the bytes as received, what else was at the same place, and the nonce that was sent for them.
     """
 
     raw: bytes
+    also: tuple[bytes, ...] = ()
     nonce: bytes | None = None
 
 
@@ -115,6 +116,7 @@ class FetchingSource(ABC):
             origin=Origin.NETWORK,
             received_at=self._clock.now(),
             raw=answer.raw,
+            also=answer.also,
             nonce=answer.nonce,
             elapsed_ms=self._elapsed_ms(started),
         )

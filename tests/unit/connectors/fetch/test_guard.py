@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cftpki_connectors.fetch.guard import ForbiddenUrlError, Guard, guard_of, is_special, parse_url
+from cftpki_connectors.fetch.guard import Guard, guard_of, is_special
+from cftpki_connectors.fetch.url import ForbiddenUrlError, parse_url
 from cftpki_ext.core.settings import TrustSet
 from tests.support.pki import issue, make_root
 

@@ -1,0 +1,260 @@
+"""
+The guarded LDAP client: from an LDAP URL to what a CA has published there (RFC 4511, 4516, 4523).
+
+Owns one question at one server after the other: permission, the wall clock, and who is told who we are. What is said
+is `link`'s business, connections and gates are those of `fetch`. Judges no content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpcore
+
+from cftpki_connectors.fetch.attempts import Progress, mapped, repeated, visited
+from cftpki_connectors.fetch.gate import Gates
+from cftpki_connectors.fetch.guard import Guard
+from cftpki_connectors.fetch.ldap_url import LdapUrl, Published, parse_ldap_url, parse_server
+from cftpki_connectors.fetch.network import GuardedBackend
+from cftpki_connectors.fetch.resolve import Resolver, SystemResolver
+from cftpki_connectors.fetch.url import ForbiddenUrlError, Target
+from cftpki_connectors.fetch.values import FetchError
+from cftpki_connectors.fetch.wire import WireBackend
+from cftpki_connectors.ldap.access import Contexts, UnusableFileError, is_ours, login_of
+from cftpki_connectors.ldap.link import Link
+from cftpki_connectors.ldap.messages import AnswerError, Answers
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.settings import LdapAccess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LdapRequest:
+    """
+    One thing to get from directories: where, by whose permission, how much at most and until when.
+
+    `deadline` is in monotonic seconds and holds for all servers together. `max_bytes` bounds all values together.
+    `trust` is the name of the trust set, for messages.
+    """
+
+    url: str
+    trust: str
+    guard: Guard
+    access: LdapAccess | None
+    deadline: float
+    max_bytes: int
+    wanted: Published = Published.LISTS
+
+
+class Directory:
+    """
+    Gets what CAs have published in directories, or says why not.
+
+    By default nobody says who we are, each question has a connection of its own, and of the servers for locations
+    without a host each is given its share of the time that is left. Referrals are never followed, aliases not
+    dereferenced, no server is looked for by DNS SRV.
+
+    Args:
+        resolver: how names become addresses; by default the system's way, for each trust set in threads of its own.
+        network: what opens sockets to an address; by default TCP of this machine.
+        monotonic: seconds that only ever grow, the clock of `LdapRequest.deadline`.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        resolver: Resolver | None = None,
+        network: httpcore.AsyncNetworkBackend | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._resolver = resolver
+        self._network = network or WireBackend()
+        self._monotonic = monotonic
+        self._shares: dict[Guard, _Share] = {}
+        self._contexts = Contexts()
+
+    async def fetch(self, request: LdapRequest) -> tuple[bytes, ...]:
+        """
+        Get the values of one location.
+
+        Args:
+            request: what, where, how much and until when.
+
+        Returns:
+            The values, at least one, none twice, none empty.
+
+        Raises:
+            FetchError: with the cause for the policy table.
+
+        """
+        if request.access is None or request.guard.directories is None:
+            detail = f"LDAP is not allowed: a table [trust.{request.trust}.ldap] permits it"
+            raise FetchError(Cause.FORBIDDEN_URL, detail, url=request.url)
+        try:
+            url = parse_ldap_url(request.url, request.wanted)
+            targets = _targets(url, request.access, request.trust)
+            for target in targets:
+                request.guard.of_directories.check(target)
+        except ForbiddenUrlError as error:
+            raise FetchError(Cause.FORBIDDEN_URL, str(error), url=request.url) from error
+        *others, last = (
+            _Question(
+                url=url,
+                target=target,
+                access=request.access,
+                guard=request.guard,
+                wanted=request.wanted,
+                max_bytes=request.max_bytes,
+            )
+            for target in targets
+        )
+        for number, question in enumerate(others):
+            left_s = request.deadline - self._monotonic()
+            try:
+                return await self._at(question, request, left_s / (len(targets) - number))
+            except FetchError as error:
+                if error.cause is Cause.TOO_LARGE:
+                    raise
+        return await self._at(last, request, request.deadline - self._monotonic())
+
+    async def aclose(self) -> None:
+        """
+        Wait for no name.
+        """
+        while self._shares:
+            await self._shares.popitem()[1].aclose()
+
+    async def _at(self, question: _Question, request: LdapRequest, left_s: float) -> tuple[bytes, ...]:
+        """
+        What one server has, within its share of the time.
+        """
+        progress = Progress()
+        until = self._monotonic() + left_s
+        share = self._share(question.guard)
+        try:
+            if left_s <= 0:
+                raise TimeoutError  # noqa: TRY301  # the same answer as when it runs out on the way
+            async with asyncio.timeout(left_s):
+                return await repeated(
+                    lambda: visited(
+                        share.gates,
+                        question.target,
+                        lambda: self._asked(question, share, progress, until),
+                        progress=progress,
+                        deadline=until,
+                        monotonic=self._monotonic,
+                    ),
+                    left_s=left_s,
+                )
+        except TimeoutError:
+            detail = f"{question.target.origin}: no whole answer within {max(left_s, 0):.1f} s, {progress}"
+            raise FetchError(Cause.TIMED_OUT, detail, url=request.url) from None
+
+    async def _asked(
+        self, question: _Question, share: _Share, progress: Progress, until: float
+    ) -> tuple[bytes, ...]:
+        """
+        See `_ask`; a failure names the server, which the location need not do.
+        """
+        try:
+            return await self._ask(question, share, progress, until)
+        except FetchError as error:
+            raise FetchError(
+                error.cause,
+                f"{question.target.origin}: {error.detail}",
+                url=error.url or "",
+                status=error.status,
+                transient=error.transient,
+            ) from error
+
+    async def _ask(
+        self, question: _Question, share: _Share, progress: Progress, until: float
+    ) -> tuple[bytes, ...]:
+        target, access = question.target, question.access
+        url = str(target)
+        ours = is_ours(access, target)
+        secure = target.scheme == "ldaps" or access.starttls
+        try:
+            login = await login_of(access) if ours else None
+            tls = await self._contexts.of(access, question.guard.https_roots, ours=ours) if secure else None
+        except UnusableFileError as error:
+            raise FetchError(Cause.UNREACHABLE, str(error), url=url) from error
+        if login is not None and tls is None:
+            detail = "who we are is told by TLS only: ldaps, or `starttls = true`"
+            raise FetchError(Cause.FORBIDDEN_URL, detail, url=url)
+        progress.step = f"connecting to {target.origin}"
+        with mapped(url):
+            stream = await share.backend.connect_tcp(target.host, target.port)
+            link = Link(stream, Answers(question.max_bytes), progress, url)
+            try:
+                if tls is not None:
+                    progress.step = f"beginning TLS with {target.origin}"
+                    if target.scheme == "ldap":
+                        await link.start_tls()
+                    link.stream = await link.stream.start_tls(tls, target.host)
+                if login is not None:
+                    progress.step = "waiting for the answer to our bind"
+                    await link.bind(login)
+                progress.step = "waiting for the answer"
+                return await link.search(
+                    question.url, question.wanted, max(1, math.ceil(until - self._monotonic()))
+                )
+            except AnswerError as error:
+                cause = Cause.TOO_LARGE if error.too_large else Cause.UNREADABLE
+                detail = f"{error}, {question.max_bytes} bytes allowed" if error.too_large else str(error)
+                raise FetchError(cause, detail, url=url, status=0) from error
+            finally:
+                await link.stream.aclose()
+
+    def _share(self, guard: Guard) -> _Share:
+        share = self._shares.get(guard)
+        if share is None:
+            own = SystemResolver() if self._resolver is None else None
+            resolver = own or self._resolver or SystemResolver()
+            backend = GuardedBackend(guard.of_directories, resolver, self._network)
+            share = self._shares[guard] = _Share(backend, Gates(self._monotonic), own)
+        return share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """
+    One location at one server.
+    """
+
+    url: LdapUrl
+    target: Target
+    access: LdapAccess
+    guard: Guard
+    wanted: Published
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """
+    What one trust set's permissions have for themselves, as for HTTP.
+    """
+
+    backend: GuardedBackend
+    gates: Gates
+    resolver: SystemResolver | None
+
+    async def aclose(self) -> None:
+        if self.resolver is not None:
+            await self.resolver.aclose()
+
+
+def _targets(url: LdapUrl, access: LdapAccess, trust: str) -> tuple[Target, ...]:
+    """
+    Which servers are asked, in this order.
+    """
+    found = (url.at,) if url.at is not None else tuple(map(parse_server, access.servers))
+    if not found:
+        msg = f"names no server, and none is configured: set servers in [trust.{trust}.ldap]"
+        raise ForbiddenUrlError(msg)
+    return found

@@ -1,0 +1,172 @@
+"""
+Targets for what people hand in, for times in loose form, and for what directories answer.
+
+As in `targets`: one that returns has found nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+
+import sansldap
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+from cftpki_connectors.fetch.ldap_url import Published, parse_ldap_url
+from cftpki_connectors.fetch.url import ForbiddenUrlError
+from cftpki_connectors.ldap.messages import VALUES, AnswerError, Answers, Entry
+from cftpki_ext.decision.dn_text import names_of
+from cftpki_ext.support.pkcs7 import certificates_of
+from cftpki_ext.support.wrong_file import wrong_file
+from cftpki_ext.x509 import der
+from cftpki_ext.x509.loose_time import loose_time
+from tests.support.pki import issue, key, key_pem, make_crl, make_root
+
+_ROOT = make_root("Fuzz Reading Root")
+_LEAF = issue(_ROOT, "mft")
+_BUNDLE = pkcs7.serialize_certificates([_LEAF.certificate, _ROOT.certificate], Encoding.DER)
+_MOST = 64 * 1024
+
+
+def loose_times(data: bytes) -> None:
+    """
+    x509.loose_time: one instant in UTC, or an error; what `der.time` reads means the same there.
+    """
+    told: list[str] = []
+
+    def odd(detail: str, rule: str) -> None:
+        told.append(f"{detail} {rule}")
+
+    try:
+        element = der.whole(data, data[0] if data else 0)
+        value = loose_time(data, element, fraction=odd, other=odd)
+    except der.DerError:
+        return
+    assert value.tzinfo is UTC
+    assert value.microsecond == 0
+    if not told:
+        assert value == der.time(data, element)
+
+
+def dn_text(data: bytes) -> None:
+    """
+    decision.dn_text: what is read is a name that can be printed, and comes out of its own print again.
+    """
+    for name in names_of(data.decode("utf-8", "replace")):
+        assert name.text
+
+
+def pkcs7_bundle(data: bytes) -> None:
+    """
+    support.pkcs7: certificates are pieces of the file, or there are none.
+    """
+    found = certificates_of(data)
+    assert found is None or sum(map(len, found)) <= max(len(data) * 4, 1024)
+
+
+def wrong_files(data: bytes) -> None:
+    """
+    support.wrong_file: one printable line, or nothing.
+    """
+    words = wrong_file(data, Path("chain.pem"))
+    assert words is None or words.isprintable()
+
+
+def ldap_url(data: bytes) -> None:
+    """
+    The LDAP URLs that certificates name: what is read can be sent.
+    """
+    try:
+        url = parse_ldap_url(data.decode("latin-1"), Published.LISTS)
+    except ForbiddenUrlError:
+        return
+    session = sansldap.LDAPClient()
+    session.search_request(url.dn, scope=int(url.scope), filter=url.filter, attributes=list(url.attributes))
+    assert session.data_to_send()[:1] == b"\x30"
+
+
+def ldap_answer(data: bytes) -> None:
+    """
+    What a directory says, whole and octet by octet: the same messages, never more than is allowed.
+    """
+    assert _heard(data, len(data) or 1) == _heard(data, 1 + len(data) // 7)
+
+
+def _heard(data: bytes, piece: int) -> tuple[object, ...]:
+    answers = Answers(_MOST)
+    found: list[object] = []
+    try:
+        for at in range(0, len(data), piece):
+            answers.feed(data[at : at + piece])
+            while (message := answers.next()) is not None:
+                found.append(message)
+                if isinstance(message[1], Entry):
+                    assert len(message[1].values) <= VALUES
+                    assert sum(len(value) for _, value in message[1].values) <= len(data)
+    except AnswerError as error:
+        # How much of what is too large was read before that was known depends on the pieces.
+        return (*found, str(error)) if not error.too_large else tuple(found)
+    return tuple(found)
+
+
+def answer(*entries: tuple[str, bytes], number: int = 1, code: int = 0, words: str = "") -> bytes:
+    """
+    What a server answers to a search: one entry with these attributes and values, and the end.
+    """
+    server = sansldap.LDAPServer()
+    options = server._packing_options
+    parts = [sansldap.PartialAttribute(name, [value]) for name, value in entries]
+    found = sansldap.SearchResultEntry(number, [], "cn=x", parts).pack(options) if parts else b""
+    result = sansldap.LDAPResult(sansldap.LDAPResultCode(code), "", words, None)
+    return found + sansldap.SearchResultDone(number, [], result).pack(options)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "loose_time": loose_times,
+    "dn_text": dn_text,
+    "pkcs7": pkcs7_bundle,
+    "wrong_file": wrong_files,
+    "ldap_url": ldap_url,
+    "ldap_answer": ldap_answer,
+}
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "loose_time": (
+        der.encode(der.GENERALIZED_TIME, b"20261128001500Z"),
+        der.encode(der.GENERALIZED_TIME, b"20261128001500.25Z"),
+        der.encode(der.GENERALIZED_TIME, b"202611280015+0130"),
+        der.encode(der.GENERALIZED_TIME, b"99991231235960-2359"),
+        der.encode(der.UTC_TIME, b"261128001500Z"),
+        der.encode(der.UTC_TIME, b"2611280015-01"),
+    ),
+    "dn_text": (
+        b"CN=mft,O=Partner\\, Inc.,C=FR",
+        b'subject=C = FR, O = "A, B" + OU = x, CN = mft',
+        b"/C=FR/O=Partner/CN=mft",
+        b"2.5.4.3=#0c036d6674,OID.2.5.4.6=FR",
+        b"E=a@b.example, S=Bayern, G=x, CN=\xc3\xbc\\ ",
+    ),
+    "pkcs7": (_BUNDLE, b"\x30\x80" + _BUNDLE[4:] + b"\0\0"),
+    "wrong_file": (
+        b"",
+        _LEAF.pem,
+        _BUNDLE,
+        make_crl(_ROOT),
+        key_pem(key()),
+        "-----BEGIN CERTIFICATE-----".encode("utf-16"),
+        bytes.fromhex("3082010002010330"),
+        b"\xfe\xed\xfe\xed",
+        b"-----BEGIN CERTIFICATE REQUEST-----\n",
+    ),
+    "ldap_url": (
+        b"ldap:///CN=Corp%20CA,CN=dc1,CN=CDP,DC=corp?certificateRevocationList?base?objectClass=cRLDistributionPoint",
+        b"ldaps://[2001:db8::1]:636/cn=a??sub?(&(cn=a*)(!(cn:2.5.13.2:=\\2a)))?x",
+    ),
+    "ldap_answer": (
+        answer(("certificateRevocationList;binary", make_crl(_ROOT)), ("cn", b"x")),
+        answer(code=32, words="no such object"),
+        bytes.fromhex("308400000010020101658400000007") + bytes.fromhex("0a010004000400"),
+        bytes.fromhex("30240201007324") + b"\x04\x22ldap://elsewhere.example/cn=x",
+    ),
+}
