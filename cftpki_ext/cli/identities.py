@@ -128,9 +128,10 @@ def _renew(
             "issued": done.issued,
             "failed": done.failed,
             "detail": done.detail,
+            "not_taken_over": done.not_taken_over,
         }
         click.echo(json.dumps(data, indent=2))
-        if done.failed or done.generation is None:
+        if done.failed or done.generation is None or done.not_taken_over is not None:
             click.get_current_context().exit(1)
         return
     if done.generation is None:
@@ -141,6 +142,13 @@ def _renew(
         msg = f"{name}: {done.detail}; generation {done.generation} stays in force"
         raise NotDoneError(msg)
     click.echo(f"{name}: {done.detail}; generation {done.generation} is in force")
+    _hooks_done(name, done.not_taken_over)
+
+
+def _hooks_done(name: str, error: str | None) -> None:
+    if error is not None:
+        msg = f"{name}: {error}; the service repeats them, and so does: cftpki identity renew {name}"
+        raise NotDoneError(msg)
 
 
 @identity.command()
@@ -156,11 +164,15 @@ def rollback(name: str, to: int | None, config_file: Path | None, wait_s: float)
     """
     settings = load(config_path(config_file))
 
-    async def act(manager: Manager) -> Generation:
-        return await manager.rollback(name, to=to, wait_s=wait_s)
+    async def act(manager: Manager) -> tuple[Generation, str | None]:
+        done = await manager.rollback(name, to=to, wait_s=wait_s)
+        rollout = (await manager.overview(name)).state.rollout
+        error = None if rollout is None else rollout.hooks.error
+        return done, None if error is None else f"hooks: {error}"
 
-    done = with_manager(settings, act)
+    done, not_taken_over = with_manager(settings, act)
     click.echo(f"{name}: generation {done.number} is in force, until {time_text(done.ends)}")
+    _hooks_done(name, not_taken_over)
 
 
 @identity.command()

@@ -17,6 +17,7 @@ from cftpki_ext.cli.options import config_option
 from cftpki_ext.cli.owning import may_write
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import ManagedIdentity, Settings
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.renewal.standing import Standing, alarm_of, standings
@@ -25,8 +26,21 @@ from cftpki_ext.service.renewals import make_manager, managed, own_status
 
 T = TypeVar("T")
 
-# Another process is in the middle of an issuance: most end in seconds.
-WAIT_S = 60.0
+# What is said of events while a command works.
+_LINES = {
+    "identity_busy": "{identity}: {who} works on it now; waiting for what it issues",
+    "identity_order_begun": "{identity}: {enroller}: order {order} begun",
+    "identity_attempt_failed": "{identity}: {enroller}: {fault}: {detail}",
+    "identity_staged": "{identity}: issued, generation {generation} is on the disk",
+    "identity_hooks_run": "{identity}: hooks: {error}",
+    "identity_fell_back": "{identity}: generation {generation} stands in for what is damaged: {detail}",
+    "identity_damage_put_aside": "{identity}: put aside: {detail}",
+}
+
+# Another process is in the middle of an issuance: most end in seconds, and one attempt at a CA after ten minutes.
+WAIT_S = 660.0
+# Between lines that say no more than that something is waited for.
+BEAT_S = 15
 # The service answers from memory; a list does not wait for one that is stuck.
 STATUS_S = 2.0
 
@@ -89,10 +103,15 @@ def with_manager(
                 opened.push_async_callback(checker.aclose)
                 asked = own_status(settings, checker, clock)
             manager = make_manager(
-                settings, clock=clock, event=_quiet, own_status=asked, look_only=not changes, by=by
+                settings, clock=clock, event=_progress, own_status=asked, look_only=not changes, by=by
             )
             opened.push_async_callback(manager.aclose)
-            return await act(manager)
+            waiting = asyncio.create_task(_beat()) if changes else None
+            try:
+                return await act(manager)
+            finally:
+                if waiting is not None:
+                    waiting.cancel()
 
     return asyncio.run(run())
 
@@ -142,10 +161,29 @@ def words_text(data: Mapping[str, Any]) -> str:
     return ", ".join(str(word).replace("_", " ") for word in data["states"])
 
 
-def _quiet(event: str, **fields: object) -> None:
+def _progress(event: str, **fields: Any) -> None:
     """
-    The command says itself what came of it; journal and actions keep the rest, and the service tells it.
+    Say on standard error what goes on; journal and actions keep the rest, and the service tells it.
     """
+    line = _LINES.get(event)
+    if line is None or (event == "identity_hooks_run" and fields["error"] is None):
+        return
+    fields.setdefault("enroller", "")
+    if event == "identity_busy":
+        process = fields["process"]
+        fields["who"] = "another process" if process is None else f"process {process}"
+    click.echo(printable(line.format_map(fields)), err=True)
+
+
+async def _beat() -> None:
+    """
+    Say that it is being waited, where nothing else is said for long.
+    """
+    waited_s = 0
+    while True:
+        await asyncio.sleep(BEAT_S)
+        waited_s += BEAT_S
+        click.echo(f"still at work, {waited_s} s", err=True)
 
 
 def time_text(at: datetime) -> str:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cftpki_ext.doctor.findings import Finding, Level
+from cftpki_ext.identity.store.locks import holder
 from cftpki_ext.support.users import user_text, user_word
 
 # An attempt at one enroller ends within ten minutes, and writes down each step.
@@ -29,7 +30,6 @@ _KNOWN = re.compile(
 )
 _PARTIAL = re.compile(r"(.*/)?\.new-[^/]*(/.*)?")
 LOST_AND_FOUND = "lost+found"
-_LOCKS = Path("/proc/locks")
 
 
 def examine_places(state: Path, names: Collection[str], *, now: datetime) -> tuple[Finding, ...]:
@@ -124,32 +124,14 @@ def _lock(name: str, lock: Path, newest: float, now: datetime) -> Iterator[Findi
     quiet_s = now.timestamp() - newest
     if quiet_s <= LONG_HELD.total_seconds():
         return
-    holder = _holder(lock)
-    if holder is not None:
+    who = holder(lock)
+    if who is not None:
         since = datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
-        detail = f"is held by process {holder}, which has written nothing since {since}"
+        detail = f"is held by process {who}, which has written nothing since {since}"
         action = (
-            f"see what it does; a kill -9 {holder} loses nothing, whoever comes next goes on from the journal"
+            f"see what it does; a kill -9 {who} loses nothing, whoever comes next goes on from the journal"
         )
         yield _of(name, Level.WARN, lock, detail, action)
-
-
-def _holder(lock: Path) -> int | None:
-    """
-    Who holds the lock, by the kernel's list (proc_locks(5)): asking for the lock itself would be in the way.
-    """
-    try:
-        status = lock.stat()
-        lines = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    for line in lines:
-        # 1: FLOCK  ADVISORY  WRITE 4711 fe:01:1234 0 EOF; who waits has an arrow after the number.
-        fields = line.split()
-        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == place:
-            return int(fields[4])
-    return None
 
 
 def _of(name: str, level: Level, path: Path, detail: str, action: str) -> Finding:

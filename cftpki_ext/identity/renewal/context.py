@@ -176,7 +176,13 @@ class IdentityContext:
         """
         Hold the identity's lock, with everything that is damaged put out of the way.
         """
-        async with locked(site.directory, wait_s=wait_s):
+        name = site.identity.name
+
+        def busy(process: int | None) -> None:
+            if wait_s > 0:
+                self._event("identity_busy", identity=name, process=process)
+
+        async with locked(site.directory, wait_s=wait_s, busy=busy):
             await asyncio.to_thread(self._put_aside, site)
             yield
 

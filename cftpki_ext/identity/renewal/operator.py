@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cftpki_ext.core.errors import InputError, StoreError
@@ -37,6 +37,7 @@ class Renewal:
     issued: bool
     detail: str
     failed: bool = False
+    not_taken_over: str | None = None  # what failed after it was put in force: it is repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +97,21 @@ class Operator(IdentityContext):
         asked = "now" if force else "if due"
         async with self._held(site, wait_s=wait_s), self._recorded(site, command, asked, by) as result:
             done = await self._renew(site, pointed, force=force)
-            result.failed = done.failed
+            done = replace(done, not_taken_over=await self._taken_over(site))
+            result.failed = done.failed or done.not_taken_over is not None
             result.detail = f"{done.detail}; generation {done.generation or 'none'}"
+            if done.not_taken_over is not None:
+                result.detail += f"; {done.not_taken_over}"
         return done
+
+    async def _taken_over(self, site: Site) -> str | None:
+        """
+        Run the hooks that have not run to their end yet, also where they would wait, and say what fails. Under the lock.
+        """
+        look = await self._look(site)
+        state = await self._rollout.carry_on(site, look.current, look.state, at_once=True)
+        error = None if state.rollout is None else state.rollout.hooks.error
+        return None if error is None else f"hooks: {error}"
 
     async def _renew(self, site: Site, pointed: str | None, *, force: bool) -> Renewal:
         name = site.identity.name
@@ -120,7 +133,6 @@ class Operator(IdentityContext):
             detail = f"not due before {now_due.at.isoformat(timespec='seconds')} ({now_due.detail})"
             return Renewal(identity=name, generation=before, issued=False, detail=detail)
         current, state = await self._attempter.attempt(site, look.current, state, now_due, force=force)
-        state = await self._rollout.carry_on(site, current, state)
         after = None if current is None else current.number
         if after != before:
             return Renewal(
@@ -170,9 +182,12 @@ class Operator(IdentityContext):
             await asyncio.to_thread(site.generations.activate, target.number)
             state = rolled_back(state, target.number, self._clock.now())
             await asyncio.to_thread(write_state, site.directory, state)
-            await self._rollout.carry_on(site, target, state)
+            not_taken_over = await self._taken_over(site)
+            result.failed = not_taken_over is not None
             before = look.number or "none"
             result.detail = f"generation {target.number} is in force, before it {before}"
+            if not_taken_over is not None:
+                result.detail += f"; {not_taken_over}"
         return target
 
     def _earlier(self, site: Site, look: Look, to: int | None) -> Generation:

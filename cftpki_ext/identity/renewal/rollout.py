@@ -45,7 +45,9 @@ class RolloutDriver:
             return _due(rollout.hooks, now)
         return bool(identity.observe) and _due(rollout.observed, now)
 
-    async def carry_on(self, site: Site, current: Generation | None, state: IdentityState) -> IdentityState:
+    async def carry_on(
+        self, site: Site, current: Generation | None, state: IdentityState, *, at_once: bool = False
+    ) -> IdentityState:
         """
         Do what is due, and write down what came of it. Under the lock.
 
@@ -53,6 +55,7 @@ class RolloutDriver:
             site: of the identity.
             current: the generation in force.
             state: what is remembered.
+            at_once: repeat what failed now, whatever was to be waited for.
 
         Returns:
             What is remembered now.
@@ -66,7 +69,8 @@ class RolloutDriver:
             rollout = Rollout(generation=current.number, activated_at=self._clock.now())
         identity = site.identity
         hooks, observed = rollout.hooks, rollout.observed
-        if identity.hooks.commands and _due(hooks, self._clock.now()):
+        now = self._clock.now()
+        if identity.hooks.commands and (_due(hooks, now) or (at_once and hooks.done_at is None)):
             error = await run_hooks(identity.hooks, identity.name, current)
             hooks = self._tried("identity_hooks_run", identity.name, current, hooks, error)
         taken = hooks.done_at is not None or not identity.hooks.commands

@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from cftpki_ext.core.errors import StoreError
@@ -22,6 +22,7 @@ from cftpki_ext.identity.store.owners import not_ours
 
 # How often a waiting process looks again: the holder does network work that takes seconds.
 POLL_S = 0.1
+_LOCKS = Path("/proc/locks")
 
 
 class BusyError(StoreError):
@@ -31,7 +32,9 @@ class BusyError(StoreError):
 
 
 @contextlib.asynccontextmanager
-async def locked(directory: Path, *, wait_s: float) -> AsyncIterator[None]:
+async def locked(
+    directory: Path, *, wait_s: float, busy: Callable[[int | None], None] | None = None
+) -> AsyncIterator[None]:
     """
     Hold the lock of one identity.
 
@@ -40,6 +43,7 @@ async def locked(directory: Path, *, wait_s: float) -> AsyncIterator[None]:
     Args:
         directory: of the identity; made where it is missing.
         wait_s: seconds to wait for another holder; 0 tries once.
+        busy: is told once, at once, that somebody else holds it: by which process, where that is known.
 
     Raises:
         BusyError: somebody else holds it.
@@ -59,14 +63,42 @@ async def locked(directory: Path, *, wait_s: float) -> AsyncIterator[None]:
         raise StoreError(msg) from error
     try:
         until = time.monotonic() + wait_s
+        told = False
         while not _take(descriptor):
             if time.monotonic() >= until:
-                msg = f"identity {directory.name!r} is being worked on by another process; try again later"
+                who = holder(lock)
+                by = "another process" if who is None else f"process {who}"
+                msg = f"identity {directory.name!r} is being worked on by {by}; try again later"
                 raise BusyError(msg)
+            if not told and busy is not None:
+                told = True
+                busy(holder(lock))
             await asyncio.sleep(POLL_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def holder(lock: Path) -> int | None:
+    """
+    Who holds a lock, by the kernel's list (proc_locks(5)): asking for the lock itself would be in the way.
+
+    Returns:
+        The process, `None` where nobody does, or where this user may not see it.
+
+    """
+    try:
+        status = lock.stat()
+        lines = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in lines:
+        # 1: FLOCK  ADVISORY  WRITE 4711 fe:01:1234 0 EOF; who waits has an arrow after the number.
+        fields = line.split()
+        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == place:
+            return int(fields[4])
+    return None
 
 
 def _take(descriptor: int) -> bool:

@@ -3,6 +3,7 @@ The driver after an activation: hooks, the host's own listener, and running unti
 """
 
 import asyncio
+import os
 import ssl
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from cftpki_ext.core.settings import HookRules
+from cftpki_ext.identity.store.locks import BusyError, locked
 from cftpki_ext.identity.store.state import Stage
 from tests.support import real_service
 from tests.support.managed_world import IDENTITY, MINUTE, World
@@ -109,3 +111,53 @@ async def test_state_that_cannot_be_used_is_told_and_ends_nothing(world):
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert "chmod 0700" in world.told("identity_not_kept")[0]["error"]
+
+
+async def test_hooks_that_failed_under_a_command_are_told_and_run_again_by_the_next(tmp_path):
+    ready = tmp_path / "ready"
+    hook = ("/bin/sh", "-c", f'test -e {ready} || {{ echo "not ready"; exit 3; }}')
+    world = World(tmp_path, replace(IDENTITY, hooks=HookRules(commands=(hook,))))
+    done = await world.renew(force=False)
+    assert (True, False, 1) == (done.issued, done.failed, done.generation)
+    assert done.not_taken_over.startswith("hooks: /bin/sh: status 3")
+    assert world.site.actions.lines()[-1].failed
+    # Not due, nor are the hooks: the command runs them all the same.
+    done = await world.renew(force=False)
+    assert (False, True) == (done.issued, done.not_taken_over.startswith("hooks: /bin/sh: status 3"))
+    assert 2 == len(world.told("identity_hooks_run"))
+    assert "not_taken_over" in (await world.manager.row("mft")).words
+    ready.touch()
+    done = await world.renew(force=False)
+    assert (False, None) == (done.issued, done.not_taken_over)
+    await world.renew(force=False)
+    assert 3 == len(world.told("identity_hooks_run"))
+    assert 1 == world.ca.calls
+
+
+async def test_renew_while_another_works_on_it_says_so_at_once_and_joins(world):
+    await world.tick()
+    async with locked(world.site.directory, wait_s=0):
+        joining = asyncio.create_task(world.manager.renew("mft", force=True, wait_s=60))
+        await world.hear("identity_busy")
+        assert [os.getpid()] == [told["process"] for told in world.told("identity_busy")]
+        # What the other one issues meanwhile counts.
+        first = world.current()
+        second = world.site.generations.write(
+            first.chain,
+            first.key(None),
+            password=None,
+            order="other",
+            enroller="corp",
+            at=world.clock.now(),
+        )
+        world.site.generations.activate(second.number)
+    done = await joining
+    assert (True, 2, "renewed by another process") == (done.issued, done.generation, done.detail)
+    assert 1 == world.ca.calls
+
+
+async def test_renew_that_may_not_wait_names_the_process_that_works_on_it(world):
+    await world.tick()
+    async with locked(world.site.directory, wait_s=0):
+        with pytest.raises(BusyError, match=f"is being worked on by process {os.getpid()}; try again later"):
+            await world.renew()
