@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from pydantic import BaseModel, ConfigDict
 
 from cftpki_ext.core.errors import InputError
@@ -46,6 +48,11 @@ from cftpki_ext.support.pem import certificates
 MAX_CHAIN_BYTES = 256 * 1024
 MAX_KEY_BYTES = 64 * 1024
 MAX_PASSWORD_BYTES = 1024
+_PKCS12_VERSION = b"\x02\x01\x03\x30"
+_KEY_BLOCK = re.compile(
+    rb"-----BEGIN (?P<label>(?:[A-Z0-9]{1,12} )?PRIVATE KEY)-----.{1,65536}?-----END (?P=label)-----",
+    re.DOTALL,
+)
 # How often the files are looked at: who copies two of them is done in less.
 LOOK_EVERY = timedelta(seconds=15)
 
@@ -57,8 +64,8 @@ class FileOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    chain: Path
-    key: Path
+    chain: Path  # PEM, DER, PKCS#7, or PKCS#12 with its key
+    key: Path | None = None  # without one it is in the file of the chain
     password_file: Path | None = None
     anchors: Path | None = None  # roots that the chain must lead to, where the identity names no trust set
 
@@ -71,7 +78,7 @@ class _Pair:
 
 class FileEnroller:
     """
-    Takes over what lies in two files. Both must fit; a broken pair is told and changes nothing.
+    Takes over what lies in two files, or one. Both must fit; a broken pair is told and changes nothing.
     """
 
     protocol = "file"
@@ -170,35 +177,70 @@ class FileEnroller:
 
 
 def _read(options: FileOptions) -> _Pair:
-    chain = certificates(
-        read_regular(options.chain, cap=MAX_CHAIN_BYTES, what="chain").data, what=f"chain: {options.chain}"
-    )
-    if not chain:
-        msg = f"chain: {options.chain} holds no certificate"
-        raise InputError(msg)
-    raw = _secret(options.key, MAX_KEY_BYTES, "key")
     password = None
     if options.password_file is not None:
         password = _secret(options.password_file, MAX_PASSWORD_BYTES, "password").rstrip(b"\r\n")
-    load = serialization.load_pem_private_key if b"-----BEGIN" in raw else serialization.load_der_private_key
-    try:
-        key = load(raw, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        how = "without a password" if password is None else "with the password in password_file"
-        msg = f"{options.key} cannot be read as a private key {how}"
-        raise InputError(msg) from None
-    try:
-        leaf = x509.load_der_x509_certificate(chain[0]).public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        msg = f"the first certificate in {options.chain} cannot be read"
-        raise InputError(msg) from error
+    data = read_regular(options.chain, cap=MAX_CHAIN_BYTES, what="chain").data
+    if data[:1] == b"\x30" and _PKCS12_VERSION in data[:12]:
+        key, chain = _bundle(_secret(options.chain, MAX_CHAIN_BYTES, "bundle"), password, options.chain)
+    else:
+        chain = certificates(data, what=f"chain: {options.chain}")
+        if not chain:
+            msg = f"chain: {options.chain} holds no certificate"
+            raise InputError(msg)
+        key = _key(options, password)
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        msg = f"key: {options.key} is neither RSA nor ECDSA"
+        msg = f"key: {options.key or options.chain} is neither RSA nor ECDSA"
         raise InputError(msg)
-    if key.public_key() != leaf:
-        msg = f"key: {options.key} is not the key of the first certificate in {options.chain}"
+    own = [number for number, der in enumerate(chain) if _public_key(der) == key.public_key()]
+    if not own:
+        msg = f"key: {options.key or options.chain} is not the key of any certificate in {options.chain}"
         raise InputError(msg)
-    return _Pair(chain=tuple(chain), key=key)
+    # Whatever stands first: ours is the one with our key, and the rest is put in order when it is admitted.
+    leaf = chain[own[0]]
+    return _Pair(chain=(leaf, *(der for der in chain if der != leaf)), key=key)
+
+
+def _key(options: FileOptions, password: bytes | None) -> object:
+    path = options.key or options.chain
+    raw = _secret(path, MAX_KEY_BYTES if options.key else MAX_CHAIN_BYTES, "key")
+    block = _KEY_BLOCK.search(raw)
+    if block is None and b"-----BEGIN" in raw and b"PRIVATE KEY" not in raw:
+        msg = f"key: {path} holds no private key" + ("" if options.key else "; name its file as key")
+        raise InputError(msg)
+    how = "without a password" if password is None else "with the password in password_file"
+    try:
+        if block is not None:
+            return serialization.load_pem_private_key(block[0], password)
+        return serialization.load_der_private_key(raw, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        msg = f"{path} cannot be read as a private key {how}"
+        raise InputError(msg) from None
+
+
+def _bundle(data: bytes, password: bytes | None, path: Path) -> tuple[object, tuple[bytes, ...]]:
+    """
+    Key and certificates of a PKCS#12 file (RFC 7292).
+    """
+    how = "without a password" if password is None else "with the password in password_file"
+    try:
+        found = pkcs12.load_pkcs12(data, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        msg = f"chain: {path} cannot be read as PKCS#12 {how}"
+        raise InputError(msg) from None
+    if found.key is None:
+        msg = f"chain: {path} is a PKCS#12 file without a key"
+        raise InputError(msg)
+    held = [found.cert, *found.additional_certs]
+    ders = tuple(one.certificate.public_bytes(serialization.Encoding.DER) for one in held if one is not None)
+    return found.key, ders
+
+
+def _public_key(der: bytes) -> object:
+    try:
+        return x509.load_der_x509_certificate(der).public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return None  # of no use to us; what has to be read is read again when it is admitted
 
 
 def _secret(path: Path, cap: int, what: str) -> bytes:

@@ -184,7 +184,7 @@ def test_fault_of_an_identity_is_named_with_its_line(site, line, fault):
         ('["MFT.corp.example."]', "[]", "4: [identity.mft.names] 0 names"),
         ('"file"', '"fil"', "7: [enroller.drop.type] 'fil' is no type of enroller"),
         ('type = "file"\n', "", "6: [enroller.drop.type] 'type' is missing"),
-        ('key = "incoming/key.pem"', "", "6: [enroller.drop.key] 'key' is missing"),
+        ('chain = "incoming/chain.pem"', "", "6: [enroller.drop.chain] 'chain' is missing"),
         ('key = "incoming/key.pem"', "key = 5", "9: [enroller.drop.key]"),
         (
             'key = "incoming/key.pem"',

@@ -3,6 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 from pydantic import ValidationError
 
 from cftpki_connectors.file_enroller import LOOK_EVERY, FileEnroller, FileOptions
@@ -94,12 +97,13 @@ async def test_pair_in_use_already_is_waited_for(drop):
     [
         (
             lambda drop: drop.put(pair(), key=pki.key("ec", "wrong")),
-            "is not the key of the first certificate",
+            "is not the key of any certificate",
         ),
         (lambda drop: drop.options.key.unlink(), "no such file"),
         (lambda drop: drop.options.chain.write_bytes(b""), "no certificate"),
+        (lambda drop: drop.options.key.write_bytes(b"-----BEGIN nothing"), "holds no private key"),
         (
-            lambda drop: drop.options.key.write_bytes(b"-----BEGIN nothing"),
+            lambda drop: drop.options.key.write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n"),
             "cannot be read as a private key without",
         ),
         (lambda drop: drop.options.key.chmod(0o644), "chmod 600"),
@@ -193,3 +197,66 @@ async def test_replaced_pair_comes_into_force_and_a_wrong_one_does_not(drop, tmp
     drop.put(pair(not_before=pki.NOW - 9 * pki.DAY, not_after=pki.NOW - pki.DAY))
     await live()
     assert second.der == site.generations.current().leaf.der
+
+
+async def test_chain_in_any_order_is_taken_with_the_leaf_that_has_the_key(drop):
+    one = pair()
+    drop.put(one)
+    for order in ((ISSUING, one), (ROOT, ISSUING, one), (ISSUING, one, ROOT)):
+        drop.options.chain.write_bytes(b"".join(entity.pem for entity in order))
+        found = await drop.advance()
+        assert isinstance(found, Issued)
+        assert one.der == found.certificates[0]
+        assert {entity.der for entity in order} == set(found.certificates)
+
+
+@pytest.mark.parametrize("key_first", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+async def test_chain_and_key_in_one_file_are_taken(drop, key_first, named):
+    one = pair()
+    parts = (one.key_pem, ISSUING.pem, one.pem)
+    drop.options.chain.write_bytes(b"".join(parts if key_first else reversed(parts)))
+    drop.options.chain.chmod(0o600)
+    options = drop.options.model_copy(update={"key": drop.options.chain if named else None})
+    drop.enroller = FileEnroller(options, name="drop", clock=drop.clock)
+    found = await drop.advance()
+    assert isinstance(found, Issued)
+    assert (one.der, one.key.private_numbers()) == (found.certificates[0], found.key.private_numbers())
+    drop.options.chain.chmod(0o644)
+    found = await drop.advance()
+    assert (Fault.MISCONFIGURED, True) == (found.fault, "chmod 600" in found.detail)
+    drop.options.chain.chmod(0o600)
+    drop.options.chain.write_bytes(one.pem)
+    found = await drop.advance()
+    assert "holds no private key" in found.detail
+
+
+def bundle(one, password):
+    protection = (
+        serialization.NoEncryption() if password is None else serialization.BestAvailableEncryption(password)
+    )
+    cas = [x509.load_der_x509_certificate(ISSUING.der)]
+    leaf = x509.load_der_x509_certificate(one.der)
+    return pkcs12.serialize_key_and_certificates(b"mft", one.key, leaf, cas, protection)
+
+
+@pytest.mark.parametrize("password", [None, b"geheim"])
+async def test_pkcs12_file_is_taken_with_its_key(drop, password):
+    one = pair()
+    drop.options.chain.write_bytes(bundle(one, password))
+    drop.options.chain.chmod(0o600)
+    secret = drop.folder / "secret"
+    secret.write_bytes(b"geheim\n")
+    secret.chmod(0o600)
+    changes = {"key": None, "password_file": secret if password else None}
+    drop.enroller = FileEnroller(drop.options.model_copy(update=changes), name="drop", clock=drop.clock)
+    found = await drop.advance()
+    assert isinstance(found, Issued)
+    assert ((one.der, ISSUING.der), one.key.private_numbers()) == (
+        found.certificates,
+        found.key.private_numbers(),
+    )
+    secret.write_bytes(b"another\n")
+    if password:
+        found = await drop.advance()
+        assert "cannot be read as PKCS#12 with the password in password_file" in found.detail

@@ -5,6 +5,7 @@ Identities that nobody renews, and renewals that cannot be started: each is told
 import asyncio
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,9 @@ async def test_renewals_that_cannot_be_started_are_tried_again_and_told(tmp_path
         service=ServiceSettings(state=tmp_path),
         identities=MappingProxyType({"mft": replace(IDENTITY)}),
     )
-    events, tried, started = [], [], asyncio.Event()
+    events: list[str] = []
+    tried: list[Any] = []
+    started = asyncio.Event()
 
     class Started:
         async def run(self):
@@ -146,7 +149,8 @@ async def test_enroller_that_cannot_be_made_keeps_no_other_from_issuing(tmp_path
             raise OSError(5, "Input/output error", str(tmp_path))
         return world.ca
 
-    world.cas["broken"] = LateEnroller("broken", "scripted", make)
+    cas: dict[str, Any] = world.cas
+    cas["broken"] = LateEnroller("broken", "scripted", make)
     await world.tick()
     assert 1 == world.number()
     (failed,) = world.told("identity_attempt_failed")
@@ -164,7 +168,8 @@ async def test_enroller_that_cannot_be_made_is_made_at_the_next_attempt(tmp_path
             raise StoreError(msg)
         return real
 
-    world.cas["corp"] = LateEnroller("corp", "scripted", make)
+    cas: dict[str, Any] = world.cas
+    cas["corp"] = LateEnroller("corp", "scripted", make)
     await world.tick()
     row = await world.manager.row("mft")
     assert (Standing.MISSING, Standing.FAILING) == row.words
