@@ -1,3 +1,9 @@
+/*
+ * delegate.c - private keys that the exit signs with: an OpenSSL provider of the
+ * simulator, which asks CryptData.
+ *
+ * More than 400 lines: the tables of functions that OpenSSL asks a provider for.
+ */
 #include "delegate.h"
 
 #include <string.h>

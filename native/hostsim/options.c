@@ -1,3 +1,8 @@
+/*
+ * options.c - the command line of the simulator.
+ *
+ * More than 400 lines: every option with its help, its reading and its check.
+ */
 #include "options.h"
 
 #include <getopt.h>

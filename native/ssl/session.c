@@ -1,6 +1,8 @@
 /*
  * session.c - the conversation of one SSL. Owns: its state, its connection, and
  * what an answer, or none, means.
+ *
+ * More than 400 lines: one state, and every step that changes it.
  */
 #include "session.h"
 

@@ -1,7 +1,7 @@
 """
 The ACME enroller against a real Pebble 2.10.1, with pebble-challtestsrv or BIND as its DNS.
 
-More than 400 lines: one subject with all its cases, over one set of helpers.
+More than 400 lines: one Pebble for most tests; another file would start one more.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Real handshakes through the real library and the real service, judged by what a 
 `libcftpkie.so` in the host simulator, `cftpki serve`, `openssl ocsp` and nginx behind it; `openssl`, `gnutls` and
 `curl` are the partners.
 
-More than 400 lines: one subject with all its cases, over one set of helpers.
+More than 400 lines: one company and one service for every test; another file would start both again.
 """
 
 import os
