@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
-from cftpki_ext.config.faults import nearest
+from cftpki_ext.config.faults import nearest, words_of
 from cftpki_ext.config.models import Duration, Oid, Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
@@ -205,8 +205,7 @@ def _note(reader: Reader, path: KeyPath, options: type[BaseModel], raw: Any, fau
         except (KeyError, IndexError, TypeError):
             break
         place = (*place, part)
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    message = message[:1].lower() + message[1:]
+    message = words_of(fault)
     if fault["type"] == "missing":
         reader.faults.add((*path, *place, str(fault["loc"][-1])), f"{fault['loc'][-1]!r} is missing")
     elif fault["type"] == "extra_forbidden":

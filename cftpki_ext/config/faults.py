@@ -7,9 +7,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from cftpki_ext.config.positions import KeyPath, line_of
 from cftpki_ext.core.escape import printable
+
+# What a value of each type is, and how pydantic names one that is not.
+_TYPES = MappingProxyType(
+    {
+        "string": "must be a string",
+        "path": "must be a string",
+        "int": "must be a whole number",
+        "float": "must be a number",
+        "bool": "must be true or false",
+        "list": "must be a list",
+        "tuple": "must be a list",
+        "set": "must be a list",
+        "dict": "must be a table",
+        "model": "must be a table",
+    }
+)
+_WRONG = frozenset({"type", "parsing", "from_float"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,3 +112,22 @@ def spell(path: KeyPath) -> str:
         else:
             text += ("." if text else "") + printable(part)
     return text or "file"
+
+
+def words_of(error: Mapping[str, Any]) -> str:
+    """
+    One fault that pydantic found in a value, in the words of the file's own types.
+
+    Args:
+        error: of `ValidationError.errors()`.
+
+    Returns:
+        A lower-case clause.
+
+    """
+    kind = str(error["type"])
+    for family, words in _TYPES.items():
+        if kind.startswith(f"{family}_") and kind.removeprefix(f"{family}_") in _WRONG:
+            return words
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return message[:1].lower() + message[1:]

@@ -30,7 +30,7 @@ from cftpki_ext.config.credentials import (
     private_file_fault,
     token_identity_faults,
 )
-from cftpki_ext.config.faults import Faults
+from cftpki_ext.config.faults import Faults, words_of
 from cftpki_ext.config.models import (
     IdentityModel,
     LimitsModel,
@@ -133,10 +133,10 @@ class Reader:
             owner: type[Section] = model if len(place) == 1 else TreatmentModel
             self.faults.add((*path, *place), "unknown key", wanted=str(place[-1]), known=owner.model_fields)
             return
-        message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message = words_of(error)
         if kind in {"model_type", "dict_type"}:
             message = "must be a table" if len(place) == 0 else "must be an action or a table"
-        self.faults.add((*path, *place), message[:1].lower() + message[1:])
+        self.faults.add((*path, *place), message)
 
     def path(self, text: str) -> Path:
         """

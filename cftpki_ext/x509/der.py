@@ -34,6 +34,17 @@ UNIVERSAL_STRING = 0x1C
 BMP_STRING = 0x1E
 SEQUENCE = 0x30
 SET = 0x31
+_NAMES = {
+    BOOLEAN: "BOOLEAN",
+    INTEGER: "INTEGER",
+    BIT_STRING: "BIT STRING",
+    OCTET_STRING: "OCTET STRING",
+    OBJECT_IDENTIFIER: "OBJECT IDENTIFIER",
+    ENUMERATED: "ENUMERATED",
+    GENERALIZED_TIME: "GeneralizedTime",
+    SEQUENCE: "SEQUENCE",
+    SET: "SET",
+}
 
 # Lengths of up to four octets (4 GiB) are read; every caller caps the whole object far below.
 _LENGTH_OCTETS = 4
@@ -126,11 +137,18 @@ def whole(data: bytes, tag: int = SEQUENCE, *, odd: Odd = refuse) -> Element:
     """
     element = read(data, 0, len(data))
     if element.tag != tag:
-        msg = f"tag {element.tag:#04x} where {tag:#04x} is expected"
+        msg = f"it is no {_named(tag)}: its first octet is {element.tag:#04x}"
         raise DerError(msg)
     if element.end != len(data):
         odd(f"{len(data) - element.end} trailing bytes", "X.690 (DER)")
     return element
+
+
+def _named(tag: int) -> str:
+    """
+    What X.680 calls a tag; context tags have numbers only.
+    """
+    return f"{_NAMES.get(tag, 'element with tag')} ({tag:#04x})"
 
 
 def children(data: bytes, parent: Element, *, most: int | None = None) -> list[Element]:
@@ -205,7 +223,7 @@ def expect(element: Element, tag: int, what: str) -> Element:
 
     """
     if element.tag != tag:
-        msg = f"{what} has tag {element.tag:#04x} where {tag:#04x} is expected"
+        msg = f"{what} is no {_named(tag)}: its first octet is {element.tag:#04x}"
         raise DerError(msg)
     return element
 

@@ -121,7 +121,7 @@ def test_client_certificate_takes_the_place_of_a_password(tmp_path):
             'servers = ["ldaps://d"]\nbind_dn = "cn=a"\npassword_file = "empty"',
             ["ldap.password_file] password"],
         ),
-        ('starttls = "yes"', ["ldap.starttls] must be a valid boolean"]),
+        ('starttls = "yes"', ["ldap.starttls] must be true or false"]),
     ],
 )
 def test_fault_is_named_by_its_key(tmp_path, lines, expected):
