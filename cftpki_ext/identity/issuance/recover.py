@@ -60,6 +60,7 @@ def recover(site: Site, *, now: datetime, event: Log) -> None:
             "hint": None,
             "status": None,
             "kept_back": None,
+            "given_up": None,
             "rollout": rollout,
         }
         write_state(site.directory, state.model_copy(update=changed))
@@ -82,6 +83,7 @@ def rolled_back(state: IdentityState, number: int, now: datetime) -> IdentitySta
         update={
             "kept_back": number,
             "going_back": None,
+            "given_up": None,
             # An attempt that was under way must not undo what the operator wants.
             "under_way": False,
             "failures": 0,

@@ -238,3 +238,31 @@ def test_running_service_tells_of_a_key_that_cannot_be_replaced(site):
         assert ("unusable", "unusable") == (shown["alarm"], shown["next"]["why"])
         assert "UNUSABLE (" in shown["trouble"]
         assert "has mode 0644" in shown["trouble"] or "mode 0644" in shown["trouble"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_running_service_heals_a_generation_that_is_not_whole_and_says_so(site, restarted):
+    site.config.write_text(site.config.read_text().replace("[service]", '[service]\nlog_format = "json"'))
+    site.put()
+    with real_service.running(site.config) as service:
+        wait(lambda: "identity_activated" in service.log.read_text())
+        if restarted:
+            service.stop()
+        place = site.folder / "state/identities/mft"
+        (site.folder / "key.pem").unlink()  # nothing to heal it with, yet
+        (place / "generations/0001/chain.pem").write_bytes(b"")
+        next((place / "journal").glob("2*.json")).write_bytes(b"")
+        shown = site.data("list")[0]
+        assert ("damaged", True) == (shown["state"], shown["trouble"].startswith("DAMAGED (generation "))
+        if not restarted:
+            wait(lambda: ("error", "damaged") in alarms(service))
+        second = site.put()
+        if restarted:
+            service.start()
+        else:
+            assert "generation 2 is in force" in site.run("renew", "mft", "--now")
+        wait(lambda: (place / "current").readlink().name == "0002")
+        assert second.der == asyncio.run(site.leaf())
+        wait(lambda: site.data("list")[0]["states"] == ["healthy"])
+        said = site.run("history", "mft")
+        assert "damaged: generation " in " ".join(said.split())

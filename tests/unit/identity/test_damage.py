@@ -12,6 +12,7 @@ from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.renewal.schedule import Why
 from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.journal import Outcome
+from cftpki_ext.identity.store.state import GivenUp, read_state, write_state
 from tests.support.managed_world import HOUR, IDENTITY, MINUTE, World
 
 
@@ -365,3 +366,25 @@ async def test_state_that_is_not_as_it_was_written_is_put_aside_by_the_service(w
     await world.tick()
     assert None is await world.trouble()
     assert 1 == world.ca.calls
+
+
+async def test_what_stands_in_is_forgotten_by_a_rollback_and_by_a_new_generation_whose_record_was_cut_off(
+    world,
+):
+    await world.tick()
+    await world.renew()
+    world.ca.plan = ["unreachable"]
+    empty_chain(world.site, world.current().path)
+    await world.tick()
+    assert read_state(world.site.directory).given_up is not None
+    await world.manager.rollback("mft", to=1, wait_s=0)
+    assert (None, None) == (read_state(world.site.directory).given_up, (await world.manager.row("mft")).alarm)
+    # Killed between the flip to a new one and the record of it.
+    state = read_state(world.site.directory)
+    given_up = GivenUp(generation=2, detail="not whole")
+    await world.renew()
+    changes = {"given_up": given_up, "under_way": True, "rollout": None}
+    write_state(world.site.directory, state.model_copy(update=changes))
+    asked = world.ca.calls
+    await world.tick()
+    assert (None, asked) == (read_state(world.site.directory).given_up, world.ca.calls)
