@@ -33,6 +33,8 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
     UnsupportedAlgorithm,
 )
+# ub-common-name of RFC 5280.
+MAX_COMMON_NAME = 64
 _CANNOT_BE_READ = "the certificate has something in it that cannot be read"
 
 
@@ -177,9 +179,13 @@ def _alternatives(leaf: x509.Certificate) -> frozenset[str | IPv4Address | IPv6A
 def subject(order: Order) -> str:
     """
     The subject of a token: the request's common name where it has one, for the CA compares them.
+
+    Else the first name that can be a common name, because by its default template the CA makes one of the subject;
+    where all names are longer than that, the identity's.
     """
     wanted = common_name(x509.load_der_x509_csr(order.csr).subject)
-    return wanted or next(iter(alternatives(order)), "")
+    fit = (name for name in (*alternatives(order), order.identity) if len(name) <= MAX_COMMON_NAME)
+    return wanted or next(fit, order.identity[:MAX_COMMON_NAME])
 
 
 def alternatives(order: Order) -> tuple[str, ...]:

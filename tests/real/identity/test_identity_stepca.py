@@ -80,3 +80,15 @@ def test_lifetime_that_the_ca_does_not_give_is_told(tmp_path):
     assert said.rstrip().endswith("172800 s; no certificate yet")
     (told,) = site.data("list")
     assert ("missing", "refused") == (told["alarm"], told["last_failure"]["fault"])
+
+
+@pytest.mark.parametrize("more", [[], ["mft.corp.example"]])
+def test_name_of_more_than_64_characters_makes_no_common_name(tmp_path, more):
+    long = "transfers-with-partners-of-the-northern-and-southern-regions.mft.corp.example"
+    ca = make_step_ca(tmp_path)
+    site = Site(tmp_path, ca, names=[long, *more])
+    with ca.running():
+        assert "mft: issued; generation 1 is in force" in site.run("issue", "mft")
+    shown = site.data("show", "mft")["generation"]
+    assert {long, *more} == set(shown["names"])
+    assert f"CN={more[0] if more else 'mft'}" == shown["subject"]
