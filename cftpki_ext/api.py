@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cftpki_ext.bootstrap.checker import keep_record, make_checker
 from cftpki_ext.config import load
-from cftpki_ext.config.ldap import is_server
+from cftpki_ext.config.units import is_ldap_server
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.policy import PROFILES, Policy
 from cftpki_ext.core.settings import LdapAccess, Limits, Partners, PolicyInputs, Settings, TrustSet
@@ -301,7 +301,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 def _checked(ldap: LdapAccess | None) -> LdapAccess | None:
     for server in () if ldap is None else ldap.servers:
-        if not is_server(server):
+        if not is_ldap_server(server):
             msg = f"ldap: {server!r} is no directory server: ldap://host or ldaps://host, with a port or without"
             raise InputError(msg)
     return ldap

@@ -6,10 +6,8 @@ Looks at the files that are named, asks nobody.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -18,11 +16,11 @@ from cftpki_ext.config.credentials import MAX_PASSWORD_BYTES
 from cftpki_ext.config.models import Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
+from cftpki_ext.config.units import is_ldap_server
 from cftpki_ext.core.settings import LdapAccess, TrustSet
 
 # Where one is down the next is asked: more than a few will not be reached within a handshake.
 MAX_SERVERS = 4
-_SERVER = re.compile(r"ldaps?://[^/?#@]+/?", re.IGNORECASE)
 
 
 class LdapModel(Section):
@@ -59,7 +57,7 @@ def with_ldap(reader: Reader, trust: TrustSet, raw: object) -> TrustSet:
     path: KeyPath = ("trust", trust.name, "ldap")
     model = reader.validate(LdapModel, path, section)
     for index, server in enumerate(model.servers):
-        if not is_server(server):
+        if not is_ldap_server(server):
             reader.faults.add(
                 (*path, "servers", index),
                 f"{server!r} is no directory server: ldap://host or ldaps://host, with a port or without",
@@ -71,7 +69,7 @@ def with_ldap(reader: Reader, trust: TrustSet, raw: object) -> TrustSet:
     if password is not None:
         secret_file(reader, (*path, "password_file"), password, cap=MAX_PASSWORD_BYTES, what="password")
     access = LdapAccess(
-        servers=tuple(server for server in model.servers if is_server(server)),
+        servers=tuple(server for server in model.servers if is_ldap_server(server)),
         starttls=model.starttls,
         roots=certificates_of(reader, (*path, "roots"), model.roots),
         bind_dn=model.bind_dn,
@@ -79,18 +77,6 @@ def with_ldap(reader: Reader, trust: TrustSet, raw: object) -> TrustSet:
         **client_files(reader, path, model),
     )
     return replace(trust, ldap=access)
-
-
-def is_server(server: str) -> bool:
-    """
-    Whether this is the address of a directory server and nothing more.
-    """
-    try:
-        parts = urlsplit(server)
-        sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
-    return sound and server.isascii() and server.isprintable() and _SERVER.fullmatch(server) is not None
 
 
 def _who_we_are(reader: Reader, path: KeyPath, model: LdapModel) -> None:

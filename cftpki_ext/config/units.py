@@ -1,14 +1,16 @@
 """
-Durations and sizes as people write them: "24h", "64MiB". Pure, both ways.
+Durations, sizes and directory servers as people write them: "24h", "64MiB", "ldap://dc1.corp.example". Pure.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 _DURATION = re.compile(r"(?P<count>[0-9]{1,13})(?P<unit>ms|s|m|h|d)")
 _SIZE = re.compile(r"(?P<count>[0-9]{1,15}) ?(?P<unit>B|KiB|MiB|GiB)")
+_LDAP_SERVER = re.compile(r"ldaps?://[^/?#@]+/?", re.IGNORECASE)
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 # Longer than any certificate lives, and far from what a date can overflow by.
@@ -96,3 +98,15 @@ def format_size(count: int) -> str:
         if count >= size and count % size == 0:
             return f"{count // size}{unit}"
     return f"{count}B"
+
+
+def is_ldap_server(server: str) -> bool:
+    """
+    Whether this is the address of a directory server and nothing more.
+    """
+    try:
+        parts = urlsplit(server)
+        sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return sound and server.isascii() and server.isprintable() and _LDAP_SERVER.fullmatch(server) is not None

@@ -1,0 +1,40 @@
+"""
+What a command that judges one chain loads: nothing of the service, of our own certificates, or of the network.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import pki
+
+LOADED = """
+import sys
+from cftpki_ext.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    unwanted = ("cftpki_ext.service", "cftpki_ext.identity", "cftpki_ext.config.models", "httpx")
+    print("loaded", sorted(name for name in sys.modules if name.startswith(unwanted)))
+"""
+
+
+@pytest.mark.parametrize(("options", "loaded"), [(["--path-only"], False), ([], True)])
+def test_check_loads_what_it_needs(tmp_path, options, loaded):
+    root = pki.make_root("Root")
+    (tmp_path / "root.pem").write_bytes(root.pem)
+    (tmp_path / "chain.pem").write_bytes(pki.issue(root, "partner", eku=["clientAuth"]).pem)
+    at = pki.NOW.isoformat().replace("+00:00", "Z")
+    told = subprocess.run(
+        [
+            *(sys.executable, "-c", LOADED, "check", "--at", at, *options),
+            *("--trust", tmp_path / "root.pem", tmp_path / "chain.pem"),
+        ],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert loaded == (told.stdout.splitlines()[-1] != "loaded []"), told.stdout + told.stderr
