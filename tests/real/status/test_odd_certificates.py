@@ -16,8 +16,11 @@ from cftpki_ext.core.vocabulary import Form
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.x509 import MalformedCertificateError, parse_certificate
 from tests.support import pki
-from tests.support.odd_certificates import ODD, ROOT, make
+from tests.support.odd_certificates import ODD as FIRST
+from tests.support.odd_certificates import ROOT, make
+from tests.support.odd_siblings import SIBLINGS
 
+ODD = FIRST | SIBLINGS
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 CLIENT = "1.3.6.1.5.5.7.3.2"
 REFUSED_THOUGH_BOTH_ACCEPT = {
@@ -31,6 +34,7 @@ ACCEPTED_THOUGH_BOTH_REFUSE = {
     "san-other-empty",
     "san-rid-bad",
     "san-tag-unknown",
+    "san-upn-garbage",
 }
 
 
@@ -81,7 +85,7 @@ def test_odd_certificate_is_judged_as_both_peers_do_save_written_differences(nam
 
 def test_table_is_large_and_few_are_refused_that_both_accept(peers):
     both = [name for name, verdicts in peers.items() if all(verdicts)]
-    assert len(ODD) >= 180
+    assert len(ODD) >= 270
     assert len(both) >= 100
     assert len(REFUSED_THOUGH_BOTH_ACCEPT) <= 6
 
