@@ -163,7 +163,7 @@ def _target(
             elif target.stand_in and source.cause is Cause.UNAUTHORIZED and source.kind is SourceKind.OCSP:
                 level = Level.NOTE  # RFC 5019: answers for issued certificates only
             cause = source.cause.value if source.cause else ""
-            action = _ACTIONS[source.cause].format(trust=trust.name) if source.cause else ""
+            action = _action(source, trust)
             if source.kind is SourceKind.OCSP and level is Level.NOTE:
                 action = "name a partner's certificate with --chain to have it asked"
             detail = f"{target.name}: {cause}: {source.detail}"
@@ -188,6 +188,17 @@ def _target(
             detail="no_source: neither it nor the trust set names where its status can be asked",
             action=_ACTIONS[Cause.NO_SOURCE].format(trust=trust.name),
         )
+
+
+def _action(source: SourceFinding, trust: TrustSet) -> str:
+    if source.cause is None:
+        return ""
+    if source.cause is Cause.FORBIDDEN_URL and (source.url or "").lower().startswith(("ldap://", "ldaps://")):
+        return (
+            f"permit it with a table [trust.{trust.name}.ldap]: servers where the address names none; allow_hosts for the"
+            " host, allow_networks for a private address"
+        )
+    return _ACTIONS[source.cause].format(trust=trust.name)
 
 
 def _level(trust: TrustSet, source: SourceFinding | None, now: datetime, *, otherwise: bool) -> Level:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from cryptography.x509.ocsp import load_der_ocsp_request
 
 from cftpki_ext.cli import main
+from tests.support.directory import SUFFIX, point, slapd
 from tests.support.pki import Revoked, issue, make_crl, make_ocsp_response, make_root
 from tests.support.ports import free_port
 from tests.support.servers import (
@@ -184,6 +185,26 @@ async def test_location_of_a_partner_that_is_not_allowed_says_what_to_allow(tmp_
     forbidden = of(found, "fail", "forbidden_url")
     assert "allow_hosts" in forbidden["action"]
     assert "ocsp.far.example" in forbidden["detail"]
+
+
+async def test_directory_is_asked_where_it_is_permitted_and_named_with_what_permits_it(
+    tmp_path: Path,
+) -> None:
+    dn = f"CN=Issuing CA,{SUFFIX}"
+    at = f"ldap:///CN=Issuing%20CA,{SUFFIX}?certificateRevocationList?base?objectClass=cRLDistributionPoint"
+    leaf = issue(CA, "of AD CS", eku=["clientAuth"], crl_urls=[at])
+    (tmp_path / "leaf.pem").write_bytes(leaf.pem)
+    chain = ("--chain", str(tmp_path / "leaf.pem"))
+    table = 'sources = ["crl"]\n'
+    with slapd(tmp_path, [point(dn, make_crl(CA, **FRESH))]) as directory:
+        _, found = await doctor(write(tmp_path, table), *chain)
+        forbidden = of(found, "fail", "LDAP is not allowed: a table [trust.p.ldap] permits it")
+        assert "permit it with a table [trust.p.ldap]" in forbidden["action"]
+        permitted = f'{table}[trust.p.ldap]\nservers = ["{directory.server}"]\n'
+        _, found = await doctor(write(tmp_path, permitted), *chain)
+        assert "CN=of AD CS: good" in of(found, "ok", "signed by CN=Issuing CA")["detail"]
+    _, found = await doctor(write(tmp_path, permitted), *chain)
+    assert directory.server in of(found, "fail", "unreachable")["detail"]
 
 
 async def test_responder_that_may_not_sign_refuses_partners(tmp_path: Path) -> None:

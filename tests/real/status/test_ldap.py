@@ -13,12 +13,14 @@ from ipaddress import ip_network
 
 import pytest
 import sansldap
+from click.testing import CliRunner
 
 from cftpki_connectors.fetch.breaker import FAILURES_TO_OPEN
 from cftpki_connectors.fetch.guard import guard_of
 from cftpki_connectors.fetch.ldap_url import Published
 from cftpki_connectors.fetch.values import FetchError
 from cftpki_connectors.ldap.client import Directory, LdapRequest
+from cftpki_ext.cli import main
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import LdapAccess, Limits, TrustSet
 from cftpki_ext.core.vocabulary import Direction
@@ -538,6 +540,20 @@ async def test_partner_of_ad_cs_is_judged_by_the_lists_of_the_directory(tmp_path
     assert 46 == forbidden.alert
     told = [source.detail for one in forbidden.evidence.findings for source in one.sources]
     assert "LDAP is not allowed: a table [trust.partners.ldap] permits it" in told
+
+
+def test_check_by_the_command_line_asks_the_directory_that_it_names(tmp_path):
+    leaf = issue(CA, "revoked", eku=["clientAuth"], crl_urls=[ad_cs()])
+    (tmp_path / "leaf.pem").write_bytes(leaf.pem + CA.pem)
+    (tmp_path / "root.pem").write_bytes(ROOT.pem)
+    (tmp_path / "root.crl").write_bytes(ROOT_CRL)
+    command = ["check", "leaf.pem", "--trust", "root.pem", "--crl", "root.crl"]
+    command = [str(tmp_path / word) if "." in word else word for word in command]
+    with slapd(tmp_path, [*CONTAINERS, point(CDP, make_crl(CA, [leaf.serial], **FRESH))]) as directory:
+        found = CliRunner().invoke(main, [*command, "--ldap-server", directory.server])
+        without = CliRunner().invoke(main, command)
+    assert (44, 46) == (found.exit_code, without.exit_code)
+    assert "--ldap-server" in without.stderr
 
 
 async def test_entry_with_lists_of_two_keys_lets_the_right_one_count(tmp_path):
