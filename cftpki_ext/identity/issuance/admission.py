@@ -51,7 +51,13 @@ async def admit(task: OrderTask, record: OrderRecord) -> Result:
     now = task.clock.now()
     chain = await _chain(task, record, received, key, now)
     if isinstance(chain, Unusable):
-        return await _reject(task, record, chain.detail, chain.serial)
+        trust = site.identity.trust
+        hint = ""
+        if trust is not None and chain.serial is not None:
+            hint = (
+                f"; trust set {trust} decides: where its file of anchors has changed, cftpki reload reads it"
+            )
+        return await _reject(task, record, f"{chain.detail}{hint}", chain.serial)
     generation = await asyncio.to_thread(site.generations.of_order, record.id)
     if generation is None:
         refused = await _compared(task, record, received, chain, now)

@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cftpki_ext.core.errors import InputError, StoreError
-from cftpki_ext.identity.enroller_port import Failed, Held
+from cftpki_ext.identity.enroller_port import Enroller, Failed, Fault, Held
 from cftpki_ext.identity.issuance.recover import rolled_back
 from cftpki_ext.identity.renewal.context import IdentityContext
 from cftpki_ext.identity.renewal.overview import Look
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Site
 from cftpki_ext.identity.store.operator_log import Actor, this_actor
-from cftpki_ext.identity.store.state import Status, write_state
+from cftpki_ext.identity.store.state import IdentityState, Status, write_state
 
 # A revocation asked for by the operator.
 CALL_S = 20.0
+KEY_COMPROMISE = "keyCompromise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +197,9 @@ class Operator(IdentityContext):
             # Where what is in force is lost with its number, every other one is an earlier one.
             earlier = [n for n in numbers if look.number is None or n < look.number]
             earlier = earlier if look.number is not None or look.damage is not None else []
+            lost = _revoked_keys(site, state)
             good = [n for n in earlier if n not in state.revoked and _is_whole(site, n)]
+            good = [n for n in good if site.generations.read(n).leaf.spki not in lost]
             if not good:
                 which = " that is whole and not revoked" if earlier else ""
                 msg = f"identity {name!r} has no earlier generation{which}"
@@ -209,6 +212,11 @@ class Operator(IdentityContext):
             msg = f"generation {to} is revoked; a new one: cftpki identity renew {name} --now"
             raise InputError(msg)
         target = site.generations.read(to)
+        if target.leaf.spki in _revoked_keys(site, state):
+            msg = (
+                f"generation {to} has the key of a revoked one; a new one: cftpki identity renew {name} --now"
+            )
+            raise InputError(msg)
         if target.ends <= self._clock.now():
             msg = f"generation {to} ended {target.ends.isoformat()}; an expired chain never replaces another"
             raise InputError(msg)
@@ -220,6 +228,8 @@ class Operator(IdentityContext):
     ) -> Failed | None:
         """
         Ask the CA to revoke a generation's certificate. Of the one in force, a successor with a new key is due.
+
+        A compromised key (`keyCompromise`) takes every generation with the same key with it, the one in force too.
 
         Args:
             name: of the identity.
@@ -250,22 +260,44 @@ class Operator(IdentityContext):
             if enroller is None:
                 msg = f"generation {chosen.number} came from {chosen.meta.enroller!r}, which is not configured any more"
                 raise InputError(msg)
-            held = Held(chain=tuple(c.der for c in chosen.chain), key=chosen.key(site.password()))
-            failed = await enroller.revoke(held, reason=reason, deadline=self._clock.monotonic() + CALL_S)
+            failed = await self._revoked(site, enroller, chosen, reason)
             result.failed = failed is not None
             result.detail = f"generation {chosen.number}: {'revoked' if failed is None else failed.detail}"
             if failed is None:
-                changes: dict[str, object] = {"revoked": state.revoked | {chosen.number}}
-                if current is not None and chosen.number == current.number:
+                same = await asyncio.to_thread(_same_key, site, chosen) if reason == KEY_COMPROMISE else ()
+                numbers = {chosen.number, *(one.number for one in same)}
+                changes: dict[str, object] = {"revoked": state.revoked | numbers}
+                if current is not None and current.number in numbers:
                     status = Status(
-                        generation=chosen.number,
+                        generation=current.number,
                         checked_at=self._clock.now(),
                         revoked=True,
                         detail=f"revoked by the operator: {reason}",
                     )
                     changes.update(status=status, waiting=None, held_back={})
+                # Before the CA is asked about the others: what is known here must not depend on its answers.
                 await asyncio.to_thread(write_state, site.directory, state.model_copy(update=changes))
+                for one in same:
+                    other = await self._revoked(site, self._enrollers.get(one.meta.enroller), one, reason)
+                    result.detail += f"; generation {one.number}, of the same key: "
+                    result.detail += "revoked" if other is None else other.detail
+                    result.failed = result.failed or other is not None
+                    if other is not None and failed is None:
+                        detail = f"generation {one.number}, of the same key: {other.detail}"
+                        failed = Failed(fault=other.fault, detail=detail)
         return failed
+
+    async def _revoked(
+        self, site: Site, enroller: Enroller | None, generation: Generation, reason: str
+    ) -> Failed | None:
+        """
+        Ask the CA of one generation.
+        """
+        if enroller is None:
+            detail = f"{generation.meta.enroller!r} is not configured any more"
+            return Failed(fault=Fault.MISCONFIGURED, detail=detail)
+        held = Held(chain=tuple(c.der for c in generation.chain), key=generation.key(site.password()))
+        return await enroller.revoke(held, reason=reason, deadline=self._clock.monotonic() + CALL_S)
 
     async def check(self, name: str, *, wait_s: float, by: Actor | None = None) -> Checked:
         """
@@ -333,3 +365,30 @@ def _is_whole(site: Site, number: int) -> bool:
     except StoreError:
         return False
     return True
+
+
+def _readable(site: Site) -> list[Generation]:
+    """
+    The generations that are whole.
+    """
+    found = []
+    for number in site.generations.numbers():
+        with contextlib.suppress(StoreError, InputError):
+            found.append(site.generations.read(number))
+    return found
+
+
+def _same_key(site: Site, chosen: Generation) -> tuple[Generation, ...]:
+    """
+    The other generations with its key.
+    """
+    return tuple(
+        one for one in _readable(site) if one.leaf.spki == chosen.leaf.spki and one.number != chosen.number
+    )
+
+
+def _revoked_keys(site: Site, state: IdentityState) -> frozenset[bytes]:
+    """
+    The public keys of generations that are known to be revoked: a certificate that is good has no better key.
+    """
+    return frozenset(one.leaf.spki for one in _readable(site) if one.number in state.revoked)

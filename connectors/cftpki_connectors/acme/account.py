@@ -7,6 +7,7 @@ Owns the order of saving and sending.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, g
 from cftpki_connectors.acme.jose import SigningKey, bind_account, decode_secret, sign_request, signing_key
 from cftpki_connectors.acme.options import AccountKeyKind, AcmeOptions
 from cftpki_connectors.acme.problems import ProblemError
-from cftpki_connectors.acme.resources import Directory, decode_object
+from cftpki_connectors.acme.resources import Directory, decode_object, resolved
 from cftpki_connectors.acme.session import Session, Signer
 from cftpki_connectors.acme.store import AccountStore, Lock, Stored
 from cftpki_connectors.ca.client import CaAnswer, CaError, printable
@@ -218,9 +219,8 @@ class Accounts:
         url = _location(answer)
         if url is None:
             raise CaError(Fault.UNREACHABLE, "the CA gave the account no URL", sent=True)
-        account = decode_object(answer.body, "account") if answer.body else {}
-        orders = account.get("orders")
-        orders = orders if isinstance(orders, str) and orders.startswith("https://") else None
+        account = _object(answer)
+        orders = resolved(answer.url, account.get("orders"))
         if account.get("status") not in {None, "valid"}:
             detail = f"the account is {printable(str(account.get('status')))}"
             raise CaError(Fault.MISCONFIGURED, detail)
@@ -233,6 +233,15 @@ class Accounts:
         return signing_key(generate_private_key(_CURVES[self._options.account_key]))
 
 
+def _object(answer: CaAnswer) -> Mapping[str, object]:
+    """
+    The account in an answer; of what cannot be read nothing hangs but the list of its orders.
+    """
+    try:
+        return decode_object(answer.body, "account")
+    except CaError:
+        return {}
+
+
 def _location(answer: CaAnswer) -> str | None:
-    location = str(answer.headers.get("location", ""))
-    return location if location.startswith("https://") else None
+    return resolved(answer.url, answer.headers.get("location"))

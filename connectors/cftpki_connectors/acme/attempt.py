@@ -43,6 +43,8 @@ from cftpki_ext.ports import Clock
 TRY_AGAIN = timedelta(seconds=30)
 # How long an order is somebody's whose end the CA does not tell.
 CLAIM_LIFE = timedelta(days=30)
+# An order that was finalized so lately may have a certificate: that the CA does not know it is not believed at once.
+FINALIZED_PATIENCE = timedelta(hours=1)
 # An order that stays "ready" after its CSR was taken is asked so often within an attempt.
 MAX_FINALIZE = 3
 
@@ -121,7 +123,7 @@ class Attempt:
                 await self.withdraw()
             match step:
                 case Step.DOWNLOAD:
-                    chains, notes = await self._download(seen.order.certificate or "")
+                    chains, notes = await self._download(seen)
                     return Downloaded(chains=chains, notes=(*self.notes, *notes))
                 case Step.FINALIZE if finalized < MAX_FINALIZE:
                     if self.record.phase is not Phase.FINALIZING:
@@ -143,10 +145,15 @@ class Attempt:
                 return Pending(retry_at=again, detail=f"the order is {seen.order.status.value} at the CA")
             seen = await self.orders.known(seen.url)
 
-    async def _download(self, url: str) -> tuple[Sequence[Chain], tuple[str, ...]]:
+    async def _download(self, seen: Seen) -> tuple[Sequence[Chain], tuple[str, ...]]:
         try:
-            return await self.orders.download(url)
+            return await self.orders.download(seen.order.certificate or "")
         except ProblemError as error:
+            ends = seen.order.expires or self.clock.now() + CLAIM_LIFE
+            if error.status == 404 and seen.now < ends:
+                # It was issued; another order would be another certificate.
+                detail = f"the CA has issued a certificate and does not find it yet: {error.detail}"
+                raise CaError(Fault.UNREACHABLE, detail) from error
             if error.fault is Fault.REFUSED:
                 # It is there, and nobody will ever use it.
                 detail = f"the CA has issued a certificate and does not hand it out: {error.detail}"
@@ -165,7 +172,7 @@ class Attempt:
         another of them has is left alone. Between the CA's answer and that note nobody else looks for orders.
         """
         if self.record.order is not None:
-            return await self.orders.known(self.record.order)
+            return await self._known_order(self.record.order)
         async with self.store.locked(Lock.ORDERS, deadline=self.deadline):
             claims = dict(self.store.claims())
             own = claims.pop(self.order.identity, None)
@@ -189,6 +196,19 @@ class Attempt:
             await self.store.claim(self.order.identity, Claim(order=seen.url, until=until))
         await self._keep(phase=Phase.ORDERED, order=seen.url)
         return seen
+
+    async def _known_order(self, url: str) -> Seen:
+        """
+        An order of ours. One that was finalized a moment ago is not lost because one machine of the CA does not know it.
+        """
+        try:
+            return await self.orders.known(url)
+        except CaError as error:
+            finalized = self.record.finalized_at
+            young = finalized is not None and finalized <= self.clock.now() < finalized + FINALIZED_PATIENCE
+            if error.fault is Fault.ORDER_LOST and young:
+                raise CaError(Fault.UNREACHABLE, error.detail) from error
+            raise
 
     async def _finalize(self, seen: Seen) -> Seen:
         try:
@@ -224,7 +244,7 @@ class Attempt:
             if error.permanent or late:
                 raise CaError(Fault.MISCONFIGURED, error.detail) from error
             return Pending(retry_at=self.clock.now() + TRY_AGAIN, detail=error.detail)
-        pending = await Validation(self.orders, self._pauses, answers).run()
+        pending = await Validation(self.orders, self._pauses, answers, since=began).run()
         # Only now: where the CA was down for all that time, the challenges have not had their chance.
         if pending is not None and late and not under_way:
             await self._give_up(answers)

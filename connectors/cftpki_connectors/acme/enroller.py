@@ -49,6 +49,8 @@ from cftpki_ext.x509.reasons import REASON_CODES
 
 # The order goes on: what is published for it stays where it is.
 _GOES_ON = frozenset({Fault.UNREACHABLE, Fault.RATE_LIMITED})
+# The account may not revoke it, or is none.
+_NOT_OURS = frozenset({"unauthorized", "malformed", "accountDoesNotExist"})
 # Nobody takes the order up again.
 _OVER = frozenset({Fault.REFUSED, Fault.ORDER_LOST})
 
@@ -76,6 +78,8 @@ class AcmeEnroller:
         self._publisher = Publisher(options, context.clock)
         self._client: CaClient | None = None
         self._session: Session | None = None
+        self._access: tuple[tuple[bytes, ...] | None, str | None] | None = None
+        self._replaced: list[CaClient] = []
 
     async def advance(self, order: Order, state: OrderState, save: SaveState, *, deadline: float) -> Progress:
         """
@@ -109,9 +113,10 @@ class AcmeEnroller:
 
     async def revoke(self, held: Held, *, reason: str, deadline: float) -> Failed | None:
         """
-        Revoke (RFC 8555 7.6), signed by the certificate's own key: that works whichever account ordered it.
+        Revoke (RFC 8555 7.6), signed by the account, and where that may not by the certificate's own key.
 
-        A certificate that is revoked already counts as done.
+        Public CAs take the reason of the account alone: by the certificate's key everything is a compromised key. A
+        certificate that is revoked already counts as done.
         """
         code = REASON_CODES.get(reason)
         if code is None:
@@ -119,15 +124,14 @@ class AcmeEnroller:
         try:
             session = self._connected()
             directory = await session.directory(deadline=deadline)
+            if directory.revoke is None:
+                return Failed(
+                    fault=Fault.MISCONFIGURED, detail="revoke: the CA's directory names no revokeCert"
+                )
             payload = {"certificate": base64url(held.chain[0]), "reason": code}
-            signer = Signer(signing_key(held.key))
-            try:
+            if not await self._revoked_by_account(session, directory.revoke, payload, deadline):
+                signer = Signer(signing_key(held.key))
                 await session.post(directory.revoke, payload, signer=signer, deadline=deadline)
-            except ProblemError as error:
-                if error.problem.kind not in {"unauthorized", "malformed"}:
-                    raise
-                account = await self._accounts(session).establish(deadline=deadline)
-                await session.post(directory.revoke, payload, signer=account.signer, deadline=deadline)
         except ProblemError as error:
             if error.problem.kind == "alreadyRevoked":
                 return None
@@ -137,6 +141,26 @@ class AcmeEnroller:
         except InputError as error:
             return Failed(fault=Fault.MISCONFIGURED, detail=f"revoke: {error}")
         return None
+
+    async def _revoked_by_account(
+        self, session: Session, url: str, payload: dict[str, object], deadline: float
+    ) -> bool:
+        """
+        Revoke as the account, where there is one; false where the CA does not let it.
+        """
+        stored = self._store.load()
+        if stored.key is None or stored.url is None:
+            return False
+        try:
+            account = await self._accounts(session).establish(deadline=deadline)
+            await session.post(url, payload, signer=account.signer, deadline=deadline)
+        except CaError as error:
+            # Any other word is about the request: by the certificate's key the same would lose its reason.
+            about_us = not isinstance(error, ProblemError) or error.problem.kind in _NOT_OURS
+            if not about_us or error.fault in _GOES_ON:
+                raise
+            return False
+        return True
 
     async def renewal_hint(self, held: Held, *, deadline: float) -> RenewalHint | None:
         """
@@ -203,6 +227,8 @@ class AcmeEnroller:
         Release connections and listeners.
         """
         await self._publisher.aclose()
+        while self._replaced:
+            await self._replaced.pop().aclose()
         if self._client is not None:
             await self._client.aclose()
             self._client = self._session = None
@@ -335,13 +361,21 @@ class AcmeEnroller:
         return Accounts(self._options, self._store, session)
 
     def _connected(self) -> Session:
-        if self._session is None:
-            try:
-                roots, proxy = self._roots(), self._proxy()
-            except InputError as error:
-                raise CaError(Fault.MISCONFIGURED, str(error)) from error
+        """
+        The session; another one where the files of roots or of the proxy's password have changed.
+        """
+        try:
+            access = self._roots(), self._proxy()
+        except InputError as error:
+            raise CaError(Fault.MISCONFIGURED, str(error)) from error
+        if self._session is None or (self._client is not None and self._access != access):
+            if self._client is not None:
+                # Orders under way end on the old connections.
+                self._replaced.append(self._client)
+            roots, proxy = access
             self._client = CaClient(clock=self._clock, roots=roots, proxy=proxy)
             self._session = Session(self._client, self._options.directory, self._clock)
+            self._access = access
         return self._session
 
     def _roots(self) -> tuple[bytes, ...] | None:

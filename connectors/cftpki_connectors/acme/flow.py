@@ -31,6 +31,8 @@ MIN_RETRY_AFTER = timedelta(seconds=1)
 MAX_RETRY_AFTER = timedelta(days=1)
 # step-ca validates inside the request and leaves the rest to us: told again after 1, 2, 4, … seconds.
 MAX_RETRIGGER = timedelta(minutes=1)
+# And after every attempt no sooner than it has lasted already: each is a failed validation at the CA.
+MAX_RETRIGGER_ELAPSED = timedelta(minutes=10)
 _VERSION = 1
 
 
@@ -297,11 +299,21 @@ def poll_at(*, asked: datetime | None, since: datetime, now: datetime) -> dateti
     return now + min(max((now - since) / 4, MIN_POLL), MAX_POLL)
 
 
-def retrigger_pause(times: int) -> timedelta:
+def retrigger_pause(times: int, elapsed: timedelta = timedelta(0)) -> timedelta:
     """
     How long to wait before a challenge that stays pending with an error is triggered the next time.
+
+    Args:
+        times: how often it was, in this attempt.
+        elapsed: since it was first, in all attempts.
+
+    Returns:
+        1, 2, 4 … seconds, at most a minute; but as long as it has lasted, at most ten minutes.
+
     """
-    return min(timedelta(seconds=2 ** min(times, 10)), MAX_RETRIGGER)
+    return max(
+        min(timedelta(seconds=2 ** min(times, 10)), MAX_RETRIGGER), min(elapsed, MAX_RETRIGGER_ELAPSED)
+    )
 
 
 def out_of_patience(record: OrderRecord, now: datetime) -> bool:

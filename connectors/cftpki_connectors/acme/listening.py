@@ -5,10 +5,11 @@ Listeners of ours for challenges: how many may be connected, and an end without 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from ipaddress import IPv6Address, ip_address
 
-__all__ = ["MAX_CONNECTIONS", "Door", "stop_listening"]
+__all__ = ["MAX_CONNECTIONS", "Door", "listening_socket", "stop_listening"]
 
 # Validation comes from a handful of places at once.
 MAX_CONNECTIONS = 64
@@ -62,6 +63,29 @@ def _holder(writer: asyncio.StreamWriter) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
         return address.packed[:8].hex()
     return str(address)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """
+    A listening socket. `::` takes IPv4 as well, as operators expect and a CA may come by either.
+
+    Args:
+        host: an address.
+        port: 0 for any.
+
+    Returns:
+        The socket, which its server closes.
+
+    Raises:
+        OSError: it cannot be bound.
+
+    """
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=MAX_CONNECTIONS)
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(
+        (host, port), family=socket.AF_INET6, backlog=MAX_CONNECTIONS, dualstack_ipv6=both
+    )
 
 
 async def stop_listening(server: asyncio.Server) -> None:

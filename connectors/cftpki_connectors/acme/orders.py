@@ -6,10 +6,12 @@ Owns bodies and what their errors mean. What comes when is `flow`'s and the enro
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urljoin
 
 from cftpki_connectors.acme.account import Account
 from cftpki_connectors.acme.chains import Chain, parse_chain
@@ -17,7 +19,6 @@ from cftpki_connectors.acme.flow import same_order
 from cftpki_connectors.acme.jose import base64url
 from cftpki_connectors.acme.problems import ProblemError
 from cftpki_connectors.acme.resources import (
-    MAX_URL,
     Authorization,
     Identifier,
     RemoteOrder,
@@ -26,6 +27,7 @@ from cftpki_connectors.acme.resources import (
     parse_authorization,
     parse_order,
     parse_order_list,
+    resolved,
 )
 from cftpki_connectors.acme.session import Session
 from cftpki_connectors.ca.client import CaAnswer, CaError
@@ -36,7 +38,8 @@ MAX_PAGES = 20
 MAX_LOOKED_AT = 50
 # Chains for one certificate: one for each root that the CA is signed by.
 MAX_ALTERNATES = 8
-_CHAIN = frozenset({"application/pem-certificate-chain"})
+# A CA of several machines may not know yet on one what was made on another: asked again after so many seconds each.
+_NOT_YET_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 # Where these are the reason, asking for less would not help.
 _FINAL = frozenset(
     {
@@ -129,8 +132,8 @@ class Orders:
                     raise
                 del payload[given_up]
                 notes.append(f"ordered without {given_up}: {error.detail}")
-        url = str(answer.headers.get("location", ""))
-        if not url.startswith("https://") or len(url) > MAX_URL:
+        url = resolved(answer.url, answer.headers.get("location"))
+        if url is None:
             raise CaError(Fault.UNREACHABLE, "the CA gave the order no URL", sent=True)
         return self._seen(url, answer), tuple(notes)
 
@@ -153,17 +156,17 @@ class Orders:
             if page is None:
                 break
             try:
-                answer = await self._post(page, None)
+                answer = await self._post(page, None, patient=False)
             except ProblemError as error:
                 if error.fault in {Fault.UNREACHABLE, Fault.RATE_LIMITED} and error.status != 501:
                     raise
                 break  # a list is offered and not kept
-            urls += parse_order_list(answer.body)
-            page = next(iter(links(answer.headers.get_list("link"), "next")), None)
+            urls += parse_order_list(answer.body, base=answer.url)
+            page = resolved(answer.url, next(iter(links(answer.headers.get_list("link"), "next")), None))
         free = [url for url in urls if url not in taken and url != own][-MAX_LOOKED_AT:]
         for url in reversed(free if own is None else [*free, own]):
             with contextlib.suppress(ProblemError):
-                seen = await self.read(url)
+                seen = self._seen(url, await self._post(url, None, patient=False))
                 if same_order(seen.order, wanted.identifiers, wanted.profile):
                     return seen
         return None
@@ -200,7 +203,7 @@ class Orders:
         Read an authorization, and when the CA would like to be asked again.
         """
         answer = await self._post(url, None)
-        found = parse_authorization(decode_object(answer.body, "authorization"))
+        found = parse_authorization(decode_object(answer.body, "authorization"), base=answer.url)
         return found, answer.retry_at(self._session.now())
 
     async def trigger(self, url: str) -> None:
@@ -220,6 +223,8 @@ class Orders:
         """
         Send the CSR. Where the order is not ready (any more), it is read instead.
         """
+        if seen.order.finalize is None:
+            raise CaError(Fault.UNREACHABLE, "the CA's order does not say where to finalize it", sent=True)
         try:
             answer = await self._post(seen.order.finalize, {"csr": base64url(csr)})
         except ProblemError as error:
@@ -236,28 +241,35 @@ class Orders:
             CaError: the chain was not had.
 
         """
-        answer = await self._post(url, None, accepts=_CHAIN)
+        answer = await self._post(url, None)
         chains, notes = [parse_chain(answer.body)], []
         for alternate in links(answer.headers.get_list("link"), "alternate")[:MAX_ALTERNATES]:
             try:
-                other = await self._post(alternate, None, accepts=_CHAIN)
+                other = await self._post(urljoin(answer.url, alternate), None)
                 chains.append(parse_chain(other.body))
             except CaError as error:
                 notes.append(f"an alternate chain was not had: {error.detail}")
         return chains, tuple(notes)
 
     def _seen(self, url: str, answer: CaAnswer) -> Seen:
-        order = parse_order(decode_object(answer.body, "order"))
+        order = parse_order(decode_object(answer.body, "order"), base=answer.url)
         now = self._session.now()
         return Seen(url=url, order=order, retry_at=answer.retry_at(now), now=answer.date or now)
 
     async def _post(
-        self, url: str, payload: Mapping[str, object] | None, *, accepts: frozenset[str] | None = None
+        self, url: str, payload: Mapping[str, object] | None, *, patient: bool = True
     ) -> CaAnswer:
-        if accepts is None:
-            return await self._session.post(
-                url, payload, signer=self._account.signer, deadline=self._deadline
-            )
-        return await self._session.post(
-            url, payload, signer=self._account.signer, deadline=self._deadline, accepts=accepts
-        )
+        """
+        A request about what was made before. Where the CA does not know it, it may not know it *yet*: asked again.
+        """
+        for pause_s in _NOT_YET_S if patient else ():
+            try:
+                return await self._session.post(
+                    url, payload, signer=self._account.signer, deadline=self._deadline
+                )
+            except ProblemError as error:
+                unknown = error.status == 404 or error.problem.kind == "accountDoesNotExist"
+                if not unknown or not self._session.has_time(pause_s, self._deadline):
+                    raise
+            await asyncio.sleep(pause_s)
+        return await self._session.post(url, payload, signer=self._account.signer, deadline=self._deadline)

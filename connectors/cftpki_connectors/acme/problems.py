@@ -113,7 +113,7 @@ def problem_error(answer: CaAnswer, now: datetime) -> ProblemError:
 
     """
     problem = None
-    if answer.content_type in _DOCUMENTS:
+    if answer.content_type in _DOCUMENTS or answer.body[:64].lstrip().startswith(b"{"):
         try:
             problem = parse_problem(json.loads(answer.body))
         except (ValueError, RecursionError):

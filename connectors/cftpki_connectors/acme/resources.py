@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
+from urllib.parse import urljoin
 
 from cftpki_connectors.acme.ari import instant
 from cftpki_connectors.acme.problems import Problem, parse_problem
@@ -62,7 +63,7 @@ class Directory:
     new_nonce: str
     new_account: str
     new_order: str
-    revoke: str
+    revoke: str | None
     key_change: str | None
     renewal_info: str | None
     terms: str | None
@@ -74,12 +75,14 @@ class Directory:
 class RemoteOrder:
     """
     The order as the CA has it. `identifiers` is a set: CAs change their order.
+
+    What an answer leaves out, or cannot be read, is empty: it counts only where something hangs on it.
     """
 
     status: Status
     identifiers: frozenset[Identifier]
     authorizations: tuple[str, ...]
-    finalize: str
+    finalize: str | None
     certificate: str | None
     expires: datetime | None
     profile: str | None
@@ -143,9 +146,9 @@ def decode_object(body: bytes, what: str) -> Mapping[str, object]:
     return value
 
 
-def parse_directory(value: Mapping[str, object]) -> Directory:
+def parse_directory(value: Mapping[str, object], *, base: str = "") -> Directory:
     """
-    Read the directory.
+    Read the directory. Addresses may be relative to `base`, where it came from.
 
     Raises:
         CaError: a resource that no client can do without is missing.
@@ -157,12 +160,12 @@ def parse_directory(value: Mapping[str, object]) -> Directory:
     terms = meta.get("termsOfService")
     try:
         return Directory(
-            new_nonce=_url(value, "newNonce"),
-            new_account=_url(value, "newAccount"),
-            new_order=_url(value, "newOrder"),
-            revoke=_url(value, "revokeCert"),
-            key_change=_url(value, "keyChange") if value.get("keyChange") else None,
-            renewal_info=_url(value, "renewalInfo") if value.get("renewalInfo") else None,
+            new_nonce=_url(value, "newNonce", base),
+            new_account=_url(value, "newAccount", base),
+            new_order=_url(value, "newOrder", base),
+            revoke=resolved(base, value.get("revokeCert")),
+            key_change=resolved(base, value.get("keyChange")),
+            renewal_info=resolved(base, value.get("renewalInfo")),
             terms=printable(terms) if isinstance(terms, str) and terms else None,
             external_account=meta.get("externalAccountRequired") is True,
             profiles=frozenset(map(str, profiles)) if isinstance(profiles, Mapping) else frozenset(),
@@ -172,9 +175,9 @@ def parse_directory(value: Mapping[str, object]) -> Directory:
         raise CaError(Fault.MISCONFIGURED, detail) from error
 
 
-def parse_order(value: Mapping[str, object]) -> RemoteOrder:
+def parse_order(value: Mapping[str, object], *, base: str = "") -> RemoteOrder:
     """
-    Read an order.
+    Read an order. Addresses may be relative to `base`, where it came from.
 
     Raises:
         CaError: it is none.
@@ -189,10 +192,10 @@ def parse_order(value: Mapping[str, object]) -> RemoteOrder:
                 _identifier(one) for one in _list(value, "identifiers", MAX_AUTHORIZATIONS)
             ),
             authorizations=tuple(
-                _checked_url(one) for one in _list(value, "authorizations", MAX_AUTHORIZATIONS)
+                _checked_url(one, base) for one in _list(value, "authorizations", MAX_AUTHORIZATIONS)
             ),
-            finalize=_url(value, "finalize"),
-            certificate=_url(value, "certificate") if value.get("certificate") else None,
+            finalize=_optional(value, "finalize", base),
+            certificate=_optional(value, "certificate", base) if value.get("certificate") else None,
             expires=instant(value.get("expires")),
             profile=profile if isinstance(profile, str) else None,
             error=parse_problem(value.get("error")),
@@ -201,9 +204,11 @@ def parse_order(value: Mapping[str, object]) -> RemoteOrder:
         raise _unreadable(what, str(error)) from error
 
 
-def parse_authorization(value: Mapping[str, object]) -> Authorization:
+def parse_authorization(value: Mapping[str, object], *, base: str = "") -> Authorization:
     """
     Read an authorization. Challenges that are not what RFC 8555 8 says are left out.
+
+    Addresses may be relative to `base`, where it came from. One that is valid needs neither name nor challenges.
 
     Raises:
         CaError: it is none.
@@ -213,12 +218,14 @@ def parse_authorization(value: Mapping[str, object]) -> Authorization:
     try:
         challenges = []
         for one in _list(value, "challenges", MAX_CHALLENGES):
-            found = parse_challenge(one)
+            found = parse_challenge(one, base=base)
             if found is not None:
                 challenges.append(found)
+        status = _status(value)
+        unnamed = status is Status.VALID and not isinstance(value.get("identifier"), Mapping)
         return Authorization(
-            status=_status(value),
-            identifier=_identifier(value.get("identifier")),
+            status=status,
+            identifier=Identifier("dns", "") if unnamed else _identifier(value.get("identifier")),
             wildcard=value.get("wildcard") is True,
             challenges=tuple(challenges),
         )
@@ -226,7 +233,7 @@ def parse_authorization(value: Mapping[str, object]) -> Authorization:
         raise _unreadable(what, str(error)) from error
 
 
-def parse_challenge(value: object) -> Challenge | None:
+def parse_challenge(value: object, *, base: str = "") -> Challenge | None:
     """
     Read a challenge with a token; `None` for any other.
     """
@@ -239,7 +246,7 @@ def parse_challenge(value: object) -> Challenge | None:
     try:
         return Challenge(
             kind=kind,
-            url=_url(value, "url"),
+            url=_url(value, "url", base),
             token=token,
             status=_status(value),
             error=parse_problem(value.get("error")),
@@ -248,7 +255,25 @@ def parse_challenge(value: object) -> Challenge | None:
         return None
 
 
-def parse_order_list(body: bytes) -> tuple[str, ...]:
+def resolved(base: str, found: object) -> str | None:
+    """
+    An address in an answer, which some CAs write relative to where that came from (RFC 3986 5).
+
+    Args:
+        base: where the answer came from.
+        found: as it stands there.
+
+    Returns:
+        An https URL; `None` where it is none.
+
+    """
+    try:
+        return _checked_url(found, base)
+    except ValueError:
+        return None
+
+
+def parse_order_list(body: bytes, *, base: str = "") -> tuple[str, ...]:
     """
     The URLs in an account's list of orders (RFC 8555 7.1.2.1); step-ca gives the list without its object.
 
@@ -259,7 +284,8 @@ def parse_order_list(body: bytes) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         return ()
     found = value.get("orders") if isinstance(value, dict) else value
-    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
+    urls = [resolved(base, one) for one in found] if isinstance(found, list) else []
+    return tuple(one for one in urls if one is not None)
 
 
 def links(values: list[str], relation: str) -> tuple[str, ...]:
@@ -289,25 +315,33 @@ def _status(value: Mapping[str, object]) -> Status:
 
 def _list(value: Mapping[str, object], key: str, most: int) -> list[object]:
     found = value.get(key)
+    if found is None:
+        return []
     if not isinstance(found, list) or len(found) > most:
         msg = f"{key!r} is no list of at most {most}"
         raise ValueError(msg)
     return found
 
 
-def _url(value: Mapping[str, object], key: str) -> str:
+def _url(value: Mapping[str, object], key: str, base: str) -> str:
     try:
-        return _checked_url(value.get(key))
+        return _checked_url(value.get(key), base)
     except ValueError as error:
         msg = f"{key!r} {error}"
         raise ValueError(msg) from error
 
 
-def _checked_url(found: object) -> str:
-    if not isinstance(found, str) or len(found) > MAX_URL or not found.startswith("https://"):
-        msg = "is no https URL"
-        raise ValueError(msg)
-    return found
+def _optional(value: Mapping[str, object], key: str, base: str) -> str | None:
+    return None if value.get(key) is None else _url(value, key, base)
+
+
+def _checked_url(found: object, base: str) -> str:
+    if isinstance(found, str) and 0 < len(found) <= MAX_URL:
+        url = urljoin(base, found)
+        if url.startswith("https://") and len(url) <= 2 * MAX_URL:
+            return url
+    msg = "is no https URL"
+    raise ValueError(msg)
 
 
 def _identifier(found: object) -> Identifier:

@@ -27,7 +27,6 @@ MAX_NONCES = 16
 NONCE_LIFE_S = 240.0
 # A CA that moves its resources is noticed after so long.
 DIRECTORY_LIFE_S = 3600.0
-_JSON = frozenset({"application/json", "application/problem+json"})
 _NONCE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -65,6 +64,12 @@ class Session:
         """
         return self._clock.now()
 
+    def has_time(self, pause_s: float, deadline: float) -> bool:
+        """
+        Whether there is time for a pause and a request after it.
+        """
+        return self._clock.monotonic() + pause_s + 1.0 < deadline
+
     async def directory(self, *, deadline: float) -> Directory:
         """
         The CA's directory, asked again once an hour.
@@ -83,7 +88,7 @@ class Session:
             detail = f"directory {printable(self._url)}: {error.detail}"
             raise CaError(fault, detail, retry_at=error.retry_at)
         try:
-            directory = parse_directory(decode_object(answer.body, "directory"))
+            directory = parse_directory(decode_object(answer.body, "directory"), base=answer.url)
         except CaError as error:
             raise CaError(Fault.MISCONFIGURED, f"directory {printable(self._url)}: {error.detail}") from error
         self._directory = directory, self._clock.monotonic()
@@ -109,20 +114,18 @@ class Session:
         *,
         signer: Signer,
         deadline: float,
-        accepts: frozenset[str] = _JSON,
     ) -> CaAnswer:
         """
         A signed request.
 
-        It is repeated only where the CA says that it did not look at it (badNonce). An empty body counts as
-        any type.
+        It is repeated only where the CA says that it did not look at it (badNonce). Any content type but HTML will do:
+        what came is judged by what it is.
 
         Args:
             url: where to.
             payload: what; `None` for POST-as-GET.
             signer: who.
             deadline: monotonic seconds.
-            accepts: content types of a success.
 
         Returns:
             An answer of success.
@@ -142,7 +145,6 @@ class Session:
                 body=json.dumps(signed).encode(),
                 # Exactly this: step-ca refuses even a charset.
                 headers={"Content-Type": "application/jose+json"},
-                accepts=accepts,
             )
             answer = await self._send(request, deadline)
             if 200 <= answer.status < 300:

@@ -23,7 +23,7 @@ from cftpki_connectors.acme.client_hello import read_client_hello
 from cftpki_connectors.acme.flow import Task
 from cftpki_connectors.acme.http01 import reachable, unbound
 from cftpki_connectors.acme.jose import digest
-from cftpki_connectors.acme.listening import Door, stop_listening
+from cftpki_connectors.acme.listening import Door, listening_socket, stop_listening
 from cftpki_connectors.acme.options import TlsAlpn01, endpoint
 from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import SolverError
@@ -129,7 +129,9 @@ class TlsAlpnSolver:
                 self._shown[name] = task.token, der, _context(pem)
             if self._server is None:
                 try:
-                    self._server = await asyncio.start_server(self._serve, self._host, self._port)
+                    self._server = await asyncio.start_server(
+                        self._serve, sock=listening_socket(self._host, self._port)
+                    )
                 except OSError as error:
                     del self._shown[name]
                     raise unbound(self._host, self._port, error) from error

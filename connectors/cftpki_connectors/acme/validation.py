@@ -29,11 +29,20 @@ class Validation:
         orders: asks.
         pauses: the time there is.
         answers: by the authorization's URL, each published already.
+        since: when the first of them was triggered, perhaps in an earlier attempt.
 
     """
 
-    def __init__(self, orders: Orders, pauses: Pauses, answers: Mapping[str, Answer]) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        pauses: Pauses,
+        answers: Mapping[str, Answer],
+        *,
+        since: datetime | None = None,
+    ) -> None:
         self._orders = orders
+        self._since = pauses.clock.now() if since is None else since
         self._pauses = pauses
         self._waiting = dict(answers)
         self._times = dict.fromkeys(answers, 0)
@@ -108,7 +117,7 @@ class Validation:
             # step-ca: it has looked, did not get through, and will not look again by itself.
             self._told[url] = challenge.error
             now = self._pauses.clock.now()
-            self._due.setdefault(url, now + retrigger_pause(self._times[url] - 1))
+            self._due.setdefault(url, now + retrigger_pause(self._times[url] - 1, now - self._since))
         elif url in self._refusals:
             raise CaError(self._refusals[url].fault, self._refusals[url].detail)
 

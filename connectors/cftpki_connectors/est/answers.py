@@ -141,6 +141,8 @@ def failed(
     elif answer.status == httpx.codes.NOT_FOUND:
         fault = Fault.MISCONFIGURED
         detail += "; is the label right?"
+    elif answer.status == httpx.codes.FORBIDDEN:
+        detail += f"; {_forbidden(credentials)}"
     elif answer.status in {405, 415, 501}:
         fault = Fault.MISCONFIGURED
     elif 200 <= answer.status < 300:
@@ -163,6 +165,15 @@ def _unauthorized(answer: CaAnswer, credentials: Credentials) -> str:
     return (
         "the server names no way to authenticate: it wants another user, or a client certificate "
         "(identity_chain_file, identity_key_file) that it knows"
+    )
+
+
+def _forbidden(credentials: Credentials) -> str:
+    if credentials.identity is None:
+        return "it may want a client certificate (identity_chain_file, identity_key_file)"
+    return (
+        "the server, or the web server before it, may not accept the configured client certificate "
+        "(identity_chain_file), or not have asked for it"
     )
 
 

@@ -33,6 +33,7 @@ from cftpki_ext.support.files import read_regular
 
 # Vault's and OAuth's tokens have some hundred characters, a JWT with groups some thousand.
 MAX_TOKEN_BYTES = 16 * 1024
+_FORBIDDEN = 403
 # A certificate in JSON.
 _ROOT_BYTES = 64 * 1024
 
@@ -96,7 +97,13 @@ class ApiClient:
         access = trust.rest.access if trust.rest is not None else RestAccess()
         headers = {**dict(access.headers), **await self._token(access, request.url)}
         fetcher = await self._fetcher(access, trust, request)
-        return await fetcher.fetch(replace(request, secret_headers=headers))
+        try:
+            return await fetcher.fetch(replace(request, secret_headers=headers))
+        except FetchError as error:
+            if error.status != _FORBIDDEN or access.client_certificate is None:
+                raise
+            detail = f"{error.detail}; the client certificate ({access.client_certificate}) may not be accepted there"
+            raise FetchError(error.cause, detail, url=request.url, status=error.status) from error
 
     async def aclose(self) -> None:
         """

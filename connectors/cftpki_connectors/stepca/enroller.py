@@ -72,8 +72,8 @@ class StepCaEnroller:
         self._clock = context.clock
         self._context = context
         self._trust: Trust | None = None
-        self._clients: dict[tuple[bytes, ...], CaClient] = {}  # by the roots that they trust
-        self._proxy: str | None = None
+        # By the roots that they trust and the proxy, with its password, that they go through.
+        self._clients: dict[tuple[tuple[bytes, ...], str | None], CaClient] = {}
 
     async def advance(self, order: Order, state: OrderState, save: SaveState, *, deadline: float) -> Progress:
         """
@@ -351,11 +351,11 @@ class StepCaEnroller:
         """
         One without a certificate of ours. Orders under way keep theirs when the roots change.
         """
-        roots = await self._roots(deadline)
-        http = self._clients.get(roots)
+        roots, proxy = await self._roots(deadline), await self._proxy_url()
+        http = self._clients.get((roots, proxy))
         if http is None:
-            http = CaClient(clock=self._clock, roots=roots, proxy=await self._proxy_url())
-            self._clients[roots] = http
+            http = CaClient(clock=self._clock, roots=roots, proxy=proxy)
+            self._clients[roots, proxy] = http
         return StepCaClient(self._options.url, http, self._clock)
 
     async def _open(self, held: Held, deadline: float) -> CaClient:
@@ -369,15 +369,15 @@ class StepCaEnroller:
         return await (await self._known()).roots(deadline=deadline)
 
     async def _known(self) -> Trust:
+        proxy = await self._proxy_url()
         if self._trust is None:
-            self._trust = Trust(self._options, self._context, proxy=await self._proxy_url())
+            self._trust = Trust(self._options, self._context, proxy=proxy)
+        self._trust.proxy = proxy
         return self._trust
 
     async def _proxy_url(self) -> str | None:
         proxy, file = self._options.proxy, self._options.proxy_password_file
         if proxy is None or file is None:
             return proxy
-        if self._proxy is None:
-            password = await threads.call(credentials_of.secret(file, "proxy_password_file"))
-            self._proxy = with_password(proxy, password)
-        return self._proxy
+        # Read for each use: a password that was changed counts from then on.
+        return with_password(proxy, await threads.call(credentials_of.secret(file, "proxy_password_file")))

@@ -47,7 +47,7 @@ class Trust:
     def __init__(self, options: StepCaOptions, context: EnrollerContext, *, proxy: str | None) -> None:
         self._options = options
         self._context = context
-        self._proxy = proxy
+        self.proxy = proxy
         self._roots: tuple[bytes, ...] = ()
         self._log = structlog.get_logger().bind(enroller=context.name)
 
@@ -59,7 +59,8 @@ class Trust:
             CaError: none is at hand and the CA did not give the one with the fingerprint.
 
         """
-        if not self._roots:
+        if not self._roots or self._options.root_file is not None:
+            # A file of roots is read again each time: what was changed in it counts from then on.
             first = await self._first(deadline)
             kept = await threads.call(self._load)
             self._roots = tuple(dict.fromkeys((*first, *kept)))
@@ -122,7 +123,7 @@ class Trust:
             certificates=root_in,
             clock=self._context.clock,
             deadline=deadline,
-            proxy=self._proxy,
+            proxy=self.proxy,
         )
         await threads.call(lambda: self._keep((root,)))
         self._log.info("enroller_root_pinned", fingerprint=fingerprint)

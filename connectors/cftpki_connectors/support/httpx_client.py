@@ -57,6 +57,9 @@ def client_tls() -> ssl.SSLContext:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
+    # Apache with SSLVerifyClient in a Location asks for a client certificate after the handshake (RFC 8446 4.6.2), and
+    # only of who said before that he can be asked.
+    context.post_handshake_auth = True
     return context
 
 

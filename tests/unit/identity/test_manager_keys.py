@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.renewal.schedule import Why
 from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.private_keys import public_bytes
@@ -115,3 +116,36 @@ async def test_what_nobody_can_tell_of_a_key_is_no_reason_to_ask_for_another(tmp
     (world.current().path / "key.pem").chmod(0o644)
     await world.tick()
     assert (1, None) == (world.ca.calls, (await world.manager.overview("mft")).alarm)
+
+
+async def test_compromised_key_takes_every_generation_with_the_same_key_with_it(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, reuse_key=True))
+    await world.tick()
+    world.start(replace(world.identity, reuse_key=False))
+    await world.renew()
+    world.start(replace(world.identity, reuse_key=True))
+    for _ in range(2):
+        await world.renew()
+    assert 4 == world.number()
+    serials = {n: world.site.generations.read(n).leaf.serial for n in (1, 2, 3, 4)}
+    assert await world.manager.revoke("mft", number=2, reason="keyCompromise", wait_s=0) is None
+    assert [serials[2], serials[3], serials[4]] == world.ca.revoked
+    assert "REVOKED" in await world.trouble()
+    spoilt = world.current().leaf.spki
+    await world.tick()
+    assert 5 == world.number()
+    assert spoilt != world.current().leaf.spki
+    assert 1 == (await world.manager.rollback("mft", to=None, wait_s=0)).number
+
+
+async def test_rollback_goes_by_keys_and_not_by_serial_numbers(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, reuse_key=True))
+    await world.tick()
+    await world.renew()
+    assert await world.manager.revoke("mft", number=1, reason="superseded", wait_s=0) is None
+    await world.renew()
+    with pytest.raises(InputError, match="generation 2 has the key of a revoked one"):
+        await world.manager.rollback("mft", to=2, wait_s=0)
+    with pytest.raises(InputError, match="no earlier generation that is whole and not revoked"):
+        await world.manager.rollback("mft", to=None, wait_s=0)
+    assert [1] == [n for n in (1, 2, 3) if world.site.generations.read(n).leaf.serial in world.ca.revoked]
