@@ -54,9 +54,7 @@ async def admit(task: OrderTask, record: OrderRecord) -> Result:
         trust = site.identity.trust
         hint = ""
         if trust is not None and chain.serial is not None:
-            hint = (
-                f"; trust set {trust} decides: where its file of anchors has changed, cftpki reload reads it"
-            )
+            hint = f"; trust set {trust} decides: where its anchors have changed, systemctl reload cftpki reads them"
         return await _reject(task, record, f"{chain.detail}{hint}", chain.serial)
     generation = await asyncio.to_thread(site.generations.of_order, record.id)
     if generation is None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+import structlog
+
 from cftpki_connectors.acme.flow import Answer, dead_authorization, poll_at, retrigger_pause
 from cftpki_connectors.acme.orders import Orders
 from cftpki_connectors.acme.pauses import Pauses
@@ -17,6 +19,8 @@ from cftpki_connectors.acme.resources import Authorization, Status
 from cftpki_connectors.ca.client import CaError
 from cftpki_ext.identity.enroller_port import Fault, Pending
 
+# What the CA says is logged when it lasts so long, and when it says something else: an attempt may take ten minutes.
+TOLD_AFTER = timedelta(seconds=30)
 # An attempt that ends while the CA is still looking: the next one comes no sooner.
 MIN_PENDING = timedelta(seconds=5)
 
@@ -49,6 +53,8 @@ class Validation:
         self._due: dict[str, datetime] = {}  # challenges that the CA leaves pending: when to trigger again
         self._refusals: dict[str, ProblemError] = {}
         self._told: dict[str, Problem] = {}
+        self._logged: str | None = None
+        self._log = structlog.get_logger()
 
     async def run(self) -> Pending | None:
         """
@@ -71,6 +77,7 @@ class Validation:
             if not self._waiting:
                 return None
             now = self._pauses.clock.now()
+            self._tell(now - since)
             again = min([poll_at(asked=asked, since=since, now=now), *self._due.values()])
             if not await self._pauses.until(again):
                 return Pending(retry_at=max(again, now + MIN_PENDING), detail=self._detail())
@@ -120,6 +127,14 @@ class Validation:
             self._due.setdefault(url, now + retrigger_pause(self._times[url] - 1, now - self._since))
         elif url in self._refusals:
             raise CaError(self._refusals[url].fault, self._refusals[url].detail)
+
+    def _tell(self, lasted: timedelta) -> None:
+        detail = self._detail()
+        if lasted >= TOLD_AFTER and detail != self._logged:
+            self._log.warning(
+                "enroller_waits_for_validation", detail=detail, seconds=int(lasted.total_seconds())
+            )
+            self._logged = detail
 
     def _detail(self) -> str:
         url, answer = next(iter(self._waiting.items()))

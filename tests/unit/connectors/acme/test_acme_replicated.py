@@ -8,9 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from cftpki_connectors.acme import PLUGIN
+from cftpki_connectors.acme import PLUGIN, validation
 from cftpki_connectors.acme import orders as orders_of
+from cftpki_connectors.acme.flow import Answer
+from cftpki_connectors.acme.options import ChallengeKind
+from cftpki_connectors.acme.pauses import Pauses
 from cftpki_connectors.acme.resources import (
     Status,
     parse_authorization,
@@ -19,12 +23,22 @@ from cftpki_connectors.acme.resources import (
     parse_order_list,
     resolved,
 )
+from cftpki_connectors.acme.validation import Validation
 from cftpki_connectors.ca.values import CaAnswer, CaError
 from cftpki_ext.identity.enroller_port import EnrollerContext, Failed, Fault, Held, Issued
 from tests.support import pki
 from tests.support.orders import Saves, make_order
 from tests.support.scripted_ca import TestClock
-from tests.unit.connectors.acme.test_acme_session import CA, START, ListCa, enroller, order, refusal, reply
+from tests.unit.connectors.acme.test_acme_session import (
+    CA,
+    START,
+    ListCa,
+    enroller,
+    order,
+    placed,
+    refusal,
+    reply,
+)
 
 ROOT = pki.make_root()
 LEAF = pki.issue(ROOT, "", san=["dns:a.example"], private=pki.key("ec", 700))
@@ -237,3 +251,24 @@ def test_objects_of_which_nothing_hangs_may_leave_out_what_they_like():
     directory = parse_directory({"newNonce": "n", "newAccount": "a", "newOrder": "o"}, base=f"{CA}/dir")
     assert (f"{CA}/n", None, None) == (directory.new_nonce, directory.revoke, directory.key_change)
     assert (f"{CA}/o/1",) == parse_order_list(b'{"orders": ["/o/1", 5, "http://x"]}', base=f"{CA}/list")
+
+
+async def test_validation_that_lasts_is_told_before_the_attempt_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "TOLD_AFTER", timedelta(seconds=-1))
+    challenge = {"type": "http-01", "url": f"{CA}/chall/1", "token": "t", "status": "processing"}
+    pending = {"status": "pending", "identifier": {"type": "dns", "value": "a.example"}}
+    answer = Answer(
+        authorization=parse_authorization(pending | {"challenges": [challenge]}),
+        challenge=parse_authorization(pending | {"challenges": [challenge]}).challenges[0],
+        kind=ChallengeKind.HTTP_01,
+    )
+    ca, clock = ListCa(routes(authz_1=[reply(pending | {"challenges": [challenge]})])), TestClock(START)
+    orders = placed(ca)
+    orders._deadline = clock.monotonic() + 5
+    pauses = Pauses(clock=clock, deadline=clock.monotonic() + 0.5)
+    with capture_logs() as logs:
+        waits = await Validation(orders, pauses, {f"{CA}/authz/1": answer}).run()
+    assert waits is not None
+    assert [("enroller_waits_for_validation", "the CA is looking at http-01 for a.example")] == [
+        (one["event"], one["detail"]) for one in logs
+    ]
