@@ -561,13 +561,22 @@ async def test_kill_at_any_request_leaves_one_order_and_one_certificate(tmp_path
     assert len(lost) <= killed // 2
 
 
-async def test_order_that_the_ca_does_not_know_is_lost(tmp_path, ca):
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"phase": "ordered", "finalized_at": None}, Fault.ORDER_LOST),
+        # Finalized a moment ago: a machine of the CA may not know it yet, and there may be a certificate behind it.
+        ({}, Fault.UNREACHABLE),
+        ({"finalized_at": "2026-01-01T00:00:00+00:00"}, Fault.ORDER_LOST),
+    ],
+)
+async def test_order_that_the_ca_does_not_know_is_lost(tmp_path, ca, changes, fault):
     saves = Saves()
     async with enroller(tmp_path, ca.options()) as made:
         assert isinstance(await issue(made, "a.example", saves=saves), Issued)
-        state = {**saves.last, "order": ca.directory.replace("/dir", "/my-order/nothing")}
+        state = {**saves.last, "order": ca.directory.replace("/dir", "/my-order/nothing"), **changes}
         failed = await made.advance(make_order("a.example"), state, saves, deadline=in_s(WAIT_S))
-    assert Fault.ORDER_LOST == failed.fault
+    assert fault == failed.fault
 
 
 @pytest.mark.parametrize(
