@@ -23,7 +23,7 @@ from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
 from cftpki_ext.config.faults import nearest
-from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.errors import CftPkiError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.doctor import (
@@ -41,6 +41,7 @@ from cftpki_ext.doctor import (
     survey,
     unreadable,
 )
+from cftpki_ext.identity.enroller_port import Finding as CaFinding
 from cftpki_ext.identity.enroller_port import Inspected
 from cftpki_ext.identity.renewal.overview import Overview
 from cftpki_ext.identity.store.layout import site_of
@@ -152,10 +153,13 @@ async def _ca(settings: Settings, name: str, users: Sequence[str]) -> tuple[Find
     if not state.exists() or state.stat().st_uid != os.geteuid():
         return examine_ca(name, users, None)
     clock = SystemClock()
-    async with contextlib.aclosing(make_enroller(settings, name, clock=clock)) as enroller:
-        if not isinstance(enroller, Inspected):
-            return examine_ca(name, users, None)
-        return examine_ca(name, users, await enroller.check(deadline=clock.monotonic() + CA_S))
+    try:
+        async with contextlib.aclosing(make_enroller(settings, name, clock=clock)) as enroller:
+            if not isinstance(enroller, Inspected):
+                return examine_ca(name, users, None)
+            return examine_ca(name, users, await enroller.check(deadline=clock.monotonic() + CA_S))
+    except (CftPkiError, OSError) as error:
+        return examine_ca(name, users, [CaFinding(what="state", detail=str(error), good=False)])
 
 
 def _quiet(event: str, **fields: object) -> None:

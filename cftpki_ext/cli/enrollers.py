@@ -213,7 +213,11 @@ async def _looked_at(settings: Settings, name: str, timeout_s: float) -> dict[st
         except CftPkiError as error:
             return (*found, Finding(what="state", detail=str(error), good=False)), ()
 
-    findings, roots = await _with(settings, name, ask)
+    try:
+        findings, roots = await _with(settings, name, ask)
+    except (CftPkiError, OSError) as error:
+        # One enroller's fault must not hide how the others stand.
+        findings, roots = (Finding(what="state", detail=str(error), good=False),), ()
     return {
         "enroller": name,
         "type": kind,

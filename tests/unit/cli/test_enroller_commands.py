@@ -97,3 +97,15 @@ def test_state_of_another_user_is_not_written_to(run, config, monkeypatch, comma
 def test_enroller_that_is_not_configured_is_a_wrong_call(run):
     result = run("rollover", "other")
     assert (2, True) == (result.exit_code, "there are acme, corp" in result.stderr)
+
+
+def test_enroller_that_cannot_be_made_hides_no_other(run, config):
+    state = config.parent / "state"
+    (state / "enrollers").mkdir(parents=True, mode=0o700)
+    state.chmod(0o700)
+    (state / "enrollers" / "acme").write_bytes(b"a file in the place of its folder")
+    result = run("check", "--json")
+    found = {one["enroller"]: one for one in json.loads(result.stdout)}
+    assert (1, False) == (result.exit_code, found["acme"]["ok"])
+    assert "state" == found["acme"]["findings"][0]["what"]
+    assert {"acme", "corp"} <= found.keys()
