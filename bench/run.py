@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import decision, handshakes, under_attack
+from bench import decision, handshakes, under_attack, warm
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
     decision.report()
     logging.disable(logging.NOTSET)
     handshakes.report(build)
+    warm.report()
     under_attack.report()
 
 

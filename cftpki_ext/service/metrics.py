@@ -159,6 +159,15 @@ def _of_processes(processes: Sequence[Mapping[str, Any]], judging: Mapping[str, 
     for who in ("known", "strangers"):
         if f"{who}_waiting" in judging:
             waiting.add_metric((who,), judging[f"{who}_waiting"])
+    if "standing" in judging:
+        yield GaugeMetricFamily(
+            "cftpki_judging_standing",
+            "Verdicts that are given again without a judge.",
+            value=judging["standing"],
+        )
+        yield CounterMetricFamily(
+            "cftpki_judging_given_again", "Verdicts given without a judge.", value=judging["given_again"]
+        )
     yield waiting
 
 
