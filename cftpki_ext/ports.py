@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Limits, TrustSet
@@ -108,6 +108,18 @@ class ResponseStore(Protocol):
     def close(self) -> None:
         """
         Release files.
+        """
+
+
+@runtime_checkable
+class LastingStore(ResponseStore, Protocol):
+    """
+    A store that waits for a disk, and may be used from several threads: whoever must not wait asks what is at hand.
+    """
+
+    def at_hand(self, key: str) -> StoredResponse | None:
+        """
+        The bytes under `key` where they are in memory; `None` says nothing.
         """
 
 

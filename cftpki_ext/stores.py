@@ -17,7 +17,7 @@ from pathlib import Path
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.ledger import DATABASE
 from cftpki_cache.ledger_reader import LedgerReader
-from cftpki_cache.memory import MemoryStore
+from cftpki_cache.memory import MemoryStore, TwoSizesStore
 from cftpki_cache.revocations import DATABASE as PROOFS
 from cftpki_cache.revocations import RevocationMemory, RevocationReader
 from cftpki_cache.tiered import TieredStore
@@ -29,8 +29,9 @@ from cftpki_ext.support.users import denied_text, user_text, user_word
 
 LOST_AND_FOUND = "lost+found"
 _OTHERS_MAY_WRITE = 0o022
-# One list of the largest size; what is not here is read from the disk.
-_MEMORY_BYTES = 64 * 1024 * 1024
+# Answers about partners, and one list of the largest size beside them; what is not here is read from the disk.
+_SMALL_BYTES = 32 * 1024 * 1024
+_LARGE_BYTES = 65 * 1024 * 1024
 # Records of lost revocations that are named at most.
 _NAMED = 10
 _MEMORY_LOST = "the memory of revocations had lost them: it was deleted, or an older copy was put back"
@@ -181,7 +182,10 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
     except StoreError:
         proofs.close()
         raise
-    memory = MemoryStore(max_entries=service.memory_entries, max_bytes=_MEMORY_BYTES)
+    memory = TwoSizesStore(
+        MemoryStore(max_entries=service.memory_entries, max_bytes=_SMALL_BYTES),
+        MemoryStore(max_entries=service.memory_entries, max_bytes=_LARGE_BYTES),
+    )
     return TieredStore(memory, disk), proofs
 
 

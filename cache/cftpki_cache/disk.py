@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 LOCK_WAIT_S = 0.1
 # After a write was given up, the next are not even tried for so long: nobody waits behind a stuck lock twice.
 LOCKED_PAUSE_S = 1.0
+_LARGE_OCTETS = 1024 * 1024
 # After trouble the disk is left alone for so long; meanwhile everything is a miss.
 PAUSE_S = 30.0
 _DATABASE = "cache.db"
@@ -50,6 +51,8 @@ _SETTINGS = {
     # What a planted schema may do.
     "sqlite_trusted_schema": 0,
     "sqlite_cell_size_check": 1,
+    # Pages (4 KiB) in memory, for each thread's connection: what is read again and again is in the memory tier.
+    "sqlite_cache_size": 512,
     # A crash may lose the last answers, never the file.
     "sqlite_synchronous": 1,
     # Reading must not write.
@@ -134,7 +137,14 @@ class DiskStore:
             self.drop(key)
             return
         record = self._pack(key, bytes(raw), received_at, keep_s)
-        self._run(lambda cache: cache.set(key, record, expire=keep_s), writes=True)
+
+        def work(cache: diskcache.Cache) -> None:
+            cache.set(key, record, expire=keep_s)
+            if len(record) > _LARGE_OCTETS:
+                # A prepared statement holds a copy of what was written last: only this connection's end lets go of it.
+                cache.close()
+
+        self._run(work, writes=True)
 
     def drop(self, key: str) -> None:
         """

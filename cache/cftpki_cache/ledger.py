@@ -53,6 +53,7 @@ _UNUSED = (
     "SELECT digest FROM blob_use WHERE last_use <= ?1 AND NOT EXISTS (SELECT 1 FROM repeated JOIN blob_use AS whole ON whole.digest = repeated.document"
     " WHERE repeated.digest = blob_use.digest AND whole.last_use > ?1)"
 )
+_PIECE_OCTETS = 1024 * 1024
 # Records let go in one transaction: a writer waits for some milliseconds at most.
 _PRUNE_BATCH = 64
 
@@ -151,7 +152,7 @@ class EvidenceLedger:
         for name, raw in entry.blobs.items():
             # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
             if not self._has(name):
-                self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
+                self._insert_blob(name, raw)
         self._db.executemany(
             "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
             ((name, seq) for name in _all_names(entry)),
@@ -166,6 +167,16 @@ class EvidenceLedger:
             ),
         )
         return seq or 0, digest
+
+    def _insert_blob(self, name: str, raw: bytes) -> None:
+        """
+        Write a blob piece by piece: a prepared statement would hold a copy of a whole list for good.
+        """
+        row = self._db.execute("INSERT INTO blob VALUES (?, zeroblob(?))", (name, len(raw))).lastrowid
+        if raw and row:
+            with self._db.blobopen("blob", "raw", row) as blob:
+                for begin in range(0, len(raw), _PIECE_OCTETS):
+                    blob.write(raw[begin : begin + _PIECE_OCTETS])
 
     def _keep_repeated(self, repeated: Repeated) -> None:
         """

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cftpki_cache.kept import Kept
+from cftpki_ext.core.digest import forget_digest
 from cftpki_ext.ports import StoredResponse
 
 # What an entry costs beside its bytes: key, record, table slot.
@@ -87,7 +88,7 @@ class MemoryStore:
         See `ResponseStore`.
         """
         with self._lock:
-            self._remove(key)
+            self._remove(key, instead=raw)
             entry = _Entry(bytes(raw), received_at, self._monotonic() + keep_s)
             if keep_s <= 0 or entry.cost > self._max_bytes:
                 return
@@ -111,7 +112,61 @@ class MemoryStore:
             self._entries.clear()
             self._bytes = 0
 
-    def _remove(self, key: str) -> None:
+    def _remove(self, key: str, *, instead: bytes = b"") -> None:
         entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._bytes -= entry.cost
+        if entry is None:
+            return
+        self._bytes -= entry.cost
+        if entry.raw is not instead:
+            forget_digest(entry.raw)  # the memory of digests would hold it
+
+
+class TwoSizesStore:
+    """
+    A memory tier in which a large list pushes out other large ones and no small answers.
+
+    Args:
+        small: for all others.
+        large: for what is longer than `large_octets`; one of the largest lists at least.
+        large_octets: the border.
+
+    """
+
+    def __init__(self, small: MemoryStore, large: MemoryStore, *, large_octets: int = 1024 * 1024) -> None:
+        self._small = small
+        self._large = large
+        self._border = large_octets
+
+    def get(self, key: str) -> StoredResponse | None:
+        """
+        See `ResponseStore`.
+        """
+        return self._small.get(key) or self._large.get(key)
+
+    def look(self, key: str) -> Kept | None:
+        """
+        See `LivedStore`.
+        """
+        return self._small.look(key) or self._large.look(key)
+
+    def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: float) -> None:
+        """
+        See `ResponseStore`.
+        """
+        here, there = (self._large, self._small) if len(raw) > self._border else (self._small, self._large)
+        there.drop(key)
+        here.put(key, raw, received_at=received_at, keep_s=keep_s)
+
+    def drop(self, key: str) -> None:
+        """
+        See `ResponseStore`.
+        """
+        self._small.drop(key)
+        self._large.drop(key)
+
+    def close(self) -> None:
+        """
+        See `ResponseStore`.
+        """
+        self._small.close()
+        self._large.close()

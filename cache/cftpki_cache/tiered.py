@@ -48,6 +48,13 @@ class TieredStore:
         kept = self.look(key)
         return None if kept is None else kept.response
 
+    def at_hand(self, key: str) -> StoredResponse | None:
+        """
+        See `LastingStore`: the upper tier alone.
+        """
+        kept = self._upper.look(key)
+        return None if kept is None else kept.response
+
     def look(self, key: str) -> Kept | None:
         """
         See `LivedStore`.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
 from cftpki_ext.checking.collector import Collector
+from cftpki_ext.checking.responses import Responses
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.statement import Statement
@@ -110,7 +111,7 @@ class Checker:
         """
         self.changed: Callable[[str], None] = lambda _: None
         self._sources = sources
-        self._store = store
+        self._store = Responses(store, clock.monotonic)
         self._clock = clock
         self._proofs = proofs
 
@@ -204,7 +205,7 @@ class Checker:
         for keep in outcome.keep:
             statement = statements[keep.statement]
             if statement.raw is not None:
-                self._store.put(
+                await self._store.put(
                     keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
                 )
                 self.changed(keep.key)
@@ -221,14 +222,14 @@ class Checker:
 
     def is_still(self, looked: Looked) -> bool:
         """
-        Whether a check would find the same in cache and memory of revocations.
+        Whether a check would find the same in cache and memory of revocations; `False` where only the disk could say.
 
         Raises:
             StoreError: the memory of revocations cannot be read.
 
         """
         return all(
-            self._store.get(key) == found for key, found in looked.responses.items()
+            self._store.at_hand(key) == (True, found) for key, found in looked.responses.items()
         ) and self.knows_no_more(looked)
 
     def knows_no_more(self, looked: Looked) -> bool:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
+from cftpki_ext.checking.responses import Responses, hashed
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, Waiting
-from cftpki_ext.ports import Clock, ResponseStore, StatusQuestion, StatusSource, StoredResponse
+from cftpki_ext.ports import Clock, StatusQuestion, StatusSource, StoredResponse
 from cftpki_ext.x509.certificate import parse_certificate
 
 # How often the loop's own lateness is looked at while it waits.
@@ -72,7 +73,7 @@ class Collector:
         question: Question,
         *,
         sources: Mapping[SourceKind, StatusSource],
-        store: ResponseStore,
+        store: Responses,
         clock: Clock,
         heard: Sequence[Statement],
         recall: Callable[[Recall], Sequence[Statement]] = lambda _: (),
@@ -98,6 +99,7 @@ class Collector:
         self._store = store
         self._clock = clock
         self._recall = recall
+        self._prepared = Turn()
         self._recalled: dict[str, Recall] = {}
         self._kept: list[Statement] = []
         self._looked_up: dict[Lookup, Place] = {}
@@ -138,7 +140,7 @@ class Collector:
             recalls: of what is known.
 
         """
-        self._do(Turn(recall=tuple(recalls), look_up=tuple(places)))
+        self._prepared = Turn(recall=tuple(recalls), look_up=tuple(places))
 
     async def run(self) -> Outcome | None:
         """
@@ -154,11 +156,12 @@ class Collector:
 
         """
         try:
+            await self._do(self._prepared)
             while True:
                 turn = await self._case.advance(
                     self._situation(), recalled=frozenset(self._recalled), looked_up=self.places
                 )
-                self._do(turn)
+                await self._do(turn)
                 if turn.wait_ms is None:
                     return turn.outcome
                 if turn.wait_ms > 0:
@@ -169,12 +172,12 @@ class Collector:
                     task.cancel()
                 await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _do(self, turn: Turn) -> None:
+    async def _do(self, turn: Turn) -> None:
         for recall in turn.recall:
             self._recalled[recall.key] = recall
             self._hear(self._recall(recall))
         for place in turn.look_up:
-            self._look_into_cache(place)
+            await self._look_into_cache(place)
         self._hear(turn.hear)
         for place in turn.ask:
             self._ask(_Ask(place))
@@ -199,10 +202,10 @@ class Collector:
             if statement in self._kept:
                 self._kept.remove(statement)
 
-    def _look_into_cache(self, place: Place) -> None:
+    async def _look_into_cache(self, place: Place) -> None:
         lookup = place.lookup
         self._looked_up[lookup] = place
-        stored = self.found[place.key] = self._store.get(place.key)
+        stored = self.found[place.key] = await self._store.find(place.key)
         if stored is not None:
             self._kept.append(
                 Statement(
@@ -250,7 +253,7 @@ class Collector:
             longest_s -= passed_s
             if self._left_s < _TICK_S:
                 await self._last_turns()
-            if self._collect():
+            if await self._collect():
                 return
 
     def _lost(self, late_s: float) -> float:
@@ -272,7 +275,7 @@ class Collector:
                 return
             await asyncio.sleep(0)
 
-    def _collect(self) -> bool:
+    async def _collect(self) -> bool:
         """
         Hear those who have answered; whether anybody has.
         """
@@ -280,6 +283,8 @@ class Collector:
         for task in done:
             one = self._running.pop(task)
             statement = task.result()
+            if statement.raw is not None:
+                await hashed(statement.raw)
             if self._is_ours(one, statement):
                 # Whoever did not answer while we did not run has not been silent.
                 self._ask_anew(one)

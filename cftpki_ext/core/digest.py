@@ -14,7 +14,7 @@ from cftpki_ext.core.memo import Memo
 # Smaller ones are hashed in less time than they are looked up.
 _LARGE_OCTETS = 64 * 1024
 # What is remembered is held: one of the largest lists, or dozens of usual ones.
-_HELD_OCTETS = 96 * 1024 * 1024
+_HELD_OCTETS = 72 * 1024 * 1024
 
 _known: Memo[bytes, str] = Memo(_HELD_OCTETS)
 
@@ -37,6 +37,14 @@ def digest_of(raw: bytes) -> str:
         known = sha256(raw).hexdigest()
         _known.keep(raw, known, len(raw))
     return known
+
+
+def forget_digest(raw: bytes) -> None:
+    """
+    Let go of some octets that nobody else keeps any more.
+    """
+    if len(raw) >= _LARGE_OCTETS:
+        _known.drop(raw)
 
 
 def clear_digests() -> None:

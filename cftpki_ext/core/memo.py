@@ -69,6 +69,14 @@ class Memo(Generic[K, V]):
             while self._octets > self._most:
                 self._octets -= self._kept.popitem(last=False)[1][1]
 
+    def drop(self, key: K) -> None:
+        """
+        Forget one.
+        """
+        with self._lock:
+            before = self._kept.pop(key, None)
+            self._octets -= before[1] if before is not None else 0
+
     def clear(self) -> None:
         """
         Forget everything.

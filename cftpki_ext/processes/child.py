@@ -48,6 +48,7 @@ def run(end: socket.socket, factory: str, bounds: Bounds) -> None:
     while (frame := channel.receive()) is not None:
         if not _answer(channel, frame, handler, bounds):
             return
+        del frame  # a list of fifty megabytes may be in it, and the next call may be long in coming
 
 
 def _answer(channel: ChildChannel, frame: Frame, handler: Handler, bounds: Bounds) -> bool:

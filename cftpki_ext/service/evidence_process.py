@@ -166,7 +166,8 @@ class EvidenceProcess:
                     if digest in self._known or digest in small or digest in large:
                         continue
                     if len(raw) > LARGE_BYTES:
-                        large[digest] = memory_file(raw)
+                        # Copying a list of fifty megabytes takes as long as a handshake may.
+                        large[digest] = await asyncio.to_thread(memory_file, raw)
                     else:
                         parts.append(raw)
                         small[digest] = len(parts) - 1
@@ -174,7 +175,8 @@ class EvidenceProcess:
             call = Message(value, tuple(parts), tuple(large.values()))
             return (await self._worker.call(call, within_s=within_s)).value
         finally:
-            close_all(tuple(large.values()))
+            if large:
+                await asyncio.to_thread(close_all, tuple(large.values()))
 
 
 def serve_evidence(

@@ -37,6 +37,8 @@ _KNOWN_QUEUE = 1024
 # of one delays no other; it is long because after a restart everybody is a stranger, and a gateway has one address.
 _STRANGER_QUEUE = 512
 _STRANGERS_OF_ONE = 256
+# What is larger is held by one judge alone: three copies of the largest list are more than the machine should give.
+HEAVY_OCTETS = 8 * MIB
 # Reading a list that takes no longer delays nobody.
 _MOMENT_S = 0.04
 _CHEAP = 256
@@ -56,13 +58,15 @@ class Job:
     """
     One call for a judge: whether its partner is known, whose it is (`source`), and the large octets that it needs.
 
-    `case` is its case's number: the judge that has it is preferred.
+    `case` is its case's number: the judge that has it is preferred. `heavy` where what it needs is so large that one judge
+    alone is to hold it.
     """
 
     known: bool
     source: Hashable
     case: int
     large: tuple[str, ...] = ()
+    heavy: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +77,7 @@ class Seat:
 
     worker: Worker
     partners_only: bool
+    heavy: bool = False
     job: Job | None = None
     bodies: set[str] = field(default_factory=set)
     cases: OrderedDict[int, None] = field(default_factory=OrderedDict)
@@ -110,7 +115,11 @@ class Pool:
         general = max(2, len(os.sched_getaffinity(0)) if count is None else count)
         self._seats: list[Seat] = []
         self._seats += [
-            Seat(children.begin(ROLE, setup=self._setup, ready=self._ready), partners_only=number == 0)
+            Seat(
+                children.begin(ROLE, setup=self._setup, ready=self._ready),
+                partners_only=number == 0,
+                heavy=number == general,
+            )
             for number in range(general + 1)
         ]
         self._strangers_at_once = general - 1
@@ -189,6 +198,12 @@ class Pool:
             if len(seat.cases) > _CASES_KNOWN:
                 seat.cases.popitem(last=False)
             return answer
+
+    def lacks(self, digest: str) -> bool:
+        """
+        Whether the judge for the largest lists has not got one.
+        """
+        return any(seat.heavy and digest not in seat.bodies for seat in self._seats)
 
     def distrust(self, seat: Seat, why: str) -> None:
         """
@@ -277,12 +292,16 @@ class Pool:
         return found
 
     def _may(self, seat: Seat, job: Job) -> bool:
+        if job.heavy:
+            return seat.heavy and (job.known or self._strangers_busy() < self._strangers_at_once)
         if seat.partners_only:
             return job.known and all(d in seat.bodies or d in self._cheap for d in job.large)
         if job.known:
             return True
-        strangers = sum(s.job is not None and not s.job.known for s in self._seats)
-        return strangers < self._strangers_at_once
+        return self._strangers_busy() < self._strangers_at_once
+
+    def _strangers_busy(self) -> int:
+        return sum(seat.job is not None and not seat.job.known for seat in self._seats)
 
     def _dispatch(self) -> None:
         """
@@ -290,16 +309,13 @@ class Pool:
         """
         for waiting in tuple(self._known):
             self._give(waiting)
-        for _ in range(len(self._strangers)):
-            source, queue = self._strangers.popitem(last=False)
+        # Whoever waits for the one judge of the largest lists is not in the way of others.
+        for source, queue in tuple(self._strangers.items()):
             if queue and self._give(queue[0]):
                 queue.popleft()
-            elif queue:
-                self._strangers[source] = queue
-                self._strangers.move_to_end(source, last=False)
-                return
-            if queue:
-                self._strangers[source] = queue
+                self._strangers.move_to_end(source)
+            if not queue:
+                del self._strangers[source]
 
     def _give(self, waiting: _Waiting) -> bool:
         if waiting.given.done():

@@ -7,6 +7,7 @@ judge will ask for is brought at once. That memory holds digests, no certificate
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from cftpki_ext.processes.memory_files import memory_file
 from cftpki_ext.processes.worker import WorkerError
 from cftpki_ext.service.judging import exchange
 from cftpki_ext.service.judging.exchange import ExchangeError
-from cftpki_ext.service.judging.pool import Job, Pool, Seat
+from cftpki_ext.service.judging.pool import HEAVY_OCTETS, Job, Pool, Seat
 from cftpki_ext.service.judging.standing import Standing, StandingVerdicts, name_of
 
 # Partners that are remembered: some hundred octets each, and of each the places of its answers.
@@ -138,7 +139,7 @@ class Judges:
         try:
             checked = await self._checker.run(remote, question, handed_in, remember=remember, known=known)
         finally:
-            remote.close()
+            await remote.aclose()
         verdict = checked.outcome.verdict
         self._may_stand(question, checked, remote.stored)
         if verdict.accepted and not verdict.evidence.faults:
@@ -291,12 +292,13 @@ class RemoteCase:
             self._pool.distrust(seat, str(error))
             raise
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """
         Release what was handed to judges.
         """
-        close_all(tuple(self._files.values()))
-        self._files.clear()
+        if self._files:
+            numbers, self._files = tuple(self._files.values()), {}
+            await asyncio.to_thread(close_all, numbers)
 
     def _number_of(self, statement: Statement) -> int:
         number = self._numbers.get(id(statement))
@@ -321,7 +323,13 @@ class RemoteCase:
                 source=self._asked.remote if self._asked is not None else "",
                 case=self._number,
                 large=large,
+                heavy=any(len(self._blobs[digest]) > HEAVY_OCTETS for digest in large),
             )
+
+            for digest in large if job.heavy else ():
+                if digest not in self._files and self._pool.lacks(digest):
+                    # Copying a list of fifty megabytes takes as long as a handshake may.
+                    self._files[digest] = await asyncio.to_thread(memory_file, self._blobs[digest])
 
             def build(seat: Seat, *, whole: bool = whole, large: tuple[str, ...] = large) -> Message:
                 seats.append(seat)

@@ -123,8 +123,9 @@ class StandingVerdicts:
         """
         name = name_of(entry.question)
         self._remove(name)
-        # Of the question all is needed but its certificates, which the name stands for.
-        slim = replace(entry, question=replace(entry.question, chain=()))
+        # The certificates are in the name; of what was looked up, the names are enough.
+        looked = replace(entry.looked, responses=dict.fromkeys(entry.looked.responses))
+        slim = replace(entry, question=replace(entry.question, chain=()), looked=looked)
         self._entries[name] = slim
         self._octets += slim.octets
         for key in entry.looked.keys:

@@ -7,15 +7,18 @@ nothing to causes or faults, and raises nothing of its own.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import http.cookiejar
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
+from typing import Self
 
 import httpx
 
@@ -25,6 +28,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 HEADERS: Mapping[str, str] = MappingProxyType(
     {"User-Agent": "cftpki", "Accept-Encoding": "identity", "Accept": "*/*"}
 )
+# More of a body than this is put together outside Python's memory.
+_MANY_OCTETS = 1024 * 1024
 # What of a foreign text goes into a detail.
 DETAIL_CHARACTERS = 200
 
@@ -182,14 +187,58 @@ async def body_within(
         The whole body, or `None` as soon as it is longer.
 
     """
-    body = bytearray()
-    async for part in response.aiter_raw():
-        if len(body) + len(part) > max_bytes:
-            return None
-        body += part
-        if progress is not None:
-            progress(len(body))
-    return bytes(body)
+    with _Body() as body:
+        async for part in response.aiter_raw():
+            if body.octets + len(part) > max_bytes:
+                return None
+            body.add(part)
+            if progress is not None:
+                progress(body.octets)
+        return await body.whole()
+
+
+class _Body:
+    """
+    Octets as they come: a few in memory, many in a file of memory (memfd_create(2)).
+
+    What is read from a file is copied without Python's lock; putting fifty megabytes together would stop everybody else.
+    """
+
+    def __init__(self) -> None:
+        self.octets = 0
+        self._parts = bytearray()
+        self._file: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def add(self, part: bytes) -> None:
+        self.octets += len(part)
+        if self._file is None and self.octets <= _MANY_OCTETS:
+            self._parts += part
+            return
+        if self._file is None:
+            self._file = os.memfd_create("cftpki-body", os.MFD_CLOEXEC)
+            self._write(self._parts)
+        self._write(part)
+
+    async def whole(self) -> bytes:
+        """
+        All of them.
+        """
+        if self._file is None:
+            return bytes(self._parts)
+        return await asyncio.to_thread(os.pread, self._file, self.octets, 0)
+
+    def _write(self, part: bytes | bytearray) -> None:
+        rest = memoryview(part)
+        while rest and self._file is not None:
+            rest = rest[os.write(self._file, rest) :]
 
 
 def tls_errors(error: BaseException) -> tuple[ssl.SSLError, ...]:

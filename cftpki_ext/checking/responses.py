@@ -1,0 +1,102 @@
+"""
+The cache as a driver uses it: what is at hand at once, and what waits for a disk in a thread.
+
+Owns who waits for what: a list of fifty megabytes that is read or written holds up its own question, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TypeVar
+
+from cftpki_ext.core.digest import digest_of
+from cftpki_ext.ports import LastingStore, ResponseStore, StoredResponse
+
+T = TypeVar("T")
+
+# What is hashed, copied or written in less time than another thread is woken.
+LARGE_OCTETS = 256 * 1024
+# That the disk has nothing is remembered for so long: another process may have put something there.
+_MISSING_S = 20.0
+_MISSING = 8192
+
+
+async def hashed(raw: bytes) -> None:
+    """
+    Have the SHA-256 of some octets at hand (`core.digest`), hashed in a thread where they are many.
+    """
+    if len(raw) > LARGE_OCTETS:
+        await asyncio.to_thread(digest_of, raw)
+
+
+class Responses:
+    """
+    A `ResponseStore` that holds up nobody. For one event loop.
+
+    Args:
+        store: closed by `close`.
+        monotonic: seconds that only ever grow.
+
+    """
+
+    def __init__(self, store: ResponseStore, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._lasting = store if isinstance(store, LastingStore) else None
+        self._monotonic = monotonic
+        self._missing: OrderedDict[str, float] = OrderedDict()
+        # One: the disk does one thing at a time, in the order in which it was asked.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="responses")
+
+    def at_hand(self, key: str) -> tuple[bool, StoredResponse | None]:
+        """
+        Whether it is known at once what is kept under a name, and what.
+        """
+        if self._lasting is None:
+            return True, self._store.get(key)
+        found = self._lasting.at_hand(key)
+        if found is not None:
+            return True, found
+        missing = self._missing.get(key)
+        return missing is not None and missing > self._monotonic(), None
+
+    async def find(self, key: str) -> StoredResponse | None:
+        """
+        What is kept under a name.
+
+        What another process put there within the last 20 s may be missed.
+        """
+        known, found = self.at_hand(key)
+        if known:
+            return found
+        found = await self._in_thread(lambda: self._store.get(key))
+        if found is not None:
+            await hashed(found.raw)
+        else:
+            self._missing[key] = self._monotonic() + _MISSING_S
+            if len(self._missing) > _MISSING:
+                self._missing.popitem(last=False)
+        return found
+
+    async def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+        """
+        See `ResponseStore`.
+        """
+        self._missing.pop(key, None)
+        if self._lasting is None or len(raw) <= LARGE_OCTETS:
+            self._store.put(key, raw, received_at=received_at, keep_s=keep_s)
+            return
+        await self._in_thread(lambda: self._store.put(key, raw, received_at=received_at, keep_s=keep_s))
+
+    def close(self) -> None:
+        """
+        See `ResponseStore`.
+        """
+        self._thread.shutdown()
+        self._store.close()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
