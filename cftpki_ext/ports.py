@@ -122,6 +122,11 @@ class LastingStore(ResponseStore, Protocol):
         The bytes under `key` where they are in memory; `None` says nothing.
         """
 
+    def hold(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+        """
+        The part of `put` that waits for nothing; `put` follows.
+        """
+
 
 class ProofReader(Protocol):
     """
@@ -229,6 +234,15 @@ class EvidenceStore(Protocol):
     Keeps the records of verdicts, in order, so that a changed or removed one is noticed. Knows bytes only.
     """
 
+    def bring(self, blobs: Mapping[str, bytes]) -> None:
+        """
+        Write large blobs, little by little, so that records that come meanwhile hardly wait.
+
+        Raises:
+            StoreError: they could not be written.
+
+        """
+
     def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
         """
         Keep records durably, all or none, and give each one's hash in the chain (hex).
@@ -261,6 +275,17 @@ class AsyncEvidenceStore(Protocol):
     """
     An `EvidenceStore` whose work is done elsewhere, in a thread or a process of its own.
     """
+
+    async def bring(self, blobs: Mapping[str, bytes]) -> None:
+        """
+        Have large blobs written before a record names them: nobody's record waits behind a list of fifty megabytes.
+
+        Those that no record names in the end go when the store is tended.
+
+        Raises:
+            StoreError: they could not be written.
+
+        """
 
     async def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
         """

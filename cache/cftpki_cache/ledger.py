@@ -14,7 +14,8 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +31,7 @@ GENESIS = sha256(b"cftpki evidence ledger 1").digest()
 # `revoked` is an index, one row for each certificate that a record proves revoked: with it a lost memory of
 # revocations is noticed without walking a million records. It outlives its records, so that what cannot be restored
 # any more is at least named. Nothing is believed for its sake: what it leads to is judged anew.
+# `piece`: a large blob, whose own row is empty, in the order of the numbers. Its pieces are there before it is.
 # `repeated`: the document of a record that others repeat is a blob, and these are the blobs that it names in its turn.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
@@ -40,6 +42,8 @@ CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STR
 CREATE TABLE IF NOT EXISTS blob_use (digest TEXT PRIMARY KEY, last_use INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS revoked (certificate TEXT PRIMARY KEY, digest TEXT NOT NULL, final INTEGER NOT NULL,
   ends INTEGER NOT NULL, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piece (digest TEXT NOT NULL, number INTEGER NOT NULL, raw BLOB NOT NULL,
+  PRIMARY KEY (digest, number)) STRICT;
 CREATE TABLE IF NOT EXISTS repeated (digest TEXT NOT NULL, document TEXT NOT NULL,
   PRIMARY KEY (digest, document)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS repeated_document ON repeated (document);
@@ -54,6 +58,9 @@ _UNUSED = (
     " WHERE repeated.digest = blob_use.digest AND whole.last_use > ?1)"
 )
 _PIECE_OCTETS = 1024 * 1024
+# Pieces between which the write-ahead log is folded in, and how long others are let in between two.
+_FOLDED_PIECES = 16
+_PAUSE_S = 0.002
 # Records let go in one transaction: a writer waits for some milliseconds at most.
 _PRUNE_BATCH = 64
 
@@ -152,7 +159,7 @@ class EvidenceLedger:
         for name, raw in entry.blobs.items():
             # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
             if not self._has(name):
-                self._insert_blob(name, raw)
+                self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
         self._db.executemany(
             "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
             ((name, seq) for name in _all_names(entry)),
@@ -167,16 +174,6 @@ class EvidenceLedger:
             ),
         )
         return seq or 0, digest
-
-    def _insert_blob(self, name: str, raw: bytes) -> None:
-        """
-        Write a blob piece by piece: a prepared statement would hold a copy of a whole list for good.
-        """
-        row = self._db.execute("INSERT INTO blob VALUES (?, zeroblob(?))", (name, len(raw))).lastrowid
-        if raw and row:
-            with self._db.blobopen("blob", "raw", row) as blob:
-                for begin in range(0, len(raw), _PIECE_OCTETS):
-                    blob.write(raw[begin : begin + _PIECE_OCTETS])
 
     def _keep_repeated(self, repeated: Repeated) -> None:
         """
@@ -194,7 +191,47 @@ class EvidenceLedger:
         )
 
     def _has(self, name: str) -> bool:
-        return self._db.execute("SELECT 1 FROM blob WHERE digest = ?", (name,)).fetchone() is not None
+        return _is_there(self._db, name)
+
+    def bring(self, blobs: Mapping[str, bytes]) -> None:
+        """
+        Write large blobs piece by piece, each in a transaction of its own, on a connection of its own.
+
+        Args:
+            blobs: by SHA-256 (hex). What is there already is left alone.
+
+        Raises:
+            StoreError: they could not be written (disk full, read-only, locked).
+
+        """
+        try:
+            with contextlib.closing(connect(self._path)) as db:
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.execute("PRAGMA wal_autocheckpoint = 0")
+                for name, raw in blobs.items():
+                    if not _is_there(db, name):
+                        self._bring(db, name, raw)
+        except sqlite3.Error as exc:
+            msg = f"evidence could not be kept: {exc}"
+            raise StoreError(msg) from exc
+
+    def _bring(self, db: sqlite3.Connection, name: str, raw: bytes) -> None:
+        for number, begin in enumerate(range(0, len(raw), _PIECE_OCTETS)):
+            with self._lock, transaction(db):
+                db.execute(
+                    "INSERT OR REPLACE INTO piece VALUES (?, ?, ?)",
+                    (name, number, raw[begin : begin + _PIECE_OCTETS]),
+                )
+            if number % _FOLDED_PIECES == _FOLDED_PIECES - 1:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            time.sleep(_PAUSE_S)  # whoever waits for the lock has it now
+        with self._lock, transaction(db):
+            if not _is_there(db, name):
+                db.execute("INSERT INTO blob VALUES (?, x'')", (name,))
+                db.execute(
+                    "INSERT OR IGNORE INTO blob_use VALUES (?, (SELECT coalesce(max(seq), 0) FROM record))",
+                    (name,),
+                )
 
     def tend(self, *, before: datetime, max_bytes: int) -> int:
         """
@@ -240,6 +277,10 @@ class EvidenceLedger:
                 self._head = -1
 
 
+def _is_there(db: sqlite3.Connection, name: str) -> bool:
+    return db.execute("SELECT 1 FROM blob WHERE digest = ?", (name,)).fetchone() is not None
+
+
 def _names(entry: EvidenceEntry) -> str:
     """
     The digests of all blobs of a record, as they are kept and hashed.
@@ -272,6 +313,7 @@ def _let_go(db: sqlite3.Connection, before: datetime, max_bytes: int) -> int:
         db.execute("INSERT OR REPLACE INTO chain_start VALUES (1, ?, ?)", (last, digest))
         gone = db.execute("DELETE FROM record WHERE seq <= ?", (last,)).rowcount
         unused = db.execute(_UNUSED, (last,)).fetchall()
+        db.executemany("DELETE FROM piece WHERE digest = ?", unused)
         db.executemany("DELETE FROM blob WHERE digest = ?", unused)
         db.executemany("DELETE FROM blob_use WHERE digest = ?", unused)
         db.execute("DELETE FROM repeated WHERE document NOT IN (SELECT digest FROM blob_use)")

@@ -104,8 +104,8 @@ class LedgerReader:
 
         """
         with self._reading():
-            if not self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'revoked'").fetchall():
-                return ()  # nobody has written to it since there is an index
+            if not self._has_table("revoked"):
+                return ()
             rows = self._db.execute(
                 "SELECT certificate, digest, final, ends, record FROM revoked WHERE ends > ?",
                 (_seconds(ending_after),),
@@ -150,7 +150,7 @@ class LedgerReader:
         """
         with self._reading():
             row = self._db.execute("SELECT raw FROM blob WHERE digest = ?", (digest,)).fetchone()
-        return bytes(row[0]) if row else None
+            return self._whole(digest, row[0]) if row else None
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> tuple[LedgerFault, ...]:
         """
@@ -176,7 +176,7 @@ class LedgerReader:
                 digests = set()
                 for name, raw in self._db.execute("SELECT digest, raw FROM blob"):
                     digests.add(name)
-                    if sha256(raw).hexdigest() != name:
+                    if sha256(self._whole(name, raw)).hexdigest() != name:
                         faults.append(LedgerFault(seq=None, detail=f"blob {name} was changed"))
                 links: dict[int, bytes] = {}
                 faults.extend(self._gone_of_repeated(digests))
@@ -219,12 +219,27 @@ class LedgerReader:
             progress(looked_at)
         links[seq] = previous
 
+    def _whole(self, digest: str, raw: bytes) -> bytes:
+        """
+        A blob, put together where it stands in pieces.
+        """
+        if raw or not self._has_table("piece"):
+            return bytes(raw)
+        pieces = self._db.execute("SELECT raw FROM piece WHERE digest = ? ORDER BY number", (digest,))
+        return b"".join(piece for (piece,) in pieces)
+
+    def _has_table(self, name: str) -> bool:
+        """
+        Whether somebody has written to the ledger since there is such a table.
+        """
+        return bool(self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchall())
+
     def _gone_of_repeated(self, digests: set[str]) -> Iterator[LedgerFault]:
         """
         What repeated documents name and is not there: their records name the document alone.
         """
-        if not self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'repeated'").fetchall():
-            return  # nobody has written to it since there are repeated records
+        if not self._has_table("repeated"):
+            return
         for digest, document in self._db.execute("SELECT digest, document FROM repeated ORDER BY 2, 1"):
             if digest not in digests:
                 yield LedgerFault(seq=None, detail=f"blob {digest} of the repeated record {document} is gone")

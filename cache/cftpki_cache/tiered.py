@@ -55,6 +55,12 @@ class TieredStore:
         kept = self._upper.look(key)
         return None if kept is None else kept.response
 
+    def hold(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+        """
+        See `LastingStore`: the upper tier alone.
+        """
+        self._upper.put(key, raw, received_at=received_at, keep_s=keep_s)
+
     def look(self, key: str) -> Kept | None:
         """
         See `LivedStore`.

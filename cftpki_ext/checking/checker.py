@@ -12,10 +12,12 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
 from cftpki_ext.checking.collector import Collector
 from cftpki_ext.checking.responses import Responses
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.statement import Statement
@@ -56,10 +58,11 @@ class Looked:
     """
     What a check saw in cache and memory of revocations.
 
-    Names of both, what the cache had, and at which state of the memory (`ProofReader.state`).
+    Names of both, what the cache had (when it was received, and its SHA-256), and at which state of the memory
+    (`ProofReader.state`).
     """
 
-    responses: Mapping[str, StoredResponse | None]
+    responses: Mapping[str, tuple[datetime, str] | None]
     recalls: tuple[Recall, ...]
     state: int
 
@@ -197,6 +200,21 @@ class Checker:
         )
         if known is not None:
             collector.prepare(known.places, known.recalls)
+        try:
+            return await self._run(collector, case, handed_in, remember=remember, state=state)
+        finally:
+            for key, raw in collector.brought:
+                self._store.let_go(raw, key)
+
+    async def _run(
+        self,
+        collector: Collector,
+        case: OpenCase,
+        handed_in: Sequence[Statement],
+        *,
+        remember: bool,
+        state: int,
+    ) -> Checked:
         outcome = await collector.run()
         statements = tuple(collector.heard)
         if outcome is None:
@@ -205,7 +223,7 @@ class Checker:
         for keep in outcome.keep:
             statement = statements[keep.statement]
             if statement.raw is not None:
-                await self._store.put(
+                self._store.put(
                     keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
                 )
                 self.changed(keep.key)
@@ -217,7 +235,11 @@ class Checker:
             known=Known(places=collector.places, recalls=collector.recalled),
             looked=None
             if collector.has_asked or handed_in
-            else Looked(responses=dict(collector.found), recalls=collector.recalled, state=state),
+            else Looked(
+                responses={key: _noted(found) for key, found in collector.found.items()},
+                recalls=collector.recalled,
+                state=state,
+            ),
         )
 
     def is_still(self, looked: Looked) -> bool:
@@ -229,7 +251,8 @@ class Checker:
 
         """
         return all(
-            self._store.at_hand(key) == (True, found) for key, found in looked.responses.items()
+            (known := self._store.at_hand(key))[0] and _noted(known[1]) == before
+            for key, before in looked.responses.items()
         ) and self.knows_no_more(looked)
 
     def knows_no_more(self, looked: Looked) -> bool:
@@ -275,3 +298,10 @@ class Checker:
                 await asyncio.to_thread(self._proofs.remember, one.key, statements[one.statement])
             except StoreError as error:
                 _log.error("verdict %s: %s", outcome.verdict.id, printable(str(error)))
+
+
+def _noted(found: StoredResponse | None) -> tuple[datetime, str] | None:
+    """
+    What identifies an answer of the cache without holding it.
+    """
+    return None if found is None else (found.received_at, digest_of(found.raw))

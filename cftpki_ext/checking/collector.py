@@ -8,7 +8,7 @@ nothing: what comes next is what the case says.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
@@ -116,6 +116,21 @@ class Collector:
         Where the cache was looked into.
         """
         return tuple(self._looked_up.values())
+
+    @property
+    def brought(self) -> Iterator[tuple[str, bytes]]:
+        """
+        What the cache had and the sources sent, with the names under which the cache keeps both.
+        """
+        for key, found in self.found.items():
+            if found is not None:
+                yield key, found.raw
+        keys = {lookup: place.key for lookup, place in self._looked_up.items()}
+        for one in self.heard:
+            if one.raw is not None and one.depth is not None and one.url is not None:
+                name = keys.get(Lookup(depth=one.depth, kind=one.kind, url=one.url))
+                if name is not None:
+                    yield name, one.raw
 
     @property
     def has_asked(self) -> bool:

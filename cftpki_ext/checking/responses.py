@@ -11,25 +11,31 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
-from cftpki_ext.core.digest import digest_of
+from cftpki_ext.core.digest import digest_of, forget_digest, is_hashed
 from cftpki_ext.ports import LastingStore, ResponseStore, StoredResponse
+from cftpki_ext.support.heap import give_back
 
 T = TypeVar("T")
 
 # What is hashed, copied or written in less time than another thread is woken.
 LARGE_OCTETS = 256 * 1024
+# So much, in the pieces in which it came, may leave as much behind in the allocator.
+_HUGE_OCTETS = 8 * 1024 * 1024
 # That the disk has nothing is remembered for so long: another process may have put something there.
 _MISSING_S = 20.0
 _MISSING = 8192
+# Answers that wait for the disk: of the largest lists few are ever on their way.
+_BEHIND = 64
 
 
 async def hashed(raw: bytes) -> None:
     """
     Have the SHA-256 of some octets at hand (`core.digest`), hashed in a thread where they are many.
     """
-    if len(raw) > LARGE_OCTETS:
+    if len(raw) > LARGE_OCTETS and not is_hashed(raw):
         await asyncio.to_thread(digest_of, raw)
 
 
@@ -48,6 +54,7 @@ class Responses:
         self._lasting = store if isinstance(store, LastingStore) else None
         self._monotonic = monotonic
         self._missing: OrderedDict[str, float] = OrderedDict()
+        self._writing: set[asyncio.Future[None]] = set()
         # One: the disk does one thing at a time, in the order in which it was asked.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="responses")
 
@@ -70,30 +77,48 @@ class Responses:
         What another process put there within the last 20 s may be missed.
         """
         known, found = self.at_hand(key)
-        if known:
-            return found
-        found = await self._in_thread(lambda: self._store.get(key))
+        if not known:
+            found = await self._in_thread(lambda: self._store.get(key))
         if found is not None:
             await hashed(found.raw)
-        else:
+        elif not known:
             self._missing[key] = self._monotonic() + _MISSING_S
             if len(self._missing) > _MISSING:
                 self._missing.popitem(last=False)
         return found
 
-    async def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+    def let_go(self, raw: bytes, key: str) -> None:
         """
-        See `ResponseStore`.
+        Let go of a large answer that is used no more, unless memory keeps it under its name.
+        """
+        if len(raw) <= LARGE_OCTETS:
+            return
+        known, found = self.at_hand(key)
+        if not known or found is None or found.raw is not raw:
+            forget_digest(raw)
+        if len(raw) > _HUGE_OCTETS:
+            self._thread.submit(give_back)
+
+    def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+        """
+        See `ResponseStore`. The disk follows by itself; where it is far behind, it does without.
         """
         self._missing.pop(key, None)
-        if self._lasting is None or len(raw) <= LARGE_OCTETS:
+        if self._lasting is None:
             self._store.put(key, raw, received_at=received_at, keep_s=keep_s)
             return
-        await self._in_thread(lambda: self._store.put(key, raw, received_at=received_at, keep_s=keep_s))
+        self._lasting.hold(key, raw, received_at=received_at, keep_s=keep_s)
+        if len(self._writing) < _BEHIND:
+            # In the thread's queue at once, so that closing waits for it.
+            write = asyncio.get_running_loop().run_in_executor(
+                self._thread, partial(self._store.put, key, raw, received_at=received_at, keep_s=keep_s)
+            )
+            self._writing.add(write)
+            write.add_done_callback(self._writing.discard)
 
     def close(self) -> None:
         """
-        See `ResponseStore`.
+        See `ResponseStore`. What is on its way to the disk gets there.
         """
         self._thread.shutdown()
         self._store.close()

@@ -13,8 +13,8 @@ from cftpki_ext.core.memo import Memo
 
 # Smaller ones are hashed in less time than they are looked up.
 _LARGE_OCTETS = 64 * 1024
-# What is remembered is held: one of the largest lists, or dozens of usual ones.
-_HELD_OCTETS = 72 * 1024 * 1024
+# What is remembered is held until somebody lets go of it (`forget_digest`): two of the largest lists at most.
+_HELD_OCTETS = 136 * 1024 * 1024
 
 _known: Memo[bytes, str] = Memo(_HELD_OCTETS)
 
@@ -37,6 +37,13 @@ def digest_of(raw: bytes) -> str:
         known = sha256(raw).hexdigest()
         _known.keep(raw, known, len(raw))
     return known
+
+
+def is_hashed(raw: bytes) -> bool:
+    """
+    Whether `digest_of` has its answer at hand.
+    """
+    return len(raw) < _LARGE_OCTETS or _known.get(raw) is not None
 
 
 def forget_digest(raw: bytes) -> None:

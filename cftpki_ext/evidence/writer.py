@@ -8,7 +8,7 @@ up the event loop; what waits meanwhile is written together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +24,8 @@ from cftpki_ext.ports import AsyncEvidenceStore, BlobsMissingError, Clock, Evide
 PATIENCE_S = 1.0
 # Between two looks at what is to be let go; also how often the write-ahead log is folded in.
 TEND_S = 30.0
+# What takes the store longer than a handful of records does.
+_LARGE_BYTES = 1024 * 1024
 # Records written in one transaction: the first of them must not wait for all of a burst.
 _BATCH = 64
 # ... nor may they be more than a frame to the store's process holds.
@@ -74,7 +76,12 @@ class EvidenceWriter:
         self.not_kept = 0
 
     async def keep(
-        self, record: Record, stored: RecordBytes | None = None, *, patience_s: float = PATIENCE_S
+        self,
+        record: Record,
+        stored: RecordBytes | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+        large_s: float = PATIENCE_S,
     ) -> str | None:
         """
         Keep one record. Never raises: what cannot be kept is logged as an error and counted.
@@ -83,15 +90,25 @@ class EvidenceWriter:
             record: of a verdict that has not been answered yet.
             stored: its stored form, where somebody has made it already.
             patience_s: how long to wait for the store. A record that comes late may still be kept.
+            large_s: how long to wait for large blobs of it, a new list for example, before that.
 
         Returns:
             The record's hash in the chain (hex), or `None` where it is not known to be kept.
 
         """
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        answer: asyncio.Future[str] = loop.create_future()
         try:
-            self._enter(record, encode(record) if stored is None else stored, answer)
-            late = asyncio.get_running_loop().call_later(max(0.0, patience_s), _too_late, answer)
+            stored = encode(record) if stored is None else stored
+            large = {name: raw for name, raw in stored.blobs.items() if len(raw) > _LARGE_BYTES}
+            if large:
+                # Not before the queue: nobody else's record waits for it.
+                async with asyncio.timeout(max(0.0, large_s)):
+                    await self._store.bring(large)
+                patience_s = min(patience_s, max(0.0, large_s - (loop.time() - begun)))
+            self._enter(record, stored, answer)
+            late = loop.call_later(max(0.0, patience_s), _too_late, answer)
             try:
                 digest = await answer
             finally:
@@ -214,6 +231,12 @@ class InThread:
     def __init__(self, store: EvidenceStore) -> None:
         self._store = store
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="evidence")
+
+    async def bring(self, blobs: Mapping[str, bytes]) -> None:
+        """
+        See `AsyncEvidenceStore`.
+        """
+        await asyncio.to_thread(self._store.bring, blobs)
 
     async def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
         """

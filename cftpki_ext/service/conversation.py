@@ -237,7 +237,7 @@ class Conversation:
         service = self._service
         elapsed_s = service.clock.monotonic() - self._begun
         left_s = self._limit_s() + over_s - elapsed_s - ANSWER_S
-        kept = await service.keeper.keep(record, stored, patience_s=min(PATIENCE_S, left_s))
+        kept = await service.keeper.keep(record, stored, patience_s=min(PATIENCE_S, left_s), large_s=left_s)
         if kept is None and stored is not None and stored.repeats is not None:
             return None  # it is not given: the question is judged anew
         service.audit.verdict(record.verdict, session, elapsed_ms=int(elapsed_s * 1000), record=kept)

@@ -12,6 +12,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ ROLE = Role(
 )
 # A transaction of 64 records takes milliseconds; SQLite itself waits two seconds for another process's.
 APPEND_S = 4.0
+# The largest list, piece by piece, on a busy disk. Whoever waits for it gives up before.
+BRING_S = 30.0
 # Letting go happens in many small transactions; after a change of `evidence.max_bytes` it takes minutes.
 TEND_S = 3600.0
 # What is longer goes by a descriptor: the socket is for what is small.
@@ -69,6 +72,7 @@ class EvidenceProcess:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._known: OrderedDict[str, None] = OrderedDict()
+        self._bringing: dict[str, asyncio.Future[None]] = {}
 
     async def check(self) -> None:
         """
@@ -84,6 +88,40 @@ class EvidenceProcess:
             raise StoreError(str(error)) from error
         if "refused" in answer.value:
             raise StoreError(str(answer.value["refused"]))
+
+    async def bring(self, blobs: Mapping[str, bytes]) -> None:
+        """
+        See `AsyncEvidenceStore`: each by a descriptor, once, and written beside the appending.
+        """
+        for digest, raw in blobs.items():
+            if digest in self._known:
+                continue
+            under_way = self._bringing.get(digest)
+            if under_way is None:
+                under_way = self._bringing[digest] = asyncio.ensure_future(self._bring(digest, raw))
+                under_way.add_done_callback(partial(self._brought, digest))
+            # Whoever gives up waiting stops nobody else's.
+            await asyncio.shield(under_way)
+
+    async def _bring(self, digest: str, raw: bytes) -> None:
+        try:
+            # Copying a list of fifty megabytes takes as long as a handshake may.
+            number = await asyncio.to_thread(memory_file, raw)
+            try:
+                call = Message({"op": "bring", "digest": digest}, (), (number,))
+                answer = await self._worker.call(call, within_s=BRING_S, kill_late=False)
+            finally:
+                await asyncio.to_thread(close_all, (number,))
+        except (WorkerError, OSError) as error:
+            raise StoreError(str(error)) from error
+        if "refused" in answer.value:
+            raise StoreError(str(answer.value["refused"]))
+        self._known[digest] = None
+
+    def _brought(self, digest: str, done: asyncio.Future[None]) -> None:
+        del self._bringing[digest]
+        if not done.cancelled():
+            done.exception()  # those who wait have it; perhaps nobody does any more
 
     async def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
         """
@@ -203,6 +241,8 @@ def serve_evidence(
         (store,) = opened
         if call.value["op"] == "open":
             return Message()
+        if call.value["op"] == "bring":
+            return lambda: _bring(store, call)
         if call.value["op"] == "tend":
             return lambda: _tend(store, call.value)
         return _append(store, call)
@@ -236,6 +276,17 @@ def _append(store: EvidenceStore, call: Message) -> Message:
         return Message({"missing": list(error.digests)})
     except StoreError as error:
         return Message({"refused": str(error)})
+
+
+def _bring(store: EvidenceStore, call: Message) -> Message:
+    try:
+        (number,) = call.descriptors
+        raw = read_memory_file(number)
+        close_all(call.descriptors)
+        store.bring({call.value["digest"]: raw})
+    except StoreError as error:
+        return Message({"refused": str(error)})
+    return Message()
 
 
 def _tend(store: EvidenceStore, value: Mapping[str, Any]) -> Message:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -473,4 +475,71 @@ def test_verify_reads_a_ledger_that_knew_no_repeated_records(ledger, folder):
     assert () == faults(folder)
     with contextlib.closing(EvidenceLedger(folder)) as again:
         again.append((replace(BASE, id="c" * 32), replace(repeat(9), repeats=replace(REPEATED, id="c" * 32))))
+    assert () == faults(folder)
+
+
+# -- large blobs -----------------------------------------------------------------------------------------------------
+
+LIST = random.Random(1).randbytes(3_300_000)  # four pieces
+LIST_DIGEST = sha256(LIST).hexdigest()
+
+
+def test_large_blob_is_brought_in_pieces_and_read_whole(ledger, folder):
+    ledger.bring({LIST_DIGEST: LIST})
+    ledger.bring({LIST_DIGEST: LIST})
+    ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
+        assert [(4,)] == database.execute("SELECT count(*) FROM piece").fetchall()
+        assert [(0,)] == database.execute("SELECT length(raw) FROM blob").fetchall()
+    with reading(folder) as reader:
+        assert LIST == reader.blob(LIST_DIGEST)
+    assert () == faults(folder)
+
+
+def test_large_blob_goes_with_the_last_record_that_names_it(ledger, folder):
+    ledger.bring({LIST_DIGEST: LIST})
+    ledger.append((replace(entry(1), present=(LIST_DIGEST,)), entry(2)))
+    assert 1 == ledger.tend(before=NOON + timedelta(hours=2), max_bytes=LARGE)
+    with reading(folder) as reader:
+        assert None is reader.blob(LIST_DIGEST)
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
+        assert [(0,)] == database.execute("SELECT count(*) FROM piece").fetchall()
+
+
+def test_record_that_names_a_large_blob_of_which_only_pieces_are_there_is_not_kept(ledger, folder):
+    ledger.bring({LIST_DIGEST: LIST})
+    edit(folder, "DELETE FROM blob")
+    with pytest.raises(BlobsMissingError):
+        ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
+    ledger.bring({LIST_DIGEST: LIST})
+    ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
+    assert () == faults(folder)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM piece WHERE number = 2",
+        "UPDATE piece SET raw = x'00' WHERE number = 0",
+        "UPDATE piece SET number = 9 WHERE number = 1",
+    ],
+)
+def test_verify_tells_that_a_piece_was_changed(ledger, folder, sql):
+    ledger.bring({LIST_DIGEST: LIST})
+    ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
+    edit(folder, sql)
+    assert [f"blob {LIST_DIGEST} was changed"] == details(folder)
+
+
+def test_records_are_appended_while_a_large_blob_is_brought(ledger, folder):
+    with ThreadPoolExecutor(1) as thread:
+        bringing = thread.submit(ledger.bring, {sha256(LIST * 8).hexdigest(): LIST * 8})
+        count = 0
+        while not bringing.done() or count == 0:
+            count += 1
+            ledger.append((entry(count),))
+        bringing.result()
+    with reading(folder) as reader:
+        assert count == reader.count()
+    assert count > 1
     assert () == faults(folder)
