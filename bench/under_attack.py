@@ -50,6 +50,7 @@ SECONDS = 4.0
 # Between two questions of the known partner.
 PAUSE_S = 0.002
 ATTACKERS = 4
+SETTLE_S = 2.0
 VARIANTS = 4
 CHAIN_OCTETS = 60 * 1024
 LIST_OCTETS = 57 * 1024 * 1024
@@ -135,6 +136,14 @@ def memory_mb(pid: int) -> float:
             lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
             total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024
+
+
+def settled_mb(pid: int) -> float:
+    """
+    The same a moment later: what is still being written to the disk is on its way out of memory.
+    """
+    time.sleep(SETTLE_S)
+    return memory_mb(pid)
 
 
 @contextlib.contextmanager
@@ -349,7 +358,7 @@ def report() -> None:
                 asyncio.run(partner_waits(path, chain, lambda: True))
                 until = time.monotonic() + SECONDS
                 waits = asyncio.run(partner_waits(path, chain, lambda: time.monotonic() > until))
-                row("nothing", waits, None, memory_mb(process.pid))
+                row("nothing", waits, None, settled_mb(process.pid))
                 for kind in CHAINS:
                     sent = folder / "chains"
                     sent.mkdir()
@@ -358,7 +367,7 @@ def report() -> None:
                         (sent / str(number)).write_bytes(encode_chain(made))
                     waits, count = beside(path, chain, sent, "")
                     shutil.rmtree(sent)
-                    row(kind, waits, count, memory_mb(process.pid))
+                    row(kind, waits, count, settled_mb(process.pid))
                 for number, (kind, (_, indirect, _)) in enumerate(LISTS.items()):
                     sent = folder / "chains"
                     sent.mkdir()
@@ -371,7 +380,7 @@ def report() -> None:
                         (sent / str(variant)).write_bytes(encode_chain((leaf,)))
                     waits, count = beside(path, chain, sent, PROFILE)
                     shutil.rmtree(sent)
-                    row(kind, waits, count, memory_mb(process.pid))
+                    row(kind, waits, count, settled_mb(process.pid))
         finally:
             lab.down(directory)
 
