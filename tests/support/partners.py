@@ -112,6 +112,19 @@ class Company:
         )
 
 
+def with_password(company: Company, password: str) -> Path:
+    """
+    The company's configuration with the datafile password that its service tells the host.
+    """
+    secret = company.path("datafile.password")
+    secret.write_text(f"{password}\n")
+    secret.chmod(0o600)
+    config = company.configure()
+    named = '[service]\ndatafile_password_file = "datafile.password"\n'
+    config.write_text(config.read_text().replace("[service]\n", named, 1))
+    return config
+
+
 @contextlib.contextmanager
 def company(folder: Path) -> Iterator[Company]:
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import callbacks, hostsim, native_host, partners, real_service
+from tests.support import callbacks, hostsim, native_host
 
 # One company and one service for the file.
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("callback-builds")]
@@ -21,19 +21,6 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("callback-builds")]
 ROOT = Path(__file__).parents[3]
 OTHERS = {"1.1.1": "OpenSSL 1.1.1", "3.5": "OpenSSL 3.5"}
 TARGETS = ("cftpki_ssl", "ssl_drive", "test_ssl_callbacks")
-
-
-@pytest.fixture(scope="module")
-def company(tmp_path_factory):
-    with partners.company(tmp_path_factory.mktemp("bld")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def service(company):
-    with real_service.running(company.configure()) as running:
-        yield running
-        assert [] == running.failures()
 
 
 def peer(company, name):

@@ -32,22 +32,8 @@ PASSWORD = "correct horse"
 
 
 @pytest.fixture(scope="module")
-def company(tmp_path_factory):
-    with partners.company(tmp_path_factory.mktemp("exa")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def service(company):
-    secret = company.path("datafile.password")
-    secret.write_text(PASSWORD + "\n")
-    secret.chmod(0o600)
-    config = company.configure()
-    text = config.read_text().replace(
-        "[service]\n", '[service]\ndatafile_password_file = "datafile.password"\n', 1
-    )
-    config.write_text(text)
-    with real_service.running(config) as running:
+    with real_service.running(partners.with_password(company, PASSWORD)) as running:
         yield running
         assert [] == running.failures()
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support import callbacks, hostsim, partners, pki, real_service
+from tests.support import callbacks, hostsim, pki, real_service
 
 # One company and one service for the file.
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("callbacks")]
@@ -32,19 +32,6 @@ REFUSED = {
     "unheard": (46, "status_not_established"),
     "stranger": (48, "no_path"),
 }
-
-
-@pytest.fixture(scope="module")
-def company(tmp_path_factory):
-    with partners.company(tmp_path_factory.mktemp("ssl")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def service(company):
-    with real_service.running(company.configure()) as running:
-        yield running
-        assert [] == running.failures()
 
 
 def peer(company, name):

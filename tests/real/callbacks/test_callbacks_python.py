@@ -37,22 +37,8 @@ PARTNERS = {
 
 
 @pytest.fixture(scope="module")
-def company(tmp_path_factory):
-    with partners.company(tmp_path_factory.mktemp("pya")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def service(company):
-    secret = company.path("datafile.password")
-    secret.write_bytes(PASSWORD + b"\n")
-    secret.chmod(0o600)
-    config = company.configure()
-    text = config.read_text()
-    config.write_text(
-        text.replace("[service]\n", '[service]\ndatafile_password_file = "datafile.password"\n', 1)
-    )
-    with real_service.running(config) as running:
+    with real_service.running(partners.with_password(company, PASSWORD.decode())) as running:
         yield running
         assert [] == running.failures()
 

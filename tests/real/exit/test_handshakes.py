@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support import hostsim, native_host, partners, pki, real_service, servers
+from tests.support import hostsim, native_host, pki, real_service, servers
 from tests.support.ports import free_port
 
 # One company and one service for the file.
@@ -46,19 +46,6 @@ ALL_PHASES = [
     *("StartTask", "StartHandshake", "GetCertificate", "GetCAList", "CryptData"),
     *("CheckCertificate", "HandshakeDone", "EndSession", "EndTask"),
 ]
-
-
-@pytest.fixture(scope="module")
-def company(tmp_path_factory):
-    with partners.company(tmp_path_factory.mktemp("tls")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def service(company):
-    with real_service.running(company.configure()) as running:
-        yield running
-        assert [] == running.failures()
 
 
 def host(service, tmp_path, *arguments, lib=LIBRARY, **environment):

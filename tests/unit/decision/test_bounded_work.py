@@ -42,6 +42,19 @@ def judged(chain: tuple[bytes, ...], limits: Limits = LIMITS, trust: TrustSet = 
     return conclude(examine(question), (), verdict_id="test")
 
 
+def accepted_by_its_path(chain: tuple[bytes, ...]) -> bool:
+    question = Question(
+        chain=chain,
+        direction=Direction.SERVER,
+        trust=TRUST,
+        limits=Limits(),
+        at=NOW,
+        rule=None,
+        path_only=True,
+    )
+    return conclude(examine(question), (), verdict_id="x").accepted
+
+
 @pytest.fixture
 def spent(monkeypatch) -> list[Work]:
     made: list[Work] = []
@@ -146,16 +159,7 @@ def test_honest_path_with_many_certificates_is_accepted(count):
     for depth in range(count):
         chain.append(issue(chain[-1], f"CA {depth}", ca=True, kind="ec", crl_urls=["http://crl.example/a"]))
     leaf = issue(chain[-1], "partner", san=[f"dns:p{n}.example" for n in range(100)], eku=["clientAuth"])
-    question = Question(
-        chain=(leaf.der, *(c.der for c in reversed(chain[1:]))),
-        direction=Direction.SERVER,
-        trust=TRUST,
-        limits=Limits(),
-        at=NOW,
-        rule=None,
-        path_only=True,
-    )
-    assert conclude(examine(question), (), verdict_id="x").accepted
+    assert accepted_by_its_path((leaf.der, *(c.der for c in reversed(chain[1:]))))
 
 
 def test_honest_mesh_of_36_certificates_leads_to_its_anchor():
@@ -170,16 +174,7 @@ def test_honest_mesh_of_36_certificates_leads_to_its_anchor():
     leaf = issue(cas[0], "partner")
     chain = (leaf.der, *(c.der for c in mesh), *(c.der for c in cas[:4]), top.der)
     assert 36 == len(chain)
-    question = Question(
-        chain=chain,
-        direction=Direction.SERVER,
-        trust=TRUST,
-        limits=Limits(),
-        at=NOW,
-        rule=None,
-        path_only=True,
-    )
-    assert conclude(examine(question), (), verdict_id="x").accepted
+    assert accepted_by_its_path(chain)
 
 
 def test_nothing_of_strangers_is_kept():
