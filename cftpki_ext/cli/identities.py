@@ -120,7 +120,7 @@ def _renew(
         return await manager.renew(name, force=force, wait_s=wait_s, command=command)
 
     with working(f"asking for a certificate for {name}"):
-        done = with_manager(settings, act)
+        done = with_manager(settings, act, tell=not as_json)
     if as_json:
         data = {
             "identity": done.identity,
@@ -222,7 +222,7 @@ def check(name: str, config_file: Path | None, wait_s: float, *, as_json: bool) 
         return await manager.check(name, wait_s=wait_s)
 
     with working(f"asking whether the certificate of {name} is revoked"):
-        found = with_manager(settings, act, checks=True)
+        found = with_manager(settings, act, checks=True, tell=not as_json)
     state = {True: "revoked", False: "not_revoked", None: "not_established"}[found.revoked]
     if as_json:
         data = {

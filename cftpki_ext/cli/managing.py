@@ -73,6 +73,7 @@ def with_manager(
     *,
     changes: bool = True,
     checks: bool = False,
+    tell: bool = True,
 ) -> T:
     """
     Do something with a manager that lives as long as the call.
@@ -82,6 +83,7 @@ def with_manager(
         act: what is to be done.
         changes: make enrollers; by default it may write. Without, it only looks.
         checks: make a checker for our own check too.
+        tell: say on standard error what goes on.
 
     Returns:
         What `act` gave.
@@ -103,10 +105,15 @@ def with_manager(
                 opened.push_async_callback(checker.aclose)
                 asked = own_status(settings, checker, clock)
             manager = make_manager(
-                settings, clock=clock, event=_progress, own_status=asked, look_only=not changes, by=by
+                settings,
+                clock=clock,
+                event=_progress if tell else _quiet,
+                own_status=asked,
+                look_only=not changes,
+                by=by,
             )
             opened.push_async_callback(manager.aclose)
-            waiting = asyncio.create_task(_beat()) if changes else None
+            waiting = asyncio.create_task(_beat()) if changes and tell else None
             try:
                 return await act(manager)
             finally:
@@ -159,6 +166,12 @@ def words_text(data: Mapping[str, Any]) -> str:
     The words of a row, for a table.
     """
     return ", ".join(str(word).replace("_", " ") for word in data["states"])
+
+
+def _quiet(event: str, **fields: Any) -> None:
+    """
+    A program reads what comes, perhaps both streams as one.
+    """
 
 
 def _progress(event: str, **fields: Any) -> None:
