@@ -4,6 +4,8 @@ What a known partner waits for while others send what costs most, and the memory
 The lab's service, with a second trust set whose CA serves hostile and huge lists. The known partner asks over and over; a
 process beside it sends strangers' chains as fast as they are answered, or the CA's partners shake hands and their lists
 must be read. Memory is proportional (PSS) and that of all processes together, after the attack.
+
+More than 400 lines: one table, with the CA, the partner and the attacker that it needs.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ The journal of orders: written before each step, so that a kill at any point fin
 
 Owns these files. For each enroller at most one order is open; it is taken up again before another one is begun.
 Writers hold the identity's lock.
+
+More than 400 lines: one file format, with what is done about a damaged one beside what reads it.
 """
 
 from __future__ import annotations

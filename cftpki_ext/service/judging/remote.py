@@ -1,45 +1,35 @@
 """
-Checks whose judge is in another process: the case as the driver sees it, and what is known of partners.
+Checks whose judge is in another process, and what is known of partners.
 
-Owns what is said for each step, and the memory of partners that were accepted lately: they go first, and all that their
-judge will ask for is brought at once. That memory holds digests, no certificates. Nothing here reads ASN.1.
+Owns the memory of partners that were accepted lately: they go first, and all that their judge will ask for is brought at
+once; and which verdicts stand. That memory holds digests, no certificates.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cftpki_ext.checking.case import HereCase, Outcome, Place, Turn
+from cftpki_ext.checking.case import HereCase
 from cftpki_ext.checking.checker import Checked, Checker, Known, new_verdict_id
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.question import Question
-from cftpki_ext.decision.settling import Situation
 from cftpki_ext.evidence import Asked, RecordBytes
 from cftpki_ext.evidence.again import again
-from cftpki_ext.evidence.record import write_statement
 from cftpki_ext.ports import Clock, Repeated
-from cftpki_ext.processes.channel import close_all
-from cftpki_ext.processes.frames import Message
-from cftpki_ext.processes.memory_files import memory_file
-from cftpki_ext.processes.worker import WorkerError
-from cftpki_ext.service.judging import exchange
-from cftpki_ext.service.judging.exchange import ExchangeError
-from cftpki_ext.service.judging.pool import HEAVY_OCTETS, Job, Pool, Seat
+from cftpki_ext.service.judging.pool import Pool
+from cftpki_ext.service.judging.remote_case import RemoteCase
 from cftpki_ext.service.judging.standing import Standing, StandingVerdicts, name_of
 
 # Partners that are remembered: some hundred octets each, and of each the places of its answers.
 _PARTNERS = 8192
 # Verdicts whose record is being written.
 _UNKEPT = 1024
-# A judge that has lost a case, or octets, is told them again; one that asks again and again is broken.
-_REPEATS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,235 +210,6 @@ class Judges:
         Close the driver.
         """
         await self._checker.aclose()
-
-
-class RemoteCase:
-    """
-    An `OpenCase` whose judge is in another process.
-    """
-
-    def __init__(
-        self, pool: Pool, question: Question, clock: Clock, *, number: int, asked: Asked | None, known: bool
-    ) -> None:
-        self.stored: RecordBytes | None = None
-        self._pool = pool
-        self._question = question
-        self._clock = clock
-        self._number = number
-        self._asked = asked
-        self._known = known
-        self._verdict_id = new_verdict_id(int(clock.now().timestamp() * 1000))
-        limits = question.limits
-        self._until = clock.monotonic() + limits.budget_ms / 1000
-        # All that the judge was told, in order; the numbers are by identity, and the list keeps them alive.
-        self._statements: list[Statement] = []
-        self._numbers: dict[int, int] = {}
-        self._told = 0
-        self._opened_by: int | None = None
-        self._changes = 0
-        self._blobs: dict[str, bytes] = {}
-        self._texts: list[str] = []
-        self._files: dict[str, int] = {}
-        self._said: tuple[Settings, dict[str, Any], Mapping[str, bytes]] | None = None
-
-    async def advance(
-        self, situation: Situation, *, recalled: frozenset[str], looked_up: Sequence[Place]
-    ) -> Turn:
-        """
-        See `OpenCase`.
-        """
-        said = {
-            "situation": exchange.situation_to(situation, self._number_of),
-            "recalled": list(recalled),
-            "looked_up": [[*exchange.lookup_to(one.lookup), one.key] for one in looked_up],
-            "final": None,
-        }
-        seat, answer = await self._say(said)
-        try:
-            turn = self._turn(answer)
-            if turn.done:
-                heard = (*situation.statements, *turn.hear)
-                turn = replace(turn, outcome=self._outcome(answer, heard))
-        except ExchangeError as error:
-            self._pool.distrust(seat, str(error))
-            raise
-        return turn
-
-    async def conclude(self, statements: Sequence[Statement], *, verdict_id: str) -> Outcome:
-        """
-        See `OpenCase`; the name of the verdict is the case's own.
-        """
-        del verdict_id
-        said = {
-            "situation": None,
-            "recalled": [],
-            "looked_up": [],
-            "final": [*map(self._number_of, statements)],
-        }
-        seat, answer = await self._say(said)
-        try:
-            return self._outcome(answer, tuple(statements))
-        except ExchangeError as error:
-            self._pool.distrust(seat, str(error))
-            raise
-
-    async def aclose(self) -> None:
-        """
-        Release what was handed to judges.
-        """
-        if self._files:
-            numbers, self._files = tuple(self._files.values()), {}
-            await asyncio.to_thread(close_all, numbers)
-
-    def _number_of(self, statement: Statement) -> int:
-        number = self._numbers.get(id(statement))
-        if number is None:
-            number = self._numbers[id(statement)] = len(self._statements)
-            self._statements.append(statement)
-            written = write_statement(statement)
-            self._texts.append(written.text)
-            self._blobs.update(written.blobs)
-        return number
-
-    async def _say(self, said: Mapping[str, Any]) -> tuple[Seat, Message]:
-        """
-        Say one step to a judge, and again what it turns out not to know.
-        """
-        whole = False
-        seats: list[Seat] = []
-        for _ in range(_REPEATS):
-            large = tuple(digest for digest, raw in self._blobs.items() if len(raw) > exchange.LARGE_BYTES)
-            job = Job(
-                known=self._known,
-                source=self._asked.remote if self._asked is not None else "",
-                case=self._number,
-                large=large,
-                heavy=any(len(self._blobs[digest]) > HEAVY_OCTETS for digest in large),
-            )
-
-            for digest in large if job.heavy else ():
-                if digest not in self._files and self._pool.lacks(digest):
-                    # Copying a list of fifty megabytes takes as long as a handshake may.
-                    self._files[digest] = await asyncio.to_thread(memory_file, self._blobs[digest])
-
-            def build(seat: Seat, *, whole: bool = whole, large: tuple[str, ...] = large) -> Message:
-                seats.append(seat)
-                return self._message(seat, said, large, whole=whole or self._number not in seat.cases)
-
-            answer = await self._pool.call(job, build, within_s=self._until - self._clock.monotonic())
-            if answer.value.get("unknown"):
-                whole = True
-                continue
-            missing = answer.value.get("missing")
-            if missing:
-                seats[-1].bodies.difference_update(map(str, missing))
-                continue
-            self._told = len(self._statements)
-            return seats[-1], answer
-        msg = "a judge loses what it is told"
-        self._pool.distrust(seats[-1], msg)
-        raise WorkerError(msg)
-
-    def _message(
-        self, seat: Seat, said: Mapping[str, Any], large: tuple[str, ...], *, whole: bool
-    ) -> Message:
-        question, blobs = self._question_said() if whole else (None, {})
-        begin = 0 if whole else self._told
-        fresh = self._texts[begin:]
-        wanted = {s.raw for s in self._statements[begin:] if s.raw is not None}
-        small = {
-            **blobs,
-            **{
-                digest: raw
-                for digest, raw in self._blobs.items()
-                if len(raw) <= exchange.LARGE_BYTES and raw in wanted
-            },
-        }
-        brought = [digest for digest in large if digest not in seat.bodies]
-        descriptors = tuple(self._file(digest) for digest in brought)
-        value = {
-            "op": "step",
-            "case": self._number,
-            "question": question,
-            "from": begin,
-            "fresh": fresh,
-            "changes": self._changes,
-            "now": self._clock.now().isoformat(),
-            "id": self._verdict_id,
-            # A verdict without a record is given once.
-            "may_stand": self._asked is not None,
-            "asked": None if self._asked is None else exchange.asked_to(self._asked),
-            "blobs": list(small),
-            "large": [[digest, True] for digest in brought]
-            + [[digest, False] for digest in large if digest in seat.bodies],
-            **said,
-        }
-        return Message(value, tuple(small.values()), descriptors)
-
-    def _question_said(self) -> tuple[dict[str, Any], Mapping[str, bytes]]:
-        """
-        The question as it is said under the configuration that the judges have.
-        """
-        settings = self._pool.settings
-        if self._said is None or self._said[0] is not settings:
-            plain, written = exchange.question_to(self._question, settings)
-            self._said = settings, plain, written.blobs
-        return self._said[1], self._said[2]
-
-    def _file(self, digest: str) -> int:
-        if digest not in self._files:
-            self._files[digest] = memory_file(self._blobs[digest])
-        return self._files[digest]
-
-    def _turn(self, answer: Message) -> Turn:
-        try:
-            blobs = dict(zip(answer.value["blobs"], answer.parts, strict=False))
-            changes = answer.value["changes"]
-            if not isinstance(changes, int) or changes < self._changes:
-                msg = f"path changed {changes!r} times"
-                raise ExchangeError(msg)
-            self._changes = changes
-            turn = exchange.turn_from(answer.value["turn"], self._statements, blobs.get)
-        except (KeyError, TypeError, ValueError) as exc:
-            msg = f"a judge's answer cannot be read: {exc!r:.200}"
-            raise ExchangeError(msg) from exc
-        # Those that the judge made count as told: it has them.
-        for statement in turn.hear:
-            self._number_of(statement)
-        self._told = len(self._statements)
-        return turn
-
-    def _outcome(self, answer: Message, heard: tuple[Statement, ...]) -> Outcome:
-        try:
-            plain, record = answer.value["outcome"], answer.value["record"]
-            verdict = document = answer.parts[0]
-            if record is not None:
-                verdict = document[-1 - record["verdict"] : -1]  # the last of the document's members
-            outcome = exchange.outcome_from(plain, verdict, self._question, self._verdict_id, len(heard))
-            if record is not None:
-                self.stored = self._stored(record, document)
-        except (KeyError, TypeError, ValueError, IndexError) as exc:
-            msg = f"a judge's answer cannot be read: {exc!r:.200}"
-            raise ExchangeError(msg) from exc
-        return outcome
-
-    def _stored(self, record: Mapping[str, Any], document: bytes) -> RecordBytes:
-        """
-        The stored form of the record: the judge's document, and our own octets under their own digests.
-        """
-        have = {**self._blobs, **self._question_said()[1]}
-        missing = [name for name in record["names"] if name not in have]
-        if missing:
-            have |= self._pool.settings_blobs
-            missing = [name for name in missing if name not in have]
-        if missing:
-            msg = f"a record names octets that nobody has: {missing[0]!r}"
-            raise ExchangeError(msg)
-        return RecordBytes(
-            document=document,
-            blobs={name: have[name] for name in record["names"]},
-            revoked=exchange.proven_from(record["revoked"]),
-        )
 
 
 def _without_certificates(known: Known) -> Known:

@@ -1,5 +1,7 @@
 """
 Revocation lists and CA certificates from directories: a real slapd, and servers that misbehave as none does.
+
+More than 400 lines: one directory with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -21,7 +19,7 @@ import pytest
 from cftpki_cache.ledger import EvidenceLedger, link
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, LedgerFault, Repeated
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, LedgerFault
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RAW = b"a response" * 20
@@ -390,156 +388,3 @@ def test_ledger_on_a_full_disk_says_so_and_stays_whole(tmp_path):
     assert () == faults(tmp_path / "e")
     with reading(tmp_path / "e") as reader:
         assert reported == [found.id for found in reader.since()]
-
-
-# -- records that repeat another one ---------------------------------------------------------------------------------
-
-
-BASE = entry(1, blobs={DIGEST: RAW})
-REPEATED = Repeated(id=BASE.id, document=sha256(BASE.document).hexdigest())
-
-
-def repeat(number):
-    return replace(entry(number), repeats=REPEATED)
-
-
-def test_repeated_record_is_kept_with_its_blobs_for_as_long_as_it_is_repeated(ledger, folder):
-    ledger.append((BASE, repeat(5)))
-    ledger.append((repeat(6), entry(7)))
-    assert 2 == ledger.tend(before=NOON + timedelta(hours=6), max_bytes=LARGE)
-    with reading(folder) as reader:
-        assert (BASE.document, RAW) == (reader.blob(REPEATED.document), reader.blob(DIGEST))
-    assert () == faults(folder)
-    assert 1 == ledger.tend(before=NOON + timedelta(hours=7), max_bytes=LARGE)
-    with reading(folder) as reader:
-        assert (None, None) == (reader.blob(REPEATED.document), reader.blob(DIGEST))
-    assert () == faults(folder)
-    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
-        assert [(0,)] == database.execute("SELECT count(*) FROM repeated").fetchall()
-
-
-def test_repeated_record_is_kept_once(ledger, folder):
-    ledger.append((BASE,))
-    ledger.append([repeat(number) for number in range(2, 50)])
-    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
-        assert [(2,)] == database.execute("SELECT count(*) FROM blob").fetchall()
-        assert [(48,)] == database.execute(
-            "SELECT count(*) FROM record WHERE blobs = ?", (REPEATED.document,)
-        ).fetchall()
-    assert () == faults(folder)
-
-
-@pytest.mark.parametrize(
-    "repeated", [Repeated(id="f" * 32, document=REPEATED.document), replace(REPEATED, document="0" * 64)]
-)
-def test_record_that_repeats_what_is_not_there_keeps_nothing_of_its_batch(ledger, folder, repeated):
-    ledger.append((BASE,))
-    with pytest.raises(BlobsMissingError) as caught:
-        ledger.append((entry(2), replace(entry(3), repeats=repeated)))
-    assert (repeated.document,) == caught.value.digests
-    with reading(folder) as reader:
-        assert [BASE.id] == [found.id for found in reader.since()]
-
-
-def test_repeated_record_that_was_let_go_before_it_was_repeated_cannot_be(ledger):
-    ledger.append((BASE, entry(2)))
-    assert 1 == ledger.tend(before=NOON + timedelta(hours=2), max_bytes=LARGE)
-    with pytest.raises(BlobsMissingError):
-        ledger.append((repeat(3),))
-
-
-def test_record_that_repeats_kept_again_gives_the_hash_that_it_has(ledger, folder):
-    first = ledger.append((BASE, repeat(2)))
-    assert first == ledger.append((BASE, repeat(2)))
-    assert () == faults(folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        (DIGEST, f"blob {DIGEST} of the repeated record {REPEATED.document} is gone"),
-        (REPEATED.document, f"blob {REPEATED.document} of record 2 is gone"),
-    ],
-)
-def test_verify_tells_what_is_gone_of_a_repeated_record(ledger, folder, name, said):
-    ledger.append((BASE, repeat(5)))
-    ledger.tend(before=NOON + timedelta(hours=2), max_bytes=LARGE)
-    edit(folder, "DELETE FROM blob WHERE digest = ?", name)
-    assert [said] == details(folder)
-
-
-def test_verify_reads_a_ledger_that_knew_no_repeated_records(ledger, folder):
-    fill(ledger)
-    ledger.close()
-    edit(folder, "DROP TABLE repeated")
-    assert () == faults(folder)
-    with contextlib.closing(EvidenceLedger(folder)) as again:
-        again.append((replace(BASE, id="c" * 32), replace(repeat(9), repeats=replace(REPEATED, id="c" * 32))))
-    assert () == faults(folder)
-
-
-# -- large blobs -----------------------------------------------------------------------------------------------------
-
-LIST = random.Random(1).randbytes(3_300_000)  # noqa: S311 - four pieces, no secret
-LIST_DIGEST = sha256(LIST).hexdigest()
-
-
-def test_large_blob_is_brought_in_pieces_and_read_whole(ledger, folder):
-    ledger.bring({LIST_DIGEST: LIST})
-    ledger.bring({LIST_DIGEST: LIST})
-    ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
-    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
-        assert [(4,)] == database.execute("SELECT count(*) FROM piece").fetchall()
-        assert [(0,)] == database.execute("SELECT length(raw) FROM blob").fetchall()
-    with reading(folder) as reader:
-        assert LIST == reader.blob(LIST_DIGEST)
-    assert () == faults(folder)
-
-
-def test_large_blob_goes_with_the_last_record_that_names_it(ledger, folder):
-    ledger.bring({LIST_DIGEST: LIST})
-    ledger.append((replace(entry(1), present=(LIST_DIGEST,)), entry(2)))
-    assert 1 == ledger.tend(before=NOON + timedelta(hours=2), max_bytes=LARGE)
-    with reading(folder) as reader:
-        assert None is reader.blob(LIST_DIGEST)
-    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
-        assert [(0,)] == database.execute("SELECT count(*) FROM piece").fetchall()
-
-
-def test_record_that_names_a_large_blob_of_which_only_pieces_are_there_is_not_kept(ledger, folder):
-    ledger.bring({LIST_DIGEST: LIST})
-    edit(folder, "DELETE FROM blob")
-    with pytest.raises(BlobsMissingError):
-        ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
-    ledger.bring({LIST_DIGEST: LIST})
-    ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
-    assert () == faults(folder)
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "DELETE FROM piece WHERE number = 2",
-        "UPDATE piece SET raw = x'00' WHERE number = 0",
-        "UPDATE piece SET number = 9 WHERE number = 1",
-    ],
-)
-def test_verify_tells_that_a_piece_was_changed(ledger, folder, sql):
-    ledger.bring({LIST_DIGEST: LIST})
-    ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
-    edit(folder, sql)
-    assert [f"blob {LIST_DIGEST} was changed"] == details(folder)
-
-
-def test_records_are_appended_while_a_large_blob_is_brought(ledger, folder):
-    with ThreadPoolExecutor(1) as thread:
-        bringing = thread.submit(ledger.bring, {sha256(LIST * 8).hexdigest(): LIST * 8})
-        count = 0
-        while not bringing.done() or count == 0:
-            count += 1
-            ledger.append((entry(count),))
-        bringing.result()
-    with reading(folder) as reader:
-        assert count == reader.count()
-    assert count > 1
-    assert () == faults(folder)
