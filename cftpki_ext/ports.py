@@ -124,7 +124,12 @@ class LastingStore(ResponseStore, Protocol):
 
     def hold(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
         """
-        The part of `put` that waits for nothing; `put` follows.
+        The part of `put` that waits for nothing; `write` follows.
+        """
+
+    def write(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+        """
+        The part of `put` that waits for the disk. What is at hand stays: something newer may have come meanwhile.
         """
 
 

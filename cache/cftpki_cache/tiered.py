@@ -6,6 +6,7 @@ Owns the order alone. May be stacked.
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
 from typing import Protocol
 
@@ -40,6 +41,8 @@ class TieredStore:
     def __init__(self, upper: _Upper, lower: LivedStore) -> None:
         self._upper = upper
         self._lower = lower
+        # Whoever copies up what was read below must not replace what came meanwhile.
+        self._filling = threading.Lock()
 
     def get(self, key: str) -> StoredResponse | None:
         """
@@ -59,7 +62,14 @@ class TieredStore:
         """
         See `LastingStore`: the upper tier alone.
         """
-        self._upper.put(key, raw, received_at=received_at, keep_s=keep_s)
+        with self._filling:
+            self._upper.put(key, raw, received_at=received_at, keep_s=keep_s)
+
+    def write(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+        """
+        See `LastingStore`: the lower tier alone.
+        """
+        self._lower.put(key, raw, received_at=received_at, keep_s=keep_s)
 
     def look(self, key: str) -> Kept | None:
         """
@@ -69,16 +79,20 @@ class TieredStore:
         if kept is not None:
             return kept
         kept = self._lower.look(key)
-        if kept is not None:
-            self._upper.put(key, kept.raw, received_at=kept.received_at, keep_s=kept.keep_s)
-        return kept
+        if kept is None:
+            return None
+        with self._filling:
+            newer = self._upper.look(key)
+            if newer is None:
+                self._upper.put(key, kept.raw, received_at=kept.received_at, keep_s=kept.keep_s)
+        return kept if newer is None else newer
 
     def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
         """
         See `ResponseStore`.
         """
-        self._upper.put(key, raw, received_at=received_at, keep_s=keep_s)
-        self._lower.put(key, raw, received_at=received_at, keep_s=keep_s)
+        self.hold(key, raw, received_at=received_at, keep_s=keep_s)
+        self.write(key, raw, received_at=received_at, keep_s=keep_s)
 
     def drop(self, key: str) -> None:
         """

@@ -111,7 +111,7 @@ class Responses:
         if len(self._writing) < _BEHIND:
             # In the thread's queue at once, so that closing waits for it.
             write = asyncio.get_running_loop().run_in_executor(
-                self._thread, partial(self._store.put, key, raw, received_at=received_at, keep_s=keep_s)
+                self._thread, partial(self._lasting.write, key, raw, received_at=received_at, keep_s=keep_s)
             )
             self._writing.add(write)
             write.add_done_callback(self._writing.discard)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from cftpki_cache.kept import Kept
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.tiered import TieredStore
+from cftpki_ext.ports import StoredResponse
 
 RECEIVED = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -35,3 +37,35 @@ def test_tiered_put_survives_the_loss_of_the_upper_tier() -> None:
     store.put("key", b"raw", received_at=RECEIVED, keep_s=60)
     upper.drop("key")
     assert store.get("key") is not None
+
+
+class Meanwhile(MemoryStore):
+    """
+    A lower tier that lets something happen while it is read.
+    """
+
+    def look(self, key: str) -> Kept | None:
+        found = super().look(key)
+        self.happens()
+        return found
+
+    def happens(self) -> None:
+        raise NotImplementedError
+
+
+def test_what_comes_while_the_lower_tier_is_read_is_not_replaced_by_what_that_had() -> None:
+    upper, lower = MemoryStore(), Meanwhile()
+    store = TieredStore(upper, lower)
+    lower.put("key", b"older", received_at=RECEIVED, keep_s=60)
+    lower.happens = lambda: store.hold("key", b"newer", received_at=RECEIVED, keep_s=60)  # type: ignore[method-assign]
+    assert StoredResponse(raw=b"newer", received_at=RECEIVED) == store.get("key")
+    assert StoredResponse(raw=b"newer", received_at=RECEIVED) == store.at_hand("key")
+
+
+def test_what_is_written_below_replaces_nothing_above() -> None:
+    upper, lower = MemoryStore(), MemoryStore()
+    store = TieredStore(upper, lower)
+    store.hold("key", b"newer", received_at=RECEIVED, keep_s=60)
+    store.write("key", b"older", received_at=RECEIVED, keep_s=60)
+    assert StoredResponse(raw=b"newer", received_at=RECEIVED) == store.get("key")
+    assert StoredResponse(raw=b"older", received_at=RECEIVED) == lower.get("key")

@@ -68,6 +68,16 @@ async def test_disk_that_hangs_holds_up_its_own_question_and_nobody_elses():
         assert None is await waiting
 
 
+async def test_answer_that_waits_for_the_disk_takes_the_place_of_no_newer_one():
+    lower = Slow()
+    with tiers(lower) as (responses, _, _):
+        for number in range(100):  # more than may wait: the last are in memory alone
+            responses.put("list", b"%d" % number, received_at=NOW, keep_s=60)
+        lower.go.set()
+        assert None is await responses.find("elsewhere")  # behind all that waited
+        assert b"99" == (await responses.find("list")).raw
+
+
 async def test_what_the_disk_has_not_is_not_asked_again_at_once():
     lower = Slow()
     lower.go.set()
