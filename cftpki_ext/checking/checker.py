@@ -255,6 +255,21 @@ class Checker:
             for key, before in looked.responses.items()
         ) and self.knows_no_more(looked)
 
+    async def finds_the_same(self, looked: Looked) -> bool:
+        """
+        Whether a check that begins now finds the same in cache and memory of revocations.
+
+        Nothing is waited for where all is in memory. What another process put into the cache is found as a check finds it:
+        where memory has nothing, and 20 s after it was last looked for in vain.
+
+        Raises:
+            StoreError: the memory of revocations cannot be read.
+
+        """
+        for key in looked.keys:
+            await self._store.look_again(key)
+        return self.is_still(looked)
+
     def knows_no_more(self, looked: Looked) -> bool:
         """
         Whether nothing is known of the revocation of the certificates of a check.

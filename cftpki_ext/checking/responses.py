@@ -87,6 +87,17 @@ class Responses:
                 self._missing.popitem(last=False)
         return found
 
+    async def look_again(self, key: str) -> None:
+        """
+        Make it known what is kept under a name (`at_hand`), and its digest.
+        """
+        known, found = self.at_hand(key)
+        if known:
+            if found is not None:
+                await hashed(found.raw)
+        elif (found := await self.find(key)) is not None:
+            self.let_go(found.raw, key)
+
     def let_go(self, raw: bytes, key: str) -> None:
         """
         Let go of a large answer that is used no more, unless memory keeps it under its name.

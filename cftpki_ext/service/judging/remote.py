@@ -118,7 +118,7 @@ class Judges:
             case = HereCase(question, self._clock.now)
             checked = await self._checker.run(case, question, handed_in, remember=remember)
             return Judged(verdict=checked.outcome.verdict, statements=checked.statements)
-        if asked is not None and not handed_in and (standing := self._stands(question)) is not None:
+        if asked is not None and not handed_in and (standing := await self._stands(question)) is not None:
             return self._again(standing, question, asked)
         partner = name_of(question)
         known = self._partners.get(partner)
@@ -157,15 +157,19 @@ class Judges:
         elif entry is not None and self._checker.is_still(entry.looked):
             self._standing.add(entry)
 
-    def _stands(self, question: Question) -> Standing | None:
+    async def _stands(self, question: Question) -> Standing | None:
         """
         The verdict that stands for a question, if nothing has become known since.
         """
         found = self._standing.find(question, monotonic=self._clock.monotonic())
-        if found is None or self._checker.knows_no_more(found.looked):
-            return found
-        self._standing.drop(question)
-        return None
+        if found is None:
+            return None
+        if not await self._checker.finds_the_same(found.looked):
+            self._standing.drop(question)
+            return None
+        # Where the disk was waited for, it may have ended meanwhile.
+        still = self._standing.find(question, monotonic=self._clock.monotonic())
+        return found if still is found else None
 
     def _again(self, standing: Standing, question: Question, asked: Asked) -> Judged:
         self._given_again += 1

@@ -3,8 +3,8 @@ Verdicts that stand: what a known partner is answered without a judge, while not
 
 Owns that memory, bounded by octets. An entry is for one question (whole chain, rule, trust set, partners, direction) under
 one configuration. It ends by itself (`checking.standing`), on both clocks, when the cache is given anything new under a
-name that was looked up, and when the memory of revocations has a proof about a certificate that was recalled. Holds no
-certificate.
+name that was looked up, and where a check would find something else in the cache, or anything in the memory of
+revocations (`Checker.finds_the_same`). Holds no certificate.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from cftpki_ext.decision.question import Question
 _OCTETS = 48 * 1024 * 1024
 _FIXED = 3 * 1024
 _PER_FINDING = 2 * 1024
+# A name of the cache, a time and a digest.
+_PER_NAME = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +65,11 @@ class Standing:
         About what it takes in memory.
         """
         evidence = self.verdict.evidence
-        return _FIXED + _PER_FINDING * (
-            len(evidence.path) + sum(1 + len(one.sources) for one in (*evidence.findings, *evidence.beside))
+        findings = sum(1 + len(one.sources) for one in (*evidence.findings, *evidence.beside))
+        return (
+            _FIXED
+            + _PER_FINDING * (len(evidence.path) + findings)
+            + _PER_NAME * (len(self.looked.responses) + len(self.looked.recalls))
         )
 
 
@@ -111,6 +116,7 @@ class StandingVerdicts:
             or before.limits is not question.limits
             or before.partners != question.partners
             or before.rules is not question.rules
+            or _particular(before) != _particular(question)
         ):
             self.drop(question)
             return None
@@ -123,9 +129,8 @@ class StandingVerdicts:
         """
         name = name_of(entry.question)
         self._remove(name)
-        # The certificates are in the name; of what was looked up, the names are enough.
-        looked = replace(entry.looked, responses=dict.fromkeys(entry.looked.responses))
-        slim = replace(entry, question=replace(entry.question, chain=()), looked=looked)
+        # The certificates are in the name.
+        slim = replace(entry, question=replace(entry.question, chain=()))
         self._entries[name] = slim
         self._octets += slim.octets
         for key in entry.looked.keys:
@@ -175,6 +180,13 @@ def name_of(question: Question) -> bytes:
         digest.update(len(der).to_bytes(4, "big"))
         digest.update(der)
     return digest.digest()
+
+
+def _particular(question: Question) -> tuple[object, ...]:
+    """
+    What no host asks for, and a verdict depends on.
+    """
+    return question.path_only, question.untrusted, question.message, question.fault, question.ask
 
 
 def _aged(findings: Sequence[CertificateFinding], seconds: int) -> tuple[CertificateFinding, ...]:
