@@ -201,7 +201,7 @@ class EvidenceLedger:
             blobs: by SHA-256 (hex). What is there already is left alone.
 
         Raises:
-            StoreError: they could not be written (disk full, read-only, locked).
+            StoreError: they could not be written (disk full, read-only, locked), or were let go meanwhile.
 
         """
         try:
@@ -216,8 +216,16 @@ class EvidenceLedger:
             raise StoreError(msg) from exc
 
     def _bring(self, db: sqlite3.Connection, name: str, raw: bytes) -> None:
-        for number, begin in enumerate(range(0, len(raw), _PIECE_OCTETS)):
+        begins = range(0, len(raw), _PIECE_OCTETS)
+        for number, begin in enumerate(begins):
             with self._lock, transaction(db):
+                if number == 0:
+                    # From now on, so that what a kill leaves unfinished goes with the records of its time.
+                    db.execute(
+                        "INSERT INTO blob_use VALUES (?, (SELECT coalesce(max(seq), 0) FROM record))"
+                        " ON CONFLICT (digest) DO UPDATE SET last_use = max(last_use, excluded.last_use)",
+                        (name,),
+                    )
                 db.execute(
                     "INSERT OR REPLACE INTO piece VALUES (?, ?, ?)",
                     (name, number, raw[begin : begin + _PIECE_OCTETS]),
@@ -226,12 +234,13 @@ class EvidenceLedger:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             time.sleep(_PAUSE_S)  # whoever waits for the lock has it now
         with self._lock, transaction(db):
-            if not _is_there(db, name):
-                db.execute("INSERT INTO blob VALUES (?, x'')", (name,))
-                db.execute(
-                    "INSERT OR IGNORE INTO blob_use VALUES (?, (SELECT coalesce(max(seq), 0) FROM record))",
-                    (name,),
-                )
+            if _is_there(db, name):
+                return
+            (count,) = db.execute("SELECT count(*) FROM piece WHERE digest = ?", (name,)).fetchone()
+            if count != len(begins):
+                msg = f"evidence could not be kept: {name} was let go while it was written"
+                raise StoreError(msg)
+            db.execute("INSERT INTO blob VALUES (?, x'')", (name,))
 
     def tend(self, *, before: datetime, max_bytes: int) -> int:
         """

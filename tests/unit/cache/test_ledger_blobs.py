@@ -16,6 +16,7 @@ import pytest
 
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_reader import LedgerReader
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Repeated
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -191,6 +192,58 @@ def test_record_that_names_a_large_blob_of_which_only_pieces_are_there_is_not_ke
         ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
     ledger.bring({LIST_DIGEST: LIST})
     ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
+    assert () == faults(folder)
+
+
+def count_of(folder, table):
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
+        return database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+
+
+class KilledError(Exception):
+    pass
+
+
+def bring_until(ledger, monkeypatch, pieces, then):
+    """
+    Bring a list; after some pieces something else happens.
+    """
+    pauses = iter(range(1, 100))
+    with monkeypatch.context() as patch:
+        patch.setattr("cftpki_cache.ledger.time.sleep", lambda _: next(pauses) == pieces and then())
+        ledger.bring({LIST_DIGEST: LIST})
+
+
+def kill():
+    raise KilledError
+
+
+def test_pieces_of_a_list_whose_bringing_was_killed_go_with_the_records_of_their_time(
+    ledger, folder, monkeypatch
+):
+    ledger.append((entry(1),))
+    with pytest.raises(KilledError):
+        bring_until(ledger, monkeypatch, 2, kill)
+    assert 2 == count_of(folder, "piece")
+    ledger.append((entry(2),))
+    assert 1 == ledger.tend(before=NOON + timedelta(hours=2), max_bytes=LARGE)
+    assert (0, 0) == (count_of(folder, "piece"), count_of(folder, "blob_use"))
+    ledger.bring({LIST_DIGEST: LIST})
+    ledger.append((replace(entry(3), present=(LIST_DIGEST,)),))
+    assert () == faults(folder)
+
+
+def test_pieces_that_were_let_go_while_a_list_was_brought_make_no_list(ledger, folder, monkeypatch):
+    def let_all_go():
+        assert 1 == ledger.tend(before=NOON + timedelta(hours=2), max_bytes=LARGE)
+
+    ledger.append((entry(1),))
+    with pytest.raises(StoreError):
+        bring_until(ledger, monkeypatch, 2, let_all_go)
+    with pytest.raises(BlobsMissingError):
+        ledger.append((replace(entry(3), present=(LIST_DIGEST,)),))
+    ledger.bring({LIST_DIGEST: LIST})
+    ledger.append((replace(entry(3), present=(LIST_DIGEST,)),))
     assert () == faults(folder)
 
 
