@@ -49,6 +49,12 @@ class StoreError(CftPkiError):
     """
 
 
+class PassingError(StoreError):
+    """
+    The process or the machine has run out of something (files, memory): that says nothing about what was to be read.
+    """
+
+
 class WireError(CftPkiError):
     """
     A frame on the socket breaks the protocol (docs/protocol.md).

@@ -6,6 +6,7 @@ Owns the one way in which configuration, command line and lab open a file. Knows
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -31,6 +32,19 @@ class FileContent:
     owner: int
 
 
+# Of the process or the machine, whatever is read: not one of them says that a file is damaged.
+_PASSING = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EINTR,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
 # A service reads root's secrets through its group, as with Debian's ssl-cert: 0640, and nobody else.
 _FORBIDDEN_OF_ROOT = 0o037
 _FORBIDDEN = 0o077
@@ -50,6 +64,22 @@ def others_may_use(content: FileContent) -> bool:
 
     """
     return bool(content.mode & (_FORBIDDEN_OF_ROOT if content.owner == 0 else _FORBIDDEN))
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """
+    Whether a file could not be read for a reason that is not its own, and that may be gone with the next try.
+
+    Args:
+        error: of the operating system, or of `read_regular`.
+
+    Returns:
+        `True` where the process or the machine had run out of descriptors or memory, or a file system did not answer.
+
+    """
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def read_regular(path: Path, *, cap: int, what: str) -> FileContent:

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from secrets import SystemRandom
 
-from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
+from cftpki_ext.core.errors import CftPkiError, InputError, PassingError, StoreError
 from cftpki_ext.core.settings import ManagedIdentity
 from cftpki_ext.identity.enroller_port import Enroller
 from cftpki_ext.identity.issuance.recover import recover
@@ -278,6 +278,8 @@ def _all_open(site: Site) -> bool:
         try:
             if site.generations.read(number).meta.order not in orders:
                 return False
+        except PassingError:
+            raise
         except StoreError:
             return False
     return True

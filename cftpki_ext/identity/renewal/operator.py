@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.errors import InputError, PassingError, StoreError
 from cftpki_ext.identity.enroller_port import Enroller, Failed, Fault, Held
 from cftpki_ext.identity.issuance.recover import rolled_back
 from cftpki_ext.identity.renewal.context import IdentityContext
@@ -360,11 +360,7 @@ class Operator(IdentityContext):
 
 
 def _is_whole(site: Site, number: int) -> bool:
-    try:
-        site.generations.read(number)
-    except StoreError:
-        return False
-    return True
+    return any(one.number == number for one in _readable(site))
 
 
 def _readable(site: Site) -> list[Generation]:
@@ -373,8 +369,12 @@ def _readable(site: Site) -> list[Generation]:
     """
     found = []
     for number in site.generations.numbers():
-        with contextlib.suppress(StoreError, InputError):
+        try:
             found.append(site.generations.read(number))
+        except PassingError:  # it may have the key that is asked about
+            raise
+        except (StoreError, InputError):
+            continue
     return found
 
 

@@ -6,6 +6,8 @@ Generations of an identity on the disk: a directory each, and one pointer that f
 
 Owns this layout. A generation is complete and on the disk before it has its name, and the pointer names only such;
 readers follow the pointer once and then read from one directory. Writers hold the identity's lock.
+
+More than 400 lines: one layout, with each way in which it may not be whole beside what reads it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cftpki_ext.core.errors import InputError, KeyUnavailableError, StoreError
+from cftpki_ext.core.errors import InputError, KeyUnavailableError, PassingError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.identity.enroller_port import PrivateKey
 from cftpki_ext.identity.store.durable import (
@@ -36,7 +38,8 @@ from cftpki_ext.identity.store.durable import (
 )
 from cftpki_ext.identity.store.owners import denied, owned_by_us
 from cftpki_ext.identity.store.private_keys import from_pem, public_bytes, to_pem
-from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.failures import reason_of
+from cftpki_ext.support.files import is_passing, read_regular
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 
@@ -158,6 +161,7 @@ class Generations:
 
         Raises:
             StoreError: this user may not look.
+            PassingError: nobody can look now.
 
         """
         try:
@@ -168,7 +172,9 @@ class Generations:
             return InForce(damage=f"{self._pointer} is gone, generations are there")
         except PermissionError as error:
             raise denied(self.directory, error) from error
-        except OSError:
+        except OSError as error:
+            if is_passing(error):
+                raise _not_now(self._pointer, error) from error
             return InForce(damage=f"{self._pointer} is no symbolic link")
         name = target.rpartition("/")[2]
         if not _NUMBER.fullmatch(name):
@@ -176,6 +182,8 @@ class Generations:
         number = int(name)
         try:
             return InForce(generation=self.read(number), number=number)
+        except PassingError:
+            raise
         except StoreError as error:
             cause = error.__cause__
             why = None if cause is None else cause.__cause__
@@ -186,10 +194,16 @@ class Generations:
     def numbers(self) -> list[int]:
         """
         The numbers that are there, rising.
+
+        Raises:
+            PassingError: nobody can look now.
+
         """
         try:
             names = [entry.name for entry in self._all.iterdir()]
-        except OSError:
+        except OSError as error:
+            if is_passing(error):
+                raise _not_now(self._all, error) from error
             return []
         return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
 
@@ -199,6 +213,7 @@ class Generations:
 
         Raises:
             StoreError: it is not there or not whole.
+            PassingError: nobody can look now: it may well be whole.
 
         """
         path = self._all / f"{number:04d}"
@@ -207,6 +222,8 @@ class Generations:
             chain = tuple(parse_certificate(der) for der in certificates(raw, what="chain"))
             meta = _meta(read_regular(path / "meta.json", cap=MAX_META_BYTES, what="meta data").data)
         except InputError as error:
+            if is_passing(error):
+                raise _not_now(path, error) from error
             msg = f"generation {path} is not whole: {error}"
             raise StoreError(msg) from error
         except (ValueError, KeyError, TypeError) as error:
@@ -259,8 +276,12 @@ class Generations:
         The newest first.
         """
         for number in reversed(self.numbers()):
-            with contextlib.suppress(StoreError):
+            try:
                 yield self.read(number)
+            except PassingError:
+                raise
+            except StoreError:
+                continue
 
     def write(
         self,
@@ -377,6 +398,10 @@ class Generations:
     def _pointed(self) -> int | None:
         name = (self.pointer() or "").rpartition("/")[2]
         return int(name) if _NUMBER.fullmatch(name) else None
+
+
+def _not_now(path: Path, error: Exception) -> PassingError:
+    return PassingError(f"{path} cannot be read now: {reason_of(error)}")
 
 
 def _meta(raw: bytes) -> Meta:

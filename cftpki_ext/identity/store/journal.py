@@ -26,14 +26,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.errors import InputError, PassingError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES, Issued, Names, PrivateKey
 from cftpki_ext.identity.store.durable import make_directory, replace_file, sync_directory, write_new
 from cftpki_ext.identity.store.owners import denied, owned_by_us
 from cftpki_ext.identity.store.private_keys import from_pem, to_pem
-from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.files import is_passing, read_regular
 
 # State, a chain with alternates, roots: in base64.
 MAX_RECORD_BYTES = 4 * 1024 * 1024
@@ -266,7 +266,7 @@ class Journal:
         The orders that can be read, oldest first; `damaged` has the others.
 
         Raises:
-            StoreError: this user may not look.
+            StoreError: this user may not look, or nobody can now.
 
         """
         return self._scan()[0]
@@ -276,7 +276,7 @@ class Journal:
         The records that cannot be read, oldest first, also those that were set aside.
 
         Raises:
-            StoreError: this user may not look.
+            StoreError: this user may not look, or nobody can now.
 
         """
         return self._scan()[1]
@@ -292,6 +292,8 @@ class Journal:
             if name.endswith(_JSON):
                 try:
                     orders.append(_decode(path))
+                except PassingError:
+                    raise
                 except StoreError as error:
                     cause = error.__cause__ and error.__cause__.__cause__
                     if isinstance(cause, PermissionError) and not owned_by_us(self._directory):
@@ -318,7 +320,10 @@ class Journal:
             return frozenset(os.listdir(self._directory))  # noqa: PTH208 - names, not paths
         except PermissionError as error:
             raise denied(self._directory, error) from error
-        except OSError:
+        except OSError as error:
+            if is_passing(error):
+                msg = f"{self._directory} cannot be read now: {(error.strerror or str(error)).lower()}"
+                raise PassingError(msg) from error
             return frozenset()  # none yet, or something else in its place
 
     def open_orders(self) -> Mapping[str, OrderRecord]:
@@ -455,6 +460,9 @@ def _decode(path: Path) -> OrderRecord:
         raw = read_regular(path, cap=MAX_RECORD_BYTES, what="order").data
         record = OrderRecord.model_validate_json(raw)
     except InputError as error:
+        if is_passing(error):
+            msg = f"order {path} cannot be read now: {error}"
+            raise PassingError(msg) from error
         msg = f"order {path} cannot be read: {error}"
         raise StoreError(msg) from error
     except ValidationError as error:

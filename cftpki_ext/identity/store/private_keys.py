@@ -13,10 +13,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from cftpki_ext.core.errors import InputError, KeyUnavailableError
+from cftpki_ext.core.errors import InputError, KeyUnavailableError, PassingError
 from cftpki_ext.core.vocabulary import KeyKind
 from cftpki_ext.identity.enroller_port import PrivateKey
-from cftpki_ext.support.files import others_may_use, read_regular
+from cftpki_ext.support.files import is_passing, others_may_use, read_regular
 
 MAX_KEY_BYTES = 64 * 1024
 MAX_PASSWORD_BYTES = 1024
@@ -90,13 +90,17 @@ def from_pem(path: Path, password: bytes | None) -> PrivateKey:
 
     Raises:
         KeyUnavailableError: unreadable, exposed, wrong password; the message holds nothing of the key.
+        PassingError: nobody can look now: the key may well be good.
 
     """
     try:
         content = read_regular(path, cap=MAX_KEY_BYTES, what="key")
     except InputError as error:
+        if is_passing(error):
+            raise PassingError(str(error)) from error
         raise KeyUnavailableError(str(error)) from error
-    if content.owner not in {0, os.geteuid()} or content.mode & 0o077:
+    # Not root's either: a command of root's reads as the owner of the state what he could not, and a link leads anywhere.
+    if content.owner != os.geteuid() or content.mode & 0o077:
         msg = f"key: {path} belongs to user {content.owner} with mode {content.mode:04o}; ours with 0600 expected"
         raise KeyUnavailableError(msg)
     encrypted = b"ENCRYPTED" in content.data[:64]
@@ -124,6 +128,7 @@ def read_password(path: Path | None) -> bytes | None:
 
     Raises:
         KeyUnavailableError: unreadable, exposed to others, or empty: then no key is written at all.
+        PassingError: nobody can look now.
 
     """
     if path is None:
@@ -131,6 +136,8 @@ def read_password(path: Path | None) -> bytes | None:
     try:
         content = read_regular(path, cap=MAX_PASSWORD_BYTES, what="password")
     except InputError as error:
+        if is_passing(error):
+            raise PassingError(str(error)) from error
         raise KeyUnavailableError(str(error)) from error
     if others_may_use(content):
         msg = f"password: {path} can be read or written by others (mode {content.mode:04o}): chmod 600 {path}"

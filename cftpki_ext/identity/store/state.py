@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.errors import InputError, PassingError
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.identity.store.durable import make_directory, replace_file
-from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.files import is_passing, read_regular
 
 MAX_BYTES = 256 * 1024
 NAME = "standing.json"
@@ -158,6 +158,9 @@ def read_state(directory: Path) -> IdentityState:
     Returns:
         What was written last; a fresh one where there is none, or none that can be read.
 
+    Raises:
+        PassingError: nobody can look now.
+
     """
     return look_at_state(directory)[0]
 
@@ -172,12 +175,17 @@ def look_at_state(directory: Path) -> tuple[IdentityState, str | None]:
     Returns:
         As of `read_state`; and why it could not be read, `None` where it could or there is none.
 
+    Raises:
+        PassingError: nobody can look now.
+
     """
     path = directory / NAME
     try:
         raw = read_regular(path, cap=MAX_BYTES, what="state of the identity").data
         return IdentityState.model_validate_json(raw), None
     except InputError as error:
+        if is_passing(error):
+            raise PassingError(str(error)) from error
         gone = isinstance(error.__cause__, FileNotFoundError)
         return IdentityState(), None if gone else str(error)
     except ValidationError:

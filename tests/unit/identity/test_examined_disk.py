@@ -10,6 +10,7 @@ import resource
 import signal
 import stat
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,6 +22,7 @@ from cftpki_ext.identity.renewal.hooks import run_hooks
 from cftpki_ext.identity.store import durable, private_keys
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.locks import BusyError, locked
+from cftpki_ext.support.files import read_regular
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support import pki
 
@@ -188,6 +190,27 @@ def test_password_is_in_no_text_of_what_fails(tmp_path):
     shown = "".join(map(str, (told.value, told.value.__cause__, told.value.__context__)))
     assert "horse" not in shown
     assert b"horse" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(("us", "good"), [(0, True), (1234, False)])
+def test_key_of_roots_is_none_of_the_services(tmp_path, monkeypatch, us, good):
+    """
+    A command of root's, which goes on as the owner of the state, can still read what only root may; who may write
+    there can lay a link to any key of this machine.
+    """
+    elsewhere = tmp_path / "elsewhere.pem"
+    durable.write_new(elsewhere, private_keys.to_pem(private_keys.make_key(KeyKind.P256), None))
+    (tmp_path / "key.pem").symlink_to(elsewhere)
+    whose = read_regular(elsewhere, cap=10_000, what="key")
+    monkeypatch.setattr(private_keys, "read_regular", lambda *_args, **_more: replace(whose, owner=0))
+    monkeypatch.setattr("os.geteuid", lambda: us)
+    if good:
+        assert private_keys.from_pem(tmp_path / "key.pem", None)
+    else:
+        with pytest.raises(
+            KeyUnavailableError, match="belongs to user 0 with mode 0600; ours with 0600 expected"
+        ):
+            private_keys.from_pem(tmp_path / "key.pem", None)
 
 
 def test_hook_sees_no_secret_of_ours(tmp_path, monkeypatch):
