@@ -11,8 +11,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from cftpki_ext.core.errors import CftPkiError
-
 # At the next look, then after 20, 40, 80 … seconds: a disk is full for seconds or for hours.
 FIRST_PAUSE = timedelta(seconds=10)
 LONGEST_PAUSE = timedelta(minutes=15)
@@ -42,7 +40,7 @@ class BrokenAttempts:
         """
         try:
             yield
-        except CftPkiError:
+        except Exception:  # whatever it was, a CA may have been asked for something
             self._known[name] = now(), self._known.get(name, (now(), 0))[1] + 1
             raise
         self._known.pop(name, None)
