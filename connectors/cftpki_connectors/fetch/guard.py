@@ -86,7 +86,8 @@ class Guard:
     any); they need no further permission, but only where the URL's host is that very address. `ranges` are
     the CIDRs of `allow_hosts`. Special addresses (private, loopback, link-local, metadata …) count as
     allowed in `networks`, and in ranges that hold nothing but special addresses. `https_roots` vouch for TLS servers; none:
-    the system's do. `directories` are names that may be asked by LDAP alone; `None`: LDAP is not allowed at all.
+    the system's do. `directories` are names, and addresses with their port, that may be asked by LDAP alone; `None`:
+    LDAP is not allowed at all.
     """
 
     names: frozenset[str] = frozenset()
@@ -97,14 +98,20 @@ class Guard:
     networks: tuple[Network, ...] = ()
     proxy: str | None = None
     https_roots: tuple[bytes, ...] = ()
-    directories: frozenset[str] | None = None
+    directories: frozenset[str | tuple[Address, int]] | None = None
 
     @property
     def of_directories(self) -> Guard:
         """
         The permissions for LDAP, which goes through no proxy.
         """
-        return replace(self, names=self.names | (self.directories or frozenset()), proxy=None)
+        found = self.directories or frozenset()
+        return replace(
+            self,
+            names=self.names | {one for one in found if isinstance(one, str)},
+            literals=self.literals | {one for one in found if not isinstance(one, str)},
+            proxy=None,
+        )
 
     def check(self, target: Target) -> None:
         """
@@ -231,12 +238,9 @@ def _guard_of(
             names.add(target.host)
         else:
             literals.add((target.address, target.port))
-    directories: set[str] = set()
+    directories: set[str | tuple[Address, int]] = set()
     for target in _directories((*urls, *(servers or ()))):
-        if target.address is None:
-            directories.add(target.host)
-        else:
-            literals.add((target.address, target.port))
+        directories.add(target.host if target.address is None else (target.address, target.port))
     for der in certificates:
         named = _locations(der, compat)
         for target in _targets(named):

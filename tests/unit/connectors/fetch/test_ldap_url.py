@@ -23,7 +23,7 @@ from cftpki_connectors.fetch.ldap_url import (
     parse_server,
     target_of,
 )
-from cftpki_connectors.fetch.url import ForbiddenUrlError
+from cftpki_connectors.fetch.url import ForbiddenUrlError, parse_url
 from cftpki_ext.core.settings import LdapAccess, TrustSet
 from tests.support.pki import issue, make_root
 
@@ -253,3 +253,24 @@ def test_directory_is_asked_directly_and_its_addresses_are_checked_also_with_a_p
     assert guard_of(of).of_directories.proxy is None
     assert allows(of, "ldap://d.example/", "8.8.8.8")
     assert not allows(of, "ldap://d.example/", "10.0.0.1")
+
+
+@pytest.mark.parametrize("where", ["ldap_servers", "crl_urls"])
+def test_address_of_a_directory_is_no_permission_for_http(where):
+    url = "ldap://10.0.0.5:8080"
+    of = (
+        trust(ldap=LdapAccess(servers=(url,)))
+        if where == "ldap_servers"
+        else trust(ldap=LdapAccess(), crl_urls=(f"{url}/cn=x",))
+    )
+    guard = guard_of(of)
+    guard.of_directories.check(parse_server(url))
+    for other in (parse_url("http://10.0.0.5:8080/"), parse_server("ldap://10.0.0.5:389")):
+        with pytest.raises(ForbiddenUrlError, match=r"address 10.0.0.5 is not in allow_hosts"):
+            (guard if other.scheme == "http" else guard.of_directories).check(other)
+
+
+def test_address_of_a_directory_is_no_permission_at_all_without_the_table():
+    guard = guard_of(trust(crl_urls=("ldap://10.0.0.5:8080/cn=x",)))
+    with pytest.raises(ForbiddenUrlError, match=r"address 10.0.0.5 is not in allow_hosts"):
+        guard.check(parse_url("http://10.0.0.5:8080/"))
