@@ -45,6 +45,8 @@ TRY_AGAIN = timedelta(seconds=30)
 CLAIM_LIFE = timedelta(days=30)
 # An order that was finalized so lately may have a certificate: that the CA does not know it is not believed at once.
 FINALIZED_PATIENCE = timedelta(hours=1)
+# A certificate that the CA has issued and does not find is waited for until the order ends; so long where it tells no end.
+DOWNLOAD_PATIENCE = timedelta(days=1)
 # An order that stays "ready" after its CSR was taken is asked so often within an attempt.
 MAX_FINALIZE = 3
 
@@ -149,7 +151,7 @@ class Attempt:
         try:
             return await self.orders.download(seen.order.certificate or "")
         except ProblemError as error:
-            ends = seen.order.expires or self.clock.now() + CLAIM_LIFE
+            ends = seen.order.expires or (self.record.finalized_at or seen.now) + DOWNLOAD_PATIENCE
             if error.status == 404 and seen.now < ends:
                 # It was issued; another order would be another certificate.
                 detail = f"the CA has issued a certificate and does not find it yet: {error.detail}"

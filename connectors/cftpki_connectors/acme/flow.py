@@ -167,11 +167,12 @@ def next_step(remote: RemoteOrder, now: datetime) -> Step:
             return Step.AUTHORIZE
         case Status.READY:
             return Step.FINALIZE
-        case Status.PROCESSING:
-            return Step.WAIT
         case Status.VALID if remote.certificate is not None:
             return Step.DOWNLOAD
-        case Status.VALID | Status.UNKNOWN:
+        case Status.PROCESSING | Status.VALID | Status.UNKNOWN:
+            if remote.expires is not None and remote.expires <= now:
+                # Whatever it waits for, nothing comes of it any more: another order may begin.
+                raise CaError(Fault.ORDER_LOST, f"the order has expired and is still {remote.status.value}")
             return Step.WAIT
     if remote.error is not None:
         raise problem_fault(remote.error, "the order is invalid")

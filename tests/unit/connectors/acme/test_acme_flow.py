@@ -140,6 +140,8 @@ def test_empty_state_is_no_record():
         (remote(Status.VALID), Step.WAIT),
         (remote(Status.VALID, certificate="https://ca/c"), Step.DOWNLOAD),
         (remote(Status.UNKNOWN), Step.WAIT),
+        (remote(Status.PROCESSING, expires=NOW + timedelta(seconds=1)), Step.WAIT),
+        (remote(Status.VALID, certificate="https://ca/c", expires=NOW), Step.DOWNLOAD),
     ],
 )
 def test_next_step_is_told_by_the_status(order, expected):
@@ -150,6 +152,9 @@ def test_next_step_is_told_by_the_status(order, expected):
     ("order", "fault"),
     [
         (remote(Status.PENDING, expires=NOW), Fault.ORDER_LOST),
+        (remote(Status.PROCESSING, expires=NOW), Fault.ORDER_LOST),
+        (remote(Status.VALID, expires=NOW), Fault.ORDER_LOST),
+        (remote(Status.UNKNOWN, expires=NOW), Fault.ORDER_LOST),
         (remote(Status.INVALID, expires=NOW), Fault.ORDER_LOST),
         (remote(Status.INVALID), Fault.REFUSED),
         (remote(Status.INVALID, error=Problem(kind="unauthorized", detail="no")), Fault.REFUSED),

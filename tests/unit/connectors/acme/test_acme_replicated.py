@@ -111,6 +111,18 @@ async def test_order_that_is_valid_and_has_expired_is_lost_with_its_certificate(
     assert Fault.ORDER_LOST is (await attempt(tmp_path, ca, clock, saves)).fault
 
 
+async def test_valid_order_whose_end_is_not_told_is_lost_with_its_certificate_after_a_day(tmp_path):
+    found = order("valid", certificate=f"{CA}/cert/1")
+    found.pop("expires", None)
+    ca = ListCa(routes(cert_1=[refusal("malformed", 404)], order_1=[reply(order("ready")), reply(found)]))
+    clock, saves = TestClock(START), Saves()
+    assert Fault.UNREACHABLE is (await attempt(tmp_path, ca, clock, saves)).fault
+    clock.advance(timedelta(hours=23))
+    assert Fault.UNREACHABLE is (await attempt(tmp_path, ca, clock, saves)).fault
+    clock.advance(timedelta(hours=2))
+    assert Fault.ORDER_LOST is (await attempt(tmp_path, ca, clock, saves)).fault
+
+
 async def test_order_that_was_finalized_lately_is_not_lost_at_once_and_an_hour_later_it_is(tmp_path):
     ca, clock, saves = ListCa(routes(cert_1=[refusal("serverInternal", 500)])), TestClock(START), Saves()
     await attempt(tmp_path, ca, clock, saves)
