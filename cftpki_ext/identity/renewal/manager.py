@@ -16,6 +16,7 @@ from cftpki_ext.identity.renewal.operator import Operator
 from cftpki_ext.identity.renewal.overview import Look, Overview
 from cftpki_ext.identity.renewal.rows import Row, Unseen
 from cftpki_ext.identity.renewal.schedule import Plan
+from cftpki_ext.identity.renewal.standing import Standing, standings
 from cftpki_ext.identity.store.layout import Site
 from cftpki_ext.identity.store.locks import BusyError
 from cftpki_ext.identity.store.operator_log import action_data
@@ -89,6 +90,10 @@ class Manager(Operator):
             found = Unseen(name=name, kind="unknown", trouble=f"{type(error).__name__}: {error}")
         if fault is not None and isinstance(found, Overview) and found.obstacle is None:
             found = replace(found, obstacle=fault)
+        if isinstance(found, Unseen):
+            # Who keeps it cannot even look: nobody renews it, and it may not be there for partners either.
+            blocked = Standing.BLOCKED
+            found = replace(found, words=standings(blocked, *found.words), alarm=blocked)
         before = self._seen.get(name)
         self._seen[name] = found
         note = found.plan.note if isinstance(found, Overview) else None

@@ -7,7 +7,9 @@ from datetime import datetime
 
 import pytest
 
+from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.journal import Outcome
+from cftpki_ext.identity.store.owners import DeniedError
 from tests.support.managed_world import IDENTITY, MINUTE, World
 from tests.support.scripted_ca import DAY
 
@@ -115,3 +117,25 @@ async def test_order_that_no_ca_heard_of_is_no_orphan_when_its_enroller_goes(tmp
     overview = await world.manager.overview("mft")
     heard = [one.submitted_at for one in world.site.journal.orders() if one.enroller == "corp"]
     assert ((), [None], ()) == (overview.open_orders, heard, overview.orphans)
+
+
+async def test_identity_that_the_service_cannot_look_at_is_an_alarm(world, monkeypatch):
+    await world.tick()
+    await world.manager._watch("mft", None)
+
+    def denied(_generations):
+        msg = "generations belongs to user root"
+        raise DeniedError(msg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Generations, "look", denied)
+        # Who merely asks learns that nothing is known; who keeps it is in trouble.
+        assert None is (await world.manager.row("mft")).alarm
+        await world.manager._watch("mft", "generations belongs to user root")
+    (told,) = world.told("identity_alarm")
+    assert ("blocked", ["blocked", "unreadable"]) == (told["alarm"], told["states"])
+    seen = world.manager.seen()["mft"].data()
+    assert ("blocked", "blocked") == (seen["state"], seen["alarm"])
+    assert "belongs to user root" in seen["trouble"]
+    await world.manager._watch("mft", None)
+    assert ["blocked"] == [fields["alarm"] for fields in world.told("identity_alarm_over")]
