@@ -5,7 +5,7 @@ Who a directory is, and who we say we are there: TLS, and the secrets, each read
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cftpki_connectors.fetch.ldap_url import parse_server
@@ -33,7 +33,7 @@ class Login:
     """
 
     dn: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 def is_ours(access: LdapAccess, target: Target) -> bool:

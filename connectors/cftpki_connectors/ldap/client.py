@@ -24,11 +24,17 @@ from cftpki_connectors.fetch.resolve import Resolver, SystemResolver
 from cftpki_connectors.fetch.url import ForbiddenUrlError, Target
 from cftpki_connectors.fetch.values import FetchError
 from cftpki_connectors.fetch.wire import WireBackend
-from cftpki_connectors.ldap.access import Contexts, UnusableFileError, is_ours, login_of
+from cftpki_connectors.ldap.access import Contexts, Login, UnusableFileError, is_ours, login_of
 from cftpki_connectors.ldap.link import Link
 from cftpki_connectors.ldap.messages import AnswerError, Answers
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import LdapAccess
+
+# A password that a directory has refused is not offered again for so long, unless the file holds another by then: it
+# counts them, and locks the account after some (often five or ten in half an hour).
+REFUSED_S = 600.0
+# RFC 4511 appendix A.
+_INVALID_CREDENTIALS = 49
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,7 @@ class Directory:
         self._monotonic = monotonic
         self._shares: dict[Guard, _Share] = {}
         self._contexts = Contexts()
+        self._refused: dict[Login, float] = {}  # when, in monotonic seconds
 
     async def fetch(self, request: LdapRequest) -> tuple[bytes, ...]:
         """
@@ -183,6 +190,9 @@ class Directory:
             tls = await self._contexts.of(access, question.guard.https_roots, ours=ours) if secure else None
         except UnusableFileError as error:
             raise FetchError(Cause.UNREACHABLE, str(error), url=url) from error
+        if login is not None and self._is_refused(login):
+            detail = f"the password of {login.dn} was refused within the last {REFUSED_S:.0f} s: it is not offered again"
+            raise FetchError(Cause.UNAUTHORIZED, detail, url=url)
         if login is not None and tls is None:
             detail = "who we are is told by TLS only: ldaps, or `starttls = true`"
             raise FetchError(Cause.FORBIDDEN_URL, detail, url=url)
@@ -198,7 +208,7 @@ class Directory:
                     link.stream = await link.stream.start_tls(tls, target.host)
                 if login is not None:
                     progress.step = "waiting for the answer to our bind"
-                    await link.bind(login)
+                    await self._bound(link, login)
                 progress.step = "waiting for the answer"
                 return await link.search(
                     question.url, question.wanted, max(1, math.ceil(until - self._monotonic()))
@@ -209,6 +219,23 @@ class Directory:
                 raise FetchError(cause, detail, url=url, status=0) from error
             finally:
                 await link.stream.aclose()
+
+    async def _bound(self, link: Link, login: Login) -> None:
+        """
+        Say who we are, and remember a password that is refused.
+        """
+        try:
+            await link.bind(login)
+        except FetchError as error:
+            if error.status == _INVALID_CREDENTIALS and login.password is not None:
+                now = self._monotonic()
+                self._refused = {one: at for one, at in self._refused.items() if now < at + REFUSED_S}
+                self._refused[login] = now
+            raise
+
+    def _is_refused(self, login: Login) -> bool:
+        at = self._refused.get(login)
+        return at is not None and self._monotonic() < at + REFUSED_S
 
     def _share(self, guard: Guard) -> _Share:
         share = self._shares.get(guard)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from ipaddress import ip_network
@@ -21,6 +22,7 @@ from cftpki_connectors.fetch.breaker import FAILURES_TO_OPEN
 from cftpki_connectors.fetch.guard import guard_of
 from cftpki_connectors.fetch.ldap_url import Published
 from cftpki_connectors.fetch.values import FetchError
+from cftpki_connectors.ldap.access import Login
 from cftpki_connectors.ldap.client import Directory, LdapRequest
 from cftpki_ext.cli import main
 from cftpki_ext.core.causes import Cause
@@ -261,6 +263,45 @@ async def test_bind_by_password_from_a_file(closed, tmp_path):
         assert Cause.UNAUTHORIZED is cause
         assert "our bind was answered by result code 49 (invalid_credentials)" in detail
         file.write_text(PASSWORD)
+
+
+async def test_password_that_was_refused_is_not_offered_again_for_a_while(closed, tmp_path):
+    """
+    A directory counts wrong passwords, and locks the account: handshakes come by the second.
+    """
+    later = [0.0]
+    file = secret(tmp_path, "wrong")
+    access = LdapAccess(
+        servers=(closed.tls_server, closed.tls_server), roots=(ROOT.der,), bind_dn=ADMIN, password_file=file
+    )
+    directory = Directory(monotonic=lambda: time.monotonic() + later[0])
+
+    async def asked():
+        wanted = request(ad_cs(), access, within_s=20.0 + later[0])
+        try:
+            return await directory.fetch(wanted)
+        except FetchError as error:
+            return error.cause, error.detail.partition(" s: ")[2]
+
+    not_offered = Cause.UNAUTHORIZED, "it is not offered again"
+    try:
+        # The second server is not told what the first one has refused.
+        assert not_offered == await asked()
+        assert not_offered == await asked()
+        file.write_text(PASSWORD)
+        assert (CRL,) == await asked()
+        file.write_text("wrong")
+        assert not_offered == await asked()
+        later[0] = 601.0
+        one = replace(access, servers=(closed.tls_server,))
+        with pytest.raises(FetchError, match="answered by result code 49"):
+            await directory.fetch(request(ad_cs(), one, within_s=621.0))
+    finally:
+        await directory.aclose()
+
+
+def test_password_is_in_no_text_of_a_login():
+    assert "secret" not in repr(Login(dn="cn=x", password="secret"))
 
 
 async def test_password_that_others_can_read_or_that_is_empty_is_not_sent(closed, tmp_path):
