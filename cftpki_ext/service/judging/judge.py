@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -43,7 +44,7 @@ _LATE = (
 # Each has at most a chain and what was heard in answers of 64 KiB; those that nobody comes back for are pushed out.
 _CASES = 64
 _CASE_BYTES = 8 * 1024 * 1024
-# The largest list that is read, and some others beside it.
+# The largest list that is read, and some others beside it. What one case needs is kept while it does, however much.
 _BODY_BYTES = 64 * 1024 * 1024
 
 
@@ -102,23 +103,25 @@ class Judge:
         """
         descriptors = iter(call.descriptors)
         missing: list[str] = []
+        needed = {digest for digest, _ in call.value["large"]}
         for digest, comes in call.value["large"]:
             if comes:
-                self._keep_body(digest, read_memory_file(next(descriptors)))
+                self._keep_body(digest, read_memory_file(next(descriptors)), needed)
             elif digest in self._bodies:
                 self._bodies.move_to_end(digest)
             else:
                 missing.append(digest)
         return missing
 
-    def _keep_body(self, digest: str, raw: bytes) -> None:
+    def _keep_body(self, digest: str, raw: bytes, needed: AbstractSet[str]) -> None:
         if digest in self._bodies:
             return
         self._bodies[digest] = raw
         self._body_octets += len(raw)
-        while self._body_octets > _BODY_BYTES and len(self._bodies) > 1:
-            _, gone = self._bodies.popitem(last=False)
-            self._body_octets -= len(gone)
+        for other in [one for one in self._bodies if one not in needed]:
+            if self._body_octets <= _BODY_BYTES:
+                break
+            self._body_octets -= len(self._bodies.pop(other))
             # What was made of it holds it, and open cases do.
             forget_lists()
             self._cases.clear()
