@@ -113,14 +113,14 @@ class EvidenceWriter:
                 digest = await answer
             finally:
                 late.cancel()
-        except BlobsMissingError:
-            # The record that it repeats has been let go meanwhile: whoever repeats it judges anew.
-            self._log.info("repeated_record_gone", verdict_id=record.verdict.id)
-            return None
         except TimeoutError:
             self._lost(record, f"not written within {patience_s:.1f} s")
             return None
         except Exception as error:  # noqa: BLE001 - whatever it is, the verdict is answered as one without a record
+            if isinstance(error, BlobsMissingError) and stored is not None and stored.repeats is not None:
+                # The record that it repeats has been let go meanwhile: whoever repeats it judges anew.
+                self._log.info("repeated_record_gone", verdict_id=record.verdict.id)
+                return None
             self._lost(record, str(error) if isinstance(error, StoreError) else repr(error))
             return None
         self.kept += 1

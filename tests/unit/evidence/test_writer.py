@@ -16,6 +16,7 @@ from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
 from cftpki_ext.evidence import Asked, Door, Record, Tally, decode, encode, row_from, row_of
 from cftpki_ext.evidence.what_if import try_again, try_under
 from cftpki_ext.evidence.writer import EvidenceWriter, InThread
+from cftpki_ext.ports import BlobsMissingError, Repeated
 from tests.support import evidence_samples as samples
 from tests.support.evidence_store import MemoryEvidence
 from tests.support.pki import NOW
@@ -89,6 +90,36 @@ async def test_keep_trouble_is_told_logged_and_counted(keeper, store, logs):
     store.trouble = None
     assert await keeper.keep(named(2)) is not None
     assert {"kept": 1, "not_kept": 1, "required": True} == keeper.status()
+
+
+class Losing(MemoryEvidence):
+    """
+    Has let go of whatever a record names.
+    """
+
+    def append(self, entries):
+        raise BlobsMissingError(["0" * 64] * len(entries))
+
+
+@pytest.mark.parametrize(
+    ("repeats", "told", "not_kept"),
+    [
+        (None, ("error", "evidence_not_kept"), 1),
+        (Repeated(id="a" * 32, document="0" * 64), ("info", "repeated_record_gone"), 0),
+    ],
+)
+async def test_keep_whose_blobs_are_gone_is_an_error_unless_it_repeats(logs, repeats, told, not_kept):
+    keeper = EvidenceWriter(
+        InThread(Losing()),
+        settings=EvidenceSettings,
+        log=structlog.wrap_logger(logs, processors=[]),
+        clock=Clock(),
+    )
+    stored = replace(encode(named(1)), repeats=repeats)
+    assert None is await keeper.keep(named(1), stored)
+    (call,) = logs.calls
+    assert (*told, not_kept) == (call.method_name, call.kwargs["event"], keeper.not_kept)
+    await keeper.aclose()
 
 
 async def test_keep_one_bad_record_does_not_lose_those_beside_it(keeper, store):
