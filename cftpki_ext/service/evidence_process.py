@@ -22,8 +22,9 @@ from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, EvidenceStore, Repeated
 from cftpki_ext.processes.channel import close_all
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
+from cftpki_ext.processes.copying import memory_file_in_thread
 from cftpki_ext.processes.frames import Message
-from cftpki_ext.processes.memory_files import memory_file, read_memory_file
+from cftpki_ext.processes.memory_files import read_memory_file
 from cftpki_ext.processes.worker import START_S, Role, Worker, WorkerError, WorkerLostError
 
 # SQLite with its caches, and a CRL of the largest size in a frame's place.
@@ -105,8 +106,7 @@ class EvidenceProcess:
 
     async def _bring(self, digest: str, raw: bytes) -> None:
         try:
-            # Copying a list of fifty megabytes takes as long as a handshake may.
-            number = await asyncio.to_thread(memory_file, raw)
+            number = await memory_file_in_thread(raw)
             try:
                 call = Message({"op": "bring", "digest": digest}, (), (number,))
                 answer = await self._worker.call(call, within_s=BRING_S, kill_late=False)
@@ -204,8 +204,7 @@ class EvidenceProcess:
                     if digest in self._known or digest in small or digest in large:
                         continue
                     if len(raw) > LARGE_BYTES:
-                        # Copying a list of fifty megabytes takes as long as a handshake may.
-                        large[digest] = await asyncio.to_thread(memory_file, raw)
+                        large[digest] = await memory_file_in_thread(raw)
                     else:
                         parts.append(raw)
                         small[digest] = len(parts) - 1

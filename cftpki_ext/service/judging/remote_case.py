@@ -21,6 +21,7 @@ from cftpki_ext.evidence import Asked, RecordBytes
 from cftpki_ext.evidence.record import write_statement
 from cftpki_ext.ports import Clock
 from cftpki_ext.processes.channel import close_all
+from cftpki_ext.processes.copying import memory_file_in_thread
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.memory_files import memory_file
 from cftpki_ext.processes.worker import WorkerError
@@ -138,8 +139,7 @@ class RemoteCase:
 
             for digest in large if job.heavy else ():
                 if digest not in self._files and self._pool.lacks(digest):
-                    # Copying a list of fifty megabytes takes as long as a handshake may.
-                    self._files[digest] = await asyncio.to_thread(memory_file, self._blobs[digest])
+                    self._files[digest] = await memory_file_in_thread(self._blobs[digest])
 
             def build(seat: Seat, *, whole: bool = whole, large: tuple[str, ...] = large) -> Message:
                 seats.append(seat)
