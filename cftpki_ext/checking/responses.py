@@ -7,6 +7,7 @@ Owns who waits for what: a list of fifty megabytes that is read or written holds
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from cftpki_ext.ports import LastingStore, ResponseStore, StoredResponse
 from cftpki_ext.support.heap import give_back
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 # What is hashed, copied or written in less time than another thread is woken.
 LARGE_OCTETS = 256 * 1024
@@ -125,7 +128,14 @@ class Responses:
                 self._thread, partial(self._lasting.write, key, raw, received_at=received_at, keep_s=keep_s)
             )
             self._writing.add(write)
-            write.add_done_callback(self._writing.discard)
+            write.add_done_callback(self._written)
+
+    def _written(self, write: asyncio.Future[None]) -> None:
+        self._writing.discard(write)
+        error = None if write.cancelled() else write.exception()
+        if error is not None:
+            # No store of ours raises; nobody waits for this any more.
+            _log.error("an answer was not written: %r", error)
 
     def close(self) -> None:
         """

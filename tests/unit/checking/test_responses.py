@@ -78,6 +78,22 @@ async def test_answer_that_waits_for_the_disk_takes_the_place_of_no_newer_one():
         assert b"99" == (await responses.find("list")).raw
 
 
+class Broken(Slow):
+    def put(self, key, raw, **how):
+        raise RuntimeError(key, raw, len(how))
+
+
+async def test_store_that_raises_is_logged_and_what_it_was_given_is_at_hand(caplog):
+    lower = Broken()
+    lower.go.set()
+    with tiers(lower) as (responses, _, _):
+        responses.put("list", b"raw", received_at=NOW, keep_s=60)
+        assert b"raw" == (await responses.find("list")).raw
+        assert None is await responses.find("elsewhere")  # behind it
+        await asyncio.sleep(0)
+    assert ["an answer was not written: RuntimeError('list', b'raw', 2)"] == caplog.messages
+
+
 async def test_what_the_disk_has_not_is_not_asked_again_at_once():
     lower = Slow()
     lower.go.set()
