@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import pwd
 import struct
@@ -80,7 +81,15 @@ def become_owner(state: Path) -> None:
             return
         owner, group = entry.pw_uid, entry.pw_gid
         state.mkdir(mode=0o700, parents=True)
-        os.chown(state, owner, group)
+        # The directory that was made, not what somebody has put in its place since: a link would give away anything.
+        made = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(made).st_uid != 0:
+                msg = "somebody else has put another in its place"
+                raise OSError(errno.EPERM, msg)
+            os.fchown(made, owner, group)
+        finally:
+            os.close(made)
     if owner == 0:
         return
     # Rights are lost with the user unless the kernel is told before.
