@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from cftpki_ext.core.errors import InputError, PassingError, StoreError
+from cftpki_ext.core.errors import InputError, KeyUnavailableError, PassingError, StoreError
 from cftpki_ext.identity.enroller_port import Enroller, Failed, Fault, Held
 from cftpki_ext.identity.issuance.recover import rolled_back
 from cftpki_ext.identity.renewal.context import IdentityContext
@@ -278,7 +278,10 @@ class Operator(IdentityContext):
                 # Before the CA is asked about the others: what is known here must not depend on its answers.
                 await asyncio.to_thread(write_state, site.directory, state.model_copy(update=changes))
                 for one in same:
-                    other = await self._revoked(site, self._enrollers.get(one.meta.enroller), one, reason)
+                    try:
+                        other = await self._revoked(site, self._enrollers.get(one.meta.enroller), one, reason)
+                    except KeyUnavailableError as error:  # the others are revoked all the same
+                        other = Failed(fault=Fault.MISCONFIGURED, detail=str(error))
                     result.detail += f"; generation {one.number}, of the same key: "
                     result.detail += "revoked" if other is None else other.detail
                     result.failed = result.failed or other is not None

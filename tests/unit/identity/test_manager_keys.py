@@ -10,6 +10,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.renewal.schedule import Why
 from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.private_keys import public_bytes
+from cftpki_ext.identity.store.state import read_state
 from tests.support import pki
 from tests.support.managed_world import HOUR, IDENTITY, MINUTE, World
 
@@ -149,3 +150,15 @@ async def test_rollback_goes_by_keys_and_not_by_serial_numbers(tmp_path):
     with pytest.raises(InputError, match="no earlier generation that is whole and not revoked"):
         await world.manager.rollback("mft", to=None, wait_s=0)
     assert [1] == [n for n in (1, 2, 3) if world.site.generations.read(n).leaf.serial in world.ca.revoked]
+
+
+async def test_compromised_key_is_revoked_everywhere_although_one_file_of_it_is_gone(tmp_path):
+    world = World(tmp_path, replace(IDENTITY, reuse_key=True))
+    for _ in range(3):
+        await world.renew()
+    (world.site.generations.read(1).path / "key.pem").unlink()
+    failed = await world.manager.revoke("mft", number=3, reason="keyCompromise", wait_s=0)
+    assert failed.detail.startswith("generation 1, of the same key: key: ")
+    leaves = [world.site.generations.read(number).leaf for number in (3, 2)]
+    assert sorted(int(leaf.serial_hex, 16) for leaf in leaves) == sorted(world.ca.revoked)
+    assert {1, 2, 3} == read_state(world.site.directory).revoked
