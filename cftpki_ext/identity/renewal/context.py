@@ -244,7 +244,11 @@ class IdentityContext:
         mark = self._marks[site.identity.name]
         if state.mark != mark:
             # What was tried with another configuration says nothing of this one.
-            state = state.model_copy(update={"mark": mark, "failures": 0, "held_back": {}, "replaced": 0})
+            waiting = state.waiting
+            if waiting is not None:  # its order is asked for at once, or given up for what is wanted now
+                waiting = waiting.model_copy(update={"retry_at": self._clock.now()})
+            changed = {"mark": mark, "failures": 0, "held_back": {}, "replaced": 0, "waiting": waiting}
+            state = state.model_copy(update=changed)
         damage = found.damage
         if damage is not None and found.number is None and await asyncio.to_thread(_all_open, site):
             damage = None  # killed before its first certificate was put in force: that is taken up again

@@ -340,3 +340,18 @@ async def test_half_written_generation_is_never_seen_and_is_cleaned(world):
     assert not partial.exists()
     assert not stray.exists()
     assert 2 == world.number()
+
+
+async def test_order_that_waits_does_not_hold_up_another_configuration(world):
+    world.ca.plan, world.ca.pending_for = ["pending"] * 3, 20 * DAY
+    await world.tick()
+    calls = world.ca.calls
+    world.clock.advance(MINUTE)
+    await world.tick()
+    assert calls == world.ca.calls
+    world.ca.plan = []
+    world.start(replace(world.identity, dns=("other.corp.example",), common_name=None))
+    await world.tick()
+    assert (1, calls + 1) == (world.number(), world.ca.calls)
+    assert "superseded" in {str(one.outcome) for one in world.site.journal.orders()}
+    assert (await world.manager.row("mft")).alarm is None
