@@ -28,7 +28,7 @@ from cftpki_ext.identity.issuance.admission import admit
 from cftpki_ext.identity.issuance.late import NotMadeError
 from cftpki_ext.identity.issuance.request import make_request
 from cftpki_ext.identity.issuance.requested import names_of, still_wanted
-from cftpki_ext.identity.issuance.task import OrderTask, Result, Waits, line, told
+from cftpki_ext.identity.issuance.task import GRACE_S, OrderTask, Result, Waits, line, told
 from cftpki_ext.identity.store import private_keys
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.journal import (
@@ -234,13 +234,18 @@ async def _asked(
     save: Callable[[OrderState], Awaitable[None]],
 ) -> Progress:
     deadline = task.clock.monotonic() + ADVANCE_S
+    limit = asyncio.timeout(ADVANCE_S + GRACE_S)
     try:
-        return await task.enroller.advance(order, state, save, deadline=deadline)
+        async with limit:
+            return await task.enroller.advance(order, state, save, deadline=deadline)
     except CftPkiError:
         # Our own journal refused: the step must not be taken.
         raise
     except Exception as error:  # noqa: BLE001 - a third party's adapter; the order stays open
         task.event("enroller_broken", enroller=task.enroller.name, order=order.id, error=told(error))
+        if limit.expired():
+            detail = f"the enroller did not come back within {ADVANCE_S + GRACE_S:.0f} s"
+            return Failed(fault=Fault.UNREACHABLE, detail=detail)
         return Failed(fault=Fault.MISCONFIGURED, detail=f"the enroller broke: {told(error)}")
 
 

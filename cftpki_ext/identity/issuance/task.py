@@ -21,6 +21,9 @@ from cftpki_ext.identity.store.layout import Log, Site
 from cftpki_ext.ports import Clock
 
 ANCHORS_S = 20.0
+# A third party's adapter that has not come back so long after its deadline never will; meanwhile it holds the identity's
+# lock, and nobody renews.
+GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,8 @@ class OrderTask:
             return self.configured(trust)
         deadline = self.clock.monotonic() + ANCHORS_S
         try:
-            return await self.enroller.trust_anchors(deadline=deadline)
+            async with asyncio.timeout(ANCHORS_S + GRACE_S):
+                return await self.enroller.trust_anchors(deadline=deadline)
         except NotMadeError:
             raise
         except Exception as error:  # noqa: BLE001 - a third party's adapter; nothing of it may end the service

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import ManagedIdentity
 from cftpki_ext.identity.enroller_port import Enroller, Held, RenewalHint
+from cftpki_ext.identity.issuance.task import GRACE_S
 from cftpki_ext.identity.renewal.schedule import pick
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site
@@ -271,7 +272,8 @@ class Adviser:
         try:
             key = await asyncio.to_thread(current.key, site.password())
             held = Held(chain=tuple(certificate.der for certificate in current.chain), key=key)
-            return await enroller.renewal_hint(held, deadline=deadline)
+            async with asyncio.timeout(CALL_S + GRACE_S):
+                return await enroller.renewal_hint(held, deadline=deadline)
         except CftPkiError as error:
             self._event("renewal_hint_failed", identity=site.identity.name, error=str(error))
         except Exception as error:  # noqa: BLE001 - a third party's adapter; without a hint the lifetime decides

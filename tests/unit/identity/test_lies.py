@@ -2,6 +2,7 @@
 CAs that mean harm: certificates of the past and of the far future, patience without end, answers too large to keep.
 """
 
+import asyncio
 import os
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Pending
+from cftpki_ext.identity.issuance import order, task
 from cftpki_ext.identity.issuance.gate import LONGEST_HOLD
 from cftpki_ext.identity.store.journal import Outcome
 from tests.support.managed_world import IDENTITY, World
@@ -143,3 +145,26 @@ async def test_answer_too_large_to_be_kept_is_told_where_nobody_else_can_be_aske
     told.ends()
     assert (True, 1) == (done.failed, world.number())
     assert "at most 65536 are kept" in await world.trouble()
+
+
+async def test_adapter_that_never_comes_back_holds_nobody_up_for_ever(world, monkeypatch):
+    async def never(*_args, **_more):
+        await asyncio.Event().wait()
+
+    for name in ("trust_anchors", "advance"):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(world.ca), name, never)
+            for owner, limit in (
+                (order, "ADVANCE_S"),
+                (order, "GRACE_S"),
+                (task, "ANCHORS_S"),
+                (task, "GRACE_S"),
+            ):
+                patch.setattr(owner, limit, 0.02)
+            async with asyncio.timeout(20):
+                await world.tick()
+        world.clock.advance(HOUR)
+    failed = [fields["detail"] for fields in world.told("identity_attempt_failed")]
+    assert "the enroller did not come back within 0 s" == failed[-1]
+    await world.tick()
+    assert (1, 1) == (world.number(), len(world.ca.books()["orders"]))
