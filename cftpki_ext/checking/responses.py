@@ -13,13 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
 
 from cftpki_ext.core.digest import digest_of, forget_digest, is_hashed
 from cftpki_ext.ports import LastingStore, ResponseStore, StoredResponse
 from cftpki_ext.support.heap import give_back
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +29,10 @@ _MISSING_S = 20.0
 _MISSING = 8192
 # Answers that wait for the disk: of the largest lists few are ever on their way.
 _BEHIND = 64
+# ... and two at most, unless it is one alone.
+_BEHIND_OCTETS = 128 * 1024 * 1024
+# A disk that hangs must not use up the handshake. Reading a list of fifty megabytes takes half a second.
+PATIENCE_S = 2.0
 
 
 async def hashed(raw: bytes) -> None:
@@ -57,9 +58,17 @@ class Responses:
         self._lasting = store if isinstance(store, LastingStore) else None
         self._monotonic = monotonic
         self._missing: OrderedDict[str, float] = OrderedDict()
-        self._writing: set[asyncio.Future[None]] = set()
+        self._writing: dict[asyncio.Future[None], int] = {}
+        self._hanging: asyncio.Future[StoredResponse | None] | None = None
         # One: the disk does one thing at a time, in the order in which it was asked.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="responses")
+
+    @property
+    def is_awake(self) -> bool:
+        """
+        Whether nothing that was asked of the disk hangs.
+        """
+        return self._hanging is None or self._hanging.done()
 
     def at_hand(self, key: str) -> tuple[bool, StoredResponse | None]:
         """
@@ -77,11 +86,21 @@ class Responses:
         """
         What is kept under a name.
 
-        What another process put there within the last 20 s may be missed.
+        What another process put there within the last 20 s may be missed. A disk that hangs has nothing, and is not asked
+        again before it is back.
         """
         known, found = self.at_hand(key)
         if not known:
-            found = await self._in_thread(lambda: self._store.get(key))
+            if not self.is_awake:
+                return None
+            reading = asyncio.get_running_loop().run_in_executor(self._thread, self._store.get, key)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    found = await asyncio.shield(reading)
+            except TimeoutError:
+                self._hanging = reading
+                reading.add_done_callback(_seen)
+                return None
         if found is not None:
             await hashed(found.raw)
         elif not known:
@@ -122,16 +141,17 @@ class Responses:
             self._store.put(key, raw, received_at=received_at, keep_s=keep_s)
             return
         self._lasting.hold(key, raw, received_at=received_at, keep_s=keep_s)
-        if len(self._writing) < _BEHIND:
+        octets = sum(self._writing.values())
+        if len(self._writing) < _BEHIND and (not octets or octets + len(raw) <= _BEHIND_OCTETS):
             # In the thread's queue at once, so that closing waits for it.
             write = asyncio.get_running_loop().run_in_executor(
                 self._thread, partial(self._lasting.write, key, raw, received_at=received_at, keep_s=keep_s)
             )
-            self._writing.add(write)
+            self._writing[write] = len(raw)
             write.add_done_callback(self._written)
 
     def _written(self, write: asyncio.Future[None]) -> None:
-        self._writing.discard(write)
+        del self._writing[write]
         error = None if write.cancelled() else write.exception()
         if error is not None:
             # No store of ours raises; nobody waits for this any more.
@@ -144,5 +164,7 @@ class Responses:
         self._thread.shutdown()
         self._store.close()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+def _seen(done: asyncio.Future[StoredResponse | None]) -> None:
+    if not done.cancelled():
+        done.exception()  # nobody waits for it any more

@@ -14,9 +14,11 @@ import pytest
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.memory import MemoryStore, TwoSizesStore
 from cftpki_cache.tiered import TieredStore
+from cftpki_ext.checking import responses as checking_responses
 from cftpki_ext.checking.responses import LARGE_OCTETS, Responses
 from cftpki_ext.core.digest import clear_digests, is_hashed
 from cftpki_ext.ports import StoredResponse
+from tests.support.wall_clock import until
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 LARGE = b"x" * (LARGE_OCTETS + 1)
@@ -76,6 +78,37 @@ async def test_answer_that_waits_for_the_disk_takes_the_place_of_no_newer_one():
         lower.go.set()
         assert None is await responses.find("elsewhere")  # behind all that waited
         assert b"99" == (await responses.find("list")).raw
+
+
+async def test_disk_that_hangs_is_waited_for_once_and_counts_again_when_it_is_back(monkeypatch):
+    monkeypatch.setattr(checking_responses, "PATIENCE_S", 0.01)
+    lower = Slow()
+    with tiers(lower) as (responses, _, _):
+        for name in ("a", "b", "a"):
+            assert None is await responses.find(name)
+            assert (False, None) == responses.at_hand(name)  # nobody knows
+        assert 1 == lower.looked
+        lower.go.set()
+        await asyncio.to_thread(until, lambda: responses.is_awake)
+        monkeypatch.undo()
+        assert None is await responses.find("b")
+        assert (2, (True, None)) == (lower.looked, responses.at_hand("b"))
+
+
+async def test_what_waits_for_a_disk_that_hangs_is_bounded_by_octets(monkeypatch):
+    monkeypatch.setattr(checking_responses, "_BEHIND_OCTETS", 25)
+    lower = Slow()
+    with tiers(lower) as (responses, upper, _):
+        for number in range(5):
+            responses.put(f"list {number}", b"x" * 10, received_at=NOW, keep_s=60)
+        assert b"x" * 10 == upper.get("list 4").raw
+        lower.go.set()
+        assert None is await responses.find("elsewhere")  # behind all that waited
+        await asyncio.sleep(0)
+        responses.put("later", b"x" * 30, received_at=NOW, keep_s=60)
+        assert None is await responses.find("elsewhere else")
+        kept = [MemoryStore.look(lower, f"list {number}") is not None for number in range(5)]
+        assert ([True, True, False, False, False], b"x" * 30) == (kept, MemoryStore.look(lower, "later").raw)
 
 
 class Broken(Slow):
