@@ -12,9 +12,11 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.core.errors import KeyUnavailableError, PassingError
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Site
+from cftpki_ext.support.failures import reason_of
+from cftpki_ext.support.files import is_passing
 
 # Why the key of the generation in force cannot be used, `None` where it can, or where that is not known.
 KeyFault = Callable[[Site, Generation], Awaitable[str | None]]
@@ -54,6 +56,9 @@ class FileKeyFault:
         except KeyUnavailableError as error:
             fault = str(error)
         except OSError as error:
+            if is_passing(error):
+                msg = f"{generation.path} cannot be read now: {reason_of(error)}"
+                raise PassingError(msg) from error
             fault = f"key: {generation.path}: {(error.strerror or str(error)).lower()}"
         self._known[site.identity.name] = seen, fault
         return fault

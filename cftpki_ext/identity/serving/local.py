@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cftpki_ext.core.errors import KeyUnavailableError, StoreError
+from cftpki_ext.core.errors import KeyUnavailableError, SignerLostError, StoreError
 from cftpki_ext.core.settings import AnyIdentity, ManagedIdentity
 from cftpki_ext.identity import HeldIdentity, LoadedIdentity, PrivateKey
 from cftpki_ext.identity.serving.files import OpenToken, load_identity, no_tokens
 from cftpki_ext.identity.serving.keys import export_pkcs8, sign
 from cftpki_ext.identity.store.layout import Site, site_of
+from cftpki_ext.support.files import is_passing
 
 # An RSA-2048 signature takes a millisecond; more threads than cores gain nothing.
 SIGNING_THREADS = 2
@@ -48,14 +49,20 @@ def load_any(
 
     Raises:
         KeyUnavailableError: it cannot be used; the message names it.
+        SignerLostError: nobody can look at its files now: that says nothing about the key.
 
     """
-    if not isinstance(identity, ManagedIdentity):
-        return load_identity(identity, generation=generation, environ=environ, open_token=open_token)
     try:
+        if not isinstance(identity, ManagedIdentity):
+            return load_identity(identity, generation=generation, environ=environ, open_token=open_token)
         return _load_kept(site_of(root, identity))
     except (StoreError, KeyUnavailableError) as error:
-        msg = f"identity {identity.name!r}: {error}"
+        kept = isinstance(identity, ManagedIdentity)
+        msg = f"identity {identity.name!r}: {error}" if kept else str(error)
+        if is_passing(error):
+            raise SignerLostError(msg) from error
+        if not kept:
+            raise
         raise KeyUnavailableError(msg) from error
 
 

@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
-from cftpki_ext.core.errors import InputError, KeyUnavailableError, PinRefusedError
+from cftpki_ext.core.errors import InputError, KeyUnavailableError, PinRefusedError, SignerLostError
 from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.settings import AnyIdentity, Identity, ManagedIdentity, TokenIdentity
 from cftpki_ext.identity import PrivateKey
@@ -130,6 +130,8 @@ class Signer:
             return Message({"unknown": True})
         except PinRefusedError as error:
             return Message({"unavailable": str(error), "pin": self._offered})
+        except SignerLostError as error:
+            return Message({"unavailable": str(error), "passing": True})
         except KeyUnavailableError as error:
             return Message({"unavailable": str(error)})
         except InputError as error:

@@ -382,4 +382,6 @@ def _check(answer: Message) -> None:
     if "refused" in answer.value:
         raise InputError(str(answer.value["refused"]))
     if "unavailable" in answer.value:
+        if answer.value.get("passing") is True:
+            raise SignerLostError(str(answer.value["unavailable"]))
         raise KeyUnavailableError(str(answer.value["unavailable"]))

@@ -8,9 +8,12 @@ import os
 
 import pytest
 
-from cftpki_ext.core.errors import PassingError
+from cftpki_ext.core.errors import KeyUnavailableError, PassingError, SignerLostError
 from cftpki_ext.identity.renewal.attempt import Attempter
 from cftpki_ext.identity.renewal.standing import Standing
+from cftpki_ext.identity.serving import signers
+from cftpki_ext.identity.serving.signer import Signer, identity_to
+from cftpki_ext.processes.frames import Message
 from tests.support.managed_world import HOUR, MINUTE, World
 
 FILES = ["chain.pem", "meta.json", "key.pem", "standing.json", ".json", ".key.pem"]
@@ -117,3 +120,25 @@ async def test_open_orders_key_that_cannot_be_read_now_is_kept(world, monkeypatc
             await world.renew()
     assert (await world.renew()).issued
     assert (1, 1) == (world.number(), len(world.ca.books()["orders"]))
+
+
+async def test_signer_that_cannot_read_now_says_nothing_of_the_key(world, monkeypatch):
+    """
+    What the service hears of a key from its signer decides whether an earlier generation takes its place.
+    """
+    await world.tick()
+    signer = Signer(root=world.folder, salt=b"salt", tokens=None, environ={})
+    call = Message({"do": "load", "identity": identity_to(world.identity), "generation": 1})
+    for ending in ("chain.pem", "key.pem"):
+        with monkeypatch.context() as patch:
+            out_of(patch, errno.ENFILE, ending)
+            answer = signer.answer(call)
+        assert answer.value["passing"]
+        with pytest.raises(SignerLostError, match="too many open files in system"):
+            signers._check(answer)
+    (world.current().path / "key.pem").write_bytes(b"")
+    answer = signer.answer(call)
+    assert "passing" not in answer.value
+    with pytest.raises(KeyUnavailableError, match="cannot be read without a password") as told:
+        signers._check(answer)
+    assert KeyUnavailableError is type(told.value)
