@@ -34,6 +34,8 @@ from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.identity.enroller_port import Failed
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.renewal.operator import Checked, Renewal
+from cftpki_ext.identity.renewal.overview import Overview
+from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASON_CODES, REMOVE_FROM_CRL
 
@@ -187,21 +189,29 @@ def revoke(name: str, number: int | None, reason: str, config_file: Path | None,
     """
     settings = load(config_path(config_file))
 
-    async def act(manager: Manager) -> tuple[Failed | None, int | None]:
+    async def act(manager: Manager) -> tuple[Failed | None, Overview]:
         failed = await manager.revoke(name, number=number, reason=reason, wait_s=wait_s)
-        current = (await manager.overview(name)).current
-        return failed, None if current is None else current.number
+        return failed, await manager.overview(name)
 
     with working(f"asking the CA to revoke a certificate of {name}"):
-        failed, in_force = with_manager(settings, act)
+        failed, found = with_manager(settings, act)
     if failed is not None:
         msg = f"{name}: not revoked: {failed.detail}"
         raise NotDoneError(msg)
-    if number in {None, in_force}:
-        then = f"the service renews it now, or run: cftpki identity renew {name}"
-    else:
-        then = f"generation {in_force} stays in force"
-    click.echo(f"{name}: generation {number or in_force} is revoked ({reason}); {then}")
+    in_force = None if found.current is None else found.current.number
+    click.echo(f"{name}: generation {number or in_force} is revoked ({reason}); {after_revocation(found)}")
+
+
+def after_revocation(found: Overview) -> str:
+    """
+    What becomes of the generation in force, once one has been revoked: that may have been it, or have had its key.
+    """
+    if found.current is None:
+        return "no generation is in force"
+    number = found.current.number
+    if Standing.REVOKED not in found.words:
+        return f"generation {number} stays in force"
+    return f"generation {number} is revoked; the service renews it now, or run: cftpki identity renew {found.name}"
 
 
 @identity.command()
