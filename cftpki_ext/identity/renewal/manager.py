@@ -16,7 +16,7 @@ from cftpki_ext.identity.renewal.operator import Operator
 from cftpki_ext.identity.renewal.overview import Look, Overview
 from cftpki_ext.identity.renewal.rows import Row, Unseen
 from cftpki_ext.identity.renewal.schedule import Plan
-from cftpki_ext.identity.renewal.standing import Standing, standings
+from cftpki_ext.identity.renewal.standing import Standing, alarm_of, standings
 from cftpki_ext.identity.store.layout import Site
 from cftpki_ext.identity.store.locks import BusyError
 from cftpki_ext.identity.store.operator_log import action_data
@@ -100,12 +100,16 @@ class Manager(Operator):
         if note is not None and (not isinstance(before, Overview) or before.plan.note != note):
             self._event("identity_renewal_moved", identity=name, note=note)
         alarm, was = found.alarm, None if before is None else before.alarm
-        if alarm is not None and alarm != was:
+        known = () if before is None else before.words
+        # A lesser one that joins a worse one is told as well: a chain may end while an earlier damage is not mended.
+        joined = alarm_of(word for word in found.words if word not in known)
+        told = alarm if alarm != was else joined
+        if told is not None:
             data = found.data()
             self._event(
                 "identity_alarm",
                 identity=name,
-                alarm=alarm.value,
+                alarm=told.value,
                 states=data["states"],
                 runway=data["runway"],
                 trouble=found.trouble,

@@ -139,3 +139,23 @@ async def test_identity_that_the_service_cannot_look_at_is_an_alarm(world, monke
     assert "belongs to user root" in seen["trouble"]
     await world.manager._watch("mft", None)
     assert ["blocked"] == [fields["alarm"] for fields in world.told("identity_alarm_over")]
+
+
+async def test_alarm_that_joins_a_worse_one_is_told(world):
+    await world.tick()
+    await world.renew()
+    world.ca.plan = ["unreachable"] * 10_000
+    (world.current().path / "chain.pem").write_bytes(b"")
+    await world.tick()
+
+    async def told():
+        await world.manager._watch("mft", None)
+        return [(fields["alarm"], fields["states"][0]) for fields in world.told("identity_alarm")]
+
+    assert [("damaged", "damaged")] == await told()
+    assert [("damaged", "damaged")] == await told()
+    world.clock.advance(28 * DAY)
+    assert ("overdue", "damaged") == (await told())[-1]
+    world.clock.advance(3 * DAY)
+    assert ["damaged", "overdue", "expired"] == [alarm for alarm, _ in await told()]
+    assert 3 == len(await told())
