@@ -120,6 +120,7 @@ class Judges:
             return Judged(verdict=checked.outcome.verdict, statements=checked.statements)
         if asked is not None and not handed_in and (standing := await self._stands(question)) is not None:
             return self._again(standing, question, asked)
+        begun = self._clock.monotonic()
         partner = name_of(question)
         known = self._partners.get(partner)
         self._count += 1
@@ -131,7 +132,7 @@ class Judges:
         finally:
             await remote.aclose()
         verdict = checked.outcome.verdict
-        self._may_stand(question, checked, remote.stored)
+        self._may_stand(question, checked, remote.stored, begun=begun)
         if verdict.accepted and not verdict.evidence.faults:
             self._partners[partner] = _without_certificates(checked.known)
             self._partners.move_to_end(partner)
@@ -181,7 +182,9 @@ class Judges:
             stored=again(repeated, verdict_id=verdict_id, at=question.at, asked=asked),
         )
 
-    def _may_stand(self, question: Question, checked: Checked, stored: RecordBytes | None) -> None:
+    def _may_stand(
+        self, question: Question, checked: Checked, stored: RecordBytes | None, *, begun: float
+    ) -> None:
         """
         Note a verdict that will stand once its record is kept.
         """
@@ -194,7 +197,7 @@ class Judges:
             verdict=verdict,
             document=digest_of(stored.document),
             until=until,
-            ends_at=self._clock.monotonic() + (until - question.at).total_seconds(),
+            ends_at=begun + (until - question.at).total_seconds(),
             looked=looked,
         )
         if len(self._unkept) > _UNKEPT:

@@ -13,9 +13,11 @@ import pytest
 
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.tiered import TieredStore
-from cftpki_ext.checking.checker import Checker, Looked
+from cftpki_ext.checking.case import Outcome
+from cftpki_ext.checking.checker import Checked, Checker, Known, Looked
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.verdict import Fault, Reason
+from cftpki_ext.evidence import encode
 from cftpki_ext.processes.worker import WorkerError
 from cftpki_ext.service.judging.remote import Judges
 from cftpki_ext.service.judging.standing import Standing
@@ -141,6 +143,25 @@ async def test_newer_answer_on_the_disk_ends_it_where_memory_has_let_its_own_go(
 async def test_answer_that_nobody_has_any_more_ends_it(world):
     world.tiers.drop("ocsp")
     assert not await world.is_given_again()
+
+
+async def test_time_that_judging_took_is_part_of_the_time_that_a_verdict_stands(world):
+    question = replace(QUESTION, rule="other")
+    looked = Looked(responses={"ocsp": (NOW, digest_of(b"good"))}, recalls=(), state=0)
+
+    async def run(*_, **__):
+        world.clock.seconds += 3
+        outcome = Outcome(verdict=RECORD.verdict, stands_until=NOW + timedelta(seconds=10))
+        return Checked(outcome=outcome, statements=(), known=Known(places=(), recalls=()), looked=looked)
+
+    world.judges._checker.run = run
+    begun = world.clock.seconds
+    judged = await world.judges.judge(question, asked=RECORD.asked)
+    world.judges._may_stand(question, await run(), encode(RECORD), begun=begun)
+    world.judges.recorded(judged, question, kept=True)
+    standing = world.judges._standing
+    assert None is not standing.find(replace(question, at=NOW), monotonic=begun + 10)
+    assert None is standing.find(replace(question, at=NOW), monotonic=begun + 10.1)
 
 
 @pytest.mark.parametrize(
