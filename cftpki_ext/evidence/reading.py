@@ -34,7 +34,7 @@ def data_of(document: bytes, blob: Blob) -> dict[str, Any]:
     """
     try:
         return completed(parsed(document), blob, cap=MAX_DOCUMENT_BYTES)
-    except (ValueError, RecursionError) as exc:
+    except (ValueError, TypeError, RecursionError) as exc:
         msg = f"evidence document cannot be read: {_why(exc)}"
         raise StoreError(msg) from exc
 
@@ -56,12 +56,12 @@ def decode(document: bytes, blob: Blob) -> Record:
     """
     try:
         return record_from(completed(parsed(document), blob, cap=MAX_DOCUMENT_BYTES), blob)
-    except (ValueError, ValidationError, RecursionError) as exc:
+    except (ValueError, TypeError, RecursionError) as exc:
         msg = f"evidence document cannot be read: {_why(exc)}"
         raise StoreError(msg) from exc
 
 
-def _why(error: ValueError | RecursionError) -> str:
+def _why(error: Exception) -> str:
     """
     What is wrong with a document: a field, or that it is no JSON; not the library's words.
     """

@@ -91,3 +91,31 @@ def test_record_that_repeats_what_is_no_record_is_not_read(whole):
 def test_record_that_repeats_nothing_that_can_be_named_is_not_read(name):
     with pytest.raises(StoreError, match="missing or was changed"):
         decode(json.dumps({**json.loads(SHORT.document), "again": name}).encode(), BLOBS.get)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("question", "trust"), {}),
+        (("question", "trust", "policy"), None),
+        (("question", "chain", 0, "$sha256"), []),
+        (("question", "trust", "anchors", 0, "$sha256"), {}),
+        (("statements", 0, "raw", "$sha256"), ["a"]),
+        (("statements", 0, "nonce"), {"$hex": 7}),
+    ],
+)
+def test_record_of_which_a_field_is_of_another_kind_is_not_read(place, value):
+    whole = json.loads(STORED.document)
+    *outer, last = place
+    inner = whole
+    for name in outer:
+        inner = inner[name]
+    inner[last] = value
+    if value is None:
+        del inner[last]
+    document = json.dumps(whole).encode()
+    digest = digest_of(document)
+    again_of_it = json.dumps({**json.loads(SHORT.document), "again": digest}).encode()
+    for one in (document, again_of_it):
+        with pytest.raises(StoreError):
+            decode(one, {**BLOBS, digest: document}.get)
