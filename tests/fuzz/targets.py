@@ -7,8 +7,10 @@ sends, garbage never establishes "good" (no signature of ours is in the corpus).
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
@@ -24,16 +26,21 @@ from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.question import Question
+from cftpki_ext.evidence import Asked, Door, encode, row_from
 from cftpki_ext.evidence import decode as decode_record
+from cftpki_ext.evidence.again import again
+from cftpki_ext.ports import Repeated
 from cftpki_ext.processes import frames as processes
 from cftpki_ext.protocol.codec import decode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
 from tests.fuzz import enrolment, reading
+from tests.support import evidence_samples
 from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
 from tests.support.pki import pem as to_pem
 
+_RECORD = encode(evidence_samples.record(*evidence_samples.GOOD))
 _ROOT = make_root("Fuzz Root")
 _CA = issue(_ROOT, "Fuzz CA", ca=True)
 _LEAF = issue(_CA, "partner", eku=["clientAuth"])
@@ -154,12 +161,16 @@ def pem(data: bytes) -> None:
 
 def record(data: bytes) -> None:
     """
-    A stored evidence document.
+    A stored evidence document, and one that another one repeats.
     """
-    try:
-        decode_record(data, lambda _: None)
-    except StoreError:
-        return
+    name = sha256(data).hexdigest()
+    repeats = again(
+        Repeated(id="a" * 32, document=name), verdict_id="b" * 32, at=NOW, asked=Asked(door=Door.CLI)
+    )
+    for document in (data, repeats.document):
+        for read in (decode_record, row_from):
+            with contextlib.suppress(StoreError):
+                read(document, {**_RECORD.blobs, name: data}.get)
 
 
 def config(data: bytes) -> None:
@@ -233,7 +244,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             ),
         ),
         "pem": (to_pem(_LEAF.der, _CA.der), _LEAF.der),
-        "record": (b'{"format":1}',),
+        "record": (b'{"format":1}', _RECORD.document),
         "est_certificates": (
             est_encoding.encode(_BUNDLE),
             _BUNDLE,
