@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+
 from cftpki_connectors.acme.jose import SigningKey, load_signing_key
 from cftpki_connectors.ca.client import CaError
 from cftpki_connectors.support import threads
@@ -30,6 +32,8 @@ from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import read_regular
 
 MAX_FILE_BYTES = 64 * 1024
+# Damaged, these count as missing: the CA finds the account by its key, and the next renewal names nothing that it replaces.
+_FOUND_AGAIN = frozenset({"account.json", "issued.json"})
 # Certificates that a renewal may name as replaced: those of every identity for some generations.
 MAX_ISSUED = 256
 _LOCK_POLL_S = 0.05
@@ -223,8 +227,13 @@ class AccountStore:
             return {}
         try:
             value = json.loads(read_regular(path, cap=MAX_FILE_BYTES, what=name).data)
-        except (ValueError, InputError) as error:
+        except InputError as error:
             raise CaError(Fault.MISCONFIGURED, f"{path} cannot be read: {reason_of(error)}") from error
+        except (ValueError, RecursionError) as error:
+            if name not in _FOUND_AGAIN:
+                raise CaError(Fault.MISCONFIGURED, f"{path} cannot be read: {reason_of(error)}") from error
+            structlog.get_logger().warning("acme_record_damaged", file=str(path), error=reason_of(error))
+            return {}
         return value if isinstance(value, dict) else {}
 
     def _key(self, name: str) -> SigningKey | None:

@@ -9,10 +9,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from cftpki_connectors.acme import PLUGIN
 from cftpki_connectors.acme.account import Account
@@ -327,6 +329,25 @@ async def test_claims_that_cannot_be_read_are_told_and_lapse_with_their_time(tmp
     assert {"b"} == set(made._store.claims())
     clock.advance(timedelta(seconds=1))
     assert {} == made._store.claims()
+
+
+@pytest.mark.parametrize("text", ["", "[", '{"a":' * 10_000, "[1]"])
+async def test_account_record_that_is_damaged_is_found_again_by_its_key(tmp_path, text):
+    clock = TestClock(START)
+    ca = ListCa({})
+    made = enroller(tmp_path, ca, clock)
+    before = await made._accounts(made._session).establish(deadline=clock.monotonic() + 5)
+    record = next((tmp_path / "state").glob("*/account.json"))
+    record.write_text(text)
+    record.with_name("issued.json").write_text(text)
+    ca.bodies.clear()
+    with capture_logs() as logs:
+        after = await made._accounts(made._session).establish(deadline=clock.monotonic() + 5)
+        assert () == made._store.issued()
+    assert (before.url, before.signer.key.jwk) == (after.url, after.signer.key.jwk)
+    assert [{"onlyReturnExisting": True}] == ca.bodies
+    told = {Path(one["file"]).name for one in logs if one["event"] == "acme_record_damaged"}
+    assert told == (set() if text == "[1]" else {"account.json", "issued.json"})
 
 
 async def test_order_expired_while_we_were_away_is_lost(tmp_path):
