@@ -48,7 +48,7 @@ class Bounds:
 
     `memory_bytes` is of address space: an interpreter with its libraries maps 200 MB before it does anything.
     `cpu_s` is of one call; `None` bounds it by the front's clock alone. `file_bytes` is the largest file that it may
-    write, `None` any.
+    write, `None` any. `nice` is how far it stands back where processors are short (nice(2)).
     """
 
     memory_bytes: int
@@ -56,6 +56,7 @@ class Bounds:
     cpu_s: int | None = None
     file_bytes: int | None = 0
     calls: SystemCalls = SystemCalls.COMPUTE
+    nice: int = 0
 
 
 def bind(name: str, parent: int) -> bool:
@@ -102,6 +103,9 @@ def confine(bounds: Bounds) -> tuple[str, ...]:
         done.append("files")
     if bounds.cpu_s is not None:
         done.append("cpu")
+    if bounds.nice:
+        os.nice(bounds.nice)
+        done.append("nice")
     if _prctl(_PR_SET_DUMPABLE, 0):
         done.append("not_dumpable")
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1):

@@ -45,10 +45,15 @@ _CHEAP = 256
 # As many as a judge may have open.
 _CASES_KNOWN = 64
 
+# The front and the evidence writer, who answer known partners, go first where processors are short.
+_NICE = 5
+
 ROLE = Role(
     name="judge",
     factory="cftpki_ext.service.judging.judge:make",
-    bounds=Bounds(memory_bytes=MEMORY_BYTES, descriptors=128, cpu_s=CPU_S, calls=SystemCalls.COMPUTE),
+    bounds=Bounds(
+        memory_bytes=MEMORY_BYTES, descriptors=128, cpu_s=CPU_S, calls=SystemCalls.COMPUTE, nice=_NICE
+    ),
     queue=1,
 )
 
