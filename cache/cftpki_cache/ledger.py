@@ -50,8 +50,10 @@ CREATE INDEX IF NOT EXISTS repeated_document ON repeated (document);
 CREATE TABLE IF NOT EXISTS chain_start (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
   hash BLOB NOT NULL) STRICT;
 """
-# Checkpoints wait for the disk, so `tend` makes them. Should it not come, the log is folded in at 32 MB.
-_CHECKPOINT_PAGES = 8192
+# Checkpoints wait for the disk (fsync), so none is made where records wait: a thread makes them each time so much has
+# been written, besides `tend`. Should neither come to it, the log is folded in at 512 MB.
+_FOLD_OCTETS = 8 * 1024 * 1024
+_CHECKPOINT_PAGES = 128 * 1024
 # Blobs that no record up to now names, and no document that is repeated later.
 _UNUSED = (
     "SELECT digest FROM blob_use WHERE last_use <= ?1 AND NOT EXISTS (SELECT 1 FROM repeated JOIN blob_use AS whole ON whole.digest = repeated.document"
@@ -85,6 +87,8 @@ class EvidenceLedger:
 
         """
         self._lock = threading.Lock()
+        self._written = 0  # octets since the log was folded in
+        self._folding: threading.Thread | None = None
         self._path = folder / DATABASE
         try:
             self._db = create(self._path, _SCHEMA, synchronous="NORMAL")
@@ -129,6 +133,7 @@ class EvidenceLedger:
                 # After the commit: a kill in between leaves a head that lags, which is no fault; one that led
                 # would look like a cut-off end.
                 os.pwrite(self._head, f"{seq:020d} {previous.hex()}\n".encode(), 0)
+                self._fold_later(sum(map(_octets, entries)))
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence of {', '.join(entry.id for entry in entries)} could not be kept: {exc}"
             raise StoreError(msg) from exc
@@ -275,15 +280,37 @@ class EvidenceLedger:
             raise StoreError(msg) from exc
         return gone
 
+    def _fold_later(self, written: int) -> None:
+        """
+        Have the write-ahead log folded in by a thread, once enough has been written.
+        """
+        self._written += written
+        if self._written < _FOLD_OCTETS or (self._folding is not None and self._folding.is_alive()):
+            return
+        self._written = 0
+        self._folding = threading.Thread(target=self._fold, name="evidence-log", daemon=True)
+        self._folding.start()
+
+    def _fold(self) -> None:
+        # Its failure is no record's: the log grows, and the next one tries again.
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(self._path)) as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         """
         Close the database. May be called again.
         """
+        if self._folding is not None:
+            self._folding.join()
         with self._lock:
             self._db.close()
             if self._head >= 0:
                 os.close(self._head)
                 self._head = -1
+
+
+def _octets(entry: EvidenceEntry) -> int:
+    return len(entry.document) + sum(map(len, entry.blobs.values()))
 
 
 def _is_there(db: sqlite3.Connection, name: str) -> bool:

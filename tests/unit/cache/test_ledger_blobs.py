@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -273,4 +274,29 @@ def test_records_are_appended_while_a_large_blob_is_brought(ledger, folder):
     with reading(folder) as reader:
         assert count == reader.count()
     assert count > 1
+    assert () == faults(folder)
+
+
+# -- the write-ahead log ---------------------------------------------------------------------------------------------
+
+
+def test_log_is_folded_in_by_a_thread_once_much_has_been_written(ledger, folder):
+    chance = random.Random(2)  # noqa: S311 - no secret
+    database = folder / "ledger.sqlite3"
+    for number in range(12):
+        raw = chance.randbytes(1024 * 1024)
+        ledger.append((entry(number, blobs={sha256(raw).hexdigest(): raw}),))
+    threads = [one for one in threading.enumerate() if one.name == "evidence-log"]
+    for thread in threads:
+        thread.join(10)
+    # Eight megabytes and more have left the log while the ledger is open.
+    assert database.stat().st_size > 8 * 1024 * 1024
+    ledger.append((entry(99),))
+    assert () == faults(folder)
+
+
+def test_log_of_few_records_is_left_alone(ledger, folder):
+    fill(ledger)
+    assert [] == [one for one in threading.enumerate() if one.name == "evidence-log"]
+    assert (folder / "ledger.sqlite3").stat().st_size < 1024 * 1024
     assert () == faults(folder)
