@@ -202,13 +202,15 @@ class Tally:
         self.would_refuse[row.would_refuse] += 1
         key = (row.fingerprint or row.partner, row.would_refuse)
         before = self._shadows.pop(key, None)
+        # Ids sort by time; verdicts that were reached at once may come in any order.
+        later = before if before is not None and before.last_id > row.id else None
         self._shadows[key] = Shadow(
             partner=row.partner,
             fingerprint=row.fingerprint,
             reason=row.would_refuse,
             times=1 + (before.times if before else 0),
-            last_id=row.id,
-            last_at=row.at,
+            last_id=row.id if later is None else later.last_id,
+            last_at=row.at if later is None else later.last_at,
         )
         if len(self._shadows) > MAX_PARTNERS:
             self._shadows.popitem(last=False)

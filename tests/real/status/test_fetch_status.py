@@ -165,6 +165,8 @@ async def test_ocsp_from_nginx_in_front_of_openssl_passes(ocsp: OcspSource, tmp_
         with nginx(tmp_path, {}, locations) as server:
             for nonce in (NonceMode.OFF, NonceMode.REQUIRE):
                 statement = await ocsp.ask(asked(server.url("/ocsp/"), nonce=nonce))
+                # What the proxy and the responder say where there is no answer.
+                assert statement.raw is not None, (server.log.read_text(), responder.log.read_text())
                 assert GOOD.serial == read(statement).serial_number
 
 

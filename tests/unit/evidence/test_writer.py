@@ -250,3 +250,14 @@ def test_trial_of_anchors_that_the_caller_named_is_skipped():
         asked=Asked(door=Door.PYTHON),
     )
     assert try_under(bare, settings()).skipped is not None
+
+
+def test_last_verdict_of_a_partner_is_the_latest_whatever_the_order_in_which_they_come():
+    row = row_of(
+        samples.record(*samples.REVOKED, trust=replace(samples.PLAIN, policy=AUDIT)).verdict,
+        samples.record().asked,
+    )
+    first, second = replace(row, id="1" * 32, at="1"), replace(row, id="2" * 32, at="2")
+    for rows in ((first, second), (second, first)):
+        (shadow,) = Tally(rows).shadows
+        assert (2, "2" * 32, "2") == (shadow.times, shadow.last_id, shadow.last_at)
