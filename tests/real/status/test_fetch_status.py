@@ -161,7 +161,10 @@ async def test_ocsp_from_a_responder_that_is_gone_is_unreachable(ocsp: OcspSourc
 
 async def test_ocsp_from_nginx_in_front_of_openssl_passes(ocsp: OcspSource, tmp_path: Path) -> None:
     with openssl_ocsp(tmp_path, issuer=CA, known=[GOOD]) as responder:
-        locations = f"location /ocsp/ {{ proxy_pass {responder.url('/')}; }}"
+        # OpenSSL's responder now and then gives up a request whose body it has not got yet (asn1_d2i_read_bio: not
+        # enough data): the proxy asks it once more, as it would another one.
+        again = f"location @again {{ rewrite ^/ocsp(/.*)$ $1 break; proxy_pass {responder.url('')}; }}"
+        locations = f"location /ocsp/ {{ proxy_pass {responder.url('/')}; error_page 502 = @again; }} {again}"
         with nginx(tmp_path, {}, locations) as server:
             for nonce in (NonceMode.OFF, NonceMode.REQUIRE):
                 statement = await ocsp.ask(asked(server.url("/ocsp/"), nonce=nonce))
