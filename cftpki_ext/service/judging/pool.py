@@ -303,7 +303,8 @@ class Pool:
             return job.known and all(d in seat.bodies or d in self._cheap for d in job.large)
         if job.known:
             return True
-        return self._strangers_busy() < self._strangers_at_once
+        # The general judge that strangers leave free is the one that known partners of large lists depend on.
+        return not seat.heavy and self._strangers_busy() < self._strangers_at_once
 
     def _strangers_busy(self) -> int:
         return sum(seat.job is not None and not seat.job.known for seat in self._seats)

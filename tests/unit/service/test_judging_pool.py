@@ -124,3 +124,18 @@ async def test_queue_that_is_full_of_many_sources_refuses_the_next(judges, monke
     await settle()
     assert isinstance(late.exception(), WorkerBusyError)
     assert 4 == sum(isinstance(answer, Message) for answer in await end(judges, asked))
+
+
+async def test_stranger_leaves_the_judge_of_the_large_lists_free_for_known_partners(judges):
+    pool = make_pool(judges)
+    others = [ask(pool, "", number, known=True) for number in (1, 2)]
+    await settle()
+    stranger = ask(pool, "192.0.2.1", 3)
+    await settle()
+    heavy = next(seat for seat in pool._seats if seat.heavy)
+    assert None is heavy.job
+    job = Job(known=True, source="", case=next(CASES), heavy=True)
+    known = asyncio.ensure_future(pool.call(job, lambda _seat: Message({"number": 9}), within_s=5.0))
+    await settle()
+    assert job is heavy.job
+    assert [1, 2, 9, 3] == [one.value["number"] for one in await end(judges, [*others, known, stranger])]
