@@ -11,8 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
+from datetime import timedelta
 
 import pytest
 
@@ -20,57 +19,7 @@ from cftpki_cache.ledger import EvidenceLedger, link
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, LedgerFault
-
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-RAW = b"a response" * 20
-DIGEST = sha256(RAW).hexdigest()
-LARGE = 10**9
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "evidence"
-
-
-@pytest.fixture
-def ledger(folder):
-    ledger = EvidenceLedger(folder)
-    yield ledger
-    ledger.close()
-
-
-def entry(number, *, blobs=None, at=None):
-    return EvidenceEntry(
-        id=f"{number:032x}",
-        kept_at=at or NOON + timedelta(hours=number),
-        document=b"document %d" % number,
-        blobs=blobs or {},
-    )
-
-
-def fill(ledger, count=5, first=0):
-    for number in range(first, first + count):
-        ledger.append((entry(number, blobs={DIGEST: RAW} if number % 2 else {}),))
-
-
-@contextlib.contextmanager
-def reading(folder):
-    with contextlib.closing(LedgerReader(folder)) as reader:
-        yield reader
-
-
-def faults(folder):
-    with reading(folder) as reader:
-        return reader.verify()
-
-
-def details(folder):
-    return [fault.detail for fault in faults(folder)]
-
-
-def edit(folder, sql, *values):
-    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3", isolation_level=None)) as database:
-        database.execute(sql, values)
+from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, details, edit, entry, faults, fill, reading
 
 
 def test_ledger_append_then_find_returns_document_and_blob(ledger, folder):
