@@ -287,9 +287,11 @@ class EvidenceLedger:
         self._written += written
         if self._written < _FOLD_OCTETS or (self._folding is not None and self._folding.is_alive()):
             return
-        self._written = 0
-        self._folding = threading.Thread(target=self._fold, name="evidence-log", daemon=True)
-        self._folding.start()
+        thread = threading.Thread(target=self._fold, name="evidence-log", daemon=True)
+        # The records are kept; where there is no thread to be had, the next ones try again.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._written, self._folding = 0, thread
 
     def _fold(self) -> None:
         # Its failure is no record's: the log grows, and the next one tries again.
