@@ -1,7 +1,8 @@
 """
 The cache as a driver uses it: what is at hand at once, and what waits for a disk in a thread.
 
-Owns who waits for what: a list of fifty megabytes that is read or written holds up its own question, and nobody else's.
+Owns who waits for what: reading, hashing or writing a list of fifty megabytes is waited for by its own question. Others feel
+the moments in which it is copied under Python's lock.
 """
 
 from __future__ import annotations
