@@ -8,7 +8,7 @@ Adapters live in `connectors/` (network) and `cache/` (storage) and register thr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -127,9 +127,48 @@ class LastingStore(ResponseStore, Protocol):
         The part of `put` that waits for nothing; `write` follows.
         """
 
+    def let_go(self, key: str | None = None) -> None:
+        """
+        Have nothing at hand under `key`, or at all: the next look is at the disk.
+        """
+
     def write(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
         """
         The part of `put` that waits for the disk. What is at hand stays: something newer may have come meanwhile.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChanges:
+    """
+    What any process has changed in the stores since they were looked at last.
+
+    `flushed`: the cache was emptied on purpose. `responses`: names under which something was stored, and when that was
+    received. `revoked`: the certificates (`ProofReader.recall`) of which proofs are kept; `None` where no proof was added.
+    """
+
+    flushed: bool = False
+    responses: Mapping[str, datetime] = field(default_factory=dict)
+    revoked: frozenset[str] | None = None
+
+
+class StoreWatch(Protocol):
+    """
+    Sees what other processes put into the stores that they share with this one. Cheap: it is asked many times a second.
+    """
+
+    def look(self) -> StoreChanges:
+        """
+        What has changed since the last look; the first look tells of nothing but proofs.
+
+        Raises:
+            StoreError: the memory of revocations cannot be read. That the cache cannot be is no change of it.
+
+        """
+
+    def close(self) -> None:
+        """
+        Release files.
         """
 
 

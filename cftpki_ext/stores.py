@@ -21,10 +21,11 @@ from cftpki_cache.memory import MemoryStore, TwoSizesStore
 from cftpki_cache.revocations import DATABASE as PROOFS
 from cftpki_cache.revocations import RevocationMemory, RevocationReader
 from cftpki_cache.tiered import TieredStore
+from cftpki_cache.watch import StateWatch, mark_flushed
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.evidence.restore import behind, known_by, restore
-from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore
+from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore, StoreWatch
 from cftpki_ext.support.users import denied_text, user_text, user_word
 
 LOST_AND_FOUND = "lost+found"
@@ -305,7 +306,7 @@ def cache_usage(service: ServiceSettings) -> CacheUsage:
 
 def flush_cache(service: ServiceSettings) -> int:
     """
-    Forget every cached response on the disk; what is known to be revoked stays known.
+    Forget every cached response; what is known to be revoked stays known. A service that runs forgets them, too.
 
     Args:
         service: where it is.
@@ -324,4 +325,23 @@ def flush_cache(service: ServiceSettings) -> int:
         count = disk.clear()
     if count is None:
         raise StoreError(_CACHE_BUSY.format(directory))
+    try:
+        mark_flushed(directory)
+    except OSError as exc:
+        msg = f"{directory} is empty, and a service that runs cannot be told: {(exc.strerror or str(exc)).lower()}"
+        raise StoreError(msg) from exc
     return count
+
+
+def watch_stores(service: ServiceSettings) -> StoreWatch:
+    """
+    Watch what other processes put into the state directory.
+
+    Args:
+        service: where it is.
+
+    Returns:
+        The watch, to be closed.
+
+    """
+    return StateWatch(service.state, response_directory(service))

@@ -40,10 +40,13 @@ LOCKED_PAUSE_S = 1.0
 _LARGE_OCTETS = 1024 * 1024
 # After trouble the disk is left alone for so long; meanwhile everything is a miss.
 PAUSE_S = 30.0
-_DATABASE = "cache.db"
+DATABASE = "cache.db"
 # Magic, digest of everything else, when received, until when kept (microseconds since 1970, UTC).
 _HEADER = struct.Struct(">4s32sqq")
 _MAGIC = b"CFR1"
+# When it was received, for whoever reads no more of a record.
+RECEIVED = struct.Struct(">q")
+RECEIVED_AT = 36
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SETTINGS = {
     # A reader that maps the file is killed by SIGBUS when another process cuts it short.
@@ -219,7 +222,7 @@ class DiskStore:
 
     def _connect(self) -> diskcache.Cache:
         make_private_directory(self._directory)
-        database = self._directory / _DATABASE
+        database = self._directory / DATABASE
         # diskcache's constructor waits a minute for a lock: look first whether there is one.
         with closing(sqlite3.connect(database, timeout=LOCK_WAIT_S, isolation_level=None)) as probe:
             probe.execute("PRAGMA trusted_schema = 0")
@@ -243,7 +246,7 @@ class DiskStore:
         say("the response cache on disk is damaged and begun anew: %r", error)
         for suffix in ("", "-wal", "-shm", "-journal"):
             try:
-                (self._directory / (_DATABASE + suffix)).unlink(missing_ok=True)
+                (self._directory / (DATABASE + suffix)).unlink(missing_ok=True)
             except OSError:
                 self._idle_until = self._monotonic() + PAUSE_S
 

@@ -104,6 +104,14 @@ class MemoryStore:
         with self._lock:
             self._remove(key)
 
+    def clear(self) -> None:
+        """
+        Forget everything.
+        """
+        with self._lock:
+            for key in tuple(self._entries):
+                self._remove(key)
+
     def close(self) -> None:
         """
         See `ResponseStore`. Everything is forgotten.
@@ -163,6 +171,13 @@ class TwoSizesStore:
         """
         self._small.drop(key)
         self._large.drop(key)
+
+    def clear(self) -> None:
+        """
+        Forget everything.
+        """
+        self._small.clear()
+        self._large.clear()
 
     def close(self) -> None:
         """

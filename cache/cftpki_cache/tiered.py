@@ -24,6 +24,11 @@ class _Upper(LivedStore, Protocol):
         See `ResponseStore`.
         """
 
+    def clear(self) -> None:
+        """
+        Forget everything.
+        """
+
 
 class TieredStore:
     """
@@ -70,6 +75,16 @@ class TieredStore:
         See `LastingStore`: the lower tier alone.
         """
         self._lower.put(key, raw, received_at=received_at, keep_s=keep_s)
+
+    def let_go(self, key: str | None = None) -> None:
+        """
+        See `LastingStore`: the upper tier alone.
+        """
+        with self._filling:
+            if key is None:
+                self._upper.clear()
+            else:
+                self._upper.drop(key)
 
     def look(self, key: str) -> Kept | None:
         """

@@ -33,7 +33,8 @@ from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote import Judges
 from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
-from cftpki_ext.stores import evidence_directory
+from cftpki_ext.service.watching import Watching
+from cftpki_ext.stores import evidence_directory, watch_stores
 from cftpki_ext.support.version import version
 
 # What a signer opens keys on tokens with; the library comes with the extra `pkcs11` and is loaded when it is needed.
@@ -159,14 +160,17 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Filte
         renewals=renewals.fault,
         processes=children.status,
     )
+    watching = Watching(watch_stores(settings.service), judges, clock=SystemClock(), log=logger)
+    looking = asyncio.create_task(watching.run())
     tending = asyncio.create_task(keeper.tend())
     renewing = asyncio.create_task(renewals.run())
     try:
         await Daemon(service, reload=reload).run()
     finally:
-        tending.cancel()
-        renewing.cancel()
-        await asyncio.gather(tending, renewing, return_exceptions=True)
+        for task in (looking, tending, renewing):
+            task.cancel()
+        await asyncio.gather(looking, tending, renewing, return_exceptions=True)
+        watching.close()
         await keeper.aclose()
         await judges.aclose()
         await signers.aclose()

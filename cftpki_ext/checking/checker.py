@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
 from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
 from cftpki_ext.checking.collector import Collector
@@ -24,7 +25,7 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource, StoredResponse
+from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource, StoreChanges, StoredResponse
 
 _log = logging.getLogger(__name__)
 
@@ -86,12 +87,56 @@ class Checked:
     looked: Looked | None = None
 
 
+class News(Protocol):
+    """
+    Who must know at once that a check would see something else now.
+    """
+
+    def changed(self, key: str) -> None:
+        """
+        The cache was given another answer under a name.
+        """
+
+    def stored(self, key: str, received_at: datetime) -> None:
+        """
+        The disk has an answer under a name that was received then, perhaps the one that is known.
+        """
+
+    def revoked(self, certificates: Collection[str]) -> None:
+        """
+        Proofs of revocation are kept of these certificates (`Recall.key`), perhaps those that are known.
+        """
+
+    def forgot(self) -> None:
+        """
+        Nothing is at hand any more.
+        """
+
+
+class _Nobody:
+    """
+    Nobody must know.
+    """
+
+    def changed(self, key: str) -> None:
+        pass
+
+    def stored(self, key: str, received_at: datetime) -> None:
+        pass
+
+    def revoked(self, certificates: Collection[str]) -> None:
+        pass
+
+    def forgot(self) -> None:
+        pass
+
+
 class Checker:
     """
     Judges chains with whatever sources and store it is given.
 
-    Safe for many concurrent checks in one event loop. Never raises for what a network or a store does. `changed` is
-    told the name of each response that the cache is given.
+    Safe for many concurrent checks in one event loop. Never raises for what a network or a store does. `news` is told of
+    all that changes what a check would see.
     """
 
     def __init__(
@@ -112,7 +157,7 @@ class Checker:
             proofs: the memory of revocations; none where nothing outlives the call.
 
         """
-        self.changed: Callable[[str], None] = lambda _: None
+        self.news: News = _Nobody()
         self._sources = sources
         self._store = Responses(store, clock.monotonic)
         self._clock = clock
@@ -226,7 +271,7 @@ class Checker:
                 self._store.put(
                     keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
                 )
-                self.changed(keep.key)
+                self.news.changed(keep.key)
         if remember:
             await self._remember(outcome, statements)
         return Checked(
@@ -241,6 +286,23 @@ class Checker:
                 state=state,
             ),
         )
+
+    def learn(self, changes: StoreChanges) -> None:
+        """
+        Take note of what other processes have put into the stores, so that the next check sees it.
+
+        Args:
+            changes: what a `StoreWatch` saw; what this process put there itself changes nothing.
+
+        """
+        if changes.flushed:
+            self._store.flushed()
+            self.news.forgot()
+        for key, received_at in changes.responses.items():
+            self._store.stored(key, received_at)
+            self.news.stored(key, received_at)
+        if changes.revoked is not None:
+            self.news.revoked(changes.revoked)
 
     def is_still(self, looked: Looked) -> bool:
         """
@@ -308,11 +370,14 @@ class Checker:
         if self._proofs is None:
             return
         for one in outcome.remember:
+            self.news.revoked((one.key,))
             try:
                 # Another process may be writing: nobody else's handshake waits for it.
                 await asyncio.to_thread(self._proofs.remember, one.key, statements[one.statement])
             except StoreError as error:
                 _log.error("verdict %s: %s", outcome.verdict.id, printable(str(error)))
+            # What was judged while it was being written did not know of it.
+            self.news.revoked((one.key,))
 
 
 def _noted(found: StoredResponse | None) -> tuple[datetime, str] | None:

@@ -133,6 +133,30 @@ class Responses:
         if len(raw) > _HUGE_OCTETS:
             self._thread.submit(give_back)
 
+    def stored(self, key: str, received_at: datetime) -> None:
+        """
+        Learn that the disk has something under a name, and let go of what is older.
+
+        Args:
+            key: the name.
+            received_at: when what the disk has was received.
+
+        """
+        self._missing.pop(key, None)
+        if self._lasting is None:
+            return
+        found = self._lasting.at_hand(key)
+        if found is not None and found.received_at < received_at:
+            self._lasting.let_go(key)
+
+    def flushed(self) -> None:
+        """
+        Learn that the disk was emptied on purpose: nothing is at hand any more.
+        """
+        self._missing.clear()
+        if self._lasting is not None:
+            self._lasting.let_go()
+
     def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
         """
         See `ResponseStore`. The disk follows by itself; where it is far behind, it does without.

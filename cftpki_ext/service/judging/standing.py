@@ -3,14 +3,15 @@ Verdicts that stand: what a known partner is answered without a judge, while not
 
 Owns that memory, bounded by octets. An entry is for one question (whole chain, rule, trust set, partners, direction) under
 one configuration. It ends by itself (`checking.standing`), on both clocks, when the cache is given anything new under a
-name that was looked up, and where a check would find something else in the cache, or anything in the memory of
-revocations (`Checker.finds_the_same`). Holds no certificate.
+name that was looked up, or a proof of revocation is kept of a certificate that was recalled (`Checker.news`), by whichever
+process, and where a check would find something else in the cache, or anything in the memory of revocations
+(`Checker.finds_the_same`). Holds no certificate.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -83,6 +84,7 @@ class StandingVerdicts:
         self._octets = 0
         self._entries: OrderedDict[bytes, Standing] = OrderedDict()
         self._by_key: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._by_recall: defaultdict[str, set[bytes]] = defaultdict(set)
 
     @property
     def count(self) -> int:
@@ -135,6 +137,8 @@ class StandingVerdicts:
         self._octets += slim.octets
         for key in entry.looked.keys:
             self._by_key[key].add(name)
+        for recall in entry.looked.recalls:
+            self._by_recall[recall.key].add(name)
         while self._octets > self._most:
             self._remove(next(iter(self._entries)))
 
@@ -151,12 +155,37 @@ class StandingVerdicts:
         for name in tuple(self._by_key.get(key, ())):
             self._remove(name)
 
+    def stored(self, key: str, received_at: datetime) -> None:
+        """
+        Forget those that rest on a name of the cache and have seen nothing under it, or what was received earlier.
+        """
+        for name in tuple(self._by_key.get(key, ())):
+            noted = self._entries[name].looked.responses[key]
+            if noted is None or noted[0] < received_at:
+                self._remove(name)
+
+    def revoked(self, certificates: Collection[str]) -> None:
+        """
+        Forget those in whose path one of these certificates is: none stands of which any proof is kept.
+        """
+        fewer, more = sorted((certificates, self._by_recall), key=len)
+        for key in [key for key in fewer if key in more]:
+            for name in tuple(self._by_recall.get(key, ())):
+                self._remove(name)
+
+    def forgot(self) -> None:
+        """
+        Forget all: the cache was emptied on purpose.
+        """
+        self.clear()
+
     def clear(self) -> None:
         """
         Forget all.
         """
         self._entries.clear()
         self._by_key.clear()
+        self._by_recall.clear()
         self._octets = 0
 
     def _remove(self, name: bytes) -> None:
@@ -164,11 +193,16 @@ class StandingVerdicts:
         if gone is None:
             return
         self._octets -= gone.octets
-        for key in gone.looked.keys:
-            names = self._by_key[key]
-            names.discard(name)
-            if not names:
-                del self._by_key[key]
+        _leave(self._by_key, gone.looked.keys, name)
+        _leave(self._by_recall, (recall.key for recall in gone.looked.recalls), name)
+
+
+def _leave(index: defaultdict[str, set[bytes]], keys: Iterable[str], name: bytes) -> None:
+    for key in keys:
+        names = index[key]
+        names.discard(name)
+        if not names:
+            del index[key]
 
 
 def name_of(question: Question) -> bytes:

@@ -168,6 +168,21 @@ async def test_proof_of_a_revocation_that_another_process_keeps_ends_it_at_once(
         assert (44, "revoked") == (answer.fields[Tag.ALERT], answer.fields[Tag.REASON])
 
 
+async def test_flush_by_a_command_reaches_the_service_that_runs(company):
+    with serving(company, "flush") as (config, service):
+        good = chain(company, "good")
+        _, again = await given_again(service, good)
+        assert 1 == again
+        done = CliRunner().invoke(main, ["cache", "flush", "--config", str(config)])
+        assert 0 == done.exit_code, done.output
+        await asyncio.to_thread(until, lambda: service.events("cache_flushed"))
+        assert 0 == (await judging(service))["standing"]
+        asked = len(service.verdicts())
+        await check(service, good)
+        # Nothing was at hand: its sources were asked.
+        assert "network" in service.verdicts()[asked]["source"]
+
+
 async def test_reload_ends_it(company):
     with serving(company, "reload") as (config, service):
         good = chain(company, "good")

@@ -13,13 +13,14 @@ import pytest
 
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.tiered import TieredStore
-from cftpki_ext.checking.case import Outcome
+from cftpki_ext.checking.case import Outcome, Recall
 from cftpki_ext.checking.checker import Checked, Checker, Known, Looked
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.evidence import encode
+from cftpki_ext.ports import StoreChanges
 from cftpki_ext.processes.worker import WorkerError
-from cftpki_ext.service.judging.remote import Judges
+from cftpki_ext.service.judging.remote import Judged, Judges
 from cftpki_ext.service.judging.standing import Standing
 from tests.support import evidence_samples as samples
 
@@ -77,6 +78,7 @@ class World:
         self.disk = Shared()
         self.tiers = TieredStore(self.memory, self.disk)
         checker = Checker(sources={}, store=self.tiers, clock=self.clock)
+        self.responses = checker._store
         self.judges = Judges(checker, NoJudges(), self.clock)
         self.tiers.put("ocsp", b"good", received_at=NOW, keep_s=60)
         self.judges._standing.add(
@@ -87,7 +89,9 @@ class World:
                 until=NOW + timedelta(minutes=5),
                 ends_at=300.0,
                 looked=Looked(
-                    responses={"ocsp": (NOW, digest_of(b"good")), "list": None}, recalls=(), state=0
+                    responses={"ocsp": (NOW, digest_of(b"good")), "list": None},
+                    recalls=(Recall(number=0, key="leaf"),),
+                    state=0,
                 ),
             )
         )
@@ -177,3 +181,55 @@ async def test_time_that_judging_took_is_part_of_the_time_that_a_verdict_stands(
 )
 async def test_question_that_no_host_puts_is_never_answered_by_it(world, change):
     assert not await world.is_given_again(replace(LATER, **change))
+
+
+async def test_newer_answer_of_another_process_ends_it_at_once_and_is_the_one_that_is_used_from_now_on(world):
+    later = NOW + timedelta(seconds=1)
+    assert await world.is_given_again()
+    world.disk.put("ocsp", b"revoked", received_at=later, keep_s=60)
+    world.judges.learn(StoreChanges(responses={"ocsp": later}))
+    assert (0, b"revoked") == (world.judges._standing.count, world.tiers.get("ocsp").raw)
+
+
+async def test_answer_of_another_process_under_a_name_that_had_none_ends_it_at_once(world):
+    assert await world.is_given_again()
+    world.disk.put("list", b"revokes", received_at=NOW, keep_s=60)
+    world.judges.learn(StoreChanges(responses={"list": NOW}))
+    assert (0, b"revokes") == (world.judges._standing.count, (await world.responses.find("list")).raw)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        StoreChanges(),
+        StoreChanges(responses={"ocsp": NOW}),  # our own writing
+        StoreChanges(responses={"ocsp": NOW - timedelta(seconds=1)}),  # overtaken
+        StoreChanges(responses={"another": NOW}),
+        StoreChanges(revoked=frozenset()),
+        StoreChanges(revoked=frozenset({"another"})),
+    ],
+)
+async def test_writing_that_changes_nothing_for_it_does_not_end_it(world, changes):
+    world.judges.learn(changes)
+    assert (1, b"good") == (world.judges._standing.count, world.memory.get("ocsp").raw)
+    assert await world.is_given_again()
+
+
+async def test_proof_of_another_process_ends_it_at_once(world):
+    world.judges.learn(StoreChanges(revoked=frozenset({"leaf", "another"})))
+    assert 0 == world.judges._standing.count
+
+
+async def test_flush_ends_it_and_nothing_is_at_hand_any_more(world):
+    world.disk.drop("ocsp")
+    world.judges.learn(StoreChanges(flushed=True))
+    assert (0, None) == (world.judges._standing.count, world.tiers.get("ocsp"))
+
+
+async def test_verdict_whose_record_is_being_written_while_all_ends_does_not_stand_afterwards(world):
+    entry = world.judges._standing.find(LATER, monotonic=1.0)
+    world.judges.end_standing()
+    world.judges._unkept[entry.verdict.id] = entry
+    world.judges.end_standing()
+    world.judges.recorded(Judged(verdict=entry.verdict, statements=()), QUESTION, kept=True)
+    assert 0 == world.judges._standing.count

@@ -122,3 +122,26 @@ def test_verdict_given_again_is_the_same_at_its_own_time():
         verdict.summary,
         verdict.evidence.path,
     )
+
+
+def test_proof_of_a_certificate_that_was_recalled_ends_an_entry(memory):
+    memory.revoked(frozenset({"somebody else"}))
+    memory.revoked(())
+    assert 1 == memory.count
+    memory.revoked(("leaf", *(str(number) for number in range(9))))
+    assert (0, {}, {}) == (memory.count, dict(memory._by_recall), dict(memory._by_key))
+
+
+def test_answer_of_another_process_ends_those_that_saw_none_or_an_older_one():
+    memory = StandingVerdicts()
+    looked = Looked(responses={"ocsp": (QUESTION.at, "d" * 64), "list": None}, recalls=(), state=7)
+    memory.add(replace(standing(), looked=looked))
+    memory.stored("ocsp", QUESTION.at)
+    memory.stored("ocsp", QUESTION.at - SECOND)
+    memory.stored("another", QUESTION.at + SECOND)
+    assert 1 == memory.count
+    memory.stored("ocsp", QUESTION.at + SECOND)
+    assert 0 == memory.count
+    memory.add(replace(standing(), looked=looked))
+    memory.stored("list", QUESTION.at - SECOND)
+    assert 0 == memory.count

@@ -1,0 +1,98 @@
+"""
+What the service notices by looking many times a second: what other processes put into its stores, and clocks that were set.
+
+Owns the pace, and what is done where the stores cannot be looked at. Every look takes some ten microseconds while nothing
+has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.ports import Clock, StoreChanges, StoreWatch
+
+# Between two looks: what another process has stored, or a command has flushed, counts no later than 0.1 s after it.
+LOOK_S = 0.05
+# Between two looks the two clocks part by less, however a time server slews; a pause of the machine is more.
+_SET_S = 0.5
+
+
+class Judges(Protocol):
+    """
+    Whose verdicts end by what is seen (`cftpki_ext.service.judging.remote.Judges`).
+    """
+
+    def learn(self, changes: StoreChanges) -> None:
+        """
+        Other processes have changed the stores.
+        """
+
+    def end_standing(self) -> None:
+        """
+        Every partner is to be judged anew.
+        """
+
+
+class Watching:
+    """
+    Looks at stores and clocks. For one event loop.
+
+    Args:
+        watch: the stores; closed by `aclose`.
+        judges: are told.
+        clock: both clocks.
+        log: is told of clocks that were set, and of stores that cannot be looked at, once.
+
+    """
+
+    def __init__(self, watch: StoreWatch, judges: Judges, *, clock: Clock, log: FilteringBoundLogger) -> None:
+        self._watch = watch
+        self._judges = judges
+        self._clock = clock
+        self._log = log
+        self._apart = self._offset()
+        self._blind = False
+
+    async def run(self) -> None:
+        """
+        Look again and again, until cancelled.
+        """
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """
+        Look once.
+        """
+        apart = self._offset()
+        moved, self._apart = apart - self._apart, apart
+        if abs(moved) > _SET_S:
+            self._log.warning("clock_was_set", seconds=round(moved, 3), detail="every partner is judged anew")
+            self._judges.end_standing()
+        try:
+            changes = self._watch.look()
+        except StoreError as error:
+            # Nobody is let in without the memory of revocations.
+            self._judges.end_standing()
+            if not self._blind:
+                self._log.error("stores_cannot_be_watched", error=str(error))
+            self._blind = True
+            return
+        self._blind = False
+        if changes.flushed:
+            self._log.info("cache_flushed", detail="every partner is judged anew")
+        self._judges.learn(changes)
+
+    def close(self) -> None:
+        """
+        Release files.
+        """
+        self._watch.close()
+
+    def _offset(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()

@@ -1,0 +1,120 @@
+"""
+What the service notices by looking: changes of its stores, clocks that were set, stores that cannot be looked at.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import structlog
+
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.ports import StoreChanges
+from cftpki_ext.service.watching import Watching
+
+CHANGES = StoreChanges(responses={"list": datetime(2026, 6, 1, tzinfo=UTC)})
+
+
+class Clock:
+    def __init__(self):
+        self.wall, self.seconds = datetime(2026, 6, 1, tzinfo=UTC), 50.0
+
+    def now(self):
+        return self.wall
+
+    def monotonic(self):
+        return self.seconds
+
+    def go_on(self, seconds):
+        self.seconds += seconds
+        self.wall += timedelta(seconds=seconds)
+
+
+class World:
+    """
+    Stores, judges and clocks as the test wants them.
+    """
+
+    def __init__(self):
+        self.clock = Clock()
+        self.seen = CHANGES
+        self.told = []
+        self.logs = structlog.testing.CapturingLogger()
+        self.watching = Watching(
+            self, self, clock=self.clock, log=structlog.wrap_logger(self.logs, processors=[])
+        )
+
+    def look(self):
+        if isinstance(self.seen, StoreError):
+            raise self.seen
+        return self.seen
+
+    def learn(self, changes):
+        self.told.append(changes)
+
+    def end_standing(self):
+        self.told.append("ended")
+
+    def close(self):
+        self.told.append("closed")
+
+    def events(self):
+        return [call.kwargs["event"] for call in self.logs.calls]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_judges_are_told_of_each_look(world):
+    world.watching.look()
+    world.clock.go_on(0.05)
+    world.watching.look()
+    assert ([CHANGES, CHANGES], []) == (world.told, world.events())
+
+
+@pytest.mark.parametrize("seconds", [-3600, -1, 1, 3600])
+def test_clock_that_was_set_ends_all_that_stands_once(world, seconds):
+    world.clock.wall += timedelta(seconds=seconds)
+    world.watching.look()
+    world.watching.look()
+    assert (["ended", CHANGES, CHANGES], ["clock_was_set"]) == (world.told, world.events())
+
+
+def test_machine_that_slept_ends_all_that_stands(world):
+    # The monotonic clock stands still meanwhile.
+    world.clock.wall += timedelta(hours=8)
+    world.clock.seconds += 0.1
+    world.watching.look()
+    assert "ended" == world.told[0]
+
+
+def test_long_pause_and_slow_slewing_end_nothing(world):
+    world.clock.go_on(400)
+    world.watching.look()
+    for _ in range(20):
+        world.clock.wall += timedelta(milliseconds=51)
+        world.clock.seconds += 0.05
+        world.watching.look()
+    assert {"closed", "ended"}.isdisjoint(map(str, world.told))
+
+
+def test_stores_that_cannot_be_looked_at_end_all_that_stands_each_time_and_are_told_once(world):
+    world.seen = StoreError("damaged")
+    world.watching.look()
+    world.watching.look()
+    assert (["ended", "ended"], ["stores_cannot_be_watched"]) == (world.told, world.events())
+    world.seen = CHANGES
+    world.watching.look()
+    world.seen = StoreError("damaged")
+    world.watching.look()
+    assert ([CHANGES, "ended"], ["stores_cannot_be_watched"] * 2) == (world.told[2:], world.events())
+
+
+def test_flush_is_told_in_the_log(world):
+    world.seen = StoreChanges(flushed=True)
+    world.watching.look()
+    world.watching.close()
+    assert ([world.seen, "closed"], ["cache_flushed"]) == (world.told, world.events())
