@@ -14,7 +14,7 @@ static enum cftpki_status wait_for(int fd, short events, int64_t deadline) {
     int left = cftpki_deadline_left(deadline);
     struct pollfd item = {.fd = fd, .events = events, .revents = 0};
     if (left == 0) {
-      return CFTPKI_UNREACHABLE;
+      return CFTPKI_UNANSWERED;
     }
     int ready = poll(&item, 1, left);
     if (ready > 0) {

@@ -13,7 +13,7 @@
  * Ownership: the answer is released with cftpki_answer_free, also after an
  * error. Thread safety: one call at a time per connection.
  * Errors: the request's own fault (nothing was sent); CFTPKI_LOCAL;
- * CFTPKI_UNREACHABLE (closed, or no whole answer before the deadline);
+ * CFTPKI_UNANSWERED (closed, or no whole answer before the deadline);
  * CFTPKI_PROTOCOL. After any error the connection is of no further use.
  */
 enum cftpki_status cftpki_ask(const struct cftpki_socket *connection, int64_t deadline,

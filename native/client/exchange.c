@@ -69,7 +69,7 @@ static enum cftpki_status send_frame(struct cftpki_exchange *exchange, int fd) {
     } else if (errno == EAGAIN) {
       return CFTPKI_PENDING;
     } else if (errno != EINTR) {
-      return CFTPKI_UNREACHABLE;
+      return CFTPKI_UNANSWERED;
     }
   }
   drop_frame(exchange);
@@ -88,7 +88,7 @@ static enum cftpki_status receive_some(struct cftpki_exchange *exchange, int fd)
     exchange->received += (size_t)step;
     return CFTPKI_OK;
   }
-  return step < 0 && (errno == EAGAIN || errno == EINTR) ? CFTPKI_PENDING : CFTPKI_UNREACHABLE;
+  return step < 0 && (errno == EAGAIN || errno == EINTR) ? CFTPKI_PENDING : CFTPKI_UNANSWERED;
 }
 
 /* The head is whole: what follows it? */

@@ -43,7 +43,7 @@ enum cftpki_status cftpki_exchange_start(struct cftpki_exchange *exchange,
  *
  * Returns CFTPKI_OK with the answer whole; CFTPKI_PENDING when the socket has to
  * be waited for, or a good part is read and the caller should look at its clock.
- * Errors: CFTPKI_UNREACHABLE (closed), CFTPKI_PROTOCOL, CFTPKI_LOCAL. After any
+ * Errors: CFTPKI_UNANSWERED (closed), CFTPKI_PROTOCOL, CFTPKI_LOCAL. After any
  * error the connection is of no further use.
  */
 enum cftpki_status cftpki_exchange_step(struct cftpki_exchange *exchange, int fd);

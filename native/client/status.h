@@ -14,8 +14,9 @@ enum cftpki_status {
   CFTPKI_NO_ROOM = 18,     /* the host's output buffer is too small; it may ask again */
   CFTPKI_LOCAL = 32,       /* no memory, no descriptor, no right */
   CFTPKI_LOST = 33,        /* the session's descriptor is not its connection any more */
-  CFTPKI_UNREACHABLE = 48, /* nobody listens, or no whole answer in time */
-  CFTPKI_PROTOCOL = 49     /* an answer that docs/protocol.md does not allow */
+  CFTPKI_UNREACHABLE = 48, /* nobody listens: there is no connection */
+  CFTPKI_PROTOCOL = 49,    /* an answer that docs/protocol.md does not allow */
+  CFTPKI_UNANSWERED = 50   /* somebody listens, but no whole answer came in time */
 };
 
 #endif

@@ -119,7 +119,7 @@ enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
     }
     int left = cftpki_deadline_left(deadline);
     if (left == 0) {
-      return CFTPKI_UNREACHABLE;
+      return CFTPKI_UNANSWERED; /* a full queue is somebody's who listens */
     }
     poll(NULL, 0, left < CFTPKI_CONNECT_PAUSE_MS ? left : CFTPKI_CONNECT_PAUSE_MS);
   }
@@ -134,7 +134,7 @@ enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in)
   if (got > 0) {
     return CFTPKI_PROTOCOL;
   }
-  return got < 0 && (errno == EAGAIN || errno == EINTR) ? CFTPKI_OK : CFTPKI_UNREACHABLE;
+  return got < 0 && (errno == EAGAIN || errno == EINTR) ? CFTPKI_OK : CFTPKI_UNANSWERED;
 }
 
 void cftpki_transport_close(struct cftpki_socket *socket_in) {

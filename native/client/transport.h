@@ -27,7 +27,8 @@ int cftpki_deadline_left(int64_t deadline);
 
 /* Connects, non-blocking, close-on-exec, never to descriptor 0, 1 or 2.
  * Ownership: the caller closes it with cftpki_transport_close.
- * Errors: CFTPKI_UNREACHABLE (nobody listens, deadline), CFTPKI_LOCAL. */
+ * Errors: CFTPKI_UNREACHABLE (nobody listens), CFTPKI_UNANSWERED (somebody listens
+ * whose queue stayed full until the deadline), CFTPKI_LOCAL. */
 enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
                                          struct cftpki_socket *socket_out);
 
@@ -37,7 +38,7 @@ enum cftpki_status cftpki_transport_attempt(const char *path, struct cftpki_sock
 
 /* Is the descriptor still this socket, with nothing to read and not closed by
  * the peer? The service speaks only when asked: anything waiting is a fault.
- * Errors: CFTPKI_LOST, CFTPKI_UNREACHABLE (closed by the peer), CFTPKI_PROTOCOL. */
+ * Errors: CFTPKI_LOST, CFTPKI_UNANSWERED (closed by the peer), CFTPKI_PROTOCOL. */
 enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in);
 
 /* Closes the descriptor if it is still this socket, and forgets it. */

@@ -4,6 +4,7 @@ libcftpkie.so where the service is out of reach, or answers what no service shou
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 import time
@@ -140,13 +141,58 @@ def test_misbehaviour_at_start_task_leaves_the_protection_on(
         assert time.monotonic() - started < 2 * SHORT_MS / 1000 + SLACK_S
 
 
-def test_garbage_at_start_handshake_is_never_left_to_the_host(library: ctypes.CDLL, path: Path) -> None:
-    task_fields = {**DEFAULTS[Message.START_TASK], Tag.UNREACHABLE: Result.NOT_HANDLED}
-    with FakeService(path, {Message.START_TASK: task_fields, Message.START_HANDSHAKE: b"garbage" * 9}):
+# The others are of fields that only the answer to CheckCertificate has.
+@pytest.mark.parametrize("name", sorted(MISBEHAVIOURS.keys() - {"drip", "empty_verdict_id"}))
+def test_misbehaviour_at_start_handshake_is_never_left_to_the_host(
+    library: ctypes.CDLL, path: Path, name: str
+) -> None:
+    task_fields = {
+        **DEFAULTS[Message.START_TASK],
+        Tag.UNREACHABLE: Result.NOT_HANDLED,
+        Tag.TIMEOUT_MS: SHORT_MS,
+    }
+    replies = {Message.START_TASK: task_fields, Message.START_HANDSHAKE: MISBEHAVIOURS[name]}
+    with FakeService(path, replies) as service:
         task = Task(library)
         assert DONE == task.start()
         session = Session(task)
         assert (ERROR, 80) == (session.start(), session.alert)
+        service.replies.update(DEFAULTS)
+        assert (ERROR, 80) == (session.check(CHAIN), session.alert)
+
+
+@pytest.mark.parametrize("reply", [never, HANG_UP, b"garbage" * 9])
+def test_misbehaviour_at_a_late_start_task_is_never_left_to_the_host(
+    library: ctypes.CDLL, path: Path, monkeypatch: pytest.MonkeyPatch, reply: Reply
+) -> None:
+    monkeypatch.setenv("CFTPKI_UNREACHABLE", "not_handled")
+    monkeypatch.setenv("CFTPKI_TIMEOUT_MS", str(SHORT_MS))
+    task = Task(library)
+    assert DONE == task.start()
+    with FakeService(path, {Message.START_TASK: reply}):
+        session = Session(task)
+        assert (ERROR, 80) == (session.start(), session.alert)
+
+
+@pytest.mark.parametrize("queued", [0, 1])
+def test_a_service_that_accepts_no_connection_is_never_left_to_the_host(
+    library: ctypes.CDLL, path: Path, monkeypatch: pytest.MonkeyPatch, queued: int
+) -> None:
+    monkeypatch.setenv("CFTPKI_UNREACHABLE", "not_handled")
+    monkeypatch.setenv("CFTPKI_TIMEOUT_MS", str(SHORT_MS))
+    task = Task(library)
+    assert DONE == task.start()
+    with contextlib.ExitStack() as open_sockets:
+        listener = open_sockets.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        for _ in range(queued):  # one waits, which is all that a backlog of 0 takes
+            stranger = open_sockets.enter_context(socket.socket(socket.AF_UNIX))
+            stranger.connect(str(path))
+        session = Session(task)
+        assert (ERROR, 80) == (session.start(), session.alert)
+    path.unlink()
+    assert NOT_HANDLED == Session(task).start()
 
 
 def test_second_answer_to_one_question_ends_the_session(library: ctypes.CDLL, path: Path) -> None:
