@@ -1,6 +1,8 @@
 """
 The entries of one CRL: is this serial listed, since when, and why (RFC 5280 section 5.3).
 
+More than 400 lines: what one entry means, for lists that are read whole and for those with an index.
+
 Owns the lookup, which costs no Python object per entry (`crl_index` finds them, `crl_entry` reads one). It is only
 done after the signature was found good. What a strict parser does not read is searched all the same, because bad news
 counts in any form: only its silence says nothing.
@@ -8,7 +10,12 @@ counts in any form: only its silence says nothing.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
 
 from cryptography import x509 as pyca
 
@@ -28,8 +35,10 @@ _PERHAPS_UNKNOWN = re.compile(rb"\x01\x01\xff\x04(?<!\x06\x03\x55\x1d[\x15\x17\x
 # many are compared by their octets only: each costs a microsecond then, and not ten.
 _ISSUERS = 64
 
+NAMES_WITHOUT_LEAVE = "an entry names a certificate issuer, but the list is not an indirect one"
 # Entries that the strict parser does not read are read one by one, some 200,000 in a second; of more, silence says nothing.
 _OWN_READING_OCTETS = 8 * 1024 * 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # How many answers one list remembers: partners that come again are answered without another search.
 _REMEMBERED = 4096
 
@@ -38,6 +47,38 @@ class MalformedEntriesError(ValueError):
     """
     The entries about one serial number are not what RFC 5280 section 5.1 says.
     """
+
+
+class ListedEntries(Protocol):
+    """
+    The revokedCertificates of one CRL, wherever they are.
+    """
+
+    @property
+    def unread(self) -> bool:
+        """
+        Whether the entries are no row of entries, so that nobody can say who is among them.
+        """
+
+    @property
+    def strict(self) -> bool:
+        """
+        Whether a strict parser reads the list.
+        """
+
+    def unusable(self) -> str | None:
+        """
+        Why "not listed" must not be concluded from these entries, or `None`.
+        """
+
+    def find(self, issuer: Name, serial: int) -> Entry | None:
+        """
+        The entry of one certificate, or `None`; the worse one where a serial is there twice.
+
+        Raises:
+            MalformedEntriesError: whether it has one cannot be said.
+
+        """
 
 
 class Entries:
@@ -138,16 +179,15 @@ class Entries:
         return answer
 
     def _search(self, issuer: Name, serial: int) -> Entry | None:
-        found: list[Entry] = []
+        said = Said()
         try:
-            for element, naming in self._index().find(_encode_integer(serial)):
-                if self._is_issuer(issuer, naming):
-                    found.append(read_entry(self._der, element))
+            for element, naming in self._index().find(encode_integer(serial)):
+                with said.doubting():
+                    if self._is_issuer(issuer, naming):
+                        said.found.append(read_entry(self._der, element))
         except der.DerError as error:
-            if not found:
-                msg = f"entries cannot be read: {error}"
-                raise MalformedEntriesError(msg) from error
-        return max(found, key=_severity, default=None)
+            said.errors.append(str(error))
+        return said.worst()
 
     def _is_issuer(self, issuer: Name, naming: int) -> bool:
         """
@@ -155,15 +195,7 @@ class Entries:
         """
         if not naming:
             return issuer.key == self._issuer.key
-        names = _named_issuers(self._der, der.read(self._der, naming, self._end))
-        if issuer.der in names or any(
-            parse_name(name, odd=ignore).key == issuer.key for name in names[:_ISSUERS]
-        ):
-            return True
-        if len(names) > _ISSUERS:
-            msg = f"certificateIssuer has {len(names)} names, {_ISSUERS} are compared"
-            raise der.DerError(msg, "RFC 5280 5.3.3")
-        return False
+        return is_among(issuer, _named_issuers(self._der, der.read(self._der, naming, self._end)))
 
     def _index(self) -> EntryIndex:
         if self._index_kept is None:
@@ -209,21 +241,81 @@ class Entries:
     def _look_for_unknown(self) -> str | None:
         index = self._index()
         if not self._indirect and index.names_issuers and index.first_naming() is not None:
-            return "an entry names a certificate issuer, but the list is not an indirect one"
+            return NAMES_WITHOUT_LEAVE
         # Serials may hold these bytes by chance: only then every entry is taken apart.
         if _PERHAPS_UNKNOWN.search(self._der, self._start, self._end) is None:
             return None
-        entry = index.first_unknown()
-        if entry is None:
-            return None
-        return f"an entry has an unknown critical extension {_first_unknown(self._der, entry)}"
+        return _name_unknown(self._der, index.first_unknown())
 
 
-def _severity(entry: Entry) -> int:
-    return {REMOVE_FROM_CRL: 0, CERTIFICATE_HOLD: 1}.get(entry.reason, 2)
+def _name_unknown(data: bytes, entry: Element | None) -> str | None:
+    if entry is None:
+        return None
+    return f"an entry has an unknown critical extension {_first_unknown(data, entry)}"
 
 
-def _encode_integer(value: int) -> bytes:
+def unknown_critical(entries: bytes) -> str | None:
+    """
+    Why "not listed" must not be concluded from some entries: the first that has an extension that is not understood.
+
+    Args:
+        entries: one after the other, as a strict parser reads them.
+
+    Returns:
+        The clause, or `None`.
+
+    Raises:
+        DerError: they are none.
+
+    """
+    if _PERHAPS_UNKNOWN.search(entries) is None:
+        return None
+    return _name_unknown(entries, EntryIndex(entries, 0, len(entries), indirect=False).first_unknown())
+
+
+@dataclass(slots=True)
+class Said:
+    """
+    What the entries of one certificate say, in any order, and what of them cannot be read.
+    """
+
+    found: list[Entry] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def doubting(self) -> Iterator[None]:
+        """
+        Note an entry that cannot be read, and go on.
+        """
+        try:
+            yield
+        except der.DerError as error:
+            self.errors.append(str(error))
+
+    def worst(self) -> Entry | None:
+        """
+        The entry that counts: a revocation before a hold, then the earlier one.
+
+        Raises:
+            MalformedEntriesError: nothing was found, and something could not be read.
+
+        """
+        if not self.found and self.errors:
+            msg = f"entries cannot be read: {min(self.errors)}"
+            raise MalformedEntriesError(msg)
+        return max(self.found, key=_weight, default=None)
+
+
+def _weight(entry: Entry) -> tuple[int, float, str]:
+    severity = {REMOVE_FROM_CRL: 0, CERTIFICATE_HOLD: 1}.get(entry.reason, 2)
+    since = 0.0 if entry.revoked_at is None else (entry.revoked_at - _EPOCH).total_seconds()
+    return severity, -since, entry.reason
+
+
+def encode_integer(value: int) -> bytes:
+    """
+    A serial number as DER has it, header included.
+    """
     size = (value if value >= 0 else ~value).bit_length() // 8 + 1
     return der.encode(der.INTEGER, value.to_bytes(size, "big", signed=True))
 
@@ -253,21 +345,67 @@ def _first_unknown(data: bytes, element: Element) -> str:
     return next(unknown, "")
 
 
-def _named_issuers(data: bytes, element: Element) -> tuple[bytes, ...]:
+def is_among(issuer: Name, names: Sequence[bytes]) -> bool:
     """
-    The distinguished names in an entry's certificateIssuer (RFC 5280 5.3.3), as received.
+    Whether a certificateIssuer is about an issuer's certificates.
+
+    Args:
+        issuer: the issuer.
+        names: from `names_in`.
+
+    Raises:
+        DerError: there are too many names to say.
+
+    """
+    if issuer.der in names or any(
+        parse_name(name, odd=ignore).key == issuer.key for name in names[:_ISSUERS]
+    ):
+        return True
+    if len(names) > _ISSUERS:
+        msg = f"certificateIssuer has {len(names)} names, {_ISSUERS} are compared"
+        raise der.DerError(msg, "RFC 5280 5.3.3")
+    return False
+
+
+def issuer_values(data: bytes, element: Element) -> tuple[bytes, ...]:
+    """
+    The values of each certificateIssuer of an entry (RFC 5280 5.3.3); one at most where it is well made.
+
+    Raises:
+        DerError: it is no entry.
+
+    """
+    _, extensions = _extensions(data, element)
+    return tuple(
+        der.content(data, fields[-1])
+        for fields in extensions
+        if der.encoded(data, fields[0]) == _OID_CERTIFICATE_ISSUER
+    )
+
+
+def names_in(values: Iterable[bytes]) -> tuple[bytes, ...]:
+    """
+    The distinguished names in the first of some values of certificateIssuer that has any, as received.
 
     Raises:
         DerError: there is none.
 
     """
-    _, extensions = _extensions(data, element)
-    for fields in extensions:
-        if der.encoded(data, fields[0]) == _OID_CERTIFICATE_ISSUER:
-            value = der.content(data, fields[-1])
-            listed = der.children(value, der.whole(value))
-            names = tuple(der.content(value, name) for name in listed if name.tag == _DIRECTORY_NAME)
-            if names:
-                return names
+    for value in values:
+        listed = der.children(value, der.whole(value))
+        names = tuple(der.content(value, name) for name in listed if name.tag == _DIRECTORY_NAME)
+        if names:
+            return names
     msg = "certificateIssuer names no distinguished name"
     raise der.DerError(msg, "RFC 5280 5.3.3")
+
+
+def _named_issuers(data: bytes, element: Element) -> tuple[bytes, ...]:
+    """
+    The distinguished names in an entry's certificateIssuer, as received.
+
+    Raises:
+        DerError: there is none.
+
+    """
+    return names_in(issuer_values(data, element))

@@ -45,8 +45,9 @@ def _content() -> bytes:
     return b"(?:" + b"|".join(short + long) + b")"
 
 
-_CONTENT = _content()
-_UNKNOWN = rb"(?!\x06\x03\x55\x1d[\x15\x17\x18\x1d])\x06" + _CONTENT + rb"\x01\x01\xff"
+# The length and the content of what is not long.
+CONTENT = _content()
+_UNKNOWN = rb"(?!\x06\x03\x55\x1d[\x15\x17\x18\x1d])\x06" + CONTENT + rb"\x01\x01\xff"
 
 
 def _without(extension: bytes) -> bytes:
@@ -54,9 +55,9 @@ def _without(extension: bytes) -> bytes:
     An entry that has no extension which begins so. An extension begins with its identifier, an entry with a serial.
     """
     begin = rb"\x30" + _LENGTH
-    time = rb"(?:\x17\x0d.{13}|\x18\x0f.{15}|[\x17\x18]" + _CONTENT + b")"
-    other = rb"\x30(?=" + _LENGTH + rb"\x06)(?!" + _LENGTH + extension + b")" + _CONTENT
-    entry = begin + rb"\x02" + _CONTENT + time + b"(?:" + begin + b"(?:" + other + b")++)?+"
+    time = rb"(?:\x17\x0d.{13}|\x18\x0f.{15}|[\x17\x18]" + CONTENT + b")"
+    other = rb"\x30(?=" + _LENGTH + rb"\x06)(?!" + _LENGTH + extension + b")" + CONTENT
+    entry = begin + rb"\x02" + CONTENT + time + b"(?:" + begin + b"(?:" + other + b")++)?+"
     return b"(?>" + entry + b")(?!(?:" + begin + b")?" + begin + rb"\x06)"
 
 
@@ -65,7 +66,7 @@ def _entries() -> re.Pattern[bytes]:
     """
     One to `_STRIDE` entries, whatever they hold.
     """
-    return re.compile(b"(?:\\x30" + _CONTENT + b"){1,%d}+" % _STRIDE, re.DOTALL)
+    return re.compile(b"(?:\\x30" + CONTENT + b"){1,%d}+" % _STRIDE, re.DOTALL)
 
 
 @functools.cache
@@ -74,7 +75,7 @@ def _naming() -> re.Pattern[bytes]:
     A stretch of entries; its group is where the last one begins that has a certificateIssuer.
     """
     without = _without(_CERTIFICATE_ISSUER)
-    return re.compile(b"(?:" + without + rb"|(\x30)" + _CONTENT + b")*+", re.DOTALL)
+    return re.compile(b"(?:" + without + rb"|(\x30)" + CONTENT + b")*+", re.DOTALL)
 
 
 @functools.cache
@@ -83,6 +84,46 @@ def _up_to(extension: bytes) -> re.Pattern[bytes]:
     Entries before the first one that has an extension which begins so.
     """
     return re.compile(b"(?:" + _without(extension) + b")*+", re.DOTALL)
+
+
+def row_of_entries(data: bytes, begin: int) -> int:
+    """
+    Behind the whole entries that follow one another from a place on, up to one that is too long for the patterns.
+    """
+    behind, pattern = begin, _entries()
+    while (found := pattern.match(data, behind)) is not None:
+        behind = found.end()
+    return behind
+
+
+@functools.cache
+def _ending() -> re.Pattern[bytes]:
+    """
+    An entry whose last extension, and no other, is a certificateIssuer; its group is the value.
+    """
+    time = rb"[\x17\x18]" + CONTENT
+    extension = rb"\x30" + _LENGTH
+    other = rb"(?!" + extension + _CERTIFICATE_ISSUER + rb")\x30(?=" + _LENGTH + rb"\x06)" + CONTENT
+    last = extension + _CERTIFICATE_ISSUER + rb"(?:\x01\x01.)?(\x04" + CONTENT + b")"
+    begin = rb"\x30" + _LENGTH
+    return re.compile(
+        begin + rb"\x02" + CONTENT + time + begin + b"(?:" + other + b")*+" + last + rb"\Z", re.DOTALL
+    )
+
+
+def value_of_issuer(entry: bytes) -> bytes | None:
+    """
+    The value of an entry's certificateIssuer where its place is the usual one, the last; `None` says nothing.
+
+    Args:
+        entry: that a strict parser reads.
+
+    """
+    found = _ending().match(entry)
+    if found is None:
+        return None
+    value = found.group(1)
+    return value[2:] if value[1] < 0x80 else value[3:]
 
 
 def _is_issuer(oid: bytes, _critical: bool) -> bool:  # noqa: FBT001  # one of two shapes of the same question
@@ -208,9 +249,7 @@ class EntryIndex:
         """
         The same for a list that is full of what looks like the serial number.
         """
-        others = re.compile(
-            rb"(?:\x30(?!" + _LENGTH + re.escape(serial) + b")" + _CONTENT + b")*+", re.DOTALL
-        )
+        others = re.compile(rb"(?:\x30(?!" + _LENGTH + re.escape(serial) + b")" + CONTENT + b")*+", re.DOTALL)
         while position < self._end:
             found = others.match(self._data, position, self._end)
             position = position if found is None else found.end()

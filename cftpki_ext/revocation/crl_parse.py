@@ -12,15 +12,19 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.memo import Memo
-from cftpki_ext.revocation.crl_entries import Entries
+from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.revocation.crl_entries import Entries, ListedEntries
+from cftpki_ext.revocation.crl_indexed import IndexedEntries
 from cftpki_ext.revocation.form_notes import FormNotes, Taking
+from cftpki_ext.revocation.list_index import DamagedIndexError, ListIndex
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.distribution import (
@@ -41,8 +45,8 @@ from cftpki_ext.x509.fields import in_order
 from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.loose_time import loose_time
 from cftpki_ext.x509.name import Name, parse_name
-from cftpki_ext.x509.oddity import Odd
-from cftpki_ext.x509.signed import Signed, split
+from cftpki_ext.x509.oddity import Odd, ignore
+from cftpki_ext.x509.signed import AlgorithmIdentifier, Signed, split
 
 CRL_NUMBER = "2.5.29.20"
 DELTA_INDICATOR = "2.5.29.27"
@@ -134,11 +138,11 @@ class CrlView:
     unusable: str | None
     notes: FormNotes
     delta_urls: tuple[str, ...]  # where freshestCRL (RFC 5280 5.2.6) says that the delta is
-    entries: Entries
+    entries: ListedEntries
     raw_digest: str  # SHA-256 of the bytes as received (PEM or DER), hex
 
 
-_kept: Memo[bytes, CrlView] = Memo(_KEPT_OCTETS)
+_kept: Memo[bytes | str, CrlView] = Memo(_KEPT_OCTETS)
 
 
 def clear_kept() -> None:
@@ -148,13 +152,14 @@ def clear_kept() -> None:
     _kept.clear()
 
 
-def read_crl(raw: bytes) -> CrlView:
+def read_crl(raw: bytes | LargeOctets) -> CrlView:
     """
     Read one CRL, DER or PEM.
 
     A list without cRLNumber is read (RFC 5280 asks issuers for one, and the algorithm for none; it is
     then no base for a delta). The signature is not verified and the entries are not looked at. The caller has
-    bounded the size.
+    bounded the size. Of a list that is read in parts, what its index says is taken; one without an index, or with one that is
+    damaged, is read whole.
 
     Args:
         raw: the bytes as received.
@@ -164,17 +169,133 @@ def read_crl(raw: bytes) -> CrlView:
 
     Raises:
         MalformedCrlError: they are no CRL.
+        UnreadableOctetsError: they are not in memory, and cannot be read.
 
     """
-    view = _kept.get(raw)
+    key = raw.digest if isinstance(raw, LargeOctets) else raw
+    view = _kept.get(key)
     if view is None:
         try:
-            view = _parse(raw)
+            view, octets = _view(raw)
         except DerError as error:
             msg = f"no CRL: {error.detail} ({error.rule})"
             raise MalformedCrlError(msg) from error
-        _kept.keep(raw, view, len(raw) + _KEPT_FIXED)
+        _kept.keep(key, view, octets + _KEPT_FIXED)
     return view
+
+
+def _view(raw: bytes | LargeOctets) -> tuple[CrlView, int]:
+    """
+    The view of a list, and what it takes in memory.
+    """
+    if isinstance(raw, bytes):
+        return _parse(raw), len(raw)
+    if raw.index is not None:
+        try:
+            index = ListIndex(raw.index, raw.digest)
+        except DamagedIndexError:
+            raw.index.damaged = True
+        else:
+            return _indexed(raw, index), index.octets
+    return _parse(raw.whole()), len(raw)
+
+
+def _indexed(raw: LargeOctets, index: ListIndex) -> CrlView:
+    """
+    The view of a list whose entries are in an index.
+    """
+    facts = index.facts
+    data = cast("bytes", Surroundings(facts.head, facts.tail, facts.size))
+
+    def entries(listed: Element | None, issuer: Name, indirect: bool) -> ListedEntries:  # noqa: FBT001  # a callback's
+        def instead() -> ListedEntries:
+            if raw.index is not None:
+                raw.index.damaged = True
+            return _entries_of(raw.whole(), listed, issuer, indirect)
+
+        return IndexedEntries(index, issuer=issuer, instead=instead)
+
+    digest = bytes.fromhex(raw.digest)
+    return _read(data, known=(digest, facts.signed), digest=raw.digest, entries=entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """
+    Where the parts of a list are: its signed part and, inside, its entries (`None`: it has no place for any).
+    """
+
+    body: Element
+    entries: Element | None
+    algorithm: AlgorithmIdentifier
+    indirect: bool
+
+
+def outline(data: bytes) -> Outline:
+    """
+    Find the parts of a list, of which nothing but what is beside its entries is read.
+
+    Args:
+        data: what can be indexed and sliced like the whole list.
+
+    Returns:
+        The places.
+
+    Raises:
+        MalformedCrlError: it is no CRL.
+
+    """
+    found: list[tuple[Element | None, bool]] = []
+
+    def entries(listed: Element | None, issuer: Name, indirect: bool) -> ListedEntries:  # noqa: FBT001  # a callback's
+        found.append((listed, indirect))
+        return _entries_of(b"", None, issuer, indirect)
+
+    try:
+        view = _read(data, known=(b"", b""), digest="", entries=entries)
+        _, body, _ = split(data, odd=ignore, known=(b"", b""))
+    except DerError as error:
+        msg = f"no CRL: {error.detail} ({error.rule})"
+        raise MalformedCrlError(msg) from error
+    listed, indirect = found[0]
+    return Outline(body=body, entries=listed, algorithm=view.signed.algorithm, indirect=indirect)
+
+
+class Surroundings:
+    """
+    A list of which only the beginning and the end are at hand: it can be indexed and sliced there.
+    """
+
+    __slots__ = ("_behind", "_head", "_size", "_tail")
+
+    def __init__(self, head: bytes, tail: bytes, size: int) -> None:
+        self._head = head
+        self._tail = tail
+        self._size = size
+        self._behind = size - len(tail)
+
+    def __len__(self) -> int:
+        """
+        Of the whole list.
+        """
+        return self._size
+
+    def __getitem__(self, place: int | slice) -> int | bytes:
+        """
+        Octets, as of `bytes`.
+
+        Raises:
+            DerError: they are among the entries.
+
+        """
+        begin, end, _ = (slice(place, place + 1) if isinstance(place, int) else place).indices(self._size)
+        if end <= len(self._head):
+            return self._head[begin] if isinstance(place, int) else self._head[begin:end]
+        if begin < self._behind:
+            msg = "the entries of a list are not at hand"
+            raise DerError(msg)
+        moved = begin - self._behind
+        return self._tail[moved] if isinstance(place, int) else self._tail[moved : end - self._behind]
 
 
 def _from_pem(raw: bytes) -> bytes:
@@ -190,14 +311,44 @@ def _from_pem(raw: bytes) -> bytes:
 
 
 def _parse(raw: bytes) -> CrlView:
+    data = _from_pem(raw) if raw.lstrip()[:5] == b"-----" else raw
+
+    def entries(listed: Element | None, issuer: Name, indirect: bool) -> ListedEntries:  # noqa: FBT001  # a callback's
+        return _entries_of(data, listed, issuer, indirect)
+
+    return _read(data, known=None, digest=None if data is raw else digest_of(raw), entries=entries)
+
+
+def _entries_of(data: bytes, listed: Element | None, issuer: Name, indirect: bool) -> Entries:  # noqa: FBT001
+    begin, end = (listed.content, listed.end) if listed else (0, 0)
+    return Entries(data, begin, end, issuer=issuer, indirect=indirect)
+
+
+def _read(
+    data: bytes,
+    *,
+    known: tuple[bytes, bytes] | None,
+    digest: str | None,
+    entries: Callable[[Element | None, Name, bool], ListedEntries],
+) -> CrlView:
+    """
+    Everything but the entries.
+
+    Args:
+        data: the list, or what can be indexed and sliced like it.
+        known: see `x509.signed.split`.
+        digest: SHA-256 of what was received, where that is not `data`.
+        entries: makes what finds entries: where they are, the list's issuer, whether the list is indirect.
+
+    """
     taking = Taking()
     odd, doubt = taking.odd, taking.doubt
-    data = _from_pem(raw) if raw.lstrip()[:5] == b"-----" else raw
-    signed, body, rest = split(data, odd=doubt)
+    signed, body, rest = split(data, odd=doubt, known=known)
     if rest:
         doubt("bytes behind the signature", "RFC 5280 5.1.1")
     fields = _fields(data, body, taking)
-    if not data.startswith(der.encoded(data, fields.algorithm), body.end):
+    inner = der.encoded(data, fields.algorithm)
+    if data[body.end : body.end + len(inner)] != inner:
         doubt("signature algorithm inside differs from that outside", "RFC 5280 5.1.2.2")
     if signed.algorithm.oid.startswith(_ECDSA_OIDS) and signed.algorithm.parameters is not None:
         odd("ECDSA signature algorithm has parameters", "RFC 5758 3.2")
@@ -219,7 +370,7 @@ def _parse(raw: bytes) -> CrlView:
             doubt(f"delta CRL on base {base} has the cRLNumber {number}", "RFC 5280 5.2.4")
         base = -1 if base is None else base
     unknown = sorted(e.oid for e in extensions.values() if e.critical and e.oid not in _UNDERSTOOD)
-    listed, idp = fields.entries, extensions.get(ISSUING_DISTRIBUTION_POINT)
+    idp = extensions.get(ISSUING_DISTRIBUTION_POINT)
     return CrlView(
         signed=signed,
         issuer=name,
@@ -232,14 +383,8 @@ def _parse(raw: bytes) -> CrlView:
         authority_key_id=_key_id(extensions.get(AUTHORITY_KEY_ID), odd),
         unusable=f"critical extension {unknown[0]} is not understood" if unknown else None,
         delta_urls=_deltas(extensions.get(FRESHEST_CRL), doubt),
-        entries=Entries(
-            data,
-            listed.content if listed else 0,
-            listed.end if listed else 0,
-            issuer=name,
-            indirect=point is not None and point.indirect,
-        ),
-        raw_digest=signed.digest.hex() if data is raw else digest_of(raw),
+        entries=entries(fields.entries, name, point is not None and point.indirect),
+        raw_digest=signed.digest.hex() if digest is None else digest,
         notes=taking.notes(),
     )
 

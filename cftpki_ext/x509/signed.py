@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import der
@@ -68,15 +69,31 @@ class AlgorithmIdentifier:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashed:
+    """
+    A signed slice that is not at hand: its digest, by the hash of the signature's own algorithm, and its length.
+    """
+
+    digest: bytes
+    size: int
+
+    def __len__(self) -> int:
+        """
+        In octets.
+        """
+        return self.size
+
+
+@dataclass(frozen=True, slots=True)
 class Signed:
     """
     A signed object: SHA-256 of all of it, the signed slice as received, the algorithm, the signature.
 
-    The slice is a view: a list of many megabytes is not copied.
+    The slice is a view: a list of many megabytes is not copied. Of one that is not in memory there is its digest.
     """
 
     digest: bytes
-    tbs: memoryview
+    tbs: memoryview | Hashed
     algorithm: AlgorithmIdentifier
     signature: bytes
 
@@ -126,7 +143,8 @@ class _Scheme:
 
     kinds: tuple[KeyKind, ...]
     digest: str
-    check: Callable[[Handle, bytes, memoryview], None]
+    check: Callable[[Handle, bytes, memoryview | Hashed], None]
+    make: _Hash | None = None
 
 
 def algorithm(data: bytes, element: Element) -> AlgorithmIdentifier:
@@ -163,7 +181,9 @@ def _identifier(encoded: bytes) -> AlgorithmIdentifier:
     return AlgorithmIdentifier(der.oid(encoded, parts[0]), parameters)
 
 
-def split(data: bytes, *, odd: Odd = refuse) -> tuple[Signed, Element, tuple[Element, ...]]:
+def split(
+    data: bytes, *, odd: Odd = refuse, known: tuple[bytes, bytes] | None = None
+) -> tuple[Signed, Element, tuple[Element, ...]]:
     """
     Take a signed object apart: SEQUENCE { signed part, algorithm, BIT STRING, rest }.
 
@@ -172,6 +192,7 @@ def split(data: bytes, *, odd: Odd = refuse) -> tuple[Signed, Element, tuple[Ele
     Args:
         data: the whole object as received.
         odd: is told of octets behind it.
+        known: SHA-256 of the object and the digest of its signed part, where not all of its octets are at hand.
 
     Returns:
         The parts, the element of the signed SEQUENCE, and what follows the signature (an OCSP response's
@@ -191,8 +212,10 @@ def split(data: bytes, *, odd: Odd = refuse) -> tuple[Signed, Element, tuple[Ele
         msg = "signature is not whole octets"
         raise DerError(msg, "RFC 5280 4.1.1.3")
     signed = Signed(
-        digest=hashlib.sha256(data).digest(),
-        tbs=memoryview(data)[body.start : body.end],
+        digest=hashlib.sha256(data).digest() if known is None else known[0],
+        tbs=memoryview(data)[body.start : body.end]
+        if known is None
+        else Hashed(known[1], body.end - body.start),
         algorithm=algorithm(data, parts[1]),
         signature=signature,
     )
@@ -203,29 +226,36 @@ def _rsa(make: _Hash) -> _Scheme:
     hash_algorithm = make()
     scheme = padding.PKCS1v15()
 
-    def check(key: Handle, signature: bytes, data: memoryview) -> None:
+    def check(key: Handle, signature: bytes, data: memoryview | Hashed) -> None:
         if not isinstance(key, rsa.RSAPublicKey):
             raise InvalidSignature
-        key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
+        if isinstance(data, Hashed):
+            key.verify(signature, data.digest, scheme, Prehashed(hash_algorithm))
+        else:
+            key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
 
-    return _Scheme((KeyKind.RSA,), hash_algorithm.name, check)
+    return _Scheme((KeyKind.RSA,), hash_algorithm.name, check, make)
 
 
 def _ecdsa(make: _Hash) -> _Scheme:
     hash_algorithm = make()
     scheme = ec.ECDSA(hash_algorithm)
+    hashed = ec.ECDSA(Prehashed(hash_algorithm))
 
-    def check(key: Handle, signature: bytes, data: memoryview) -> None:
+    def check(key: Handle, signature: bytes, data: memoryview | Hashed) -> None:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise InvalidSignature
-        key.verify(signature, data, scheme)
+        if isinstance(data, Hashed):
+            key.verify(signature, data.digest, hashed)
+        else:
+            key.verify(signature, data, scheme)
 
-    return _Scheme((KeyKind.EC,), hash_algorithm.name, check)
+    return _Scheme((KeyKind.EC,), hash_algorithm.name, check, make)
 
 
 def _edwards(kind: KeyKind) -> _Scheme:
-    def check(key: Handle, signature: bytes, data: memoryview) -> None:
-        if not isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
+    def check(key: Handle, signature: bytes, data: memoryview | Hashed) -> None:
+        if isinstance(data, Hashed) or not isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
             raise InvalidSignature
         key.verify(signature, data)
 
@@ -276,15 +306,19 @@ def _pss(parameters: bytes | None) -> _Scheme | None:
     bond = None if parameters is None else _pss_bond(parameters)
     if bond is None:
         return None
-    hash_algorithm = _PLAIN_HASHES[bond[0]]()
+    make = _PLAIN_HASHES[bond[0]]
+    hash_algorithm = make()
     scheme = padding.PSS(padding.MGF1(hash_algorithm), bond[1])
 
-    def check(key: Handle, signature: bytes, data: memoryview) -> None:
+    def check(key: Handle, signature: bytes, data: memoryview | Hashed) -> None:
         if not isinstance(key, rsa.RSAPublicKey):
             raise InvalidSignature
-        key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
+        if isinstance(data, Hashed):
+            key.verify(signature, data.digest, scheme, Prehashed(hash_algorithm))
+        else:
+            key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
 
-    return _Scheme((KeyKind.RSA, KeyKind.RSA_PSS), hash_algorithm.name, check)
+    return _Scheme((KeyKind.RSA, KeyKind.RSA_PSS), hash_algorithm.name, check, make)
 
 
 def _within_bond(key: PublicKey, identifier: AlgorithmIdentifier) -> bool:
@@ -328,6 +362,14 @@ def _scheme(identifier: AlgorithmIdentifier) -> _Scheme | None:
         except DerError:
             return None
     return None
+
+
+def hash_of(identifier: AlgorithmIdentifier) -> hashes.Hash | None:
+    """
+    What the signed part is hashed with (`Hashed`); `None` for an algorithm that is unknown, or takes the whole message.
+    """
+    scheme = _scheme(identifier)
+    return None if scheme is None or scheme.make is None else hashes.Hash(scheme.make())
 
 
 # What is met and not supported, so that people are told its name.

@@ -53,7 +53,9 @@ def entries(*encoded: bytes, indirect: bool = False) -> Entries:
         inner = der.children(fields[6], der.whole(fields[6], 0xA0))[0]
         scope = extension(bytes.fromhex("0603551d1c"), bytes.fromhex("30038401ff"), critical=True)
         fields[6] = der.encode(0xA0, der.encode(der.SEQUENCE, fields[6][inner.content : inner.end], scope))
-    return read_crl(rebuild(BASE, fields, CA.key)).entries
+    found = read_crl(rebuild(BASE, fields, CA.key)).entries
+    assert isinstance(found, Entries)
+    return found
 
 
 def serials(count: int) -> list[bytes]:
