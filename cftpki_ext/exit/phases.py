@@ -96,6 +96,8 @@ def decide(plan: Plan, session: SessionContext | None, request: Frame) -> Decisi
             if session.stage is not Stage.HANDSHAKE and message is not Message.HANDSHAKE_ALERT:
                 return _broken(session, f"{message.name} after the session was {session.stage.value}")
             return _in_handshake(plan, session, request, Phase(message.value))
+        case Message.SESSION_TOLD:
+            return Fail(session, "message 18 is a datagram")
         case Message.UNREADABLE:
             return Fail(session, "message 127 is never a request")
         case _ as never:

@@ -16,6 +16,7 @@ from cftpki_ext.protocol.tables import (
     RESPONSE_BIT,
     RESULTS,
     VERSION,
+    Ending,
     Field,
     FieldType,
     Message,
@@ -81,7 +82,7 @@ def _sets(required: tuple[Tag, ...], optional: tuple[Tag, ...]) -> str:
     """
     Both sets of tags as C numbers with bit N for tag N.
     """
-    return ", ".join(f"0x{sum(1 << tag for tag in tags):010x}ull" for tags in (required, optional))
+    return ", ".join(f"0x{sum(1 << tag for tag in tags):012x}ull" for tags in (required, optional))
 
 
 def _macro(name: str, rows: list[str]) -> list[str]:
@@ -122,6 +123,7 @@ def c_header() -> str:
         *_enum(
             "cftpki_wire_side", "CFTPKI_WIRE_SIDE_", [("LOCAL", 1, "the host"), ("REMOTE", 2, "the partner")]
         ),
+        *_enum("cftpki_wire_ending", "CFTPKI_WIRE_ENDING_", [(e.name, e.value, "") for e in Ending]),
         *_enum(
             "cftpki_wire_type", "CFTPKI_WIRE_TYPE_", [(t.name, i, "") for i, t in enumerate(FieldType, 1)]
         ),

@@ -76,6 +76,15 @@ class Tag(enum.IntEnum):
     CHAIN_LENGTH = 35
     CHAIN_CERTIFICATES = 36
     STAPLE_LENGTH = 37
+    BOARD = 38
+    BOARD_ID = 39
+    SENDER = 40
+    NUMBER = 41
+    LOST = 42
+    AT_MS = 43
+    ENDING = 44
+    ENTRY = 45
+    GENERATION = 46
 
 
 class Result(enum.IntEnum):
@@ -96,6 +105,16 @@ class Mode(enum.IntEnum):
 
     SERVER = 1
     CLIENT = 2
+
+
+class Ending(enum.IntEnum):
+    """
+    The value of `Tag.ENDING`: how the handshake of a session ended that the board answered.
+    """
+
+    DONE = 1
+    ALERT = 2
+    LEFT = 3  # EndSession came before either
 
 
 # What the two fields hold at most; a chain or staple of more is told by its length.
@@ -156,6 +175,15 @@ FIELDS: Mapping[Tag, Field] = {
     Tag.CHAIN_LENGTH: Field(FieldType.U32, 4, _CHAIN_BYTES + 1),
     Tag.CHAIN_CERTIFICATES: Field(FieldType.U32, 4),
     Tag.STAPLE_LENGTH: Field(FieldType.U32, 4, _STAPLE_BYTES + 1),  # of a staple that is not sent
+    Tag.BOARD: Field(FieldType.U32, 4, 1),  # a format of the verdict board
+    Tag.BOARD_ID: Field(FieldType.BYTES, 16),
+    Tag.SENDER: Field(FieldType.U64, 8, 0, 2**64 - 1),
+    Tag.NUMBER: Field(FieldType.U64, 8, 1, 2**64 - 1),
+    Tag.LOST: Field(FieldType.U64, 8, 0, 2**64 - 1),
+    Tag.AT_MS: Field(FieldType.U64, 8, 0, 2**64 - 1),  # milliseconds since 1970
+    Tag.ENDING: Field(FieldType.U32, 4, 1, 3),
+    Tag.ENTRY: Field(FieldType.U64, 8, 1, 2**64 - 1),
+    Tag.GENERATION: Field(FieldType.U32, 4),
 }
 
 
@@ -190,6 +218,7 @@ class Message(enum.IntEnum):
     END_TASK = 10
     CHECK = 16  # one chain judged outside any session, for programs that are no exit
     STATUS = 17  # the service's own state, as JSON
+    SESSION_TOLD = 18  # a datagram: a session that the verdict board answered
     UNREADABLE = 127  # never a request; its response (255) answers what could not be read
 
 
@@ -198,9 +227,9 @@ _WITHHELD = (Tag.CHAIN_LENGTH, Tag.CHAIN_CERTIFICATES, Tag.STAPLE_LENGTH)
 MESSAGES: Mapping[Message, Signature] = {
     Message.START_TASK: Signature(
         (Tag.HOST_TASK,),
-        (),
+        (Tag.BOARD,),
         (Tag.TASK, Tag.PHASE_MASK, Tag.TIMEOUT_MS, Tag.UNREACHABLE),
-        (Tag.PASSWORD,),
+        (Tag.PASSWORD, Tag.BOARD),
     ),
     Message.START_HANDSHAKE: Signature(
         (
@@ -238,6 +267,38 @@ MESSAGES: Mapping[Message, Signature] = {
         (Tag.DETAIL, Tag.RULE, Tag.POLICY),
     ),
     Message.STATUS: Signature((), (), (Tag.JSON,), ()),
+    Message.SESSION_TOLD: Signature(
+        (
+            Tag.SESSION,
+            Tag.MODE,
+            Tag.REMOTE_ADDRESS,
+            Tag.REMOTE_PORT,
+            Tag.LOCAL_PORT,
+            Tag.HOST_TASK,
+            Tag.HOST_SESSION,
+            Tag.RULE,
+            Tag.BOARD_ID,
+            Tag.SENDER,
+            Tag.NUMBER,
+            Tag.LOST,
+            Tag.AT_MS,
+            Tag.ENDING,
+        ),
+        (
+            Tag.RESULT,
+            Tag.ALERT,
+            Tag.VERDICT_ID,
+            Tag.TASK,
+            Tag.PROFILE,
+            Tag.TLS_MIN,
+            Tag.SUITES,
+            Tag.ALERT_SIDE,
+            Tag.ENTRY,
+            Tag.GENERATION,
+        ),
+        (),
+        (),
+    ),
     Message.UNREADABLE: Signature((), (), (), ()),
 }
 

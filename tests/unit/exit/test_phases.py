@@ -456,6 +456,10 @@ def test_check_on_the_connection_of_a_session_fails():
     assert isinstance(ask(Message.CHECK, session(), MODE=1, CHAIN=b""), Fail)
 
 
+def test_what_is_told_by_datagram_is_refused_on_a_connection():
+    assert "message 18 is a datagram" == ask(Message.SESSION_TOLD).detail
+
+
 def test_status_needs_the_services_state():
     assert steps.NeedStatus() == ask(Message.STATUS)
 
