@@ -34,7 +34,7 @@ $(VENV)/.ready: $(VENV)/.run
 setup: $(VENV)/.ready ## the virtual environment with everything that development needs
 
 .PHONY: native
-native: $(VENV)/.run ## libcftpkie.so, libcftpki_ssl.so and cft-hostsim (CFTPKIE_INC=DIR: against the vendor's header)
+native: $(VENV)/.run ## libcftpkie.so, libcftpki_board.so, libcftpki_ssl.so and cft-hostsim (CFTPKIE_INC=DIR: against the vendor's header)
 	scripts/system-packages build
 	$(BIN)/cmake -S native -B $(BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
 	  $(if $(CFTPKIE_INC),-DCFTPKIE_INC=$(abspath $(CFTPKIE_INC)),-UCFTPKIE_INC) $(CMAKE_FLAGS) >/dev/null

@@ -7,6 +7,7 @@ Run again when the wire changes. Seeds that a fuzzer found are kept beside these
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -163,11 +164,33 @@ def frame_seeds() -> Mapping[str, bytes]:
     }
 
 
+def board_seeds() -> Mapping[str, bytes]:
+    """
+    Seeds of the board's reader: what is put where (board_layout.h).
+    """
+
+    def put(*words: tuple[int, int]) -> bytes:
+        return b"".join(struct.pack("<IQ", at, word) for at, word in words)
+
+    return {
+        "whole": b"\x01",
+        "other_format": put((8, 2 | 256 << 32)),
+        "wrong_size": put((16, 1 << 40)),
+        "one_slot": put((120, 1)),
+        "slots_everywhere": put(*((4096 + 8 * i, 16384) for i in range(64))) + b"\x01",
+        "superseded": put((192, 2)),
+        "orphan": put((196, 0x4000_0001 | 1 << 32)),
+        "other_epoch": put((200, 7)),
+        "rules_at_the_end": put((208, 20992)),
+        "many_rules": put((16384, 65536)),
+    }
+
+
 def main() -> None:
     """
-    Write both folders.
+    Write the folders.
     """
-    for folder, seeds in (("exit", exit_seeds()), ("frame", frame_seeds())):
+    for folder, seeds in (("exit", exit_seeds()), ("frame", frame_seeds()), ("board", board_seeds())):
         (CORPUS / folder).mkdir(parents=True, exist_ok=True)
         for name, content in seeds.items():
             (CORPUS / folder / name).write_bytes(content)

@@ -97,15 +97,16 @@ def test_valgrind_finds_nothing(build: Path, path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang's libFuzzer")
 def test_sanitizers_and_fuzzers_find_nothing(tmp_path: Path, path: Path) -> None:
+    programs = ("test_frame", "test_session_area", "test_pkicom_bind", "test_board")
     build = build_native(
         tmp_path / "fuzz",
         "-DCFTPKIE_FUZZ=ON",
-        targets=("fuzz_frame", "fuzz_exit", "test_frame", "test_session_area", "test_pkicom_bind"),
+        targets=("fuzz_frame", "fuzz_exit", "fuzz_board", *programs),
         cc="clang",
     )
-    for program in ("test_frame", "test_session_area", "test_pkicom_bind"):
+    for program in programs:
         subprocess.run([build / "tests" / program], check=True)
-    for target in ("frame", "exit"):
+    for target in ("frame", "exit", "board"):
         found = tmp_path / target
         found.mkdir()
         run = subprocess.run(

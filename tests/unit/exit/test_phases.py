@@ -457,7 +457,23 @@ def test_check_on_the_connection_of_a_session_fails():
 
 
 def test_what_is_told_by_datagram_is_refused_on_a_connection():
-    assert "message 18 is a datagram" == ask(Message.SESSION_TOLD).detail
+    fields = {
+        "SESSION": 1,
+        "MODE": 1,
+        "REMOTE_ADDRESS": "",
+        "REMOTE_PORT": 0,
+        "LOCAL_PORT": 0,
+        "HOST_TASK": 0,
+        "HOST_SESSION": 0,
+        "RULE": "in",
+        "BOARD_ID": bytes(16),
+        "SENDER": 0,
+        "NUMBER": 1,
+        "LOST": 0,
+        "AT_MS": 0,
+        "ENDING": 1,
+    }
+    assert "message 18 is a datagram" == ask(Message.SESSION_TOLD, **fields).detail
 
 
 def test_status_needs_the_services_state():
