@@ -8,13 +8,14 @@ Adapters live in `connectors/` (network) and `cache/` (storage) and register thr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.x509.certificate import Certificate
 

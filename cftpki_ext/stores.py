@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from cftpki_cache.tiered import TieredStore
 from cftpki_cache.watch import StateWatch, mark_flushed
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence.restore import behind, known_by, restore
 from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore, StoreWatch
 from cftpki_ext.support.users import denied_text, user_text, user_word

@@ -6,10 +6,10 @@ Owns `Kept` and the port between tiers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports import ResponseStore, StoredResponse
 
 

@@ -11,11 +11,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from cftpki_cache.kept import Kept
 from cftpki_ext.core.digest import forget_digest
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports import StoredResponse
 
 # What an entry costs beside its bytes: key, record, table slot.

@@ -11,11 +11,11 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.errors import CftPkiError, WireError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Reason
 from cftpki_ext.protocol.codec import (
     FIELDS,

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cftpki_cache.ledger import EvidenceLedger
@@ -19,6 +18,7 @@ from cftpki_connectors.registry import load_factories
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record, encode
 from cftpki_ext.ports import EvidenceEntry, StatusSource

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from structlog.typing import FilteringBoundLogger
-
 from cftpki_ext.bootstrap.checker import DEFAULT_SOURCES, SystemClock, make_checker, source_kinds
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, StoreError
+from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity import KeyLoader
@@ -41,9 +40,7 @@ from cftpki_ext.support.version import version
 TOKENS = "cftpki_connectors.pkcs11.keys:open_key"
 
 
-async def _evidence_store(
-    settings: Settings, children: Children, logger: FilteringBoundLogger
-) -> AsyncEvidenceStore:
+async def _evidence_store(settings: Settings, children: Children, logger: Log) -> AsyncEvidenceStore:
     """
     The ledger; without it the service starts only where the configuration does not ask for evidence.
     """
@@ -60,7 +57,7 @@ async def _evidence_store(
     return store
 
 
-def make_identities(settings: Settings, logger: FilteringBoundLogger, keys: KeyLoader) -> Identities:
+def make_identities(settings: Settings, logger: Log, keys: KeyLoader) -> Identities:
     """
     The certificates of our own, from files and from the state directory.
 
@@ -80,7 +77,7 @@ def make_identities(settings: Settings, logger: FilteringBoundLogger, keys: KeyL
     return Identities(settings.identities, keys=keys, files=files, kept=kept)
 
 
-def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
+def run_service(path: Path, log: Callable[[str], Log]) -> None:
     """
     Be the service until it is told to stop.
 
@@ -108,7 +105,7 @@ def run_service(path: Path, log: Callable[[str], FilteringBoundLogger]) -> None:
         nursery.close()
 
 
-async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: FilteringBoundLogger) -> None:
+async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) -> None:
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
     checker = make_checker(settings, kinds=kinds, tell=logger.warning)
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.question import Question

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
 from cftpki_ext.checking.responses import Responses, hashed
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, Waiting

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import CftPkiError, InputError
 from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import AccountKeyed, Enroller, Fault, Finding, Inspected, Relation
 from cftpki_ext.service.renewals import make_enroller, managed
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate

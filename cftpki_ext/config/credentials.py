@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Identity, TokenIdentity
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import MAX_PEM_BYTES, FileContent, others_may_use, read_regular

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
 from cftpki_ext.config.positions import KeyPath, line_of
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 
 # What a value of each type is, and how pydantic names one that is not.
 _TYPES = MappingProxyType(

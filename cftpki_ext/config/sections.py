@@ -12,7 +12,7 @@ from __future__ import annotations
 import pwd
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +55,7 @@ from cftpki_ext.core.settings import (
     TokenIdentity,
     TrustSet,
 )
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Direction, Form, SourceKind
 from cftpki_ext.support.files import read_regular
 

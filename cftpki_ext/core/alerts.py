@@ -11,8 +11,8 @@ also where another would name the reason better; none brings 49 or 50 (docs/call
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Reason
 
 

@@ -7,11 +7,11 @@ Names of keys on tokens: the PKCS #11 URI (RFC 7512), as far as a private key ne
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 
 SCHEME = "pkcs11:"
 # RFC 7512 sets no bound; labels have 32 octets on the token.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from cftpki_ext.core.causes import RESERVATIONS, Cause
+from cftpki_ext.core.values import dataclass
 
 
 class Action(enum.StrEnum):

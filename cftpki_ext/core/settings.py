@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import time, timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.policy import PROFILES, STRICT, Policy
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Direction, Form, KeyKind, Leniency, Phase, SourceKind, Usage
 
 Network = IPv4Network | IPv6Network

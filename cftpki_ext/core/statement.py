@@ -7,17 +7,18 @@ values, so that a decision can be replayed from stored statements alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
-
-from pydantic import AliasChoices, Field
+from typing import TYPE_CHECKING, Any
 
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.forms import with_hop
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 
-# 0.1.0 called it a hop: stored statements keep the name.
-_DEPTH = Field(validation_alias=AliasChoices("hop", "depth"))
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Statement:
     kind: SourceKind
     origin: Origin
     received_at: datetime
-    depth: Annotated[int | None, _DEPTH] = None
+    depth: int | None = None
     url: str | None = None
     raw: bytes | None = None
     failure: Cause | None = None
@@ -53,6 +54,13 @@ class Statement:
     nonce: bytes | None = None
     elapsed_ms: int = 0
     also: tuple[bytes, ...] = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """
+        How pydantic is to read `hop`, as 0.1.0 stored it.
+        """
+        return with_hop(source, handler, shown=False)
 
     def each(self) -> tuple[Statement, ...]:
         """

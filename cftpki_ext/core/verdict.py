@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
-from typing import Annotated
-
-from pydantic import AliasChoices, Field, computed_field
+from typing import TYPE_CHECKING, Any
 
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.forms import with_hop, with_name
 from cftpki_ext.core.policy import Action
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 
 class Status(enum.StrEnum):
@@ -94,11 +98,6 @@ RANK: tuple[Reason, ...] = (
 )
 
 
-# What 0.1.0 called a hop: JSON and stored records keep the names, so that scripts and earlier records can be read.
-_DEPTH = Field(validation_alias=AliasChoices("hop", "depth"))
-_FINDINGS = Field(alias="hops")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """
@@ -108,11 +107,17 @@ class Fault:
     """
 
     reason: Reason
-    depth: Annotated[int | None, _DEPTH]
+    depth: int | None
     rule: str  # the clause, e.g. "RFC 5280 6.1.3 (a)(2)"
     detail: str  # both sides of the failed comparison, for a person
 
-    @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """
+        How pydantic is to read `hop`, as 0.1.0 stored it, and to write it.
+        """
+        return with_hop(source, handler, shown=True)
+
     @property
     def hop(self) -> int | None:
         """
@@ -171,7 +176,7 @@ class CertificateFinding:
     JSON has the number under both names: `depth`, and `hop`, as 0.1.0 wrote it.
     """
 
-    depth: Annotated[int, _DEPTH]
+    depth: int
     subject: str
     serial: str  # hex
     fingerprint: str  # SHA-256 of the DER, hex
@@ -180,7 +185,13 @@ class CertificateFinding:
     detail: str = ""
     sources: tuple[SourceFinding, ...] = ()
 
-    @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """
+        How pydantic is to read `hop`, as 0.1.0 stored it, and to write it.
+        """
+        return with_hop(source, handler, shown=True)
+
     @property
     def hop(self) -> int:
         """
@@ -211,12 +222,18 @@ class AppliedRow:
     `excepted` where the row refuses, and this partner's exception let it in all the same.
     """
 
-    depth: Annotated[int, _DEPTH]
+    depth: int
     cause: Cause
     action: Action
     excepted: bool = False
 
-    @computed_field  # type: ignore[prop-decorator] # pydantic's way: JSON shows it, nothing reads it back
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """
+        How pydantic is to read `hop`, as 0.1.0 stored it, and to write it.
+        """
+        return with_hop(source, handler, shown=True)
+
     @property
     def hop(self) -> int:
         """
@@ -238,11 +255,18 @@ class Evidence:
     direction: Direction
     path: tuple[PathEntry, ...] = ()
     faults: tuple[Fault, ...] = ()
-    findings: Annotated[tuple[CertificateFinding, ...], _FINDINGS] = ()
+    findings: tuple[CertificateFinding, ...] = ()
     notes: tuple[str, ...] = ()  # warnings, overrides, "revocation left out on request"
     rows: tuple[AppliedRow, ...] = ()
     # Certificates that were looked at beside the path: those of a path that was given up, and others of its keys.
     beside: tuple[CertificateFinding, ...] = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """
+        How pydantic is to store the findings as `hops`, as 0.1.0 did: scripts and earlier records can be read.
+        """
+        return with_name(source, handler, field="findings", stored="hops")
 
     @property
     def hops(self) -> tuple[CertificateFinding, ...]:

@@ -8,24 +8,17 @@ values, what is absent is null. Pure.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from cftpki_ext.core.forms import form_of
 from cftpki_ext.core.verdict import Verdict
-
-
-@cache
-def _adapter() -> TypeAdapter[Verdict]:
-    return TypeAdapter(Verdict)
 
 
 def prepare_verdicts() -> None:
     """
     Make what reads and writes verdicts, before the first is to be written.
     """
-    _adapter()
+    form_of(Verdict)
 
 
 def verdict_to_json(verdict: Verdict, *, indent: int | None = None, octets: int | None = None) -> str:
@@ -41,7 +34,7 @@ def verdict_to_json(verdict: Verdict, *, indent: int | None = None, octets: int 
         JSON text. What a partner wrote into a certificate appears in it escaped, never raw.
 
     """
-    text = _adapter().dump_json(verdict, indent=indent, ensure_ascii=True, by_alias=True).decode()
+    text = form_of(Verdict).dump_json(verdict, indent=indent, ensure_ascii=True, by_alias=True).decode()
     if octets is None or len(text) <= octets:
         return text
     evidence = replace(verdict.evidence, path=(), faults=(), findings=(), notes=("too long",))
@@ -59,7 +52,7 @@ def verdict_to_data(verdict: Verdict) -> dict[str, Any]:
         Dictionaries, lists, strings, numbers, booleans and `None`.
 
     """
-    data: dict[str, Any] = _adapter().dump_python(verdict, mode="json", by_alias=True)
+    data: dict[str, Any] = form_of(Verdict).dump_python(verdict, mode="json", by_alias=True)
     return data
 
 
@@ -77,4 +70,5 @@ def verdict_from_json(text: str | bytes) -> Verdict:
         ValueError: anything else.
 
     """
-    return _adapter().validate_json(text)
+    verdict: Verdict = form_of(Verdict).validate_json(text)
+    return verdict

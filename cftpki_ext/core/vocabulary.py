@@ -7,7 +7,8 @@ Owns small frozen values without behaviour.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from cftpki_ext.core.values import dataclass
 
 
 class Direction(enum.StrEnum):

@@ -7,11 +7,11 @@ Owns the application of the cause table and of partners' exceptions to one certi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Policy, Treatment
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, Fault, Reason, at_depth
 from cftpki_ext.decision.grounds import Reservation
 from cftpki_ext.decision.summary import moment, shorten, span

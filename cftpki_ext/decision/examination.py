@@ -8,12 +8,13 @@ chain. Pure; what was judged once is remembered by the examination itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from functools import cached_property
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Fault, Reason
 from cftpki_ext.core.vocabulary import Direction, Rules
 from cftpki_ext.core.work import Work

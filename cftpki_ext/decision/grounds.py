@@ -8,12 +8,12 @@ them in, values out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.summary import age_text

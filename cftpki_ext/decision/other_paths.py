@@ -7,9 +7,9 @@ Owns which reasons say something against a key, and the choice of another path. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus
 from cftpki_ext.core.vocabulary import Rules
 from cftpki_ext.decision.examination import Examination

@@ -4,10 +4,10 @@ What is asked of the decision: a chain and everything that it depends on, save w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Fault
 from cftpki_ext.core.vocabulary import Direction, Rules
 from cftpki_ext.core.work import Work

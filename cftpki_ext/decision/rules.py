@@ -8,10 +8,10 @@ those, the longest network prefix wins, then a named profile, then a named port.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from cftpki_ext.core.settings import Network, Rule
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Direction
 
 _ANY_NETWORK = -1

@@ -8,11 +8,11 @@ whoever drives it owns the network, the cache and the clock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.examination import Examination

@@ -9,13 +9,13 @@ certificates name are asked about these, and what partners' certificates name ab
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.policy import Depth
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Fault
 from cftpki_ext.path import PathRequest, Purpose, crl_signer_path, find_path
 from cftpki_ext.revocation.context import RevocationContext

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
+
+from cftpki_ext.core.values import dataclass
 
 Fact = str | int | bool | None
 

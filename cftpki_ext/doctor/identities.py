@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 
 from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.doctor.findings import Fact, Finding, Level
 from cftpki_ext.identity.enroller_port import Finding as CaFinding
 from cftpki_ext.identity.renewal.overview import Overview

@@ -5,7 +5,6 @@ What the answers mean for partners: from what was heard to findings. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -16,6 +15,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.policy import Action, Enforcement
 from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.doctor.asked import Plan, Target

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import RANK, Reason, Status, Verdict, strongest
 from cftpki_ext.evidence.reading import data_of
 from cftpki_ext.evidence.record import Asked

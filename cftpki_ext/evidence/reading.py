@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
-
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.forms import field_at_fault
 from cftpki_ext.evidence.again import completed
 from cftpki_ext.evidence.record import MAX_DOCUMENT_BYTES, Record, parsed, record_from
 
@@ -65,7 +64,7 @@ def _why(error: Exception) -> str:
     """
     What is wrong with a document: a field, or that it is no JSON; not the library's words.
     """
-    if isinstance(error, ValidationError):
-        place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
-        return f"field {printable('.'.join(map(str, place)))!r} is missing or not as it was written"
+    field = field_at_fault(error)
+    if field is not None:
+        return f"field {printable(field)!r} is missing or not as it was written"
     return "it is not JSON, or a field of it is not as it was written"

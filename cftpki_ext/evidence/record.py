@@ -14,20 +14,20 @@ import enum
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import sha256
 from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.forms import form_of
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Fault, Verdict
 from cftpki_ext.core.verdict_json import prepare_verdicts, verdict_to_json
 from cftpki_ext.core.vocabulary import Form, Rules
@@ -103,11 +103,6 @@ class RecordBytes:
     repeats: Repeated | None = None
 
 
-@cache
-def _adapter() -> TypeAdapter[Record]:
-    return TypeAdapter(Record)
-
-
 @dataclass(frozen=True, slots=True)
 class Written:
     """
@@ -174,9 +169,9 @@ def prepare_records() -> None:
     """
     Make what writes records, before the first is to be written.
     """
-    _settings_adapter()
+    form_of(_SETTINGS)
     for kind in _QUESTION_PARTS.values():
-        _part(kind)
+        form_of(kind)
     prepare_verdicts()
 
 
@@ -193,7 +188,7 @@ def write_question(question: Question) -> Written:
     for name, kind in _QUESTION_PARTS.items():
         value = getattr(question, name)
         if value is not None:
-            value = to_plain(_part(kind).dump_python(value, mode="python", warnings=False), blobs)
+            value = to_plain(form_of(kind).dump_python(value, mode="python", warnings=False), blobs)
         plain[name] = value
     return Written(_text(plain), blobs)
 
@@ -216,11 +211,6 @@ _STATEMENT_FIELDS = tuple(one.name for one in fields(Statement))
 _QUESTION_FIELDS = tuple(one.name for one in fields(Question) if one.name not in {"trust", "limits"})
 # Fields that are no plain data themselves.
 _QUESTION_PARTS: Mapping[str, Any] = MappingProxyType({"partners": Partners, "fault": Fault})
-
-
-@cache
-def _part(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def proofs_of(record: Record) -> tuple[Proof, ...]:
@@ -267,7 +257,7 @@ class _Fragments:
         if found is not None:
             return found
         blobs: dict[str, bytes] = {}
-        plain = _settings_adapter().dump_python(source, mode="python", warnings=False)
+        plain = form_of(_SETTINGS).dump_python(source, mode="python", warnings=False)
         made = _Fragment(source, _text(to_plain(plain, blobs)), blobs)
         with self._lock:
             self._known[id(source)] = made
@@ -279,11 +269,8 @@ class _Fragments:
 _fragments = _Fragments(_KNOWN_SETTINGS)
 
 
-@cache
-def _settings_adapter() -> TypeAdapter[TrustSet | Limits]:
-    return TypeAdapter(TrustSet | Limits)
-
-
+# What a record says of the configuration.
+_SETTINGS: Any = TrustSet | Limits
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
@@ -320,7 +307,8 @@ def record_from(plain: dict[str, Any], blob: Callable[[str], bytes | None]) -> R
 
     """
     plain = {name: value for name, value in plain.items() if name != "format"}
-    return _adapter().validate_python(_completed(from_plain(plain, blob)))
+    record: Record = form_of(Record).validate_python(_completed(from_plain(plain, blob)))
+    return record
 
 
 def _completed(plain: dict[str, Any]) -> dict[str, Any]:
@@ -382,12 +370,7 @@ def _scalar_text(value: Any) -> Any:
     """
     Durations, networks, paths: the same few again and again.
     """
-    return _scalar().dump_python(value, mode="json")
-
-
-@cache
-def _scalar() -> TypeAdapter[Any]:
-    return TypeAdapter(Any)
+    return form_of(Any).dump_python(value, mode="json")
 
 
 def from_plain(value: Any, blob: Callable[[str], bytes | None], *, verify: bool = True) -> Any:

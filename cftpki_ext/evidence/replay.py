@@ -5,8 +5,8 @@ Deciding again: the same question and statements, offline, at the original time;
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine

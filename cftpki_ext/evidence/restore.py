@@ -9,12 +9,12 @@ are recalled. Knows ports, not files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import Proven, proof_key, proves
 from cftpki_ext.evidence import decode, proofs_of

@@ -6,10 +6,11 @@ Pure. Nothing is fetched: only what was heard then is heard again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cftpki_ext.core.alerts import alert_for
 from cftpki_ext.core.settings import Rule, Settings
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateStatus, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Phase
 from cftpki_ext.decision.conclude import conclude

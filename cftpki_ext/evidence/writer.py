@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 
-from structlog.typing import FilteringBoundLogger
-
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import EvidenceSettings
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence import Record, RecordBytes, encode
 from cftpki_ext.ports import AsyncEvidenceStore, BlobsMissingError, Clock, EvidenceEntry, EvidenceStore
 
@@ -52,7 +51,7 @@ class EvidenceWriter:
         store: AsyncEvidenceStore,
         *,
         settings: Callable[[], EvidenceSettings],
-        log: FilteringBoundLogger,
+        log: Log,
         clock: Clock,
     ) -> None:
         """

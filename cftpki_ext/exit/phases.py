@@ -8,12 +8,13 @@ way to an accepted CheckCertificate leads through `after_verdict` with an accept
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import assert_never
 
 from cftpki_ext.core.alerts import Alert, alert_for
 from cftpki_ext.core.settings import Rule, Settings, Unreachable
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Phase
 from cftpki_ext.decision.rules import RuleKey, match

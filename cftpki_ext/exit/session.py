@@ -7,10 +7,10 @@ Owns the stages of a session and its context.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from hashlib import sha256
 
 from cftpki_ext.core.settings import Rule
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Direction, PeerAddress
 
 

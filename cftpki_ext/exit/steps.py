@@ -7,9 +7,10 @@ Owns the union that `cftpki_ext.exit.phases` returns and `cftpki_ext.service.con
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cftpki_ext.core.settings import Rule
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.evidence import Asked
 from cftpki_ext.exit.session import Presented, SessionContext

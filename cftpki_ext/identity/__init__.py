@@ -8,7 +8,7 @@ Owns `HeldIdentity`, which the front has, `LoadedIdentity`, which only whoever s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from cftpki_ext.core.settings import AnyIdentity
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.x509.certificate import Certificate
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey

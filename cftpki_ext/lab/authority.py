@@ -7,7 +7,6 @@ Pure but for keys and serial numbers, which are random. Time is an argument.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
@@ -22,6 +21,8 @@ from cryptography.x509.oid import (
     NameOID,
     ObjectIdentifier,
 )
+
+from cftpki_ext.core.values import dataclass
 
 # An RSA key: the host's CA list speaks of RSA certificates only (RFC 2246 7.4.4).
 KEY_BITS = 2048

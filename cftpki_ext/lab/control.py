@@ -11,10 +11,11 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.lab.layout import LabError, Layout, alone, read_json, write_whole
 from cftpki_ext.lab.server import block_signals, serving, wait_for_signal
 from cftpki_ext.lab.store import load_state, make

@@ -9,11 +9,11 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
 

@@ -4,10 +4,11 @@ Who lives in the lab: the partners, each with the one thing that is wrong with i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+
+from cftpki_ext.core.values import dataclass
 
 TLS_BOTH = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
 # Long enough for a lab that is left running, short enough that nobody mistakes it for a real PKI.

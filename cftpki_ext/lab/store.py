@@ -8,7 +8,6 @@ import json
 import shutil
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.lab.authority import CA_PAST, Locations, Member, make_ca, make_leaf, make_ocsp_signer
 from cftpki_ext.lab.layout import LabError, Layout, alone, read_json, write_whole
 from cftpki_ext.lab.partners import PARTNERS, TLS_BOTH, Partner

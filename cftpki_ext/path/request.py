@@ -7,10 +7,11 @@ Owns `PathRequest`, `Purpose` and `PathResult`.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from cftpki_ext.core.settings import Limits, PolicyInputs
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Fault
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.core.work import Work

@@ -16,8 +16,9 @@ import resource
 import signal
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from cftpki_ext.core.values import dataclass
 
 MIB = 1024 * 1024
 

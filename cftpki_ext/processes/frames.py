@@ -11,10 +11,11 @@ import json
 import struct
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.values import dataclass
 
 # length of the value, number of parts, number of descriptors, kind, call
 _HEAD = struct.Struct("!IHBBQ")

@@ -17,10 +17,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.processes.channel import close_all, pair
 from cftpki_ext.processes.confine import Bounds
 from cftpki_ext.processes.nursery import PACKET_BYTES, tend

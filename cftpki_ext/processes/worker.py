@@ -12,12 +12,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from structlog.typing import FilteringBoundLogger
-
 from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.log import Log
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.processes.confine import Bounds
 from cftpki_ext.processes.frames import NO_MEMORY, Frame, FrameError, Kind, Message
 from cftpki_ext.processes.front_channel import FrontChannel
@@ -101,7 +100,7 @@ class Worker:
         nursery: Nursery,
         *,
         setup: Callable[[], Message],
-        log: FilteringBoundLogger,
+        log: Log,
         ready: Callable[[Worker], None] | None = None,
     ) -> None:
         self.role = role

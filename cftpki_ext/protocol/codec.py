@@ -12,10 +12,10 @@ Payload: fields in ascending tag order, each `tag u16 | length u32 | value`, non
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 from cftpki_ext.core.errors import WireError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.protocol.tables import (
     FIELD,
     FIELDS,

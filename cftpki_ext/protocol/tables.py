@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from cftpki_ext.core.values import dataclass
 
 MAGIC = b"CP"
 VERSION = 1

@@ -7,11 +7,11 @@ Owns `RevocationContext`. A value: the time is in it, and nothing here reads a c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Rules
 from cftpki_ext.x509.certificate import Certificate
 

@@ -7,11 +7,11 @@ list takes back. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.revocation.crl_entry import Entry
 from cftpki_ext.revocation.crl_parse import CrlView

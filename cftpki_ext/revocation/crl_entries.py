@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from cryptography import x509 as pyca
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.revocation.crl_entry import Entry, read_entry
 from cftpki_ext.revocation.crl_index import KNOWN, EntryIndex
 from cftpki_ext.x509 import der

@@ -7,9 +7,9 @@ nothing of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.loose_time import loose_time

@@ -13,7 +13,6 @@ import base64
 import binascii
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
@@ -21,6 +20,7 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.revocation.crl_entries import Entries, ListedEntries
 from cftpki_ext.revocation.crl_indexed import IndexedEntries
 from cftpki_ext.revocation.form_notes import FormNotes, Taking

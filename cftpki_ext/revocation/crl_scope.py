@@ -7,8 +7,8 @@ Owns the comparison of a CRL's issuing distribution point with all distribution 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.revocation.crl_parse import Contents, CrlView, IssuingDistributionPoint
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.der import DerError

@@ -6,8 +6,7 @@ Owns `FormNotes` and how they are taken while bytes are read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Form
 from cftpki_ext.x509.oddity import Oddities
 

@@ -14,11 +14,11 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from itertools import accumulate, pairwise
 
 from cftpki_ext.core.octets import OctetsIndex, ReadOctets, UnreadableOctetsError
+from cftpki_ext.core.values import dataclass
 
 # The numbers in it are this machine's: an index is made where it is used, and made anew elsewhere.
 MAGIC = b"CFTLIX1" + sys.byteorder[:1].encode()

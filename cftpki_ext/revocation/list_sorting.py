@@ -9,10 +9,11 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate
 
 from cftpki_ext.core.octets import ReadOctets
+from cftpki_ext.core.values import dataclass
 
 # Each such record of a sorted stretch is remembered, to cut the stretch into ranges.
 _SAMPLE = 256

@@ -10,7 +10,6 @@ More than 400 lines: the structure of RFC 6960 4.2.1, field by field in its orde
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from typing import NoReturn
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.memo import Memo
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.revocation.form_notes import NO_NOTES, FormNotes, Taking
 from cftpki_ext.revocation.ocsp_request import NONCE_MAX_BYTES
 from cftpki_ext.x509 import der

@@ -15,7 +15,6 @@ import binascii
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NoReturn
@@ -24,6 +23,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import RestAccess, RestAnswer, RestProfile
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext

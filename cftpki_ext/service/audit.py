@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from structlog.typing import FilteringBoundLogger
-
+from cftpki_ext.core.log import Log
 from cftpki_ext.core.verdict import Verdict, deciding_source
 from cftpki_ext.exit.session import SessionContext
 
@@ -56,7 +55,7 @@ class LogAudit:
     The audit trail as log lines.
     """
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, logger: Log) -> None:
         self._logger = logger
 
     def verdict(

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from structlog.typing import FilteringBoundLogger
-
+from cftpki_ext.core.log import Log
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.processes.worker import Role, Worker
@@ -33,7 +32,7 @@ class Children:
 
     """
 
-    def __init__(self, nursery: Nursery, log: FilteringBoundLogger) -> None:
+    def __init__(self, nursery: Nursery, log: Log) -> None:
         self.nursery = nursery
         self._log = log
         self._workers: list[Worker] = []

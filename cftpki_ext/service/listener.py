@@ -11,10 +11,10 @@ import os
 import socket
 import stat
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.values import dataclass
 
 # sun_path of unix(7) holds 108 bytes with its NUL.
 MAX_PATH_BYTES = 107

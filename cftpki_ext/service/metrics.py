@@ -7,7 +7,6 @@ Owns names and help texts of the metrics. Pure: plain data in, text out. Whom to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.renewal.standing import ALARMS, Standing
 from cftpki_ext.service.key_use import KeyUse
 

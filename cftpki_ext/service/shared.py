@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from structlog.typing import FilteringBoundLogger
-
 from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.decision.question import Question
@@ -72,7 +71,7 @@ class Service:
         identities: IdentityProvider,
         audit: AuditSink,
         keeper: EvidenceWriter,
-        log: FilteringBoundLogger,
+        log: Log,
         clock: Clock,
         certificates: Callable[[], Mapping[str, object]] = dict,
         renewals: Callable[[], str | None] = lambda: None,

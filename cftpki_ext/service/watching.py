@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from structlog.typing import FilteringBoundLogger
-
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.log import Log
 from cftpki_ext.ports import Clock, StoreChanges, StoreWatch
 
 # Between two looks: what another process has stored, or a command has flushed, counts no later than 0.1 s after it.
@@ -49,7 +48,7 @@ class Watching:
 
     """
 
-    def __init__(self, watch: StoreWatch, judges: Judges, *, clock: Clock, log: FilteringBoundLogger) -> None:
+    def __init__(self, watch: StoreWatch, judges: Judges, *, clock: Clock, log: Log) -> None:
         self._watch = watch
         self._judges = judges
         self._clock = clock

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 
 # A configuration of a thousand rules is 100 KB.
 MAX_TEXT_BYTES = 1024 * 1024

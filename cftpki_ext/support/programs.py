@@ -11,9 +11,9 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 
 # What is kept of a program's last words; the rest is read and let go.
 MAX_OUTPUT = 4096

@@ -12,8 +12,8 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.fields import in_order, only

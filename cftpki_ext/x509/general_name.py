@@ -7,8 +7,8 @@ Owns `GeneralName`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.name import ALPHABET, SET_ORDER, Name, parse_name

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError
 

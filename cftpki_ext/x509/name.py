@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element
 from cftpki_ext.x509.oddity import Odd, ignore, refuse

@@ -7,7 +7,8 @@ Owns `DerError`, `Oddity` and the two ways to take one: `refuse` and `Oddities`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from cftpki_ext.core.values import dataclass
 
 # A hostile object can be odd in thousands of places; one dozen tells a person enough.
 _KEPT = 12

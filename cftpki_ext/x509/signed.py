@@ -12,13 +12,13 @@ import enum
 import functools
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError, Element

@@ -10,8 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-
 from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine
@@ -26,6 +24,7 @@ from cftpki_ext.service.judging.here import Here
 from cftpki_ext.service.shared import Service
 from tests.support import pki
 from tests.support.evidence_store import MemoryEvidence
+from tests.support.logs import CapturedLog
 from tests.support.wire_client import WireClient
 
 ROOT = pki.make_root("CN=Partners Root,O=Example")
@@ -91,8 +90,8 @@ class World:
     """One running daemon and what a test may look at."""
 
     def __init__(self, settings, **options):
-        self.logs = structlog.testing.CapturingLogger()
-        logger = structlog.wrap_logger(self.logs, processors=[])
+        self.logs = CapturedLog()
+        logger = self.logs
         self.settings = settings
         self.evidence = MemoryEvidence()
         self.checker = Checker()

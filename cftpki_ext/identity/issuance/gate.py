@@ -7,12 +7,12 @@ Owns what counts as a difference. Trust was decided by `normalise`.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from cftpki_ext.identity.enroller_port import Names
 from cftpki_ext.identity.issuance.normalise import Chain

@@ -8,9 +8,9 @@ them ends here. The leaf is the certificate with our public key and nothing else
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Issued
 from cftpki_ext.path import PathRequest, Purpose, find_path
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Enroller, Failed
 from cftpki_ext.identity.issuance.late import NotMadeError
 from cftpki_ext.identity.store.generations import Generation

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Enroller, Held, RenewalHint
 from cftpki_ext.identity.issuance.task import GRACE_S
 from cftpki_ext.identity.renewal.schedule import pick

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, PassingError, StoreError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Enroller, Failed, Fault, Held
 from cftpki_ext.identity.issuance.recover import rolled_back
 from cftpki_ext.identity.renewal.context import IdentityContext

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import IGNORED
 from cftpki_ext.identity.issuance.requested import still_wanted
 from cftpki_ext.identity.renewal.rows import blank

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.core.settings import AnyIdentity, Identity, RenewalRules, TokenIdentity
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.renewal.overview import certificate_data, time_or_none
 from cftpki_ext.identity.renewal.rows import blank
 from cftpki_ext.identity.renewal.standing import Standing, alarm_of, by_time, standings

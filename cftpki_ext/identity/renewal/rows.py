@@ -4,9 +4,9 @@ What every row about an identity has, of whatever kind it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.renewal.standing import Standing
 
 

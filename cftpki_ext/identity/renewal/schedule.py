@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from hashlib import sha256
 from types import MappingProxyType
 
 from cftpki_ext.core.settings import ChangeWindow, RenewalRules
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 
 # A fleet that was set up in one minute must not renew in one minute: up to a twentieth of the life earlier, and never

@@ -10,12 +10,13 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.errors import KeyUnavailableError, SignerLostError, StoreError
 from cftpki_ext.core.settings import AnyIdentity, ManagedIdentity
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity import HeldIdentity, LoadedIdentity, PrivateKey
 from cftpki_ext.identity.serving.files import OpenToken, load_identity, no_tokens
 from cftpki_ext.identity.serving.keys import export_pkcs8, sign

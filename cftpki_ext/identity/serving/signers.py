@@ -13,12 +13,13 @@ import contextlib
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, SignerLostError
 from cftpki_ext.core.settings import AnyIdentity, TokenIdentity
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity import HeldIdentity
 from cftpki_ext.identity.serving.signer import QUEUE, identity_to, key_name, role_of
 from cftpki_ext.processes.frames import Message

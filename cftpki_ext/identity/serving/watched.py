@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Generic, TypeVar
 
 from cftpki_ext.core.errors import KeyUnavailableError, SignerLostError
 from cftpki_ext.core.settings import AnyIdentity
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity import HeldIdentity, KeyLoader
 from cftpki_ext.identity.store.layout import Log
 

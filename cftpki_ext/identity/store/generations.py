@@ -19,13 +19,13 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, PassingError, StoreError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import PrivateKey
 from cftpki_ext.identity.store.durable import (
     DIRECTORY_MODE,

@@ -18,7 +18,6 @@ import enum
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -28,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from cftpki_ext.core.errors import InputError, PassingError, StoreError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES, Issued, Names, PrivateKey
 from cftpki_ext.identity.store.durable import make_directory, replace_file, sync_directory, write_new

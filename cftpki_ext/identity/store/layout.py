@@ -5,17 +5,17 @@ One identity with its places on the disk. Owns where they are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.store import private_keys
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.journal import Journal
 from cftpki_ext.identity.store.operator_log import Actions
 
-Log = Callable[..., Any]  # (event, **fields), as the methods of a structlog logger
+Log = Callable[..., Any]  # (event, **fields), as the methods of a `core.log.Log`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,15 +14,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from functools import cache
 from hashlib import sha256
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from cftpki_ext.checking.case import Keep, Outcome, Place, Recall, Remember, Turn
 from cftpki_ext.checking.standing import LONGEST
 from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.forms import form_of
 from cftpki_ext.core.settings import Limits, Settings, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import Status, Verdict
@@ -53,26 +51,21 @@ class ExchangeError(CftPkiError):
     """
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
 def prepare() -> None:
     """
     Make what reads and writes values, which takes longer than the first handshake should wait.
     """
     for kind in (Question, Statement, Asked, Limits, TrustSet):
-        _adapter(kind)
+        form_of(kind)
     prepare_records()
 
 
 def _plain(kind: Any, value: Any, blobs: dict[str, bytes], *, exclude: Any = None) -> Any:
-    return to_plain(_adapter(kind).dump_python(value, mode="python", warnings=False, exclude=exclude), blobs)
+    return to_plain(form_of(kind).dump_python(value, mode="python", warnings=False, exclude=exclude), blobs)
 
 
 def _value(kind: Any, plain: Any, blob: Blob) -> Any:
-    return _adapter(kind).validate_python(from_plain(plain, blob, verify=False))
+    return form_of(kind).validate_python(from_plain(plain, blob, verify=False))
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -142,7 +135,7 @@ def question_from(
     trust, own = plain["trust"], plain["limits"]
     given["trust"] = trusts[trust] if isinstance(trust, str) else _value(TrustSet, trust, blob)
     given["limits"] = limits if own is None else _value(Limits, own, blob)
-    question: Question = _adapter(Question).validate_python(given)
+    question: Question = form_of(Question).validate_python(given)
     return question, Written(text, used)
 
 
@@ -165,7 +158,7 @@ def statement_from(text: str, blob: Blob) -> tuple[Statement, Written]:
     """
     used: dict[str, bytes] = {}
     given = from_plain(json.loads(text), _noting(blob, used), verify=False)
-    statement: Statement = _adapter(Statement).validate_python(given)
+    statement: Statement = form_of(Statement).validate_python(given)
     return statement, Written(text, used)
 
 
@@ -436,5 +429,5 @@ def asked_from(plain: Mapping[str, Any]) -> Asked:
     """
     The other way.
     """
-    found: Asked = _adapter(Asked).validate_python(dict(plain))
+    found: Asked = form_of(Asked).validate_python(dict(plain))
     return found

@@ -13,12 +13,12 @@ import contextlib
 import os
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
-from structlog.typing import FilteringBoundLogger
-
+from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.worker import Role, Worker, WorkerBusyError, WorkerLateError
@@ -106,9 +106,7 @@ class Pool:
 
     """
 
-    def __init__(
-        self, children: Children, settings: Settings, *, log: FilteringBoundLogger, count: int | None = None
-    ) -> None:
+    def __init__(self, children: Children, settings: Settings, *, log: Log, count: int | None = None) -> None:
         self._settings = settings
         self.settings_blobs: dict[str, bytes] = {}
         self._plain = exchange.settings_to(settings, self.settings_blobs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cftpki_ext.checking.case import HereCase
@@ -17,6 +17,7 @@ from cftpki_ext.checking.checker import Checked, Checker, Known, new_verdict_id
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, RecordBytes

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
 from cftpki_ext.checking.checker import Looked
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, Verdict
 from cftpki_ext.decision.question import Question
 

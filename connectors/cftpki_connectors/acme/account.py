@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, generate_private_key
@@ -22,6 +21,7 @@ from cftpki_connectors.acme.store import AccountStore, Lock, Stored
 from cftpki_connectors.ca.client import CaAnswer, CaError, printable
 from cftpki_connectors.support.secret_files import secret_text
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 
 _VANISHED = "the account has vanished from the disk"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 
 from cftpki_connectors.acme.account import Account
@@ -36,6 +36,7 @@ from cftpki_connectors.acme.solver import SolverError
 from cftpki_connectors.acme.store import AccountStore, Claim, Lock
 from cftpki_connectors.acme.validation import Validation
 from cftpki_connectors.ca.client import CaError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Order, Pending, SaveState
 from cftpki_ext.ports import Clock
 

@@ -7,9 +7,8 @@ only when the certificate has been shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 
 # One record's worth. Clients with many key shares and tickets send 2 KB.
 MAX_HELLO_BYTES = 16 * 1024

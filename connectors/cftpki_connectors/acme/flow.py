@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
@@ -19,6 +18,7 @@ from cftpki_connectors.acme.problems import Problem, fault_of
 from cftpki_connectors.acme.resources import Authorization, Challenge, Identifier, RemoteOrder, Status
 from cftpki_connectors.ca.values import CaError, printable
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Names, OrderState
 
 # A challenge that the CA cannot confirm for so long is given up: the next enroller shall have its chance.

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
@@ -32,6 +32,7 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import PrivateKey
 
 # RFC 7518 3.2 asks for 32 bytes with HS256; some CAs give out 16, fewer would be a slip of the pen.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urljoin
 
@@ -31,6 +30,7 @@ from cftpki_connectors.acme.resources import (
 )
 from cftpki_connectors.acme.session import Session
 from cftpki_connectors.ca.client import CaAnswer, CaError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 
 # Of the list of an account's orders so many pages are read, and so many orders looked at.

@@ -5,9 +5,9 @@ Waiting inside an attempt, never beyond its deadline.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports import Clock
 
 # What is kept of the deadline to end in order instead of being cut off.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cftpki_connectors.ca.values import CaAnswer, CaError, printable, status_fault
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 
 PREFIX = "urn:ietf:params:acme:error:"

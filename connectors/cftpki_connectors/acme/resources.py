@@ -6,11 +6,11 @@ Owns reading them from JSON, bounded and with nothing believed that is not there
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 from urllib.parse import urljoin
@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 from cftpki_connectors.acme.ari import instant
 from cftpki_connectors.acme.problems import Problem, parse_problem
 from cftpki_connectors.ca.values import CaError, printable
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Names
 
 # As many names as a certificate of ours may have, and twice as many again for CAs that add some.
@@ -44,7 +45,7 @@ class Status(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclasses.dataclass(frozen=True, slots=True, order=True)  # noqa: TID251 - for its order
 class Identifier:
     """
     A name to be certified: `dns` or `ip` (RFC 8738), the value in its canonical form.

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from cftpki_connectors.acme.jose import SigningKey, sign_request
 from cftpki_connectors.acme.problems import ProblemError, problem_error
 from cftpki_connectors.acme.resources import Directory, decode_object, parse_directory
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports import Clock
 

@@ -15,21 +15,20 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import structlog
 
 from cftpki_connectors.acme.jose import SigningKey, load_signing_key
 from cftpki_connectors.ca.client import CaError
 from cftpki_connectors.support import threads
 from cftpki_connectors.support.secret_files import secret_text
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports import Clock
 from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.logs import event_log
 
 MAX_FILE_BYTES = 64 * 1024
 # Damaged, these count as missing: the CA finds the account by its key, and the next renewal names nothing that it replaces.
@@ -232,7 +231,7 @@ class AccountStore:
         except (ValueError, RecursionError) as error:
             if name not in _FOUND_AGAIN:
                 raise CaError(Fault.MISCONFIGURED, f"{path} cannot be read: {reason_of(error)}") from error
-            structlog.get_logger().warning("acme_record_damaged", file=str(path), error=reason_of(error))
+            event_log().warning("acme_record_damaged", file=str(path), error=reason_of(error))
             return {}
         return value if isinstance(value, dict) else {}
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-import structlog
-
 from cftpki_connectors.acme.flow import Answer, dead_authorization, poll_at, retrigger_pause
 from cftpki_connectors.acme.orders import Orders
 from cftpki_connectors.acme.pauses import Pauses
@@ -18,6 +16,7 @@ from cftpki_connectors.acme.problems import Problem, ProblemError
 from cftpki_connectors.acme.resources import Authorization, Status
 from cftpki_connectors.ca.client import CaError
 from cftpki_ext.identity.enroller_port import Fault, Pending
+from cftpki_ext.support.logs import event_log
 
 # What the CA says is logged when it lasts so long, and when it says something else: an attempt may take ten minutes.
 TOLD_AFTER = timedelta(seconds=30)
@@ -54,7 +53,7 @@ class Validation:
         self._refusals: dict[str, ProblemError] = {}
         self._told: dict[str, Problem] = {}
         self._logged: str | None = None
-        self._log = structlog.get_logger()
+        self._log = event_log()
 
     async def run(self) -> Pending | None:
         """

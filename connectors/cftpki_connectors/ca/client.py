@@ -15,7 +15,6 @@ import hashlib
 import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import httpcore
@@ -43,6 +42,7 @@ from cftpki_connectors.support.httpx_client import (
     tls_errors,
     unverified_tls,
 )
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Held
 from cftpki_ext.ports import Clock
 from cftpki_ext.support.failures import reason_of

@@ -7,7 +7,7 @@ Owns these values and the few header fields that every protocol reads. No I/O.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -17,6 +17,7 @@ import httpx
 from cftpki_connectors.support.httpx_client import DETAIL_CHARACTERS, content_type
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.escape import excerpt
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Failed, Fault
 
 # A chain with ten RSA-4096 certificates in PEM has 30 KiB; a CA's list of roots or provisioners is no longer.

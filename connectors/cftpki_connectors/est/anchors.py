@@ -11,12 +11,12 @@ import binascii
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from cftpki_connectors.est.encoding import MAX_CERTIFICATES
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.store.durable import make_directory, replace_file
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate

@@ -7,11 +7,10 @@ told, never added.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.request import Requested
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.x509 import der
 
 # More than anybody asks for; the note for the operator stays readable.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from cftpki_connectors.est.options import EstOptions, HttpAuth
 from cftpki_connectors.est.request import client_fault
 from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Held
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular

@@ -10,12 +10,12 @@ import base64
 import binascii
 import re
 import warnings
-from dataclasses import dataclass
 
 from asn1crypto import cms, parser  # type: ignore[import-untyped]  # it has no stubs
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.support import pem
 from cftpki_ext.x509 import der
 

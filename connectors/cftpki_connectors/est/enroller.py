@@ -24,6 +24,7 @@ from cftpki_connectors.est.state import Attempt, resume
 from cftpki_connectors.est.trust import Domain, Trust
 from cftpki_connectors.support import threads
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import (
     EnrollerContext,
     Failed,
@@ -48,7 +49,7 @@ _CSRATTRS = "csrattrs"
 _AMBIGUOUS = frozenset({500, 502, 504})
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Setting:
     """
     What one call of `advance` works with.

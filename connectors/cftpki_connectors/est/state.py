@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
 
 from cftpki_connectors.est.encoding import MAX_CERTIFICATES
 from cftpki_connectors.est.request import Operation
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import OrderState
 
 # Certificates are written down where they fit beside the rest into 64 KiB of state.

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import structlog
 
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, fetch_pinned, fetch_unverified
 from cftpki_connectors.est import anchors, answers, encoding
@@ -21,7 +19,9 @@ from cftpki_connectors.est.encoding import Certificates, MalformedBodyError
 from cftpki_connectors.est.options import EstOptions, ServerTrust
 from cftpki_connectors.support import threads
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import EnrollerContext, Fault, Held
+from cftpki_ext.support.logs import event_log
 
 # Changes of roots that wait to be told with the next certificate.
 MAX_EVENTS = 8
@@ -65,7 +65,7 @@ class Trust:
         said = (options.base, options.fingerprint, str(options.implicit_roots), options.system_roots)
         self._source = hashlib.sha256(repr(said).encode()).hexdigest()
         self._events: tuple[str, ...] = ()
-        self._log = structlog.get_logger().bind(enroller=context.name)
+        self._log = event_log(enroller=context.name)
 
     async def domain(self, *, identity: Held | None, deadline: float) -> Domain:
         """

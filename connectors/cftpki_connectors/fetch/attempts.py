@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 import httpcore
@@ -23,6 +22,7 @@ from cftpki_connectors.fetch.values import FetchError
 from cftpki_connectors.support.httpx_client import DETAIL_CHARACTERS, tls_errors
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import excerpt
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.support.failures import reason_of
 
 T = TypeVar("T")

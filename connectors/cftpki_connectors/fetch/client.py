@@ -12,7 +12,6 @@ import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import httpcore
@@ -40,6 +39,7 @@ from cftpki_connectors.support.httpx_client import (
 )
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import excerpt
+from cftpki_ext.core.values import dataclass
 
 _SAME_METHOD = frozenset({307, 308})
 

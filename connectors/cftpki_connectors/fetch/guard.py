@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from cftpki_connectors.fetch.ldap_url import is_ldap, target_of
 from cftpki_connectors.fetch.url import Address, ForbiddenUrlError, Target, literal, parse_url
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Network, TrustSet
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Leniency
 from cftpki_ext.x509.certificate import parse_certificate
 from cftpki_ext.x509.distribution import locations

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import unquote_to_bytes
 
@@ -17,6 +16,7 @@ import sansldap
 
 from cftpki_connectors.fetch.url import URL_BYTES, ForbiddenUrlError, Target, host_of
 from cftpki_ext.core.escape import excerpt
+from cftpki_ext.core.values import dataclass
 
 SCHEMES = ("ldap://", "ldaps://")
 _PORTS = {"ldap": 389, "ldaps": 636}

@@ -12,10 +12,10 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from cftpki_connectors.support.threads import Lane
+from cftpki_ext.core.values import dataclass
 
 # Threads of one trust set: eight names of two families. More names that do not resolve are its own trouble.
 THREADS = 16

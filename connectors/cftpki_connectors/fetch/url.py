@@ -7,10 +7,10 @@ Pure: no DNS, no socket. Whether a host may be asked is `guard`'s business.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
 
 Address = IPv4Address | IPv6Address
 

@@ -7,13 +7,14 @@ Owns these values. No I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from types import MappingProxyType
 
 from cftpki_connectors.fetch.guard import Guard
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
+from cftpki_ext.core.values import dataclass
 
 
 class FetchError(SourceError):

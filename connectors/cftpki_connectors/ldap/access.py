@@ -5,7 +5,7 @@ Who a directory is, and who we say we are there: TLS, and the secrets, each read
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from cftpki_connectors.fetch.ldap_url import parse_server
@@ -15,6 +15,7 @@ from cftpki_connectors.support.httpx_client import client_tls
 from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import LdapAccess
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.support.failures import reason_of
 
 _Stamp = tuple[tuple[int, ...] | None, ...]

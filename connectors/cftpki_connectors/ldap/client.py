@@ -11,7 +11,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import httpcore
 
@@ -29,6 +28,7 @@ from cftpki_connectors.ldap.link import Link
 from cftpki_connectors.ldap.messages import AnswerError, Answers
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import LdapAccess
+from cftpki_ext.core.values import dataclass
 
 # A password that a directory has refused is not offered again for so long, unless the file holds another by then: it
 # counts them, and locks the account after some (often five or ten in half an hour).

@@ -6,8 +6,6 @@ What is sent is written by sansldap, what comes is read by `messages`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import httpcore
 import sansldap
 
@@ -27,6 +25,7 @@ from cftpki_connectors.ldap.messages import (
     Result,
 )
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.values import dataclass
 
 _READ_BYTES = 64 * 1024
 _NUMBER = 1  # of the first request of a session

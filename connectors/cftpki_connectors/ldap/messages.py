@@ -9,9 +9,9 @@ copying its octets.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 
 # Besides the values themselves: names, other attributes, and the answers before and after the entries.
 OVERHEAD_BYTES = 64 * 1024

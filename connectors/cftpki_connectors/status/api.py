@@ -12,7 +12,7 @@ import hashlib
 import json
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -27,6 +27,7 @@ from cftpki_connectors.support.httpx_client import unverified_tls
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import RestAccess, TrustSet
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports import Clock
 from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import read_regular

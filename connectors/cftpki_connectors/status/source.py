@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from cftpki_connectors.fetch.client import Fetcher
@@ -15,6 +15,7 @@ from cftpki_connectors.fetch.flight import SingleFlight
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError, SourceError
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable, status_fault
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports import Clock
 

@@ -7,7 +7,6 @@ Owns the reading of key, chain and password files and the look at the CA's list 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from cftpki_connectors.stepca.tokens import (
 from cftpki_connectors.support import threads
 from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from cftpki_ext.core.errors import InputError, KeyUnavailableError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, PrivateKey
 from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 

@@ -8,9 +8,10 @@ is made, and whoever takes the order up again knows. Pure; plain JSON values.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import OrderState
 
 # Older ones are dropped: the log has them.

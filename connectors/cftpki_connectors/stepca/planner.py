@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import itertools
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cftpki_connectors.stepca.options import Renewal
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Order, PrivateKey
 
 # step-ca backdates by a minute, and renews for the old lifetime less that.

@@ -12,7 +12,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from joserfc.registry import HeaderParameter
 
 from cftpki_ext.core.errors import KeyUnavailableError
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import PrivateKey
 
 # What `step` gives its own tokens.

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -24,6 +23,7 @@ from cftpki_connectors.support import threads
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import EnrollerContext, Fault
 from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.support.logs import event_log
 
 # A CA that changes its root once a year for its whole life has fewer; one that names hundreds is ill.
 MAX_ROOTS = 32
@@ -49,7 +49,7 @@ class Trust:
         self._context = context
         self.proxy = proxy
         self._roots: tuple[bytes, ...] = ()
-        self._log = structlog.get_logger().bind(enroller=context.name)
+        self._log = event_log(enroller=context.name)
 
     async def roots(self, *, deadline: float) -> tuple[bytes, ...]:
         """

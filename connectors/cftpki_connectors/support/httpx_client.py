@@ -14,7 +14,6 @@ import http.cookiejar
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from typing import Self
 import httpx
 
 from cftpki_ext.core.escape import excerpt
+from cftpki_ext.core.values import dataclass
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 HEADERS: Mapping[str, str] = MappingProxyType(

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-import structlog
 
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.frames import Message
@@ -28,6 +27,7 @@ from cftpki_ext.processes.worker import (
     WorkerLostError,
 )
 from tests.support import real_service
+from tests.support.logs import CapturedLog
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ANSWER_S = 20
@@ -44,12 +44,12 @@ def role(factory="tests.support.child_roles:make", queue=256, **bounds):
 async def running(**bounds):
     # From here, so that `tests` can be imported by the children.
     nursery = Nursery(("tests.support.child_roles",), interpreter=(sys.executable, "-P", "-c", ENTRY))
-    log = structlog.testing.CapturingLogger()
+    log = CapturedLog()
     worker = Worker(
         role(**bounds),
         nursery,
         setup=lambda: Message({"a": 1}),
-        log=structlog.wrap_logger(log, processors=[]),
+        log=log,
     )
     worker.start()
     try:
@@ -239,12 +239,12 @@ async def test_status_shows_process_restarts_and_memory():
 
 async def test_role_that_never_gets_ready_is_late_and_says_so():
     nursery = Nursery((), interpreter=(sys.executable, "-P", "-c", ENTRY))
-    log = structlog.testing.CapturingLogger()
+    log = CapturedLog()
     worker = Worker(
         role("tests.support.child_roles:fails"),
         nursery,
         setup=Message,
-        log=structlog.wrap_logger(log, processors=[]),
+        log=log,
     )
     worker.start()
     try:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from cftpki_ext.cli import main
@@ -121,7 +120,7 @@ def test_version_and_completion_import_no_more_than_the_names():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
 
-    assert set() == {"pydantic", "cryptography", "structlog", "rich", "httpx"} & set(found)
+    assert set() == {"pydantic", "cryptography", "rich", "httpx"} & set(found)
     assert "click" in found
 
 
@@ -161,7 +160,7 @@ def test_json_stands_alone_on_standard_output_whatever_is_logged(
     load = importlib.import_module(f"cftpki_ext.cli.{module}").load
 
     def noisy(path):
-        structlog.get_logger().info("said by us")
+        logs.event_log().info("said by us")
         logging.getLogger("library").warning("said by a library")
         return load(path)
 
@@ -175,11 +174,10 @@ def test_json_stands_alone_on_standard_output_whatever_is_logged(
 @pytest.fixture
 def stream():
     """
-    A log of its own; structlog and logging are as before afterwards.
+    A log of its own; logging is as before afterwards.
     """
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     yield io.StringIO()
-    structlog.reset_defaults()
     logging.getLogger().handlers[:] = handlers
     logging.getLogger().setLevel(level)
 

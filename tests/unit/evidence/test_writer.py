@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-import structlog
 
 from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
@@ -19,6 +18,7 @@ from cftpki_ext.evidence.writer import EvidenceWriter, InThread
 from cftpki_ext.ports import BlobsMissingError, Repeated
 from tests.support import evidence_samples as samples
 from tests.support.evidence_store import MemoryEvidence
+from tests.support.logs import CapturedLog
 from tests.support.pki import NOW
 
 
@@ -32,7 +32,7 @@ class Clock:
 
 @pytest.fixture
 def logs():
-    return structlog.testing.CapturingLogger()
+    return CapturedLog()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def keeper(store, logs):
     keeper = EvidenceWriter(
         InThread(store),
         settings=lambda: EvidenceSettings(keep=timedelta(days=3), max_bytes=77, required=True),
-        log=structlog.wrap_logger(logs, processors=[]),
+        log=logs,
         clock=Clock(),
     )
     yield keeper
@@ -112,7 +112,7 @@ async def test_keep_whose_blobs_are_gone_is_an_error_unless_it_repeats(logs, rep
     keeper = EvidenceWriter(
         InThread(Losing()),
         settings=EvidenceSettings,
-        log=structlog.wrap_logger(logs, processors=[]),
+        log=logs,
         clock=Clock(),
     )
     stored = replace(encode(named(1)), repeats=repeats)

@@ -7,11 +7,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import structlog
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import StoreChanges
 from cftpki_ext.service.watching import Watching
+from tests.support.logs import CapturedLog
 
 CHANGES = StoreChanges(responses={"list": datetime(2026, 6, 1, tzinfo=UTC)})
 
@@ -40,10 +40,8 @@ class World:
         self.clock = Clock()
         self.seen = CHANGES
         self.told = []
-        self.logs = structlog.testing.CapturingLogger()
-        self.watching = Watching(
-            self, self, clock=self.clock, log=structlog.wrap_logger(self.logs, processors=[])
-        )
+        self.logs = CapturedLog()
+        self.watching = Watching(self, self, clock=self.clock, log=self.logs)
 
     def look(self):
         if isinstance(self.seen, StoreError):

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from cftpki_connectors.acme import PLUGIN, validation
 from cftpki_connectors.acme import orders as orders_of
@@ -27,6 +26,7 @@ from cftpki_connectors.acme.validation import Validation
 from cftpki_connectors.ca.values import CaAnswer, CaError
 from cftpki_ext.identity.enroller_port import EnrollerContext, Failed, Fault, Held, Issued
 from tests.support import pki
+from tests.support.logs import captured_events
 from tests.support.orders import Saves, make_order
 from tests.support.scripted_ca import TestClock
 from tests.unit.connectors.acme.test_acme_session import (
@@ -278,7 +278,7 @@ async def test_validation_that_lasts_is_told_before_the_attempt_ends(tmp_path, m
     orders = placed(ca)
     orders._deadline = clock.monotonic() + 5
     pauses = Pauses(clock=clock, deadline=clock.monotonic() + 0.5)
-    with capture_logs() as logs:
+    with captured_events() as logs:
         waits = await Validation(orders, pauses, {f"{CA}/authz/1": answer}).run()
     assert waits is not None
     assert [("enroller_waits_for_validation", "the CA is looking at http-01 for a.example")] == [

@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from structlog.testing import capture_logs
 
 from cftpki_connectors.acme import PLUGIN
 from cftpki_connectors.acme.account import Account
@@ -25,6 +24,7 @@ from cftpki_connectors.acme.session import MAX_NONCE_TRIES, NONCE_LIFE_S, Sessio
 from cftpki_connectors.ca.values import CaAnswer, CaError, CaRequest
 from cftpki_ext.identity.enroller_port import EnrollerContext, Failed, Fault, Issued, Pending
 from tests.support import pki
+from tests.support.logs import captured_events
 from tests.support.orders import Saves, make_order
 from tests.support.scripted_ca import TestClock
 
@@ -341,7 +341,7 @@ async def test_account_record_that_is_damaged_is_found_again_by_its_key(tmp_path
     record.write_text(text)
     record.with_name("issued.json").write_text(text)
     ca.bodies.clear()
-    with capture_logs() as logs:
+    with captured_events() as logs:
         after = await made._accounts(made._session).establish(deadline=clock.monotonic() + 5)
         assert () == made._store.issued()
     assert (before.url, before.signer.key.jwk) == (after.url, after.signer.key.jwk)
