@@ -30,6 +30,8 @@ from cftpki_ext.support.users import denied_text, user_text, user_word
 
 LOST_AND_FOUND = "lost+found"
 _OTHERS_MAY_WRITE = 0o022
+# Whoever could write there could put keys, accounts, kept roots, revocations or records of his own in place.
+_FOLDERS = ("identities", "enrollers", "responses", "evidence")
 # Answers about partners, and one list of the largest size beside them; what is not here is read from the disk.
 _SMALL_BYTES = 32 * 1024 * 1024
 _LARGE_BYTES = 65 * 1024 * 1024
@@ -105,6 +107,10 @@ def unfit_state(state: Path) -> str | None:
     if mode & _OTHERS_MAY_WRITE:
         # Who may rename what lies here can take revocations, evidence and keys away, and put their own in place.
         return f"state directory {state}: others may write there (mode {mode:04o}): chmod 0700 {state}"
+    for name in _FOLDERS:
+        why = _unfit_folder(state, state / name, us)
+        if why is not None:
+            return why
     foreign = next(_foreign(state, us), None)
     if foreign is not None:
         path, uid = foreign
@@ -138,6 +144,25 @@ def ready_state(state: Path) -> None:
     why = unfit_state(state)
     if why is not None:
         raise StoreError(why)
+
+
+def _unfit_folder(state: Path, folder: Path, us: int) -> str | None:
+    """
+    Why a folder of the state directory, or what a link there leads to, is not ours alone to write.
+    """
+    try:
+        status = folder.stat()
+    except OSError:
+        return None  # not there yet, or not to be looked at: who works in it says so
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != us:
+        return (
+            f"{folder} belongs to {user_text(status.st_uid)}, this runs as {user_text(us)}: as root: "
+            f"chown -R -h {user_word(us)} {state}"
+        )
+    if mode & _OTHERS_MAY_WRITE:
+        return f"{folder}: others may write there (mode {mode:04o}): chmod 0700 {folder}"
+    return None
 
 
 def _foreign(state: Path, us: int) -> Iterator[tuple[Path, int]]:

@@ -67,6 +67,11 @@ def client_files(reader: Reader, path: KeyPath, model: ClientFiles) -> dict[str,
         name="client", chain_file=certificate, key_file=key or certificate, password_file=password
     )
     keys = {"chain": "client_certificate", "key": "client_key" if key else "client_certificate"}
+    named = {
+        "client_certificate": certificate,
+        "client_key": key,
+        "client_password_file": password,
+    }
     try:
         for name, message in identity_faults(identity):
             reader.faults.add((*path, keys.get(name, "client_password_file")), message)
@@ -74,7 +79,10 @@ def client_files(reader: Reader, path: KeyPath, model: ClientFiles) -> dict[str,
         reader.faults.add(
             (*path, "client_certificate"), "cannot be used: its key is of a kind that TLS cannot use"
         )
-    return {"client_certificate": certificate, "client_key": key, "client_password_file": password}
+    for name, file in named.items():
+        if file is not None and not reader.faults.within((*path, name)):
+            reader.guarded((*path, name), file)
+    return named
 
 
 def file_of(reader: Reader, text: str | None) -> Path | None:
@@ -90,6 +98,7 @@ def certificates_of(reader: Reader, path: KeyPath, files: list[str]) -> tuple[by
     """
     roots: list[bytes] = []
     for index, file in enumerate(files):
+        reader.guarded((*path, index), reader.path(file))
         try:
             roots.extend(certificates_in(reader.path(file), what="root"))
         except InputError as exc:
@@ -117,5 +126,7 @@ def secret_file(reader: Reader, path: KeyPath, file: Path, *, cap: int, what: st
     exposed = private_file_fault(file, content, what=what)
     if exposed:
         reader.faults.add(path, exposed)
+    else:
+        reader.guarded(path, file)
     if not content.data.strip():
         reader.faults.add(path, f"{what}: {file} is empty")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import time, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -193,7 +193,28 @@ def _enroller(reader: Reader, name: str, raw: object) -> EnrollerSettings | None
         for fault in error.errors(include_url=False, include_context=False, include_input=False):
             _note(reader, path, plugin.options, raw, fault)
         return None
+    for key, file in _files(options):
+        reader.guarded((*path, *key), file)
     return EnrollerSettings(name=name, type=kind, options=options)
+
+
+def _files(value: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, Path]]:
+    """
+    Every file that options name: roots, keys, passwords, programs. A folder is for what is put there.
+    """
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            inner = getattr(value, name)
+            # An argument list: its first is the program.
+            yield from _files(
+                Path(inner[0]) if name == "hook" and inner else inner, (*key, field.alias or name)
+            )
+    elif isinstance(value, Path):
+        if value.is_file():
+            yield key, value
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _files(item, (*key, index))
 
 
 def _note(reader: Reader, path: KeyPath, options: type[BaseModel], raw: Any, fault: Any) -> None:
@@ -282,11 +303,15 @@ def read_managed(
         read_password(password_file)
     except KeyUnavailableError as error:
         reader.faults.add((*path, "password_file"), str(error))
+    if password_file is not None and not reader.faults.within((*path, "password_file")):
+        reader.guarded((*path, "password_file"), password_file)
     for index, command in enumerate(model.hooks):
         if not Path(command[0]).is_absolute():
             reader.faults.add(
                 (*path, "hooks", index), f"{command[0]!r} is not an absolute path: there is no shell"
             )
+        else:
+            reader.guarded((*path, "hooks", index), Path(command[0]))
     defaults = RenewalRules()
     renewal = RenewalRules(
         renew_at=model.renew_at if isinstance(model.renew_at, float) else defaults.renew_at,

@@ -16,6 +16,7 @@ from typing import Any
 
 from cftpki_ext.config.enrolment import is_managed, read_enrollers, read_managed
 from cftpki_ext.config.evidence import read_evidence
+from cftpki_ext.config.exposure import note_exposed
 from cftpki_ext.config.faults import Faults
 from cftpki_ext.config.ldap import with_ldap
 from cftpki_ext.config.partners import read_partners
@@ -26,14 +27,14 @@ from cftpki_ext.config.sections import Names, Reader
 from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.policy import PROFILES
-from cftpki_ext.core.settings import Rule, Settings
+from cftpki_ext.core.settings import Rule, ServiceSettings, Settings
 from cftpki_ext.decision.rules import overlaps
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
+from cftpki_ext.support.guarded import Guard, trusted_users
 
 _SECTIONS = ("service", "limits", "evidence", "trust", "policy", "identity", "enroller", "rule")
 # The keys of a rule that say which sessions it applies to.
 _CONDITIONS = ("direction", "profile", "networks", "port")
-_WORLD_WRITABLE = 0o002
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -51,6 +52,7 @@ def read_file(path: Path, *, now: datetime | None, forgive_ended: bool) -> Setti
     reader = Reader(
         faults=faults,
         directory=path.absolute().parent,
+        guard=Guard(users=trusted_users(_state_of(document, path))),
         now=now or datetime.now(UTC),
         forgive_ended=forgive_ended,
         names=Names(
@@ -60,6 +62,7 @@ def read_file(path: Path, *, now: datetime | None, forgive_ended: bool) -> Setti
         ),
     )
     settings = _read(reader, document, tables)
+    note_exposed(faults, settings)
     report = faults.report()
     if report:
         raise ConfigError(report)
@@ -97,9 +100,9 @@ def _parse(path: Path, origin: str) -> tuple[dict[str, Any], str]:
         content = read_regular(path, cap=MAX_TEXT_BYTES, what="configuration")
     except InputError as exc:
         raise ConfigError((str(exc),)) from exc
-    if content.mode & _WORLD_WRITABLE:
-        msg = f"{origin}:1: [file] everybody may write it (mode {content.mode:04o}): chmod o-w {origin}"
-        raise ConfigError((msg,))
+    why = Guard().fault(path)
+    if why is not None:
+        raise ConfigError((f"{origin}:1: [file] {why}",))
     try:
         text = content.data.decode()
         return tomllib.loads(text), text
@@ -118,6 +121,15 @@ def _parse(path: Path, origin: str) -> tuple[dict[str, Any], str]:
     except RecursionError as exc:
         msg = f"{origin}:1: [file] is no TOML that can be read: nested too deeply"
         raise ConfigError((msg,)) from exc
+
+
+def _state_of(document: Mapping[str, Any], path: Path) -> Path:
+    """
+    The state directory, whose owner is the service's user, of a file that nobody else can write.
+    """
+    service = document.get("service")
+    named = service.get("state") if isinstance(service, dict) else None
+    return path.absolute().parent / named if isinstance(named, str) and named else ServiceSettings().state
 
 
 def _tables(faults: Faults, document: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

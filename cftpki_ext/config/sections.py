@@ -58,6 +58,7 @@ from cftpki_ext.core.settings import (
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Direction, Form, SourceKind
 from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.guarded import Guard
 
 M = TypeVar("M", bound=Section)
 
@@ -94,6 +95,15 @@ class Reader:
     names: Names
     forgive_ended: bool = False  # an exception whose end has come is no fault, it merely no longer holds
     limits: Limits = field(default_factory=Limits)
+    guard: Guard = field(default_factory=Guard)
+
+    def guarded(self, path: KeyPath, file: Path) -> None:
+        """
+        Note that others could change a file that decides whom we trust, or put another in its place.
+        """
+        why = self.guard.fault(file)
+        if why is not None:
+            self.faults.add(path, why)
 
     def validate(self, model: type[M], path: KeyPath, raw: object) -> M:
         """
@@ -203,6 +213,8 @@ class Reader:
         exposed = private_file_fault(file, content, what="password")
         if exposed:
             self.faults.add(path, exposed)
+        else:
+            self.guarded(path, file)
 
     def read_limits(self, raw: object) -> Limits:
         """
@@ -240,6 +252,7 @@ class Reader:
                     check_crl_file(self.path(place), cap=self.limits.crl_bytes)
                 except InputError as exc:
                     self.faults.add((*path, "crl", index), str(exc))
+                self.guarded((*path, "crl", index), self.path(place))
         for index, url in enumerate(model.ocsp):
             self._url((*path, "ocsp", index), url)
         for index, host in enumerate(model.allow_hosts):
@@ -304,6 +317,7 @@ class Reader:
         """
         ders: list[bytes] = []
         for index, file in enumerate(files):
+            self.guarded((*path, index), self.path(file))
             try:
                 found = anchors_in(self.path(file), what="certificate", compat=compat)
             except InputError as exc:
@@ -316,6 +330,7 @@ class Reader:
     def _certificates(self, path: KeyPath, files: list[str], compat: Any) -> tuple[bytes, ...]:
         ders: list[bytes] = []
         for index, file in enumerate(files):
+            self.guarded((*path, index), self.path(file))
             try:
                 ders.extend(certificates_in(self.path(file), what="certificate", compat=compat))
             except InputError as exc:
@@ -375,7 +390,13 @@ class Reader:
         )
         for key, message in identity_faults(identity):
             self.faults.add((*path, key), message)
+        self._guard_identity(path, identity.chain_file, identity.key_file, identity.password_file)
         return identity
+
+    def _guard_identity(self, path: KeyPath, chain: Path, key: Path, password: Path | None) -> None:
+        for part, file in (("chain", chain), ("key", key), ("password_file", password)):
+            if file is not None and not self.faults.within((*path, part)):
+                self.guarded((*path, part), file)
 
     def _token_identity(self, path: KeyPath, name: str, model: IdentityModel) -> TokenIdentity | None:
         """
@@ -401,6 +422,7 @@ class Reader:
         )
         for part, message in token_identity_faults(identity):
             self.faults.add((*path, part), message)
+        self._guard_identity(path, identity.chain_file, key.module, identity.password_file)
         return identity
 
     def rule(self, index: int, raw: object) -> Rule | None:

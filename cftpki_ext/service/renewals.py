@@ -8,6 +8,7 @@ imported by name.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Protocol
 
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Identity, ManagedIdentity, Settings, TokenIdentity
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Verdict
@@ -34,6 +36,7 @@ from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.durable import make_directory
 from cftpki_ext.identity.store.layout import Log
 from cftpki_ext.identity.store.operator_log import Actor
+from cftpki_ext.identity.store.owners import not_ours
 from cftpki_ext.ports import Clock
 
 # What could not be started is tried again: soon, as most faults of a disk pass, and then once a minute.
@@ -72,12 +75,16 @@ def make_enroller(settings: Settings, name: str, *, clock: Clock, look_only: boo
 
     Raises:
         ConfigError: the plugin cannot be loaded.
-        StoreError: the state directory cannot be written.
+        StoreError: the state directory cannot be written, or the enroller's folder there is not ours alone.
 
     """
     state = settings.service.state / "enrollers" / name
     if not look_only:
         make_directory(state)
+        # Its account's key, kept roots: whoever could write them would say who the CA is.
+        why = not_ours(state, owner=os.geteuid())
+        if why is not None:
+            raise StoreError(why)
     one = settings.enrollers[name]
     enroller: Enroller = load_plugin(one.type).make(
         one.options, EnrollerContext(name=name, state=state, clock=clock)

@@ -43,6 +43,7 @@ from cftpki_ext.identity.enroller_port import (
 )
 from cftpki_ext.ports import Clock
 from cftpki_ext.support.files import others_may_use, read_regular
+from cftpki_ext.support.guarded import read_guarded
 from cftpki_ext.support.pem import certificates
 
 MAX_CHAIN_BYTES = 256 * 1024
@@ -145,7 +146,7 @@ class FileEnroller:
             return ()
         try:
             raw = await asyncio.to_thread(
-                read_regular, self._options.anchors, cap=MAX_CHAIN_BYTES, what="anchors"
+                read_guarded, self._options.anchors, cap=MAX_CHAIN_BYTES, what="anchors"
             )
             return certificates(raw.data, what="anchors")
         except InputError:
@@ -180,7 +181,7 @@ def _read(options: FileOptions) -> _Pair:
     password = None
     if options.password_file is not None:
         password = _secret(options.password_file, MAX_PASSWORD_BYTES, "password").rstrip(b"\r\n")
-    data = read_regular(options.chain, cap=MAX_CHAIN_BYTES, what="chain").data
+    data = read_guarded(options.chain, cap=MAX_CHAIN_BYTES, what="chain").data
     if data[:1] == b"\x30" and _PKCS12_VERSION in data[:12]:
         key, chain = _bundle(_secret(options.chain, MAX_CHAIN_BYTES, "bundle"), password, options.chain)
     else:

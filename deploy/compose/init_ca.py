@@ -2,7 +2,7 @@
 Makes the CA of docker-compose.yml once: root, intermediate, a JWK provisioner, and step-ca's configuration.
 
 Run in the image of cftpki, before step-ca starts. Keys stay in the volume /ca, which only step-ca mounts
-besides; what clients need (root, CRL of the root, provisioner's password) goes to /pki. A CA that is there
+besides; what clients need (root, CRL of the root, provisioner's password) goes to /pki, with copies of the configurations. A CA that is there
 already is left as it is.
 """
 
@@ -121,6 +121,8 @@ def main() -> None:
     """
     Make what is not there.
     """
+    for name in ("cftpki.toml", "partner.toml"):
+        write(PKI / name, (Path("/etc/cftpki") / name).read_bytes(), 0o644)
     if (CA / "ca.json").exists():
         print("the CA is there already")
         return

@@ -108,7 +108,7 @@ def main() -> int:
     Accept, revoke, refuse.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", default="/etc/cftpki/partner.toml")
+    parser.add_argument("--config", default="/pki/partner.toml")
     parser.add_argument("--state", type=Path, default=Path("/var/lib/cftpki"))
     parser.add_argument("--root", type=Path, default=Path("/pki/root.crt"))
     parser.add_argument("--connect", default="server:1762")

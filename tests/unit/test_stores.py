@@ -96,3 +96,29 @@ def test_state_with_files_of_another_user_names_the_first_of_them(state, name):
         f"{state / name} belongs to user 12345, this runs as user root: as root: chown -R -h root {state}"
         == unfit_state(state)
     )
+
+
+@pytest.mark.parametrize("name", ["identities", "enrollers", "responses", "evidence"])
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_folder_of_the_state_that_others_can_write_is_not_used(state, name, mode):
+    (state / name).mkdir(exist_ok=True)
+    assert None is unfit_state(state)
+    (state / name).chmod(mode)
+    expected = f"{state / name}: others may write there (mode {mode:04o}): chmod 0700 {state / name}"
+    assert expected == unfit_state(state)
+
+
+@as_root
+@pytest.mark.parametrize("name", ["identities", "enrollers", "responses", "evidence"])
+def test_link_to_a_folder_of_another_user_in_the_state_is_not_used(state, tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if (state / name).exists():
+        (state / name).rmdir()
+    (state / name).symlink_to(elsewhere)
+    assert None is unfit_state(state)
+    os.chown(elsewhere, 12345, -1)
+    assert (
+        f"{state / name} belongs to user 12345, this runs as user root: as root: chown -R -h root {state}"
+        == unfit_state(state)
+    )

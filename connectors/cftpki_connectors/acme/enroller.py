@@ -44,7 +44,8 @@ from cftpki_ext.identity.enroller_port import (
     RenewalHint,
     SaveState,
 )
-from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.support.files import MAX_PEM_BYTES
+from cftpki_ext.support.guarded import read_guarded
 from cftpki_ext.x509.reasons import REASON_CODES
 
 # The order goes on: what is published for it stays where it is.
@@ -338,7 +339,7 @@ class AcmeEnroller:
         path = self._options.preferred_root_file
         if path is None:
             return None
-        data = read_regular(path, cap=MAX_PEM_BYTES, what="preferred_root_file").data
+        data = read_guarded(path, cap=MAX_PEM_BYTES, what="preferred_root_file").data
         try:
             return x509.load_pem_x509_certificate(data)
         except ValueError as error:
@@ -382,7 +383,7 @@ class AcmeEnroller:
         path = self._options.root_file
         if path is None:
             return None
-        data = read_regular(path, cap=MAX_PEM_BYTES, what="root_file").data
+        data = read_guarded(path, cap=MAX_PEM_BYTES, what="root_file").data
         try:
             return to_der(tuple(x509.load_pem_x509_certificates(data)))
         except ValueError as error:

@@ -30,7 +30,8 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Held
 from cftpki_ext.support import pem
-from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.support.files import MAX_PEM_BYTES
+from cftpki_ext.support.guarded import read_guarded
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # An RSA-4096 key in PEM has 3.3 KB.
@@ -96,7 +97,7 @@ def roots_in(path: Path, what: str) -> tuple[bytes, ...]:
 
     """
     try:
-        found = pem.certificates(read_regular(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
+        found = pem.certificates(read_guarded(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
     except InputError as error:
         raise CaError(Fault.MISCONFIGURED, printable(str(error))) from error
     if not found:

@@ -24,13 +24,13 @@ from cftpki_connectors.fetch.client import Fetcher
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.support import threads
 from cftpki_connectors.support.httpx_client import unverified_tls
+from cftpki_connectors.support.secret_files import secret_bytes
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import RestAccess, TrustSet
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports import Clock
 from cftpki_ext.support.failures import reason_of
-from cftpki_ext.support.files import read_regular
 
 # Vault's and OAuth's tokens have some hundred characters, a JWT with groups some thousand.
 MAX_TOKEN_BYTES = 16 * 1024
@@ -121,10 +121,10 @@ class ApiClient:
         if path is None:
             return {}
         try:
-            content = await threads.call(lambda: read_regular(path, cap=MAX_TOKEN_BYTES, what="token"))
+            content = await threads.call(lambda: secret_bytes(path, "token", MAX_TOKEN_BYTES))
         except (InputError, OSError) as error:
             raise FetchError(Cause.UNREACHABLE, reason_of(error), url=url) from error
-        token = content.data.strip()
+        token = content.strip()
         if not token or not all(0x21 <= octet <= 0x7E for octet in token):
             detail = f"token: {path} holds no token (one line of visible ASCII)"
             raise FetchError(Cause.UNREACHABLE, detail, url=url)
@@ -204,8 +204,7 @@ def _context(access: RestAccess, roots: tuple[bytes, ...] | None) -> ssl.SSLCont
     if access.client_certificate is not None:
         password = b""
         if access.client_password_file is not None:
-            content = read_regular(access.client_password_file, cap=MAX_TOKEN_BYTES, what="password")
-            password = content.data.rstrip(b"\r\n")
+            password = secret_bytes(access.client_password_file, "password", MAX_TOKEN_BYTES).rstrip(b"\r\n")
         # A password is always given: without one OpenSSL would ask the terminal.
         context.load_cert_chain(access.client_certificate, access.client_key, lambda: password)
     return context

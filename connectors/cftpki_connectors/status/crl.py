@@ -26,6 +26,7 @@ from cftpki_ext.core.errors import SourceError
 from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.support.guarded import Guard
 
 _HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})
 _PIECE_BYTES = 1024 * 1024
@@ -173,7 +174,7 @@ def read_crl_file(path: Path, max_bytes: int) -> bytes:
         The content, PEM or DER.
 
     Raises:
-        SourceError: not there, not readable, not a regular file, or too large.
+        SourceError: not there, not readable, not a regular file, too large, or others could have written it.
 
     """
     try:
@@ -183,6 +184,9 @@ def read_crl_file(path: Path, max_bytes: int) -> bytes:
             state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
                 raise SourceError(Cause.UNREACHABLE, "not a regular file", url=str(path))
+            why = Guard().fault(path)
+            if why is not None:
+                raise SourceError(Cause.UNREACHABLE, why, url=str(path))
             content = bytearray()
             while piece := file.read(min(_PIECE_BYTES, max_bytes + 1 - len(content))):
                 content += piece

@@ -31,7 +31,8 @@ from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_by
 from cftpki_ext.core.errors import InputError, KeyUnavailableError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, PrivateKey
-from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.support.files import MAX_PEM_BYTES
+from cftpki_ext.support.guarded import read_guarded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +215,7 @@ def _secret(path: Path, what: str, cap: int) -> bytes:
 
 def _chain(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(read_regular(path, cap=MAX_PEM_BYTES, what="chain_file").data)
+        return x509.load_pem_x509_certificates(read_guarded(path, cap=MAX_PEM_BYTES, what="chain_file").data)
     except InputError as error:
         raise CaError(Fault.MISCONFIGURED, str(error)) from error
     except (ValueError, x509.InvalidVersion) as error:

@@ -23,6 +23,7 @@ from cftpki_connectors.support import threads
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import EnrollerContext, Fault
 from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
+from cftpki_ext.support.guarded import read_guarded
 from cftpki_ext.support.logs import event_log
 
 # A CA that changes its root once a year for its whole life has fewer; one that names hundreds is ill.
@@ -196,7 +197,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        return read_regular(path, cap=MAX_PEM_BYTES, what="root_file").data
+        return read_guarded(path, cap=MAX_PEM_BYTES, what="root_file").data
     except InputError as error:
         raise CaError(Fault.MISCONFIGURED, str(error)) from error
 

@@ -1,7 +1,7 @@
 """
 Passwords and keys in files that nobody else may read.
 
-Owns the message; the rule for the permission bits is that of `files`.
+Owns the message; the rules for owner and permission bits are those of `guarded` and `files`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.support.files import others_may_use, read_regular
+from cftpki_ext.support.guarded import trusted_users
+from cftpki_ext.support.users import user_text
 
 MAX_PASSWORD_BYTES = 1024
 # Keys for DNS updates and external accounts, which are text.
@@ -20,7 +22,7 @@ def secret_bytes(path: Path, what: str, cap: int) -> bytes:
     """
     Read a secret whole. Blocking.
 
-    Who owns the file is *not* checked.
+    The folders above it are *not* looked at: that is done when the configuration is read.
 
     Args:
         path: the file.
@@ -31,10 +33,13 @@ def secret_bytes(path: Path, what: str, cap: int) -> bytes:
         The content as it is.
 
     Raises:
-        InputError: it cannot be read, or others can read it too. The message never holds it.
+        InputError: it cannot be read, is another user's, or others can read it too. The message never holds it.
 
     """
     content = read_regular(path, cap=cap, what=what)
+    if content.owner not in trusted_users():
+        msg = f"{what} {path} belongs to {user_text(content.owner)}, not to this user or root"
+        raise InputError(msg)
     if others_may_use(content):
         msg = f"{what} {path} can be read by others (mode {content.mode:04o}): chmod 0600"
         raise InputError(msg)

@@ -212,7 +212,7 @@ def test_load_of_a_file_that_everybody_may_write_is_refused(site):
         load(site.path)
 
     assert (
-        f"{site.path}:1: [file] everybody may write it (mode 0646): chmod o-w {site.path}",
+        f"{site.path}:1: [file] {site.path} can be written by others (mode 0646): chmod go-w {site.path}",
     ) == caught.value.faults
 
 
