@@ -28,6 +28,7 @@ from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.policy import PROFILES
 from cftpki_ext.core.settings import Rule, ServiceSettings, Settings
+from cftpki_ext.core.vocabulary import Phase
 from cftpki_ext.decision.rules import overlaps
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
 from cftpki_ext.support.guarded import Guard, trusted_users
@@ -71,6 +72,8 @@ def read_file(path: Path, *, now: datetime | None, forgive_ended: bool) -> Setti
 
 def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Settings:
     reader = replace(reader, limits=reader.read_limits(document.get("limits", {})))
+    service = reader.service(document.get("service", {}))
+    reader = replace(reader, unanswered=frozenset(Phase) - service.phases)
     policies = read_policies(reader, tables["policy"])
     identities = {
         name: read_managed(reader, name, raw, tables["enroller"])
@@ -79,7 +82,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         for name, raw in tables["identity"].items()
     }
     return Settings(
-        service=reader.service(document.get("service", {})),
+        service=service,
         limits=reader.limits,
         evidence=read_evidence(reader, document.get("evidence", {})),
         trusts=MappingProxyType(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -84,6 +84,15 @@ def _network(value: object) -> Network:
     if not _is_network(text):
         msg = f"{text} has host bits set"
         raise ValueError(msg)
+    return _plain(network)
+
+
+def _plain(network: Network) -> Network:
+    """
+    An IPv4 network in IPv6 clothes as what it is: addresses are compared undressed.
+    """
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        return IPv4Network((network.network_address.ipv4_mapped, network.prefixlen - 96))
     return network
 
 
@@ -294,6 +303,7 @@ class RuleModel(Section):
     not_handled: list[PhaseName] = []
     min_tls: TlsVersion | None = None
     client_auth: bool | None = None
+    require_check: bool = False
     # Read on its own (`config.partners`), so that a fault in one list hides none in another.
     partners: Any = None
 

@@ -56,7 +56,7 @@ from cftpki_ext.core.settings import (
     TrustSet,
 )
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.core.vocabulary import Direction, Form, SourceKind
+from cftpki_ext.core.vocabulary import Direction, Form, Phase, SourceKind
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.support.guarded import Guard
 
@@ -96,6 +96,7 @@ class Reader:
     forgive_ended: bool = False  # an exception whose end has come is no fault, it merely no longer holds
     limits: Limits = field(default_factory=Limits)
     guard: Guard = field(default_factory=Guard)
+    unanswered: frozenset[Phase] = frozenset()  # what `service.phases` leaves to the host
 
     def guarded(self, path: KeyPath, file: Path) -> None:
         """
@@ -445,6 +446,8 @@ class Reader:
             self.faults.add(
                 (*path, "client_auth"), "is for server mode: a client does not ask for client certificates"
             )
+        if model.require_check:
+            self._check_can_be_required(path, model)
         if model.direction is None or model.trust is None:
             return None
         return Rule(
@@ -458,7 +461,22 @@ class Reader:
             not_handled=frozenset(model.not_handled),
             min_tls=model.min_tls,
             client_auth=model.client_auth,
+            require_check=model.require_check,
         )
+
+    def _check_can_be_required(self, path: KeyPath, model: RuleModel) -> None:
+        """
+        Note what would keep a rule from ever letting in anybody, or from seeing that nobody was checked.
+        """
+        left = {Phase.CHECK_CERTIFICATE, Phase.HANDSHAKE_DONE} & {*model.not_handled, *self.unanswered}
+        for phase in sorted(left):
+            self.faults.add(
+                (*path, "require_check"), f"needs the phase {phase.name.lower()}, which is left to the host"
+            )
+        if model.client_auth is False:
+            self.faults.add(
+                (*path, "require_check"), "with client_auth = false there is no certificate to check"
+            )
 
     def unknown(self, path: KeyPath, kind: str, name: str, known: frozenset[str]) -> None:
         """

@@ -375,6 +375,8 @@ class Rule:
     min_tls: int | None = None  # 0x0303 = TLS 1.2; may only narrow the profile
     client_auth: bool | None = None  # server mode: ask for a client certificate; None = as the profile says
     partners: Partners | None = None  # None = whoever the trust set trusts
+    # No handshake ends without a CheckCertificate of its own: a resumed session of TLS brings no certificate.
+    require_check: bool = False
 
 
 class Unreachable(enum.StrEnum):

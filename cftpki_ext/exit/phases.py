@@ -106,6 +106,13 @@ def decide(plan: Plan, session: SessionContext | None, request: Frame) -> Decisi
 
 
 def _in_handshake(plan: Plan, session: SessionContext, request: Frame, phase: Phase) -> Decision:
+    if phase is Phase.HANDSHAKE_DONE and session.rule.require_check and session.verdict_id is None:
+        return _refused(
+            session,
+            Reason.NO_CERTIFICATE,
+            f"rule {session.rule.name!r} requires CheckCertificate (require_check), and there was none: "
+            "a resumed session of TLS, or a partner who was not asked for a certificate",
+        )
     unhandled = _handled(plan, phase, session)
     if phase is Phase.HANDSHAKE_ALERT:
         ended = session if session.stage is not Stage.HANDSHAKE else replace(session, stage=Stage.ALERTED)

@@ -174,7 +174,10 @@ static enum status rest_of_session(struct session *session, int fd, enum step st
     step = shake(session, fd, deadline, &how);
   }
   session_conclude(session, step);
-  if (step == STEP_DONE) {
+  if (step == STEP_DONE && !session->established) {
+    how = "exit"; /* HandshakeDone refused */
+  }
+  if (session->established) {
     if (session->host->options->send_data) {
       exchange(session, fd, deadline);
     }

@@ -386,12 +386,14 @@ void exit_handshake_alert(struct exit_session *session, int code, int side) {
   session->open = false;
 }
 
-void exit_handshake_done(struct exit_session *session, int version, unsigned suite,
-                         uint8_t global_area[CFTPKIE_GLOBAL_AREA_SIZE]) {
+enum exit_result exit_handshake_done(struct exit_session *session, int version, unsigned suite,
+                                     uint8_t global_area[CFTPKIE_GLOBAL_AREA_SIZE]) {
+  enum exit_result result;
   session->com.usTlsNegotiated = (uint16_t)version;
   session->com.usSuiteNegotiated = (uint16_t)suite;
-  (void)session_call(session, CFTPKIE_HANDSHAKE_DONE);
+  result = session_call(session, CFTPKIE_HANDSHAKE_DONE);
   memcpy(global_area, session->com.aGlobalArea_w, CFTPKIE_GLOBAL_AREA_SIZE);
+  return result;
 }
 
 void exit_end_session(struct exit_session *session) {

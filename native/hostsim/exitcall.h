@@ -95,9 +95,9 @@ enum exit_result exit_crypt_data(struct exit_session *session, unsigned scheme,
 int exit_alert_reason(const struct exit_session *session);
 /* HandshakeAlert, then the context is deleted. */
 void exit_handshake_alert(struct exit_session *session, int code, int side);
-/* global_area: what the host passes on to its other exits. */
-void exit_handshake_done(struct exit_session *session, int version, unsigned suite,
-                         uint8_t global_area[CFTPKIE_GLOBAL_AREA_SIZE]);
+/* global_area: what the host passes on to its other exits. EXIT_ERROR: the host closes the connection. */
+enum exit_result exit_handshake_done(struct exit_session *session, int version, unsigned suite,
+                                     uint8_t global_area[CFTPKIE_GLOBAL_AREA_SIZE]);
 void exit_end_session(struct exit_session *session);
 
 /* Whether any call wrote outside an area, in this process. */

@@ -107,7 +107,11 @@ static enum status check(const struct host *host, struct exit_task *task, int64_
   }
   us = monotonic_us() - us;
   if (result == EXIT_DONE) {
-    exit_handshake_done(&session->exit, 0, 0, session->global_area);
+    result = exit_handshake_done(&session->exit, 0, 0, session->global_area);
+    if (result == EXIT_ERROR) {
+      phase = "HandshakeDone";
+      alert = exit_alert_reason(&session->exit);
+    }
     exit_end_session(&session->exit);
   } else {
     if (result == EXIT_ERROR) {

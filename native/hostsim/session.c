@@ -208,10 +208,10 @@ int session_feed(struct session *session, const uint8_t *data, size_t length) {
 
 void session_conclude(struct session *session, enum step outcome) {
   if (outcome == STEP_DONE) {
-    session->established = true;
-    exit_handshake_done(&session->exit, SSL_version(session->ssl),
-                        SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(session->ssl)),
-                        session->global_area);
+    session->established =
+        exit_handshake_done(&session->exit, SSL_version(session->ssl),
+                            SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(session->ssl)),
+                            session->global_area) != EXIT_ERROR;
     session->sent_alert = 0;
     session->received_alert = 0;
     return;

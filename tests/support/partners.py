@@ -50,6 +50,7 @@ _RULES = {
     "KEY": 'identity = "given"',
     "HOST": 'not_handled = ["GetCertificate", "CryptData"]',
     "CHECK": 'identity = "rsa"\nnot_handled = ["CheckCertificate"]',
+    "REQUIRED": 'identity = "rsa"\nrequire_check = true',
     "LIST": 'identity = "rsa"\n[rule.partners]\nsubjects = ["CN=good", "CN=revoked"]',
 }
 

@@ -323,6 +323,27 @@ def test_check_left_to_the_host_is_decided_by_its_own_pki(company, service, tmp_
     assert ["not_handled"] == [line["result"] for line in run.all("CheckCertificate")]
 
 
+@pytest.mark.parametrize(("partner", "asked", "results"), [("good", True, []), (None, False, ["error"])])
+def test_handshake_that_ends_without_the_check_that_its_rule_requires_is_refused(
+    company, service, tmp_path, partner, asked, results
+):
+    """
+    As of a session that is resumed: the host does not ask for a certificate, and CheckCertificate is not called.
+    """
+    with hostsim.server(
+        *("--lib", LIBRARY, "--profile", "REQUIRED", "--expect", "any"),
+        *(("--client-auth",) if asked else ()),
+        trace=tmp_path / "trace",
+        env=service.environment,
+    ) as simulator:
+        hostsim.s_client(simulator.port, *(company.s_client(partner) if partner else ()))
+        run = simulator.finish()
+    done = [line["result"] for line in run.all("HandshakeDone")]
+    assert (results or ["done"], asked) == (done, run.all("CheckCertificate") != [])
+    (session,) = [line for line in run.lines if line.get("event") == "session"]
+    assert (asked, "done" if asked else "exit") == (session["established"], session["how"])
+
+
 # -- the service goes away -------------------------------------------------------------------------------------
 
 

@@ -304,3 +304,33 @@ def test_load_of_sections_of_any_shape_gives_settings_or_printable_faults(site, 
     site.path.write_text("".join(f'"{key}" = {_write(value)}\n' for key, value in tree.items()))
 
     assert all(fault.isprintable() for fault in _faults_of(site.path))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:a00:1", "10.0.0.1/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("::fffe:0:0/96", "::fffe:0:0/96"),
+    ],
+)
+def test_load_of_an_ipv4_network_in_ipv6_clothes_is_the_ipv4_network(site, written, meant):
+    text = f'[trust.t]\nanchors = ["root.pem"]\nallow_networks = ["{written}"]\n[[rule]]\ndirection = "server"\ntrust = "t"\nnetworks = ["{written}"]\n'
+
+    loaded = site.load(text)
+
+    assert ((ip_network(meant),), (ip_network(meant),)) == (
+        loaded.rules[0].networks,
+        loaded.trusts["t"].allow_networks,
+    )
+
+
+def test_load_of_a_rule_that_requires_a_check(site):
+    text = '[trust.t]\nanchors = ["root.pem"]\n[[rule]]\ndirection = "server"\ntrust = "t"\n'
+
+    assert (False, True) == (
+        site.load(text).rules[0].require_check,
+        site.load(f"{text}require_check = true\n").rules[0].require_check,
+    )

@@ -91,6 +91,32 @@ FAULTS = {
             " without http://"
         ),
     ),
+    "network_across_the_edge_of_ipv4_in_ipv6": (
+        f'{TRUST}[[rule]]\ndirection = "server"\ntrust = "partners"\nnetworks = ["::ffff:0:0/95"]\n',
+        "6: [rule[1].networks[1]] ::ffff:0:0/95 has host bits set",
+    ),
+    "ipv4_network_written_in_both_ways": (
+        (
+            f'{TRUST}[[rule]]\nname = "a"\ndirection = "server"\ntrust = "partners"\nnetworks = ["10.0.0.0/8"]\n'
+            '[[rule]]\ndirection = "server"\ntrust = "partners"\nnetworks = ["::ffff:10.0.0.0/104"]\n'
+        ),
+        "8: [rule[2]] applies to the same sessions as rule[1] ('a'): tell them apart by networks, profile or port",
+    ),
+    "check_required_and_left_to_the_host": (
+        f'{TRUST}[[rule]]\ndirection = "server"\ntrust = "partners"\nrequire_check = true\nnot_handled = ["HandshakeDone"]\n',
+        "6: [rule[1].require_check] needs the phase handshake_done, which is left to the host",
+    ),
+    "check_required_and_left_to_the_host_by_the_service": (
+        (
+            '[service]\nphases = ["StartHandshake", "HandshakeDone"]\n'
+            f'{TRUST}[[rule]]\ndirection = "client"\ntrust = "partners"\nrequire_check = true\n'
+        ),
+        "8: [rule[1].require_check] needs the phase check_certificate, which is left to the host",
+    ),
+    "check_required_of_nobody": (
+        f'{TRUST}[[rule]]\ndirection = "server"\ntrust = "partners"\nrequire_check = true\nclient_auth = false\n',
+        "6: [rule[1].require_check] with client_auth = false there is no certificate to check",
+    ),
     "network_with_host_bits": (
         f'{TRUST}allow_networks = ["10.0.0.1/8"]\n',
         "3: [trust.partners.allow_networks[1]] 10.0.0.1/8 has host bits set",

@@ -507,6 +507,20 @@ def test_handshake_done_of_a_resumed_session_claims_no_acceptance():
     assert b"\x01" + bytes(47) + sha256(b"in").digest()[:8] + bytes(8) == area
 
 
+@pytest.mark.parametrize("left", [frozenset(), frozenset({Phase.HANDSHAKE_DONE})])
+def test_rule_that_requires_a_check_lets_no_handshake_end_without_one(left):
+    rule = replace(SERVER_RULE, require_check=True, not_handled=left)
+    refused = request_of(Message.HANDSHAKE_DONE, session(rule=rule))
+    assert (Stage.REFUSED, Reason.NO_CERTIFICATE, 40) == (
+        refused.session.stage,
+        refused.reason,
+        refused.alert,
+    )
+    assert isinstance(request_of(Message.HANDSHAKE_DONE, refused.session), Fail)
+    checked = request_of(Message.HANDSHAKE_DONE, session(rule=rule, verdict_id="0f" * 16, policy="strict"))
+    assert (isinstance(checked, NotHandled if left else Reply), Stage.DONE) == (True, checked.session.stage)
+
+
 def test_answer_failed_always_carries_80():
     frame = answer(Message.CRYPT_DATA, 9, Fail(None, "x" * 5000))
     assert (4, 80, 1024) == (frame.fields[Tag.RESULT], frame.fields[Tag.ALERT], len(frame.fields[Tag.DETAIL]))
