@@ -13,11 +13,12 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.support.files import FileContent, read_regular
 from cftpki_ext.support.users import SERVICE_USER, user_text
 
