@@ -173,6 +173,84 @@ class StoreWatch(Protocol):
         """
 
 
+@runtime_checkable
+class SharedStore(LastingStore, Protocol):
+    """
+    A store whose lasting part other processes write as well.
+    """
+
+    def look_below(self, key: str) -> StoredResponse | None:
+        """
+        The newest of what is in memory and what the lasting part has now, which then is in memory, too.
+        """
+
+
+class LocationLocks(Protocol):
+    """
+    Locks that processes which share a cache take before they ask a location. For any thread; they end with their holder.
+
+    What cannot be locked is free: the location is asked more often than need be, and nothing else happens.
+    """
+
+    def take(self, name: str) -> bool:
+        """
+        Take the lock of a location (as the cache names it) without waiting; `False` while another process has it.
+        """
+
+    def give_back(self, name: str) -> None:
+        """
+        Give back what `take` gave.
+        """
+
+    def close(self) -> None:
+        """
+        Release all.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """
+    A partner as it is remembered over a restart: its name, when it was last accepted, what is known of it, and its chain.
+
+    `document` is JSON and `chain` the octets of its certificates; both are as whoever reads them wrote them, or not at
+    all: they are verified again. `chain` is `None` where the one that is kept stays.
+    """
+
+    name: bytes
+    seen: float
+    document: str
+    chain: bytes | None = None
+
+
+class SightingStore(Protocol):
+    """
+    Keeps the partners that were accepted lately. Knows no PKI rules. May be used from several threads.
+
+    Never raises for a full, read-only or corrupt disk: it forgets, logs once, and goes on.
+    """
+
+    def all(self) -> tuple[Sighting, ...]:
+        """
+        All, without chains, the one not seen for longest first.
+        """
+
+    def chain(self, name: bytes) -> bytes | None:
+        """
+        The chain of a partner.
+        """
+
+    def write(self, sightings: Sequence[Sighting], forgotten: Sequence[bytes]) -> None:
+        """
+        Keep some, in place of what was known of them, and forget others.
+        """
+
+    def close(self) -> None:
+        """
+        Release files.
+        """
+
+
 class ProofReader(Protocol):
     """
     The reading end of a `ProofStore`.

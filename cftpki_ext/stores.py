@@ -16,9 +16,12 @@ from pathlib import Path
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.ledger import DATABASE
 from cftpki_cache.ledger_reader import LedgerReader
+from cftpki_cache.location_locks import LocationLocks
 from cftpki_cache.memory import MemoryStore, TwoSizesStore
 from cftpki_cache.revocations import DATABASE as PROOFS
 from cftpki_cache.revocations import RevocationMemory, RevocationReader
+from cftpki_cache.sightings import DATABASE as PARTNERS
+from cftpki_cache.sightings import Sightings
 from cftpki_cache.tiered import TieredStore
 from cftpki_cache.watch import StateWatch, mark_flushed
 from cftpki_ext.core.errors import StoreError
@@ -213,6 +216,34 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
         MemoryStore(max_entries=service.memory_entries, max_bytes=_LARGE_BYTES),
     )
     return TieredStore(memory, disk), proofs
+
+
+def location_locks(service: ServiceSettings) -> LocationLocks:
+    """
+    The locks by which the processes that share this cache ask a location once; after `open_stores`.
+    """
+    return LocationLocks(response_directory(service))
+
+
+def open_sightings(service: ServiceSettings) -> Sightings:
+    """
+    Open what is remembered of partners that were accepted lately; after `open_stores`.
+    """
+    return Sightings(service.state)
+
+
+def known_partners(service: ServiceSettings) -> int:
+    """
+    How many partners are remembered, whose evidence a service renews ahead; 0 where there are none yet.
+
+    Raises:
+        StoreError: they cannot be read by this user.
+
+    """
+    if not _is_there(service.state / PARTNERS):
+        return 0
+    with contextlib.closing(Sightings(service.state)) as sightings:
+        return sightings.count() or 0
 
 
 def recollect(

@@ -86,6 +86,18 @@ class TieredStore:
             else:
                 self._upper.drop(key)
 
+    def look_below(self, key: str) -> StoredResponse | None:
+        """
+        See `SharedStore`.
+        """
+        below = self._lower.look(key)
+        with self._filling:
+            above = self._upper.look(key)
+            if below is not None and (above is None or above.received_at < below.received_at):
+                self._upper.put(key, below.raw, received_at=below.received_at, keep_s=below.keep_s)
+                above = below
+        return None if above is None else above.response
+
     def look(self, key: str) -> Kept | None:
         """
         See `LivedStore`.
