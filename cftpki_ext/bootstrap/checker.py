@@ -22,7 +22,7 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record, encode
 from cftpki_ext.ports import EvidenceEntry, StatusSource
-from cftpki_ext.stores import evidence_directory, open_stores, recollect
+from cftpki_ext.stores import evidence_directory, location_locks, open_stores, recollect
 
 _log = logging.getLogger(__name__)
 DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)
@@ -130,7 +130,8 @@ def make_checker(
         store.close()
         proofs.close()
         raise
-    return Checker(sources=sources, store=store, clock=SystemClock(), proofs=proofs)
+    locks = location_locks(settings.service)
+    return Checker(sources=sources, store=store, clock=SystemClock(), proofs=proofs, locks=locks)
 
 
 def source_kinds(settings: Settings) -> frozenset[SourceKind]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
+from cftpki_ext.checking.asking import Askings
 from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
 from cftpki_ext.checking.collector import Collector
 from cftpki_ext.checking.responses import Responses
@@ -26,7 +27,15 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import Clock, ProofStore, ResponseStore, StatusSource, StoreChanges, StoredResponse
+from cftpki_ext.ports import (
+    Clock,
+    LocationLocks,
+    ProofStore,
+    ResponseStore,
+    StatusSource,
+    StoreChanges,
+    StoredResponse,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +156,7 @@ class Checker:
         store: ResponseStore,
         clock: Clock,
         proofs: ProofStore | None = None,
+        locks: LocationLocks | None = None,
     ) -> None:
         """
         Take what the checks work with; the checker owns them from now on (`aclose`).
@@ -156,11 +166,13 @@ class Checker:
             store: the cache of raw responses.
             clock: the time of waits and of what is received.
             proofs: the memory of revocations; none where nothing outlives the call.
+            locks: by which processes that share the cache ask a location once.
 
         """
         self.news: News = _Nobody()
         self._sources = sources
         self._store = Responses(store, clock.monotonic)
+        self._askings = Askings(self._store, clock, locks)
         self._clock = clock
         self._proofs = proofs
 
@@ -240,6 +252,7 @@ class Checker:
             question,
             sources=self._sources,
             store=self._store,
+            askings=self._askings,
             clock=self._clock,
             heard=handed_in,
             recall=self._recall,
@@ -249,6 +262,7 @@ class Checker:
         try:
             return await self._run(collector, case, handed_in, remember=remember, state=state)
         finally:
+            collector.leave()
             for key, raw in collector.brought:
                 self._store.let_go(raw, key)
 
@@ -272,6 +286,7 @@ class Checker:
                 self._store.put(
                     keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
                 )
+                self._askings.has(keep.key)
                 self.news.changed(keep.key)
         if remember:
             await self._remember(outcome, statements)
@@ -354,6 +369,7 @@ class Checker:
         for source in self._sources.values():
             await source.aclose()
         self._store.close()
+        self._askings.close()
         if self._proofs is not None:
             self._proofs.close()
 

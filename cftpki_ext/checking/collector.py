@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from cftpki_ext.checking.asking import Asking, Askings
 from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
 from cftpki_ext.checking.responses import Responses, hashed
 from cftpki_ext.core.causes import Cause
@@ -74,6 +75,7 @@ class Collector:
         *,
         sources: Mapping[SourceKind, StatusSource],
         store: Responses,
+        askings: Askings,
         clock: Clock,
         heard: Sequence[Statement],
         recall: Callable[[Recall], Sequence[Statement]] = lambda _: (),
@@ -86,6 +88,7 @@ class Collector:
             question: what is asked.
             sources: who is asked, by kind; a kind without a source is never asked.
             store: the cache, only read here.
+            askings: what others ask at the same time.
             clock: the time of waits and ages.
             heard: what came with the question.
             recall: what is known of a certificate's revocation.
@@ -97,6 +100,7 @@ class Collector:
         self._question = question
         self._sources = sources
         self._store = store
+        self._askings = askings
         self._clock = clock
         self._recall = recall
         self._prepared = Turn()
@@ -104,6 +108,7 @@ class Collector:
         self._kept: list[Statement] = []
         self._looked_up: dict[Lookup, Place] = {}
         self._asked: set[Lookup] = set()
+        self._entered: list[Asking] = []
         self._anew: dict[Lookup, int] = {}
         self._running: dict[asyncio.Task[Statement], _Ask] = {}
         self._seen_running = clock.monotonic()
@@ -145,6 +150,13 @@ class Collector:
         Of which certificates it was asked what is known.
         """
         return tuple(self._recalled.values())
+
+    def leave(self) -> None:
+        """
+        All is judged, or was given up: nobody waits any more for what this question asked.
+        """
+        while self._entered:
+            self._askings.leave(self._entered.pop())
 
     def prepare(self, places: Iterable[Place], recalls: Iterable[Recall]) -> None:
         """
@@ -236,16 +248,24 @@ class Collector:
     def _ask(self, one: _Ask) -> None:
         lookup, question = one.place.lookup, self._question
         self._asked.add(lookup)
-        asking = self._sources[lookup.kind].ask(
-            StatusQuestion(
-                lookup=lookup,
-                # Of a path that is trusted: nothing is fetched for another.
-                certificate=parse_certificate(one.place.certificate, compat=question.trust.compat),
-                issuer=parse_certificate(one.place.issuer, compat=question.trust.compat),
-                trust=question.trust,
-                limits=question.limits,
-                deadline=self._clock.monotonic() + self._left_s + _GRACE_S,
-            )
+        asked = StatusQuestion(
+            lookup=lookup,
+            # Of a path that is trusted: nothing is fetched for another.
+            certificate=parse_certificate(one.place.certificate, compat=question.trust.compat),
+            issuer=parse_certificate(one.place.issuer, compat=question.trust.compat),
+            trust=question.trust,
+            limits=question.limits,
+            deadline=self._clock.monotonic() + self._left_s + _GRACE_S,
+        )
+        entered = self._askings.enter(one.place, question.trust, question.limits)
+        self._entered.append(entered)
+        source = self._sources[lookup.kind]
+        asking = self._askings.ask(
+            entered,
+            one.place,
+            lambda: source.ask(asked),
+            seen=self.found.get(one.place.key),
+            deadline=asked.deadline,
         )
         self._running[asyncio.ensure_future(asking)] = one
 

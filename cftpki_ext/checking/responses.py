@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 
 from cftpki_ext.core.digest import digest_of, forget_digest, is_hashed
-from cftpki_ext.ports import LastingStore, ResponseStore, StoredResponse
+from cftpki_ext.ports import LastingStore, ResponseStore, SharedStore, StoredResponse
 from cftpki_ext.support.heap import give_back
 
 _log = logging.getLogger(__name__)
@@ -94,13 +94,8 @@ class Responses:
         if not known:
             if not self.is_awake:
                 return None
-            reading = asyncio.get_running_loop().run_in_executor(self._thread, self._store.get, key)
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    found = await asyncio.shield(reading)
-            except TimeoutError:
-                self._hanging = reading
-                reading.add_done_callback(_seen)
+            found, came = await self._read(self._store.get, key)
+            if not came:
                 return None
         if found is not None:
             await hashed(found.raw)
@@ -109,6 +104,33 @@ class Responses:
             if len(self._missing) > _MISSING:
                 self._missing.popitem(last=False)
         return found
+
+    async def find_below(self, key: str) -> StoredResponse | None:
+        """
+        What is kept under a name, also what another process has put there just now.
+        """
+        if not isinstance(self._store, SharedStore) or not self.is_awake:
+            return await self.find(key)
+        found, _ = await self._read(self._store.look_below, key)
+        if found is not None:
+            self._missing.pop(key, None)
+            await hashed(found.raw)
+        return found
+
+    async def _read(
+        self, read: Callable[[str], StoredResponse | None], key: str
+    ) -> tuple[StoredResponse | None, bool]:
+        """
+        What the disk has, and whether it came in time.
+        """
+        reading = asyncio.get_running_loop().run_in_executor(self._thread, read, key)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await asyncio.shield(reading), True
+        except TimeoutError:
+            self._hanging = reading
+            reading.add_done_callback(_seen)
+            return None, False
 
     async def look_again(self, key: str) -> None:
         """
@@ -174,6 +196,12 @@ class Responses:
             )
             self._writing[write] = len(raw)
             write.add_done_callback(self._written)
+
+    def after_writes(self, call: Callable[[str], None], key: str) -> None:
+        """
+        Call something, in the disk's thread, once all that was put so far is on the disk.
+        """
+        self._thread.submit(call, key)
 
     def _written(self, write: asyncio.Future[None]) -> None:
         del self._writing[write]

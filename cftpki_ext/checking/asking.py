@@ -1,0 +1,197 @@
+"""
+Each location asked once, however many questions need it at the same time, here and in other processes.
+
+Owns which of them asks. From the first request until the cache has the answer, whoever comes later is given the same
+answer; of several processes that share the cache one asks, and the others look into the cache again. What is shared is
+octets as received: each question has them judged for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cftpki_ext.checking.case import Place
+from cftpki_ext.checking.responses import Responses
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.ports import Clock, LocationLocks, StoredResponse
+
+# How often it is tried to get a lock that another process has: a system call of a microsecond.
+_TRY_S = 0.02
+# What a process that hangs may cost: so much of the time that is left, and then the location is asked all the same.
+_SHARE = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class Asking:
+    """
+    A location that somebody asks, or whose answer is not in the cache yet.
+
+    `users` are the questions that ask it; `locked`: this process has its lock.
+    """
+
+    key: str
+    trust: TrustSet
+    limits: Limits
+    users: int = 0
+    locked: bool = False
+    answer: Statement | None = None
+
+
+class Askings:
+    """
+    The locations that are being asked. For one event loop.
+
+    Args:
+        store: the cache.
+        clock: the time.
+        locks: shared with other processes; none where nobody shares the cache.
+
+    """
+
+    def __init__(self, store: Responses, clock: Clock, locks: LocationLocks | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._locks = locks
+        self._asked: dict[str, Asking] = {}
+        self._waits: dict[str, asyncio.Task[None]] = {}
+
+    def enter(self, place: Place, trust: TrustSet, limits: Limits) -> Asking:
+        """
+        Note that a question asks a location; `ask` follows, and `leave` once it is judged or given up.
+
+        Args:
+            place: what is asked.
+            trust: whose permissions hold; answers are shared only within one trust set.
+            limits: likewise.
+
+        Returns:
+            The asking, shared or of its own. A CA's JSON lookup is asked by every question for itself: it counts only
+            when it was just asked.
+
+        """
+        one = self._asked.get(place.key)
+        if one is None or one.trust is not trust or one.limits is not limits:
+            own = Asking(place.key, trust, limits)
+            if one is not None or place.lookup.kind is SourceKind.REST:
+                return own
+            one = self._asked[place.key] = own
+        one.users += 1
+        return one
+
+    async def ask(
+        self,
+        one: Asking,
+        place: Place,
+        fetch: Callable[[], Awaitable[Statement]],
+        *,
+        seen: StoredResponse | None,
+        deadline: float,
+    ) -> Statement:
+        """
+        The answer of a location, asked by this question or by another.
+
+        Failures are shared only among those who ask together (the sources see to it).
+
+        Args:
+            one: from `enter`.
+            place: what is asked.
+            fetch: asks the location.
+            seen: what the question found in the cache; something newer is there by now where others have just asked.
+            deadline: monotonic; at most half of what is left until then is waited for another process.
+
+        Returns:
+            The statement. Its origin is the cache where another question, or another process, has put it there.
+
+        """
+        _, found = self._store.at_hand(place.key)
+        if found is not None and (seen is None or found.received_at > seen.received_at):
+            return _cached(place, found)
+        if self._locks is not None and self._is_open(one) and one.answer is None and not one.locked:
+            brought = await self._of_another_process(place, one, self._locks, deadline)
+            if brought is not None:
+                return brought
+        if one.answer is not None:
+            return replace(one.answer, depth=place.lookup.depth, url=place.lookup.url)
+        statement = await fetch()
+        if statement.raw is not None and self._is_open(one):
+            one.answer = statement
+        return statement
+
+    def leave(self, one: Asking) -> None:
+        """
+        A question that asked is judged, or was given up.
+        """
+        one.users -= 1
+        if one.users <= 0 and self._is_open(one):
+            self.has(one.key)
+
+    def has(self, key: str) -> None:
+        """
+        The cache has been given the answer of a location: whoever comes now finds it there.
+        """
+        one = self._asked.pop(key, None)
+        if one is not None and one.locked and self._locks is not None:
+            one.locked = False
+            self._store.after_writes(self._locks.give_back, key)
+
+    def close(self) -> None:
+        """
+        Give up waiting, and let go of the locks; after the cache was closed.
+        """
+        for wait in self._waits.values():
+            wait.cancel()
+        if self._locks is not None:
+            self._locks.close()
+
+    def _is_open(self, one: Asking) -> bool:
+        return self._asked.get(one.key) is one
+
+    async def _of_another_process(
+        self, place: Place, one: Asking, locks: LocationLocks, deadline: float
+    ) -> Statement | None:
+        """
+        What another process got meanwhile; `None` where this one has the lock now, or has waited long enough.
+        """
+        key, begun = place.key, self._clock.now()
+        if locks.take(key):
+            one.locked = True
+            return None
+        wait = self._waits.get(key)
+        if wait is None:
+            wait = self._waits[key] = asyncio.ensure_future(self._wait(one, locks))
+            wait.add_done_callback(lambda _: self._waits.pop(key, None))
+        left_s = max(0.0, deadline - self._clock.monotonic()) * _SHARE
+        await asyncio.wait((wait,), timeout=left_s)
+        return await self._brought(place, since=begun)
+
+    async def _wait(self, one: Asking, locks: LocationLocks) -> None:
+        """
+        Wait for a lock while anybody here needs it.
+        """
+        while self._is_open(one):
+            if locks.take(one.key):
+                one.locked = True
+                return
+            await asyncio.sleep(_TRY_S)
+
+    async def _brought(self, place: Place, *, since: datetime) -> Statement | None:
+        found = await self._store.find_below(place.key)
+        if found is None or found.received_at < since:
+            return None
+        return _cached(place, found)
+
+
+def _cached(place: Place, found: StoredResponse) -> Statement:
+    return Statement(
+        kind=place.lookup.kind,
+        origin=Origin.CACHE,
+        received_at=found.received_at,
+        depth=place.lookup.depth,
+        url=place.lookup.url,
+        raw=found.raw,
+    )
