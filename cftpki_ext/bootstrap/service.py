@@ -30,10 +30,11 @@ from cftpki_ext.service.evidence_process import EvidenceProcess, setup_of
 from cftpki_ext.service.judging import exchange
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote import Judges
+from cftpki_ext.service.refresher import Refresher
 from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.watching import Watching
-from cftpki_ext.stores import evidence_directory, watch_stores
+from cftpki_ext.stores import evidence_directory, open_sightings, watch_stores
 from cftpki_ext.support.version import version
 
 # What a signer opens keys on tokens with; the library comes with the extra `pkcs11` and is loaded when it is needed.
@@ -115,6 +116,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
         if missing:
             raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
         loop.call_soon_threadsafe(renewals.replace, fresh)
+        loop.call_soon_threadsafe(refresher.replace_settings, fresh)
         return fresh
 
     def make_renewals(current: Settings) -> Manager:
@@ -145,29 +147,43 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
     )
     signers = Signers(settings.identities, processes=children, root=settings.service.state, tokens=TOKENS)
     identities = make_identities(settings, logger, signers)
+    audit = LogAudit(logger)
+    refresher = Refresher(
+        judges,
+        open_sightings(settings.service),
+        keeper,
+        settings=settings,
+        audit=audit,
+        log=logger,
+        clock=SystemClock(),
+    )
+    judges.watcher = refresher
     service = Service(
         settings=settings,
         checker=judges,
         identities=identities,
-        audit=LogAudit(logger),
+        audit=audit,
         keeper=keeper,
         log=logger,
         clock=SystemClock(),
         certificates=renewals.status,
         renewals=renewals.fault,
         processes=children.status,
+        refresh=refresher.status,
     )
     watching = Watching(watch_stores(settings.service), judges, clock=SystemClock(), log=logger)
     looking = asyncio.create_task(watching.run())
     tending = asyncio.create_task(keeper.tend())
     renewing = asyncio.create_task(renewals.run())
+    refreshing = asyncio.create_task(refresher.run())
     try:
         await Daemon(service, reload=reload).run()
     finally:
-        for task in (looking, tending, renewing):
+        for task in (looking, tending, renewing, refreshing):
             task.cancel()
-        await asyncio.gather(looking, tending, renewing, return_exceptions=True)
+        await asyncio.gather(looking, tending, renewing, refreshing, return_exceptions=True)
         watching.close()
+        await refresher.aclose()
         await keeper.aclose()
         await judges.aclose()
         await signers.aclose()

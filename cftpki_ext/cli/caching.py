@@ -24,7 +24,7 @@ from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.core.verdict import CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, SourceKind
 from cftpki_ext.decision.question import Question
-from cftpki_ext.stores import cache_usage, flush_cache
+from cftpki_ext.stores import cache_usage, flush_cache, known_partners
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
@@ -54,6 +54,7 @@ def stats(config_file: Path | None, *, as_json: bool) -> None:
         "entries": usage.entries,
         "bytes": usage.bytes,
         "max_bytes": service.cache_bytes,
+        "partners": known_partners(service),
     }
     if as_json:
         click.echo(json.dumps(data, indent=2))

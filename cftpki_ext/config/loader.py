@@ -22,6 +22,7 @@ from cftpki_ext.config.ldap import with_ldap
 from cftpki_ext.config.partners import read_partners
 from cftpki_ext.config.policies import read_policies
 from cftpki_ext.config.positions import key_lines
+from cftpki_ext.config.refresh import read_refresh
 from cftpki_ext.config.rest import with_rest
 from cftpki_ext.config.sections import Names, Reader
 from cftpki_ext.core.errors import ConfigError, InputError
@@ -33,7 +34,7 @@ from cftpki_ext.decision.rules import overlaps
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
 from cftpki_ext.support.guarded import Guard, trusted_users
 
-_SECTIONS = ("service", "limits", "evidence", "trust", "policy", "identity", "enroller", "rule")
+_SECTIONS = ("service", "limits", "evidence", "refresh", "trust", "policy", "identity", "enroller", "rule")
 # The keys of a rule that say which sessions it applies to.
 _CONDITIONS = ("direction", "profile", "networks", "port")
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
@@ -85,6 +86,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         service=service,
         limits=reader.limits,
         evidence=read_evidence(reader, document.get("evidence", {})),
+        refresh=read_refresh(reader, document.get("refresh", {})),
         trusts=MappingProxyType(
             {
                 name: with_ldap(reader, with_rest(reader, reader.trust(name, raw, policies), raw), raw)

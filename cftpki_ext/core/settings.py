@@ -421,6 +421,23 @@ class EvidenceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshSettings:
+    """
+    Renewing the evidence of partners before it ends, so that their handshakes do not wait for a CA.
+    """
+
+    enabled: bool = True
+    # A partner that was not accepted for longer is forgotten: a week has every job that runs once a week.
+    remember: timedelta = timedelta(days=7)
+    # The one not accepted for longest goes first. Each takes about 1 KiB in memory, its chain is on the disk.
+    partners: int = 10_000
+    # For each trust set; one a second. What cannot be afforded waits until its evidence is near its end.
+    requests_per_hour: int = 3600
+    # Partners whose certificate, or another of their path, ends so soon are told each day.
+    tell_before: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
     The whole configuration, checked.
@@ -429,6 +446,7 @@ class Settings:
     service: ServiceSettings = field(default_factory=ServiceSettings)
     limits: Limits = field(default_factory=Limits)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    refresh: RefreshSettings = field(default_factory=RefreshSettings)
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, AnyIdentity] = field(default_factory=lambda: MappingProxyType({}))
     enrollers: Mapping[str, EnrollerSettings] = field(default_factory=lambda: MappingProxyType({}))

@@ -56,6 +56,7 @@ class Door(enum.StrEnum):
     SOCKET = "socket"  # CHECK
     CLI = "cli"
     PYTHON = "python"
+    REFRESH = "refresh"  # nobody came: what a partner's evidence says was found ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

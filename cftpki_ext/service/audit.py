@@ -26,6 +26,10 @@ _WARNINGS = frozenset(
         "renewal_hint_failed",
         "enroller_broken",
         "verdict_refused_without_evidence",
+        "evidence_not_renewed",
+        "partner_ends",
+        "partner_refused_ahead",
+        "partners_end",
     }
 )
 

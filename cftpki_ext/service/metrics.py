@@ -130,8 +130,47 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
             "1 where the service keeps its certificates fresh, 0 where that could not be started.",
             value=int(status["renewals"]["running"]),
         )
+    yield from _of_refresh(status.get("refresh", {}))
     yield from _of_signers(status.get("signers", {}))
     yield from _of_processes(status.get("processes", ()), status.get("judging", {}))
+
+
+def _of_refresh(refresh: Mapping[str, Any]) -> Iterator[Metric]:
+    """
+    What is renewed ahead, and what ends. Hosts and partners are told only in trouble, and few of them.
+    """
+    if not refresh:
+        return
+    yield GaugeMetricFamily(
+        "cftpki_refresh_partners", "Partners whose evidence is renewed ahead.", value=refresh["partners"]
+    )
+    yield GaugeMetricFamily(
+        "cftpki_refresh_waiting", "Answers that are due and were not afforded yet.", value=refresh["waiting"]
+    )
+    for key, words in (
+        ("renewed", "Answers that were renewed before they ended."),
+        ("failed", "Times that an answer could not be renewed."),
+        ("requests", "Requests made for it."),
+    ):
+        yield CounterMetricFamily(f"cftpki_refresh_{key}", words, value=refresh[key])
+    words = "Seconds until evidence ends that cannot be renewed now, by the host that should give it."
+    failing = GaugeMetricFamily("cftpki_evidence_failing_ends_seconds", words, labels=("location",))
+    for one in refresh["troubles"]:
+        failing.add_metric((one["location"],), one["ends_in_s"])
+    ends = refresh["ending"]
+    soon = GaugeMetricFamily(
+        "cftpki_partners_ending", "Partners whose certificate or CA ends within so many days.", labels=("days",)
+    )
+    soon.add_metric(("7",), ends["within_7d"])
+    if ends["within_days"] != 7:
+        soon.add_metric((str(ends["within_days"]),), ends["within"])
+    words = "Days until the certificate or CA of a partner ends; the first to end alone."
+    days = GaugeMetricFamily("cftpki_partner_ends_days", words, labels=("partner", "serial"))
+    # One that comes by two rules, or with two chains, is one partner.
+    first = {(one["partner"], one["serial"]): one["days"] for one in reversed(ends["first"])}
+    for labels, left in sorted(first.items(), key=lambda one: one[1]):
+        days.add_metric(labels, left)
+    yield from (failing, soon, days)
 
 
 def _of_processes(processes: Sequence[Mapping[str, Any]], judging: Mapping[str, Any]) -> Iterator[Metric]:

@@ -76,6 +76,7 @@ class Service:
         certificates: Callable[[], Mapping[str, object]] = dict,
         renewals: Callable[[], str | None] = lambda: None,
         processes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
+        refresh: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self.settings = settings
         self.checker = checker
@@ -92,6 +93,7 @@ class Service:
         self._certificates = certificates
         self._renewals = renewals
         self._processes = processes
+        self._refresh = refresh
         self._started = clock.monotonic()
         # Of what runs, whatever is installed over it meanwhile.
         self._version = version()
@@ -122,6 +124,8 @@ class Service:
             # Of each identity's signer: whether it can sign now, how many calls wait, what went wrong last.
             "signers": dict(self.identities.status()),
             "judging": dict(self.checker.status()),
+            # Whose evidence is renewed ahead: what is next, what cannot be renewed, and which partners end soon.
+            "refresh": dict(self._refresh()),
             # Of each identity: how it stands, until when it can live without a CA, and what troubles it.
             "certificates": dict(self._certificates()),
             # Why nobody renews them now; they are begun again by themselves.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from cftpki_ext.checking.case import HereCase
 from cftpki_ext.checking.checker import Checked, Checker, Known, new_verdict_id
@@ -20,7 +20,7 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.question import Question
-from cftpki_ext.evidence import Asked, RecordBytes
+from cftpki_ext.evidence import Asked, Door, RecordBytes
 from cftpki_ext.evidence.again import again
 from cftpki_ext.ports import Clock, Repeated, StoreChanges
 from cftpki_ext.service.judging.pool import Pool
@@ -46,6 +46,22 @@ class Judged:
     stored: RecordBytes | None = None
 
 
+class Watcher(Protocol):
+    """
+    Who wants to know of the partners that hosts are told to let in.
+    """
+
+    def accepted(self, question: Question, checked: Checked) -> None:
+        """
+        A partner was judged, and accepted.
+        """
+
+    def again(self, name: bytes) -> None:
+        """
+        A partner was accepted by a verdict that stands, without being judged; by the name of its question.
+        """
+
+
 class Judges:
     """
     Judges chains in processes; the driver (cache, network, memory of revocations) is a `Checker` in this one.
@@ -67,6 +83,7 @@ class Judges:
         self._unkept: OrderedDict[str, Standing] = OrderedDict()
         self._given_again = 0
         self._count = 0
+        self.watcher: Watcher | None = None
         checker.news = self._standing
 
     def replace_settings(self, settings: Settings) -> None:
@@ -151,9 +168,37 @@ class Judges:
             self._partners.move_to_end(partner)
             if len(self._partners) > _PARTNERS:
                 self._partners.popitem(last=False)
+            if self.watcher is not None and asked is not None and asked.door is not Door.REFRESH:
+                self.watcher.accepted(question, checked)
         else:
             self._partners.pop(partner, None)
         return Judged(verdict=verdict, statements=checked.statements, stored=remote.stored)
+
+    async def renew(self, question: Question) -> Checked:
+        """
+        Judge a chain for the sake of what is fetched and cached for it: nobody waits, and no record is made.
+
+        It waits behind known partners, as strangers do. What proves a revocation is in the cache afterwards, and is
+        remembered with the record of whoever judges next.
+
+        Args:
+            question: with limits by which part of the evidence is too old.
+
+        Returns:
+            What was found.
+
+        Raises:
+            StoreError: see `judge`.
+            WorkerError: see `judge`.
+            ExchangeError: see `judge`.
+
+        """
+        self._count += 1
+        remote = RemoteCase(self._pool, question, self._clock, number=self._count, asked=None, known=False)
+        try:
+            return await self._checker.run(remote, question, remember=False)
+        finally:
+            await remote.aclose()
 
     def recorded(self, judged: Judged, question: Question, *, kept: bool) -> None:
         """
@@ -187,6 +232,8 @@ class Judges:
 
     def _again(self, standing: Standing, question: Question, asked: Asked) -> Judged:
         self._given_again += 1
+        if self.watcher is not None and asked.door is not Door.REFRESH:
+            self.watcher.again(name_of(question))
         verdict_id = new_verdict_id(int(question.at.timestamp() * 1000))
         repeated = Repeated(id=standing.verdict.id, document=standing.document)
         return Judged(

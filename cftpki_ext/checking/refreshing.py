@@ -1,0 +1,740 @@
+"""
+What evidence of which partners is renewed when, before it ends.
+
+Owns the schedule and its bounds. Pure: times are arguments, and what happened is told. Two moments count for a piece of
+evidence: until when it *stands alone* (our own refresh age), and when it *ends* (nextUpdate, or our greatest age). It is
+renewed at a point between a half and three quarters of the way to either, which is another one for each piece, so that
+what was fetched together is not renewed together.
+
+More than 400 lines: one object, whose parts must agree with each other at every moment.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from urllib.parse import urlsplit
+
+from cftpki_ext.checking.case import Place
+from cftpki_ext.core.digest import digest_of
+from cftpki_ext.core.settings import Limits, RefreshSettings, TrustSet
+from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.verdict import CertificateStatus, Verdict
+from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.decision.grounds import refresh_age
+from cftpki_ext.revocation.freshness import fresh_until
+
+# Where on the way to its end a piece of evidence is renewed: WebLogic's "refresh at N % of validity", spread.
+EARLIEST, LATEST = 0.5, 0.75
+# Never sooner again, whatever an answer's own times say: so long, and a tenth of its refresh age.
+SHORTEST = timedelta(seconds=2)
+_TENTH = 10
+# A refresh age that is shorter means that each handshake is to ask: nothing is renewed for it.
+LEAST_AGE = timedelta(seconds=5)
+# A host that fails is left alone for so long, then twice as long, up to the longest; breakers do it for handshakes.
+FIRST_REST_S, LONGEST_REST_S = 15.0, 300.0
+# Partners of one trust set that are renewed at once: half of what a host is asked at once (`fetch.gate`).
+AT_ONCE = 4
+# Evidence of the same partner that is due so soon is renewed in the same go.
+_TOGETHER = timedelta(seconds=15)
+# Hosts that are told of at once.
+_TOLD = 20
+# Clocks that part by more have been set.
+_JUMP_S = 30.0
+# Hosts that rest; their names come from certificates of trusted paths.
+_HOSTS = 1024
+_CACHED = frozenset({Origin.NETWORK, Origin.CACHE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """
+    One answer in the cache: under which name, from where, and its times.
+    """
+
+    key: str
+    kind: SourceKind
+    url: str
+    issuer: str  # of the certificate that it is about, for a person
+    received_at: datetime
+    this_update: datetime
+    next_update: datetime | None
+
+    @property
+    def origin(self) -> str:
+        """
+        The host that is asked, with scheme and port.
+        """
+        try:
+            parts = urlsplit(self.url)
+        except ValueError:
+            return self.url
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else self.url
+
+    def stands_until(self, limits: Limits) -> datetime:
+        """
+        Until when it answers without its source being asked.
+        """
+        return min(self.received_at + refresh_age(self.kind, limits), self.ends(limits))
+
+    def ends(self, limits: Limits) -> datetime:
+        """
+        When it counts no longer.
+        """
+        return fresh_until(self.kind, self.this_update, self.next_update, limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partner:
+    """
+    A partner that was accepted: what it takes to judge it again (its chain is kept elsewhere), and when it ends.
+
+    `name` is that of its question (`service.judging.standing.name_of`).
+    """
+
+    name: bytes
+    rule: str
+    trust: str
+    direction: Direction
+    subject: str
+    serial: str
+    ends: datetime  # of the certificate of its path that ends first
+    ending: str  # that certificate's subject
+    seen: datetime
+    held: tuple[Held, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """
+    A partner to be judged again so that some of its evidence is asked for anew.
+    """
+
+    partner: Partner
+    keys: frozenset[str]
+    limits: Limits
+
+
+@dataclass(slots=True)
+class _Host:
+    """
+    A host that failed: how often in a row, since when, and until when it is left alone (monotonic).
+    """
+
+    since: datetime
+    failures: int = 0
+    until: float = 0.0
+    counted: float = float("-inf")
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """
+    Evidence that cannot be renewed: of which issuers, where, since when, why, and when the first of it ends.
+    """
+
+    origin: str
+    issuers: tuple[str, ...]
+    since: datetime
+    failures: int
+    detail: str
+    ends: datetime
+    partners: int
+
+
+@dataclass(slots=True)
+class _Budget:
+    """
+    Requests that may be made for one trust set: so many an hour, at most those of a minute at once.
+    """
+
+    tokens: float
+    at: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    """
+    A piece of evidence, and whose it is: the one seen last is the last.
+    """
+
+    held: Held
+    users: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    turn: int = 0  # what an earlier plan says of it counts no more
+
+
+def held_of(verdict: Verdict, statements: Sequence[Statement], places: Iterable[Place]) -> tuple[Held, ...]:
+    """
+    The answers in the cache that an accepted verdict rests on.
+
+    Args:
+        verdict: accepted.
+        statements: those that it rests on.
+        places: where the cache was looked into, with the names that it has for them.
+
+    Returns:
+        One for each "good" from the network or the cache whose times are known.
+
+    """
+    keys = {place.lookup: place.key for place in places}
+    found: dict[str, Held] = {}
+    received = {
+        (one.depth, one.url, digest_of(one.raw)): one.received_at
+        for one in statements
+        if one.raw is not None and one.origin in _CACHED
+    }
+    for finding in verdict.evidence.findings:
+        issuer = (
+            verdict.evidence.path[finding.depth].issuer if finding.depth < len(verdict.evidence.path) else ""
+        )
+        for source in finding.sources:
+            if (
+                source.status is not CertificateStatus.GOOD
+                or source.url is None
+                or source.this_update is None
+            ):
+                continue
+            key = keys.get(Lookup(depth=finding.depth, kind=source.kind, url=source.url))
+            received_at = received.get((finding.depth, source.url, source.digest or ""))
+            if key is None or received_at is None or (key in found and found[key].received_at >= received_at):
+                continue
+            found[key] = Held(
+                key=key,
+                kind=source.kind,
+                url=source.url,
+                issuer=issuer,
+                received_at=received_at,
+                this_update=source.this_update,
+                next_update=source.next_update,
+            )
+    return tuple(found.values())
+
+
+def partner_of(
+    name: bytes,
+    verdict: Verdict,
+    held: tuple[Held, ...],
+    *,
+    rule: str,
+    trust: str,
+    direction: Direction,
+    seen: datetime,
+) -> Partner | None:
+    """
+    A partner as it is remembered; `None` where nothing of its path has an end.
+    """
+    path = verdict.evidence.path
+    ends = [(one.not_after, one.subject) for one in path if one.not_after is not None]
+    if not path or not ends:
+        return None
+    first, ending = min(ends)
+    return Partner(
+        name=name,
+        rule=rule,
+        trust=trust,
+        direction=direction,
+        subject=path[0].subject,
+        serial=path[0].serial,
+        ends=first,
+        ending=ending,
+        seen=seen,
+        held=held,
+    )
+
+
+def due(held: Held, limits: Limits, *, each_time: bool = False) -> tuple[datetime | None, datetime]:
+    """
+    When a piece of evidence is renewed.
+
+    Args:
+        held: the evidence.
+        limits: refresh ages and greatest ages.
+        each_time: another source is asked in every handshake: standing alone helps nobody.
+
+    Returns:
+        The moment before its refresh age is over, `None` where that is too short to be worth it; and the moment before
+        it ends. Both are later than when it was received, and earlier than what they are to prevent.
+
+    """
+    share = EARLIEST + (LATEST - EARLIEST) * _spread(held)
+    alone, ends = held.stands_until(limits), held.ends(limits)
+    before_end = _on_the_way(held.received_at, ends, share)
+    if each_time or refresh_age(held.kind, limits) < LEAST_AGE:
+        return None, before_end
+    return min(_on_the_way(held.received_at, alone, share), before_end), before_end
+
+
+def _on_the_way(begin: datetime, end: datetime, share: float) -> datetime:
+    return begin + max(timedelta(0), end - begin) * share
+
+
+def _spread(held: Held) -> float:
+    """
+    A number in [0, 1) that is another one for each answer.
+    """
+    digest = sha256(f"{held.key} {held.received_at.isoformat()}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / (1 << 56)
+
+
+def asks_each_time(trust: TrustSet) -> bool:
+    """
+    Whether a trust set has a source whose answer only counts when it was just asked: a CA's JSON lookup.
+    """
+    return SourceKind.REST in (*trust.sources, *trust.cross_check) and not trust.api_crls
+
+
+class Ahead:
+    """
+    The partners that were accepted lately, their evidence, and what is to be renewed next.
+
+    Bounded: partners by number (the one not seen for longest goes first), requests by the hour and trust set, partners
+    at once. What cannot be afforded waits, in this order: what ends soonest of what is past the point before its end;
+    lists and CA certificates, which many need; partners seen last.
+
+    Args:
+        settings: `[refresh]`.
+        limits: the configuration's.
+        trusts: the trust sets by name.
+
+    """
+
+    def __init__(self, settings: RefreshSettings, limits: Limits, trusts: Mapping[str, TrustSet]) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._trusts = trusts
+        self._partners: OrderedDict[bytes, Partner] = OrderedDict()
+        self._entries: dict[str, _Entry] = {}
+        # When something is due: (moment, turn, key).
+        self._agenda: list[tuple[float, int, str]] = []
+        # By trust set what is due, the most urgent first: (class, rank, turn, key).
+        self._ready: dict[str, list[tuple[int, float, int, str]]] = {}
+        self._hosts: OrderedDict[tuple[str, str], _Host] = OrderedDict()
+        self._budgets: dict[str, _Budget] = {}
+        self._running: dict[bytes, Job] = {}
+        self._clocks: tuple[float, float] | None = None
+        self._turns = 0
+        self.renewed = 0
+        self.failed = 0
+        self.requests = 0
+        self.last: datetime | None = None
+
+    # --- who is known ---------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """
+        How many partners are known.
+        """
+        return len(self._partners)
+
+    @property
+    def partners(self) -> Iterable[Partner]:
+        """
+        All, the one not seen for longest first.
+        """
+        return self._partners.values()
+
+    def get(self, name: bytes) -> Partner | None:
+        """
+        One partner.
+        """
+        return self._partners.get(name)
+
+    def replace_settings(
+        self, settings: RefreshSettings, limits: Limits, trusts: Mapping[str, TrustSet]
+    ) -> None:
+        """
+        Take over a new configuration; partners stay known, and are judged by the new one.
+        """
+        self._settings, self._limits, self._trusts = settings, limits, trusts
+        self._budgets.clear()
+        self._hosts.clear()
+        self._plan_all()
+
+    def accepted(self, partner: Partner) -> tuple[bytes, ...]:
+        """
+        A partner was accepted.
+
+        Args:
+            partner: as it is by this verdict.
+
+        Returns:
+            The names of those that are forgotten for it.
+
+        """
+        self._put(partner)
+        self._partners.move_to_end(partner.name)
+        gone = []
+        while len(self._partners) > self._settings.partners:
+            name = next(iter(self._partners))
+            self.forget(name)
+            gone.append(name)
+        return tuple(gone)
+
+    def seen(self, name: bytes, at: datetime) -> bool:
+        """
+        A partner was accepted again without being judged; whether it is known.
+        """
+        partner = self._partners.get(name)
+        if partner is None:
+            return False
+        self._partners[name] = replace(partner, seen=max(partner.seen, at))
+        self._partners.move_to_end(name)
+        for held in partner.held:
+            entry = self._entries.get(held.key)
+            if entry is not None and name in entry.users:
+                entry.users.move_to_end(name)
+        return True
+
+    def forget(self, name: bytes) -> None:
+        """
+        A partner is not to be renewed any more.
+        """
+        partner = self._partners.pop(name, None)
+        if partner is not None:
+            self._leave(partner)
+
+    def forget_unseen(self, now: datetime) -> tuple[bytes, ...]:
+        """
+        Forget those who were not seen for `RefreshSettings.remember`, and those whose path has ended.
+
+        Returns:
+            Their names.
+
+        """
+        oldest = now - self._settings.remember
+        gone = tuple(one.name for one in self._partners.values() if one.seen < oldest or one.ends < now)
+        for name in gone:
+            self.forget(name)
+        return gone
+
+    def _put(self, partner: Partner) -> None:
+        before = self._partners.get(partner.name)
+        if before is not None:
+            self._leave(before, but={held.key for held in partner.held})
+        self._partners[partner.name] = partner
+        for held in partner.held:
+            entry = self._entries.get(held.key)
+            fresh = entry is None
+            if entry is None:
+                entry = self._entries[held.key] = _Entry(held)
+            entry.users[partner.name] = None
+            entry.users.move_to_end(partner.name)
+            if fresh or held.received_at > entry.held.received_at:
+                entry.held = held
+                self._plan(entry)
+
+    def _leave(self, partner: Partner, but: Iterable[str] = ()) -> None:
+        for held in partner.held:
+            entry = self._entries.get(held.key)
+            if entry is None or held.key in but:
+                continue
+            entry.users.pop(partner.name, None)
+            if not entry.users:
+                del self._entries[held.key]
+
+    # --- what is due ----------------------------------------------------------------------------------------------
+
+    def take(self, now: datetime, monotonic: float) -> Job | None:
+        """
+        What is to be renewed now; `done` follows.
+
+        Args:
+            now: the time of day. Where it was set, everything is planned anew.
+            monotonic: seconds that only ever grow.
+
+        Returns:
+            The job; `None` where nothing is due, or nothing that is due may be asked for now.
+
+        """
+        self._look_at_clocks(now, monotonic)
+        self._ripen(now)
+        for trust, heap in self._ready.items():
+            job = self._take(trust, heap, now, monotonic)
+            if job is not None:
+                self._running[job.partner.name] = job
+                return job
+        return None
+
+    def next_at(self) -> float | None:
+        """
+        When something is due next (POSIX seconds, by the wall clock); `None` where nothing is.
+        """
+        while self._agenda and not self._is_current(self._agenda[0][1], self._agenda[0][2]):
+            heapq.heappop(self._agenda)
+        return self._agenda[0][0] if self._agenda else None
+
+    def done(
+        self,
+        job: Job,
+        partner: Partner | None,
+        *,
+        failures: Mapping[str, str],
+        requests: int,
+        now: datetime,
+        monotonic: float,
+        ours: bool = False,
+    ) -> tuple[bytes, ...]:
+        """
+        A job came to its end.
+
+        Args:
+            job: from `take`.
+            partner: as it is by the verdict; `None` where it is not accepted any more, and is forgotten.
+            failures: by the URL, why a location that was asked gave nothing that could be used.
+            requests: how many were made.
+            now: the time of day.
+            monotonic: seconds that only ever grow.
+            ours: nothing came of it for reasons of our own; no host is blamed.
+
+        Returns:
+            The partners whose evidence is another one now.
+
+        """
+        self._running.pop(job.partner.name, None)
+        trust = job.partner.trust
+        self.requests += requests
+        budget = self._budget(trust, monotonic)
+        budget.tokens -= max(1, requests)
+        if partner is None:
+            self.forget(job.partner.name)
+        else:
+            known = self._partners.get(partner.name)
+            if known is not None:  # else it was forgotten meanwhile
+                self._put(replace(partner, seen=max(partner.seen, known.seen)))
+        touched: dict[bytes, None] = {}
+        for key in job.keys:
+            entry = self._entries.get(key)
+            before = next((held for held in job.partner.held if held.key == key), None)
+            if entry is None or before is None:
+                continue
+            if entry.held.received_at > before.received_at:
+                self.renewed += 1
+                self.last = now
+                self._hosts.pop((trust, entry.held.origin), None)
+                self._plan(entry, now=now)
+                touched.update(entry.users)
+                continue
+            self.failed += 1
+            if ours:
+                self._again(entry, now, LONGEST_REST_S / 5)
+                continue
+            detail = failures.get(entry.held.url, "another source was heard instead")
+            host = self._rest(trust, entry.held.origin, detail, now, monotonic)
+            self._again(entry, now, host.until - monotonic)
+        return tuple(touched)
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        """
+        What cannot be renewed now, what ends first before the rest.
+        """
+        found = [self._trouble(origin, host) for (_, origin), host in list(self._hosts.items())[-_TOLD:]]
+        return tuple(sorted((one for one in found if one is not None), key=lambda one: one.ends))
+
+    def waiting(self) -> int:
+        """
+        How much is due and was not afforded yet.
+        """
+        return sum(
+            len({key for *_, turn, key in heap if self._is_current(turn, key)})
+            for heap in self._ready.values()
+        )
+
+    def evidence(self) -> Counter[SourceKind]:
+        """
+        How many answers are kept fresh, by kind.
+        """
+        return Counter(entry.held.kind for entry in self._entries.values())
+
+    def _take(
+        self, trust: str, heap: list[tuple[int, float, int, str]], now: datetime, monotonic: float
+    ) -> Job | None:
+        running = [job for job in self._running.values() if job.partner.trust == trust]
+        if len(running) >= AT_ONCE or self._budget(trust, monotonic).tokens < 1 + len(running):
+            return None
+        while heap:
+            *_, turn, key = heapq.heappop(heap)
+            if not self._is_current(turn, key):
+                continue
+            entry = self._entries[key]
+            host = self._hosts.get((trust, entry.held.origin))
+            if host is not None and host.until > monotonic:
+                self._again(entry, now, host.until - monotonic)
+                continue
+            partner = self._partners[next(reversed(entry.users))]
+            if partner.name in self._running:
+                self._again(entry, now, 1.0)
+                continue
+            if host is not None:
+                # One asks; the others hear whether it is back.
+                host.until = monotonic + FIRST_REST_S
+            return self._job(partner, key, now)
+        return None
+
+    def _job(self, partner: Partner, key: str, now: datetime) -> Job:
+        """
+        The question's limits make exactly that old which is to be asked for anew.
+        """
+        soon = now + _TOGETHER
+        keys = {key}
+        for held in partner.held:
+            entry = self._entries.get(held.key)
+            if entry is not None and min(filter(None, self._due(entry.held))) <= soon:
+                keys.add(held.key)
+        held_now = tuple(
+            self._entries[held.key].held if held.key in self._entries else held for held in partner.held
+        )
+        for one in keys:
+            self._entries[one].turn = self._turn()  # nobody else takes it meanwhile
+        limits = self._limits
+        for kind, name in ((SourceKind.OCSP, "ocsp_refresh"), (SourceKind.CRL, "crl_refresh")):
+            ages = [now - held.received_at for held in held_now if held.kind is kind and held.key in keys]
+            if ages:
+                older = max(timedelta(0), min(ages) - timedelta(milliseconds=1))
+                limits = replace(limits, **{name: min(older, refresh_age(kind, self._limits))})
+        return Job(partner=replace(partner, held=held_now), keys=frozenset(keys), limits=limits)
+
+    def _due(self, held: Held) -> tuple[datetime | None, datetime]:
+        entry = self._entries.get(held.key)
+        trust = None
+        if entry is not None and entry.users:
+            trust = self._trusts.get(self._partners[next(reversed(entry.users))].trust)
+        return due(held, self._limits, each_time=trust is not None and asks_each_time(trust))
+
+    def _ripen(self, now: datetime) -> None:
+        """
+        Move what is due to where it waits for its turn.
+        """
+        moment = now.timestamp()
+        while self._agenda and self._agenda[0][0] <= moment:
+            _, turn, key = heapq.heappop(self._agenda)
+            if not self._is_current(turn, key):
+                continue
+            entry = self._entries[key]
+            if not entry.users:
+                continue
+            partner = self._partners[next(reversed(entry.users))]
+            heap = self._ready.setdefault(partner.trust, [])
+            _, before_end = self._due(entry.held)
+            if before_end <= now:
+                rank = 0, entry.held.ends(self._limits).timestamp()
+            else:
+                shared = entry.held.kind is SourceKind.CRL or len(entry.users) > 1
+                rank = 1 if shared else 2, -partner.seen.timestamp()
+                # Where it must wait for long, it becomes more urgent.
+                heapq.heappush(self._agenda, (max(before_end.timestamp(), moment + 1), turn, key))
+            heapq.heappush(heap, (*rank, turn, key))
+
+    def _plan(self, entry: _Entry, *, now: datetime | None = None) -> None:
+        """
+        Note when a piece of evidence is due.
+        """
+        entry.turn = self._turn()
+        moment = min(filter(None, self._due(entry.held))).timestamp()
+        if now is not None:
+            pause = max(SHORTEST, refresh_age(entry.held.kind, self._limits) / _TENTH)
+            moment = max(moment, now.timestamp() + pause.total_seconds())
+        heapq.heappush(self._agenda, (moment, entry.turn, entry.held.key))
+
+    def _plan_all(self) -> None:
+        self._agenda.clear()
+        self._ready.clear()
+        for entry in self._entries.values():
+            self._plan(entry)
+
+    def _again(self, entry: _Entry, now: datetime, in_s: float) -> None:
+        entry.turn = self._turn()
+        # Those who wait for one host do not come all at once when it is asked again.
+        later = max(0.0, in_s) + 1.0 + _spread(entry.held)
+        heapq.heappush(self._agenda, (now.timestamp() + later, entry.turn, entry.held.key))
+
+    def _turn(self) -> int:
+        self._turns += 1
+        return self._turns
+
+    def _is_current(self, turn: int, key: str) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry.turn == turn
+
+    def _look_at_clocks(self, now: datetime, monotonic: float) -> None:
+        before, self._clocks = self._clocks, (now.timestamp(), monotonic)
+        if before is not None:
+            if abs((now.timestamp() - before[0]) - (monotonic - before[1])) <= _JUMP_S:
+                return
+            self._plan_all()
+        # What seems to have been received in times to come is as old as can be.
+        for entry in self._entries.values():
+            if entry.held.received_at > now + timedelta(seconds=_JUMP_S):
+                self._again(entry, now, 0.0)
+
+    def _budget(self, trust: str, monotonic: float) -> _Budget:
+        most = max(2.0, self._settings.requests_per_hour / 60)
+        budget = self._budgets.get(trust)
+        if budget is None:
+            budget = self._budgets[trust] = _Budget(most, monotonic)
+        passed_s = max(0.0, monotonic - budget.at)
+        budget.tokens = min(most, budget.tokens + passed_s * self._settings.requests_per_hour / 3600)
+        budget.at = monotonic
+        return budget
+
+    def afforded_in(self, monotonic: float) -> float | None:
+        """
+        In how many seconds a trust set for which something waits may be asked again; `None` where nothing waits.
+        """
+        waits = []
+        for trust, heap in self._ready.items():
+            while heap and not self._is_current(heap[0][2], heap[0][3]):
+                heapq.heappop(heap)
+            if heap:
+                short = 1 - self._budget(trust, monotonic).tokens
+                waits.append(max(0.0, short * 3600 / max(1, self._settings.requests_per_hour)))
+        return min(waits, default=None)
+
+    def _rest(self, trust: str, origin: str, detail: str, now: datetime, monotonic: float) -> _Host:
+        host = self._hosts.pop((trust, origin), None) or _Host(now)
+        self._hosts[trust, origin] = host
+        while len(self._hosts) > _HOSTS:
+            self._hosts.popitem(last=False)
+        if monotonic - host.counted >= 1:  # those that were under way together count once
+            host.failures += 1
+            host.counted = monotonic
+        host.until = monotonic + min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(host.failures - 1, 10))
+        host.detail = detail
+        return host
+
+    def _trouble(self, origin: str, host: _Host) -> Trouble | None:
+        if not host.failures:
+            return None
+        entries = [entry for entry in self._entries.values() if entry.held.origin == origin]
+        if not entries:
+            return None
+        return Trouble(
+            origin=origin,
+            issuers=tuple(sorted({entry.held.issuer for entry in entries}))[:5],
+            since=host.since,
+            failures=host.failures,
+            detail=host.detail,
+            ends=min(entry.held.ends(self._limits) for entry in entries),
+            partners=len({name for entry in entries for name in entry.users}),
+        )
+
+
+def ending(partners: Iterable[Partner], now: datetime, *, within: timedelta) -> Iterator[Partner]:
+    """
+    The partners whose certificate, or another of their path, ends soon; the first to end first.
+    """
+    yield from sorted(
+        (one for one in partners if one.ends <= now + within), key=lambda one: (one.ends, one.name)
+    )
+
+
+def posix(moment: float) -> datetime:
+    """
+    A moment of the agenda as a time.
+    """
+    return datetime.fromtimestamp(moment, UTC)

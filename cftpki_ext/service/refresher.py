@@ -1,0 +1,602 @@
+"""
+Renews the evidence of partners that were accepted lately before it ends, and tells ahead what ends.
+
+Owns the acts: judging partners again with part of their evidence asked for anew, remembering them over a restart, log
+lines and STATUS. What is due is `checking.refreshing`'s business. A partner is judged as in a handshake, by a judge and
+with all that belongs to it, so that nothing is fetched but what the path of a trusted chain names, and what is fetched
+goes into the cache as it always does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from cftpki_ext.checking.checker import Checked
+from cftpki_ext.checking.refreshing import (
+    Ahead,
+    Held,
+    Job,
+    Partner,
+    Trouble,
+    ending,
+    held_of,
+    partner_of,
+    posix,
+)
+from cftpki_ext.checking.sightings import document_of, pack_chain, partner_from, unpack_chain
+from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.settings import Limits, Settings
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.verdict import BAD_NEWS, Reason, Verdict
+from cftpki_ext.core.vocabulary import Origin
+from cftpki_ext.decision.question import Question
+from cftpki_ext.evidence import Asked, Door, Record
+from cftpki_ext.evidence.writer import EvidenceWriter
+from cftpki_ext.ports import Clock, Sighting, SightingStore
+from cftpki_ext.service.audit import AuditSink
+from cftpki_ext.service.judging.remote import Judged
+from cftpki_ext.service.judging.standing import name_of
+
+# Nobody waits for a refresh: a list that takes longer than a handshake has is got all the same.
+BUDGET_MS = 120_000
+# What is looked at when nothing is due, and how often those who were not seen are forgotten.
+_LONGEST_WAIT_S = 30.0
+_FORGET_S = 600.0
+# A partner that is new is on the disk so soon; when others were last seen, so late.
+_WRITE_S = 1.0
+_WRITE_SEEN_S = 60.0
+# Judging partners again whose evidence was renewed takes at most this share of one processor.
+_SHARE = 0.2
+_RECORD_S = 10.0
+# Log lines of partners that end, for a day.
+_LINES = 200
+_NAMED = 20
+_WEEK = timedelta(days=7)
+
+
+class Judges(Protocol):
+    """
+    Who judges (`service.judging.remote.Judges`).
+    """
+
+    async def renew(self, question: Question) -> Checked:
+        """
+        Judge for the sake of what is fetched.
+        """
+
+    async def judge(self, question: Question, *, asked: Asked) -> Judged:
+        """
+        Judge for a record.
+        """
+
+    def recorded(self, judged: Judged, question: Question, *, kept: bool) -> None:
+        """
+        What became of the record.
+        """
+
+
+class Refresher:
+    """
+    The refresh of one service. For one event loop.
+
+    Args:
+        judges: judge.
+        store: remembers partners over a restart.
+        keeper: keeps the records of what is found.
+        settings: those in force.
+        audit: is told what an operator wants to see.
+        log: of this process.
+        clock: the time.
+
+    """
+
+    def __init__(
+        self,
+        judges: Judges,
+        store: SightingStore,
+        keeper: EvidenceWriter,
+        *,
+        settings: Settings,
+        audit: AuditSink,
+        log: FilteringBoundLogger,
+        clock: Clock,
+    ) -> None:
+        self._judges = judges
+        self._store = store
+        self._keeper = keeper
+        self._settings = settings
+        self._audit = audit
+        self._log = log
+        self._clock = clock
+        self._ahead = Ahead(settings.refresh, settings.limits, settings.trusts)
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Not on the disk yet: chains of new partners, and whose row has changed.
+        self._chains: dict[bytes, bytes] = {}
+        self._changed: dict[bytes, None] = {}
+        self._forgotten: list[bytes] = []
+        self._written = float("-inf")
+        self._writing: asyncio.Task[None] | None = None
+        # Accepted since they were last judged for the sake of their evidence.
+        self._lively: OrderedDict[bytes, None] = OrderedDict()
+        self._to_judge: OrderedDict[bytes, None] = OrderedDict()
+        self._judged_again = 0
+        self._told_troubles: dict[str, tuple[datetime, float]] = {}
+        self._told_ends: dict[tuple[bytes, str], datetime] = {}
+        self._tended = float("-inf")
+
+    # --- what the service tells ------------------------------------------------------------------------------------
+
+    def accepted(self, question: Question, checked: Checked) -> None:
+        """
+        A partner was judged for a host, and accepted.
+        """
+        name, verdict = name_of(question), checked.outcome.verdict
+        if question.rule is None or not _is_plain(verdict):
+            return
+        known = self._ahead.get(name)
+        partner = partner_of(
+            name,
+            verdict,
+            held_of(verdict, checked.statements, checked.known.places),
+            rule=question.rule,
+            trust=question.trust.name,
+            direction=question.direction,
+            seen=question.at,
+        )
+        if partner is None:
+            return
+        for gone in self._ahead.accepted(partner):
+            self._forget(gone)
+        if known is None:
+            self._chains[name] = pack_chain(question.chain)
+        self._note(name)
+        self._wake.set()
+
+    def again(self, name: bytes) -> None:
+        """
+        A partner was let in again by a verdict that stands.
+
+        Args:
+            name: of its question (`service.judging.standing.name_of`).
+
+        """
+        if self._ahead.seen(name, self._clock.now()):
+            self._note(name)
+
+    def replace_settings(self, settings: Settings) -> None:
+        """
+        Take over a new configuration.
+        """
+        self._settings = settings
+        self._ahead.replace_settings(settings.refresh, settings.limits, settings.trusts)
+        self._wake.set()
+
+    # --- what it does -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """
+        Renew until cancelled.
+        """
+        await self._load()
+        self._begin(self._judge_again())
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    self._round()
+                except Exception as error:  # noqa: BLE001 - a fault of ours must not end the refresh for good
+                    self._log.error("refresh_failed", error=repr(error))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._wait_s()):
+                        await self._wake.wait()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """
+        Write what is not on the disk yet. After `run` has ended.
+        """
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
+        await self._write()
+        await asyncio.to_thread(self._store.close)
+
+    def _round(self) -> None:
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        if self._settings.refresh.enabled:
+            while (job := self._ahead.take(now, monotonic)) is not None:
+                self._begin(self._renew(job))
+        if monotonic - self._tended >= _FORGET_S:
+            self._tended = monotonic
+            for name in self._ahead.forget_unseen(now):
+                self._forget(name)
+            self._tell_ends(now)
+        pause_s = _WRITE_S if self._chains or self._forgotten else _WRITE_SEEN_S
+        is_idle = self._writing is None or self._writing.done()
+        if is_idle and (self._changed or self._forgotten) and monotonic - self._written >= pause_s:
+            self._written = monotonic
+            self._writing = asyncio.create_task(self._write())
+
+    def _wait_s(self) -> float:
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        waits = [_LONGEST_WAIT_S]
+        next_at = self._ahead.next_at()
+        if self._settings.refresh.enabled:
+            if next_at is not None:
+                waits.append(next_at - now.timestamp())
+            afforded_s = self._ahead.afforded_in(monotonic)
+            if afforded_s is not None and len(self._tasks) <= 1:
+                waits.append(max(afforded_s, 0.25))
+        if self._changed or self._forgotten:
+            pause_s = _WRITE_S if self._chains or self._forgotten else _WRITE_SEEN_S
+            waits.append(self._written + pause_s - monotonic)
+        return max(0.05, min(waits))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error("refresh_failed", error=repr(task.exception()))
+
+    async def _renew(self, job: Job) -> None:
+        """
+        Judge a partner again, so that what is due is asked for anew.
+        """
+        partner: Partner | None = job.partner
+        failures: dict[str, str] = {}
+        requests, ours = 0, True
+        bad: Question | None = None
+        try:
+            question = await self._question(job.partner, replace(job.limits, budget_ms=BUDGET_MS))
+            if question is None:
+                partner, ours = None, False
+            else:
+                checked = await self._judges.renew(question)
+                ours = False
+                partner, bad = self._found(job, question, checked)
+                failures = _failures(checked)
+                requests = sum(one.origin is Origin.NETWORK for one in checked.statements)
+        except CftPkiError as error:
+            # No judge, no memory of revocations: the next handshake will say so, too.
+            self._log.warning("refresh_not_judged", partner=job.partner.subject, error=str(error))
+        finally:
+            touched = self._ahead.done(
+                job,
+                partner,
+                failures=failures,
+                requests=requests,
+                ours=ours,
+                now=self._clock.now(),
+                monotonic=self._clock.monotonic(),
+            )
+        if partner is None:
+            self._forget(job.partner.name)
+        else:
+            self._changed[partner.name] = None
+        for name in touched:
+            if name in self._lively:
+                del self._lively[name]
+                self._to_judge[name] = None
+        self._tell_troubles()
+        if bad is not None:
+            await self._record(bad)
+
+    def _found(
+        self, job: Job, question: Question, checked: Checked
+    ) -> tuple[Partner | None, Question | None]:
+        """
+        What a partner is now, and its question where something bad was found.
+        """
+        verdict = checked.outcome.verdict
+        if any(one.status in BAD_NEWS for one in (*verdict.evidence.findings, *verdict.evidence.beside)):
+            return None, question
+        held = held_of(verdict, checked.statements, checked.known.places)
+        if _is_plain(verdict):
+            found = partner_of(
+                job.partner.name,
+                verdict,
+                held,
+                rule=job.partner.rule,
+                trust=job.partner.trust,
+                direction=job.partner.direction,
+                seen=job.partner.seen,
+            )
+            return found, None
+        if verdict.reason in {Reason.STATUS_NOT_ESTABLISHED, Reason.INTERNAL_ERROR}:
+            return replace(job.partner, held=_merged(job.partner.held, held)), None
+        self._log.info(
+            "partner_not_refreshed",
+            partner=job.partner.subject,
+            serial=job.partner.serial,
+            why=verdict.summary,
+        )
+        return None, None
+
+    async def _judge_again(self) -> None:
+        """
+        Have partners that came lately judged by their new evidence before they come again, one after the other.
+
+        Otherwise all who rest on one list would have to be judged when they next come, which may be at the same time.
+        """
+        while True:
+            if not self._to_judge:
+                await asyncio.sleep(0.2)
+                continue
+            name, _ = self._to_judge.popitem(last=True)
+            partner = self._ahead.get(name)
+            begun = self._clock.monotonic()
+            if partner is not None:
+                question = await self._question(partner, self._settings.limits)
+                if question is not None:
+                    await self._record(question)
+                    self._judged_again += 1
+            took_s = self._clock.monotonic() - begun
+            await asyncio.sleep(took_s * (1 / _SHARE - 1))
+
+    async def _record(self, question: Question) -> None:
+        """
+        Judge a partner as in a handshake, and keep the record: what is bad news is remembered by it.
+        """
+        begun = self._clock.monotonic()
+        question = replace(question, at=self._clock.now(), limits=self._settings.limits)
+        asked = Asked(door=Door.REFRESH)
+        try:
+            judged = await self._judges.judge(question, asked=asked)
+        except CftPkiError as error:
+            self._log.warning("refresh_not_judged", error=str(error))
+            return
+        record = Record(question=question, statements=judged.statements, verdict=judged.verdict, asked=asked)
+        kept = None
+        if judged.stored is None or judged.stored.repeats is None:
+            kept = await self._keeper.keep(record, judged.stored, patience_s=_RECORD_S, large_s=_RECORD_S)
+            self._judges.recorded(judged, question, kept=kept is not None)
+        verdict = judged.verdict
+        if not verdict.accepted:
+            elapsed_ms = int((self._clock.monotonic() - begun) * 1000)
+            self._audit.verdict(verdict, None, elapsed_ms=elapsed_ms, record=kept)
+            path = verdict.evidence.path
+            self._audit.event(
+                "partner_refused_ahead",
+                None,
+                partner=path[0].subject if path else None,
+                serial=path[0].serial if path else None,
+                reason=verdict.reason.value if verdict.reason else None,
+                verdict_id=verdict.id,
+            )
+
+    async def _question(self, partner: Partner, limits: Limits) -> Question | None:
+        """
+        The question of a partner under the configuration in force; `None` where there is none any more.
+        """
+        settings = self._settings
+        rule = next((one for one in settings.rules if one.name == partner.rule), None)
+        trust = settings.trusts.get(partner.trust)
+        if (
+            rule is None
+            or trust is None
+            or rule.trust != trust.name
+            or rule.direction is not partner.direction
+        ):
+            return None
+        octets = self._chains.get(partner.name)
+        if octets is None:
+            octets = await asyncio.to_thread(self._store.chain, partner.name)
+        chain = None if octets is None else unpack_chain(octets, most=settings.limits.chain_bytes)
+        if chain is None:
+            return None
+        question = Question(
+            chain=chain,
+            direction=rule.direction,
+            trust=trust,
+            limits=limits,
+            at=self._clock.now(),
+            rule=rule.name,
+            partners=rule.partners,
+        )
+        return question if name_of(question) == partner.name else None
+
+    # --- the disk ---------------------------------------------------------------------------------------------------
+
+    async def _load(self) -> None:
+        found = await asyncio.to_thread(self._store.all)
+        for one in found:
+            partner = partner_from(one.name, one.seen, one.document)
+            if partner is None:
+                self._forgotten.append(one.name)
+            elif self._ahead.get(one.name) is None:
+                for gone in self._ahead.accepted(partner):
+                    self._forget(gone)
+        if found:
+            self._log.info("partners_remembered", partners=self._ahead.count)
+
+    def _note(self, name: bytes) -> None:
+        self._changed[name] = None
+        self._lively[name] = None
+        self._lively.move_to_end(name)
+        while len(self._lively) > self._settings.refresh.partners:
+            self._lively.popitem(last=False)
+
+    def _forget(self, name: bytes) -> None:
+        self._chains.pop(name, None)
+        self._changed.pop(name, None)
+        self._lively.pop(name, None)
+        self._to_judge.pop(name, None)
+        self._forgotten.append(name)
+
+    async def _write(self) -> None:
+        names, self._changed = tuple(self._changed), {}
+        chains, self._forgotten, forgotten = dict(self._chains), [], tuple(self._forgotten)
+        sightings = [
+            Sighting(
+                name=name,
+                seen=partner.seen.timestamp(),
+                document=document_of(partner),
+                chain=chains.get(name),
+            )
+            for name in names
+            if (partner := self._ahead.get(name)) is not None
+        ]
+        # Who came again after it was forgotten is known.
+        gone = [name for name in forgotten if self._ahead.get(name) is None]
+        if sightings or gone:
+            await asyncio.to_thread(self._store.write, sightings, gone)
+        for name, chain in chains.items():
+            if self._chains.get(name) is chain:
+                del self._chains[name]
+
+    # --- what it tells ----------------------------------------------------------------------------------------------
+
+    def _tell_troubles(self) -> None:
+        """
+        Say what cannot be renewed: when it has failed twice, and each time half of what was left is over.
+        """
+        now, troubles = self._clock.now(), {one.origin: one for one in self._ahead.troubles()}
+        for origin in [origin for origin in self._told_troubles if origin not in troubles]:
+            since, _ = self._told_troubles.pop(origin)
+            self._audit.event("evidence_renewed_again", None, location=origin, failed_since=since.isoformat())
+        for origin, one in troubles.items():
+            left_s = (one.ends - now).total_seconds()
+            _, told_s = self._told_troubles.get(origin, (one.since, float("inf")))
+            if one.failures >= 2 and (told_s == float("inf") or (told_s > 0 and left_s <= told_s / 2)):
+                self._told_troubles[origin] = one.since, left_s
+                self._audit.event(
+                    "evidence_not_renewed",
+                    None,
+                    location=origin,
+                    issuers=list(one.issuers),
+                    since=one.since.isoformat(timespec="seconds"),
+                    ends=one.ends.isoformat(timespec="seconds"),
+                    ends_in_min=int(left_s // 60),
+                    partners=one.partners,
+                    detail=one.detail,
+                )
+
+    def _tell_ends(self, now: datetime) -> None:
+        """
+        Say which partners end soon, once a day each.
+        """
+        before = self._settings.refresh.tell_before
+        day = timedelta(days=1)
+        self._told_ends = {key: at for key, at in self._told_ends.items() if timedelta(0) <= now - at < day}
+        lines = 0
+        for one in ending(self._ahead.partners, now, within=before):
+            cause = "certificate" if one.ending == one.subject else "ca_certificate"
+            if (one.name, cause) in self._told_ends:
+                continue
+            lines += 1
+            if lines > _LINES:
+                continue
+            self._told_ends[one.name, cause] = now
+            self._audit.event(
+                "partner_ends",
+                None,
+                partner=one.subject,
+                serial=one.serial,
+                rule=one.rule,
+                cause=cause,
+                certificate=one.ending,
+                ends=one.ends.isoformat(timespec="seconds"),
+                days=(one.ends - now).days,
+            )
+        if lines > _LINES:
+            self._audit.event("partners_end", None, more=lines - _LINES, days=before.days)
+
+    def status(self) -> dict[str, Any]:
+        """
+        For STATUS.
+        """
+        ahead, now = self._ahead, self._clock.now()
+        next_at = ahead.next_at()
+        before = max(self._settings.refresh.tell_before, _WEEK)
+        soon = list(ending(ahead.partners, now, within=before))
+        return {
+            "enabled": self._settings.refresh.enabled,
+            "partners": ahead.count,
+            "evidence": {kind.value: count for kind, count in sorted(ahead.evidence().items())},
+            "renewed": ahead.renewed,
+            "failed": ahead.failed,
+            "requests": ahead.requests,
+            "judged_again": self._judged_again,
+            "last": None if ahead.last is None else ahead.last.isoformat(timespec="seconds"),
+            "next": None if next_at is None else posix(next_at).isoformat(timespec="seconds"),
+            "waiting": ahead.waiting(),
+            "troubles": [_plain_trouble(one, now) for one in ahead.troubles()],
+            "ending": {
+                "within_7d": sum(one.ends <= now + _WEEK for one in soon),
+                "within": len(soon),
+                "within_days": before.days,
+                "first": [_plain_end(one, now) for one in soon[:_NAMED]],
+            },
+        }
+
+
+def _is_plain(verdict: Verdict) -> bool:
+    """
+    Whether a partner was accepted, and not only because its policy audits.
+    """
+    return verdict.accepted and not verdict.evidence.faults
+
+
+def _merged(old: tuple[Held, ...], new: tuple[Held, ...]) -> tuple[Held, ...]:
+    return tuple({one.key: one for one in (*old, *new)}.values())
+
+
+def _failures(checked: Checked) -> dict[str, str]:
+    """
+    Why locations gave nothing that could be used, by URL.
+    """
+    evidence = checked.outcome.verdict.evidence
+    found = {
+        source.url: f"{source.cause.value}{': ' if source.detail else ''}{source.detail}"
+        for finding in (*evidence.findings, *evidence.beside)
+        for source in finding.sources
+        if source.url is not None and source.cause is not None
+    }
+    found.update(
+        (one.url, f"{one.failure.value}: {one.detail}") for one in checked.statements if _failed(one)
+    )
+    return {url: detail for url, detail in found.items() if url is not None}
+
+
+def _failed(statement: Statement) -> bool:
+    return statement.failure is not None and statement.url is not None
+
+
+def _plain_trouble(one: Trouble, now: datetime) -> dict[str, object]:
+    return {
+        "location": one.origin,
+        "issuers": list(one.issuers),
+        "since": one.since.isoformat(timespec="seconds"),
+        "failures": one.failures,
+        "detail": one.detail,
+        "ends": one.ends.isoformat(timespec="seconds"),
+        "ends_in_s": int((one.ends - now).total_seconds()),
+        "partners": one.partners,
+    }
+
+
+def _plain_end(one: Partner, now: datetime) -> dict[str, object]:
+    return {
+        "partner": one.subject,
+        "serial": one.serial,
+        "rule": one.rule,
+        "certificate": one.ending,
+        "ends": one.ends.isoformat(timespec="seconds"),
+        "days": (one.ends - now).days,
+    }
