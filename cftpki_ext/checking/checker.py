@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -24,7 +25,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.verdict import BAD_NEWS, Verdict
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import (
@@ -38,6 +39,9 @@ from cftpki_ext.ports import (
 )
 
 _log = logging.getLogger(__name__)
+
+# Names of the cache of which it is remembered how new their answers are.
+_NEWEST = 16_384
 
 
 def new_verdict_id(milliseconds: int) -> str:
@@ -172,6 +176,7 @@ class Checker:
         self.news: News = _Nobody()
         self._sources = sources
         self._store = Responses(store, clock.monotonic)
+        self._newest: OrderedDict[str, datetime] = OrderedDict()
         self._askings = Askings(self._store, clock, locks)
         self._clock = clock
         self._proofs = proofs
@@ -282,7 +287,7 @@ class Checker:
             outcome = await case.conclude(statements, verdict_id=verdict_id)
         for keep in outcome.keep:
             statement = statements[keep.statement]
-            if statement.raw is not None:
+            if statement.raw is not None and self._is_newest(keep.key, outcome.verdict, statement):
                 self._store.put(
                     keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
                 )
@@ -302,6 +307,35 @@ class Checker:
                 state=state,
             ),
         )
+
+    def _is_newest(self, key: str, verdict: Verdict, statement: Statement) -> bool:
+        """
+        Whether an answer is no older, by its own word, than the one that this process put under the same name.
+
+        Of two servers behind one location one may be behind the other, and a list may have been put back. The older one
+        decides where it was just asked for, beside what is known of revocations; the newer one stays in the cache. Bad
+        news is kept, however old it is.
+        """
+        digest = digest_of(statement.raw or b"")
+        evidence = verdict.evidence
+        said = next(
+            (
+                source.this_update
+                for finding in (*evidence.findings, *evidence.beside)
+                for source in finding.sources
+                if source.digest == digest
+                and source.this_update is not None
+                and source.status not in BAD_NEWS
+            ),
+            None,
+        )
+        if said is None:
+            return True
+        newest = self._newest.pop(key, said)
+        self._newest[key] = max(newest, said)
+        if len(self._newest) > _NEWEST:
+            self._newest.popitem(last=False)
+        return said >= newest or self._store.at_hand(key)[1] is None
 
     def learn(self, changes: StoreChanges) -> None:
         """

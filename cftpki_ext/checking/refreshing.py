@@ -197,6 +197,7 @@ def held_of(verdict: Verdict, statements: Sequence[Statement], places: Iterable[
                 source.status is not CertificateStatus.GOOD
                 or source.url is None
                 or source.this_update is None
+                or "://" not in source.url  # a file of the trust set's own is read each time
             ):
                 continue
             key = keys.get(Lookup(depth=finding.depth, kind=source.kind, url=source.url))

@@ -159,7 +159,9 @@ def _of_refresh(refresh: Mapping[str, Any]) -> Iterator[Metric]:
         failing.add_metric((one["location"],), one["ends_in_s"])
     ends = refresh["ending"]
     soon = GaugeMetricFamily(
-        "cftpki_partners_ending", "Partners whose certificate or CA ends within so many days.", labels=("days",)
+        "cftpki_partners_ending",
+        "Partners whose certificate or CA ends within so many days.",
+        labels=("days",),
     )
     soon.add_metric(("7",), ends["within_7d"])
     if ends["within_days"] != 7:

@@ -128,6 +128,7 @@ class Refresher:
         # Accepted since they were last judged for the sake of their evidence.
         self._lively: OrderedDict[bytes, None] = OrderedDict()
         self._to_judge: OrderedDict[bytes, None] = OrderedDict()
+        self._has_to_judge = asyncio.Event()
         self._judged_again = 0
         self._told_troubles: dict[str, tuple[datetime, float]] = {}
         self._told_ends: dict[tuple[bytes, str], datetime] = {}
@@ -293,6 +294,7 @@ class Refresher:
             if name in self._lively:
                 del self._lively[name]
                 self._to_judge[name] = None
+                self._has_to_judge.set()
         self._tell_troubles()
         if bad is not None:
             await self._record(bad)
@@ -336,7 +338,8 @@ class Refresher:
         """
         while True:
             if not self._to_judge:
-                await asyncio.sleep(0.2)
+                self._has_to_judge.clear()
+                await self._has_to_judge.wait()
                 continue
             name, _ = self._to_judge.popitem(last=True)
             partner = self._ahead.get(name)

@@ -29,7 +29,9 @@ from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import StatusQuestion
-from tests.support.pki import NOW
+from cftpki_ext.revocation.cache_key import certificate_key
+from cftpki_ext.x509.certificate import parse_certificate
+from tests.support.pki import NOW, make_ocsp_response
 from tests.support.virtual_world import (
     CA,
     CRL,
@@ -213,9 +215,10 @@ class Process:
         self.ocsp = Held(OCSP, {URLS[0]: GOOD})
         self.crl = Held(CRL, {URLS[1]: ROOT_LIST, "http://ca/crl": LIST})
         self.locks = Tried(folder)
+        self.store = TieredStore(MemoryStore(), DiskStore(folder))
         self.checker = Checker(
             sources={OCSP: self.ocsp, CRL: self.crl},
-            store=TieredStore(MemoryStore(), DiskStore(folder)),
+            store=self.store,
             clock=CLOCK,
             locks=self.locks,
         )
@@ -317,3 +320,29 @@ async def test_without_locks_each_asks(tmp_path: Path):
     assert [sorted(URLS)] * 2 == [one.asked for one in both]
     for one in both:
         await one.checker.aclose()
+
+
+CA_READ = parse_certificate(CA.der)
+OLDER = make_ocsp_response(CA, LEAF, this_update=NOW - timedelta(hours=2))
+NEWER = make_ocsp_response(CA, LEAF, this_update=NOW - timedelta(minutes=1))
+OLD_REVOCATION = make_ocsp_response(CA, LEAF, "revoked", reason=1, this_update=NOW - timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("then", "kept", "alert"), [(OLDER, GOOD, 0), (NEWER, NEWER, 0), (OLD_REVOCATION, OLD_REVOCATION, 44)]
+)
+async def test_older_answer_replaces_no_newer_one_in_the_cache_unless_it_is_bad_news(
+    processes, then, kept, alert
+):
+    first, _ = processes
+    first.let_go()
+    await first.begin()
+    CLOCK.ahead = timedelta(minutes=10)
+    first.ocsp.answers = {URLS[0]: then}
+    verdict, statements = await first.begin()
+    assert alert == verdict.alert
+    assert then in {one.raw for one in statements}
+    key = certificate_key(
+        OCSP, issuer_name=CA_READ.subject.der, issuer_spki=CA_READ.spki, serial=LEAF.serial, url=URLS[0]
+    )
+    assert kept == first.store.get(key).raw
