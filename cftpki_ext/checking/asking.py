@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import timedelta
 
 from cftpki_ext.checking.case import Place
 from cftpki_ext.checking.responses import Responses
+from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.decision.grounds import refresh_age
 from cftpki_ext.ports import Clock, LocationLocks, StoredResponse
 
 # How often it is tried to get a lock that another process has: a system call of a microsecond.
@@ -31,7 +33,7 @@ class Asking:
     """
     A location that somebody asks, or whose answer is not in the cache yet.
 
-    `users` are the questions that ask it; `locked`: this process has its lock.
+    `users` are the questions that ask it; `locked`: this process has its lock. `flight` is the request, and its answer.
     """
 
     key: str
@@ -39,7 +41,7 @@ class Asking:
     limits: Limits
     users: int = 0
     locked: bool = False
-    answer: Statement | None = None
+    flight: asyncio.Future[Statement] | None = None
 
 
 class Askings:
@@ -76,10 +78,11 @@ class Askings:
         """
         one = self._asked.get(place.key)
         if one is None or one.trust is not trust or one.limits is not limits:
-            own = Asking(place.key, trust, limits)
+            own = Asking(place.key, trust, limits, users=1)
             if one is not None or place.lookup.kind is SourceKind.REST:
                 return own
-            one = self._asked[place.key] = own
+            self._asked[place.key] = own
+            return own
         one.users += 1
         return one
 
@@ -95,7 +98,8 @@ class Askings:
         """
         The answer of a location, asked by this question or by another.
 
-        Failures are shared only among those who ask together (the sources see to it).
+        Failures are shared only among those who wait for them, and who has time left when another one's request ran out of
+        it asks anew.
 
         Args:
             one: from `enter`.
@@ -109,26 +113,37 @@ class Askings:
 
         """
         _, found = self._store.at_hand(place.key)
-        if found is not None and (seen is None or found.received_at > seen.received_at):
+        if found is not None and self._is_news(one, place, found, seen):
             return _cached(place, found)
-        if self._locks is not None and self._is_open(one) and one.answer is None and not one.locked:
-            brought = await self._of_another_process(place, one, self._locks, deadline)
+        if not self._is_open(one):
+            return await fetch()
+        if self._locks is not None and one.flight is None and not one.locked:
+            brought = await self._of_another_process(place, one, self._locks, seen, deadline)
             if brought is not None:
                 return brought
-        if one.answer is not None:
-            return replace(one.answer, depth=place.lookup.depth, url=place.lookup.url)
-        statement = await fetch()
-        if statement.raw is not None and self._is_open(one):
-            one.answer = statement
-        return statement
+        leads = one.flight is None
+        if one.flight is None:
+            one.flight = asyncio.ensure_future(fetch())
+        flight = one.flight
+        statement = await asyncio.shield(flight)
+        if statement.raw is None and one.flight is flight:
+            one.flight = None
+        if statement.failure is Cause.TIMED_OUT and not leads and self._clock.monotonic() < deadline:
+            return await fetch()
+        return replace(statement, depth=place.lookup.depth, url=place.lookup.url)
 
-    def leave(self, one: Asking) -> None:
+    async def leave(self, one: Asking) -> None:
         """
-        A question that asked is judged, or was given up.
+        A question that asked is judged, or was given up. A request that nobody waits for is cancelled.
         """
         one.users -= 1
-        if one.users <= 0 and self._is_open(one):
+        if one.users > 0:
+            return
+        if self._is_open(one):
             self.has(one.key)
+        if one.flight is not None and not one.flight.done():
+            one.flight.cancel()
+            await asyncio.gather(one.flight, return_exceptions=True)
 
     def has(self, key: str) -> None:
         """
@@ -152,12 +167,17 @@ class Askings:
         return self._asked.get(one.key) is one
 
     async def _of_another_process(
-        self, place: Place, one: Asking, locks: LocationLocks, deadline: float
+        self,
+        place: Place,
+        one: Asking,
+        locks: LocationLocks,
+        seen: StoredResponse | None,
+        deadline: float,
     ) -> Statement | None:
         """
         What another process got meanwhile; `None` where this one has the lock now, or has waited long enough.
         """
-        key, begun = place.key, self._clock.now()
+        key = place.key
         if locks.take(key):
             one.locked = True
             return None
@@ -167,7 +187,16 @@ class Askings:
             wait.add_done_callback(lambda _: self._waits.pop(key, None))
         left_s = max(0.0, deadline - self._clock.monotonic()) * _SHARE
         await asyncio.wait((wait,), timeout=left_s)
-        return await self._brought(place, since=begun)
+        found = await self._store.find_below(key)
+        return _cached(place, found) if found is not None and self._is_news(one, place, found, seen) else None
+
+    def _is_news(self, one: Asking, place: Place, found: StoredResponse, seen: StoredResponse | None) -> bool:
+        """
+        Whether what is in the cache came since a question looked, and may stand alone: it need not be asked for.
+        """
+        age = self._clock.now() - found.received_at
+        is_newer = seen is None or found.received_at > seen.received_at
+        return is_newer and timedelta(0) <= age < refresh_age(place.lookup.kind, one.limits)
 
     async def _wait(self, one: Asking, locks: LocationLocks) -> None:
         """
@@ -178,12 +207,6 @@ class Askings:
                 one.locked = True
                 return
             await asyncio.sleep(_TRY_S)
-
-    async def _brought(self, place: Place, *, since: datetime) -> Statement | None:
-        found = await self._store.find_below(place.key)
-        if found is None or found.received_at < since:
-            return None
-        return _cached(place, found)
 
 
 def _cached(place: Place, found: StoredResponse) -> Statement:

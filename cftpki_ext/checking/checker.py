@@ -267,7 +267,7 @@ class Checker:
         try:
             return await self._run(collector, case, handed_in, remember=remember, state=state)
         finally:
-            collector.leave()
+            await collector.leave()
             for key, raw in collector.brought:
                 self._store.let_go(raw, key)
 

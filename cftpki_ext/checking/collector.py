@@ -151,12 +151,12 @@ class Collector:
         """
         return tuple(self._recalled.values())
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """
         All is judged, or was given up: nobody waits any more for what this question asked.
         """
         while self._entered:
-            self._askings.leave(self._entered.pop())
+            await self._askings.leave(self._entered.pop())
 
     def prepare(self, places: Iterable[Place], recalls: Iterable[Recall]) -> None:
         """

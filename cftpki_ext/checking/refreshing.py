@@ -593,11 +593,15 @@ class Ahead:
         for one in keys:
             self._entries[one].turn = self._turn()  # nobody else takes it meanwhile
         limits = self._limits
-        for kind, name in ((SourceKind.OCSP, "ocsp_refresh"), (SourceKind.CRL, "crl_refresh")):
+        for kind in (SourceKind.OCSP, SourceKind.CRL):
             ages = [now - held.received_at for held in held_now if held.kind is kind and held.key in keys]
             if ages:
                 older = max(timedelta(0), min(ages) - timedelta(milliseconds=1))
-                limits = replace(limits, **{name: min(older, refresh_age(kind, self._limits))})
+                age = min(older, refresh_age(kind, self._limits))
+                if kind is SourceKind.OCSP:
+                    limits = replace(limits, ocsp_refresh=age)
+                else:
+                    limits = replace(limits, crl_refresh=age)
         return Job(partner=replace(partner, held=held_now), keys=frozenset(keys), limits=limits)
 
     def _due(self, held: Held) -> tuple[datetime | None, datetime]:

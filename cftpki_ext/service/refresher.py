@@ -34,7 +34,6 @@ from cftpki_ext.checking.refreshing import (
 from cftpki_ext.checking.sightings import document_of, pack_chain, partner_from, unpack_chain
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import Limits, Settings
-from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, Reason, Verdict
 from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.decision.question import Question
@@ -571,14 +570,10 @@ def _failures(checked: Checked) -> dict[str, str]:
         for source in finding.sources
         if source.url is not None and source.cause is not None
     }
-    found.update(
-        (one.url, f"{one.failure.value}: {one.detail}") for one in checked.statements if _failed(one)
-    )
-    return {url: detail for url, detail in found.items() if url is not None}
-
-
-def _failed(statement: Statement) -> bool:
-    return statement.failure is not None and statement.url is not None
+    for one in checked.statements:
+        if one.failure is not None and one.url is not None:
+            found[one.url] = f"{one.failure.value}: {one.detail}"
+    return found
 
 
 def _plain_trouble(one: Trouble, now: datetime) -> dict[str, object]:

@@ -24,7 +24,6 @@ from cftpki_ext.core.vocabulary import Direction, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.ports import Sighting
-from cftpki_ext.service import refresher as module
 from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.judging.standing import name_of
 from cftpki_ext.service.refresher import Refresher
@@ -44,6 +43,7 @@ def good(clock: Clock, leaf: Any = LEAF, status: str = "good") -> bytes:
         CA,
         leaf,
         status,
+        produced_at=clock.now() - timedelta(minutes=1),
         this_update=clock.now() - timedelta(minutes=1),
         next_update=clock.now() + DAY,
         **({"reason": 1} if status == "revoked" else {}),
@@ -222,7 +222,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     async def at_once(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
 
-    monkeypatch.setattr(module.asyncio, "to_thread", at_once)
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
     return World()
 
 
@@ -341,6 +341,7 @@ def test_what_cannot_be_renewed_is_told_before_it_ends_and_when_it_is_over(world
             told = world.log.named("evidence_not_renewed")
             assert [["CN=CA"], ["CN=Root"]] == sorted(one["issuers"] for one in told)
             first = next(one for one in told if one["issuers"] == ["CN=CA"])
+            assert "http://ca" == first["location"]
             assert 23 * 60 < first["ends_in_min"] < 24 * 60
             assert "unreachable" in first["detail"]
             (trouble,) = (one for one in refresher.status()["troubles"] if one["location"] == "http://ca")
@@ -348,7 +349,7 @@ def test_what_cannot_be_renewed_is_told_before_it_ends_and_when_it_is_over(world
             # The partner is let in on what is there, with the warning that belongs to it.
             verdict = await world.handshake()
             assert (True, 1) == (verdict.accepted, min(1, len(verdict.warnings)))
-            await asyncio.sleep(17 * 3600)
+            await asyncio.sleep(19 * 3600)
             assert 3 <= len(
                 [one for one in world.log.named("evidence_not_renewed") if one["issuers"] == ["CN=CA"]]
             )

@@ -1,0 +1,78 @@
+"""
+Partners that are remembered over a restart: what is written comes back, and nothing on the disk stops anybody.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from cftpki_cache.sightings import DATABASE, PAUSE_S, Sightings
+from cftpki_ext.ports import Sighting
+
+ONE = Sighting(name=b"1" * 32, seen=2.0, document='{"a":1}', chain=b"chain 1")
+TWO = Sighting(name=b"2" * 32, seen=1.0, document='{"b":1}', chain=b"chain 2")
+
+
+def without_chains(*them: Sighting) -> tuple[Sighting, ...]:
+    return tuple(Sighting(name=one.name, seen=one.seen, document=one.document) for one in them)
+
+
+def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    first = Sightings(tmp_path)
+    first.write([ONE, TWO], [])
+    first.close()
+    assert 0o100600 == (tmp_path / DATABASE).stat().st_mode
+    second = Sightings(tmp_path)
+    assert without_chains(TWO, ONE) == second.all()
+    assert [b"chain 1", b"chain 2", None] == [second.chain(name) for name in (ONE.name, TWO.name, b"3")]
+    # Seen again: the chain stays. One that was never there does not come by that.
+    again = Sighting(name=TWO.name, seen=3.0, document='{"c":1}')
+    second.write([again, Sighting(name=b"3", seen=9.0, document="{}")], [ONE.name])
+    assert without_chains(again) == second.all()
+    assert [1, b"chain 2"] == [second.count(), second.chain(TWO.name)]
+    second.close()
+    assert ((), None) == (second.all(), second.count())
+
+
+def test_damaged_database_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / DATABASE).write_bytes(b"no database" * 1000)
+    store = Sightings(tmp_path)
+    assert () == store.all()
+    store.write([ONE], [])
+    assert without_chains(ONE) == store.all()
+    assert 1 == len(caplog.records)
+    store.close()
+
+
+def test_disk_that_refuses_is_left_alone_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / DATABASE).mkdir()
+    now = [0.0]
+    store = Sightings(tmp_path, monotonic=lambda: now[0])
+    store.write([ONE], [])
+    store.write([ONE], [])
+    assert (1, ()) == (len(caplog.records), store.all())
+    (tmp_path / DATABASE).rmdir()
+    now[0] = PAUSE_S
+    store.write([ONE], [])
+    assert without_chains(ONE) == store.all()
+    store.close()
+
+
+def test_rows_that_are_none_of_ours_are_left_out(tmp_path: Path) -> None:
+    store = Sightings(tmp_path)
+    store.write([ONE], [])
+    store.close()
+    with sqlite3.connect(tmp_path / DATABASE) as db:
+        db.execute("INSERT INTO partners VALUES (x'33', 1.0, ?, x'00')", ("x" * 300_000,))
+        db.execute("INSERT INTO partners VALUES (x'34', 'soon', '{}', x'00')")
+        db.execute("INSERT INTO partners VALUES (x'35', 1.0, CAST(x'ff00' AS TEXT), zeroblob(400000))")
+    db.close()
+    store = Sightings(tmp_path)
+    assert [b"5", ONE.name] == [one.name for one in store.all()]
+    assert store.chain(b"5") is None
+    store.close()
