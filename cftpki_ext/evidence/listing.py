@@ -15,7 +15,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import RANK, Reason, Status, Verdict, strongest
 from cftpki_ext.evidence.reading import data_of
-from cftpki_ext.evidence.record import Asked
+from cftpki_ext.evidence.record import Asked, Door
 
 # Partners that are remembered by name for the list of those who would be refused.
 MAX_PARTNERS = 1024
@@ -189,8 +189,10 @@ class Tally:
 
     def add(self, row: Row) -> None:
         """
-        Count one verdict.
+        Count one verdict; one that was found ahead let nobody in and refused nobody.
         """
+        if row.door == Door.REFRESH.value:
+            return
         self.policy_rows.update(row.policy_rows)
         if row.refused:
             self.refused[row.reason or Reason.INTERNAL_ERROR.value] += 1

@@ -124,7 +124,7 @@ class Refresher:
         self._forgotten: list[bytes] = []
         self._written = float("-inf")
         self._writing: asyncio.Task[None] | None = None
-        # Accepted since they were last judged for the sake of their evidence.
+        # Those whose verdict was given again since they were last judged: they come so often that it pays.
         self._lively: OrderedDict[bytes, None] = OrderedDict()
         self._to_judge: OrderedDict[bytes, None] = OrderedDict()
         self._has_to_judge = asyncio.Event()
@@ -158,7 +158,7 @@ class Refresher:
             self._forget(gone)
         if known is None:
             self._chains[name] = pack_chain(question.chain)
-        self._note(name)
+        self._changed[name] = None
         self._wake.set()
 
     def again(self, name: bytes) -> None:
@@ -170,7 +170,11 @@ class Refresher:
 
         """
         if self._ahead.seen(name, self._clock.now()):
-            self._note(name)
+            self._changed[name] = None
+            self._lively[name] = None
+            self._lively.move_to_end(name)
+            while len(self._lively) > self._settings.refresh.partners:
+                self._lively.popitem(last=False)
 
     def replace_settings(self, settings: Settings) -> None:
         """
@@ -331,7 +335,7 @@ class Refresher:
 
     async def _judge_again(self) -> None:
         """
-        Have partners that came lately judged by their new evidence before they come again, one after the other.
+        Have partners that come often judged by their new evidence before they come again, one after the other.
 
         Otherwise all who rest on one list would have to be judged when they next come, which may be at the same time.
         """
@@ -426,13 +430,6 @@ class Refresher:
                     self._forget(gone)
         if found:
             self._log.info("partners_remembered", partners=self._ahead.count)
-
-    def _note(self, name: bytes) -> None:
-        self._changed[name] = None
-        self._lively[name] = None
-        self._lively.move_to_end(name)
-        while len(self._lively) > self._settings.refresh.partners:
-            self._lively.popitem(last=False)
 
     def _forget(self, name: bytes) -> None:
         self._chains.pop(name, None)

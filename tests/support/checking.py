@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cftpki_cache.disk import DiskStore
+from cftpki_cache.location_locks import LocationLocks
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.revocations import RevocationMemory
 from cftpki_cache.tiered import TieredStore
@@ -38,12 +39,16 @@ class ShiftedClock:
 
 
 def make_checker(
-    folder: Path, clock: ShiftedClock | None = None, resolver: Resolver | None = None
+    folder: Path,
+    clock: ShiftedClock | None = None,
+    resolver: Resolver | None = None,
+    *,
+    shared: bool = False,
 ) -> Checker:
     """
     A checker over `folder`, which another one may use before, after or at the same time.
 
-    With a resolver of its own, names become the addresses that it says.
+    With a resolver of its own, names become the addresses that it says. `shared`: it waits for other processes.
     """
     clock = clock or ShiftedClock()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,4 +65,5 @@ def make_checker(
         store=TieredStore(MemoryStore(), DiskStore(folder / "responses")),
         clock=clock,
         proofs=RevocationMemory(folder),
+        locks=LocationLocks(folder / "responses") if shared else None,
     )

@@ -20,6 +20,7 @@ from cftpki_ext.config.models import (
     ServiceModel,
     TrustModel,
 )
+from cftpki_ext.config.refresh import RefreshModel
 from cftpki_ext.config.units import format_duration, format_size
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, ServiceSettings
@@ -42,6 +43,7 @@ def rows(section):
     [
         ("service", ServiceModel),
         ("evidence", EvidenceModel),
+        ("refresh", RefreshModel),
         ("trust", TrustModel),
         ("identity", IdentityModel),
         ("rule", RuleModel),

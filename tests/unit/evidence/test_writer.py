@@ -197,6 +197,13 @@ def test_tally_counts_the_rows_of_the_policy_that_were_applied():
     ).counts()["policy_rows"]
 
 
+def test_tally_leaves_out_what_was_found_ahead():
+    for made in (samples.record(*samples.GOOD), samples.record(*samples.REVOKED)):
+        ahead = row_of(made.verdict, replace(made.asked, door=Door.REFRESH))
+        assert Tally().counts() == Tally([ahead]).counts()
+        assert Tally().counts() != Tally([row_of(made.verdict, made.asked)]).counts()
+
+
 def test_tally_remembers_a_bounded_number_of_partners():
     made = samples.record(*samples.REVOKED, trust=replace(samples.PLAIN, policy=AUDIT))
     row = row_of(made.verdict, made.asked)

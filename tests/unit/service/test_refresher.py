@@ -381,18 +381,19 @@ def test_partners_that_end_soon_are_told_once_a_day(world: World) -> None:
     run(go())
 
 
-def test_partner_that_came_since_is_judged_again_by_its_new_evidence_once(world: World) -> None:
+def test_partner_that_comes_often_is_judged_again_by_its_new_evidence_once(world: World) -> None:
     async def go() -> None:
         async with world.service() as refresher:
             assert (await world.handshake()).accepted
             await asyncio.sleep(1800)
-            # It came once: one record for the sake of its evidence, not one for each answer.
-            assert [Door.REFRESH] == [asked.door for asked in world.judges.asked]
-            assert [True] == [record.verdict.accepted for record in world.log.records]
+            # Who comes once is judged when it comes: no record for each answer.
+            assert [] == world.judges.asked
             refresher.again(name_of(world.question()))
             await asyncio.sleep(1800)
-            assert 2 == len(world.judges.asked)
+            assert [Door.REFRESH] == [asked.door for asked in world.judges.asked]
+            assert [True] == [record.verdict.accepted for record in world.log.records]
             assert [] == world.log.verdicts
+            assert 1 == refresher.status()["judged_again"]
 
     run(go())
 
