@@ -1,10 +1,8 @@
 """
 What evidence of which partners is renewed when, before it ends.
 
-Owns the schedule and its bounds. Pure: times are arguments, and what happened is told. Two moments count for a piece of
-evidence: until when it *stands alone* (our own refresh age), and when it *ends* (nextUpdate, or our greatest age). It is
-renewed at a point between a half and three quarters of the way to either, which is another one for each piece, so that
-what was fetched together is not renewed together.
+Owns the schedule and its bounds; `held` says when a piece of evidence is due. Pure: times are arguments, and what happened
+is told.
 
 More than 400 lines: one object, whose parts must agree with each other at every moment.
 """
@@ -13,29 +11,19 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from urllib.parse import urlsplit
 
-from cftpki_ext.checking.case import Place
-from cftpki_ext.core.digest import digest_of
+from cftpki_ext.checking.held import Held, Partner, asks_each_time, due, spread
 from cftpki_ext.core.settings import Limits, RefreshSettings, TrustSet
-from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.verdict import CertificateStatus, Verdict
-from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.grounds import refresh_age
-from cftpki_ext.revocation.freshness import fresh_until
 
-# Where on the way to its end a piece of evidence is renewed: WebLogic's "refresh at N % of validity", spread.
-EARLIEST, LATEST = 0.5, 0.75
 # Never sooner again, whatever an answer's own times say: so long, and a tenth of its refresh age.
 SHORTEST = timedelta(seconds=2)
 _TENTH = 10
-# A refresh age that is shorter means that each handshake is to ask: nothing is renewed for it.
-LEAST_AGE = timedelta(seconds=5)
-# A host that fails is left alone for so long, then twice as long, up to the longest; breakers do it for handshakes.
+# A location that fails is left alone for so long, then twice as long, up to the longest; breakers do it for handshakes.
 FIRST_REST_S, LONGEST_REST_S = 15.0, 300.0
 # Partners of one trust set that are renewed at once: half of what a host is asked at once (`fetch.gate`).
 AT_ONCE = 4
@@ -46,66 +34,7 @@ _TOLD = 20
 # Clocks that part by more have been set.
 _JUMP_S = 30.0
 # Hosts that rest; their names come from certificates of trusted paths.
-_HOSTS = 1024
-_CACHED = frozenset({Origin.NETWORK, Origin.CACHE})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """
-    One answer in the cache: under which name, from where, and its times.
-    """
-
-    key: str
-    kind: SourceKind
-    url: str
-    issuer: str  # of the certificate that it is about, for a person
-    received_at: datetime
-    this_update: datetime
-    next_update: datetime | None
-
-    @property
-    def origin(self) -> str:
-        """
-        The host that is asked, with scheme and port.
-        """
-        try:
-            parts = urlsplit(self.url)
-        except ValueError:
-            return self.url
-        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else self.url
-
-    def stands_until(self, limits: Limits) -> datetime:
-        """
-        Until when it answers without its source being asked.
-        """
-        return min(self.received_at + refresh_age(self.kind, limits), self.ends(limits))
-
-    def ends(self, limits: Limits) -> datetime:
-        """
-        When it counts no longer.
-        """
-        return fresh_until(self.kind, self.this_update, self.next_update, limits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partner:
-    """
-    A partner that was accepted: what it takes to judge it again (its chain is kept elsewhere), and when it ends.
-
-    `name` is that of its question (`service.judging.standing.name_of`).
-    """
-
-    name: bytes
-    rule: str
-    trust: str
-    direction: Direction
-    subject: str
-    serial: str
-    ends: datetime  # of the certificate of its path that ends first
-    ending: str  # that certificate's subject
-    seen: datetime
-    held: tuple[Held, ...]
+_PLACES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +49,9 @@ class Job:
 
 
 @dataclass(slots=True)
-class _Host:
+class _Place:
     """
-    A host that failed: how often in a row, since when, and until when it is left alone (monotonic).
+    A location that failed: how often in a row, since when, and until when it is left alone (monotonic).
     """
 
     since: datetime
@@ -138,7 +67,7 @@ class Trouble:
     Evidence that cannot be renewed: of which issuers, where, since when, why, and when the first of it ends.
     """
 
-    origin: str
+    location: str
     issuers: tuple[str, ...]
     since: datetime
     failures: int
@@ -168,127 +97,6 @@ class _Entry:
     turn: int = 0  # what an earlier plan says of it counts no more
 
 
-def held_of(verdict: Verdict, statements: Sequence[Statement], places: Iterable[Place]) -> tuple[Held, ...]:
-    """
-    The answers in the cache that an accepted verdict rests on.
-
-    Args:
-        verdict: accepted.
-        statements: those that it rests on.
-        places: where the cache was looked into, with the names that it has for them.
-
-    Returns:
-        One for each "good" from the network or the cache whose times are known.
-
-    """
-    keys = {place.lookup: place.key for place in places}
-    found: dict[str, Held] = {}
-    received = {
-        (one.depth, one.url, digest_of(one.raw)): one.received_at
-        for one in statements
-        if one.raw is not None and one.origin in _CACHED
-    }
-    for finding in verdict.evidence.findings:
-        issuer = (
-            verdict.evidence.path[finding.depth].issuer if finding.depth < len(verdict.evidence.path) else ""
-        )
-        for source in finding.sources:
-            if (
-                source.status is not CertificateStatus.GOOD
-                or source.url is None
-                or source.this_update is None
-                or "://" not in source.url  # a file of the trust set's own is read each time
-            ):
-                continue
-            key = keys.get(Lookup(depth=finding.depth, kind=source.kind, url=source.url))
-            received_at = received.get((finding.depth, source.url, source.digest or ""))
-            if key is None or received_at is None or (key in found and found[key].received_at >= received_at):
-                continue
-            found[key] = Held(
-                key=key,
-                kind=source.kind,
-                url=source.url,
-                issuer=issuer,
-                received_at=received_at,
-                this_update=source.this_update,
-                next_update=source.next_update,
-            )
-    return tuple(found.values())
-
-
-def partner_of(
-    name: bytes,
-    verdict: Verdict,
-    held: tuple[Held, ...],
-    *,
-    rule: str,
-    trust: str,
-    direction: Direction,
-    seen: datetime,
-) -> Partner | None:
-    """
-    A partner as it is remembered; `None` where nothing of its path has an end.
-    """
-    path = verdict.evidence.path
-    ends = [(one.not_after, one.subject) for one in path if one.not_after is not None]
-    if not path or not ends:
-        return None
-    first, ending = min(ends)
-    return Partner(
-        name=name,
-        rule=rule,
-        trust=trust,
-        direction=direction,
-        subject=path[0].subject,
-        serial=path[0].serial,
-        ends=first,
-        ending=ending,
-        seen=seen,
-        held=held,
-    )
-
-
-def due(held: Held, limits: Limits, *, each_time: bool = False) -> tuple[datetime | None, datetime]:
-    """
-    When a piece of evidence is renewed.
-
-    Args:
-        held: the evidence.
-        limits: refresh ages and greatest ages.
-        each_time: another source is asked in every handshake: standing alone helps nobody.
-
-    Returns:
-        The moment before its refresh age is over, `None` where that is too short to be worth it; and the moment before
-        it ends. Both are later than when it was received, and earlier than what they are to prevent.
-
-    """
-    share = EARLIEST + (LATEST - EARLIEST) * _spread(held)
-    alone, ends = held.stands_until(limits), held.ends(limits)
-    before_end = _on_the_way(held.received_at, ends, share)
-    if each_time or refresh_age(held.kind, limits) < LEAST_AGE:
-        return None, before_end
-    return min(_on_the_way(held.received_at, alone, share), before_end), before_end
-
-
-def _on_the_way(begin: datetime, end: datetime, share: float) -> datetime:
-    return begin + max(timedelta(0), end - begin) * share
-
-
-def _spread(held: Held) -> float:
-    """
-    A number in [0, 1) that is another one for each answer.
-    """
-    digest = sha256(f"{held.key} {held.received_at.isoformat()}".encode()).digest()
-    return int.from_bytes(digest[:7], "big") / (1 << 56)
-
-
-def asks_each_time(trust: TrustSet) -> bool:
-    """
-    Whether a trust set has a source whose answer only counts when it was just asked: a CA's JSON lookup.
-    """
-    return SourceKind.REST in (*trust.sources, *trust.cross_check) and not trust.api_crls
-
-
 class Ahead:
     """
     The partners that were accepted lately, their evidence, and what is to be renewed next.
@@ -314,7 +122,7 @@ class Ahead:
         self._agenda: list[tuple[float, int, str]] = []
         # By trust set what is due, the most urgent first: (class, rank, turn, key).
         self._ready: dict[str, list[tuple[int, float, int, str]]] = {}
-        self._hosts: OrderedDict[tuple[str, str], _Host] = OrderedDict()
+        self._resting: OrderedDict[tuple[str, str], _Place] = OrderedDict()
         self._budgets: dict[str, _Budget] = {}
         self._running: dict[bytes, Job] = {}
         self._clocks: tuple[float, float] | None = None
@@ -354,7 +162,7 @@ class Ahead:
         """
         self._settings, self._limits, self._trusts = settings, limits, trusts
         self._budgets.clear()
-        self._hosts.clear()
+        self._resting.clear()
         self._plan_all()
 
     def accepted(self, partner: Partner) -> tuple[bytes, ...]:
@@ -491,7 +299,7 @@ class Ahead:
             requests: how many were made.
             now: the time of day.
             monotonic: seconds that only ever grow.
-            ours: nothing came of it for reasons of our own; no host is blamed.
+            ours: nothing came of it for reasons of our own; no location is blamed.
 
         Returns:
             The partners whose evidence is another one now.
@@ -517,25 +325,47 @@ class Ahead:
             if entry.held.received_at > before.received_at:
                 self.renewed += 1
                 self.last = now
-                self._hosts.pop((trust, entry.held.origin), None)
+                self._resting.pop((trust, entry.held.url), None)
                 self._plan(entry, now=now)
                 touched.update(entry.users)
+                continue
+            if partner is None:
+                self._again(entry, now, 0.0)  # somebody else is asked about
                 continue
             self.failed += 1
             if ours:
                 self._again(entry, now, LONGEST_REST_S / 5)
                 continue
             detail = failures.get(entry.held.url, "another source was heard instead")
-            host = self._rest(trust, entry.held.origin, detail, now, monotonic)
-            self._again(entry, now, host.until - monotonic)
+            place = self._rest(trust, entry.held.url, detail, now, monotonic)
+            self._again(entry, now, place.until - monotonic)
         return tuple(touched)
 
     def troubles(self) -> tuple[Trouble, ...]:
         """
         What cannot be renewed now, what ends first before the rest.
         """
-        found = [self._trouble(origin, host) for (_, origin), host in list(self._hosts.items())[-_TOLD:]]
-        return tuple(sorted((one for one in found if one is not None), key=lambda one: one.ends))
+        failing = {
+            location: place for (_, location), place in list(self._resting.items())[-_TOLD:] if place.failures
+        }
+        entries: dict[str, list[_Entry]] = {location: [] for location in failing}
+        for entry in self._entries.values() if failing else ():
+            if entry.held.url in failing:
+                entries[entry.held.url].append(entry)
+        found = [
+            Trouble(
+                location=location,
+                issuers=tuple(sorted({entry.held.issuer for entry in theirs}))[:5],
+                since=failing[location].since,
+                failures=failing[location].failures,
+                detail=failing[location].detail,
+                ends=min(entry.held.ends(self._limits) for entry in theirs),
+                partners=len({name for entry in theirs for name in entry.users}),
+            )
+            for location, theirs in entries.items()
+            if theirs
+        ]
+        return tuple(sorted(found, key=lambda one: one.ends))
 
     def waiting(self) -> int:
         """
@@ -563,17 +393,17 @@ class Ahead:
             if not self._is_current(turn, key):
                 continue
             entry = self._entries[key]
-            host = self._hosts.get((trust, entry.held.origin))
-            if host is not None and host.until > monotonic:
-                self._again(entry, now, host.until - monotonic)
+            place = self._resting.get((trust, entry.held.url))
+            if place is not None and place.until > monotonic:
+                self._again(entry, now, place.until - monotonic)
                 continue
             partner = self._partners[next(reversed(entry.users))]
             if partner.name in self._running:
                 self._again(entry, now, 1.0)
                 continue
-            if host is not None:
+            if place is not None:
                 # One asks; the others hear whether it is back.
-                host.until = monotonic + FIRST_REST_S
+                place.until = monotonic + FIRST_REST_S
             return self._job(partner, key, now)
         return None
 
@@ -654,8 +484,8 @@ class Ahead:
 
     def _again(self, entry: _Entry, now: datetime, in_s: float) -> None:
         entry.turn = self._turn()
-        # Those who wait for one host do not come all at once when it is asked again.
-        later = max(0.0, in_s) + 1.0 + _spread(entry.held)
+        # Those who wait for one location do not come all at once when it is asked again.
+        later = max(0.0, in_s) + 1.0 + spread(entry.held)
         heapq.heappush(self._agenda, (now.timestamp() + later, entry.turn, entry.held.key))
 
     def _turn(self) -> int:
@@ -700,42 +530,17 @@ class Ahead:
                 waits.append(max(0.0, short * 3600 / max(1, self._settings.requests_per_hour)))
         return min(waits, default=None)
 
-    def _rest(self, trust: str, origin: str, detail: str, now: datetime, monotonic: float) -> _Host:
-        host = self._hosts.pop((trust, origin), None) or _Host(now)
-        self._hosts[trust, origin] = host
-        while len(self._hosts) > _HOSTS:
-            self._hosts.popitem(last=False)
-        if monotonic - host.counted >= 1:  # those that were under way together count once
-            host.failures += 1
-            host.counted = monotonic
-        host.until = monotonic + min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(host.failures - 1, 10))
-        host.detail = detail
-        return host
-
-    def _trouble(self, origin: str, host: _Host) -> Trouble | None:
-        if not host.failures:
-            return None
-        entries = [entry for entry in self._entries.values() if entry.held.origin == origin]
-        if not entries:
-            return None
-        return Trouble(
-            origin=origin,
-            issuers=tuple(sorted({entry.held.issuer for entry in entries}))[:5],
-            since=host.since,
-            failures=host.failures,
-            detail=host.detail,
-            ends=min(entry.held.ends(self._limits) for entry in entries),
-            partners=len({name for entry in entries for name in entry.users}),
-        )
-
-
-def ending(partners: Iterable[Partner], now: datetime, *, within: timedelta) -> Iterator[Partner]:
-    """
-    The partners whose certificate, or another of their path, ends soon; the first to end first.
-    """
-    yield from sorted(
-        (one for one in partners if one.ends <= now + within), key=lambda one: (one.ends, one.name)
-    )
+    def _rest(self, trust: str, location: str, detail: str, now: datetime, monotonic: float) -> _Place:
+        place = self._resting.pop((trust, location), None) or _Place(now)
+        self._resting[trust, location] = place
+        while len(self._resting) > _PLACES:
+            self._resting.popitem(last=False)
+        if monotonic - place.counted >= 1:  # those that were under way together count once
+            place.failures += 1
+            place.counted = monotonic
+        place.until = monotonic + min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(place.failures - 1, 10))
+        place.detail = detail
+        return place
 
 
 def posix(moment: float) -> datetime:

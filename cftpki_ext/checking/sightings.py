@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cftpki_ext.checking.refreshing import Held, Partner
+from cftpki_ext.checking.held import Held, Partner
 from cftpki_ext.core.vocabulary import Direction, SourceKind
 
 # More answers than a path can need, and longer than any text of ours.
@@ -20,6 +20,7 @@ _MOST_HELD = 64
 _LONGEST_TEXT = 8192
 _LENGTH = 4
 _MOST_CERTIFICATES = 64
+_FIRST, _LAST = datetime(1950, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def document_of(partner: Partner) -> str:
@@ -105,12 +106,9 @@ def _text(plain: Mapping[str, Any], key: str) -> str:
 
 
 def _time(text: str) -> datetime:
-    # An hour from the ends of the calendar nothing of ours can be, and arithmetic would leave it.
-    found = datetime.fromisoformat(text).astimezone(UTC)
-    if not datetime(1950, 1, 1, tzinfo=UTC) <= found:
-        msg = "a time before there were certificates"
-        raise ValueError(msg)
-    return found
+    # Far from the ends of the calendar, which arithmetic would leave: a certificate may well end in the year 9999.
+    found = datetime.fromisoformat(text)
+    return min(max(found.replace(tzinfo=found.tzinfo or UTC), _FIRST), _LAST).astimezone(UTC)
 
 
 def pack_chain(chain: Sequence[bytes]) -> bytes:

@@ -137,7 +137,7 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _of_refresh(refresh: Mapping[str, Any]) -> Iterator[Metric]:
     """
-    What is renewed ahead, and what ends. Hosts and partners are told only in trouble, and few of them.
+    What is renewed ahead, and what ends. Locations and partners are told only in trouble, and few of them.
     """
     if not refresh:
         return
@@ -153,7 +153,7 @@ def _of_refresh(refresh: Mapping[str, Any]) -> Iterator[Metric]:
         ("requests", "Requests made for it."),
     ):
         yield CounterMetricFamily(f"cftpki_refresh_{key}", words, value=refresh[key])
-    words = "Seconds until evidence ends that cannot be renewed now, by the host that should give it."
+    words = "Seconds until evidence ends that cannot be renewed now, by the location that should give it."
     failing = GaugeMetricFamily("cftpki_evidence_failing_ends_seconds", words, labels=("location",))
     for one in refresh["troubles"]:
         failing.add_metric((one["location"],), one["ends_in_s"])

@@ -1,10 +1,12 @@
 """
 Renews the evidence of partners that were accepted lately before it ends, and tells ahead what ends.
 
-Owns the acts: judging partners again with part of their evidence asked for anew, remembering them over a restart, log
-lines and STATUS. What is due is `checking.refreshing`'s business. A partner is judged as in a handshake, by a judge and
+Owns the acts: judging partners again with part of their evidence asked for anew, and remembering them over a restart.
+What is due is `checking.refreshing`'s business, what is told `telling`'s. A partner is judged as in a handshake, by a judge and
 with all that belongs to it, so that nothing is fetched but what the path of a trusted chain names, and what is fetched
 goes into the cache as it always does.
+
+More than 400 lines: one loop, and all that it does to a partner.
 """
 
 from __future__ import annotations
@@ -14,23 +16,13 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Coroutine
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from cftpki_ext.checking.checker import Checked
-from cftpki_ext.checking.refreshing import (
-    Ahead,
-    Held,
-    Job,
-    Partner,
-    Trouble,
-    ending,
-    held_of,
-    partner_of,
-    posix,
-)
+from cftpki_ext.checking.held import Held, Partner, held_of, partner_of, still_wanted
+from cftpki_ext.checking.refreshing import Ahead, Job
 from cftpki_ext.checking.sightings import document_of, pack_chain, partner_from, unpack_chain
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import Limits, Settings
@@ -43,22 +35,22 @@ from cftpki_ext.ports import Clock, Sighting, SightingStore
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.judging.standing import name_of
+from cftpki_ext.service.telling import Telling, status_of
 
 # Nobody waits for a refresh: a list that takes longer than a handshake has is got all the same.
 BUDGET_MS = 120_000
 # What is looked at when nothing is due, and how often those who were not seen are forgotten.
 _LONGEST_WAIT_S = 30.0
 _FORGET_S = 600.0
+_TELL_S = 10.0
 # A partner that is new is on the disk so soon; when others were last seen, so late.
 _WRITE_S = 1.0
 _WRITE_SEEN_S = 60.0
+# Rows that are put into words, or read, before others have their turn.
+_ROWS = 200
 # Judging partners again whose evidence was renewed takes at most this share of one processor.
 _SHARE = 0.2
 _RECORD_S = 10.0
-# Log lines of partners that end, for a day.
-_LINES = 200
-_NAMED = 20
-_WEEK = timedelta(days=7)
 
 
 class Judges(Protocol):
@@ -129,9 +121,8 @@ class Refresher:
         self._to_judge: OrderedDict[bytes, None] = OrderedDict()
         self._has_to_judge = asyncio.Event()
         self._judged_again = 0
-        self._told_troubles: dict[str, tuple[datetime, float]] = {}
-        self._told_ends: dict[tuple[bytes, str], datetime] = {}
-        self._tended = float("-inf")
+        self._telling = Telling(self._ahead, audit)
+        self._tended = self._told = float("-inf")
 
     # --- what the service tells ------------------------------------------------------------------------------------
 
@@ -146,7 +137,11 @@ class Refresher:
         partner = partner_of(
             name,
             verdict,
-            held_of(verdict, checked.statements, checked.known.places),
+            still_wanted(
+                () if known is None else known.held,
+                held_of(verdict, checked.statements, checked.known.places, question.trust),
+                _failures(checked),
+            ),
             rule=question.rule,
             trust=question.trust.name,
             direction=question.direction,
@@ -190,9 +185,12 @@ class Refresher:
         """
         Renew until cancelled.
         """
-        await self._load()
         self._begin(self._judge_again())
         try:
+            try:
+                await self._load()
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end the refresh for good
+                self._log.error("partners_not_remembered", error=repr(error))
             while True:
                 self._wake.clear()
                 try:
@@ -213,7 +211,8 @@ class Refresher:
         """
         if self._writing is not None:
             await asyncio.gather(self._writing, return_exceptions=True)
-        await self._write()
+        while self._changed or self._forgotten:
+            await self._write()
         await asyncio.to_thread(self._store.close)
 
     def _round(self) -> None:
@@ -221,14 +220,16 @@ class Refresher:
         if self._settings.refresh.enabled:
             while (job := self._ahead.take(now, monotonic)) is not None:
                 self._begin(self._renew(job))
+        if monotonic - self._told >= _TELL_S:
+            self._told = monotonic
+            self._telling.troubles(now)
         if monotonic - self._tended >= _FORGET_S:
             self._tended = monotonic
             for name in self._ahead.forget_unseen(now):
                 self._forget(name)
-            self._tell_ends(now)
-        pause_s = _WRITE_S if self._chains or self._forgotten else _WRITE_SEEN_S
+            self._telling.ends(now, self._settings.refresh.tell_before)
         is_idle = self._writing is None or self._writing.done()
-        if is_idle and (self._changed or self._forgotten) and monotonic - self._written >= pause_s:
+        if is_idle and (self._changed or self._forgotten) and monotonic - self._written >= self._pause_s:
             self._written = monotonic
             self._writing = asyncio.create_task(self._write())
 
@@ -243,9 +244,16 @@ class Refresher:
             if afforded_s is not None and len(self._tasks) <= 1:
                 waits.append(max(afforded_s, 0.25))
         if self._changed or self._forgotten:
-            pause_s = _WRITE_S if self._chains or self._forgotten else _WRITE_SEEN_S
-            waits.append(self._written + pause_s - monotonic)
+            waits.append(self._written + self._pause_s - monotonic)
         return max(0.05, min(waits))
+
+    @property
+    def _pause_s(self) -> float:
+        """
+        How long what has changed may wait for the disk.
+        """
+        urgent = self._chains or self._forgotten or len(self._changed) > _ROWS
+        return _WRITE_S if urgent else _WRITE_SEEN_S
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -298,7 +306,6 @@ class Refresher:
                 del self._lively[name]
                 self._to_judge[name] = None
                 self._has_to_judge.set()
-        self._tell_troubles()
         if bad is not None:
             await self._record(bad)
 
@@ -311,12 +318,12 @@ class Refresher:
         verdict = checked.outcome.verdict
         if any(one.status in BAD_NEWS for one in (*verdict.evidence.findings, *verdict.evidence.beside)):
             return None, question
-        held = held_of(verdict, checked.statements, checked.known.places)
+        held = held_of(verdict, checked.statements, checked.known.places, question.trust)
         if _is_plain(verdict):
             found = partner_of(
                 job.partner.name,
                 verdict,
-                held,
+                still_wanted(job.partner.held, held, _failures(checked)),
                 rule=job.partner.rule,
                 trust=job.partner.trust,
                 direction=job.partner.direction,
@@ -420,8 +427,13 @@ class Refresher:
     # --- the disk ---------------------------------------------------------------------------------------------------
 
     async def _load(self) -> None:
+        """
+        Know those again who came before the service was restarted; handshakes go on meanwhile.
+        """
         found = await asyncio.to_thread(self._store.all)
-        for one in found:
+        for number, one in enumerate(found):
+            if number % _ROWS == _ROWS - 1:
+                await asyncio.sleep(0)
             partner = partner_from(one.name, one.seen, one.document)
             if partner is None:
                 self._forgotten.append(one.name)
@@ -439,14 +451,19 @@ class Refresher:
         self._forgotten.append(name)
 
     async def _write(self) -> None:
-        names, self._changed = tuple(self._changed), {}
-        chains, self._forgotten, forgotten = dict(self._chains), [], tuple(self._forgotten)
+        """
+        Write what has changed, some rows at a time: nobody's handshake waits while they are put into words.
+        """
+        names = tuple(self._changed)[:_ROWS]
+        forgotten, self._forgotten = tuple(self._forgotten), []
+        for name in names:
+            del self._changed[name]
         sightings = [
             Sighting(
                 name=name,
                 seen=partner.seen.timestamp(),
                 document=document_of(partner),
-                chain=chains.get(name),
+                chain=self._chains.get(name),
             )
             for name in names
             if (partner := self._ahead.get(name)) is not None
@@ -455,94 +472,17 @@ class Refresher:
         gone = [name for name in forgotten if self._ahead.get(name) is None]
         if sightings or gone:
             await asyncio.to_thread(self._store.write, sightings, gone)
-        for name, chain in chains.items():
-            if self._chains.get(name) is chain:
-                del self._chains[name]
-
-    # --- what it tells ----------------------------------------------------------------------------------------------
-
-    def _tell_troubles(self) -> None:
-        """
-        Say what cannot be renewed: when it has failed twice, and each time half of what was left is over.
-        """
-        now, troubles = self._clock.now(), {one.origin: one for one in self._ahead.troubles()}
-        for origin in [origin for origin in self._told_troubles if origin not in troubles]:
-            since, _ = self._told_troubles.pop(origin)
-            self._audit.event("evidence_renewed_again", None, location=origin, failed_since=since.isoformat())
-        for origin, one in troubles.items():
-            left_s = (one.ends - now).total_seconds()
-            _, told_s = self._told_troubles.get(origin, (one.since, float("inf")))
-            if one.failures >= 2 and (told_s == float("inf") or (told_s > 0 and left_s <= told_s / 2)):
-                self._told_troubles[origin] = one.since, left_s
-                self._audit.event(
-                    "evidence_not_renewed",
-                    None,
-                    location=origin,
-                    issuers=list(one.issuers),
-                    since=one.since.isoformat(timespec="seconds"),
-                    ends=one.ends.isoformat(timespec="seconds"),
-                    ends_in_min=int(left_s // 60),
-                    partners=one.partners,
-                    detail=one.detail,
-                )
-
-    def _tell_ends(self, now: datetime) -> None:
-        """
-        Say which partners end soon, once a day each.
-        """
-        before = self._settings.refresh.tell_before
-        day = timedelta(days=1)
-        self._told_ends = {key: at for key, at in self._told_ends.items() if timedelta(0) <= now - at < day}
-        lines = 0
-        for one in ending(self._ahead.partners, now, within=before):
-            cause = "certificate" if one.ending == one.subject else "ca_certificate"
-            if (one.name, cause) in self._told_ends:
-                continue
-            lines += 1
-            if lines > _LINES:
-                continue
-            self._told_ends[one.name, cause] = now
-            self._audit.event(
-                "partner_ends",
-                None,
-                partner=one.subject,
-                serial=one.serial,
-                rule=one.rule,
-                cause=cause,
-                certificate=one.ending,
-                ends=one.ends.isoformat(timespec="seconds"),
-                days=(one.ends - now).days,
-            )
-        if lines > _LINES:
-            self._audit.event("partners_end", None, more=lines - _LINES, days=before.days)
+        for one in sightings:
+            if one.chain is not None and self._chains.get(one.name) is one.chain:
+                del self._chains[one.name]
 
     def status(self) -> dict[str, Any]:
         """
         For STATUS.
         """
-        ahead, now = self._ahead, self._clock.now()
-        next_at = ahead.next_at()
-        before = max(self._settings.refresh.tell_before, _WEEK)
-        soon = list(ending(ahead.partners, now, within=before))
-        return {
-            "enabled": self._settings.refresh.enabled,
-            "partners": ahead.count,
-            "evidence": {kind.value: count for kind, count in sorted(ahead.evidence().items())},
-            "renewed": ahead.renewed,
-            "failed": ahead.failed,
-            "requests": ahead.requests,
-            "judged_again": self._judged_again,
-            "last": None if ahead.last is None else ahead.last.isoformat(timespec="seconds"),
-            "next": None if next_at is None else posix(next_at).isoformat(timespec="seconds"),
-            "waiting": ahead.waiting(),
-            "troubles": [_plain_trouble(one, now) for one in ahead.troubles()],
-            "ending": {
-                "within_7d": sum(one.ends <= now + _WEEK for one in soon),
-                "within": len(soon),
-                "within_days": before.days,
-                "first": [_plain_end(one, now) for one in soon[:_NAMED]],
-            },
-        }
+        return status_of(
+            self._ahead, self._settings.refresh, now=self._clock.now(), judged_again=self._judged_again
+        )
 
 
 def _is_plain(verdict: Verdict) -> bool:
@@ -571,27 +511,3 @@ def _failures(checked: Checked) -> dict[str, str]:
         if one.failure is not None and one.url is not None:
             found[one.url] = f"{one.failure.value}: {one.detail}"
     return found
-
-
-def _plain_trouble(one: Trouble, now: datetime) -> dict[str, object]:
-    return {
-        "location": one.origin,
-        "issuers": list(one.issuers),
-        "since": one.since.isoformat(timespec="seconds"),
-        "failures": one.failures,
-        "detail": one.detail,
-        "ends": one.ends.isoformat(timespec="seconds"),
-        "ends_in_s": int((one.ends - now).total_seconds()),
-        "partners": one.partners,
-    }
-
-
-def _plain_end(one: Partner, now: datetime) -> dict[str, object]:
-    return {
-        "partner": one.subject,
-        "serial": one.serial,
-        "rule": one.rule,
-        "certificate": one.ending,
-        "ends": one.ends.isoformat(timespec="seconds"),
-        "days": (one.ends - now).days,
-    }

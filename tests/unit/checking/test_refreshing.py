@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cftpki_ext.checking.refreshing import Ahead, Held, Job, Partner, due, ending
+from cftpki_ext.checking.held import Held, Partner, due, ending, still_wanted
+from cftpki_ext.checking.refreshing import Ahead, Job
 from cftpki_ext.core.policy import STRICT
 from cftpki_ext.core.settings import Limits, RefreshSettings, RestProfile, TrustSet
 from cftpki_ext.core.vocabulary import Direction, SourceKind
@@ -29,7 +30,7 @@ def held(key: str, kind: SourceKind = OCSP, *, at: datetime = NOW, life: timedel
     return Held(
         key=key,
         kind=kind,
-        url=f"http://{key.split('-', maxsplit=1)[0]}.example/{key}",
+        url=f"http://{key.split('-', maxsplit=1)[0]}.example/",
         issuer="CN=CA",
         received_at=at,
         this_update=at - MINUTE,
@@ -221,8 +222,8 @@ def test_a_source_that_fails_is_left_alone_longer_and_longer_and_told() -> None:
     # All of one host: it is asked by one partner at a time, at most every five minutes in the end.
     assert 20 <= len(simulation.jobs) <= 60
     (trouble,) = plan.troubles()
-    assert ("http://ocsp.example", 50, "unreachable: refused") == (
-        trouble.origin,
+    assert ("http://ocsp.example/", 50, "unreachable: refused") == (
+        trouble.location,
         trouble.partners,
         trouble.detail,
     )
@@ -331,6 +332,14 @@ def test_nothing_ends_where_sources_answer_and_bounds_hold_whatever_fails(
     if rate == 3600:
         assert [] == [key for key in simulation.ended if not (down and key.startswith(f"host{down}-"))]
     assert sum(len(job.keys) for _, job in simulation.jobs) <= rate * 2 + max(2, rate / 60) + len(lives)
+
+
+def test_answer_that_another_source_stood_in_for_is_still_wanted_where_its_location_failed() -> None:
+    ocsp, crl = held("ocsp-1"), held("list", CRL)
+    assert (crl, ocsp) == still_wanted((ocsp,), (crl,), [ocsp.url])
+    assert (crl,) == still_wanted((ocsp,), (crl,), [])
+    newer = replace(ocsp, received_at=NOW + MINUTE)
+    assert (newer,) == still_wanted((ocsp,), (newer,), [ocsp.url])
 
 
 def test_who_ends_soon_is_told_in_order() -> None:

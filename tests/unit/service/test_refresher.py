@@ -151,7 +151,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.store, self.proofs, self.rows, self.log = Store(), Proofs(), Rows(), Log()
-        self.down = False
+        self.down = self.silent = False
         self.status = "good"
         self.sources = {
             OCSP: Responder(OCSP, self.clock, self.answer),
@@ -164,7 +164,7 @@ class World:
         self.leaf = LEAF
 
     def answer(self, _: str) -> bytes | Cause:
-        return Cause.UNREACHABLE if self.down else good(self.clock, self.leaf, self.status)
+        return Cause.UNREACHABLE if self.down or self.silent else good(self.clock, self.leaf, self.status)
 
     def list(self, url: str) -> bytes | Cause:
         if self.down:
@@ -341,10 +341,12 @@ def test_what_cannot_be_renewed_is_told_before_it_ends_and_when_it_is_over(world
             told = world.log.named("evidence_not_renewed")
             assert [["CN=CA"], ["CN=Root"]] == sorted(one["issuers"] for one in told)
             first = next(one for one in told if one["issuers"] == ["CN=CA"])
-            assert "http://ca" == first["location"]
+            assert "http://ca/ocsp" == first["location"]
             assert 23 * 60 < first["ends_in_min"] < 24 * 60
             assert "unreachable" in first["detail"]
-            (trouble,) = (one for one in refresher.status()["troubles"] if one["location"] == "http://ca")
+            (trouble,) = (
+                one for one in refresher.status()["troubles"] if one["location"] == "http://ca/ocsp"
+            )
             assert (1, True) == (trouble["partners"], trouble["failures"] > 2)
             # The partner is let in on what is there, with the warning that belongs to it.
             verdict = await world.handshake()
@@ -355,11 +357,49 @@ def test_what_cannot_be_renewed_is_told_before_it_ends_and_when_it_is_over(world
             )
             world.down = False
             await asyncio.sleep(900)
-            assert {"http://ca", "http://root"} == {
+            assert {"http://ca/ocsp", "http://root/crl"} == {
                 one["location"] for one in world.log.named("evidence_renewed_again")
             }
             assert [] == refresher.status()["troubles"]
             assert () == (await world.handshake()).warnings
+
+    run(go())
+
+
+def test_source_that_another_one_stands_in_for_is_asked_until_it_is_back(world: World) -> None:
+    async def go() -> None:
+        async with world.service() as refresher:
+            assert (await world.handshake()).accepted
+            world.silent = True
+            await asyncio.sleep(1800)
+            # The CRL is heard instead, and renewed; the responder is not forgotten.
+            assert {"crl": 2, "ocsp": 1} == refresher.status()["evidence"]
+            assert ["http://ca/ocsp"] == [one["location"] for one in refresher.status()["troubles"]]
+            world.silent = False
+            await asyncio.sleep(900)
+            assert [] == refresher.status()["troubles"]
+            await asyncio.sleep(900)
+            # Nobody needs the CRL any more.
+            assert {"crl": 1, "ocsp": 1} == refresher.status()["evidence"]
+            assert () == (await world.handshake()).warnings
+
+    run(go())
+
+
+def test_disk_that_says_nonsense_stops_nobody(world: World) -> None:
+    async def go() -> None:
+        async with world.service():
+            assert (await world.handshake()).accepted
+        (name,) = world.rows.rows
+        row = world.rows.rows[name]
+        nonsense = row.document.replace("2026-06-01T", "9999-12-31T").replace("2026-06-02T", "0001-01-01T")
+        assert nonsense != row.document
+        world.rows.rows[name] = replace(row, document=nonsense, seen=float("inf"))
+        async with world.service() as refresher:
+            await asyncio.sleep(1200)
+            assert (await world.handshake()).accepted
+            assert 1 == refresher.status()["partners"]
+            assert [] == world.log.named("refresh_failed") + world.log.named("partners_not_remembered")
 
     run(go())
 
