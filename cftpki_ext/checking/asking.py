@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from cftpki_ext.checking.case import Place
@@ -18,6 +18,7 @@ from cftpki_ext.checking.responses import Responses
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.grounds import refresh_age
 from cftpki_ext.ports import Clock, LocationLocks, StoredResponse

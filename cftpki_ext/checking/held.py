@@ -10,7 +10,6 @@ together. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -18,6 +17,7 @@ from cftpki_ext.checking.case import Place
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.grounds import refresh_age
