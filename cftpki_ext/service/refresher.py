@@ -18,13 +18,12 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
 
-from structlog.typing import FilteringBoundLogger
-
 from cftpki_ext.checking.checker import Checked
 from cftpki_ext.checking.held import Held, Partner, held_of, partner_of, still_wanted
 from cftpki_ext.checking.refreshing import Ahead, Job
 from cftpki_ext.checking.sightings import document_of, pack_chain, partner_from, unpack_chain
 from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Limits, Settings
 from cftpki_ext.core.verdict import BAD_NEWS, Reason, Verdict
 from cftpki_ext.core.vocabulary import Origin
@@ -97,7 +96,7 @@ class Refresher:
         *,
         settings: Settings,
         audit: AuditSink,
-        log: FilteringBoundLogger,
+        log: Log,
         clock: Clock,
     ) -> None:
         self._judges = judges
