@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Sequence
 
-from cftpki_ext.processes.frames import MAX_DESCRIPTORS, Frame, FrameError, FrameReader, encode
+from cftpki_ext.processes.frames import MAX_DESCRIPTORS, Frame, FrameError, FrameReader, Kind, Message, encode
 
 ROOM_BYTES = 64 * 1024
 _ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
@@ -97,6 +97,25 @@ class ChildChannel:
         self._reader = FrameReader()
         self._room = bytearray(ROOM_BYTES)
         self._sending = threading.Lock()
+        self._next: Frame | None = None
+
+    def fileno(self) -> int:
+        """
+        The descriptor that something can be read from once there is more to `receive`, unless it `is_waiting`.
+        """
+        return self._end.fileno()
+
+    def is_waiting(self) -> bool:
+        """
+        Whether `receive` has a whole frame already.
+
+        Raises:
+            FrameError: what came is no frame.
+
+        """
+        if self._next is None:
+            self._next = self._reader.next()
+        return self._next is not None
 
     def receive(self) -> Frame | None:
         """
@@ -107,8 +126,8 @@ class ChildChannel:
 
         """
         while True:
-            frame = self._reader.next()
-            if frame is not None:
+            if self.is_waiting():
+                frame, self._next = self._next, None
                 return frame
             try:
                 data, descriptors = receive(self._end, self._room)
@@ -135,6 +154,31 @@ class ChildChannel:
                 sent = send(self._end, pieces, descriptors)
                 descriptors = ()
                 advance(pieces, sent)
+
+    def note(self, message: Message) -> bool:
+        """
+        Tell the front something that it did not ask for, unless it is so far behind that this would have to wait.
+
+        Args:
+            message: without descriptors, and small: what the kernel takes of it, it takes whole.
+
+        Returns:
+            Whether it was sent.
+
+        Raises:
+            FrameError: it is over a bound.
+            OSError: the front is gone.
+
+        """
+        pieces: list[bytes | memoryview] = list(encode(Frame(Kind.NOTE, 0, message)))
+        with self._sending:
+            try:
+                advance(pieces, self._end.sendmsg(pieces, (), socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return False
+            while pieces:  # a part of a frame would be the end of the channel
+                advance(pieces, send(self._end, pieces, ()))
+        return True
 
 
 def advance(pieces: list[bytes | memoryview], sent: int) -> None:

@@ -13,6 +13,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,22 @@ from cftpki_ext.processes.frames import NO_MEMORY, Frame, FrameError, Kind, Mess
 
 # Answers a call, or gives the work that answers it: that is done in a thread of its own, beside the calls that follow.
 Handler = Callable[[Message], Message | Callable[[], Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """
+    A handler that serves others than the front as well, in the one thread.
+
+    `attend` is called before each call: it serves until the channel has something to read, and then returns.
+    """
+
+    answer: Handler
+    attend: Callable[[ChildChannel], None]
+
+
 # Makes a role's handler from what the front sends first; "module:function" names one.
-Factory = Callable[[Message], Handler]
+Factory = Callable[[Message], Handler | Attended]
 _TOLD = 300
 _TRACE = 8000
 
@@ -42,13 +57,16 @@ def run(end: socket.socket, factory: str, bounds: Bounds) -> None:
     first = channel.receive()
     if first is None or first.kind is not Kind.SETUP:
         return
-    handler = resolve(factory)(first.message)
+    made = resolve(factory)(first.message)
+    served = made if isinstance(made, Attended) else Attended(made, attend=lambda _: None)
     active = confine(bounds)
     channel.send(Frame(Kind.READY, first.call, Message({"active": active})))
+    served.attend(channel)
     while (frame := channel.receive()) is not None:
-        if not _answer(channel, frame, handler, bounds):
+        if not _answer(channel, frame, served.answer, bounds):
             return
         del frame  # a list of fifty megabytes may be in it, and the next call may be long in coming
+        served.attend(channel)
 
 
 def _answer(channel: ChildChannel, frame: Frame, handler: Handler, bounds: Bounds) -> bool:

@@ -39,6 +39,7 @@ class SystemCalls(enum.StrEnum):
 
     ANY = "any"  # a PKCS #11 module does what it likes
     FILES = "files"  # no network, no programs, no other processes
+    DOOR = "door"  # as FILES, but what connects to a listening socket that it was handed may be accepted
     COMPUTE = "compute"  # only what computing and the open channel need
 
 
@@ -206,6 +207,7 @@ _FORBIDDEN = (
     "mount", "unshare", "setns", "open_by_handle_at", "bpf", "perf_event_open", "userfaultfd", "io_uring_setup",
     "add_key", "request_key", "keyctl",
 )  # fmt: skip
+_ACCEPTING = "accept4"
 _MAPPING = ("mmap", "mprotect")
 _LIMITING = "prlimit64"
 _COMPUTING = (
@@ -251,8 +253,10 @@ def program(calls: SystemCalls, machine: str) -> bytes | None:
         (_JUMP_AT_LEAST, 0, 1, _X32_BIT),
         (_RETURN, 0, 0, _EPERM),
     ]
-    if calls is SystemCalls.FILES:
+    if calls in {SystemCalls.FILES, SystemCalls.DOOR}:
         for name in _FORBIDDEN:
+            if calls is SystemCalls.DOOR and name == _ACCEPTING:
+                continue
             steps += [(_JUMP_EQUAL, 0, 1, known.numbers[name]), (_RETURN, 0, 0, _EPERM)]
         steps.append((_RETURN, 0, 0, _ALLOW))
     else:

@@ -47,6 +47,7 @@ class Kind(enum.IntEnum):
     CALL = 3
     ANSWER = 4
     FAILURE = 5  # the answer to a call that raised; the value names the error
+    NOTE = 6  # what a child tells by itself; nothing answers it
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,3 +56,27 @@ def read_memory_file(number: int) -> bytes:
         msg = f"{len(content)} of {size} octets could be read"
         raise OSError(msg)
     return content
+
+
+def shared_memory(size: int) -> int:
+    """
+    A descriptor of zeroed memory that several processes may write to and nobody can make smaller or larger.
+
+    Args:
+        size: in octets.
+
+    Returns:
+        The descriptor, the caller's to close.
+
+    Raises:
+        OSError: the system has no more memory or descriptors.
+
+    """
+    number = os.memfd_create("cftpki", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(number, size)
+        fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    except OSError:
+        os.close(number)
+        raise
+    return number

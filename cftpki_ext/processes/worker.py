@@ -91,6 +91,7 @@ class Worker:
         setup: what its handler is made with, asked at each beginning.
         log: is told of beginnings and ends.
         ready: called each time the child is ready for calls.
+        noted: called with what the child tells by itself.
 
     """
 
@@ -102,6 +103,7 @@ class Worker:
         setup: Callable[[], Message],
         log: Log,
         ready: Callable[[Worker], None] | None = None,
+        noted: Callable[[Message], None] | None = None,
     ) -> None:
         self.role = role
         self.restarts = 0
@@ -110,6 +112,7 @@ class Worker:
         self._setup = setup
         self._log = log
         self._on_ready = ready
+        self._noted = noted
         self._ready = asyncio.Event()
         self._life: _Life | None = None
         self._waiting: dict[int, asyncio.Future[Message]] = {}
@@ -322,6 +325,9 @@ class Worker:
         self._log.warning("process_ended", role=self.role.name, pid=life.child.pid, detail=self._last_end)
 
     def _heard(self, frame: Frame) -> None:
+        if frame.kind is Kind.NOTE and self._noted is not None and not frame.message.descriptors:
+            self._noted(frame.message)
+            return
         answer = self._waiting.get(frame.call)
         if answer is None or answer.done():
             for number in frame.message.descriptors:

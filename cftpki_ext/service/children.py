@@ -38,7 +38,12 @@ class Children:
         self._workers: list[Worker] = []
 
     def begin(
-        self, role: Role, *, setup: Callable[[], Message], ready: Callable[[Worker], None] | None = None
+        self,
+        role: Role,
+        *,
+        setup: Callable[[], Message],
+        ready: Callable[[Worker], None] | None = None,
+        noted: Callable[[Message], None] | None = None,
     ) -> Worker:
         """
         Begin a child; it is begun again whenever it ends.
@@ -47,12 +52,13 @@ class Children:
             role: what it is for.
             setup: what its handler is made with, asked at each beginning.
             ready: called each time it is ready.
+            noted: called with what it tells by itself.
 
         Returns:
             Its front's end.
 
         """
-        worker = Worker(role, self.nursery, setup=setup, log=self._log, ready=ready)
+        worker = Worker(role, self.nursery, setup=setup, log=self._log, ready=ready, noted=noted)
         self._workers.append(worker)
         worker.start()
         return worker
