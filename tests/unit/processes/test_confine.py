@@ -62,7 +62,21 @@ def test_files_allows_files_and_neither_network_nor_programs(machine, architectu
     assert [REFUSE] * len(refused) == [run(content, number, architecture) for number in refused]
 
 
-@pytest.mark.parametrize("calls", [SystemCalls.COMPUTE, SystemCalls.FILES])
+@pytest.mark.parametrize(
+    ("machine", "architecture", "allowed", "refused"),
+    [
+        # accept4, openat | socket, connect, accept, bind, listen, execve, ptrace, kill
+        ("x86_64", X86_64, (288, 257), (41, 42, 43, 49, 50, 59, 101, 62)),
+        ("aarch64", AARCH64, (242, 56), (198, 203, 202, 200, 201, 221, 117, 129)),
+    ],
+)
+def test_door_lets_connections_in_and_makes_none(machine, architecture, allowed, refused):
+    content = program(SystemCalls.DOOR, machine)
+    assert [ALLOW] * len(allowed) == [run(content, number, architecture) for number in allowed]
+    assert [REFUSE] * len(refused) == [run(content, number, architecture) for number in refused]
+
+
+@pytest.mark.parametrize("calls", [SystemCalls.COMPUTE, SystemCalls.FILES, SystemCalls.DOOR])
 def test_other_architecture_ends_the_process_and_the_x32_numbers_are_refused(calls):
     content = program(calls, "x86_64")
     assert KILL == run(content, 0, 0x40000003)
