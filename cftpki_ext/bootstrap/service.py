@@ -17,12 +17,14 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity import KeyLoader
 from cftpki_ext.identity.renewal.manager import Manager
+from cftpki_ext.identity.serving.doors import DoorsHeard
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
 from cftpki_ext.identity.serving.signers import Signers
 from cftpki_ext.ports import AsyncEvidenceStore
 from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.service.audit import LogAudit
+from cftpki_ext.service.beside import Doors
 from cftpki_ext.service.children import PRELOAD, Children
 from cftpki_ext.service.daemon import Daemon
 from cftpki_ext.service.evidence_process import ROLE as EVIDENCE
@@ -133,6 +135,9 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
     def event(name: str, **fields: Any) -> None:
         service.audit.event(name, None, **fields)
 
+    def heard(told: DoorsHeard) -> None:
+        service.trail.at_signer(told)
+
     loop = asyncio.get_running_loop()
     renewals = Renewals(settings, make_renewals, event=event)
 
@@ -145,7 +150,15 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
         log=logger,
         clock=SystemClock(),
     )
-    signers = Signers(settings.identities, processes=children, root=settings.service.state, tokens=TOKENS)
+    doors = Doors(settings.service.socket, lambda: service.settings, logger)
+    signers = Signers(
+        settings.identities,
+        processes=children,
+        root=settings.service.state,
+        tokens=TOKENS,
+        doors=doors,
+        heard=heard,
+    )
     identities = make_identities(settings, logger, signers)
     audit = LogAudit(logger)
     refresher = Refresher(
@@ -187,4 +200,5 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
         await keeper.aclose()
         await judges.aclose()
         await signers.aclose()
+        doors.remove()
         await children.aclose()

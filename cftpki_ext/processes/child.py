@@ -13,10 +13,10 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.processes.channel import ChildChannel, close_all
 from cftpki_ext.processes.confine import Bounds, SystemCalls, allow_cpu, confine
 from cftpki_ext.processes.frames import NO_MEMORY, Frame, FrameError, Kind, Message

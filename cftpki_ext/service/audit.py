@@ -25,6 +25,8 @@ _WARNINGS = frozenset(
         "own_status_failed",
         "renewal_hint_failed",
         "enroller_broken",
+        "key_uses_not_told",
+        "signer_connection_refused",
         "verdict_refused_without_evidence",
         "evidence_not_renewed",
         "partner_ends",

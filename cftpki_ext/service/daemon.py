@@ -17,6 +17,7 @@ from cftpki_ext.core.errors import CftPkiError, WireError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.protocol.codec import HEADER, Header, WireVersionError, decode_header, decode_payload
 from cftpki_ext.service import listener as listening
+from cftpki_ext.service.beside import allowed_users
 from cftpki_ext.service.conversation import Conversation, unreadable
 from cftpki_ext.service.listener import BACKLOG, Listener, listen
 from cftpki_ext.service.shared import Service
@@ -185,7 +186,7 @@ class Daemon:
     def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
         settings = self._service.settings.service
         uid = self._peer_uid(writer.get_extra_info("socket"))
-        if uid not in {0, os.geteuid(), *settings.allow_users}:
+        if uid not in allowed_users(self._service.settings):
             return f"user {uid} may not use this service (service.allow_users)"
         if len(self._connections) > settings.max_sessions + SPARE_CONNECTIONS:
             return f"{settings.max_sessions + SPARE_CONNECTIONS} connections are open"

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import assert_never
 
-from cftpki_ext.exit.session import session_reference
+from cftpki_ext.exit.session import SessionContext, session_reference
 from cftpki_ext.exit.steps import Fail, Final, NotHandled, Refuse, Reply
+from cftpki_ext.identity.serving.doors import DoorsHeard
 from cftpki_ext.ports import Clock
 from cftpki_ext.protocol.codec import Frame, Message, Tag
 from cftpki_ext.service.audit import AuditSink
@@ -55,6 +56,35 @@ class Trail:
             case _ as never:
                 assert_never(never)
 
+    def at_signer(self, heard: DoorsHeard) -> None:
+        """
+        Write what hosts did at a signer's own sockets.
+
+        Args:
+            heard: as the signer told it, shortly after.
+
+        """
+        for use in heard.uses:
+            self._count_use(
+                KeyUse(use.use),
+                identity=use.identity,
+                generation=use.generation,
+                scheme=use.scheme,
+                session=None,
+                # Joins this line to the others of its session.
+                session_ref=session_reference(use.session),
+                user=use.user,
+            )
+        now_s = self._clock.monotonic()
+        if heard.untold:
+            for _ in range(heard.untold):
+                self._key_uses[heard.identity].add(KeyUse.SIGNED, at_s=now_s)
+            self._audit.event("key_uses_not_told", None, identity=heard.identity, uses=heard.untold)
+        for user, connections in sorted(heard.strangers.items()):
+            self._audit.event(
+                "signer_connection_refused", None, identity=heard.identity, user=user, connections=connections
+            )
+
     def _done(self, request: Frame, final: Reply) -> None:
         audit = self._audit
         match request.message:
@@ -88,16 +118,34 @@ class Trail:
         presented = final.session.presented if final.session else None
         if presented is None:
             return
+        self._count_use(
+            KeyUse.HANDED_OVER if Tag.CRYPT_KEY in final.fields else KeyUse.SIGNED,
+            identity=presented.name,
+            generation=presented.generation,
+            scheme=request.number(Tag.CRYPT_SCHEME) or 0,
+            session=final.session,
+        )
+
+    def _count_use(
+        self,
+        use: KeyUse,
+        *,
+        identity: str,
+        generation: int,
+        scheme: int,
+        session: SessionContext | None,
+        **more: object,
+    ) -> None:
         now_s = self._clock.monotonic()
-        uses = self._key_uses[presented.name]
-        use = KeyUse.HANDED_OVER if Tag.CRYPT_KEY in final.fields else KeyUse.SIGNED
+        uses = self._key_uses[identity]
         uses.add(use, at_s=now_s)
         self._audit.event(
             "key_used",
-            final.session,
-            identity=presented.name,
-            generation=presented.generation,
+            session,
+            identity=identity,
+            generation=generation,
             use=use.value,
-            scheme=f"0x{request.number(Tag.CRYPT_SCHEME) or 0:04x}",
+            scheme=f"0x{scheme:04x}",
             uses_last_minute=uses.last_minute(at_s=now_s),
+            **more,
         )

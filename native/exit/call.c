@@ -69,14 +69,14 @@ void cftpki_call_request(const struct cftpki_call *call, struct cftpki_request *
   cftpki_request_number(request, CFTPKI_WIRE_TAG_SESSION, call->session.session);
 }
 
-static bool store(const struct cftpki_call *call) {
+bool cftpki_call_store(const struct cftpki_call *call) {
   return cftpki_session_store(call->private_area.data, call->private_area.size, &call->session);
 }
 
 void cftpki_call_close(struct cftpki_call *call, enum cftpki_session_state state) {
   cftpki_transport_close(&call->session.connection);
   call->session.state = state;
-  store(call);
+  cftpki_call_store(call);
 }
 
 struct cftpki_outcome cftpki_call_fail(struct cftpki_call *call) {
@@ -110,7 +110,7 @@ bool cftpki_call_ask(struct cftpki_call *call, const struct cftpki_request *requ
     return false;
   }
   *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
-  if (!store(call)) {
+  if (!cftpki_call_store(call)) {
     return false;
   }
   if (answer->response.result != CFTPKI_WIRE_RESULT_DONE) {

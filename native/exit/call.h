@@ -40,6 +40,9 @@ void cftpki_call_request(const struct cftpki_call *call, struct cftpki_request *
 bool cftpki_call_ask(struct cftpki_call *call, const struct cftpki_request *request,
                      struct cftpki_answer *answer, struct cftpki_outcome *outcome);
 
+/* Stores the session in the host's area. */
+bool cftpki_call_store(const struct cftpki_call *call);
+
 /* Closes the connection, stores the session as `state`. */
 void cftpki_call_close(struct cftpki_call *call, enum cftpki_session_state state);
 

@@ -10,7 +10,8 @@
 
 #include <string.h>
 
-#define RECORD_VERSION 1u
+#define TASK_VERSION 1u
+#define SESSION_VERSION 2u
 
 struct task_record {
   char magic[8];
@@ -36,11 +37,12 @@ struct session_record {
   int32_t fd;
   uint64_t device;
   uint64_t inode;
+  uint64_t leaf;
   uint64_t checksum;
 };
 
 _Static_assert(sizeof(struct task_record) == 152, "no padding in the task's record");
-_Static_assert(sizeof(struct session_record) == 72, "no padding in the session's record");
+_Static_assert(sizeof(struct session_record) == 80, "no padding in the session's record");
 _Static_assert(sizeof(struct session_record) <= CFTPKI_PRIVATE_AREA_SIZE, "the size asked for");
 
 static const char task_magic[8] = {'C', 'F', 'T', 'P', 'K', 'I', '-', 'T'};
@@ -63,7 +65,7 @@ bool cftpki_task_store(uint8_t *area, size_t size, const struct cftpki_task *tas
   }
   memset(&record, 0, sizeof(record));
   memcpy(record.magic, task_magic, sizeof(record.magic));
-  record.version = RECORD_VERSION;
+  record.version = TASK_VERSION;
   record.size = sizeof(record);
   record.task = task->task;
   record.phase_mask = task->phase_mask;
@@ -82,7 +84,7 @@ bool cftpki_task_load(const uint8_t *area, size_t size, struct cftpki_task *task
   }
   memcpy(&record, area, sizeof(record));
   if (memcmp(record.magic, task_magic, sizeof(record.magic)) != 0 ||
-      record.version != RECORD_VERSION || record.size != sizeof(record) ||
+      record.version != TASK_VERSION || record.size != sizeof(record) ||
       record.checksum != checksum(&record, offsetof(struct task_record, checksum)) ||
       memchr(record.socket_path, 0, sizeof(record.socket_path)) == NULL) {
     return false;
@@ -108,7 +110,7 @@ bool cftpki_session_store(uint8_t *area, size_t size, const struct cftpki_sessio
   }
   memset(&record, 0, sizeof(record));
   memcpy(record.magic, session_magic, sizeof(record.magic));
-  record.version = RECORD_VERSION;
+  record.version = SESSION_VERSION;
   record.size = sizeof(record);
   record.session = session->session;
   record.task = session->task;
@@ -118,6 +120,7 @@ bool cftpki_session_store(uint8_t *area, size_t size, const struct cftpki_sessio
   record.fd = session->connection.fd;
   record.device = session->connection.device;
   record.inode = session->connection.inode;
+  record.leaf = session->leaf;
   record.checksum = checksum(&record, offsetof(struct session_record, checksum));
   memcpy(area, &record, sizeof(record));
   return true;
@@ -130,7 +133,7 @@ bool cftpki_session_load(const uint8_t *area, size_t size, struct cftpki_session
   }
   memcpy(&record, area, sizeof(record));
   if (memcmp(record.magic, session_magic, sizeof(record.magic)) != 0 ||
-      record.version != RECORD_VERSION || record.size != sizeof(record) ||
+      record.version != SESSION_VERSION || record.size != sizeof(record) ||
       record.checksum != checksum(&record, offsetof(struct session_record, checksum)) ||
       record.state < CFTPKI_SESSION_LEFT || record.state > CFTPKI_SESSION_ENDED) {
     return false;
@@ -141,5 +144,6 @@ bool cftpki_session_load(const uint8_t *area, size_t size, struct cftpki_session
   session->phase_mask = record.phase_mask;
   session->sequence = record.sequence;
   session->connection = (struct cftpki_socket){record.fd, record.device, record.inode};
+  session->leaf = record.leaf;
   return true;
 }

@@ -38,6 +38,7 @@ struct cftpki_session {
   uint32_t state;
   uint32_t phase_mask;
   uint32_t sequence; /* of the last request on the connection */
+  uint64_t leaf;     /* cftpki_chain_ref of the chain that GetCertificate gave; 0: none */
   struct cftpki_socket connection;
 };
 

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "door.h"
+
 void cftpki_key_hold(struct cftpki_key *key) {
   atomic_fetch_add(&key->references, 1);
 }
@@ -32,6 +34,15 @@ static EVP_PKEY *copy_public(X509 *leaf) {
   return copy;
 }
 
+static uint64_t leaf_ref(X509 *leaf) {
+  uint8_t *der = NULL;
+  int length = i2d_X509(leaf, &der);
+  uint64_t reference =
+      length > 0 ? cftpki_leaf_ref((struct cftpki_bytes){der, (size_t)length}) : 0;
+  OPENSSL_free(der);
+  return reference;
+}
+
 EVP_PKEY *cftpki_key_of(struct cftpki_session *session, SSL *ssl, X509 *leaf) {
   struct cftpki_key *key = calloc(1, sizeof(*key));
   if (key == NULL) {
@@ -42,6 +53,7 @@ EVP_PKEY *cftpki_key_of(struct cftpki_session *session, SSL *ssl, X509 *leaf) {
   key->session = session;
   key->ssl = ssl;
   key->handshake = session->handshake;
+  key->leaf = leaf_ref(leaf);
   key->public_key = copy_public(leaf);
   if (key->public_key == NULL) {
     cftpki_key_release(key);
@@ -145,33 +157,46 @@ static void fill_question(struct cftpki_request *request, const void *argument) 
   cftpki_request_bytes(request, CFTPKI_WIRE_TAG_CRYPT_INPUT, question->input);
 }
 
+/* Uses the answer to CryptData, whoever gave it. */
+static bool take_answer(const struct cftpki_response *response, const struct question *question,
+                        uint8_t *output, size_t *size) {
+  struct cftpki_bytes made = response->fields[CFTPKI_WIRE_TAG_CRYPT_OUTPUT];
+  struct cftpki_bytes pkcs8 = response->fields[CFTPKI_WIRE_TAG_CRYPT_KEY];
+  if (!cftpki_is_crypt_answer(response)) {
+    return false;
+  }
+  if (pkcs8.length > 0) {
+    return sign_here(pkcs8, question->scheme, question->input, output, size);
+  }
+  if (made.length > *size) {
+    return false;
+  }
+  memcpy(output, made.data, made.length);
+  *size = made.length;
+  return true;
+}
+
 bool cftpki_key_sign(struct cftpki_key *key, unsigned scheme, struct cftpki_bytes input,
                      uint8_t *output, size_t *size) {
   struct cftpki_session *session = key->session;
   struct question question = {scheme, input};
+  bool signed_it = false;
   /* Another handshake, another process, or an SSL that is gone: its session knows
    * nothing of this key. */
   if (session->handshake != key->handshake || session->process != getpid() ||
       session->state != CFTPKI_SESSION_OPEN) {
     return false;
   }
+  if (cftpki_session_ask_signer(session, key->leaf, fill_question, &question)) {
+    signed_it = take_answer(&session->signing.answer.response, &question, output, size);
+    cftpki_session_signer_heard(session);
+    return signed_it;
+  }
   if (cftpki_session_ask_and_wait(session, key->ssl, CFTPKI_WIRE_MSG_CRYPT_DATA, fill_question,
                                   &question) != CFTPKI_TURN_ANSWER) {
     return false;
   }
-  const struct cftpki_response *response = &session->exchange.answer.response;
-  struct cftpki_bytes made = response->fields[CFTPKI_WIRE_TAG_CRYPT_OUTPUT];
-  struct cftpki_bytes pkcs8 = response->fields[CFTPKI_WIRE_TAG_CRYPT_KEY];
-  bool signed_it = false;
-  if ((made.length > 0) != (pkcs8.length > 0)) { /* one of them, and not an empty one */
-    if (pkcs8.length > 0) {
-      signed_it = sign_here(pkcs8, scheme, input, output, size);
-    } else if (made.length <= *size) {
-      memcpy(output, made.data, made.length);
-      *size = made.length;
-      signed_it = true;
-    }
-  }
+  signed_it = take_answer(&session->exchange.answer.response, &question, output, size);
   cftpki_session_heard(session);
   return signed_it;
 }

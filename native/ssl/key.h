@@ -21,6 +21,7 @@ struct cftpki_key {
   struct cftpki_session *session;
   SSL *ssl; /* good only while the session's handshake is this one */
   uint64_t handshake;
+  uint64_t leaf; /* cftpki_leaf_ref of its certificate */
   EVP_PKEY *public_key;
 };
 

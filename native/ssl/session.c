@@ -13,6 +13,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "door.h"
 #include "environment.h"
 #include "partner.h"
 #include "registry.h"
@@ -30,6 +31,7 @@ struct cftpki_session *cftpki_session_new(void) {
   if (session != NULL) {
     atomic_init(&session->references, 1);
     session->connection.fd = -1;
+    session->signer.fd = -1;
     session->timer = -1;
     session->client_auth = -1;
     session->process = getpid();
@@ -41,7 +43,13 @@ void cftpki_session_hold(struct cftpki_session *session) {
   atomic_fetch_add(&session->references, 1);
 }
 
+void cftpki_session_signer_heard(struct cftpki_session *session) {
+  cftpki_exchange_free(&session->signing);
+  cftpki_transport_close(&session->signer);
+}
+
 static void hang_up(struct cftpki_session *session) {
+  cftpki_session_signer_heard(session);
   cftpki_exchange_free(&session->exchange);
   cftpki_transport_close(&session->connection);
   if (session->timer >= 0) {
@@ -410,6 +418,48 @@ enum cftpki_turn cftpki_session_ask(struct cftpki_session *session, SSL *ssl, un
   return turn;
 }
 
+/* The one exchange at the signer's socket. */
+static enum cftpki_status exchange_with_signer(struct cftpki_session *session,
+                                               const struct cftpki_request *request) {
+  enum cftpki_status status = cftpki_exchange_start(&session->signing, request, 1);
+  while (status == CFTPKI_OK) {
+    status = cftpki_exchange_step(&session->signing, session->signer.fd);
+    if (status != CFTPKI_PENDING) {
+      return status;
+    }
+    int left = cftpki_deadline_left(session->deadline);
+    if (left > 0 && cftpki_wait_for(session->signer.fd,
+                                    cftpki_exchange_events(&session->signing), left)) {
+      status = CFTPKI_OK;
+    }
+  }
+  return status;
+}
+
+bool cftpki_session_ask_signer(struct cftpki_session *session, uint64_t leaf, cftpki_fill fill,
+                               const void *argument) {
+  struct cftpki_environment environment;
+  struct cftpki_request request;
+  if (session->alert != 0 || !in_mask(session->phase_mask, CFTPKI_WIRE_MSG_CRYPT_DATA)) {
+    return false;
+  }
+  cftpki_environment_read(&environment);
+  if (cftpki_door_open(environment.socket_path, leaf, &session->signer) != CFTPKI_OK) {
+    return false;
+  }
+  start_clock(session, CFTPKI_WIRE_MSG_CRYPT_DATA);
+  cftpki_request_start(&request, CFTPKI_WIRE_MSG_CRYPT_DATA);
+  cftpki_request_number(&request, CFTPKI_WIRE_TAG_SESSION, session->session);
+  fill(&request, argument);
+  if (exchange_with_signer(session, &request) == CFTPKI_OK &&
+      cftpki_is_crypt_answer(&session->signing.answer.response)) {
+    session->waiting_for = 0;
+    return true;
+  }
+  cftpki_session_signer_heard(session);
+  return false;
+}
+
 static void tell(struct cftpki_session *session, const struct cftpki_request *request) {
   if (session->state == CFTPKI_SESSION_OPEN && session->process == getpid() && !session->asking &&
       cftpki_transport_check(&session->connection) == CFTPKI_OK) {
@@ -471,7 +521,14 @@ int cftpki_session_descriptor(const struct cftpki_session *session, short *event
   if (session->timer >= 0) {
     return session->timer;
   }
-  if (!session->asking || session->process != getpid()) {
+  if (session->process != getpid()) {
+    return -1;
+  }
+  if (session->signer.fd >= 0) {
+    *events = cftpki_exchange_events(&session->signing);
+    return session->signer.fd;
+  }
+  if (!session->asking) {
     return -1;
   }
   *events = cftpki_exchange_events(&session->exchange);

@@ -53,6 +53,10 @@ struct cftpki_session {
   struct cftpki_exchange exchange;
   uint32_t sequence;
 
+  /* The signer's own socket, while it is asked for a signature. */
+  struct cftpki_socket signer;
+  struct cftpki_exchange signing;
+
   uint64_t task;
   uint64_t session;
   uint32_t phase_mask;
@@ -129,6 +133,20 @@ int cftpki_session_descriptor(const struct cftpki_session *session, short *event
 enum cftpki_turn cftpki_session_ask_and_wait(struct cftpki_session *session, SSL *ssl,
                                              unsigned message, cftpki_fill fill,
                                              const void *argument);
+
+/*
+ * Asks CryptData at the socket of this leaf's signer (door.h), and waits likewise.
+ * Returns true with the answer in session->signing until
+ * cftpki_session_signer_heard; else the service is to be asked, in what is left of
+ * the same time.
+ */
+bool cftpki_session_ask_signer(struct cftpki_session *session, uint64_t leaf, cftpki_fill fill,
+                               const void *argument);
+void cftpki_session_signer_heard(struct cftpki_session *session);
+
+/* Waits for the descriptor in OpenSSL's ASYNC job if there is one, else in poll(2).
+ * Returns false when it cannot be waited for. */
+bool cftpki_wait_for(int fd, short events, int left_ms);
 
 /* May a callback that OpenSSL can suspend do so here? */
 bool cftpki_may_suspend(const SSL *ssl);

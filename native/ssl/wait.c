@@ -11,7 +11,7 @@
 
 /* In OpenSSL's job: the host polls the service's descriptor, and a timer for the
  * deadline. Returns false outside a job, or where it cannot be done. */
-static bool pause_job(const struct cftpki_session *session, int fd, int left_ms) {
+static bool pause_job(int fd, int left_ms) {
   static const char answer_key, timer_key;
   ASYNC_JOB *job = ASYNC_get_current_job();
   ASYNC_WAIT_CTX *waits = job == NULL ? NULL : ASYNC_get_wait_ctx(job);
@@ -30,8 +30,12 @@ static bool pause_job(const struct cftpki_session *session, int fd, int left_ms)
   if (timer >= 0) {
     close(timer);
   }
-  (void)session;
   return paused;
+}
+
+bool cftpki_wait_for(int fd, short events, int left_ms) {
+  struct pollfd item = {.fd = fd, .events = events, .revents = 0};
+  return pause_job(fd, left_ms) || poll(&item, 1, left_ms) >= 0 || errno == EINTR;
 }
 
 enum cftpki_turn cftpki_session_ask_and_wait(struct cftpki_session *session, SSL *ssl,
@@ -42,13 +46,9 @@ enum cftpki_turn cftpki_session_ask_and_wait(struct cftpki_session *session, SSL
     if (turn != CFTPKI_TURN_WAIT) {
       return turn;
     }
-    struct pollfd item = {.fd = -1, .events = 0, .revents = 0};
-    item.fd = cftpki_session_descriptor(session, &item.events);
-    int left = cftpki_deadline_left(session->deadline);
-    if (item.fd < 0) {
-      return cftpki_session_fail(session);
-    }
-    if (!pause_job(session, item.fd, left) && poll(&item, 1, left) < 0 && errno != EINTR) {
+    short events = 0;
+    int fd = cftpki_session_descriptor(session, &events);
+    if (fd < 0 || !cftpki_wait_for(fd, events, cftpki_deadline_left(session->deadline))) {
       return cftpki_session_fail(session);
     }
   }

@@ -58,6 +58,10 @@ enum cftpki_status cftpki_transport_open(const char *path, int64_t deadline,
   return CFTPKI_OK;
 }
 
+enum cftpki_status cftpki_transport_attempt(const char *path, struct cftpki_socket *socket_out) {
+  return cftpki_transport_open(path, 0, socket_out);
+}
+
 enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in) {
   return socket_in->fd >= 0 && socket_in->inode == 1 ? CFTPKI_OK : CFTPKI_LOST;
 }

@@ -18,7 +18,8 @@ static const struct cftpki_session a_session = {.session = 7,
                                                 .state = CFTPKI_SESSION_OPEN,
                                                 .phase_mask = 0x7FE,
                                                 .sequence = 3,
-                                                .connection = {5, 8, UINT64_C(1) << 40}};
+                                                .connection = {5, 8, UINT64_C(1) << 40},
+                                                .leaf = UINT64_C(1) << 60};
 
 static void test_records_survive_an_unaligned_area(void) {
   uint8_t area[4097];
@@ -34,6 +35,7 @@ static void test_records_survive_an_unaligned_area(void) {
   CHECK(session.session == 7 && session.task == 42 && session.sequence == 3);
   CHECK(session.state == CFTPKI_SESSION_OPEN && session.phase_mask == 0x7FE);
   CHECK(session.connection.fd == 5 && session.connection.inode == UINT64_C(1) << 40);
+  CHECK(session.leaf == UINT64_C(1) << 60);
 }
 
 static void test_absent_or_small_areas_are_refused(void) {
@@ -66,7 +68,7 @@ static void test_any_changed_byte_is_noticed(void) {
   }
   CHECK(cftpki_task_load(area, sizeof(area), &task));
   CHECK(cftpki_session_store(area, sizeof(area), &a_session));
-  for (size_t i = 0; i < 72; i++) {
+  for (size_t i = 0; i < 80; i++) {
     area[i] ^= 0x10;
     CHECK(!cftpki_session_load(area, sizeof(area), &session));
     area[i] ^= 0x10;

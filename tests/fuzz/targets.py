@@ -31,7 +31,9 @@ from cftpki_ext.evidence import decode as decode_record
 from cftpki_ext.evidence.again import again
 from cftpki_ext.ports import Repeated
 from cftpki_ext.processes import frames as processes
-from cftpki_ext.protocol.codec import decode
+from cftpki_ext.protocol.codec import Frame, Message, Tag, decode
+from cftpki_ext.protocol.codec import encode as encode_frame
+from cftpki_ext.protocol.door import request_of
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
@@ -55,6 +57,14 @@ _WISHES = der.encode(
         oid("1.2.840.113549.1.9.14"),
         der.encode(der.SET, der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, oid("2.5.29.17")))),
     ),
+)
+_CRYPT_DATA = encode_frame(
+    Frame(
+        Message.CRYPT_DATA,
+        response=False,
+        sequence=1,
+        fields={Tag.SESSION: 7, Tag.CRYPT_SCHEME: 0x0401, Tag.CRYPT_INPUT: bytes(32)},
+    )
 )
 _LIMITS = Limits()
 _TRUST = TrustSet(name="fuzz", anchors=(_ROOT.der,))
@@ -134,6 +144,24 @@ def frame(data: bytes) -> None:
         decode(data)
     except WireError:
         return
+
+
+def signer_request(data: bytes) -> None:
+    """
+    What a host says to a signer: CryptData and nothing else, however it is cut.
+    """
+    try:
+        request = request_of(data)
+    except WireError:
+        return
+    if request is not None:
+        fields = {
+            Tag.SESSION: request.session,
+            Tag.CRYPT_SCHEME: request.scheme,
+            Tag.CRYPT_INPUT: request.data,
+        }
+        frame = Frame(Message.CRYPT_DATA, response=False, sequence=request.sequence, fields=fields)
+        assert data == encode_frame(frame)
 
 
 def process_frame(data: bytes) -> None:
@@ -216,6 +244,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = (
             ocsp,
             crl,
             frame,
+            signer_request,
             process_frame,
             pem,
             record,
@@ -236,6 +265,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
         "ocsp": (make_ocsp_response(_ROOT, _LEAF), make_ocsp_response(_ROOT, _LEAF, "revoked")),
         "crl": (make_crl(_ROOT, [_LEAF.serial]), make_crl(_ROOT, number=2, delta_base=1)),
         "frame": (b"CP\x01\x11\0\0\0\x01\0\0\0\0",),
+        "signer_request": (_CRYPT_DATA,),
         "process_frame": (
             b"".join(
                 processes.encode(

@@ -1,7 +1,7 @@
 /*
  * A PKCS #11 module in front of another one, whose C_Sign does what the file named by TROUBLE says:
  *
- *     sleep SECONDS    wait, then sign
+ *     sleep SECONDS    make the file TROUBLE.begun, wait, then sign
  *     crash            end the process by SIGSEGV
  *     fail CODE        return this CK_RV
  *
@@ -37,8 +37,14 @@ static unsigned long sign(unsigned long session, unsigned char *data, unsigned l
         unsigned long number = 0;
         (void)!fscanf(file, "%15s %lu", what, &number);
         fclose(file);
-        if (strcmp(what, "sleep") == 0)
+        if (strcmp(what, "sleep") == 0) {
+            char begun[4096];
+            (void)snprintf(begun, sizeof(begun), "%s.begun", name);
+            file = fopen(begun, "w");
+            if (file != NULL)
+                fclose(file);
             sleep((unsigned)number);
+        }
         if (strcmp(what, "crash") == 0)
             raise(SIGSEGV);
         if (strcmp(what, "fail") == 0) {

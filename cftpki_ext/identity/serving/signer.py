@@ -3,11 +3,14 @@ The signer: a child process that holds the private key of one identity, and sign
 
 It reads the identity's files by itself, has no network and sees no stranger's certificate. One identity has one signer:
 what a token or its module does to the process that it lives in is done to this identity alone. It answers one call after
-the other; who waits, and for how long, is the front's business (`signers`).
+the other; who waits, and for how long, is the front's business (`signers`). Hosts ask it as well, at sockets that the
+front made for it (`door`).
 
     load    an identity as configured      → the chain; the key is kept by the digest of its public key
     sign    key, scheme, digest            → the signature
     export  key                            → PKCS#8, only where the configuration hands the key over
+    doors   sockets, keys, users           → hosts are served there from now on
+    alive                                  → it is
 """
 
 from __future__ import annotations
@@ -24,13 +27,15 @@ from cftpki_ext.core.errors import InputError, KeyUnavailableError, PinRefusedEr
 from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.settings import AnyIdentity, Identity, ManagedIdentity, TokenIdentity
 from cftpki_ext.identity import PrivateKey
+from cftpki_ext.identity.serving.door import MAX_CONNECTIONS, Door
 from cftpki_ext.identity.serving.files import OpenToken, no_tokens
-from cftpki_ext.identity.serving.keys import export_pkcs8, sign
+from cftpki_ext.identity.serving.keys import check, export_pkcs8, sign
 from cftpki_ext.identity.serving.local import load_any
-from cftpki_ext.processes.child import resolve
+from cftpki_ext.processes.child import Attended, resolve
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.worker import Role
+from cftpki_ext.protocol.codec import Tag
 
 FACTORY = "cftpki_ext.identity.serving.signer:make"
 # An interpreter with its libraries maps 200 MB before it does anything; a vendor's module brings threads and buffers.
@@ -66,15 +71,15 @@ def role_of(identity: AnyIdentity) -> Role:
         factory=FACTORY,
         bounds=Bounds(
             memory_bytes=_MEMORY_BYTES,
-            descriptors=256 if is_token else 32,
+            descriptors=(256 if is_token else 32) + MAX_CONNECTIONS,
             file_bytes=None if is_token else 0,
-            calls=SystemCalls.ANY if is_token else SystemCalls.FILES,
+            calls=SystemCalls.ANY if is_token else SystemCalls.DOOR,
         ),
         queue=QUEUE,
     )
 
 
-def make(setup: Message) -> Callable[[Message], Message]:
+def make(setup: Message) -> Attended:
     """
     Make the handler of a signer.
 
@@ -83,14 +88,15 @@ def make(setup: Message) -> Callable[[Message], Message]:
             `salt`, for the digests of refused PINs.
 
     Returns:
-        What answers calls.
+        What answers calls, and hosts.
 
     """
-    return Signer(
+    signer = Signer(
         root=Path(setup.value["root"]),
         salt=bytes.fromhex(setup.value["salt"]),
         tokens=setup.value.get("tokens"),
-    ).answer
+    )
+    return Attended(signer.answer, signer.door.attend)
 
 
 class Signer:
@@ -105,6 +111,7 @@ class Signer:
         self._salt = salt
         self._tokens = tokens
         self._environ = os.environ if environ is None else environ
+        self.door = Door(self.use)
         self._keys: OrderedDict[str, PrivateKey] = OrderedDict()
         self._hand_over = False
         # While a load runs: the digest of the PIN that was refused before, and of the one that is offered now.
@@ -124,6 +131,11 @@ class Signer:
                     return self._sign(call)
                 case "export":
                     return self._export(call.value)
+                case "doors":
+                    self.door.replace(call.value, call.descriptors)
+                    return Message()
+                case "alive":
+                    return Message()
                 case other:
                     return Message({"refused": f"{other!r} is no call to a signer"})
         except _LoginNeededError:
@@ -136,6 +148,32 @@ class Signer:
             return Message({"unavailable": str(error)})
         except InputError as error:
             return Message({"refused": str(error)})
+
+    def use(self, name: str, scheme: int, data: bytes) -> tuple[Tag, bytes]:
+        """
+        What a host gets for CryptData.
+
+        Args:
+            name: of the key.
+            scheme: see `keys.sign`.
+            data: see `keys.sign`.
+
+        Returns:
+            The signature, or the key where the configuration hands it over.
+
+        Raises:
+            InputError: the key does not sign so.
+            KeyUnavailableError: it is not here any more, or cannot be used now.
+
+        """
+        key = self._keys.get(name)
+        if key is None:
+            msg = "the generation that this session holds is gone"
+            raise KeyUnavailableError(msg)
+        if self._hand_over:
+            check(key.public_key(), scheme, data)
+            return Tag.CRYPT_KEY, export_pkcs8(key)
+        return Tag.CRYPT_OUTPUT, sign(key, scheme, data)
 
     def _load(self, value: Mapping[str, Any]) -> Message:
         identity = identity_from(value["identity"])

@@ -1,13 +1,10 @@
 """
 The signers of a real service, with SoftHSM: what happens to one identity's key happens to no other.
-
-More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
 import signal
 import time
@@ -15,125 +12,35 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.hazmat.primitives import serialization
 
 from cftpki_ext.protocol.codec import Message, Result, Tag
 from tests.support import real_service
-from tests.support.pki import issue, key_pem, make_root, pem
+from tests.support.pki import issue, key_pem, pem
 from tests.support.pki import key as make_key
-from tests.support.softhsm import PIN, SoftHsm, troubled_module
+from tests.support.signer_site import (
+    KEYS,
+    PORTS,
+    ROOT,
+    Site,
+    check_signature,
+    crypt,
+    pem_to_der,
+    result,
+    session,
+    sign_once,
+    status,
+    until,
+)
+from tests.support.softhsm import PIN
 from tests.support.wire_client import WireClient
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("softhsm")]
-DIGEST = hashlib.sha256(b"handshake").digest()
-ROOT = make_root("Token Root")
-KEYS = {
-    "one": make_key("rsa"),
-    "two": make_key("rsa", 1),
-    "small": rsa.generate_private_key(65537, 1024),  # noqa: S505  # too short for PSS with SHA-512
-    "slow": make_key("rsa", 2),
-    "file": make_key("rsa", 3),
-}
-PORTS = {name: 1700 + number for number, name in enumerate(KEYS)}
-
-
-def pem_to_der(path):
-    return load_pem_x509_certificate(path.read_bytes()).public_bytes(serialization.Encoding.DER)
-
-
-class Site:
-    """
-    A service with five identities: three on one token, one on a slow module's, one in a file.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.hsm = SoftHsm(folder)
-        self.hsm.token("mft", {name: KEYS[name] for name in ("one", "two", "small")})
-        self.hsm.token("slow", {"slow": KEYS["slow"]})
-        self.trouble = folder / "trouble"
-        troubled = troubled_module(folder)
-        (folder / "pin").write_text(PIN)
-        (folder / "pin").chmod(0o600)
-        (folder / "root.pem").write_bytes(pem(ROOT.der))
-        lines = [
-            '[service]\nsocket = "s"\nstate = "state"\nlog_format = "json"',
-            '[trust.partners]\nanchors = ["root.pem"]',
-        ]
-        for name, private in KEYS.items():
-            leaf = issue(ROOT, name, private=private, eku=["serverAuth"])
-            (folder / f"{name}.chain").write_bytes(pem(leaf.der, ROOT.der))
-            if name == "file":
-                (folder / "file.key").write_bytes(key_pem(private))
-                (folder / "file.key").chmod(0o600)
-                key = 'key = "file.key"'
-            else:
-                uri = (
-                    self.hsm.uri(name, token="slow", module=troubled)
-                    if name == "slow"
-                    else self.hsm.uri(name)
-                )
-                key = f'key = "{uri}"\npassword_file = "pin"'
-            lines.append(f'[identity.{name}]\nchain = "{name}.chain"\n{key}')
-            lines.append(
-                f'[[rule]]\nname = "{name}"\ndirection = "server"\nport = {PORTS[name]}\n'
-                f'trust = "partners"\nidentity = "{name}"'
-            )
-        self.config = folder / "cftpki.toml"
-        self.config.write_text("\n\n".join(lines) + "\n")
-
-    @contextlib.contextmanager
-    def running(self):
-        environment = {
-            "SOFTHSM2_CONF": str(self.hsm.configuration),
-            "REAL_MODULE": str(self.hsm.module),
-            "TROUBLE": str(self.trouble),
-        }
-        with pytest.MonkeyPatch.context() as patched:
-            for name, value in environment.items():
-                patched.setenv(name, value)
-            with real_service.running(self.config) as service:
-                yield service
-                assert service.process.poll() is None
 
 
 @pytest.fixture
 def site(tmp_path):
     return Site(tmp_path)
-
-
-@contextlib.asynccontextmanager
-async def session(service, name):
-    """
-    A session whose chain was given: what is left is to sign.
-    """
-    async with WireClient(service.socket) as client:
-        await client.start(LOCAL_PORT=PORTS[name])
-        await client.ask(Message.GET_CERTIFICATE)
-        yield client
-
-
-async def crypt(client, *, scheme=0x0401, data=DIGEST):
-    return await client.ask(Message.CRYPT_DATA, CRYPT_SCHEME=scheme, CRYPT_INPUT=data)
-
-
-def result(answer):
-    return Result(answer.number(Tag.RESULT))
-
-
-def check_signature(name, answer):
-    assert Result.DONE is result(answer)
-    KEYS[name].public_key().verify(
-        answer.fields[Tag.CRYPT_OUTPUT], DIGEST, padding.PKCS1v15(), Prehashed(hashes.SHA256())
-    )
-
-
-async def sign_once(service, name):
-    async with session(service, name) as client:
-        return await crypt(client)
 
 
 async def sign_until(service, name, over, told):
@@ -176,23 +83,8 @@ async def grown(told, name, kind, by=3):
     await until(has_grown, within_s=60)
 
 
-async def until(condition, within_s=60):
-    """
-    Wait until a coroutine function gives something true, and give it.
-    """
-    async with asyncio.timeout(within_s):
-        while not (found := await condition()):  # noqa: ASYNC110 - another process has no event to wait for
-            await asyncio.sleep(0.05)
-        return found
-
-
 async def signs(service, name):
     return Result.DONE is result(await sign_once_at_start(service, name))
-
-
-async def status(service):
-    async with WireClient(service.socket) as client:
-        return json.loads((await client.ask(Message.STATUS)).text(Tag.JSON))
 
 
 async def test_each_identity_has_a_signer_of_its_own_and_the_front_has_no_key(site):
@@ -203,7 +95,7 @@ async def test_each_identity_has_a_signer_of_its_own_and_the_front_has_no_key(si
         assert len(KEYS) == len(pids)
         assert all(real_service.runs(pid) for pid in pids)
         confined = {one["role"]: one["confined"] for one in told["processes"]}
-        assert "system_calls:files" in confined["signer file"]
+        assert "system_calls:door" in confined["signer file"]
         assert {"core", "not_dumpable", "no_new_privileges"} <= set(confined["signer one"])
         for name in KEYS:
             check_signature(name, await sign_once(service, name)) if name != "small" else None

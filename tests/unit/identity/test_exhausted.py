@@ -11,7 +11,7 @@ import pytest
 from cftpki_ext.core.errors import KeyUnavailableError, PassingError, SignerLostError
 from cftpki_ext.identity.renewal.attempt import Attempter
 from cftpki_ext.identity.renewal.standing import Standing
-from cftpki_ext.identity.serving import signers
+from cftpki_ext.identity.serving import identity_signer as signers
 from cftpki_ext.identity.serving.signer import Signer, identity_to
 from cftpki_ext.processes.frames import Message
 from tests.support.managed_world import HOUR, MINUTE, World
