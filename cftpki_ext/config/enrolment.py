@@ -306,7 +306,9 @@ def read_managed(
     if password_file is not None and not reader.faults.within((*path, "password_file")):
         reader.guarded((*path, "password_file"), password_file)
     for index, command in enumerate(model.hooks):
-        if not Path(command[0]).is_absolute():
+        if any("\0" in word for word in command):
+            reader.faults.add((*path, "hooks", index), "holds a NUL, which no program can be given")
+        elif not Path(command[0]).is_absolute():
             reader.faults.add(
                 (*path, "hooks", index), f"{command[0]!r} is not an absolute path: there is no shell"
             )

@@ -45,7 +45,7 @@ def note_exposed(faults: Faults, settings: Settings) -> None:
         for file in files:
             try:
                 status = file.stat()
-            except OSError:
+            except (OSError, ValueError):
                 continue
             if _may_read(uid, groups, status):
                 mode = stat.S_IMODE(status.st_mode)

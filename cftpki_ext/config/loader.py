@@ -123,6 +123,9 @@ def _parse(path: Path, origin: str) -> tuple[dict[str, Any], str]:
         clause = printable(_LINE.sub("", message).strip())
         msg = f"{origin}:{line}: [file] is no TOML: {clause[:1].lower()}{clause[1:]}"
         raise ConfigError((msg,)) from exc
+    except ValueError as exc:  # of a number: longer than Python reads
+        msg = f"{origin}:1: [file] holds a number of thousands of digits"
+        raise ConfigError((msg,)) from exc
     except RecursionError as exc:
         msg = f"{origin}:1: [file] is no TOML that can be read: nested too deeply"
         raise ConfigError((msg,)) from exc

@@ -115,7 +115,11 @@ def _end(value: object) -> datetime:
         if value.tzinfo is None:
             msg = f"{value.isoformat()} has no time zone: write {value.isoformat()}Z for UTC"
             raise ValueError(msg)
-        return value.astimezone(UTC)
+        try:
+            return value.astimezone(UTC)
+        except OverflowError as exc:
+            msg = f"{value.isoformat()} is a date that UTC does not have"
+            raise ValueError(msg) from exc
     if isinstance(value, date):
         try:
             return datetime.combine(value + timedelta(days=1), time(), UTC)

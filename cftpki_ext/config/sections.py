@@ -177,6 +177,8 @@ class Reader:
             text = getattr(model, key)
             if text == "":
                 self.faults.add(("service", key), "is empty")
+            elif text is not None and "\0" in text:
+                self.faults.add(("service", key), "is no path: it holds a NUL")
             elif text is not None:
                 values[key] = self.path(text)
         if model.phases is not None:

@@ -35,11 +35,11 @@ def parse_duration(text: str) -> timedelta:
     if not found or "".join(m.group() for m in found) != text:
         msg = f'{text!r} is no duration: write a number and ms, s, m, h or d, e.g. "30s" or "24h"'
         raise ValueError(msg)
-    total = timedelta(milliseconds=sum(int(m["count"]) * _MILLISECONDS[m["unit"]] for m in found))
-    if total > _LONGEST:
+    total = sum(int(m["count"]) * _MILLISECONDS[m["unit"]] for m in found)
+    if total > _LONGEST // timedelta(milliseconds=1):
         msg = f"{text!r} is longer than a hundred years"
         raise ValueError(msg)
-    return total
+    return timedelta(milliseconds=total)
 
 
 def parse_size(text: str) -> int:

@@ -11,7 +11,9 @@ import os
 import resource
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from cftpki_ext.core.errors import CftPkiError, WireError
 from cftpki_ext.core.settings import Settings
@@ -19,9 +21,12 @@ from cftpki_ext.protocol.codec import HEADER, Header, WireVersionError, decode_h
 from cftpki_ext.service import listener as listening
 from cftpki_ext.service.beside import allowed_users
 from cftpki_ext.service.conversation import Conversation, unreadable
+from cftpki_ext.service.descriptors import SPARE_CONNECTIONS, connections_that_fit, raise_limit
 from cftpki_ext.service.listener import BACKLOG, Listener, listen
+from cftpki_ext.service.refused import MOST_WAITING, Refusals
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.systemd import inherited_socket, notify, reloading, watchdog_interval_s
+from cftpki_ext.support.failures import reason_of
 
 # Between two phases the host waits for its TLS peer; hosts give up on a handshake after a minute or two.
 IDLE_S = 300.0
@@ -29,8 +34,6 @@ IDLE_S = 300.0
 FRAME_S = 10.0
 # Calls under way at a stop: longer than any call may take (budget 5 s and its slack).
 STOP_S = 10.0
-# One-shot connections (StartTask, EndSession, STATUS) besides those of sessions.
-SPARE_CONNECTIONS = 128
 
 Reload = Callable[[], Settings]
 
@@ -57,6 +60,10 @@ class Daemon:
         self._idle_s = idle_s
         self._frame_s = frame_s
         self._connections: dict[asyncio.Task[None], bool] = {}  # whether a call is under way
+        self._refusals = Refusals()
+        self._descriptors = resource.RLIM_INFINITY
+        self._accept_error: int | None = None  # the one that was told, until a connection is accepted again
+        self._reloading = asyncio.Lock()
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -86,6 +93,9 @@ class Daemon:
         handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if owns_process else ()
         if owns_process:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            self._fit_descriptors()
+        before = loop.get_exception_handler()
+        loop.set_exception_handler(self._troubled)
         try:
             # Who connects meanwhile waits in the socket's queue.
             await self._service.warm()
@@ -112,6 +122,7 @@ class Daemon:
             server.close()
             await self._drain()
         finally:
+            loop.set_exception_handler(before)
             for number in handled:
                 loop.remove_signal_handler(number)
             for task in background:
@@ -132,12 +143,22 @@ class Daemon:
             return
         reloading(self._environ)
         try:
-            self._service.replace_settings(await asyncio.to_thread(self._reload))
-            await self._service.warm()
+            async with self._reloading:  # one after the other: the file as it is last is what holds
+                self._service.replace_settings(await asyncio.to_thread(self._reload))
+                await self._service.warm()
             log.info("reloaded", rules=len(self._service.settings.rules))
+            self._fit_descriptors()
         except CftPkiError as error:
             # The faults are the operator's, a line each; a traceback would say nothing more.
             log.warning("reload_failed", error=str(error), detail="the configuration in force stays")
+        except Exception as error:  # noqa: BLE001 - a service that goes on with the old configuration says so
+            # A plain traceback as text, as at the other boundary: renderers that add local variables would print secrets.
+            log.error(  # noqa: TRY400
+                "reload_failed",
+                error=reason_of(error),
+                detail="the configuration in force stays",
+                traceback="".join(traceback.format_exception(error)),
+            )
         finally:
             notify(self._environ, "READY=1")
 
@@ -146,6 +167,40 @@ class Daemon:
         if inherited is not None:
             return Listener(socket=inherited, path=None)
         return listen(self._service.settings.service.socket)
+
+    def _fit_descriptors(self) -> None:
+        """
+        Have as many descriptors as sessions may need; where that cannot be, say so and how many connections fit.
+        """
+        wanted = self._service.settings.service.max_sessions + SPARE_CONNECTIONS
+        self._descriptors = raise_limit(wanted)
+        fitting = connections_that_fit(self._descriptors, wanted)
+        if fitting < wanted:
+            self._service.log.error(
+                "descriptors_short",
+                limit=self._descriptors,
+                connections=fitting,
+                wanted=wanted,
+                detail="raise LimitNOFILE (RLIMIT_NOFILE), or lower service.max_sessions",
+            )
+
+    def _most_connections(self) -> int:
+        return connections_that_fit(
+            self._descriptors, self._service.settings.service.max_sessions + SPARE_CONNECTIONS
+        )
+
+    def _troubled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """
+        What asyncio has to tell. Of accept(2), which it tries again many times a second, each error once.
+        """
+        error = context.get("exception")
+        if not isinstance(error, OSError) or "accept" not in str(context.get("message")):
+            loop.default_exception_handler(context)
+        elif error.errno != self._accept_error:
+            self._accept_error = error.errno
+            self._service.log.error(
+                "accept_failed", error=reason_of(error), detail="tried again every second; told once"
+            )
 
     async def _drain(self) -> None:
         for task, busy in self._connections.items():
@@ -164,12 +219,12 @@ class Daemon:
         if task is None:  # pragma: no cover - asyncio runs every connection in a task
             return
         self._connections[task] = False
+        self._accept_error = None
         conversation = Conversation(self._service)
         try:
             refusal = self._refusal(writer)
             if refusal is not None:
-                self._service.log.warning("connection_refused", detail=refusal)
-                await self._send(writer, unreadable(WireError(refusal), 0))
+                await self._refuse(writer, refusal)
                 return
             await self._converse(conversation, reader, writer, task)
         except (OSError, asyncio.IncompleteReadError):
@@ -184,13 +239,26 @@ class Daemon:
             writer.close()
 
     def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
-        settings = self._service.settings.service
         uid = self._peer_uid(writer.get_extra_info("socket"))
         if uid not in allowed_users(self._service.settings):
             return f"user {uid} may not use this service (service.allow_users)"
-        if len(self._connections) > settings.max_sessions + SPARE_CONNECTIONS:
-            return f"{settings.max_sessions + SPARE_CONNECTIONS} connections are open"
+        # Those that wait for their refusal are bounded by themselves, and take no host's place.
+        if len(self._connections) - self._refusals.waiting > self._most_connections():
+            return f"{self._most_connections()} connections are open"
         return None
+
+    async def _refuse(self, writer: asyncio.StreamWriter, refusal: str) -> None:
+        treatment = self._refusals.treat(refusal, self._service.clock.monotonic())
+        if treatment.tell:
+            self._service.log.warning("connection_refused", detail=refusal, others=treatment.others)
+        if self._refusals.waiting >= MOST_WAITING:
+            return
+        self._refusals.waiting += 1
+        try:
+            await asyncio.sleep(treatment.pause_s)
+            await self._send(writer, unreadable(WireError(refusal), 0))
+        finally:
+            self._refusals.waiting -= 1
 
     async def _converse(
         self,

@@ -158,7 +158,17 @@ class Service:
         Args:
             settings: checked.
 
+        Raises:
+            Exception: whatever a part of the service could not do with it; all of it goes on with the old one.
+
         """
+        old = self.settings
+        try:
+            self.checker.replace_settings(settings)
+            self.identities.replace(settings.identities)
+        except Exception:
+            with contextlib.suppress(Exception):
+                self.checker.replace_settings(old)
+                self.identities.replace(old.identities)
+            raise
         self.settings = settings
-        self.checker.replace_settings(settings)
-        self.identities.replace(settings.identities)

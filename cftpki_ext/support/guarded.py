@@ -44,7 +44,7 @@ def trusted_users(state: Path | None = None) -> frozenset[int]:
         with contextlib.suppress(KeyError):
             users.add(pwd.getpwnam(SERVICE_USER).pw_uid)
         if state is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 users.add(state.stat().st_uid)
     return frozenset(users)
 
@@ -73,7 +73,7 @@ class Guard:
 
         """
         places: list[tuple[Path, os.stat_result, bool]] = []
-        with contextlib.suppress(OSError):  # what was seen until then counts all the same
+        with contextlib.suppress(OSError, ValueError):  # what was seen until then counts all the same
             places.extend(_way(path.absolute()))
         for place, status, last in reversed(places):
             if place in self._seen:

@@ -241,6 +241,90 @@ async def test_reload_takes_new_rules_and_keeps_the_old_on_a_fault(settings):
             assert Result.DONE is result(await client.start())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OverflowError("date value out of range"),
+        RecursionError(),
+        MemoryError(),
+        KeyError("x"),
+        OSError(5, "io"),
+    ],
+)
+async def test_reload_survives_every_exception_and_says_so(settings, error):
+    def reload():
+        raise error
+
+    async with running(settings, reload=reload) as world:
+        await world.daemon.reload()
+        assert ["reload_failed"] == [event for event in world.events() if event.startswith("reload")]
+        async with world.client() as client:
+            assert Result.DONE is result(await client.start())
+
+
+async def test_reload_that_a_part_of_the_service_cannot_take_over_leaves_all_of_the_old(
+    settings, monkeypatch
+):
+    narrowed = replace(settings, rules=settings.rules[:1])
+    async with running(settings, reload=lambda: narrowed) as world:
+        with monkeypatch.context() as patch:
+            patch.setattr(world.service.identities, "replace", lambda _: 1 / 0)
+            await world.daemon.reload()
+        assert "reload_failed" in world.events()
+        async with world.client() as client:
+            assert Result.DONE is result(await client.start(MODE=2))
+        await world.daemon.reload()
+        async with world.client() as client:
+            assert Result.REFUSED is result(await client.start(MODE=2))
+
+
+async def test_errors_of_accept_are_told_once_until_a_connection_is_accepted(settings):
+    def accept_fails(loop, number):
+        error = OSError(number, os.strerror(number))
+        loop.call_exception_handler(
+            {"message": "socket.accept() out of system resource", "exception": error, "socket": None}
+        )
+
+    async with running(settings) as world:
+        loop = asyncio.get_running_loop()
+        for _ in range(512):
+            accept_fails(loop, 24)
+        accept_fails(loop, 23)
+        assert ["accept_failed"] * 2 == [event for event in world.events() if event == "accept_failed"]
+        async with world.client() as client:
+            assert Result.DONE is result(await client.start())
+        accept_fails(loop, 23)
+        assert 3 == world.events().count("accept_failed")
+
+
+async def test_refused_user_in_a_loop_is_told_once_and_leaves_room_for_others(settings):
+    uids = iter([4243] * 40)
+    async with running(
+        service_with(settings, max_sessions=1), peer_uid=lambda _: next(uids, os.geteuid())
+    ) as world:
+        strangers = [world.client() for _ in range(40)]
+        for stranger in strangers:
+            await stranger.__aenter__()
+        async with world.client() as client:
+            assert Result.DONE is result(await client.start())
+        assert 1 == world.events().count("connection_refused")
+        for stranger in strangers:
+            await stranger.__aexit__(None, None, None)
+
+
+async def test_fewer_descriptors_than_sessions_are_told_and_bound_the_connections(settings, monkeypatch):
+    monkeypatch.setattr("cftpki_ext.service.daemon.raise_limit", lambda _: 4)
+    async with running(settings) as world, world.client() as first:
+        world.daemon._fit_descriptors()
+        assert "descriptors_short" in world.events()
+        assert Result.DONE is result(await first.start())
+        async with world.client() as second:
+            assert Result.DONE is result(await second.ask(Message.STATUS))
+            async with world.client() as third:
+                answer = await third.receive()
+                assert (Result.FAILED, "2 connections are open") == (result(answer), answer.text(Tag.DETAIL))
+
+
 # systemd
 
 

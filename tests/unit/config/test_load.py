@@ -334,3 +334,32 @@ def test_load_of_a_rule_that_requires_a_check(site):
         site.load(text).rules[0].require_check,
         site.load(f"{text}require_check = true\n").rules[0].require_check,
     )
+
+
+EXCEPTION = (
+    '[policy.p]\nbase = "strict"\n[[policy.p.exception]]\nfingerprint = "' + "a" * 64 + '"\nreason = "x"\n'
+)
+KEPT = '[identity.i]\nenrollers = ["e"]\nnames = ["a.example"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{EXCEPTION}until = 9999-12-31T23:59:59-12:00\n", "is a date that UTC does not have"),
+        (f"{EXCEPTION}until = 0001-01-01T00:00:00+12:00\n", "is a date that UTC does not have"),
+        (f"{EXCEPTION}until = 9999-12-31\n", "is too late a date"),
+        ('[limits]\nkeep_stale = "9999999999999d"\n', "is longer than a hundred years"),
+        ('[limits]\nbudget_ms = "9999999999999d"\n', "is longer than a hundred years"),
+        ('[evidence]\nkeep = "9999999999999d9999999999999d"\n', "is longer than a hundred years"),
+        (f'{KEPT}renew_at = "9999999999999d"\n', "is longer than a hundred years"),
+        (f'{KEPT}hook_timeout = "9999999999999h"\n', "is longer than a hundred years"),
+        (f'{KEPT}hooks = [["/bin/true", "a\\u0000"]]\n', "holds a NUL, which no program can be given"),
+        ("[service]\nmax_sessions = " + "9" * 5000 + "\n", "holds a number of thousands of digits"),
+        ('[service]\nstate = "a\\u0000"\n', "is no path: it holds a NUL"),
+        ('[service]\nsocket = "a\\u0000"\n', "is no path: it holds a NUL"),
+        ('[trust.t]\nanchors = ["a\\u0000"]\n', "embedded null byte"),
+        ('[trust.t]\nanchors = ["root.pem"]\ncrl = ["a\\u0000"]\n', "embedded null byte"),
+    ],
+)
+def test_load_of_a_value_at_the_ends_of_time_or_of_numbers_is_a_fault_and_no_exception(site, text, words):
+    assert [] != [fault for fault in site.faults(text) if words in fault]

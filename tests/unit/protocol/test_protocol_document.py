@@ -23,7 +23,8 @@ from cftpki_ext.protocol.codec import (
     encode,
 )
 from cftpki_ext.service.conversation import unreadable
-from cftpki_ext.service.daemon import FRAME_S, IDLE_S, SPARE_CONNECTIONS
+from cftpki_ext.service.daemon import FRAME_S, IDLE_S
+from cftpki_ext.service.descriptors import SPARE_CONNECTIONS
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs/protocol.md").read_text()
 
