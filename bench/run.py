@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import decision, handshakes, under_attack, warm
+from bench import decision, evidence, handshakes, under_attack, warm
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
     handshakes.report(build)
     warm.report()
     under_attack.report()
+    evidence.report()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Adapters live in `connectors/` (network) and `cache/` (storage) and register thr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
@@ -313,6 +314,12 @@ class ProofStore(ProofReader, Protocol):
         """
 
 
+# The first octet of a short record; no JSON begins with it.
+SHORT_MARK = b"\x02"
+_ID = re.compile("[0-9a-f]{32}")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeated:
     """
@@ -321,6 +328,21 @@ class Repeated:
 
     id: str
     document: str
+
+    def head(self, verdict_id: str) -> bytes | None:
+        """
+        How the short document of a record that repeats this one begins: a store need not keep these octets twice.
+
+        Args:
+            verdict_id: the id of the record that repeats.
+
+        Returns:
+            The mark, the id's 16 octets and the digest's 32; `None` where the id or the digest has another form.
+
+        """
+        if _ID.fullmatch(verdict_id) is None or _DIGEST.fullmatch(self.document) is None:
+            return None
+        return SHORT_MARK + bytes.fromhex(verdict_id) + bytes.fromhex(self.document)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +372,20 @@ class BlobsMissingError(StoreError):
     def __init__(self, digests: Sequence[str]) -> None:
         super().__init__(f"{len(digests)} blobs are not in the evidence: {', '.join(digests[:3])}")
         self.digests = tuple(digests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """
+    How far back an evidence store reaches: its oldest record's time, its size, and what came in the last hours.
+
+    `grown_bytes` in `measured_hours`, a week at most: what was let go meanwhile counts too.
+    """
+
+    oldest: datetime | None
+    used_bytes: int
+    measured_hours: int
+    grown_bytes: int
 
 
 class EvidenceStore(Protocol):
@@ -388,6 +424,24 @@ class EvidenceStore(Protocol):
 
         """
 
+    def condense(self) -> int:
+        """
+        Spend some seconds on keeping large blobs that came lately in less room, behind all other work; how many it was.
+
+        Raises:
+            StoreError: the store cannot be written.
+
+        """
+
+    def reach(self, *, now: datetime) -> Reach:
+        """
+        How far back it reaches, and how fast it grows.
+
+        Raises:
+            StoreError: the store cannot be used.
+
+        """
+
     def close(self) -> None:
         """
         Release files.
@@ -416,6 +470,16 @@ class AsyncEvidenceStore(Protocol):
         """
 
     async def tend(self, *, before: datetime, max_bytes: int) -> int:
+        """
+        See `EvidenceStore`.
+        """
+
+    async def condense(self) -> int:
+        """
+        See `EvidenceStore`.
+        """
+
+    async def reach(self, *, now: datetime) -> Reach:
         """
         See `EvidenceStore`.
         """

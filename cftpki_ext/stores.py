@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from cftpki_cache.disk import DiskStore
-from cftpki_cache.ledger import DATABASE
 from cftpki_cache.ledger_reader import LedgerReader
+from cftpki_cache.ledger_schema import DATABASE
 from cftpki_cache.location_locks import LocationLocks
 from cftpki_cache.memory import MemoryStore, TwoSizesStore
 from cftpki_cache.revocations import DATABASE as PROOFS

@@ -20,51 +20,25 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+from cftpki_cache.condensing import LEAST_OCTETS, Condenser, fill_waiting
+from cftpki_cache.ledger_pruning import drop_versions, let_go
+from cftpki_cache.ledger_reach import look, note_let_go
+from cftpki_cache.ledger_schema import DATABASE, HEAD, SCHEMA, is_there, link, newest, used_bytes
+from cftpki_cache.ledger_short import find_short, head_of, insert_short, number_of_whole
 from cftpki_cache.sqlite import connect, create, transaction
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Repeated
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Reach, Repeated
 
-DATABASE = "ledger.sqlite3"
-HEAD = "head"
-GENESIS = sha256(b"cftpki evidence ledger 1").digest()
-# `last_use` instead of a table of references: a blob may go when the last record that names it has gone.
-# `revoked` is an index, one row for each certificate that a record proves revoked: with it a lost memory of
-# revocations is noticed without walking a million records. It outlives its records, so that what cannot be restored
-# any more is at least named. Nothing is believed for its sake: what it leads to is judged anew.
-# `piece`: a large blob, whose own row is empty, in the order of the numbers. Its pieces are there before it is.
-# `repeated`: the document of a record that others repeat is a blob, and these are the blobs that it names in its turn.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS record (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kept_at INTEGER NOT NULL,
-  document BLOB NOT NULL, blobs TEXT NOT NULL, hash BLOB NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS record_time ON record (kept_at);
-CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS blob_use (digest TEXT PRIMARY KEY, last_use INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS revoked (certificate TEXT PRIMARY KEY, digest TEXT NOT NULL, final INTEGER NOT NULL,
-  ends INTEGER NOT NULL, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS piece (digest TEXT NOT NULL, number INTEGER NOT NULL, raw BLOB NOT NULL,
-  PRIMARY KEY (digest, number)) STRICT;
-CREATE TABLE IF NOT EXISTS repeated (digest TEXT NOT NULL, document TEXT NOT NULL,
-  PRIMARY KEY (digest, document)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS repeated_document ON repeated (document);
-CREATE TABLE IF NOT EXISTS chain_start (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
-  hash BLOB NOT NULL) STRICT;
-"""
 # Checkpoints wait for the disk (fsync), so none is made where records wait: a thread makes them each time so much has
 # been written, besides `tend`. Should neither come to it, the log is folded in at 512 MB.
 _FOLD_OCTETS = 8 * 1024 * 1024
 _CHECKPOINT_PAGES = 128 * 1024
-# Blobs that no record up to now names, and no document that is repeated later.
-_UNUSED = (
-    "SELECT digest FROM blob_use WHERE last_use <= ?1 AND NOT EXISTS (SELECT 1 FROM repeated JOIN blob_use AS whole ON whole.digest = repeated.document"
-    " WHERE repeated.digest = blob_use.digest AND whole.last_use > ?1)"
-)
 _PIECE_OCTETS = 1024 * 1024
 # Pieces between which the write-ahead log is folded in, and how long others are let in between two.
 _FOLDED_PIECES = 16
 _PAUSE_S = 0.002
-# Records let go in one transaction: a writer waits for some milliseconds at most.
-_PRUNE_BATCH = 64
+# Blobs are begun to be condensed for so long at a time: letting go comes in between.
+_CONDENSE_S = 20.0
 
 
 class EvidenceLedger:
@@ -91,7 +65,7 @@ class EvidenceLedger:
         self._folding: threading.Thread | None = None
         self._path = folder / DATABASE
         try:
-            self._db = create(self._path, _SCHEMA, synchronous="NORMAL")
+            self._db = create(self._path, SCHEMA, synchronous="NORMAL")
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -124,12 +98,17 @@ class EvidenceLedger:
             with self._lock:
                 with transaction(self._db):
                     seq, previous = newest(self._db)
+                    # One that was cut off the end leaves its place empty, and is missed.
+                    place = max(seq, self._greatest_seq())
+                    used: dict[str, int] = {}
                     for entry in entries:
                         kept = self._same(entry)
                         if kept is None:
-                            seq, kept = self._insert(previous, entry)
-                            previous = kept
+                            seq = place = place + 1
+                            previous = kept = self._insert(seq, previous, entry)
+                            used |= dict.fromkeys(_all_names(entry), seq)
                         digests.append(kept)
+                    self._use(used, seq)
                 # After the commit: a kill in between leaves a head that lags, which is no fault; one that led
                 # would look like a cut-off end.
                 os.pwrite(self._head, f"{seq:020d} {previous.hex()}\n".encode(), 0)
@@ -143,19 +122,51 @@ class EvidenceLedger:
         """
         The hash of a record that was kept before, the same in all that is kept of it; `None` where there is none.
         """
+        kept_at = int(entry.kept_at.timestamp())
+        short = find_short(self._db, entry.id)
+        if short is not None:
+            head = head_of(entry)
+            number = None if entry.repeats is None else number_of_whole(self._db, entry.repeats.document)
+            same = head is not None and (kept_at, number, entry.document[len(head) :]) == short[:3]
+            if not same:
+                msg = "the id is another record's"
+                raise sqlite3.IntegrityError(msg)
+            return short[3]
         row = self._db.execute(
             "SELECT hash FROM record WHERE id = ? AND kept_at = ? AND blobs = ? AND document = ?",
-            (entry.id, int(entry.kept_at.timestamp()), _names(entry), entry.document),
+            (entry.id, kept_at, _names(entry), entry.document),
         ).fetchone()
         return None if row is None else bytes(row[0])
 
-    def _insert(self, previous: bytes, entry: EvidenceEntry) -> tuple[int, bytes]:
+    def _greatest_seq(self) -> int:
+        """
+        The greatest number that a record ever had.
+        """
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _use(self, used: Mapping[str, int], seq: int) -> None:
+        """
+        Note by which record each blob was named last, and the greatest number.
+        """
+        self._db.executemany(
+            "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
+            used.items(),
+        )
+        self._db.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'record' AND seq < ?1", (seq,))
+
+    def _insert(self, seq: int, previous: bytes, entry: EvidenceEntry) -> bytes:
         kept_at, names = int(entry.kept_at.timestamp()), _names(entry)
         digest = link(previous, entry.id, kept_at, names, entry.document)
-        seq = self._db.execute(
-            "INSERT INTO record (id, kept_at, document, blobs, hash) VALUES (?, ?, ?, ?, ?)",
-            (entry.id, kept_at, entry.document, names, digest),
-        ).lastrowid
+        head = head_of(entry)
+        if head is not None and entry.repeats is not None:
+            self._keep_repeated(entry.repeats)
+            insert_short(self._db, seq, entry, head=head, digest=digest)
+            return digest
+        self._db.execute(
+            "INSERT INTO record (seq, id, kept_at, document, blobs, hash) VALUES (?, ?, ?, ?, ?, ?)",
+            (seq, entry.id, kept_at, entry.document, names, digest),
+        )
         if entry.repeats is not None:
             self._keep_repeated(entry.repeats)
         missing = [name for name in entry.present if not self._has(name)]
@@ -165,10 +176,8 @@ class EvidenceLedger:
             # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
             if not self._has(name):
                 self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
-        self._db.executemany(
-            "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
-            ((name, seq) for name in _all_names(entry)),
-        )
+                if len(raw) >= LEAST_OCTETS:
+                    self._db.execute("INSERT OR IGNORE INTO waiting VALUES (?)", (name,))
         self._db.executemany(
             "INSERT INTO revoked VALUES (?, ?, ?, ?, ?) ON CONFLICT (certificate) DO UPDATE SET"
             " digest = excluded.digest, final = excluded.final, ends = excluded.ends, record = excluded.record"
@@ -178,7 +187,7 @@ class EvidenceLedger:
                 for known in entry.revoked
             ),
         )
-        return seq or 0, digest
+        return digest
 
     def _keep_repeated(self, repeated: Repeated) -> None:
         """
@@ -196,7 +205,7 @@ class EvidenceLedger:
         )
 
     def _has(self, name: str) -> bool:
-        return _is_there(self._db, name)
+        return is_there(self._db, name)
 
     def bring(self, blobs: Mapping[str, bytes]) -> None:
         """
@@ -214,7 +223,7 @@ class EvidenceLedger:
                 db.execute("PRAGMA synchronous = NORMAL")
                 db.execute("PRAGMA wal_autocheckpoint = 0")
                 for name, raw in blobs.items():
-                    if not _is_there(db, name):
+                    if not is_there(db, name):
                         self._bring(db, name, raw)
         except sqlite3.Error as exc:
             msg = f"evidence could not be kept: {exc}"
@@ -227,7 +236,7 @@ class EvidenceLedger:
                 if number == 0:
                     # From now on, so that what a kill leaves unfinished goes with the records of its time.
                     db.execute(
-                        "INSERT INTO blob_use VALUES (?, (SELECT coalesce(max(seq), 0) FROM record))"
+                        "INSERT INTO blob_use VALUES (?, (SELECT max(coalesce((SELECT max(seq) FROM record), 0), coalesce((SELECT max(seq) FROM short), 0))))"
                         " ON CONFLICT (digest) DO UPDATE SET last_use = max(last_use, excluded.last_use)",
                         (name,),
                     )
@@ -239,13 +248,14 @@ class EvidenceLedger:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             time.sleep(_PAUSE_S)  # whoever waits for the lock has it now
         with self._lock, transaction(db):
-            if _is_there(db, name):
+            if is_there(db, name):
                 return
             (count,) = db.execute("SELECT count(*) FROM piece WHERE digest = ?", (name,)).fetchone()
             if count != len(begins):
                 msg = f"evidence could not be kept: {name} was let go while it was written"
                 raise StoreError(msg)
             db.execute("INSERT INTO blob VALUES (?, x'')", (name,))
+            db.execute("INSERT OR IGNORE INTO waiting VALUES (?)", (name,))
 
     def tend(self, *, before: datetime, max_bytes: int) -> int:
         """
@@ -270,8 +280,12 @@ class EvidenceLedger:
         try:
             with contextlib.closing(connect(self._path)) as db:
                 db.execute("PRAGMA synchronous = NORMAL")
-                while (found := _let_go(db, before, max_bytes)) > 0:
+                size = used_bytes(db)
+                while (found := let_go(db, before, max_bytes)) > 0:
                     gone += found
+                drop_versions(db)
+                if gone:
+                    note_let_go(db, size - used_bytes(db))
                 # Whatever is said of it, a certificate that ended so long ago is refused as expired.
                 db.execute("DELETE FROM revoked WHERE ends < ?", (int(before.astimezone(UTC).timestamp()),))
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -279,6 +293,53 @@ class EvidenceLedger:
             msg = f"evidence ledger could not be pruned: {exc}"
             raise StoreError(msg) from exc
         return gone
+
+    def condense(self) -> int:
+        """
+        Turn large blobs that came since the last call into differences to older versions of the same list.
+
+        It takes seconds, on a connection of its own: call it in a thread. What it is killed in the middle of, the
+        next call begins again.
+
+        Returns:
+            How many blobs it was.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        ends = time.monotonic() + _CONDENSE_S
+        try:
+            with contextlib.closing(connect(self._path)) as db:
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.execute("PRAGMA wal_autocheckpoint = 0")
+                fill_waiting(db)
+                return Condenser(db).run(until=lambda: time.monotonic() > ends)
+        except (OSError, sqlite3.Error) as exc:
+            msg = f"evidence could not be condensed: {exc}"
+            raise StoreError(msg) from exc
+
+    def reach(self, *, now: datetime) -> Reach:
+        """
+        How far back the ledger reaches, and how fast it grows.
+
+        Args:
+            now: the time; where its hour has no sample of the size yet, one is kept.
+
+        Returns:
+            What was found.
+
+        Raises:
+            StoreError: the database cannot be used.
+
+        """
+        try:
+            with contextlib.closing(connect(self._path)) as db:
+                db.execute("PRAGMA synchronous = NORMAL")
+                return look(db, now)
+        except (sqlite3.Error, OverflowError, OSError) as exc:
+            msg = f"evidence ledger cannot be looked at: {exc}"
+            raise StoreError(msg) from exc
 
     def _fold_later(self, written: int) -> None:
         """
@@ -315,10 +376,6 @@ def _octets(entry: EvidenceEntry) -> int:
     return len(entry.document) + sum(map(len, entry.blobs.values()))
 
 
-def _is_there(db: sqlite3.Connection, name: str) -> bool:
-    return db.execute("SELECT 1 FROM blob WHERE digest = ?", (name,)).fetchone() is not None
-
-
 def _names(entry: EvidenceEntry) -> str:
     """
     The digests of all blobs of a record, as they are kept and hashed.
@@ -328,62 +385,3 @@ def _names(entry: EvidenceEntry) -> str:
 
 def _all_names(entry: EvidenceEntry) -> set[str]:
     return {*entry.blobs, *entry.present, *(() if entry.repeats is None else (entry.repeats.document,))}
-
-
-def _let_go(db: sqlite3.Connection, before: datetime, max_bytes: int) -> int:
-    """
-    Let one batch go, if any must; how many records it was.
-    """
-    with transaction(db):
-        first, last = db.execute(
-            "SELECT min(seq), max(seq) FROM (SELECT seq FROM record ORDER BY seq LIMIT ?)", (_PRUNE_BATCH,)
-        ).fetchone()
-        if first is None:
-            return 0
-        if _used_bytes(db) <= max_bytes:
-            (last,) = db.execute(
-                "SELECT max(seq) FROM (SELECT seq, kept_at FROM record ORDER BY seq LIMIT ?) WHERE kept_at < ?",
-                (_PRUNE_BATCH, int(before.astimezone(UTC).timestamp())),
-            ).fetchone()
-            if last is None:
-                return 0
-        digest = db.execute("SELECT hash FROM record WHERE seq = ?", (last,)).fetchone()[0]
-        db.execute("INSERT OR REPLACE INTO chain_start VALUES (1, ?, ?)", (last, digest))
-        gone = db.execute("DELETE FROM record WHERE seq <= ?", (last,)).rowcount
-        unused = db.execute(_UNUSED, (last,)).fetchall()
-        db.executemany("DELETE FROM piece WHERE digest = ?", unused)
-        db.executemany("DELETE FROM blob WHERE digest = ?", unused)
-        db.executemany("DELETE FROM blob_use WHERE digest = ?", unused)
-        db.execute("DELETE FROM repeated WHERE document NOT IN (SELECT digest FROM blob_use)")
-    return gone
-
-
-def _used_bytes(db: sqlite3.Connection) -> int:
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    (free,) = db.execute("PRAGMA freelist_count").fetchone()
-    (size,) = db.execute("PRAGMA page_size").fetchone()
-    return int(pages - free) * int(size)
-
-
-def chain_start(db: sqlite3.Connection) -> tuple[int, bytes]:
-    """
-    Sequence and hash of the newest record that was let go; 0 and the genesis where none was.
-    """
-    row = db.execute("SELECT seq, hash FROM chain_start").fetchone()
-    return (row[0], bytes(row[1])) if row else (0, GENESIS)
-
-
-def newest(db: sqlite3.Connection) -> tuple[int, bytes]:
-    """
-    Sequence and hash of the newest record, or of the chain's start where there is none.
-    """
-    row = db.execute("SELECT seq, hash FROM record ORDER BY seq DESC LIMIT 1").fetchone()
-    return (row[0], bytes(row[1])) if row else chain_start(db)
-
-
-def link(previous: bytes, record_id: str, kept_at: int, names: str, document: bytes) -> bytes:
-    """
-    The hash of a record: of the one before it, and of all that is kept of this one.
-    """
-    own = sha256(f"{record_id}\0{kept_at}\0{names}\0".encode() + document).digest()
-    return sha256(previous + own).digest()

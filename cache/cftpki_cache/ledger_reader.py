@@ -14,14 +14,18 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from cftpki_cache.ledger import DATABASE, GENESIS, HEAD, chain_start, link
+from cftpki_cache.ledger_schema import DATABASE, GENESIS, HEAD, chain_start, link
+from cftpki_cache.ledger_short import RECORDS, SHORTS, ids_between, row_of
 from cftpki_cache.sqlite import connect
+from cftpki_cache.versions import DamagedVersionError, VersionReader, whole_version
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import LedgerEntry, LedgerFault
 
 # Records fetched at a time: a walk over a year must not hold it all.
 _PAGE = 500
+# Unpacked parts of lists that are kept while all are verified: three versions of the largest ordinary list, and the next.
+_VERIFY_OCTETS = 256 * 1024 * 1024
 # Ids begin with the time: six digits are four hours' worth, enough to type and hardly ever unique by accident.
 _SHORTEST_PREFIX = 6
 
@@ -67,8 +71,11 @@ class LedgerReader:
         if len(prefix) < _SHORTEST_PREFIX:
             return ()
         with self._reading():
-            rows = self._rows("id >= ? AND id < ? LIMIT 2", (prefix, prefix + "\U0010ffff"))
-        return tuple(rows)
+            rows = self._rows(f"{RECORDS} WHERE id >= ? AND id < ? LIMIT 2", (prefix, prefix + "\U0010ffff"))
+            between = ids_between(prefix)
+            if between is not None and self._has_table("short"):
+                rows += self._rows(f"{SHORTS} WHERE id BETWEEN ? AND ? LIMIT 2", between)
+        return tuple(rows[:2])
 
     def since(self, moment: datetime | None = None) -> Iterator[LedgerEntry]:
         """
@@ -77,15 +84,20 @@ class LedgerReader:
         last = 0
         if moment is not None:
             with self._reading():
-                row = self._db.execute(
-                    "SELECT min(seq) FROM record WHERE kept_at >= ?", (_seconds(moment),)
-                ).fetchone()
-            if row[0] is None:
+                found = [
+                    self._db.execute(
+                        f"SELECT min(seq) FROM {table} WHERE kept_at >= ?",  # noqa: S608 (constants)
+                        (_seconds(moment),),
+                    ).fetchone()[0]
+                    for table in self._tables()
+                ]
+            first = min((seq for seq in found if seq is not None), default=None)
+            if first is None:
                 return
-            last = row[0] - 1
+            last = first - 1
         while True:
             with self._reading():
-                rows = self._rows("seq > ? ORDER BY seq LIMIT ?", (last, _PAGE))
+                rows = self._page(last)
             if not rows:
                 return
             # A clock that was set back makes a later record carry an earlier time: it still came after.
@@ -132,25 +144,46 @@ class LedgerReader:
         How many records there are.
         """
         with self._reading():
-            return int(self._db.execute("SELECT count(*) FROM record").fetchone()[0])
+            return sum(
+                self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 (constants)
+                for table in self._tables()
+            )
 
     def ends(self) -> tuple[LedgerEntry | None, LedgerEntry | None]:
         """
         The oldest and the newest record; `None` twice where there is none.
         """
         with self._reading():
-            rows = self._rows(
-                "seq IN (SELECT min(seq) FROM record UNION SELECT max(seq) FROM record) ORDER BY seq", ()
-            )
+            rows = [
+                row
+                for table, select in self._tables().items()
+                for row in self._rows(
+                    f"{select} WHERE seq IN (SELECT min(seq) FROM {table} UNION SELECT max(seq) FROM {table})",  # noqa: S608 (constants)
+                    (),
+                )
+            ]
+        rows.sort(key=lambda row: row.seq)
         return (rows[0], rows[-1]) if rows else (None, None)
 
     def blob(self, digest: str) -> bytes | None:
         """
         The raw bytes of a SHA-256 (hex), or `None`. The reader checks the digest (`evidence.decode` does).
+
+        Raises:
+            StoreError: it is a difference to what is damaged, or the database cannot be read.
+
         """
-        with self._reading():
+        with self._reading(), self._snapshot():
             row = self._db.execute("SELECT raw FROM blob WHERE digest = ?", (digest,)).fetchone()
-            return self._whole(digest, row[0]) if row else None
+            if row is None:
+                return None
+            try:
+                return b"".join(self._parts(digest, row[0], VersionReader(self._db)))
+            except DamagedVersionError:
+                first = b"".join(self._pieces(digest))
+                if not first:
+                    raise
+                return first
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> tuple[LedgerFault, ...]:
         """
@@ -173,11 +206,8 @@ class LedgerReader:
         with self._reading():
             self._db.execute("BEGIN")
             try:
-                digests = set()
-                for name, raw in self._db.execute("SELECT digest, raw FROM blob"):
-                    digests.add(name)
-                    if sha256(self._whole(name, raw)).hexdigest() != name:
-                        faults.append(LedgerFault(seq=None, detail=f"blob {name} was changed"))
+                digests = {name for (name,) in self._db.execute("SELECT digest FROM blob")}
+                faults.extend(self._changed_blobs())
                 links: dict[int, bytes] = {}
                 faults.extend(self._gone_of_repeated(digests))
                 faults.extend(self._walk(digests, links, head, progress))
@@ -203,8 +233,9 @@ class LedgerReader:
         links[seq] = previous
         if seq == 0 and previous != GENESIS:
             yield LedgerFault(seq=0, detail="the start of the chain was changed")
-        rows = self._db.execute("SELECT seq, id, kept_at, document, blobs, hash FROM record ORDER BY seq")
-        for looked_at, (number, record_id, kept_at, document, names, digest) in enumerate(rows, start=1):
+        rows = self._db.execute(f"{' UNION ALL '.join(self._tables().values())} ORDER BY seq")
+        for looked_at, row in enumerate(rows, start=1):
+            number, record_id, kept_at, document, names, digest = row_of(row)
             gap = number != seq + 1
             if gap:
                 yield LedgerFault(seq=seq + 1, detail=f"records {seq + 1} to {number - 1} were removed")
@@ -219,14 +250,49 @@ class LedgerReader:
             progress(looked_at)
         links[seq] = previous
 
-    def _whole(self, digest: str, raw: bytes) -> bytes:
+    def _changed_blobs(self) -> Iterator[LedgerFault]:
         """
-        A blob, put together where it stands in pieces.
+        Blobs whose octets are others. Versions of a list come one after the other, so that each is unpacked once.
         """
-        if raw or not self._has_table("piece"):
-            return bytes(raw)
-        pieces = self._db.execute("SELECT raw FROM piece WHERE digest = ? ORDER BY number", (digest,))
-        return b"".join(piece for (piece,) in pieces)
+        large = []
+        for name, raw in self._db.execute("SELECT digest, raw FROM blob"):
+            if not raw:
+                large.append(name)
+            elif sha256(raw).hexdigest() != name:
+                yield LedgerFault(seq=None, detail=f"blob {name} was changed")
+        if self._has_table("version"):
+            rows = self._db.execute("SELECT digest FROM version ORDER BY family, place")
+            order = {name: number for number, (name,) in enumerate(rows)}
+            large.sort(key=lambda name: order.get(name, -1))
+        versions = VersionReader(self._db, kept_octets=_VERIFY_OCTETS)
+        for name in large:
+            found = sha256()
+            try:
+                for part in self._parts(name, b"", versions):
+                    found.update(part)
+            except DamagedVersionError as exc:
+                if sha256(b"".join(self._pieces(name))).hexdigest() != name:
+                    yield LedgerFault(seq=None, detail=str(exc))
+                continue
+            if found.hexdigest() != name:
+                yield LedgerFault(seq=None, detail=f"blob {name} was changed")
+
+    def _parts(self, digest: str, raw: bytes, versions: VersionReader) -> Iterator[bytes]:
+        """
+        The octets of a blob, in whichever form it is kept.
+        """
+        if raw:
+            yield bytes(raw)
+            return
+        version = whole_version(self._db, digest) if self._has_table("version") else None
+        yield from self._pieces(digest) if version is None else versions.chunks(version)
+
+    def _pieces(self, digest: str) -> Iterator[bytes]:
+        if self._has_table("piece"):
+            for (raw,) in self._db.execute(
+                "SELECT raw FROM piece WHERE digest = ? ORDER BY number", (digest,)
+            ):
+                yield bytes(raw)
 
     def _has_table(self, name: str) -> bool:
         """
@@ -265,21 +331,47 @@ class LedgerReader:
             return None
         return None if found is None else (int(found[1]), bytes.fromhex(found[2].decode()))
 
-    def _rows(self, where: str, values: tuple[object, ...]) -> list[LedgerEntry]:
-        found = self._db.execute(
-            f"SELECT seq, id, kept_at, document, hash FROM record WHERE {where}",  # noqa: S608 (a constant of this file)
-            values,
-        ).fetchall()
+    def _tables(self) -> dict[str, str]:
+        """
+        The tables that hold records, and how their rows are read.
+        """
+        return {"record": RECORDS} | ({"short": SHORTS} if self._has_table("short") else {})
+
+    def _page(self, last: int) -> list[LedgerEntry]:
+        """
+        The next records after a place, in their order.
+        """
+        parts = [
+            f"SELECT * FROM ({select} WHERE seq > ?1 ORDER BY seq LIMIT ?2)"  # noqa: S608 (constants)
+            for select in self._tables().values()
+        ]
+        return self._rows(f"{' UNION ALL '.join(parts)} ORDER BY seq LIMIT ?2", (last, _PAGE))
+
+    def _rows(self, select: str, values: tuple[object, ...]) -> list[LedgerEntry]:
         return [
             LedgerEntry(
                 seq=seq,
                 id=record_id,
                 kept_at=datetime.fromtimestamp(kept_at, UTC),
-                document=bytes(document),
-                hash=bytes(digest).hex(),
+                document=document,
+                hash=digest.hex(),
             )
-            for seq, record_id, kept_at, document, digest in found
+            for seq, record_id, kept_at, document, _, digest in map(row_of, self._db.execute(select, values))
         ]
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """
+        One view of the database: a blob may go from one form to the other meanwhile.
+        """
+        if self._db.in_transaction:
+            yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:

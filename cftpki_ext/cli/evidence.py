@@ -25,7 +25,7 @@ from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Record, Row, data_of, decode, row_from
-from cftpki_ext.evidence.again import repeated_by
+from cftpki_ext.evidence.again import plain_of, readable, repeated_by
 from cftpki_ext.evidence.what_if import Trial, try_again, try_under
 from cftpki_ext.ports import EvidenceReader, LedgerEntry
 from cftpki_ext.stores import open_ledger
@@ -73,11 +73,11 @@ def explain(ctx: click.Context, /, verdict_id: str, **options: Any) -> None:
         entry = find(ledger, verdict_id)
         record = decode(entry.document, ledger.blob)
         data = data_of(entry.document, ledger.blob)
-        repeats = repeated_by(json.loads(entry.document))
+        repeats = repeated_by(plain_of(entry.document))
         repeated = None if repeats is None else ledger.blob(repeats)
     trial = try_again(record) if options["again"] else None
     if options["raw_directory"] is not None:
-        write_raw(options["raw_directory"], entry.document, record, repeated=repeated)
+        write_raw(options["raw_directory"], readable(entry.document), record, repeated=repeated)
     if options["as_json"]:
         told: dict[str, Any] = {"record": _place(entry), **data}
         if trial is not None:

@@ -10,8 +10,8 @@ from typing import Any
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.forms import field_at_fault
-from cftpki_ext.evidence.again import completed
-from cftpki_ext.evidence.record import MAX_DOCUMENT_BYTES, Record, parsed, record_from
+from cftpki_ext.evidence.again import completed, plain_of
+from cftpki_ext.evidence.record import MAX_DOCUMENT_BYTES, Record, record_from
 
 Blob = Callable[[str], bytes | None]
 
@@ -32,7 +32,7 @@ def data_of(document: bytes, blob: Blob) -> dict[str, Any]:
 
     """
     try:
-        return completed(parsed(document), blob, cap=MAX_DOCUMENT_BYTES)
+        return completed(plain_of(document), blob, cap=MAX_DOCUMENT_BYTES)
     except (ValueError, TypeError, RecursionError) as exc:
         msg = f"evidence document cannot be read: {_why(exc)}"
         raise StoreError(msg) from exc
@@ -54,7 +54,7 @@ def decode(document: bytes, blob: Blob) -> Record:
 
     """
     try:
-        return record_from(completed(parsed(document), blob, cap=MAX_DOCUMENT_BYTES), blob)
+        return record_from(completed(plain_of(document), blob, cap=MAX_DOCUMENT_BYTES), blob)
     except (ValueError, TypeError, RecursionError) as exc:
         msg = f"evidence document cannot be read: {_why(exc)}"
         raise StoreError(msg) from exc

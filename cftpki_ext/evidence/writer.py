@@ -8,6 +8,8 @@ up the event loop; what waits meanwhile is written together.
 from __future__ import annotations
 
 import asyncio
+import enum
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -16,8 +18,10 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import EvidenceSettings
 from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.verdict import Status
 from cftpki_ext.evidence import Record, RecordBytes, encode
-from cftpki_ext.ports import AsyncEvidenceStore, BlobsMissingError, Clock, EvidenceEntry, EvidenceStore
+from cftpki_ext.evidence.reach import falls_short, told
+from cftpki_ext.ports import AsyncEvidenceStore, BlobsMissingError, Clock, EvidenceEntry, EvidenceStore, Reach
 
 # A disk that hangs must not use up the handshake: from then on the record counts as not kept.
 PATIENCE_S = 1.0
@@ -27,8 +31,34 @@ TEND_S = 30.0
 _LARGE_BYTES = 1024 * 1024
 # Records written in one transaction: the first of them must not wait for all of a burst.
 _BATCH = 64
+# Records that repeat another one cost a tenth of it.
+_REPEATS = 256
 # ... nor may they be more than a frame to the store's process holds.
 _BATCH_BYTES = 6 * 1024 * 1024
+# Between two warnings that the size of the evidence will not last.
+_TELL_S = 86400.0
+# A list that could not be condensed (a full disk, perhaps) stays as it came for so long.
+_CONDENSE_AGAIN_S = 600.0
+_STOPPING = "the service is stopping"
+
+
+class NotKept(enum.StrEnum):
+    """
+    Why a record is not known to be kept.
+    """
+
+    FAILED = "failed"  # the store could not, or not in time: logged and counted
+    GONE = "gone"  # the record that it repeats has been let go: whoever repeats it judges anew
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """
+    A record that repeats another one: its verdict's id, and what `evidence.again.again` made.
+    """
+
+    id: str
+    stored: RecordBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +100,11 @@ class EvidenceWriter:
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._writing: asyncio.Task[None] | None = None
+        self._repeating = asyncio.Lock()
         self._closed = False
+        self._reach: Reach | None = None
+        self._tell_again = -math.inf
+        self._condense_again = -math.inf
         self.kept = 0
         self.not_kept = 0
 
@@ -81,7 +115,7 @@ class EvidenceWriter:
         *,
         patience_s: float = PATIENCE_S,
         large_s: float = PATIENCE_S,
-    ) -> str | None:
+    ) -> str | NotKept:
         """
         Keep one record. Never raises: what cannot be kept is logged as an error and counted.
 
@@ -92,7 +126,7 @@ class EvidenceWriter:
             large_s: how long to wait for large blobs of it, a new list for example, before that.
 
         Returns:
-            The record's hash in the chain (hex), or `None` where it is not known to be kept.
+            The record's hash in the chain (hex), or why it is not known to be kept.
 
         """
         loop = asyncio.get_running_loop()
@@ -106,47 +140,97 @@ class EvidenceWriter:
                 async with asyncio.timeout(max(0.0, large_s)):
                     await self._store.bring(large)
                 patience_s = min(patience_s, max(0.0, large_s - (loop.time() - begun)))
-            self._enter(record, stored, answer)
+            self._enter(record.verdict.id, stored, answer)
             late = loop.call_later(max(0.0, patience_s), _too_late, answer)
             try:
                 digest = await answer
             finally:
                 late.cancel()
         except TimeoutError:
-            self._lost(record, f"not written within {patience_s:.1f} s")
-            return None
+            self._lost(record.verdict.id, record.verdict.status, f"not written within {patience_s:.1f} s")
+            return NotKept.FAILED
         except Exception as error:  # noqa: BLE001 - whatever it is, the verdict is answered as one without a record
             if isinstance(error, BlobsMissingError) and stored is not None and stored.repeats is not None:
                 # The record that it repeats has been let go meanwhile: whoever repeats it judges anew.
                 self._log.info("repeated_record_gone", verdict_id=record.verdict.id)
-                return None
-            self._lost(record, str(error) if isinstance(error, StoreError) else repr(error))
-            return None
+                return NotKept.GONE
+            why = str(error) if isinstance(error, StoreError) else repr(error)
+            self._lost(record.verdict.id, record.verdict.status, why)
+            return NotKept.FAILED
         self.kept += 1
         return digest
 
-    def _enter(self, record: Record, stored: RecordBytes, answer: asyncio.Future[str]) -> None:
-        if self._closed:
-            msg = "the service is stopping"
-            raise StoreError(msg)
-        entry = EvidenceEntry(
-            id=record.verdict.id,
+    async def keep_repeats(self, repeats: Sequence[Repeat]) -> tuple[str | NotKept, ...]:
+        """
+        Keep many records that repeat others, of verdicts that hosts gave by themselves. Never raises.
+
+        They are written some hundred at a time, behind what somebody waits for, and nobody gives up waiting.
+
+        Args:
+            repeats: in the order of the chain; perhaps of several partners.
+
+        Returns:
+            For each, its record's hash in the chain (hex), or why it is not known to be kept.
+
+        """
+        outcomes: list[str | NotKept] = []
+        for begin in range(0, len(repeats), _REPEATS):
+            entries = [self._entry(repeat.id, repeat.stored) for repeat in repeats[begin : begin + _REPEATS]]
+            async with self._repeating:
+                if self._writing is not None:
+                    await asyncio.wait((self._writing,), timeout=PATIENCE_S)
+                outcomes.extend(await self._keep_repeats(entries))
+        return tuple(outcomes)
+
+    async def _keep_repeats(self, entries: list[EvidenceEntry]) -> list[str | NotKept]:
+        gone: set[str] = set()
+        while True:
+            left = [entry for entry in entries if entry.repeats is None or entry.repeats.document not in gone]
+            try:
+                if self._closed:
+                    raise StoreError(_STOPPING)  # noqa: TRY301 - told as any other
+                digests = await self._store.append(left) if left else ()
+            except BlobsMissingError as error:
+                before = len(gone)
+                gone |= set(error.digests)
+                if len(gone) > before:
+                    continue
+                return self._failed(left, str(error), len(entries))
+            except Exception as error:  # noqa: BLE001 - as in `keep`
+                why = str(error) if isinstance(error, StoreError) else repr(error)
+                return self._failed(left, why, len(entries))
+            kept = {entry.id: digest for entry, digest in zip(left, digests, strict=True)}
+            self.kept += len(left)
+            return [kept.get(entry.id, NotKept.GONE) for entry in entries]
+
+    def _failed(self, entries: Sequence[EvidenceEntry], why: str, count: int) -> list[str | NotKept]:
+        for entry in entries:
+            self._lost(entry.id, Status.ACCEPTED, why)  # nothing else is given again
+        return [NotKept.FAILED] * count
+
+    def _entry(self, verdict_id: str, stored: RecordBytes) -> EvidenceEntry:
+        return EvidenceEntry(
+            id=verdict_id,
             kept_at=self._clock.now(),
             document=stored.document,
             blobs=stored.blobs,
             revoked=stored.revoked,
             repeats=stored.repeats,
         )
-        self._waiting.append(_Waiting(entry, answer))
+
+    def _enter(self, verdict_id: str, stored: RecordBytes, answer: asyncio.Future[str]) -> None:
+        if self._closed:
+            raise StoreError(_STOPPING)
+        self._waiting.append(_Waiting(self._entry(verdict_id, stored), answer))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._drain())
 
-    def _lost(self, record: Record, why: str) -> None:
+    def _lost(self, verdict_id: str, status: Status, why: str) -> None:
         self.not_kept += 1
         self._log.error(
             "evidence_not_kept",
-            verdict_id=record.verdict.id,
-            status=record.verdict.status.value,
+            verdict_id=verdict_id,
+            status=status.value,
             error=why,
             required=self._settings().required,
         )
@@ -155,7 +239,15 @@ class EvidenceWriter:
         """
         The counts since start, for STATUS.
         """
-        return {"kept": self.kept, "not_kept": self.not_kept, "required": self._settings().required}
+        settings = self._settings()
+        counts: dict[str, object] = {
+            "kept": self.kept,
+            "not_kept": self.not_kept,
+            "required": settings.required,
+        }
+        if self._reach is None:
+            return counts
+        return counts | told(self._reach, settings, now=self._clock.now())
 
     async def tend(self) -> None:
         """
@@ -163,6 +255,8 @@ class EvidenceWriter:
         """
         while True:
             await self.tend_once()
+            await self.condense_once()
+            await self.look_once()
             await asyncio.sleep(TEND_S)
 
     async def tend_once(self) -> None:
@@ -180,6 +274,35 @@ class EvidenceWriter:
         if gone:
             self._log.info("evidence_pruned", records=gone)
 
+    async def condense_once(self) -> None:
+        """
+        Have large blobs that came lately kept in less room. After a failure, not again for a while.
+        """
+        monotonic = self._clock.monotonic()
+        if monotonic < self._condense_again:
+            return
+        try:
+            await self._store.condense()
+        except StoreError as error:
+            self._condense_again = monotonic + _CONDENSE_AGAIN_S
+            self._log.error("evidence_not_condensed", error=str(error))
+
+    async def look_once(self) -> None:
+        """
+        See how far back the evidence reaches; say once a day that its size will not last as long as it is to be kept.
+        """
+        now, settings = self._clock.now(), self._settings()
+        try:
+            self._reach = await self._store.reach(now=now)
+        except StoreError as error:
+            self._log.error("evidence_not_looked_at", error=str(error))
+            return
+        monotonic = self._clock.monotonic()
+        if monotonic < self._tell_again or not falls_short(self._reach, settings):
+            return
+        self._tell_again = monotonic + _TELL_S
+        self._log.warning("evidence_short", **told(self._reach, settings, now=now))
+
     async def aclose(self) -> None:
         """
         Write what waits, and close the store. May be called again.
@@ -187,7 +310,8 @@ class EvidenceWriter:
         self._closed = True
         if self._writing is not None:
             await self._writing
-        await self._store.aclose()
+        async with self._repeating:
+            await self._store.aclose()
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -248,6 +372,18 @@ class InThread:
         See `AsyncEvidenceStore`.
         """
         return await asyncio.to_thread(self._store.tend, before=before, max_bytes=max_bytes)
+
+    async def condense(self) -> int:
+        """
+        See `AsyncEvidenceStore`.
+        """
+        return await asyncio.to_thread(self._store.condense)
+
+    async def reach(self, *, now: datetime) -> Reach:
+        """
+        See `AsyncEvidenceStore`.
+        """
+        return await asyncio.to_thread(self._store.reach, now=now)
 
     async def aclose(self) -> None:
         """

@@ -18,7 +18,7 @@ from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.verdict_json import verdict_to_json
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Record, RecordBytes, row_of
-from cftpki_ext.evidence.writer import PATIENCE_S
+from cftpki_ext.evidence.writer import PATIENCE_S, NotKept
 from cftpki_ext.exit import phases, questions, steps
 from cftpki_ext.exit.session import SessionContext, Stage
 from cftpki_ext.exit.steps import Fail, Final, NotHandled, Refuse, Reply
@@ -179,12 +179,11 @@ class Conversation:
         question = questions.question_of(settings, need, at=now)
         final: Reply | Refuse
         judged, kept = await self._judge_and_keep(need, question)
-        if kept is None and judged.stored is not None and judged.stored.repeats is not None:
-            # What it repeats may have been let go.
+        if kept is NotKept.GONE:
             judged, kept = await self._judge_and_keep(need, question)
         verdict = judged.verdict
         row = row_of(verdict, need.asked)
-        if kept is None and settings.evidence.required:
+        if isinstance(kept, NotKept) and settings.evidence.required:
             final = phases.after_unkept(need, verdict)
             row = replace(row, status=Status.REFUSED.value, reason=final.reason.value)
             service.audit.event(
@@ -203,14 +202,16 @@ class Conversation:
             final = replace(final, fields={**final.fields, **extra})
         return final
 
-    async def _judge_and_keep(self, need: steps.NeedVerdict, question: Question) -> tuple[Judged, str | None]:
+    async def _judge_and_keep(
+        self, need: steps.NeedVerdict, question: Question
+    ) -> tuple[Judged, str | NotKept]:
         checker = self._service.checker
         judged = await checker.judge(question, questions.handed_in(need, at=question.at), asked=need.asked)
         record = Record(
             question=question, statements=judged.statements, verdict=judged.verdict, asked=need.asked
         )
         kept = await self._keep(record, need.session, stored=judged.stored)
-        checker.recorded(judged, question, kept=kept is not None)
+        checker.recorded(judged, question, kept=not isinstance(kept, NotKept))
         return judged, kept
 
     async def _keep(
@@ -220,7 +221,7 @@ class Conversation:
         *,
         stored: RecordBytes | None = None,
         over_s: float = 0.0,
-    ) -> str | None:
+    ) -> str | NotKept:
         """
         Keep a verdict's record and log it, before the verdict is answered.
 
@@ -231,16 +232,17 @@ class Conversation:
             over_s: what may be taken beyond the call's own time: the exit waits a little longer.
 
         Returns:
-            The record's hash, `None` where it is not known to be kept.
+            The record's hash, or why it is not known to be kept.
 
         """
         service = self._service
         elapsed_s = service.clock.monotonic() - self._begun
         left_s = self._limit_s() + over_s - elapsed_s - ANSWER_S
         kept = await service.keeper.keep(record, stored, patience_s=min(PATIENCE_S, left_s), large_s=left_s)
-        if kept is None and stored is not None and stored.repeats is not None:
-            return None  # it is not given: the question is judged anew
-        service.audit.verdict(record.verdict, session, elapsed_ms=int(elapsed_s * 1000), record=kept)
+        if kept is NotKept.GONE:
+            return kept  # it is not given: the question is judged anew
+        digest = None if isinstance(kept, NotKept) else kept
+        service.audit.verdict(record.verdict, session, elapsed_ms=int(elapsed_s * 1000), record=digest)
         return kept
 
     async def _account(self, request: Frame | None, refusal: Refuse | Fail) -> Refuse | Fail:

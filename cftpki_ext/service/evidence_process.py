@@ -19,7 +19,7 @@ from typing import Any
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.decision.known_revoked import Proven
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, EvidenceStore, Repeated
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, EvidenceStore, Reach, Repeated
 from cftpki_ext.processes.channel import close_all
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.copying import memory_file_in_thread
@@ -40,6 +40,8 @@ APPEND_S = 4.0
 BRING_S = 30.0
 # Letting go happens in many small transactions; after a change of `evidence.max_bytes` it takes minutes.
 TEND_S = 3600.0
+# A handful of statements; what waits to be condensed is counted.
+REACH_S = 10.0
 # What is longer goes by a descriptor: the socket is for what is small.
 LARGE_BYTES = 64 * 1024
 # Digests of blobs that the ledger has: 100 bytes each.
@@ -171,6 +173,38 @@ class EvidenceProcess:
             raise StoreError(str(answer.value.get("refused")))
         return int(answer.value["gone"])
 
+    async def condense(self) -> int:
+        """
+        See `AsyncEvidenceStore`.
+        """
+        try:
+            answer = await self._worker.call(Message({"op": "condense"}), within_s=TEND_S)
+        except WorkerError as error:
+            raise StoreError(str(error)) from error
+        if "condensed" not in answer.value:
+            raise StoreError(str(answer.value.get("refused")))
+        return int(answer.value["condensed"])
+
+    async def reach(self, *, now: datetime) -> Reach:
+        """
+        See `AsyncEvidenceStore`.
+        """
+        try:
+            answer = await self._worker.call(
+                Message({"op": "reach", "now": now.isoformat()}), within_s=REACH_S
+            )
+        except WorkerError as error:
+            raise StoreError(str(error)) from error
+        told = answer.value
+        if "used" not in told:
+            raise StoreError(str(told.get("refused")))
+        return Reach(
+            oldest=None if told["oldest"] is None else datetime.fromisoformat(told["oldest"]),
+            used_bytes=int(told["used"]),
+            measured_hours=int(told["hours"]),
+            grown_bytes=int(told["grown"]),
+        )
+
     async def aclose(self) -> None:
         """
         End the process; what it was sent has been answered or given up.
@@ -244,6 +278,10 @@ def serve_evidence(
             return lambda: _bring(store, call)
         if call.value["op"] == "tend":
             return lambda: _tend(store, call.value)
+        if call.value["op"] == "condense":
+            return lambda: _condense(store)
+        if call.value["op"] == "reach":
+            return lambda: _reach(store, call.value)
         return _append(store, call)
 
     return handle
@@ -294,3 +332,28 @@ def _tend(store: EvidenceStore, value: Mapping[str, Any]) -> Message:
     except StoreError as error:
         return Message({"refused": str(error)})
     return Message({"gone": gone})
+
+
+def _condense(store: EvidenceStore) -> Message:
+    # Not by nice(2): whoever holds the database, or the interpreter, would keep records waiting while others run.
+    # It rests between its steps instead.
+    try:
+        return Message({"condensed": store.condense()})
+    except StoreError as error:
+        return Message({"refused": str(error)})
+
+
+def _reach(store: EvidenceStore, value: Mapping[str, Any]) -> Message:
+    try:
+        found = store.reach(now=datetime.fromisoformat(value["now"]))
+    except StoreError as error:
+        return Message({"refused": str(error)})
+    oldest = None if found.oldest is None else found.oldest.isoformat()
+    return Message(
+        {
+            "oldest": oldest,
+            "used": found.used_bytes,
+            "hours": found.measured_hours,
+            "grown": found.grown_bytes,
+        }
+    )

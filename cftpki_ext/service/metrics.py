@@ -118,6 +118,18 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
     for key, words in (("kept", "Verdicts recorded."), ("not_kept", "Verdicts that could not be recorded.")):
         if key in evidence:
             yield CounterMetricFamily(f"cftpki_evidence_{key}", words, value=evidence[key])
+    for key, name, words in (
+        ("bytes", "cftpki_evidence_bytes", "Size of the evidence."),
+        ("reaches_back_s", "cftpki_evidence_reach_seconds", "How long ago the oldest record was kept."),
+        (
+            "lasts_s",
+            "cftpki_evidence_lasts_seconds",
+            "How long the largest size of the evidence lasts at the present rate.",
+        ),
+        ("keep_s", "cftpki_evidence_keep_seconds", "How long evidence is to be kept."),
+    ):
+        if evidence.get(key) is not None:
+            yield GaugeMetricFamily(name, words, value=evidence[key])
     uses = [
         ((identity, use.value), counts[use.value])
         for identity, counts in status.get("key_uses", {}).items()

@@ -10,7 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports import EvidenceEntry, Reach
 
 
 class MemoryEvidence:
@@ -26,6 +26,8 @@ class MemoryEvidence:
         self.open = threading.Event()
         self.open.set()
         self.tended: list[tuple[datetime, int]] = []
+        self.reached = Reach(oldest=None, used_bytes=0, measured_hours=0, grown_bytes=0)
+        self.condensed = 0
         self.closed = False
 
     def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
@@ -47,6 +49,23 @@ class MemoryEvidence:
             raise StoreError(self.trouble)
         self.tended.append((before, max_bytes))
         return 0
+
+    def condense(self) -> int:
+        """
+        Count it.
+        """
+        if self.trouble is not None:
+            raise StoreError(self.trouble)
+        self.condensed += 1
+        return 0
+
+    def reach(self, *, now: datetime) -> Reach:  # noqa: ARG002 - it says what it was told
+        """
+        What it was told to say.
+        """
+        if self.trouble is not None:
+            raise StoreError(self.trouble)
+        return self.reached
 
     def close(self) -> None:
         """

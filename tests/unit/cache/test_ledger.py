@@ -15,8 +15,9 @@ from datetime import timedelta
 
 import pytest
 
-from cftpki_cache.ledger import EvidenceLedger, link
+from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_reader import LedgerReader
+from cftpki_cache.ledger_schema import link
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, LedgerFault
 from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, details, edit, entry, faults, fill, reading
@@ -242,6 +243,35 @@ def test_ledger_tend_goes_by_when_it_was_kept_not_by_its_place(ledger, folder):
     assert () == faults(folder)
 
 
+def test_ledger_says_how_far_back_it_reaches_and_how_it_grows(ledger, folder):
+    assert (None, 0, 0) == _reach(ledger, NOON)
+    fill(ledger, 5)
+    begun = ledger.reach(now=NOON).used_bytes
+    for hour in range(1, 11):
+        ledger.append([entry(1000 * hour + n, at=NOON + timedelta(hours=hour)) for n in range(100)])
+        oldest, hours, grown = _reach(ledger, NOON + timedelta(hours=hour))
+        assert (NOON, hours) == (oldest, hours)
+    assert ledger.reach(now=NOON + timedelta(hours=10)).used_bytes - begun == grown
+    # What is let go has come all the same.
+    assert 605 == ledger.tend(before=NOON + timedelta(hours=7), max_bytes=LARGE)
+    oldest, hours, still = _reach(ledger, NOON + timedelta(hours=10, minutes=59))
+    assert (NOON + timedelta(hours=7), 10) == (oldest, hours)
+    assert grown - 8192 <= still <= grown + 8192
+
+
+def _reach(ledger, now):
+    found = ledger.reach(now=now)
+    return found.oldest, found.measured_hours, found.grown_bytes
+
+
+def test_ledger_measures_a_week_and_forgets_a_time_that_has_not_come(ledger):
+    for day in range(20):
+        ledger.reach(now=NOON + timedelta(days=day))
+    assert 168 == ledger.reach(now=NOON + timedelta(days=19)).measured_hours
+    assert 24 == ledger.reach(now=NOON + timedelta(days=13)).measured_hours
+    assert 0 == ledger.reach(now=NOON).measured_hours
+
+
 def test_ledger_unusable_folder_is_an_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError):
@@ -324,7 +354,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 def test_ledger_on_a_full_disk_says_so_and_stays_whole(tmp_path):
     writer = subprocess.run(
-        [sys.executable, "-c", FULL, tmp_path / "e", "d" * 8, "100000"],
+        [sys.executable, "-c", FULL, tmp_path / "e", "d" * 8, "400000"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -16,6 +16,7 @@ from hashlib import sha256
 import pytest
 
 from cftpki_cache.ledger import EvidenceLedger
+from cftpki_cache.ledger_schema import link
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import BlobsMissingError, Repeated
 from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, details, edit, entry, faults, fill, reading
@@ -222,6 +223,181 @@ def test_records_are_appended_while_a_large_blob_is_brought(ledger, folder):
     with reading(folder) as reader:
         assert count == reader.count()
     assert count > 1
+    assert () == faults(folder)
+
+
+# -- short records ---------------------------------------------------------------------------------------------------
+
+
+def short(number, *, at=None):
+    made = entry(number, at=at)
+    return replace(made, document=REPEATED.head(made.id) + b"who %d" % number, repeats=REPEATED)
+
+
+def tables(folder):
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
+        return tuple(
+            database.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608
+            for name in ("record", "short", "whole")
+        )
+
+
+def test_short_records_have_their_place_in_the_one_chain(ledger, folder):
+    entries = (BASE, short(2), entry(3), short(4), short(5), entry(6))
+    hashes = [*ledger.append(entries[:3]), *ledger.append(entries[3:])]
+    assert (3, 3, 1) == tables(folder)
+    with reading(folder) as reader:
+        assert [(n, one.id, one.document) for n, one in enumerate(entries, start=1)] == [
+            (found.seq, found.id, found.document) for found in reader.since()
+        ]
+        assert hashes == [found.hash for found in reader.since()]
+        assert [4, 5, 6] == [found.seq for found in reader.since(NOON + timedelta(hours=4))]
+        assert 6 == reader.count()
+        assert (1, 6) == tuple(end.seq for end in reader.ends())
+        assert [short(4).document] == [found.document for found in reader.find(short(4).id)]
+        assert 2 == len(reader.find("0" * 31))
+        assert () == reader.find("g" * 8)
+    assert () == faults(folder)
+
+
+def test_walk_over_many_short_records_and_others_keeps_their_order(ledger, folder):
+    ledger.append((BASE,))
+    for begin in range(10, 1310, 130):
+        ledger.append([short(n) if n % 3 else entry(n) for n in range(begin, begin + 130)])
+    with reading(folder) as reader:
+        assert list(range(1, 1302)) == [found.seq for found in reader.since()]
+    assert () == faults(folder)
+
+
+def test_short_record_is_the_same_for_the_chain_as_if_it_were_kept_whole(ledger, folder):
+    (first, second) = ledger.append((BASE, short(2)))
+    assert (
+        link(
+            bytes.fromhex(first),
+            short(2).id,
+            int(short(2).kept_at.timestamp()),
+            REPEATED.document,
+            short(2).document,
+        ).hex()
+        == second
+    )
+
+
+def test_short_record_kept_again_gives_the_hash_that_it_has(ledger):
+    first = ledger.append((BASE, short(2)))
+    assert first == ledger.append((BASE, short(2)))
+    assert (first[1], first[1]) == ledger.append((short(2), short(2)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(short(2), document=short(2).document + b"!"),
+        short(2, at=NOON),
+        entry(2),
+        replace(entry(2), repeats=REPEATED),
+        replace(entry(1), document=REPEATED.head(entry(1).id), repeats=REPEATED),
+    ],
+)
+def test_short_record_and_another_of_its_id_is_an_error(ledger, folder, other):
+    ledger.append((BASE, short(2)))
+    with pytest.raises(StoreError):
+        ledger.append((entry(3), other))
+    assert (1, 1, 1) == tables(folder)
+    assert () == faults(folder)
+
+
+@pytest.mark.parametrize(
+    ("sql", "fault"),
+    [
+        ("UPDATE short SET rest = x'00' WHERE seq = 2", f"record 2 ({2:032x}) was changed or replaced"),
+        ("UPDATE short SET kept_at = 0 WHERE seq = 2", f"record 2 ({2:032x}) was changed or replaced"),
+        ("UPDATE short SET id = x'00' WHERE seq = 2", "record 2 (00) was changed or replaced"),
+        ("DELETE FROM short WHERE seq = 2", "records 2 to 2 were removed"),
+        ("DELETE FROM short WHERE seq = 3", "records 3 to 3 were cut off the end"),
+        ("UPDATE short SET whole = 9 WHERE seq = 2", f"record 2 ({2:032x}) was changed or replaced"),
+    ],
+)
+def test_verify_tells_that_a_short_record_was_touched(ledger, folder, sql, fault):
+    ledger.append((BASE, short(2), short(3)))
+    edit(folder, sql)
+    assert details(folder)[0] == fault
+    with reading(folder) as reader:
+        assert {1, 2, 3} >= {found.seq for found in reader.since()}
+
+
+def test_verify_tells_that_a_short_record_was_cut_off_also_after_others_have_come(ledger, folder):
+    ledger.append((BASE, short(2), short(3)))
+    edit(folder, "DELETE FROM short WHERE seq = 3")
+    ledger.append((short(4),))
+    assert ["records 3 to 3 were removed"] == details(folder)
+
+
+def test_short_records_are_let_go_with_what_they_repeat(ledger, folder):
+    ledger.append((BASE, *(short(n) for n in range(2, 40)), entry(50)))
+    assert 20 == ledger.tend(before=NOON + timedelta(hours=21), max_bytes=LARGE)
+    assert (1, 19, 1) == tables(folder)
+    assert () == faults(folder)
+    with reading(folder) as reader:
+        assert (BASE.document, RAW) == (reader.blob(REPEATED.document), reader.blob(DIGEST))
+    assert 19 == ledger.tend(before=NOON + timedelta(hours=41), max_bytes=LARGE)
+    assert (1, 0, 0) == tables(folder)
+    assert () == faults(folder)
+    with reading(folder) as reader:
+        assert (None, None) == (reader.blob(REPEATED.document), reader.blob(DIGEST))
+    with pytest.raises(BlobsMissingError):
+        ledger.append((short(60),))
+
+
+def test_many_short_records_are_let_go_by_size_in_the_order_of_the_chain(ledger, folder):
+    ledger.append((BASE,))
+    for begin in range(10, 4010, 1000):
+        ledger.append([short(n) if n % 10 else entry(n) for n in range(begin, begin + 1000)])
+    # Batches end where either kind has filled its part: nothing that came later goes before.
+    gone = ledger.tend(before=NOON, max_bytes=200_000)
+    assert 0 < gone < 4001
+    with reading(folder) as reader:
+        assert list(range(gone + 1, 4002)) == [found.seq for found in reader.since()]
+    assert () == faults(folder)
+
+
+def test_thirty_thousand_sessions_of_a_partner_take_two_hundred_octets_each(ledger, folder):
+    # The rest of a document as a session of the exit has it: `test_again` says how long it is.
+    rest = bytes(36)
+    moment = int(NOON.timestamp() * 1000)
+
+    def session(number):
+        verdict_id = f"{moment + number * 300:012x}{number:020x}"
+        at = NOON + timedelta(seconds=number * 0.3)
+        return replace(
+            entry(0, at=at), id=verdict_id, document=REPEATED.head(verdict_id) + rest, repeats=REPEATED
+        )
+
+    ledger.append((BASE,))
+    ledger.append([session(n) for n in range(1000)])
+    ledger.tend(before=NOON, max_bytes=LARGE)
+    before = (folder / "ledger.sqlite3").stat().st_size
+    for begin in range(1000, 7000, 100):
+        ledger.append([session(n) for n in range(begin, begin + 100)])
+    ledger.tend(before=NOON, max_bytes=LARGE)
+    assert (folder / "ledger.sqlite3").stat().st_size - before < 6000 * 200
+
+
+def test_ledger_without_short_records_is_read_and_gone_on_with(ledger, folder):
+    ledger.append((BASE, repeat(2)))
+    for table in ("short", "whole"):
+        edit(folder, f"DROP TABLE {table}")
+    with reading(folder) as reader:
+        assert (2, [1, 2], 2) == (
+            reader.count(),
+            [one.seq for one in reader.since()],
+            len(reader.find("000000")),
+        )
+        assert (1, 2) == tuple(end.seq for end in reader.ends())
+    assert () == faults(folder)
+    with contextlib.closing(EvidenceLedger(folder)) as newer:
+        newer.append((short(3),))
+    assert (2, 1, 1) == tables(folder)
     assert () == faults(folder)
 
 

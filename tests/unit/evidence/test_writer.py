@@ -7,15 +7,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
 
 from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
-from cftpki_ext.evidence import Asked, Door, Record, Tally, decode, encode, row_from, row_of
+from cftpki_ext.evidence import Asked, Door, Record, RecordBytes, Tally, decode, encode, row_from, row_of
+from cftpki_ext.evidence.reach import falls_short, lasts, told
 from cftpki_ext.evidence.what_if import try_again, try_under
-from cftpki_ext.evidence.writer import EvidenceWriter, InThread
-from cftpki_ext.ports import BlobsMissingError, Repeated
+from cftpki_ext.evidence.writer import EvidenceWriter, InThread, NotKept, Repeat
+from cftpki_ext.ports import BlobsMissingError, Reach, Repeated
 from tests.support import evidence_samples as samples
 from tests.support.evidence_store import MemoryEvidence
 from tests.support.logs import CapturedLog
@@ -26,8 +28,10 @@ class Clock:
     def now(self):
         return NOW
 
+    seconds = 0.0
+
     def monotonic(self):
-        return 0.0
+        return self.seconds
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ async def test_keep_many_at_once_keeps_their_order_in_few_transactions(keeper, s
 
 async def test_keep_trouble_is_told_logged_and_counted(keeper, store, logs):
     store.trouble = "disk full"
-    assert await keeper.keep(named(1)) is None
+    assert NotKept.FAILED is await keeper.keep(named(1))
     (call,) = logs.calls
     assert ("error", "evidence_not_kept", f"{1:032x}", "disk full") == (
         call.method_name,
@@ -88,7 +92,7 @@ async def test_keep_trouble_is_told_logged_and_counted(keeper, store, logs):
         call.kwargs["error"],
     )
     store.trouble = None
-    assert await keeper.keep(named(2)) is not None
+    assert isinstance(await keeper.keep(named(2)), str)
     assert {"kept": 1, "not_kept": 1, "required": True} == keeper.status()
 
 
@@ -116,7 +120,8 @@ async def test_keep_whose_blobs_are_gone_is_an_error_unless_it_repeats(logs, rep
         clock=Clock(),
     )
     stored = replace(encode(named(1)), repeats=repeats)
-    assert None is await keeper.keep(named(1), stored)
+    expected = NotKept.FAILED if repeats is None else NotKept.GONE
+    assert expected is await keeper.keep(named(1), stored)
     (call,) = logs.calls
     assert (*told, not_kept) == (call.method_name, call.kwargs["event"], keeper.not_kept)
     await keeper.aclose()
@@ -129,23 +134,104 @@ async def test_keep_one_bad_record_does_not_lose_those_beside_it(keeper, store):
     await asyncio.sleep(0)
     store.open.set()
     outcomes = await asyncio.gather(*asked)
-    assert [3] == [n for n, outcome in enumerate(outcomes) if outcome is None]
+    assert [3] == [n for n, outcome in enumerate(outcomes) if outcome is NotKept.FAILED]
     assert 7 == len(store.entries)
 
 
 async def test_keep_disk_that_hangs_is_not_waited_for(keeper, store):
     store.open.clear()
-    assert await keeper.keep(named(1), patience_s=0.01) is None
+    assert NotKept.FAILED is await keeper.keep(named(1), patience_s=0.01)
     store.open.set()
     # The late record is in the store all the same, and the next one behind it.
-    assert await keeper.keep(named(2), patience_s=10) is not None
+    assert 64 == len(await keeper.keep(named(2), patience_s=10))
     assert [f"{n:032x}" for n in (1, 2)] == [entry.id for entry in store.entries]
 
 
 async def test_keep_after_close_is_not_kept(keeper, store):
     await keeper.aclose()
-    assert await keeper.keep(named(1)) is None
+    assert NotKept.FAILED is await keeper.keep(named(1))
     assert store.closed
+
+
+# -- many that repeat others -----------------------------------------------------------------------------------------
+
+
+def repeating(count, *, documents=("d" * 64,)):
+    return [
+        Repeat(
+            id=f"{n:032x}",
+            stored=RecordBytes(
+                document=b"%d" % n,
+                blobs={},
+                repeats=Repeated(id="a" * 32, document=documents[n % len(documents)]),
+            ),
+        )
+        for n in range(count)
+    ]
+
+
+class Forgetful(MemoryEvidence):
+    """
+    Has let go of some documents.
+    """
+
+    def __init__(self, *gone):
+        super().__init__()
+        self.gone = set(gone)
+        self.asked = 0
+
+    def append(self, entries):
+        self.asked += 1
+        missing = [one.repeats.document for one in entries if one.repeats.document in self.gone]
+        if missing:
+            raise BlobsMissingError(missing[:1])
+        return super().append(entries)
+
+
+def writing_to(store, logs):
+    log = logs
+    return EvidenceWriter(InThread(store), settings=EvidenceSettings, log=log, clock=Clock())
+
+
+async def test_keep_repeats_keeps_many_in_their_order_in_few_transactions(keeper, store):
+    made = repeating(1000)
+    digests = await keeper.keep_repeats(made)
+    assert [one.id for one in made] == [entry.id for entry in store.entries]
+    assert [sha256(one.stored.document).hexdigest() for one in made] == list(digests)
+    assert [256, 256, 256, 232] == store.batches
+    assert (1000, 0) == (keeper.kept, keeper.not_kept)
+    assert () == await keeper.keep_repeats([])
+
+
+async def test_keep_repeats_of_what_was_let_go_says_so_and_keeps_the_others(logs):
+    store = Forgetful("e" * 64, "f" * 64)
+    keeper = writing_to(store, logs)
+    outcomes = await keeper.keep_repeats(repeating(9, documents=("d" * 64, "e" * 64, "f" * 64)))
+    assert [NotKept.GONE if n % 3 else sha256(b"%d" % n).hexdigest() for n in range(9)] == list(outcomes)
+    assert (3, 0, 3) == (keeper.kept, keeper.not_kept, store.asked)
+    assert [] == logs.calls
+    await keeper.aclose()
+
+
+async def test_keep_repeats_on_a_full_disk_counts_each_once(keeper, store, logs):
+    store.trouble = "disk full"
+    assert (NotKept.FAILED,) * 3 == await keeper.keep_repeats(repeating(3))
+    assert [("evidence_not_kept", "accepted")] * 3 == [
+        (call.kwargs["event"], call.kwargs["status"]) for call in logs.calls
+    ]
+    assert (0, 3) == (keeper.kept, keeper.not_kept)
+
+
+async def test_keep_repeats_of_a_store_that_lacks_something_else_ends(logs):
+    keeper = writing_to(Losing(), logs)
+    assert (NotKept.FAILED,) * 2 == await keeper.keep_repeats(repeating(2))
+    await keeper.aclose()
+
+
+async def test_keep_repeats_after_close_keeps_nothing(keeper, store):
+    await keeper.aclose()
+    assert (NotKept.FAILED,) * 2 == await keeper.keep_repeats(repeating(2))
+    assert [] == store.entries
 
 
 async def test_tend_asks_for_age_and_size_and_survives_trouble(keeper, store, logs):
@@ -154,6 +240,81 @@ async def test_tend_asks_for_age_and_size_and_survives_trouble(keeper, store, lo
     store.trouble = "locked"
     await keeper.tend_once()
     assert ["evidence_not_pruned"] == [call.kwargs["event"] for call in logs.calls]
+
+
+async def test_condensing_that_fails_is_told_and_tried_again_after_a_while(store, logs):
+    clock = Clock()
+    keeper = EvidenceWriter(
+        InThread(store),
+        settings=EvidenceSettings,
+        log=logs,
+        clock=clock,
+    )
+    store.trouble = "disk full"
+    await keeper.condense_once()
+    store.trouble = None
+    condensed = []
+    for monotonic in (30.0, 599.0, 600.0, 630.0):
+        clock.seconds = monotonic
+        await keeper.condense_once()
+        condensed.append(store.condensed)
+    assert [0, 0, 1, 2] == condensed
+    assert [("error", "evidence_not_condensed")] == [
+        (call.method_name, call.kwargs["event"]) for call in logs.calls
+    ]
+    await keeper.aclose()
+
+
+async def test_look_says_once_a_day_that_the_size_does_not_last(store, logs):
+    clock = Clock()
+    settings = EvidenceSettings(keep=timedelta(days=30), max_bytes=2000)
+    keeper = EvidenceWriter(
+        InThread(store),
+        settings=lambda: settings,
+        log=logs,
+        clock=clock,
+    )
+    assert {"kept": 0, "not_kept": 0, "required": False} == keeper.status()
+    store.reached = Reach(oldest=NOW - timedelta(days=4), used_bytes=1700, measured_hours=48, grown_bytes=200)
+    for monotonic in (0.0, 30.0, 86399.0, 86400.0):
+        clock.seconds = monotonic
+        await keeper.look_once()
+    expected = {
+        "oldest": (NOW - timedelta(days=4)).isoformat().replace("+00:00", "Z"),
+        "reaches_back_s": 4 * 86400,
+        "bytes": 1700,
+        "max_bytes": 2000,
+        "lasts_s": 20 * 86400,
+        "keep_s": 30 * 86400,
+        "warning": "max_size lasts 20 days at the present rate, keep is 30 days",
+    }
+    assert [("warning", {"event": "evidence_short", **expected})] * 2 == [
+        (call.method_name, call.kwargs) for call in logs.calls
+    ]
+    assert {"kept": 0, "not_kept": 0, "required": False, **expected} == keeper.status()
+    store.trouble = "locked"
+    await keeper.look_once()
+    assert ("error", "evidence_not_looked_at") == (logs.calls[2].method_name, logs.calls[2].kwargs["event"])
+    await keeper.aclose()
+
+
+@pytest.mark.parametrize(
+    ("hours", "grown", "expected"),
+    [
+        (0, 0, None),
+        (23, 10**9, None),
+        (24, 24, timedelta(hours=2000)),
+        (168, 0, timedelta(days=3650)),
+        (168, 1, timedelta(days=3650)),
+        (24, 2400, timedelta(hours=20)),
+    ],
+)
+def test_how_long_the_size_lasts(hours, grown, expected):
+    settings = EvidenceSettings(keep=timedelta(days=400), max_bytes=2000)
+    reach = Reach(oldest=None, used_bytes=0, measured_hours=hours, grown_bytes=grown)
+    assert expected == lasts(reach, settings)
+    assert falls_short(reach, settings) == (expected is not None and expected < timedelta(days=400))
+    assert None is told(reach, settings, now=NOW)["oldest"]
 
 
 # Rows and tallies
