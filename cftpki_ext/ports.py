@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.values import dataclass
@@ -393,9 +394,11 @@ class EvidenceStore(Protocol):
     Keeps the records of verdicts, in order, so that a changed or removed one is noticed. Knows bytes only.
     """
 
-    def bring(self, blobs: Mapping[str, bytes]) -> None:
+    def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
         """
         Write large blobs, little by little, so that records that come meanwhile hardly wait.
+
+        Of octets that are read in parts the digest is compared: they may lie in a file.
 
         Raises:
             StoreError: they could not be written.

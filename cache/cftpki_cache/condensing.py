@@ -236,7 +236,9 @@ class Condenser:
 
     def _begin(self, digest: str, size: int, head: bytes, plan: _Plan) -> int:
         with transaction(self._db):
-            row = self._db.execute("SELECT number FROM version WHERE digest = ?", (digest,)).fetchone()
+            row = self._db.execute("SELECT number, whole FROM version WHERE digest = ?", (digest,)).fetchone()
+            if row is not None and row[1]:  # another process was here meanwhile, and others may need it
+                raise AbandonedError
             if row is not None:  # what a kill left unfinished
                 drop_version(self._db, row[0])
             base = None if plan.base is None else plan.base.version.number

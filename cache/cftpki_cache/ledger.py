@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -27,6 +27,7 @@ from cftpki_cache.ledger_schema import DATABASE, HEAD, SCHEMA, is_there, link, n
 from cftpki_cache.ledger_short import find_short, head_of, insert_short, number_of_whole
 from cftpki_cache.sqlite import connect, create, transaction
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Reach, Repeated
 
 # Checkpoints wait for the disk (fsync), so none is made where records wait: a thread makes them each time so much has
@@ -207,15 +208,16 @@ class EvidenceLedger:
     def _has(self, name: str) -> bool:
         return is_there(self._db, name)
 
-    def bring(self, blobs: Mapping[str, bytes]) -> None:
+    def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
         """
         Write large blobs piece by piece, each in a transaction of its own, on a connection of its own.
 
         Args:
-            blobs: by SHA-256 (hex). What is there already is left alone.
+            blobs: by SHA-256 (hex). What is there already is left alone. Of octets that are read in parts, perhaps from a
+                file, the digest is compared.
 
         Raises:
-            StoreError: they could not be written (disk full, read-only, locked), or were let go meanwhile.
+            StoreError: they could not be written (disk full, read-only, locked), were let go meanwhile, or are others.
 
         """
         try:
@@ -225,37 +227,47 @@ class EvidenceLedger:
                 for name, raw in blobs.items():
                     if not is_there(db, name):
                         self._bring(db, name, raw)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, UnreadableOctetsError) as exc:
             msg = f"evidence could not be kept: {exc}"
             raise StoreError(msg) from exc
 
-    def _bring(self, db: sqlite3.Connection, name: str, raw: bytes) -> None:
-        begins = range(0, len(raw), _PIECE_OCTETS)
-        for number, begin in enumerate(begins):
+    def _bring(self, db: sqlite3.Connection, name: str, raw: bytes | LargeOctets) -> None:
+        try:
+            number = self._write_pieces(db, name, raw)
+        except UnreadableOctetsError:
             with self._lock, transaction(db):
-                if number == 0:
-                    # From now on, so that what a kill leaves unfinished goes with the records of its time.
-                    db.execute(
-                        "INSERT INTO blob_use VALUES (?, (SELECT max(coalesce((SELECT max(seq) FROM record), 0), coalesce((SELECT max(seq) FROM short), 0))))"
-                        " ON CONFLICT (digest) DO UPDATE SET last_use = max(last_use, excluded.last_use)",
-                        (name,),
-                    )
-                db.execute(
-                    "INSERT OR REPLACE INTO piece VALUES (?, ?, ?)",
-                    (name, number, raw[begin : begin + _PIECE_OCTETS]),
-                )
-            if number % _FOLDED_PIECES == _FOLDED_PIECES - 1:
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            time.sleep(_PAUSE_S)  # whoever waits for the lock has it now
+                if not is_there(db, name):
+                    db.execute("DELETE FROM piece WHERE digest = ?", (name,))
+            raise
         with self._lock, transaction(db):
+            # Whoever brought it meanwhile, these pieces are to be condensed, or to go.
+            db.execute("INSERT OR IGNORE INTO waiting VALUES (?)", (name,))
             if is_there(db, name):
                 return
             (count,) = db.execute("SELECT count(*) FROM piece WHERE digest = ?", (name,)).fetchone()
-            if count != len(begins):
+            if count != number:
                 msg = f"evidence could not be kept: {name} was let go while it was written"
                 raise StoreError(msg)
             db.execute("INSERT INTO blob VALUES (?, x'')", (name,))
-            db.execute("INSERT OR IGNORE INTO waiting VALUES (?)", (name,))
+
+    def _write_pieces(self, db: sqlite3.Connection, name: str, raw: bytes | LargeOctets) -> int:
+        """
+        Write a blob's pieces; how many they are.
+        """
+        number = 0
+        for number, piece in enumerate(_pieces(name, raw), start=1):
+            with self._lock, transaction(db):
+                if number == 1:
+                    # From now on, so that what a kill leaves unfinished goes with the records of its time.
+                    db.execute(
+                        "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = max(last_use, excluded.last_use)",
+                        (name, newest(db)[0]),
+                    )
+                db.execute("INSERT OR REPLACE INTO piece VALUES (?, ?, ?)", (name, number - 1, piece))
+            if number % _FOLDED_PIECES == 0:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            time.sleep(_PAUSE_S)  # whoever waits for the lock has it now
+        return number
 
     def tend(self, *, before: datetime, max_bytes: int) -> int:
         """
@@ -370,6 +382,23 @@ class EvidenceLedger:
             if self._head >= 0:
                 os.close(self._head)
                 self._head = -1
+
+
+def _pieces(name: str, raw: bytes | LargeOctets) -> Iterator[bytes]:
+    """
+    A blob a megabyte at a time; what comes from a file must be what it is called.
+    """
+    if not isinstance(raw, LargeOctets):
+        for begin in range(0, len(raw), _PIECE_OCTETS):
+            yield raw[begin : begin + _PIECE_OCTETS]
+        return
+    digest = sha256()
+    for piece in raw.pieces():
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != name:
+        msg = f"the octets of {name[:16]} are others now"
+        raise UnreadableOctetsError(msg)
 
 
 def _octets(entry: EvidenceEntry) -> int:

@@ -9,6 +9,8 @@ same CRL decides a thousand handshakes) are named and not sent; where it has let
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -26,6 +28,7 @@ from cftpki_ext.processes.copying import memory_file_in_thread
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.memory_files import read_memory_file
 from cftpki_ext.processes.worker import START_S, Role, Worker, WorkerError, WorkerLostError
+from cftpki_ext.support.file_octets import FileOctets
 
 # SQLite with its caches, and a CRL of the largest size in a frame's place.
 ROLE = Role(
@@ -317,11 +320,13 @@ def _append(store: EvidenceStore, call: Message) -> Message:
 
 def _bring(store: EvidenceStore, call: Message) -> Message:
     try:
+        # A descriptor is ours from here on; the octets are read from it in parts.
         (number,) = call.descriptors
-        raw = read_memory_file(number)
-        close_all(call.descriptors)
-        store.bring({call.value["digest"]: raw})
-    except StoreError as error:
+        digest = str(call.value["digest"])
+        octets = FileOctets(number, digest=digest, size=os.fstat(number).st_size)
+        with contextlib.closing(octets):
+            store.bring({digest: octets})
+    except (StoreError, OSError) as error:
         return Message({"refused": str(error)})
     return Message()
 

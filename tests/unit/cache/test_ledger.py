@@ -344,7 +344,7 @@ def test_ledger_killed_writer_loses_nothing_that_was_reported(tmp_path):
 FULL = (
     """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 """
@@ -354,7 +354,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 def test_ledger_on_a_full_disk_says_so_and_stays_whole(tmp_path):
     writer = subprocess.run(
-        [sys.executable, "-c", FULL, tmp_path / "e", "d" * 8, "400000"],
+        [sys.executable, "-c", FULL, tmp_path / "e", "d" * 8, "100000"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -18,6 +18,7 @@ import pytest
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_schema import link
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.ports import BlobsMissingError, Repeated
 from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, details, edit, entry, faults, fill, reading
 
@@ -152,6 +153,49 @@ def count_of(folder, table):
 
 class KilledError(Exception):
     pass
+
+
+class Parts(LargeOctets):
+    """
+    Octets that are read in parts, as they are now.
+    """
+
+    def __init__(self, raw, digest, size=None):
+        super().__init__(digest=digest, size=len(raw) if size is None else size)
+        self._raw = raw
+
+    def read(self, offset, count):
+        return self._raw[offset : offset + count]
+
+
+def test_list_in_a_file_is_kept_as_it_is_called(ledger, folder):
+    ledger.bring({LIST_DIGEST: Parts(LIST, LIST_DIGEST)})
+    ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
+    with reading(folder) as reader:
+        assert LIST == reader.blob(LIST_DIGEST)
+    assert () == faults(folder)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        Parts(LIST[:-1] + b"!", LIST_DIGEST),
+        Parts(LIST + b"!", LIST_DIGEST),
+        Parts(LIST[:-9], LIST_DIGEST, len(LIST)),
+    ],
+)
+def test_list_in_a_file_that_was_changed_is_not_kept_and_leaves_nothing(ledger, folder, octets):
+    with pytest.raises(StoreError, match="could not be kept"):
+        ledger.bring({LIST_DIGEST: octets})
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database:
+        assert [(0, 0)] == database.execute(
+            "SELECT (SELECT count(*) FROM piece), (SELECT count(*) FROM blob)"
+        ).fetchall()
+    with pytest.raises(BlobsMissingError):
+        ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
+    ledger.bring({LIST_DIGEST: LIST})
+    ledger.append((replace(entry(1), present=(LIST_DIGEST,)),))
+    assert () == faults(folder)
 
 
 def bring_until(ledger, monkeypatch, pieces, then):
