@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import decision, evidence, handshakes, under_attack, warm
+from bench import board, decision, evidence, handshakes, under_attack, warm
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
     # The peer of the decision logs every refusal of its table with a traceback.
     logging.disable(logging.CRITICAL)
     decision.report()
+    board.report(build)
     logging.disable(logging.NOTSET)
     handshakes.report(build)
     warm.report()

@@ -107,13 +107,19 @@ struct board_rules {
   /* struct board_rule[count] follows */
 };
 
+/* The service is asked from the session's beginning on. */
+#define BOARD_RULE_ASKS 1u
+/* A handshake without a verdict of its own is the service's to end. */
+#define BOARD_RULE_CHECKS 2u
+#define BOARD_RULE_FLAGS 3u
+
 #define BOARD_ANY_PORT UINT32_MAX
 #define BOARD_AS_PROFILE 2u /* client_auth */
 
 struct board_rule {
   uint64_t rule_key;
   uint32_t direction; /* CFTPKI_WIRE_MODE_... */
-  uint32_t ask;       /* not 0: the service is asked from the session's beginning on */
+  uint32_t flags;     /* BOARD_RULE_... */
   uint32_t port;
   uint32_t phase_mask;
   uint32_t min_tls; /* 0: none */

@@ -53,7 +53,8 @@ void cftpki_board_free(struct cftpki_board *board);
  *
  * rule_key    of the caller; a rule that has come to mean something else needs a new one. Not 0.
  * direction   1 server, 2 client.
- * ask         1: sessions of this rule are the service's from their beginning.
+ * flags       1: sessions of this rule are the service's from their beginning. 2: a handshake of it does not
+ *             end without a verdict (require_check).
  * profile     NULL: any. Else not empty.
  * port        -1: any.
  * client_auth -1: as the profile says.
@@ -64,7 +65,7 @@ void cftpki_board_free(struct cftpki_board *board);
  */
 int cftpki_board_rules_begin(struct cftpki_board *board);
 int cftpki_board_rule(struct cftpki_board *board, uint64_t rule_key, const char *name,
-                      uint64_t name_length, uint32_t direction, uint32_t ask, const char *profile,
+                      uint64_t name_length, uint32_t direction, uint32_t flags, const char *profile,
                       uint64_t profile_length, int32_t port, uint32_t phase_mask, uint32_t min_tls,
                       int32_t client_auth, uint32_t trust, const uint8_t rule_hash[8],
                       const uint8_t *ca_list, uint64_t ca_list_length, const uint8_t *chain,

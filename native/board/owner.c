@@ -20,7 +20,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define STACK_BYTES ((size_t)128 * 1024)
+/* Enough for every library's thread-local data, which lies on it. */
+#define STACK_BYTES ((size_t)1024 * 1024)
 
 /* In shared memory, although nobody shares it: what else a process has may be taken away from it while
  * it dies of too little memory, before the kernel reads the list. */
@@ -62,11 +63,10 @@ static int start_thread(struct owner *owner) {
   pthread_attr_t attributes;
   sigset_t all;
   sigset_t before;
-  size_t stack = STACK_BYTES;
   if (pthread_attr_init(&attributes) != 0) {
     return ENOMEM;
   }
-  pthread_attr_setstacksize(&attributes, stack);
+  pthread_attr_setstacksize(&attributes, STACK_BYTES);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of the service's runs in it */
   int error = pthread_create(&owner->thread, &attributes, hold, owner);

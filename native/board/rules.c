@@ -97,7 +97,7 @@ static int room_for_rule(struct draft *draft) {
 }
 
 int cftpki_board_rule(struct cftpki_board *board, uint64_t rule_key, const char *name,
-                      uint64_t name_length, uint32_t direction, uint32_t ask, const char *profile,
+                      uint64_t name_length, uint32_t direction, uint32_t flags, const char *profile,
                       uint64_t profile_length, int32_t port, uint32_t phase_mask, uint32_t min_tls,
                       int32_t client_auth, uint32_t trust, const uint8_t rule_hash[8],
                       const uint8_t *ca_list, uint64_t ca_list_length, const uint8_t *chain,
@@ -107,6 +107,7 @@ int cftpki_board_rule(struct cftpki_board *board, uint64_t rule_key, const char 
   memset(&rule, 0, sizeof(rule));
   if (draft == NULL || rule_key == 0 || name == NULL || name_length == 0 ||
       name_length > MOST_NAME || (direction != SERVER && direction != CLIENT) ||
+      (flags & ~BOARD_RULE_FLAGS) != 0 ||
       (profile != NULL && (profile_length == 0 || profile_length > MOST_NAME)) || port < -1 ||
       port > UINT16_MAX || min_tls > UINT16_MAX || client_auth < -1 || client_auth > 1 ||
       trust >= board->header->trusts) {
@@ -118,7 +119,7 @@ int cftpki_board_rule(struct cftpki_board *board, uint64_t rule_key, const char 
   }
   rule.rule_key = rule_key;
   rule.direction = direction;
-  rule.ask = ask != 0;
+  rule.flags = flags;
   rule.port = port < 0 ? BOARD_ANY_PORT : (uint32_t)port;
   rule.phase_mask = phase_mask;
   rule.min_tls = min_tls;

@@ -26,6 +26,7 @@ bool cftpki_map_board(int fd, struct cftpki_view *view) {
     munmap(base, (size_t)size);
     return false;
   }
+  madvise(base, (size_t)size, MADV_DONTDUMP); /* a core of the host is no place for it */
   return true;
 }
 

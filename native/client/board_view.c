@@ -3,34 +3,20 @@
  */
 #include "board_view.h"
 
-#include <arpa/inet.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <time.h>
 
 #include "board_hash.h"
-#include "board_layout.h"
-#include "tls_vectors.h"
+#include "board_inside.h"
 
 #define NS_PER_S INT64_C(1000000000)
 #define NS_PER_MS INT64_C(1000000)
-
-/* More rules than any configuration has are not gone through in a handshake. */
-#define MOST_RULES 65536u
-#define NO_NETWORK (-1)
-
-static bool inside(const struct cftpki_view *view, uint64_t at, uint64_t length) {
-  return at >= view->arena_at && at <= view->size && length <= view->size - at;
-}
 
 /* A row of words between header and arena. */
 static bool holds_words(const struct board_header *header, uint64_t at, uint64_t count) {
   return at % sizeof(uint64_t) == 0 && at >= sizeof(*header) && at <= header->arena_at &&
          count <= (header->arena_at - at) / sizeof(uint64_t);
-}
-
-static const struct board_header *header_of(const struct cftpki_view *view) {
-  return (const struct board_header *)(const void *)view->base;
 }
 
 static uint64_t load_word(const struct cftpki_view *view, uint64_t at) {
@@ -77,245 +63,68 @@ enum cftpki_view_state cftpki_view_state(const struct cftpki_view *view) {
   return (owner & FUTEX_TID_MASK) != 0 ? CFTPKI_VIEW_LIVE : CFTPKI_VIEW_GONE;
 }
 
-/* Rules. */
-
-/* An address as rules know it; IPv4 in IPv6 clothes is IPv4. */
-struct address {
-  int family; /* 4 or 6; 0: not known */
-  uint8_t bytes[16];
-};
-
-/* False: no address, or one in a form that is the service's to read. */
-static bool read_address(struct cftpki_bytes text, struct address *address) {
-  static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
-  char copy[INET6_ADDRSTRLEN + 1];
-  memset(address, 0, sizeof(*address));
-  if (text.length == 0) {
-    return true;
-  }
-  if (text.length >= sizeof(copy) || memchr(text.data, 0, text.length) != NULL) {
-    return false;
-  }
-  memcpy(copy, text.data, text.length);
-  copy[text.length] = 0;
-  if (inet_pton(AF_INET, copy, address->bytes) == 1) {
-    address->family = 4;
-    return true;
-  }
-  if (inet_pton(AF_INET6, copy, address->bytes) != 1) {
-    return false;
-  }
-  address->family = 6;
-  if (memcmp(address->bytes, mapped, sizeof(mapped)) == 0) {
-    memmove(address->bytes, address->bytes + sizeof(mapped), 4);
-    address->family = 4;
-  }
-  return true;
-}
-
-static bool in_network(const struct address *address, const struct board_network *network) {
-  uint32_t whole = network->prefix / 8;
-  uint32_t bits = network->prefix % 8;
-  if (network->family != (uint32_t)address->family ||
-      network->prefix > (address->family == 4 ? 32u : 128u) ||
-      memcmp(address->bytes, network->address, whole) != 0) {
-    return false;
-  }
-  uint8_t mask = (uint8_t)(0xFF00u >> bits);
-  return bits == 0 || ((address->bytes[whole] ^ network->address[whole]) & mask) == 0;
-}
-
-/* The longest prefix that fits, NO_NETWORK where the rule names none. False: none fits. */
-static bool longest_prefix(const struct cftpki_view *view, struct board_bytes networks,
-                           const struct address *address, int *prefix) {
-  bool found = networks.length == 0;
-  *prefix = NO_NETWORK;
-  if (address->family == 0) {
-    return found;
-  }
-  for (uint64_t at = 0; at + sizeof(struct board_network) <= networks.length;
-       at += sizeof(struct board_network)) {
-    struct board_network network;
-    memcpy(&network, view->base + networks.at + at, sizeof(network));
-    if (in_network(address, &network) && (!found || (int)network.prefix > *prefix)) {
-      *prefix = (int)network.prefix;
-      found = true;
-    }
-  }
-  return found;
-}
-
-static bool is_plain(struct cftpki_bytes text) {
-  for (size_t i = 0; i < text.length; i++) {
-    if (text.data[i] < 0x20 || text.data[i] > 0x7E) {
-      return false;
-    }
-  }
-  return true;
-}
-
-static bool has_bytes(const struct cftpki_view *view, struct board_bytes bytes) {
-  return bytes.at == 0 ? bytes.length == 0 : inside(view, bytes.at, bytes.length);
-}
-
-/* The rules in force: how many, and where the first is. False: none that could be read. */
-static bool find_rules(const struct cftpki_view *view, uint64_t *count, uint64_t *first) {
-  struct board_rules rules;
-  uint64_t at = __atomic_load_n(&header_of(view)->rules, __ATOMIC_ACQUIRE);
-  if (at % BOARD_ALIGN != 0 || !inside(view, at, sizeof(rules))) {
-    return false;
-  }
-  memcpy(&rules, view->base + at, sizeof(rules));
-  *count = rules.count;
-  *first = at + sizeof(rules);
-  return rules.count <= MOST_RULES && inside(view, *first, rules.count * sizeof(struct board_rule));
-}
-
-/* A copy, whose bytes are all inside the mapping. */
-static bool copy_rule(const struct cftpki_view *view, uint64_t at, struct board_rule *rule) {
-  memcpy(rule, view->base + at, sizeof(*rule));
-  return has_bytes(view, rule->name) && has_bytes(view, rule->profile) &&
-         has_bytes(view, rule->networks) && has_bytes(view, rule->ca_list) &&
-         has_bytes(view, rule->chain) && has_bytes(view, rule->issuers);
-}
-
-static struct cftpki_bytes bytes_of(const struct cftpki_view *view, struct board_bytes bytes) {
-  return (struct cftpki_bytes){bytes.at == 0 ? NULL : view->base + bytes.at, bytes.length};
-}
-
-static bool show(const struct cftpki_view *view, const struct board_rule *rule,
-                 struct cftpki_view_rule *out) {
-  memset(out, 0, sizeof(*out));
-  if (rule->ask != 0 || rule->rule_key == 0 || rule->min_tls > UINT16_MAX ||
-      rule->name.length == 0 || rule->name.length > CFTPKI_WIRE_CAP_RULE) {
-    return false;
-  }
-  out->rule_key = rule->rule_key;
-  out->phase_mask = rule->phase_mask;
-  out->min_tls = rule->min_tls;
-  out->client_auth = rule->client_auth <= 1 ? (int)rule->client_auth : -1;
-  out->generation = rule->generation;
-  memcpy(out->rule_hash, rule->rule_hash, sizeof(out->rule_hash));
-  out->name = bytes_of(view, rule->name);
-  out->ca_list = bytes_of(view, rule->ca_list);
-  out->chain = bytes_of(view, rule->chain);
-  out->issuers = bytes_of(view, rule->issuers);
-  return true;
-}
-
-bool cftpki_view_match(const struct cftpki_view *view, const struct cftpki_view_key *key,
-                       struct cftpki_view_rule *rule) {
-  uint64_t count = 0;
-  uint64_t at = 0;
-  struct address address;
-  struct board_rule best;
-  int best_rank = -1;
-  if ((key->mode != CFTPKI_WIRE_MODE_SERVER && key->mode != CFTPKI_WIRE_MODE_CLIENT) ||
-      !is_plain(key->profile) || !read_address(key->remote, &address) ||
-      !find_rules(view, &count, &at)) {
-    return false;
-  }
-  for (uint64_t i = 0; i < count; i++, at += sizeof(struct board_rule)) {
-    struct board_rule each;
-    int prefix = NO_NETWORK;
-    if (!copy_rule(view, at, &each)) {
-      return false;
-    }
-    bool named = each.profile.at != 0;
-    bool port = each.port != BOARD_ANY_PORT;
-    if (each.direction != key->mode ||
-        (named &&
-         (each.profile.length != key->profile.length ||
-          memcmp(view->base + each.profile.at, key->profile.data, each.profile.length) != 0)) ||
-        (port && each.port != key->port) ||
-        !longest_prefix(view, each.networks, &address, &prefix)) {
-      continue;
-    }
-    int rank = (prefix + 1) * 4 + (named ? 2 : 0) + (port ? 1 : 0);
-    if (rank > best_rank) {
-      best_rank = rank;
-      best = each;
-    }
-  }
-  return best_rank >= 0 && show(view, &best, rule);
-}
-
-bool cftpki_view_find_rule(const struct cftpki_view *view, uint64_t rule_key,
-                           struct cftpki_view_rule *rule) {
-  uint64_t count = 0;
-  uint64_t at = 0;
-  if (!find_rules(view, &count, &at)) {
-    return false;
-  }
-  for (uint64_t i = 0; i < count; i++, at += sizeof(struct board_rule)) {
-    struct board_rule each;
-    if (!copy_rule(view, at, &each)) {
-      return false;
-    }
-    if (each.rule_key == rule_key) {
-      return show(view, &each, rule);
-    }
-  }
-  return false;
-}
-
-bool cftpki_view_leads_to(const struct cftpki_view *view, const struct cftpki_view_rule *rule,
-                          struct cftpki_bytes ca_list) {
-  size_t at = 4; /* types and total */
-  if (ca_list.length == 0) {
-    return true;
-  }
-  if (!cftpki_is_ca_list(ca_list)) {
-    return false;
-  }
-  if (ca_list.length == at) {
-    return true; /* any CA will do */
-  }
-  while (at + 2 <= ca_list.length) {
-    size_t length = (size_t)ca_list.data[at] << 8 | ca_list.data[at + 1];
-    for (size_t i = 0; i + sizeof(struct board_bytes) <= rule->issuers.length;
-         i += sizeof(struct board_bytes)) {
-      struct board_bytes issuer;
-      memcpy(&issuer, rule->issuers.data + i, sizeof(issuer));
-      if (issuer.length == length && inside(view, issuer.at, issuer.length) &&
-          memcmp(view->base + issuer.at, ca_list.data + at + 2, length) == 0) {
-        return true;
-      }
-    }
-    at += 2 + length;
-  }
-  return false;
-}
-
-/* Verdicts. */
-
 static int64_t clock_ns(clockid_t clock) {
   struct timespec now;
   return clock_gettime(clock, &now) == 0 ? (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec : INT64_MAX;
 }
 
-/* Is the entry at this place the one, byte for byte? */
-static bool is_entry_for(const struct cftpki_view *view, uint64_t at, uint64_t hash,
-                         uint64_t rule_key, struct cftpki_bytes chain, struct board_entry *entry) {
+struct times {
+  int64_t wall_ms;
+  int64_t boot_ns;
+};
+
+static void read_clocks(struct times *now) {
+  now->wall_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS;
+  now->boot_ns = clock_ns(CLOCK_BOOTTIME);
+}
+
+/* Asks for memory that is about to be compared: all its cache lines at once, and not one after the other.
+ * An address that is not mapped does no harm. */
+static void fetch(const uint8_t *at, size_t length) {
+  for (size_t i = 0; i < length; i += BOARD_ALIGN) {
+    __builtin_prefetch(at + i);
+  }
+}
+
+/* Where the first certificate of a chain ends, or the chain does. */
+static size_t leaf_length(struct cftpki_bytes chain) {
+  size_t leaf = chain.length;
+  if (chain.length > 6) {
+    leaf = 6 + ((size_t)chain.data[3] << 16 | (size_t)chain.data[4] << 8 | chain.data[5]);
+  }
+  return leaf < chain.length ? leaf : chain.length;
+}
+
+/* A copy of the entry at this place, if all of it is inside. What is fetched first is on its way while the
+ * clocks are read. */
+static bool copy_entry(const struct cftpki_view *view, uint64_t at, struct cftpki_bytes chain,
+                       struct board_entry *entry, struct times *now) {
   if (at % BOARD_ALIGN != 0 || !inside(view, at, sizeof(*entry))) {
     return false;
   }
+  fetch(view->base + at, sizeof(*entry) + leaf_length(chain));
+  read_clocks(now);
   memcpy(entry, view->base + at, sizeof(*entry));
-  uint64_t leaf_at = at + sizeof(*entry);
-  return entry->hash == hash && entry->rule_key == rule_key &&
-         (uint64_t)entry->leaf_length + entry->rest_length == chain.length &&
-         inside(view, leaf_at, entry->leaf_length) &&
-         (entry->rest_length == 0 || inside(view, entry->rest_at, entry->rest_length)) &&
-         memcmp(view->base + leaf_at, chain.data, entry->leaf_length) == 0 &&
+  if (entry->rest_length > 0 && !inside(view, entry->rest_at, entry->rest_length)) {
+    return false;
+  }
+  return inside(view, at + sizeof(*entry), entry->leaf_length);
+}
+
+/* Is it the one, byte for byte? */
+static bool is_entry_for(const struct cftpki_view *view, const struct board_entry *entry,
+                         uint64_t at, uint64_t rule_key, struct cftpki_bytes chain) {
+  if (entry->rule_key != rule_key ||
+      (uint64_t)entry->leaf_length + entry->rest_length != chain.length) {
+    return false;
+  }
+  if (entry->rest_length > 0) {
+    fetch(view->base + entry->rest_at, entry->rest_length);
+  }
+  return memcmp(view->base + at + sizeof(*entry), chain.data, entry->leaf_length) == 0 &&
          (entry->rest_length == 0 ||
           memcmp(view->base + entry->rest_at, chain.data + entry->leaf_length,
                  entry->rest_length) == 0);
-}
-
-static bool is_in_time(const struct board_entry *entry, int64_t *now_ms) {
-  *now_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS;
-  return entry->wall_from_ms <= *now_ms && *now_ms <= entry->wall_until_ms &&
-         clock_ns(CLOCK_BOOTTIME) <= entry->boot_until_ns;
 }
 
 /* The last look before an answer: nothing of what is read here may have been read before. */
@@ -332,6 +141,7 @@ static bool counts(const struct cftpki_view *view, const struct board_entry *ent
 bool cftpki_view_verdict(const struct cftpki_view *view, uint64_t rule_key,
                          struct cftpki_bytes chain, struct cftpki_view_verdict *verdict) {
   struct board_entry entry;
+  struct times now;
   memset(verdict, 0, sizeof(*verdict));
   if (chain.length == 0 || chain.length > CFTPKI_WIRE_CAP_CHAIN) {
     return false;
@@ -344,17 +154,20 @@ bool cftpki_view_verdict(const struct cftpki_view *view, uint64_t rule_key,
       return false;
     }
     if (slot == BOARD_SLOT_ENDED || slot >> BOARD_OFFSET_BITS != hash >> BOARD_OFFSET_BITS ||
-        !is_entry_for(view, slot & BOARD_OFFSET_MASK, hash, rule_key, chain, &entry)) {
+        !copy_entry(view, slot & BOARD_OFFSET_MASK, chain, &entry, &now) || entry.hash != hash ||
+        !is_entry_for(view, &entry, slot & BOARD_OFFSET_MASK, rule_key, chain)) {
       continue;
     }
     bool accepted = entry.answer == BOARD_ACCEPT && entry.alert == 0;
     bool refused = entry.answer == BOARD_REFUSE && entry.alert > 0 && entry.alert <= UINT8_MAX;
-    if ((!accepted && !refused) || !is_in_time(&entry, &verdict->at_ms) ||
-        !counts(view, &entry, slot_at, slot)) {
+    bool in_time = entry.wall_from_ms <= now.wall_ms && now.wall_ms <= entry.wall_until_ms &&
+                   now.boot_ns <= entry.boot_until_ns;
+    if ((!accepted && !refused) || !in_time || !counts(view, &entry, slot_at, slot)) {
       return false;
     }
     verdict->accepted = accepted;
     verdict->alert = entry.alert;
+    verdict->at_ms = now.wall_ms;
     verdict->number = entry.number;
     memcpy(verdict->verdict_id, entry.verdict_id, sizeof(verdict->verdict_id));
     memcpy(verdict->policy, entry.policy, sizeof(verdict->policy));

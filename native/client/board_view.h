@@ -37,6 +37,7 @@ enum cftpki_view_state {
 struct cftpki_view_rule {
   uint64_t rule_key;
   uint32_t phase_mask;
+  bool requires_check; /* a handshake without a verdict is the service's to end */
   uint32_t min_tls;
   int client_auth; /* -1: as the profile says */
   uint32_t generation;

@@ -27,18 +27,29 @@
 /* Pause before connect(2) is tried again while the service's backlog is full. */
 #define CFTPKI_CONNECT_PAUSE_MS 4
 
-/* What StartTask asks for; the record in it is smaller, the rest is reserve for
+/* What StartTask asks for; the records in it are smaller, the rest is reserve for
  * a later version in a host that keeps the size it was told first. */
-#define CFTPKI_PRIVATE_AREA_SIZE 128u
+#define CFTPKI_PRIVATE_AREA_SIZE 768u
 
-/* The head of the global area (docs/protocol.md, HANDSHAKE_DONE): what the
- * library itself writes of it once a chain has been judged. */
+/* Where the second record begins, of a session that the verdict board began. A host
+ * that gives less room than asked for is served by the socket alone. */
+#define CFTPKI_BOARD_RECORD_AT 128u
+
+/* The global area (docs/protocol.md, HANDSHAKE_DONE): its flags and offsets. */
+#define CFTPKI_AREA_BYTES 64u
 #define CFTPKI_AREA_VERSION 1u
-#define CFTPKI_AREA_VERDICT_ID 8u /* offset */
+#define CFTPKI_AREA_ACCEPTED 1u
+#define CFTPKI_AREA_PRESENTED 2u
+#define CFTPKI_AREA_CLIENT 4u
+#define CFTPKI_AREA_GENERATION 4u
+#define CFTPKI_AREA_VERDICT_ID 8u
+#define CFTPKI_AREA_POLICY 24u
+#define CFTPKI_AREA_PARTNER 32u
+#define CFTPKI_AREA_RULE 48u
 #define CFTPKI_VERDICT_ID_BYTES 16u
 
-/* Fields of the largest request (StartHandshake has twelve). */
-#define CFTPKI_MAX_REQUEST_FIELDS 12
+/* Fields of the largest request (SESSION_TOLD has twenty-four). */
+#define CFTPKI_MAX_REQUEST_FIELDS 24
 
 /* No certificate message of TLS is longer: a u24 total and what it counts. */
 #define CFTPKI_MAX_CHAIN_BYTES (3u + 0xFFFFFFu)

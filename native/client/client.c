@@ -26,12 +26,13 @@ static enum cftpki_status wait_for(int fd, short events, int64_t deadline) {
   }
 }
 
-enum cftpki_status cftpki_ask(const struct cftpki_socket *connection, int64_t deadline,
+static enum cftpki_status ask(const struct cftpki_socket *connection, int64_t deadline,
                               const struct cftpki_request *request, uint32_t sequence,
-                              struct cftpki_answer *answer) {
+                              struct cftpki_answer *answer, int *descriptor) {
   struct cftpki_exchange exchange;
   memset(answer, 0, sizeof(*answer));
   enum cftpki_status status = cftpki_exchange_start(&exchange, request, sequence);
+  exchange.takes_descriptor = descriptor != NULL;
   if (status == CFTPKI_OK) {
     status = cftpki_exchange_step(&exchange, connection->fd);
   }
@@ -41,9 +42,26 @@ enum cftpki_status cftpki_ask(const struct cftpki_socket *connection, int64_t de
       status = cftpki_exchange_step(&exchange, connection->fd);
     }
   }
+  if (status == CFTPKI_OK && descriptor != NULL && exchange.has_descriptor) {
+    *descriptor = exchange.descriptor;
+    exchange.has_descriptor = false;
+  }
   /* The answer is the caller's now, also a broken one. */
   *answer = exchange.answer;
   memset(&exchange.answer, 0, sizeof(exchange.answer));
   cftpki_exchange_free(&exchange);
   return status;
+}
+
+enum cftpki_status cftpki_ask(const struct cftpki_socket *connection, int64_t deadline,
+                              const struct cftpki_request *request, uint32_t sequence,
+                              struct cftpki_answer *answer) {
+  return ask(connection, deadline, request, sequence, answer, NULL);
+}
+
+enum cftpki_status cftpki_ask_board(const struct cftpki_socket *connection, int64_t deadline,
+                                    const struct cftpki_request *request, uint32_t sequence,
+                                    struct cftpki_answer *answer, int *descriptor) {
+  *descriptor = -1;
+  return ask(connection, deadline, request, sequence, answer, descriptor);
 }

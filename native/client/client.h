@@ -20,4 +20,12 @@ enum cftpki_status cftpki_ask(const struct cftpki_socket *connection, int64_t de
                               const struct cftpki_request *request, uint32_t sequence,
                               struct cftpki_answer *answer);
 
+/*
+ * The same for START_TASK with BOARD: *descriptor is what came with an answer that is whole, else -1.
+ * Ownership: it is the caller's.
+ */
+enum cftpki_status cftpki_ask_board(const struct cftpki_socket *connection, int64_t deadline,
+                                    const struct cftpki_request *request, uint32_t sequence,
+                                    struct cftpki_answer *answer, int *descriptor);
+
 #endif

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* Reads in one step: a peer that always has one more byte must not keep the
  * caller from its deadline. A whole answer takes two. */
@@ -33,6 +34,9 @@ static void drop_frame(struct cftpki_exchange *exchange) {
 
 void cftpki_exchange_free(struct cftpki_exchange *exchange) {
   drop_frame(exchange);
+  if (exchange->has_descriptor) {
+    close(exchange->descriptor);
+  }
   cftpki_answer_free(&exchange->answer);
   memset(exchange, 0, sizeof(*exchange));
 }
@@ -76,6 +80,52 @@ static enum cftpki_status send_frame(struct cftpki_exchange *exchange, int fd) {
   return CFTPKI_OK;
 }
 
+/* Keeps the first descriptor that ever comes, closes all others. */
+static void take_descriptors(struct cftpki_exchange *exchange, struct msghdr *message) {
+  for (struct cmsghdr *item = CMSG_FIRSTHDR(message); item != NULL;
+       item = CMSG_NXTHDR(message, item)) {
+    if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) {
+      continue;
+    }
+    size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd = -1;
+      memcpy(&fd, CMSG_DATA(item) + i * sizeof(fd), sizeof(fd));
+      if (exchange->has_descriptor) {
+        close(fd);
+      } else {
+        exchange->descriptor = fd;
+        exchange->has_descriptor = true;
+      }
+    }
+  }
+}
+
+/* As recv(2). Without room for descriptors the kernel drops those that come; there is
+ * room only where one is expected, and for one. */
+static ssize_t receive(struct cftpki_exchange *exchange, int fd, void *at, size_t wanted) {
+  if (!exchange->takes_descriptor || exchange->received > 0) {
+    return recv(fd, at, wanted, MSG_DONTWAIT);
+  }
+  union {
+    struct cmsghdr head;
+    uint8_t room[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct iovec bytes = {.iov_base = at, .iov_len = wanted};
+  struct msghdr message;
+  memset(&message, 0, sizeof(message));
+  memset(&control, 0, sizeof(control));
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  message.msg_control = control.room;
+  message.msg_controllen = CMSG_LEN(sizeof(int));
+  ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (got >= 0) {
+    take_descriptors(exchange, &message);
+  }
+  return got;
+}
+
 /* One recv(2) into whichever of head and payload comes next. */
 static enum cftpki_status receive_some(struct cftpki_exchange *exchange, int fd) {
   struct cftpki_answer *answer = &exchange->answer;
@@ -83,7 +133,7 @@ static enum cftpki_status receive_some(struct cftpki_exchange *exchange, int fd)
   size_t have = exchange->received - (head ? 0 : sizeof(exchange->head));
   uint8_t *at = (head ? exchange->head : answer->payload) + have;
   size_t wanted = (head ? sizeof(exchange->head) : answer->length) - have;
-  ssize_t step = recv(fd, at, wanted, MSG_DONTWAIT);
+  ssize_t step = receive(exchange, fd, at, wanted);
   if (step > 0) {
     exchange->received += (size_t)step;
     return CFTPKI_OK;

@@ -27,6 +27,9 @@ struct cftpki_exchange {
   uint8_t head[CFTPKI_WIRE_HEADER_SIZE];
   size_t received; /* of head and payload together */
   struct cftpki_answer answer;
+  bool takes_descriptor; /* set by whoever asks, before the first step */
+  bool has_descriptor;
+  int descriptor; /* came with the head; the exchange's until somebody takes it away */
 };
 
 /*
@@ -51,7 +54,7 @@ enum cftpki_status cftpki_exchange_step(struct cftpki_exchange *exchange, int fd
 /* POLLOUT or POLLIN, whichever the next step waits for. */
 short cftpki_exchange_events(const struct cftpki_exchange *exchange);
 
-/* Zeroes and frees what was to be sent and what came. */
+/* Zeroes and frees what was to be sent and what came, and closes what nobody took. */
 void cftpki_exchange_free(struct cftpki_exchange *exchange);
 
 #endif

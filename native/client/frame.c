@@ -146,6 +146,14 @@ void cftpki_request_number(struct cftpki_request *request, unsigned tag, uint64_
   request_add(request, tag, (struct cftpki_bytes){number, width});
 }
 
+void cftpki_request_renumber(struct cftpki_request *request, unsigned tag, uint64_t value) {
+  for (unsigned i = 0; i < request->count; i++) {
+    if (request->fields[i].tag == tag) {
+      put_number(request->fields[i].number, value, fields_table[tag].cap);
+    }
+  }
+}
+
 void cftpki_request_bytes(struct cftpki_request *request, unsigned tag, struct cftpki_bytes value) {
   request_add(request, tag, value);
 }

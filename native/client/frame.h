@@ -40,6 +40,9 @@ void cftpki_request_start(struct cftpki_request *request, unsigned message);
 void cftpki_request_number(struct cftpki_request *request, unsigned tag, uint64_t value);
 void cftpki_request_bytes(struct cftpki_request *request, unsigned tag, struct cftpki_bytes value);
 
+/* Another value for a number that the request has. */
+void cftpki_request_renumber(struct cftpki_request *request, unsigned tag, uint64_t value);
+
 /* The frame's size in bytes. Errors: the first fault of the calls before. */
 enum cftpki_status cftpki_request_size(const struct cftpki_request *request, size_t *size);
 

@@ -82,17 +82,24 @@ static enum cftpki_status connect_once(int fd, const struct sockaddr_un *address
   }
 }
 
+static bool read_path(const char *path, struct sockaddr_un *address) {
+  size_t length = strlen(path);
+  memset(address, 0, sizeof(*address));
+  address->sun_family = AF_UNIX;
+  if (length == 0 || length >= sizeof(address->sun_path)) {
+    return false;
+  }
+  memcpy(address->sun_path, path, length);
+  return true;
+}
+
 enum cftpki_status cftpki_transport_attempt(const char *path, struct cftpki_socket *socket_out) {
   struct sockaddr_un address;
   struct cftpki_socket opened = {-1, 0, 0};
-  size_t length = strlen(path);
   *socket_out = opened;
-  memset(&address, 0, sizeof(address));
-  address.sun_family = AF_UNIX;
-  if (length == 0 || length >= sizeof(address.sun_path)) {
+  if (!read_path(path, &address)) {
     return CFTPKI_LOCAL;
   }
-  memcpy(address.sun_path, path, length);
   opened.fd =
       above_standard_streams(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (opened.fd < 0) {
@@ -142,4 +149,17 @@ void cftpki_transport_close(struct cftpki_socket *socket_in) {
     close(socket_in->fd);
   }
   *socket_in = (struct cftpki_socket){-1, 0, 0};
+}
+
+bool cftpki_transport_tell(const char *path, const void *data, size_t length) {
+  struct sockaddr_un address;
+  int fd = read_path(path, &address) ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)
+                                     : -1;
+  if (fd < 0) {
+    return false;
+  }
+  ssize_t sent = sendto(fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                        (const struct sockaddr *)&address, sizeof(address));
+  close(fd);
+  return sent == (ssize_t)length;
 }

@@ -8,6 +8,7 @@
 #define CFTPKI_TRANSPORT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "status.h"
@@ -43,5 +44,8 @@ enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in)
 
 /* Closes the descriptor if it is still this socket, and forgets it. */
 void cftpki_transport_close(struct cftpki_socket *socket_in);
+
+/* Sends one datagram to a unix socket, without waiting. False: it is lost. */
+bool cftpki_transport_tell(const char *path, const void *data, size_t length);
 
 #endif

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "board_call.h"
+
 #include CFTPKIE_BIND
 
 bool cftpki_in_mask(uint32_t mask, unsigned phase) {
@@ -17,12 +19,33 @@ static bool is_documented(uint64_t alert) {
   return alert <= UINT8_MAX && memchr(codes, (int)alert, sizeof(codes)) != NULL;
 }
 
+struct cftpki_outcome cftpki_refuse_with(uint64_t alert) {
+  return cftpki_refuse(is_documented(alert) ? (int)alert : CFTPKI_ALERT_INTERNAL_ERROR);
+}
+
+struct cftpki_outcome cftpki_put_output(struct pkicom *pki, struct cftpki_bytes bytes) {
+  struct cftpki_room room = bind_output(pki);
+  bind_set_output_length(pki, bytes.length);
+  if (bytes.length > room.size) {
+    return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+  }
+  if (bytes.length > 0) {
+    memcpy(room.data, bytes.data, bytes.length);
+  }
+  return cftpki_done();
+}
+
+void cftpki_put_verdict_id(struct pkicom *pki, const uint8_t id[CFTPKI_VERDICT_ID_BYTES]) {
+  uint8_t area[CFTPKI_AREA_VERDICT_ID + CFTPKI_VERDICT_ID_BYTES] = {CFTPKI_AREA_VERSION};
+  memcpy(area + CFTPKI_AREA_VERDICT_ID, id, CFTPKI_VERDICT_ID_BYTES);
+  bind_set_global_area(pki, (struct cftpki_bytes){area, sizeof(area)});
+}
+
 struct cftpki_outcome cftpki_declined(const struct cftpki_response *response) {
   if (response->result == CFTPKI_WIRE_RESULT_NOT_HANDLED) {
     return cftpki_not_handled();
   }
-  uint64_t alert = cftpki_response_number(response, CFTPKI_WIRE_TAG_ALERT, 0);
-  return cftpki_refuse(is_documented(alert) ? (int)alert : CFTPKI_ALERT_INTERNAL_ERROR);
+  return cftpki_refuse_with(cftpki_response_number(response, CFTPKI_WIRE_TAG_ALERT, 0));
 }
 
 struct cftpki_outcome cftpki_failed(enum cftpki_status status) {
@@ -48,11 +71,16 @@ bool cftpki_call_load(struct cftpki_call *call, const struct pkicom *pki, unsign
                       struct cftpki_outcome *outcome) {
   struct cftpki_room shared = bind_public_area(pki);
   call->private_area = bind_private_area(pki);
+  call->has_begun = false;
   *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
   if (!cftpki_task_load(shared.data, shared.size, &call->task) ||
       !cftpki_session_load(call->private_area.data, call->private_area.size, &call->session)) {
     return false;
   }
+  call->has_begun = call->session.state != CFTPKI_SESSION_LEFT &&
+                    call->session.state != CFTPKI_SESSION_ENDED &&
+                    cftpki_board_session_load(call->private_area.data, call->private_area.size,
+                                              call->session.session, &call->begun);
   /* A session that has ended is no "not handled": what it still asks is refused. */
   if (call->session.state == CFTPKI_SESSION_LEFT ||
       (call->session.state != CFTPKI_SESSION_ENDED &&
@@ -85,7 +113,7 @@ struct cftpki_outcome cftpki_call_fail(struct cftpki_call *call) {
 }
 
 static enum cftpki_status ask(struct cftpki_call *call, const struct cftpki_request *request,
-                              uint32_t timeout_ms, struct cftpki_answer *answer) {
+                              int64_t deadline, struct cftpki_answer *answer) {
   memset(answer, 0, sizeof(*answer));
   if (call->session.state != CFTPKI_SESSION_OPEN) {
     return CFTPKI_LOST;
@@ -93,15 +121,26 @@ static enum cftpki_status ask(struct cftpki_call *call, const struct cftpki_requ
   enum cftpki_status status = cftpki_transport_check(&call->session.connection);
   if (status == CFTPKI_OK) {
     call->session.sequence++;
-    status = cftpki_ask(&call->session.connection, cftpki_deadline_in(timeout_ms), request,
-                        call->session.sequence, answer);
+    status =
+        cftpki_ask(&call->session.connection, deadline, request, call->session.sequence, answer);
   }
   return status;
 }
 
-bool cftpki_call_ask(struct cftpki_call *call, const struct cftpki_request *request,
+bool cftpki_call_ask(struct cftpki_call *call, struct cftpki_request *request,
                      struct cftpki_answer *answer, struct cftpki_outcome *outcome) {
-  enum cftpki_status status = ask(call, request, call->task.timeout_ms, answer);
+  int64_t deadline = cftpki_deadline_in(call->task.timeout_ms);
+  memset(answer, 0, sizeof(*answer));
+  if (cftpki_board_is_over(call, outcome)) {
+    return false;
+  }
+  if (call->session.state == CFTPKI_SESSION_BOARD) {
+    if (!cftpki_board_materialise(call, deadline, outcome)) {
+      return false;
+    }
+    cftpki_request_renumber(request, CFTPKI_WIRE_TAG_SESSION, call->session.session);
+  }
+  enum cftpki_status status = ask(call, request, deadline, answer);
   if (status != CFTPKI_OK) {
     *outcome = cftpki_failed(status);
     if (call->session.state == CFTPKI_SESSION_OPEN) {
@@ -126,7 +165,7 @@ uint32_t cftpki_notify_timeout(const struct cftpki_task *task) {
 
 void cftpki_call_notify(struct cftpki_call *call, const struct cftpki_request *request) {
   struct cftpki_answer answer;
-  ask(call, request, cftpki_notify_timeout(&call->task), &answer);
+  ask(call, request, cftpki_deadline_in(cftpki_notify_timeout(&call->task)), &answer);
   cftpki_answer_free(&answer);
 }
 

@@ -3,26 +3,13 @@
  */
 #include <string.h>
 
+#include "board_call.h"
 #include "call.h"
 #include "door.h"
 #include "presented.h"
 #include "tls_vectors.h"
 
 #include CFTPKIE_BIND
-
-/* Puts bytes into the host's output. When they do not fit, the session stays
- * open: the host is told the length and may ask again. */
-static struct cftpki_outcome put_output(struct pkicom *pki, struct cftpki_bytes bytes) {
-  struct cftpki_room room = bind_output(pki);
-  bind_set_output_length(pki, bytes.length);
-  if (bytes.length > room.size) {
-    return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
-  }
-  if (bytes.length > 0) {
-    memcpy(room.data, bytes.data, bytes.length);
-  }
-  return cftpki_done();
-}
 
 struct cftpki_outcome cftpki_get_certificate(struct pkicom *pki) {
   struct cftpki_outcome outcome;
@@ -33,6 +20,9 @@ struct cftpki_outcome cftpki_get_certificate(struct pkicom *pki) {
 
   bind_set_output_length(pki, 0);
   if (!cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_GET_CERTIFICATE, &outcome)) {
+    return outcome;
+  }
+  if (cftpki_board_get_certificate(pki, &call, &outcome)) {
     return outcome;
   }
   cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_GET_CERTIFICATE);
@@ -50,8 +40,8 @@ struct cftpki_outcome cftpki_get_certificate(struct pkicom *pki) {
       outcome = cftpki_call_fail(&call);
     } else {
       /* 00 00 00, a chain of none, is "no certificate" as well. */
-      outcome =
-          put_output(pki, (struct cftpki_bytes){chain.data, chain.length > 3 ? chain.length : 0});
+      outcome = cftpki_put_output(
+          pki, (struct cftpki_bytes){chain.data, chain.length > 3 ? chain.length : 0});
     }
   }
   cftpki_answer_free(&answer);
@@ -68,10 +58,13 @@ struct cftpki_outcome cftpki_get_ca_list(struct pkicom *pki) {
   if (!cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_GET_CA_LIST, &outcome)) {
     return outcome;
   }
+  if (cftpki_board_get_ca_list(pki, &call, &outcome)) {
+    return outcome;
+  }
   cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_GET_CA_LIST);
   if (cftpki_call_ask(&call, &request, &answer, &outcome)) {
     struct cftpki_bytes list = answer.response.fields[CFTPKI_WIRE_TAG_CA_LIST];
-    outcome = cftpki_is_ca_list(list) ? put_output(pki, list) : cftpki_call_fail(&call);
+    outcome = cftpki_is_ca_list(list) ? cftpki_put_output(pki, list) : cftpki_call_fail(&call);
   }
   cftpki_answer_free(&answer);
   return outcome;
@@ -84,26 +77,22 @@ static int hex_digit(uint8_t character) {
   return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
 }
 
-/*
- * The global area of a session whose chain was judged and that has not come to
- * HandshakeDone: version and verdict id, no flag. A refused session gets no
- * further, and this is how its evidence is found. Anything else than 32
- * hexadecimal digits is left alone: the area only tells, it decides nothing.
- */
+/* Anything else than 32 hexadecimal digits is left alone: the area only tells, it
+ * decides nothing. */
 static void put_verdict_id(struct pkicom *pki, struct cftpki_bytes id) {
-  uint8_t area[CFTPKI_AREA_VERDICT_ID + CFTPKI_VERDICT_ID_BYTES] = {CFTPKI_AREA_VERSION};
-  if (id.length != (size_t)2 * CFTPKI_VERDICT_ID_BYTES) {
+  uint8_t bytes[CFTPKI_VERDICT_ID_BYTES];
+  if (id.length != 2 * sizeof(bytes)) {
     return;
   }
-  for (size_t i = 0; i < CFTPKI_VERDICT_ID_BYTES; i++) {
+  for (size_t i = 0; i < sizeof(bytes); i++) {
     int high = hex_digit(id.data[2 * i]);
     int low = hex_digit(id.data[2 * i + 1]);
     if (high < 0 || low < 0) {
       return;
     }
-    area[CFTPKI_AREA_VERDICT_ID + i] = (uint8_t)(high << 4 | low);
+    bytes[i] = (uint8_t)(high << 4 | low);
   }
-  bind_set_global_area(pki, (struct cftpki_bytes){area, sizeof(area)});
+  cftpki_put_verdict_id(pki, bytes);
 }
 
 /* The session's connection is of no use, but a service may be there, perhaps
@@ -131,6 +120,9 @@ struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
   if (!cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE, &outcome)) {
     return outcome;
   }
+  if (cftpki_board_check(pki, &call, &outcome)) {
+    return outcome;
+  }
   cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE);
   cftpki_add_presented(&request, chain, bind_staple(pki));
   deadline = cftpki_deadline_in(call.task.timeout_ms);
@@ -143,7 +135,7 @@ struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
     outcome = (struct cftpki_outcome){CFTPKI_DONE, 0}; /* the only acceptance there is */
   } else if (done) {
     outcome = cftpki_call_fail(&call);
-  } else if (result == 0) {
+  } else if (result == 0 && outcome.result == CFTPKI_ERROR) {
     cftpki_answer_free(&answer);
     report_refusal(&call, deadline, &request, &answer);
   }
@@ -166,7 +158,7 @@ static struct cftpki_outcome put_crypt_result(struct pkicom *pki, struct cftpki_
   if ((output.length > 0) == (key.length > 0)) {
     return cftpki_call_fail(call); /* one of them, and not an empty one */
   }
-  struct cftpki_outcome outcome = put_output(pki, output.length > 0 ? output : key);
+  struct cftpki_outcome outcome = cftpki_put_output(pki, output.length > 0 ? output : key);
   if (outcome.result == CFTPKI_DONE) {
     bind_set_crypt_result(pki,
                           output.length > 0 ? CFTPKI_CRYPT_OPERATION : CFTPKI_CRYPT_PRIVATE_KEY);
@@ -181,7 +173,8 @@ static bool ask_signer(struct cftpki_call *call, const struct cftpki_request *re
                        struct cftpki_answer *answer) {
   int64_t deadline = cftpki_deadline_in(call->task.timeout_ms);
   memset(answer, 0, sizeof(*answer));
-  if (call->session.state != CFTPKI_SESSION_OPEN || call->session.leaf == 0) {
+  if ((call->session.state != CFTPKI_SESSION_OPEN && call->session.state != CFTPKI_SESSION_BOARD) ||
+      call->session.leaf == 0) {
     return false;
   }
   if (cftpki_door_ask(call->task.socket_path, call->session.leaf, deadline, request, answer) ==
@@ -207,12 +200,27 @@ struct cftpki_outcome cftpki_crypt_data(struct pkicom *pki) {
   cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_CRYPT_DATA);
   cftpki_request_number(&request, CFTPKI_WIRE_TAG_CRYPT_SCHEME, bind_crypt_scheme(pki));
   cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_CRYPT_INPUT, bind_crypt_input(pki));
-  if (ask_signer(&call, &request, &answer) ||
-      cftpki_call_ask(&call, &request, &answer, &outcome)) {
+  if (cftpki_board_is_over(&call, &outcome)) {
+    return outcome;
+  }
+  if (ask_signer(&call, &request, &answer) || cftpki_call_ask(&call, &request, &answer, &outcome)) {
     outcome = put_crypt_result(pki, &call, &answer.response);
   }
   cftpki_answer_free(&answer);
   return outcome;
+}
+
+/* Nothing is left to do for the session. */
+static void end(struct cftpki_call *call) {
+  switch (call->session.state) {
+  case CFTPKI_SESSION_OPEN:
+  case CFTPKI_SESSION_CLOSED:
+  case CFTPKI_SESSION_BOARD:
+    cftpki_call_close(call, CFTPKI_SESSION_ENDED);
+    break;
+  default:
+    break;
+  }
 }
 
 /* The host now deletes the session's context and never calls again for it: the
@@ -228,7 +236,7 @@ struct cftpki_outcome cftpki_handshake_alert(struct pkicom *pki) {
   memset(&call, 0, sizeof(call));
   if (cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_HANDSHAKE_ALERT, &outcome)) {
     outcome = cftpki_done();
-    if (code >= 0 && code <= UINT8_MAX && side != 0) {
+    if (call.session.state != CFTPKI_SESSION_BOARD && code >= 0 && code <= UINT8_MAX && side != 0) {
       cftpki_request_start(&request, CFTPKI_WIRE_MSG_HANDSHAKE_ALERT);
       cftpki_request_number(&request, CFTPKI_WIRE_TAG_ALERT, (uint64_t)code);
       cftpki_request_number(&request, CFTPKI_WIRE_TAG_SESSION, call.session.session);
@@ -236,9 +244,13 @@ struct cftpki_outcome cftpki_handshake_alert(struct pkicom *pki) {
       cftpki_call_notify(&call, &request);
     }
   }
-  if (call.session.state == CFTPKI_SESSION_OPEN || call.session.state == CFTPKI_SESSION_CLOSED) {
-    cftpki_call_close(&call, CFTPKI_SESSION_ENDED);
+  /* An alert that is none is not told as one. */
+  if (code >= 0 && code <= UINT8_MAX && side != 0) {
+    cftpki_board_tell(pki, &call, CFTPKI_WIRE_ENDING_ALERT, (unsigned)code, side);
+  } else {
+    cftpki_board_tell(pki, &call, CFTPKI_WIRE_ENDING_LEFT, 0, 0);
   }
+  end(&call);
   return outcome;
 }
 
@@ -252,7 +264,8 @@ struct cftpki_outcome cftpki_handshake_done(struct pkicom *pki) {
 
   memset(&call, 0, sizeof(call));
   memset(&answer, 0, sizeof(answer));
-  if (cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_HANDSHAKE_DONE, &outcome)) {
+  if (cftpki_call_load(&call, pki, CFTPKI_WIRE_MSG_HANDSHAKE_DONE, &outcome) &&
+      !cftpki_board_handshake_done(pki, &call, &outcome)) {
     cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_HANDSHAKE_DONE);
     if (bind_tls_negotiated(pki) != 0) {
       cftpki_request_number(&request, CFTPKI_WIRE_TAG_TLS_MIN, bind_tls_negotiated(pki));
@@ -262,12 +275,21 @@ struct cftpki_outcome cftpki_handshake_done(struct pkicom *pki) {
                            (struct cftpki_bytes){suites, sizeof(suites)});
     }
     if (cftpki_call_ask(&call, &request, &answer, &outcome)) {
-      struct cftpki_bytes area = answer.response.fields[CFTPKI_WIRE_TAG_GLOBAL_AREA];
-      bind_set_global_area(pki, area);
+      struct cftpki_bytes given = answer.response.fields[CFTPKI_WIRE_TAG_GLOBAL_AREA];
+      uint8_t area[CFTPKI_AREA_BYTES] = {0};
+      memcpy(area, given.data, given.length);
+      cftpki_board_complete_area(&call, area, given.length);
+      bind_set_global_area(pki, (struct cftpki_bytes){area, given.length});
       outcome = cftpki_done();
     }
   }
   cftpki_answer_free(&answer);
+  if (outcome.result == CFTPKI_DONE) {
+    cftpki_board_tell(pki, &call, CFTPKI_WIRE_ENDING_DONE, 0, 0);
+    if (call.session.state == CFTPKI_SESSION_BOARD) {
+      cftpki_call_close(&call, CFTPKI_SESSION_ENDED); /* the service heard all of it */
+    }
+  }
   /* The connection has done its part; a session lives for hours after this. */
   if (call.session.state == CFTPKI_SESSION_OPEN) {
     cftpki_call_close(&call, CFTPKI_SESSION_CLOSED);
@@ -294,8 +316,9 @@ struct cftpki_outcome cftpki_end_session(struct pkicom *pki) {
       cftpki_notify_once(&call.task, &request);
     }
   }
-  if (call.session.state == CFTPKI_SESSION_OPEN || call.session.state == CFTPKI_SESSION_CLOSED) {
-    cftpki_call_close(&call, CFTPKI_SESSION_ENDED);
+  if (call.session.state == CFTPKI_SESSION_BOARD || call.session.state == CFTPKI_SESSION_OPEN) {
+    cftpki_board_tell(pki, &call, CFTPKI_WIRE_ENDING_LEFT, 0, 0);
   }
+  end(&call);
   return outcome;
 }

@@ -1,9 +1,10 @@
 /*
- * phases_start.c - StartHandshake: the session's connection, and the profile
- * that the service may narrow.
+ * phases_start.c - StartHandshake: the board, or the session's connection, and the
+ * profile that the service may narrow.
  */
 #include <string.h>
 
+#include "board_call.h"
 #include "call.h"
 
 #include CFTPKIE_BIND
@@ -110,42 +111,21 @@ static void describe(const struct pkicom *pki, uint64_t task, struct cftpki_requ
   cftpki_request_number(request, CFTPKI_WIRE_TAG_HOST_SESSION, bind_host_session(pki));
 }
 
-/* The task began while the service was out of reach: it hears of it now, on the
- * session's connection. The public area is not written, other sessions read it. */
-static enum cftpki_status introduce_task(const struct pkicom *pki, struct cftpki_call *call,
-                                         int64_t deadline, unsigned *result) {
-  struct cftpki_request request;
-  struct cftpki_answer answer;
-  cftpki_request_start(&request, CFTPKI_WIRE_MSG_START_TASK);
-  cftpki_request_number(&request, CFTPKI_WIRE_TAG_HOST_TASK, bind_host_task(pki));
-  enum cftpki_status status =
-      cftpki_ask(&call->session.connection, deadline, &request, ++call->session.sequence, &answer);
-  *result = CFTPKI_WIRE_RESULT_FAILED;
-  if (status == CFTPKI_OK) {
-    *result = answer.response.result;
-    call->session.task = cftpki_response_number(&answer.response, CFTPKI_WIRE_TAG_TASK, 0);
-    if (*result == CFTPKI_WIRE_RESULT_DONE &&
-        !cftpki_in_mask(
-            (uint32_t)cftpki_response_number(&answer.response, CFTPKI_WIRE_TAG_PHASE_MASK, 0),
-            CFTPKI_WIRE_MSG_START_HANDSHAKE)) {
-      *result = CFTPKI_WIRE_RESULT_NOT_HANDLED;
-    }
-  }
-  cftpki_answer_free(&answer);
-  return status;
-}
-
 /* Leaves *result at what the service said; the answer is the caller's to free. */
 static enum cftpki_status converse(const struct pkicom *pki, struct cftpki_call *call,
                                    struct cftpki_answer *answer, unsigned *result) {
   int64_t deadline = cftpki_deadline_in(call->task.timeout_ms);
   struct cftpki_request request;
   uint8_t suites[2 * CFTPKI_MAX_SUITES];
-  enum cftpki_status status =
-      cftpki_transport_open(call->task.socket_path, deadline, &call->session.connection);
+  enum cftpki_status status = CFTPKI_OK;
   *result = CFTPKI_WIRE_RESULT_DONE;
-  if (status == CFTPKI_OK && call->session.task == 0) {
-    status = introduce_task(pki, call, deadline, result);
+  if (call->session.connection.fd < 0) {
+    status = cftpki_transport_open(call->task.socket_path, deadline, &call->session.connection);
+  }
+  /* The task began while the service was out of reach, or its board does not count any more: it is said
+   * now, on the session's connection. The public area is not written, other sessions read it. */
+  if (status == CFTPKI_OK && cftpki_board_introduction_due(call)) {
+    status = cftpki_board_introduce(call, bind_host_task(pki), deadline, result);
   }
   if (status != CFTPKI_OK || *result != CFTPKI_WIRE_RESULT_DONE) {
     return status;
@@ -207,11 +187,13 @@ struct cftpki_outcome cftpki_start_handshake(struct pkicom *pki) {
   call.session.task = call.task.task;
   if (!cftpki_in_mask(call.task.phase_mask, CFTPKI_WIRE_MSG_START_HANDSHAKE)) {
     outcome = cftpki_not_handled();
+  } else if (cftpki_board_start(pki, &call)) {
+    outcome = cftpki_done();
   } else {
     outcome = begin(pki, &call);
+    call.session.state = CFTPKI_SESSION_OPEN;
   }
   if (outcome.result == CFTPKI_DONE) {
-    call.session.state = CFTPKI_SESSION_OPEN;
     cftpki_session_store(call.private_area.data, call.private_area.size, &call.session);
   } else {
     cftpki_call_close(&call, outcome.result == CFTPKI_NOT_HANDLED ? CFTPKI_SESSION_LEFT

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "boards.h"
 #include "call.h"
 #include "environment.h"
 
@@ -44,6 +45,30 @@ static bool hand_over_password(struct pkicom *pki, const struct cftpki_response 
          bind_set_password(pki, response->fields[CFTPKI_WIRE_TAG_PASSWORD]);
 }
 
+/* A service from before there was a board finds the question for one unreadable, and
+ * is asked again without it. */
+static enum cftpki_status ask(const struct pkicom *pki, const struct cftpki_task *task,
+                              struct cftpki_answer *answer) {
+  int64_t deadline = cftpki_deadline_in(task->timeout_ms);
+  enum cftpki_status status = CFTPKI_PROTOCOL;
+  memset(answer, 0, sizeof(*answer));
+  bool board = !cftpki_boards_live(task->socket_path);
+  for (int attempt = 0; attempt < 2 && status == CFTPKI_PROTOCOL; attempt++, board = false) {
+    struct cftpki_request request;
+    struct cftpki_socket connection;
+    cftpki_answer_free(answer);
+    cftpki_request_start(&request, CFTPKI_WIRE_MSG_START_TASK);
+    cftpki_request_number(&request, CFTPKI_WIRE_TAG_HOST_TASK, bind_host_task(pki));
+    status = cftpki_transport_open(task->socket_path, deadline, &connection);
+    if (status == CFTPKI_OK) {
+      status = cftpki_boards_start_task(&connection, deadline, &request, 1, task->socket_path,
+                                        board, answer);
+    }
+    cftpki_transport_close(&connection);
+  }
+  return status;
+}
+
 /*
  * "Not handled" here means that the host never calls again. That is said only
  * when the service itself says it: a service that is out of reach when the task
@@ -52,15 +77,12 @@ static bool hand_over_password(struct pkicom *pki, const struct cftpki_response 
  */
 struct cftpki_outcome cftpki_start_task(struct pkicom *pki) {
   struct cftpki_room area = bind_public_area(pki);
-  struct cftpki_request request;
   struct cftpki_answer answer;
   struct cftpki_task task;
   bool declined = false;
 
   configure(&task);
-  cftpki_request_start(&request, CFTPKI_WIRE_MSG_START_TASK);
-  cftpki_request_number(&request, CFTPKI_WIRE_TAG_HOST_TASK, bind_host_task(pki));
-  if (cftpki_ask_once(&task, task.timeout_ms, &request, &answer) == CFTPKI_OK) {
+  if (ask(pki, &task, &answer) == CFTPKI_OK) {
     const struct cftpki_response *response = &answer.response;
     if (response->result == CFTPKI_WIRE_RESULT_DONE && hand_over_password(pki, response)) {
       adopt(&task, response);

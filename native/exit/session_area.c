@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#include "board_hash.h"
+
 #define TASK_VERSION 1u
 #define SESSION_VERSION 2u
 
@@ -43,20 +45,11 @@ struct session_record {
 
 _Static_assert(sizeof(struct task_record) == 152, "no padding in the task's record");
 _Static_assert(sizeof(struct session_record) == 80, "no padding in the session's record");
-_Static_assert(sizeof(struct session_record) <= CFTPKI_PRIVATE_AREA_SIZE, "the size asked for");
+_Static_assert(sizeof(struct session_record) <= CFTPKI_BOARD_RECORD_AT,
+               "the next record begins there");
 
 static const char task_magic[8] = {'C', 'F', 'T', 'P', 'K', 'I', '-', 'T'};
 static const char session_magic[8] = {'C', 'F', 'T', 'P', 'K', 'I', '-', 'S'};
-
-/* FNV-1a, 64 bits. */
-static uint64_t checksum(const void *data, size_t length) {
-  const uint8_t *at = data;
-  uint64_t sum = UINT64_C(0xcbf29ce484222325);
-  for (size_t i = 0; i < length; i++) {
-    sum = (sum ^ at[i]) * UINT64_C(0x100000001b3);
-  }
-  return sum;
-}
 
 bool cftpki_task_store(uint8_t *area, size_t size, const struct cftpki_task *task) {
   struct task_record record;
@@ -72,7 +65,7 @@ bool cftpki_task_store(uint8_t *area, size_t size, const struct cftpki_task *tas
   record.timeout_ms = task->timeout_ms;
   record.leave_to_host = task->leave_to_host ? 1 : 0;
   memcpy(record.socket_path, task->socket_path, sizeof(record.socket_path));
-  record.checksum = checksum(&record, offsetof(struct task_record, checksum));
+  record.checksum = board_checksum(&record, offsetof(struct task_record, checksum));
   memcpy(area, &record, sizeof(record));
   return true;
 }
@@ -85,7 +78,7 @@ bool cftpki_task_load(const uint8_t *area, size_t size, struct cftpki_task *task
   memcpy(&record, area, sizeof(record));
   if (memcmp(record.magic, task_magic, sizeof(record.magic)) != 0 ||
       record.version != TASK_VERSION || record.size != sizeof(record) ||
-      record.checksum != checksum(&record, offsetof(struct task_record, checksum)) ||
+      record.checksum != board_checksum(&record, offsetof(struct task_record, checksum)) ||
       memchr(record.socket_path, 0, sizeof(record.socket_path)) == NULL) {
     return false;
   }
@@ -121,7 +114,7 @@ bool cftpki_session_store(uint8_t *area, size_t size, const struct cftpki_sessio
   record.device = session->connection.device;
   record.inode = session->connection.inode;
   record.leaf = session->leaf;
-  record.checksum = checksum(&record, offsetof(struct session_record, checksum));
+  record.checksum = board_checksum(&record, offsetof(struct session_record, checksum));
   memcpy(area, &record, sizeof(record));
   return true;
 }
@@ -134,8 +127,8 @@ bool cftpki_session_load(const uint8_t *area, size_t size, struct cftpki_session
   memcpy(&record, area, sizeof(record));
   if (memcmp(record.magic, session_magic, sizeof(record.magic)) != 0 ||
       record.version != SESSION_VERSION || record.size != sizeof(record) ||
-      record.checksum != checksum(&record, offsetof(struct session_record, checksum)) ||
-      record.state < CFTPKI_SESSION_LEFT || record.state > CFTPKI_SESSION_ENDED) {
+      record.checksum != board_checksum(&record, offsetof(struct session_record, checksum)) ||
+      record.state < CFTPKI_SESSION_LEFT || record.state > CFTPKI_SESSION_BOARD) {
     return false;
   }
   session->session = record.session;

@@ -1,7 +1,8 @@
 /*
- * session_area.h - what the exit keeps between calls, and it keeps it only in
- * the host's areas: the task's in the public area, the session's in the private
- * one. There is no other state, so fork, threads and dlclose need no care.
+ * session_area.h - what the exit keeps of tasks and sessions between calls, and it
+ * keeps it only in the host's areas: the task's in the public area, the session's in
+ * the private one. The only other state are the boards that the process has mapped
+ * (client/boards.h), so fork, threads and dlclose need no care.
  *
  * Thread safety: the public area is written by StartTask and EndTask alone; a
  * private area belongs to one session, and the host calls a session once at a
@@ -29,7 +30,8 @@ enum cftpki_session_state {
   CFTPKI_SESSION_LEFT = 1,   /* not ours: every phase is "not handled" */
   CFTPKI_SESSION_OPEN = 2,   /* connected */
   CFTPKI_SESSION_CLOSED = 3, /* connection closed, its end not yet told */
-  CFTPKI_SESSION_ENDED = 4   /* nothing left to do */
+  CFTPKI_SESSION_ENDED = 4,  /* nothing left to do */
+  CFTPKI_SESSION_BOARD = 5   /* the board's: not connected, the service knows nothing of it */
 };
 
 struct cftpki_session {

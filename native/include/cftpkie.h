@@ -145,14 +145,14 @@ struct pkicom {
 /*
  * cftpkie - the exit.
  *
- * Thread safety: as above; the exit has no state outside the areas, so that the
- * host may also fork between two calls, and unload the library. It changes no
- * signal, no locale and not errno, prints nothing, and returns within its
- * deadline (docs/install.md).
+ * Thread safety: as above; the exit has no state outside the areas but the service's
+ * verdict boards that it has mapped, so that the host may also fork between two
+ * calls, and unload the library. It changes no signal, no locale and not errno,
+ * prints nothing, and returns within its deadline (docs/install.md).
  * Errors: returns CFTPKIE_RC_ERROR when the phase failed or the certificate is
  * refused; iAlertReason_w then holds the alert for the peer. Never returns
- * CFTPKIE_RC_DONE from CheckCertificate unless the service accepted the chain
- * in this very call.
+ * CFTPKIE_RC_DONE from CheckCertificate unless the service accepted the chain,
+ * in this very call or in a verdict on its board that holds.
  */
 int cftpkie(struct pkicom *zpki);
 

@@ -37,8 +37,7 @@ static EVP_PKEY *copy_public(X509 *leaf) {
 static uint64_t leaf_ref(X509 *leaf) {
   uint8_t *der = NULL;
   int length = i2d_X509(leaf, &der);
-  uint64_t reference =
-      length > 0 ? cftpki_leaf_ref((struct cftpki_bytes){der, (size_t)length}) : 0;
+  uint64_t reference = length > 0 ? cftpki_leaf_ref((struct cftpki_bytes){der, (size_t)length}) : 0;
   OPENSSL_free(der);
   return reference;
 }

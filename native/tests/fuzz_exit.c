@@ -62,6 +62,10 @@ enum cftpki_status cftpki_transport_attempt(const char *path, struct cftpki_sock
   return cftpki_transport_open(path, 0, socket_out);
 }
 
+bool cftpki_transport_tell(const char *path, const void *data, size_t length) {
+  return path != NULL && data != NULL && length > 0;
+}
+
 enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in) {
   return socket_in->fd >= 0 && socket_in->inode == 1 ? CFTPKI_OK : CFTPKI_LOST;
 }

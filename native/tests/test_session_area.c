@@ -1,6 +1,7 @@
 /*
  * test_session_area.c - records in the host's areas.
  */
+#include "board_area.h"
 #include "session_area.h"
 
 #include <string.h>
@@ -79,9 +80,40 @@ static void test_any_changed_byte_is_noticed(void) {
 static void test_unknown_state_is_refused(void) {
   uint8_t area[CFTPKI_PRIVATE_AREA_SIZE];
   struct cftpki_session session = a_session;
-  session.state = CFTPKI_SESSION_ENDED + 1;
+  session.state = CFTPKI_SESSION_BOARD + 1;
   CHECK(cftpki_session_store(area, sizeof(area), &session));
   CHECK(!cftpki_session_load(area, sizeof(area), &session));
+}
+
+static void test_what_the_board_began_is_kept_whole_or_not_at_all(void) {
+  enum { AT = CFTPKI_BOARD_RECORD_AT, SIZE = 408 };
+  uint8_t area[CFTPKI_PRIVATE_AREA_SIZE];
+  struct cftpki_board_session begun, read;
+  memset(&begun, 0, sizeof(begun));
+  memset(area, 0xEE, sizeof(area));
+  memset(begun.verdict_id, 7, sizeof(begun.verdict_id));
+  begun.name_length = sizeof(begun.name);
+  CHECK(!cftpki_board_session_load(area, sizeof(area), 3, &read));
+  CHECK(!cftpki_board_session_store(area, AT + SIZE - 1, 3, &begun));
+  CHECK(!cftpki_board_session_store(NULL, 0, 3, &begun));
+  CHECK(cftpki_board_session_store(area, AT + SIZE, 3, &begun));
+  CHECK(area[AT - 1] == 0xEE && area[AT + SIZE] == 0xEE);
+  CHECK(cftpki_board_session_load(area, sizeof(area), 3, &read));
+  CHECK(memcmp(&begun, &read, sizeof(begun)) == 0);
+  CHECK(!cftpki_board_session_load(area, sizeof(area), 4, &read)); /* another session's */
+  for (size_t i = AT; i < AT + SIZE; i++) {
+    area[i] ^= 0x10;
+    CHECK(!cftpki_board_session_load(area, sizeof(area), 3, &read));
+    area[i] ^= 0x10;
+  }
+  begun.name_length++;
+  CHECK(cftpki_board_session_store(area, sizeof(area), 3, &begun));
+  CHECK(!cftpki_board_session_load(area, sizeof(area), 3, &read));
+  begun.name_length = 0;
+  CHECK(cftpki_board_session_store(area, sizeof(area), 3, &begun));
+  cftpki_board_session_clear(area, sizeof(area));
+  CHECK(!cftpki_board_session_load(area, sizeof(area), 3, &read));
+  cftpki_board_session_clear(NULL, 0);
 }
 
 static void test_cleared_task_is_gone(void) {
@@ -98,6 +130,7 @@ int main(void) {
   test_absent_or_small_areas_are_refused();
   test_any_changed_byte_is_noticed();
   test_unknown_state_is_refused();
+  test_what_the_board_began_is_kept_whole_or_not_at_all();
   test_cleared_task_is_gone();
   return 0;
 }

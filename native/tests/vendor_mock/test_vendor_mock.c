@@ -13,7 +13,7 @@
 
 int main(int argc, char **argv) {
   static char public_area[4096];
-  static char private_area[256];
+  static char private_area[1024];
   static char chain[] = {0, 0, 5, 0, 0, 2, 0x30, 0};
   static char answer[4096];
   static const char session[] = {PKI_StartHandshake,   PKI_GetCAList, PKI_GetCertificate,

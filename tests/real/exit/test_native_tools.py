@@ -97,7 +97,7 @@ def test_valgrind_finds_nothing(build: Path, path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang's libFuzzer")
 def test_sanitizers_and_fuzzers_find_nothing(tmp_path: Path, path: Path) -> None:
-    programs = ("test_frame", "test_session_area", "test_pkicom_bind", "test_board")
+    programs = ("test_frame", "test_session_area", "test_pkicom_bind", "test_board", "test_board_exit")
     build = build_native(
         tmp_path / "fuzz",
         "-DCFTPKIE_FUZZ=ON",
