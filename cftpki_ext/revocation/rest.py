@@ -390,7 +390,8 @@ def _status(profile: RestProfile, document: object, rules: Rules) -> _Answer:
             raise
         revoked_at, note = None, str(exc)
     given = _at(document, profile.reason)
-    reason = given[:64] if isinstance(given, str) and given else None
+    # JSON can spell halves of characters ("\\ud800"), which no record and no answer of ours can hold.
+    reason = _whole(given[:64]) if isinstance(given, str) and given else None
     if reason is None and type(given) is int:
         reason = REASONS.get(given)
     if profile.status is not None:
@@ -416,6 +417,10 @@ def _status(profile: RestProfile, document: object, rules: Rules) -> _Answer:
         reason=reason if bad else None,
         note=note if bad else "",
     )
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _word(profile: RestProfile, value: object) -> CertificateStatus:

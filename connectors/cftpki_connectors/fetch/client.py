@@ -125,6 +125,8 @@ class Fetcher:
                 return found
             url = found.location
         detail = f"redirected more than {request.redirects} times"
+        if request.redirects == 0:
+            detail = f"redirected to {excerpt(url, DETAIL_CHARACTERS)}, which is not followed"
         raise FetchError(Cause.UNREACHABLE, detail, url=request.url)
 
     def _permitted(self, request: FetchRequest, url: str) -> Target:

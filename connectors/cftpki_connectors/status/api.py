@@ -82,7 +82,7 @@ class ApiClient:
 
     async def fetch(self, request: FetchRequest, trust: TrustSet) -> bytes:
         """
-        Fetch one body with what `trust.rest.access` names.
+        Fetch one body with what `trust.rest.access` names. With a token or a client certificate no redirect is followed.
 
         Args:
             request: as for `Fetcher.fetch`, without credentials.
@@ -98,6 +98,9 @@ class ApiClient:
         access = trust.rest.access if trust.rest is not None else RestAccess()
         headers = {**dict(access.headers), **await self._token(access, request.url)}
         fetcher = await self._fetcher(access, trust, request)
+        if access.token_file is not None or access.client_certificate is not None:
+            # Who we say we are is for the server that the configuration names, and for nobody that it names.
+            request = replace(request, redirects=0)
         try:
             return await fetcher.fetch(replace(request, secret_headers=headers))
         except FetchError as error:

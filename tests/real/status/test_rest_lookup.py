@@ -235,13 +235,16 @@ async def test_token_that_is_gone_or_no_token_asks_nobody(serve) -> None:
         assert [] == api.server.requests
 
 
-async def test_bearer_token_is_not_sent_where_a_redirect_leads(serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["another origin", "the same origin"])
+async def test_redirect_of_an_api_that_gets_a_token_is_not_followed(serve, place: str) -> None:
     other = await serve(vault)
-    target = other.server.url("")
+    asked: list[str] = []
 
     def moved(head: str, path: str) -> bytes:
         assert "Authorization: Bearer secret\r\n" in head
-        return response(b"", status="307 Temporary Redirect", headers={"Location": target + path})
+        asked.append(path)
+        target = other.server.url("") + path if place == "another origin" else f"{path}/elsewhere"
+        return response(b"", status="307 Temporary Redirect", headers={"Location": target})
 
     api = await serve(moved)
     token = api.folder / "token"
@@ -251,9 +254,10 @@ async def test_bearer_token_is_not_sent_where_a_redirect_leads(serve, tmp_path: 
         "vault", 'token_file = "token"', 'token_header = "Authorization"', 'token_scheme = "Bearer"'
     )
     config.write_text(config.read_text().replace("sources =", 'allow_hosts = ["127.0.0.1"]\nsources ='))
-    assert 0 == (await api.ask(GOOD, config)).alert
-    assert 1 == len(other.server.requests)
-    assert b"secret" not in other.server.requests[0]
+    verdict = await api.ask(GOOD, config)
+    assert (46, 0) == (verdict.alert, len(other.server.requests))
+    assert [] == [path for path in asked if path.endswith("elsewhere")]
+    assert "which is not followed" in str(verdict)
 
 
 async def test_client_certificate_is_shown_where_it_is_wanted(serve) -> None:

@@ -315,3 +315,22 @@ def test_hostile_quotes_of_full_size_are_malformed_in_one_pass(filling):
 
     assert judge(filling * size).cause is Cause.MALFORMED
     assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("\ud800", r"\ud800"), ("key\udfffCompromise", r"key\udfffCompromise"), ("\U0001f512", "\U0001f512")],
+)
+def test_reason_that_no_text_can_hold_is_escaped_and_the_revocation_counts(reason, told):
+    found = judge(ejbca(revoked=True, revocation_reason=reason), EJBCA)
+    assert (CertificateStatus.REVOKED, told) == (found.status, found.revocation_reason)
+
+
+@pytest.mark.parametrize("value", ["\ud800", ["\udfff"], {"\ud800": "\ud800"}])
+@pytest.mark.parametrize(
+    "member", ["revoked", "revocation_date", "revocation_reason", "serial_number", "issuer_dn"]
+)
+def test_half_a_character_anywhere_leaves_nothing_that_cannot_be_written(member, value):
+    found = judge(ejbca(revoked=True, serial="123456") | {member: value}, EJBCA)
+    assert CertificateStatus.GOOD is not found.status
+    "".join((found.revocation_reason or "", found.detail, *found.notes)).encode()
