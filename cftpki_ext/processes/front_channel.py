@@ -46,6 +46,13 @@ class FrontChannel:
         """
         return self._open
 
+    @property
+    def has_unsent(self) -> bool:
+        """
+        Whether the socket has not yet taken all that was to be sent.
+        """
+        return bool(self._waiting)
+
     def send(self, frame: Frame) -> None:
         """
         Send a frame, or keep it until the socket takes it. Its descriptors stay the caller's to close.

@@ -20,6 +20,7 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.processes.confine import Bounds
 from cftpki_ext.processes.frames import NO_MEMORY, Frame, FrameError, Kind, Message
 from cftpki_ext.processes.front_channel import FrontChannel
+from cftpki_ext.processes.progress import LOOK_S, Stillness, Watch, look
 from cftpki_ext.processes.spawning import Child, Nursery, NurseryError
 
 # From its beginning to READY: opening a database of some gigabytes, or a token's module, on a busy machine.
@@ -45,6 +46,12 @@ class WorkerLostError(WorkerError):
     """
 
 
+class WorkerStalledError(WorkerLostError):
+    """
+    The child was stopped, or slept over a call, and was ended: another one could be asked.
+    """
+
+
 class WorkerLateError(WorkerError):
     """
     The child did not answer in time.
@@ -60,13 +67,16 @@ class WorkerBusyError(WorkerError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
     """
-    What a child is for: its name, what makes its handler, its bounds, and how many calls may wait for it.
+    What a child is for: its name, what makes its handler, its bounds, how many calls may wait for it.
+
+    `watch` is what it never does while one waits.
     """
 
     name: str
     factory: str
     bounds: Bounds
     queue: int = 256
+    watch: Watch = Watch.NOTHING
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +89,8 @@ class _Life:
     channel: FrontChannel | None = None
     over: asyncio.Event | None = None
     why: str = ""
+    is_watched: bool = False
+    has_stalled: bool = False
 
 
 class Worker:
@@ -200,6 +212,9 @@ class Worker:
         late = loop.call_at(until, self._late, life, answer, within_s, kill_late)
         try:
             life.channel.send(Frame(Kind.CALL, number, message))
+            if self.role.watch is not Watch.NOTHING and not life.is_watched:
+                life.is_watched = True
+                loop.call_later(LOOK_S, self._look, life, Stillness(self.role.watch))
             return await answer
         except FrameError as exc:
             raise WorkerError(str(exc)) from exc
@@ -213,6 +228,20 @@ class Worker:
         answer.set_exception(WorkerLateError(f"{self.role.name} did not answer within {within_s:g} s"))
         if kill:
             self._end(life, f"no answer within {within_s:g} s")
+
+    def _look(self, life: _Life, stillness: Stillness) -> None:
+        """
+        See whether the child does what it was asked to, as long as a call waits.
+        """
+        if life is not self._life or not self._waiting or life.channel is None:
+            life.is_watched = False
+            return
+        seen = look(life.child.pid) if not life.channel.has_unsent else None
+        if stillness.add(min(self._waiting), seen):
+            life.has_stalled = True
+            self._end(life, "was stopped, or slept over a call")
+            return
+        asyncio.get_running_loop().call_later(LOOK_S, self._look, life, stillness)
 
     def replace(self, why: str) -> None:
         """
@@ -350,9 +379,14 @@ class Worker:
         if not life.why and why not in {"ended", "closed"}:
             life.why = why
         waiting, self._waiting = self._waiting, {}
+        lost = (
+            WorkerStalledError(f"{self.role.name} {life.why}")
+            if life.has_stalled
+            else WorkerLostError(f"{self.role.name} ended before it answered")
+        )
         for answer in waiting.values():
             if not answer.done():
-                answer.set_exception(WorkerLostError(f"{self.role.name} ended before it answered"))
+                answer.set_exception(lost)
         if life.over is not None:
             life.over.set()
 

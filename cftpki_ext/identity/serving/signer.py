@@ -34,6 +34,7 @@ from cftpki_ext.identity.serving.local import load_any
 from cftpki_ext.processes.child import Attended, resolve
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.frames import Message
+from cftpki_ext.processes.progress import Watch
 from cftpki_ext.processes.worker import Role
 from cftpki_ext.protocol.codec import Tag
 
@@ -76,6 +77,7 @@ def role_of(identity: AnyIdentity) -> Role:
             calls=SystemCalls.ANY if is_token else SystemCalls.DOOR,
         ),
         queue=QUEUE,
+        watch=Watch.STOPPED,
     )
 
 

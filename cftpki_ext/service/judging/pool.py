@@ -21,7 +21,8 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.frames import Message
-from cftpki_ext.processes.worker import Role, Worker, WorkerBusyError, WorkerLateError
+from cftpki_ext.processes.progress import Watch
+from cftpki_ext.processes.worker import Role, Worker, WorkerBusyError, WorkerLateError, WorkerStalledError
 from cftpki_ext.service.children import Children
 from cftpki_ext.service.judging import exchange
 
@@ -55,7 +56,10 @@ ROLE = Role(
         memory_bytes=MEMORY_BYTES, descriptors=128, cpu_s=CPU_S, calls=SystemCalls.COMPUTE, nice=_NICE
     ),
     queue=1,
+    watch=Watch.IDLE,
 )
+# A call that a judge slept over is asked of another, so many times.
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,9 +185,15 @@ class Pool:
             WorkerError: no answer, for whatever reason: the question is refused.
 
         """
+        until = asyncio.get_running_loop().time() + within_s
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(WorkerStalledError):
+                return await self._call(job, build, until)
+        return await self._call(job, build, until)
+
+    async def _call(self, job: Job, build: Callable[[Seat], Message], until: float) -> Message:
         loop = asyncio.get_running_loop()
-        until = loop.time() + within_s
-        async with self._seat(job, within_s) as seat:
+        async with self._seat(job, max(0.0, until - loop.time())) as seat:
             begun = loop.time()
             if seat.generation != self._generation:
                 generation = self._generation

@@ -17,6 +17,7 @@ import pytest
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.memory_files import memory_file
+from cftpki_ext.processes.progress import Watch
 from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.processes.worker import (
     Role,
@@ -25,6 +26,7 @@ from cftpki_ext.processes.worker import (
     WorkerError,
     WorkerLateError,
     WorkerLostError,
+    WorkerStalledError,
 )
 from tests.support import real_service
 from tests.support.logs import CapturedLog
@@ -35,9 +37,9 @@ ANSWER_S = 20
 RECOVERED_S = 30
 
 
-def role(factory="tests.support.child_roles:make", queue=256, **bounds):
+def role(factory="tests.support.child_roles:make", queue=256, watch=Watch.NOTHING, **bounds):
     usual = {"memory_bytes": 512 * MIB, "descriptors": 64, "cpu_s": 30, "calls": SystemCalls.COMPUTE}
-    return Role(name="test", factory=factory, bounds=Bounds(**{**usual, **bounds}), queue=queue)
+    return Role(name="test", factory=factory, bounds=Bounds(**{**usual, **bounds}), queue=queue, watch=watch)
 
 
 @contextlib.asynccontextmanager
@@ -131,6 +133,32 @@ async def test_child_that_is_stopped_from_outside_is_late_and_replaced():
         assert "again" == (await say(worker, say="again")).value["said"]
         assert pid != worker.pid
         assert not real_service.runs(pid)
+
+
+@pytest.mark.parametrize("watch", [Watch.STOPPED, Watch.IDLE])
+async def test_child_that_is_stopped_is_noticed_long_before_it_is_late(watch):
+    async with running(watch=watch, calls=SystemCalls.ANY) as worker:
+        with pytest.raises(WorkerStalledError, match="test was stopped, or slept over a call"):
+            await say(worker, "stop", within_s=600)
+        assert "x" == (await say(worker, say="x")).value["said"]
+        assert 1 == worker.restarts
+
+
+async def test_child_that_sleeps_over_a_call_is_noticed_where_it_has_only_to_compute():
+    async with running(watch=Watch.IDLE, calls=SystemCalls.FILES) as worker:
+        with pytest.raises(WorkerStalledError):
+            await say(worker, "wait", within_s=600)
+    async with running(watch=Watch.STOPPED, calls=SystemCalls.FILES) as worker:
+        waiting = asyncio.create_task(say(worker, "wait"))
+        await asyncio.sleep(1)
+        await say(worker, "release")
+        assert "late" == (await waiting).value["said"]
+
+
+async def test_child_that_computes_is_not_taken_for_a_stopped_one():
+    async with running(watch=Watch.IDLE) as worker:
+        with pytest.raises(WorkerLateError):
+            await say(worker, "spin", within_s=2)
 
 
 async def test_late_answer_may_be_left_alone():

@@ -145,7 +145,7 @@ def test_killed_processes_let_nobody_in_and_lose_no_record(company):
     assert (0, [], []) == (code, report["differing"], report["unreadable"])
 
 
-def test_stopped_judge_costs_one_question_and_the_others_go_on(company):
+def test_stopped_judge_costs_nobody_anything(company):
     config = company.configure("stopped")
     with real_service.running(config) as service:
 
@@ -163,12 +163,8 @@ def test_stopped_judge_costs_one_question_and_the_others_go_on(company):
 
         answers, took_s = asyncio.run(asyncio.wait_for(session(), 120))
         _, status = told("status", "--config", config)
-    results = [answer.fields[Tag.RESULT] for answer in answers]
-    assert 1 == sum(result != Result.DONE for result in results)
-    assert [80] == [
-        answer.fields[Tag.ALERT] for answer in answers if answer.fields[Tag.RESULT] != Result.DONE
-    ]
-    # The budget of a call is 5 s; the others did not wait for it.
+    # What it had was asked of another judge, within the call's own time.
+    assert [Result.DONE] * len(answers) == [answer.fields[Tag.RESULT] for answer in answers]
     assert took_s < 10
     assert 1 == sum(one["restarts"] for one in status["processes"] if one["role"] == "judge")
 
