@@ -20,7 +20,7 @@ from cftpki_ext.config.units import format_duration, format_size, parse_duration
 from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Depth, Enforcement
-from cftpki_ext.core.settings import Limits, Network, NonceMode, Unreachable
+from cftpki_ext.core.settings import Limits, ModuleCalls, Network, NonceMode, Unreachable
 from cftpki_ext.core.vocabulary import Direction, Form, Leniency, Phase, SourceKind
 
 T = TypeVar("T")
@@ -186,6 +186,7 @@ DepthName = Annotated[Depth, BeforeValidator(_choice(_names(Depth)))]
 EnforcementName = Annotated[Enforcement, BeforeValidator(_choice(_names(Enforcement)))]
 CauseName = Annotated[Cause, BeforeValidator(_choice(_names(Cause)))]
 AlertCode = Annotated[int, BeforeValidator(_alert)]
+ModuleCallsName = Annotated[ModuleCalls, BeforeValidator(_choice(_names(ModuleCalls)))]
 UnreachableName = Annotated[Unreachable, BeforeValidator(_choice(_names(Unreachable)))]
 TlsVersion = Annotated[int, BeforeValidator(_choice(TLS_VERSIONS))]
 LogFormat = Annotated[str, BeforeValidator(_choice({"json": "json", "console": "console"}))]
@@ -290,6 +291,7 @@ class IdentityModel(Section):
     password_file: str | None = None
     password_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] | None = None
     hand_over_key: bool = False
+    module_calls: ModuleCallsName | None = None
 
 
 class RuleModel(Section):

@@ -48,6 +48,7 @@ from cftpki_ext.core.policy import STRICT, Policy
 from cftpki_ext.core.settings import (
     Identity,
     Limits,
+    ModuleCalls,
     NonceMode,
     PolicyInputs,
     Rule,
@@ -383,6 +384,8 @@ class Reader:
             return None
         if model.key.startswith(TOKEN_SCHEME):
             return self._token_identity(path, name, model)
+        if model.module_calls is not None:
+            self.faults.add((*path, "module_calls"), "this key is in a file: it has no PKCS #11 module")
         identity = Identity(
             name=name,
             chain_file=self.path(model.chain),
@@ -422,6 +425,7 @@ class Reader:
             key=key,
             password_file=None if model.password_file is None else self.path(model.password_file),
             password_env=model.password_env,
+            module_calls=model.module_calls or ModuleCalls.BOUNDED,
         )
         for part, message in token_identity_faults(identity):
             self.faults.add((*path, part), message)

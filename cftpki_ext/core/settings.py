@@ -252,6 +252,19 @@ class Identity:
     hand_over_key: bool = False  # CryptData may give the key to the host instead of signing
 
 
+class ModuleCalls(enum.StrEnum):
+    """
+    What a PKCS #11 module may ask of the kernel.
+
+    `BOUNDED`: no programs, and nothing with other processes; `LOGGED`: anything, and the kernel logs what `BOUNDED`
+    would forbid; `ANY`.
+    """
+
+    BOUNDED = "bounded"
+    LOGGED = "logged"
+    ANY = "any"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenIdentity:
     """
@@ -265,6 +278,7 @@ class TokenIdentity:
     key: TokenKey
     password_file: Path | None = None
     password_env: str | None = None
+    module_calls: ModuleCalls = ModuleCalls.BOUNDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,11 @@ class SystemCalls(enum.StrEnum):
     Which system calls a child may still make once it is set up.
     """
 
-    ANY = "any"  # a PKCS #11 module does what it likes
+    ANY = "any"
+    MODULE = (
+        "module"  # no programs, and nothing with other processes: what a vendor's PKCS #11 module needs not
+    )
+    MODULE_LOGGED = "module_logged"  # anything, and the kernel's log has what MODULE would forbid
     FILES = "files"  # no network, no programs, no other processes
     DOOR = "door"  # as FILES, but what connects to a listening socket that it was handed may be accepted
     COMPUTE = "compute"  # only what computing and the open channel need
@@ -208,6 +212,12 @@ _FORBIDDEN = (
     "add_key", "request_key", "keyctl",
 )  # fmt: skip
 _ACCEPTING = "accept4"
+# A module may speak to a daemon or to a device in the network, begin threads and write its locks.
+_NO_MODULES = (
+    "execve", "execveat", "ptrace", "kill", "pidfd_send_signal", "pidfd_open", "pidfd_getfd", "process_vm_readv",
+    "process_vm_writev", "mount", "unshare", "setns", "open_by_handle_at", "bpf", "perf_event_open", "userfaultfd",
+    "io_uring_setup", "add_key", "request_key", "keyctl",
+)  # fmt: skip
 _MAPPING = ("mmap", "mprotect")
 _LIMITING = "prlimit64"
 _COMPUTING = (
@@ -220,7 +230,7 @@ _COMPUTING = (
 
 # bpf_common.h and seccomp.h
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _EPERM, _KILL = 0x7FFF0000, 0x00050001, 0x80000000
+_ALLOW, _LOG, _EPERM, _KILL = 0x7FFF0000, 0x7FFC0000, 0x00050001, 0x80000000
 # struct seccomp_data: the call's number, the architecture, the instruction's address, six arguments of 64 bits.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _X32_BIT = 0x40000000
@@ -253,11 +263,14 @@ def program(calls: SystemCalls, machine: str) -> bytes | None:
         (_JUMP_AT_LEAST, 0, 1, _X32_BIT),
         (_RETURN, 0, 0, _EPERM),
     ]
-    if calls in {SystemCalls.FILES, SystemCalls.DOOR}:
-        for name in _FORBIDDEN:
-            if calls is SystemCalls.DOOR and name == _ACCEPTING:
-                continue
-            steps += [(_JUMP_EQUAL, 0, 1, known.numbers[name]), (_RETURN, 0, 0, _EPERM)]
+    if calls is not SystemCalls.COMPUTE:
+        names = {
+            SystemCalls.FILES: _FORBIDDEN,
+            SystemCalls.DOOR: tuple(name for name in _FORBIDDEN if name != _ACCEPTING),
+        }.get(calls, _NO_MODULES)
+        verdict = _LOG if calls is SystemCalls.MODULE_LOGGED else _EPERM
+        for name in names:
+            steps += [(_JUMP_EQUAL, 0, 1, known.numbers[name]), (_RETURN, 0, 0, verdict)]
         steps.append((_RETURN, 0, 0, _ALLOW))
     else:
         for name in _COMPUTING:

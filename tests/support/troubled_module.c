@@ -2,6 +2,7 @@
  * A PKCS #11 module in front of another one, whose C_Sign does what the file named by TROUBLE says:
  *
  *     sleep SECONDS    make the file TROUBLE.begun, wait, then sign
+ *     run              make the file TROUBLE.ran by another program, then sign
  *     crash            end the process by SIGSEGV
  *     fail CODE        return this CK_RV
  *
@@ -44,6 +45,11 @@ static unsigned long sign(unsigned long session, unsigned char *data, unsigned l
             if (file != NULL)
                 fclose(file);
             sleep((unsigned)number);
+        }
+        if (strcmp(what, "run") == 0) {
+            char command[4200];
+            (void)snprintf(command, sizeof(command), "touch '%s.ran'", name);
+            (void)!system(command);
         }
         if (strcmp(what, "crash") == 0)
             raise(SIGSEGV);

@@ -25,7 +25,7 @@ from typing import Any, cast
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, PinRefusedError, SignerLostError
 from cftpki_ext.core.pkcs11_uri import TokenKey
-from cftpki_ext.core.settings import AnyIdentity, Identity, ManagedIdentity, TokenIdentity
+from cftpki_ext.core.settings import AnyIdentity, Identity, ManagedIdentity, ModuleCalls, TokenIdentity
 from cftpki_ext.identity import PrivateKey
 from cftpki_ext.identity.serving.door import MAX_CONNECTIONS, Door
 from cftpki_ext.identity.serving.files import OpenToken, no_tokens
@@ -47,6 +47,13 @@ QUEUE = 256
 KEPT_KEYS = 4
 
 
+_MODULE_CALLS = {
+    ModuleCalls.BOUNDED: SystemCalls.MODULE,
+    ModuleCalls.LOGGED: SystemCalls.MODULE_LOGGED,
+    ModuleCalls.ANY: SystemCalls.ANY,
+}
+
+
 class _LoginNeededError(KeyUnavailableError):
     """
     The token wants a login, which is made by `load` alone: the front sees to it that there is one at a time.
@@ -57,7 +64,7 @@ def role_of(identity: AnyIdentity) -> Role:
     """
     The bounds of an identity's signer.
 
-    A PKCS #11 module does what it likes: it may speak to a daemon or to a device in the network, and write its locks.
+    A PKCS #11 module may speak to a daemon or to a device in the network, and write its locks.
 
     Args:
         identity: whose it is.
@@ -74,7 +81,9 @@ def role_of(identity: AnyIdentity) -> Role:
             memory_bytes=_MEMORY_BYTES,
             descriptors=(256 if is_token else 32) + MAX_CONNECTIONS,
             file_bytes=None if is_token else 0,
-            calls=SystemCalls.ANY if is_token else SystemCalls.DOOR,
+            calls=_MODULE_CALLS[identity.module_calls]
+            if isinstance(identity, TokenIdentity)
+            else SystemCalls.DOOR,
         ),
         queue=QUEUE,
         watch=Watch.STOPPED,

@@ -160,4 +160,4 @@ def _home(identity: AnyIdentity) -> object:
     """
     What decides about the process that an identity's key lives in.
     """
-    return identity.key.module if isinstance(identity, TokenIdentity) else None
+    return (identity.key.module, identity.module_calls) if isinstance(identity, TokenIdentity) else None

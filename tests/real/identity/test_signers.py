@@ -96,7 +96,9 @@ async def test_each_identity_has_a_signer_of_its_own_and_the_front_has_no_key(si
         assert all(real_service.runs(pid) for pid in pids)
         confined = {one["role"]: one["confined"] for one in told["processes"]}
         assert "system_calls:door" in confined["signer file"]
-        assert {"core", "not_dumpable", "no_new_privileges"} <= set(confined["signer one"])
+        assert {"core", "not_dumpable", "no_new_privileges", "system_calls:module"} <= set(
+            confined["signer one"]
+        )
         for name in KEYS:
             check_signature(name, await sign_once(service, name)) if name != "small" else None
         # The module was loaded by the signers, and by nobody else.
@@ -230,6 +232,26 @@ async def test_module_that_crashes_ends_its_signer_alone(site):
         site.trouble.unlink()
         await until(lambda: signs(service, "slow"))
         assert (await status(service))["signers"]["slow"]["restarts"] > 0
+
+
+async def test_module_starts_no_program_unless_the_configuration_allows_it(site):
+    ran = site.folder / "trouble.ran"
+    with site.running() as service:
+        site.trouble.write_text("run\n")
+        check_signature("slow", await sign_once(service, "slow"))
+        assert not ran.exists()
+        before = (await status(service))["signers"]["slow"]["pid"]
+        whole = site.config.read_text()
+        site.config.write_text(whole.replace("[identity.slow]\n", '[identity.slow]\nmodule_calls = "any"\n'))
+        service.process.send_signal(signal.SIGHUP)
+
+        async def is_another():
+            slow = (await status(service))["signers"]["slow"]
+            return slow["ready"] and slow["pid"] != before
+
+        await until(is_another)
+        await until(lambda: signs(service, "slow"))
+        assert ran.exists()
 
 
 @pytest.mark.parametrize("name", ["one", "file"])

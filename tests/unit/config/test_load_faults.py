@@ -24,6 +24,10 @@ FAULTS = {
         '2: [policy.p.stale.max_stal] unknown key (did you mean "max_stale"?)',
     ),
     "number_is_no_string": ("[service]\nsocket = 3\n", "2: [service.socket] must be a string"),
+    "module_calls_of_a_key_in_a_file": (
+        f'{IDENTITY}module_calls = "any"\n',
+        "4: [identity.mft.module_calls] this key is in a file: it has no PKCS #11 module",
+    ),
     "string_is_no_list": ('[trust.a]\nanchors = "root.pem"\n', "2: [trust.a.anchors] must be a list"),
     "string_is_no_boolean": (TRUST + 'deltas = "yes"\n', "3: [trust.partners.deltas] must be true or false"),
     "type_wrong": ('[service]\nmax_sessions = "3"\n', "2: [service.max_sessions] must be a whole number"),

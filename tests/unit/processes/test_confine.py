@@ -11,7 +11,7 @@ import pytest
 from cftpki_ext.processes.confine import SystemCalls, program
 
 X86_64, AARCH64 = 0xC000003E, 0xC00000B7
-ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050001, 0x80000000
+ALLOW, LOG, REFUSE, KILL = 0x7FFF0000, 0x7FFC0000, 0x00050001, 0x80000000
 
 
 def run(content, number, architecture, arguments=(0, 0, 0, 0, 0, 0)):
@@ -76,7 +76,23 @@ def test_door_lets_connections_in_and_makes_none(machine, architecture, allowed,
     assert [REFUSE] * len(refused) == [run(content, number, architecture) for number in refused]
 
 
-@pytest.mark.parametrize("calls", [SystemCalls.COMPUTE, SystemCalls.FILES, SystemCalls.DOOR])
+@pytest.mark.parametrize(
+    ("machine", "architecture", "allowed", "refused"),
+    [
+        # openat, socket, connect, clone, flock, tgkill | execve, ptrace, kill, process_vm_readv, bpf
+        ("x86_64", X86_64, (257, 41, 42, 56, 73, 234), (59, 101, 62, 310, 321)),
+        ("aarch64", AARCH64, (56, 198, 203, 220, 32, 131), (221, 117, 129, 270, 280)),
+    ],
+)
+def test_module_may_do_all_but_programs_and_other_processes(machine, architecture, allowed, refused):
+    bounded, logged = (program(calls, machine) for calls in (SystemCalls.MODULE, SystemCalls.MODULE_LOGGED))
+    assert [ALLOW] * len(allowed) == [run(bounded, number, architecture) for number in allowed]
+    assert [REFUSE] * len(refused) == [run(bounded, number, architecture) for number in refused]
+    assert [ALLOW] * len(allowed) == [run(logged, number, architecture) for number in allowed]
+    assert [LOG] * len(refused) == [run(logged, number, architecture) for number in refused]
+
+
+@pytest.mark.parametrize("calls", [calls for calls in SystemCalls if calls is not SystemCalls.ANY])
 def test_other_architecture_ends_the_process_and_the_x32_numbers_are_refused(calls):
     content = program(calls, "x86_64")
     assert KILL == run(content, 0, 0x40000003)
