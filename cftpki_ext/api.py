@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from cftpki_ext.bootstrap.checker import keep_record, make_checker
+from cftpki_ext.bootstrap.checker import make_checker
 from cftpki_ext.config import load
 from cftpki_ext.config.units import is_ldap_server
 from cftpki_ext.core.errors import InputError, StoreError
@@ -149,6 +149,8 @@ async def check_certificate_async(
     record = Record(
         question=question, statements=statements, verdict=verdict, asked=asked or Asked(door=Door.PYTHON)
     )
+    from cftpki_ext.bootstrap.kept import keep_record  # noqa: PLC0415 - only with a state directory (ADR 0030)
+
     try:
         await asyncio.to_thread(keep_record, settings, record)
     except StoreError as exc:

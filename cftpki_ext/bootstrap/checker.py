@@ -1,28 +1,23 @@
 """
 What decides in the process of a command, or of a Python program: sources, stores and clock put together from settings.
 
-Loads nothing of the service: a command that judges one chain starts without it.
+Loads nothing of the service, no source before one is to be asked, and what outlives the call (`bootstrap.kept`) only where
+there is a state directory: a command that judges one chain starts without them (docs/adr/0030-start-up.md).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
-from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.memory import MemoryStore
-from cftpki_connectors.registry import load_factories
 from cftpki_ext.checking.checker import Checker
-from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.evidence import Record, encode
-from cftpki_ext.ports import EvidenceEntry, StatusSource
-from cftpki_ext.stores import evidence_directory, location_locks, open_stores, recollect
+from cftpki_ext.ports import StatusSource
 
 _log = logging.getLogger(__name__)
 DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)
@@ -61,9 +56,26 @@ def make_sources(kinds: Iterable[SourceKind]) -> Mapping[SourceKind, StatusSourc
         ConfigError: nobody, or more than one distribution, offers a kind.
 
     """
+    from cftpki_connectors.registry import load_factories  # noqa: PLC0415 - see the module
+
     clock = SystemClock()
     factories = load_factories(sorted({kind.value for kind in kinds}))
     return {SourceKind(kind): factory(clock) for kind, factory in factories.items()}
+
+
+async def load_sources(sources: Iterable[StatusSource]) -> None:
+    """
+    Make sources of ours that are made when they are first asked, before anybody asks.
+
+    Args:
+        sources: from `make_sources`.
+
+    """
+    from cftpki_connectors.registry import LaterSource  # noqa: PLC0415 - see the module
+
+    for source in sources:
+        if isinstance(source, LaterSource):
+            await source.load()
 
 
 def require_sources(settings: Settings) -> None:
@@ -77,6 +89,8 @@ def require_sources(settings: Settings) -> None:
         ConfigError: nobody, or more than one distribution, offers a kind, or it cannot be loaded.
 
     """
+    from cftpki_connectors.registry import load_factories  # noqa: PLC0415 - see the module
+
     load_factories(sorted(kind.value for kind in source_kinds(settings)))
 
 
@@ -88,7 +102,7 @@ def make_checker(
     settings: Settings | None,
     *,
     fetch: bool = True,
-    kinds: Iterable[SourceKind] | None = None,
+    sources: Mapping[SourceKind, StatusSource] | None = None,
     tell: Callable[..., None] = _warn,
 ) -> Checker:
     """
@@ -101,7 +115,7 @@ def make_checker(
     Args:
         settings: the configuration, or none.
         fetch: whether the network may be asked.
-        kinds: the sources that are wanted; by default those that the settings' trust sets name.
+        sources: those that are asked, by kind; by default such as the settings' trust sets name.
         tell: is told by event and fields when the memory of revocations was not whole.
 
     Returns:
@@ -112,26 +126,18 @@ def make_checker(
         StoreError: the state directory cannot be used: without its memory of revocations nobody is judged.
 
     """
-    if kinds is None:
-        kinds = DEFAULT_SOURCES if settings is None else source_kinds(settings)
-    sources = make_sources(kinds) if fetch else {}
+    if not fetch:
+        sources = {}
+    elif sources is None:
+        sources = make_sources(DEFAULT_SOURCES if settings is None else source_kinds(settings))
     if settings is None:
         return Checker(sources=sources, store=MemoryStore(), clock=SystemClock())
-    store, proofs = open_stores(settings.service)
-    try:
-        recollect(
-            settings.service,
-            proofs,
-            required=settings.evidence.required,
-            now=SystemClock().now(),
-            tell=tell,
-        )
-    except StoreError:
-        store.close()
-        proofs.close()
-        raise
-    locks = location_locks(settings.service)
-    return Checker(sources=sources, store=store, clock=SystemClock(), proofs=proofs, locks=locks)
+    from cftpki_ext.bootstrap.kept import open_kept  # noqa: PLC0415 - see the module
+
+    kept = open_kept(settings, now=SystemClock().now(), tell=tell)
+    return Checker(
+        sources=sources, store=kept.store, clock=SystemClock(), proofs=kept.proofs, locks=kept.locks
+    )
 
 
 def source_kinds(settings: Settings) -> frozenset[SourceKind]:
@@ -144,34 +150,3 @@ def source_kinds(settings: Settings) -> frozenset[SourceKind]:
     if any(trust.api_crls for trust in settings.trusts.values()):
         named |= {SourceKind.CRL}  # an API that answers with a CRL is asked by the source of CRLs
     return named if settings.trusts else frozenset(DEFAULT_SOURCES)
-
-
-def keep_record(settings: Settings, record: Record) -> str:
-    """
-    Keep one record in the ledger of a configuration, for the doors that decide in their own process.
-
-    Args:
-        settings: the configuration.
-        record: the decision.
-
-    Returns:
-        The record's hash in the chain (hex).
-
-    Raises:
-        StoreError: it could not be kept.
-
-    """
-    stored = encode(record)
-    with contextlib.closing(EvidenceLedger(evidence_directory(settings.service))) as ledger:
-        (digest,) = ledger.append(
-            (
-                EvidenceEntry(
-                    id=record.verdict.id,
-                    kept_at=SystemClock().now(),
-                    document=stored.document,
-                    blobs=stored.blobs,
-                    revoked=stored.revoked,
-                ),
-            )
-        )
-    return digest

@@ -5,15 +5,23 @@ The service put together from settings: its processes, stores, identities and wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cftpki_ext.bootstrap.checker import DEFAULT_SOURCES, SystemClock, make_checker, source_kinds
+from cftpki_ext.bootstrap.checker import (
+    DEFAULT_SOURCES,
+    SystemClock,
+    load_sources,
+    make_checker,
+    make_sources,
+    source_kinds,
+)
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, StoreError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity import KeyLoader
 from cftpki_ext.identity.renewal.manager import Manager
@@ -21,7 +29,7 @@ from cftpki_ext.identity.serving.doors import DoorsHeard
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
 from cftpki_ext.identity.serving.signers import Signers
-from cftpki_ext.ports import AsyncEvidenceStore
+from cftpki_ext.ports import AsyncEvidenceStore, StatusSource
 from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.service.audit import LogAudit
 from cftpki_ext.service.beside import Doors
@@ -37,6 +45,7 @@ from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.watching import Watching
 from cftpki_ext.stores import evidence_directory, open_sightings, watch_stores
+from cftpki_ext.support.collector import nothing_dies
 from cftpki_ext.support.version import version
 
 # What a signer opens keys on tokens with; the library comes with the extra `pkcs11` and is loaded when it is needed.
@@ -95,7 +104,8 @@ def run_service(path: Path, log: Callable[[str], Log]) -> None:
 
     """
     nursery = Nursery(PRELOAD)
-    exchange.prepare()  # here once, for every process
+    with nothing_dies():
+        exchange.prepare()  # here once, for every process
     # Now: there is no thread yet, no loop, and nothing secret was read.
     nursery.fork()
     try:
@@ -108,9 +118,18 @@ def run_service(path: Path, log: Callable[[str], Log]) -> None:
         nursery.close()
 
 
+async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource]) -> None:
+    """
+    Import what asks over the network once partners are answered, and before the first has to be asked for.
+    """
+    await daemon.ready.wait()
+    await load_sources(sources.values())
+
+
 async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) -> None:
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
-    checker = make_checker(settings, kinds=kinds, tell=logger.warning)
+    sources = make_sources(kinds)
+    checker = make_checker(settings, sources=sources, tell=logger.warning)
 
     def reload() -> Settings:
         fresh = load(path, forgive_ended=True)
@@ -185,16 +204,15 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
         refresh=refresher.status,
     )
     watching = Watching(watch_stores(settings.service), judges, clock=SystemClock(), log=logger)
-    looking = asyncio.create_task(watching.run())
-    tending = asyncio.create_task(keeper.tend())
-    renewing = asyncio.create_task(renewals.run())
-    refreshing = asyncio.create_task(refresher.run())
+    daemon = Daemon(service, reload=reload)
+    work = (watching.run(), keeper.tend(), renewals.run(), refresher.run(), _load_late(daemon, sources))
+    beside = tuple(map(asyncio.create_task, work))
     try:
-        await Daemon(service, reload=reload).run()
+        await daemon.run()
     finally:
-        for task in (looking, tending, renewing, refreshing):
+        for task in beside:
             task.cancel()
-        await asyncio.gather(looking, tending, renewing, refreshing, return_exceptions=True)
+        await asyncio.gather(*beside, return_exceptions=True)
         watching.close()
         await refresher.aclose()
         await keeper.aclose()

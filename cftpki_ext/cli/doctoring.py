@@ -8,19 +8,16 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from cftpki_ext.bootstrap.checker import SystemClock, make_sources, source_kinds
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
-from cftpki_ext.cli.render import console, table
+from cftpki_ext.cli.render import Text, console, table, working
 from cftpki_ext.config import load
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.core.errors import CftPkiError, InputError
@@ -172,13 +169,11 @@ async def _asked(
     settings: Settings, trusts: Sequence[TrustSet], chains: Sequence[tuple[bytes, ...]]
 ) -> tuple[Finding, ...]:
     sources = make_sources(source_kinds(settings))
-    moving = Console(file=sys.stderr).status("asking") if sys.stderr.isatty() else contextlib.nullcontext()
     try:
-        with moving as status:
+        with working("asking") as tell:
 
             def progress(url: str) -> None:
-                if status is not None:
-                    status.update(Text(f"asking {printable(url)}"))
+                tell(f"asking {printable(url)}")
 
             given = Survey(sources=sources, clock=SystemClock(), limits=settings.limits, progress=progress)
             return await survey(given, trusts, chains)

@@ -9,9 +9,7 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from rich.text import Text
-
-from cftpki_ext.cli.render import console, show_verdict
+from cftpki_ext.cli.render import Text, console, show_verdict
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.verdict import CertificateFinding, SourceFinding
@@ -35,20 +33,20 @@ def show_record(record: Record, *, place: LedgerEntry) -> None:
     show_verdict(record.verdict, sources=False)
     out.print()
     for name, value in _facts(record, place):
-        out.print(Text(f"{name:<9}").append(printable(value)), soft_wrap=True)
+        out.print(Text(f"{name:<9}").append(printable(value)), whole=True)
     for index, entry in enumerate(record.verdict.evidence.path):
         out.print()
-        out.print(Text(f"depth {index}  {printable(entry.subject)}", style="bold"), soft_wrap=True)
+        out.print(Text(f"depth {index}  {printable(entry.subject)}", style="bold"), whole=True)
         for line in (
             f"issuer {entry.issuer}",
             f"serial {entry.serial}, valid {_when(entry.not_before)} to {_when(entry.not_after)}",
             f"sha256 {entry.fingerprint}",
         ):
-            out.print(Text(f"         {printable(line)}"), soft_wrap=True)
+            out.print(Text(f"         {printable(line)}"), whole=True)
         for finding in record.verdict.evidence.findings:
             if finding.depth == index:
                 for line in _status(finding):
-                    out.print(Text(f"         {printable(line)}"), soft_wrap=True)
+                    out.print(Text(f"         {printable(line)}"), whole=True)
 
 
 def _facts(record: Record, place: LedgerEntry) -> Iterator[tuple[str, str]]:

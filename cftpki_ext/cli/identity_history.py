@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
 from cftpki_ext.cli.managing import config_file_option, known, name_argument, time_text, with_manager
 from cftpki_ext.cli.options import config_path, json_option
-from cftpki_ext.cli.render import console, table
+from cftpki_ext.cli.render import Text, console, table
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.identity.renewal.overview import generation_data

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Settings
-from cftpki_ext.stores import ready_state
 from cftpki_ext.support.users import become_owner
 
 
@@ -37,5 +36,7 @@ def may_write(settings: Settings) -> None:
         StoreError: the state directory is another user's, or others may write there.
 
     """
+    from cftpki_ext.stores import ready_state  # noqa: PLC0415 - who only becomes the owner opens no store (ADR 0030)
+
     go_on_as_owner(settings)
     ready_state(settings.service.state)

@@ -6,6 +6,7 @@ What a command needs is imported when it runs: shells ask for names and first wo
 
 from __future__ import annotations
 
+import os
 import resource
 from importlib import import_module
 
@@ -14,6 +15,7 @@ from click.shell_completion import get_completion_class
 
 from cftpki_ext.core.errors import CftPkiError, ConfigError, InputError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.support.collector import nothing_dies
 from cftpki_ext.support.version import version
 
 USAGE = 2
@@ -40,7 +42,8 @@ class Later(click.Command):
         """
         The command itself.
         """
-        command: click.Command = getattr(import_module(f"{__package__}.{self._module}"), str(self.name))
+        with nothing_dies():
+            command: click.Command = getattr(import_module(f"{__package__}.{self._module}"), str(self.name))
         return command
 
 
@@ -114,6 +117,8 @@ def main(*, debug: bool) -> None:  # noqa: ARG001  # `Program.invoke` reads it
     """
     # Keys of ours may be in the memory of any command that issues, renews or revokes.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Whatever is installed beside us has no business in how configuration and records are read; looking for it takes time.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     # Standard output is the command's own: what is logged on the way goes to standard error.
     import_module("cftpki_ext.support.logs").configure("console")
 

@@ -1,41 +1,99 @@
 """
 A verdict for a person: the answer, the reason, and what each source said of each certificate.
+
+Where the output is no terminal nobody's window limits it: lines and rows stay whole, and nothing has a colour. A terminal
+is shown the same by `pretty`.
 """
 
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import click
 
 from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding, Verdict
 
-# Where the output is no terminal nobody's window limits it: tables keep their rows whole.
-_WIDE = 240
 _STYLES = {
     CertificateStatus.GOOD: "green",
     CertificateStatus.REVOKED: "red",
     CertificateStatus.ON_HOLD: "red",
     CertificateStatus.UNDETERMINED: "yellow",
 }
+# Between two columns.
+_GAP = "  "
 
 
-def console() -> Console:
+class Text:
     """
-    Standard output as it is now: colours on a terminal only (and never with NO_COLOR).
+    A line whose parts may have a style, e.g. `bold red`; printed as it is.
     """
-    width = None if sys.stdout.isatty() else _WIDE
-    return Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+    def __init__(self, text: str, *, style: str = "") -> None:
+        self.parts: list[tuple[str, str]] = [(text, style)]
+
+    def append(self, text: str, *, style: str = "") -> Text:
+        """
+        The same line, longer.
+        """
+        self.parts.append((text, style))
+        return self
+
+    def __str__(self) -> str:
+        """
+        The text alone.
+        """
+        return "".join(text for text, _ in self.parts)
 
 
-def working(what: str) -> AbstractContextManager[Any]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """
+    Headings, and rows of cells.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Text, ...], ...]
+
+
+class Output:
+    """
+    Standard output as it is at each line.
+    """
+
+    def print(self, what: str | Text | Table = "", *, whole: bool = False) -> None:
+        """
+        Print a line or a table.
+
+        Args:
+            what: is shown as it is.
+            whole: whether a long line is left to the terminal to break.
+
+        """
+        if sys.stdout.isatty():
+            import_module("cftpki_ext.cli.pretty").show(what, whole=whole)
+        elif isinstance(what, Table):
+            for line in _lines(what):
+                click.echo(line)
+        else:
+            click.echo(str(what))
+
+
+def console() -> Output:
+    """
+    Standard output: colours on a terminal only (and never with NO_COLOR).
+    """
+    return Output()
+
+
+def working(what: str) -> AbstractContextManager[Callable[[str], None]]:
     """
     Something that moves on standard error while long work goes on; nothing where that is no terminal.
 
@@ -43,12 +101,15 @@ def working(what: str) -> AbstractContextManager[Any]:
         what: a few words.
 
     Returns:
-        A context for the time of the work.
+        A context for the time of the work, which can be told other words.
 
     """
     if not sys.stderr.isatty():
-        return nullcontext()
-    return Console(file=sys.stderr).status(Text(what))
+        return nullcontext(lambda _: None)
+    moving: AbstractContextManager[Callable[[str], None]] = import_module("cftpki_ext.cli.pretty").moving(
+        what
+    )
+    return moving
 
 
 @contextmanager
@@ -63,14 +124,11 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
         To be told how much has been done.
 
     """
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with Console(file=sys.stderr).status(Text(what)) as status:
+    with working(what) as tell:
 
         def advance(done: int) -> None:
             if done % 100 == 0:
-                status.update(Text(f"{what}: {done}"))
+                tell(f"{what}: {done}")
 
         yield advance
 
@@ -87,12 +145,31 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
         The table.
 
     """
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        made.add_column(heading, overflow="fold")
+    made = (
+        tuple(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row) for row in rows
+    )
+    return Table(tuple(headings), tuple(made))
+
+
+def _lines(table: Table) -> Iterator[str]:
+    rows = [list(table.headings), *([str(cell) for cell in row] for row in table.rows)]
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
-    return made
+        yield _GAP.join(
+            cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+
+
+def _columns(text: str) -> int:
+    """
+    How many columns of a terminal a text takes.
+    """
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
 
 
 def facts(data: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
@@ -153,7 +230,7 @@ def show_verdict(verdict: Verdict, *, sources: bool = True) -> None:
     ]
     for name, value in facts:
         if value:
-            out.print(Text(f"{name:<9}").append(printable(str(value))), soft_wrap=True)
+            out.print(Text(f"{name:<9}").append(printable(str(value))), whole=True)
     if evidence.faults:
         out.print()
         out.print(

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cftpki_ext.core.settings import Settings
+from cftpki_ext.support.collector import nothing_dies
 
 __all__ = ["DEFAULT_CONFIG", "load"]
 
@@ -38,6 +39,7 @@ def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False
 
     """
     # The models of its sections take longer to make than a chain takes to be judged: only who reads a file pays for them.
-    from cftpki_ext.config.loader import read_file  # noqa: PLC0415 - see above
+    with nothing_dies():
+        from cftpki_ext.config.loader import read_file  # noqa: PLC0415 - see above
 
     return read_file(path, now=now, forgive_ended=forgive_ended)

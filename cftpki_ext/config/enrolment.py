@@ -262,13 +262,6 @@ def _path(annotation: Any, value: Any, directory: Path) -> Any:
     return value
 
 
-def is_managed(raw: object) -> bool:
-    """
-    Whether a section `[identity.NAME]` is of the form with enrollers.
-    """
-    return isinstance(raw, dict) and ("enrollers" in raw or "names" in raw)
-
-
 def read_managed(
     reader: Reader, name: str, raw: object, enrollers: typing.Collection[str]
 ) -> ManagedIdentity | None:

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
-from cftpki_ext.config.enrolment import is_managed, read_enrollers, read_managed
 from cftpki_ext.config.evidence import read_evidence
 from cftpki_ext.config.exposure import note_exposed
 from cftpki_ext.config.faults import Faults
@@ -76,9 +76,10 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
     service = reader.service(document.get("service", {}))
     reader = replace(reader, unanswered=frozenset(Phase) - service.phases)
     policies = read_policies(reader, tables["policy"])
+    enrolment = _enrolment(tables)
     identities = {
-        name: read_managed(reader, name, raw, tables["enroller"])
-        if is_managed(raw)
+        name: enrolment.read_managed(reader, name, raw, tables["enroller"])
+        if enrolment is not None and _is_managed(raw)
         else reader.identity(name, raw)
         for name, raw in tables["identity"].items()
     }
@@ -94,10 +95,28 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
             }
         ),
         identities=MappingProxyType({name: made for name, made in identities.items() if made is not None}),
-        enrollers=read_enrollers(reader, tables["enroller"]),
+        enrollers=MappingProxyType({})
+        if enrolment is None
+        else enrolment.read_enrollers(reader, tables["enroller"]),
         policies=policies,
         rules=_rules(reader, document.get("rule", [])),
     )
+
+
+def _is_managed(raw: object) -> bool:
+    """
+    Whether a section `[identity.NAME]` is of the form with enrollers.
+    """
+    return isinstance(raw, dict) and ("enrollers" in raw or "names" in raw)
+
+
+def _enrolment(tables: Mapping[str, Mapping[str, Any]]) -> ModuleType | None:
+    """
+    What reads enrollers and the identities that they keep: files without any do not pay for it (ADR 0030).
+    """
+    if not tables["enroller"] and not any(map(_is_managed, tables["identity"].values())):
+        return None
+    return import_module("cftpki_ext.config.enrolment")
 
 
 def _parse(path: Path, origin: str) -> tuple[dict[str, Any], str]:

@@ -30,10 +30,12 @@ TLS_VERSIONS = {"1.0": 0x0301, "1.1": 0x0302, "1.2": 0x0303, "1.3": 0x0304}
 
 class Section(BaseModel):
     """
-    What all sections share: unknown keys are faults, types are strict.
+    What all sections share: unknown keys are faults, types are strict. Only sections that a file has are built.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True, defer_build=True
+    )
 
 
 def _text(value: object) -> str:

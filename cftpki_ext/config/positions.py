@@ -2,16 +2,17 @@
 Where each key of a TOML file stands, so that a fault can name its line.
 
 `tomllib` says what a file means and not where; this module says where and not what. It reads the syntax tree
-of `tree-sitter-toml` and is only asked about files that `tomllib` has accepted.
+of `tree-sitter-toml` and is only asked about files that `tomllib` has accepted; it is imported for the first of them.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-import tree_sitter_toml
-from tree_sitter import Language, Node, Parser
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 # A key's path: table names and keys as text, elements of arrays as numbers from 0.
 KeyPath = tuple[str | int, ...]
@@ -31,6 +32,9 @@ def key_lines(text: str) -> Mapping[KeyPath, int]:
         only by a dotted key has that key's line.
 
     """
+    import tree_sitter_toml  # noqa: PLC0415 - see the module
+    from tree_sitter import Language, Parser  # noqa: PLC0415 - see the module
+
     tree = Parser(Language(tree_sitter_toml.language())).parse(text.encode())
     lines: dict[KeyPath, int] = {}
     counts: dict[KeyPath, int] = {}

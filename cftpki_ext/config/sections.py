@@ -123,6 +123,8 @@ class Reader:
         if not isinstance(raw, dict):
             self.faults.add(path, "must be a table")
             return model()
+        if not raw:  # every key may be absent, and most files lack most sections
+            return model.model_construct()
         try:
             return model.model_validate(raw)
         except ValidationError as exc:

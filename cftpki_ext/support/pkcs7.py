@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import warnings
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 _SEQUENCE, _SET, _CERTIFICATES = 0x30, 0x31, 0xA0
 # As many as PEM blocks are read of one file (`pem.MAX_BLOCKS`).
@@ -36,6 +33,10 @@ def certificates_of(data: bytes) -> tuple[bytes, ...] | None:
         found = None
     if found is not None:
         return found
+    # For the few bundles in BER: with it, all that writes S/MIME is imported.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see above
+    from cryptography.hazmat.primitives.serialization import Encoding, pkcs7  # noqa: PLC0415 - see above
+
     try:
         with warnings.catch_warnings():
             # It warns of BER, in its parser's own words.

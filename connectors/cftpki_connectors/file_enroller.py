@@ -63,7 +63,7 @@ class FileOptions(BaseModel):
     `[enroller.NAME]` with `type = "file"`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     chain: Path  # PEM, DER, PKCS#7, or PKCS#12 with its key
     key: Path | None = None  # without one it is in the file of the chain

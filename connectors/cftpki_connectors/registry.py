@@ -1,20 +1,25 @@
 """
 Which status sources there are: the entry point group `cftpki.status_sources`, ours by the same door as others'.
 
-Owns the loading; imports no source by name.
+Owns the loading; imports no source by name. Ours are loaded when one is asked for the first time: HTTP and LDAP take longer
+to import than a chain takes to be judged (docs/adr/0030-start-up.md). Others' are loaded at once, since they may be broken.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from cftpki_ext.core.errors import ConfigError
-from cftpki_ext.ports import Clock, StatusSource
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.support.failures import reason_of
 
 GROUP = "cftpki.status_sources"
+# The distribution that this module is part of.
+_OURS = "cftpki-ext"
 
 # An entry point's name is the kind as in `trust.sources`, its object makes a source from a clock.
 StatusSourceFactory = Callable[[Clock], StatusSource]
@@ -24,7 +29,7 @@ def load_factories(
     kinds: Iterable[str], *, found: Iterable[EntryPoint] | None = None
 ) -> Mapping[str, StatusSourceFactory]:
     """
-    Load the factories of some kinds, and of those only.
+    The factories of some kinds, and of those only.
 
     Two distributions that offer the same kind are a fault and not a question of order: which code judges
     partners must not depend on what was installed last.
@@ -52,6 +57,9 @@ def load_factories(
             known = ", ".join(sorted(offered)) or "none"
             faults.append(f"status source {kind!r} is offered by {makers}; known kinds: {known}")
             continue
+        if _is_ours(points[0]):
+            factories[kind] = _later(points[0])
+            continue
         try:
             factory = points[0].load()
         except Exception as error:  # noqa: BLE001  # a third party's module may raise anything on import
@@ -64,3 +72,54 @@ def load_factories(
     if faults:
         raise ConfigError(tuple(faults))
     return MappingProxyType(factories)
+
+
+def _is_ours(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == _OURS
+
+
+def _later(point: EntryPoint) -> StatusSourceFactory:
+    return lambda clock: LaterSource(point, clock)
+
+
+class LaterSource:
+    """
+    One of our sources that is made when it is asked for the first time, or `load` is called.
+
+    Args:
+        point: its entry point.
+        clock: what it is made with.
+
+    """
+
+    def __init__(self, point: EntryPoint, clock: Clock) -> None:
+        self._point = point
+        self._clock = clock
+        self._made: StatusSource | None = None
+
+    async def load(self) -> StatusSource:
+        """
+        Make the source, if it is not made yet; importing is done in a thread, beside what the loop has to do.
+
+        Returns:
+            The source.
+
+        """
+        if self._made is None:
+            factory: StatusSourceFactory = await asyncio.to_thread(self._point.load)
+            # Somebody else may have waited for the same thread's end.
+            self._made = self._made or factory(self._clock)
+        return self._made
+
+    async def ask(self, question: StatusQuestion) -> Statement:
+        """
+        See `ports.StatusSource`.
+        """
+        return await (self._made or await self.load()).ask(question)
+
+    async def aclose(self) -> None:
+        """
+        See `ports.StatusSource`.
+        """
+        if self._made is not None:
+            await self._made.aclose()

@@ -54,7 +54,9 @@ def forked_commands() -> Iterator[Run]:
 
 
 def _serve(output: Path) -> None:
-    from cftpki_connectors.registry import load_factories  # noqa: PLC0415 - as below
+    from importlib.metadata import entry_points  # noqa: PLC0415 - as below
+
+    from cftpki_connectors.registry import GROUP  # noqa: PLC0415
     from cftpki_ext.cli import identities as _  # noqa: F401, PLC0415 - commands are imported when called
     from cftpki_ext.cli import main  # noqa: PLC0415 - whoever starts this server does without
     from cftpki_ext.config import load  # noqa: F401, PLC0415 - loaded once, before the forks
@@ -66,7 +68,8 @@ def _serve(output: Path) -> None:
         import_module(f"cftpki_ext.cli.{name}")
     for name in ("ascii", "idna", "latin_1", "unicode_escape"):
         import_module(f"encodings.{name}")
-    load_factories(["ocsp", "crl", "rest"])
+    for source in entry_points(group=GROUP):
+        source.load()
     for protocol in ("acme", "est", "stepca", "file"):
         load_plugin(protocol)
     gc.freeze()  # what is shared stays shared

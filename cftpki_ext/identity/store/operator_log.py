@@ -38,7 +38,7 @@ class Actor(BaseModel):
     Who runs a command. `sudo_user` is what sudo says of who called it, and no proof.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     uid: int
     user: str
@@ -59,7 +59,7 @@ class ActionLine(BaseModel):
     One line.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     seq: int
     action: str

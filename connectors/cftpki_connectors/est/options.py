@@ -84,7 +84,7 @@ class EstOptions(BaseModel):
     server wants it, to a verified server only.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     url: Annotated[str, AfterValidator(_https)]
     label: Annotated[str, AfterValidator(_label)] | None = None

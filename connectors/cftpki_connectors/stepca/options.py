@@ -46,7 +46,7 @@ class StepCaOptions(BaseModel):
     is given, encrypted from the CA.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     url: Annotated[str, AfterValidator(_https)]
     fingerprint: Fingerprint | None = None

@@ -114,13 +114,50 @@ def test_completion_prints_a_script(run, shell):
     assert (0, True) == (result.exit_code, "_CFTPKI_COMPLETE" in result.stdout)
 
 
-def test_version_and_completion_import_no_more_than_the_names():
-    code = "import sys; from cftpki_ext.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+LIGHT = {
+    # No command but what it is for: no service, no store, nothing of the network, no form of values that is not read or written.
+    "--help": {"cryptography", "asyncio", "logging", "cftpki_ext.core.values"},
+    "check --path-only --trust {root} {leaf}": {
+        "cftpki_cache.ledger",
+        "cftpki_connectors.registry",
+        "cftpki_ext.service",
+        "cftpki_ext.stores",
+        "cryptography.hazmat.primitives.serialization.pkcs7",
+        "diskcache",
+        "sqlite3",
+        "tree_sitter",
+    },
+    "config check --config {config}": {
+        "cftpki_cache.ledger",
+        "cftpki_ext.config.enrolment",
+        "cftpki_ext.identity",
+        "cftpki_ext.service",
+        "cftpki_ext.stores",
+    },
+    "status --config {config}": {"cftpki_connectors.registry", "cftpki_ext.config.enrolment"},
+    "serve --config {config}.missing": {"cftpki_ext.config.enrolment"},
+}
+NEVER = {"httpx", "httpcore", "h11", "anyio", "rich", "joserfc", "sansldap", "tenacity", "prometheus_client"}
+CONFIGURED = ("config", "status", "serve")
 
-    assert set() == {"pydantic", "cryptography", "rich", "httpx"} & set(found)
+
+@pytest.mark.parametrize("words", LIGHT)
+def test_command_imports_no_more_than_it_needs(words, config, tmp_path):
+    root = pki.make_root()
+    files = {"root": tmp_path / "root.pem", "leaf": tmp_path / "leaf.pem", "config": config}
+    files["root"].write_bytes(root.pem)
+    files["leaf"].write_bytes(pki.issue(root, "partner", eku=["clientAuth"]).pem)
+    code = (
+        "import sys; from cftpki_ext.cli import main\n"
+        "try: main(sys.argv[1:], standalone_mode=False)\n"
+        "finally: print(*sys.modules)"
+    )
+    given = [one.format(**files) for one in words.split()]
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=False)
+    found = set(done.stdout.splitlines()[-1].split())
+    never = NEVER if words.startswith(CONFIGURED) else NEVER | {"pydantic"}
+
+    assert set() == (never | LIGHT[words]) & found
     assert "click" in found
 
 

@@ -4,6 +4,7 @@ The pure parts of the sources: GET URLs, PEM and DER, CRL files, the registry.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from importlib.metadata import EntryPoint
@@ -126,9 +127,45 @@ def test_crl_file_that_is_a_fifo_directory_device_or_missing_is_refused_at_once(
         assert Cause.UNREACHABLE is caught.value.cause
 
 
-def test_registry_loads_ours_by_the_installed_entry_points() -> None:
-    factories = load_factories(["ocsp", "crl"])
-    assert {"ocsp": ocsp.create, "crl": crl.create} == dict(factories)
+async def test_registry_makes_ours_by_the_installed_entry_points_once_they_are_needed(monkeypatch) -> None:
+    made = []
+    for module in (ocsp, crl):
+        monkeypatch.setattr(
+            module, "create", lambda clock, module=module: made.append((module, clock)) or Said()
+        )
+    clock = VirtualClock()
+    sources = [factory(clock) for factory in load_factories(["ocsp", "crl"]).values()]
+    for source in sources:
+        await source.aclose()
+    assert [] == made
+
+    first, second = sources
+    assert ["said", "said", "said"] == await asyncio.gather(*(first.ask("what") for _ in range(3)))
+    assert [(ocsp, clock)] == made
+    assert isinstance(await second.load(), Said)
+    assert [(ocsp, clock), (crl, clock)] == made
+    await first.aclose()
+    assert (1, 0) == (first._made.closed, second._made.closed)
+
+
+class Said:
+    """
+    A source that says one thing.
+    """
+
+    closed = 0
+
+    async def ask(self, _question: object) -> str:
+        return "said"
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class VirtualClock:
+    """
+    Nobody looks at it.
+    """
 
 
 def test_registry_loads_a_third_partys_and_nothing_that_was_not_asked_for() -> None:

@@ -1,0 +1,86 @@
+"""
+What outlives a command, or a Python program's call: cache, memory of revocations and evidence of a state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import datetime
+
+from cftpki_cache.ledger import EvidenceLedger
+from cftpki_ext.bootstrap.checker import SystemClock
+from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.values import dataclass
+from cftpki_ext.evidence import Record, encode
+from cftpki_ext.ports import EvidenceEntry, LocationLocks, ProofStore, ResponseStore
+from cftpki_ext.stores import evidence_directory, location_locks, open_stores, recollect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """
+    The cache, the memory of revocations, and the locks of all processes that share the cache.
+    """
+
+    store: ResponseStore
+    proofs: ProofStore
+    locks: LocationLocks
+
+
+def open_kept(settings: Settings, *, now: datetime, tell: Callable[..., None]) -> Kept:
+    """
+    Open the stores of a configuration; see `bootstrap.checker.make_checker`.
+
+    Args:
+        settings: the configuration.
+        now: certificates that have ended by now are not put back into the memory of revocations.
+        tell: is told by event and fields when that was not whole.
+
+    Returns:
+        The stores, to be closed by their owner.
+
+    Raises:
+        StoreError: the state directory cannot be used.
+
+    """
+    store, proofs = open_stores(settings.service)
+    try:
+        recollect(settings.service, proofs, required=settings.evidence.required, now=now, tell=tell)
+    except StoreError:
+        store.close()
+        proofs.close()
+        raise
+    return Kept(store=store, proofs=proofs, locks=location_locks(settings.service))
+
+
+def keep_record(settings: Settings, record: Record) -> str:
+    """
+    Keep one record in the ledger of a configuration, for the doors that decide in their own process.
+
+    Args:
+        settings: the configuration.
+        record: the decision.
+
+    Returns:
+        The record's hash in the chain (hex).
+
+    Raises:
+        StoreError: it could not be kept.
+
+    """
+    stored = encode(record)
+    with contextlib.closing(EvidenceLedger(evidence_directory(settings.service))) as ledger:
+        (digest,) = ledger.append(
+            (
+                EvidenceEntry(
+                    id=record.verdict.id,
+                    kept_at=SystemClock().now(),
+                    document=stored.document,
+                    blobs=stored.blobs,
+                    revoked=stored.revoked,
+                ),
+            )
+        )
+    return digest
