@@ -96,6 +96,7 @@ class LaterSource:
         self._point = point
         self._clock = clock
         self._made: StatusSource | None = None
+        self._making = asyncio.Lock()
 
     async def load(self) -> StatusSource:
         """
@@ -105,11 +106,13 @@ class LaterSource:
             The source.
 
         """
-        if self._made is None:
-            factory: StatusSourceFactory = await asyncio.to_thread(self._point.load)
-            # Somebody else may have waited for the same thread's end.
-            self._made = self._made or factory(self._clock)
-        return self._made
+        if self._made is not None:
+            return self._made
+        factory: StatusSourceFactory = await asyncio.to_thread(self._point.load)
+        async with self._making:  # others may have waited for the same import
+            if self._made is None:
+                self._made = factory(self._clock)
+            return self._made
 
     async def ask(self, question: StatusQuestion) -> Statement:
         """

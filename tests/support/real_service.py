@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support import forked
+
 PROGRAM = Path(sys.executable).with_name("cftpki")
 # Starting takes about a second; a machine that does several things at once needs more.
 WAIT_S = 120.0
@@ -38,7 +40,7 @@ class Service:
     config: Path
     socket: Path
     log: Path
-    program: Sequence[str | Path] = (PROGRAM,)
+    program: Sequence[str | Path] | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -54,13 +56,15 @@ class Service:
 
         It ends with the tests, also where they are killed (PR_SET_PDEATHSIG of prctl(2)).
         """
+        arguments = ["serve", "--config", self.config]
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *self.program, "serve", "--config", self.config],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            if self.program is None:
+                self.process = forked.Popen(arguments, **streams)
+            else:
+                self.process = subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", *self.program, *arguments], **streams
+                )
         end = time.monotonic() + WAIT_S
         while not self._accepts():
             assert self.process.poll() is None, self.log.read_text()
@@ -138,11 +142,11 @@ def stat(pid: int) -> list[str] | None:
 
 
 @contextlib.contextmanager
-def running(config: Path, *, program: Sequence[str | Path] = (PROGRAM,)) -> Iterator[Service]:
+def running(config: Path, *, program: Sequence[str | Path] | None = None) -> Iterator[Service]:
     """
     The service of a configuration (`log_format = "json"`) for as long as the block lasts.
 
-    `program` is what is run instead of the installed command, where something has to go before it.
+    `program` is what is begun as a program, e.g. `(PROGRAM,)`; by default the service is a fork (`tests.support.forked`).
     """
     where = tomllib.loads(config.read_text())["service"]["socket"]
     service = Service(config, config.parent / where, config.with_suffix(".log"), program)

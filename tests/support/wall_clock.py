@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_ext.protocol.codec import Message, Tag
-from tests.support import hostsim, pki, real_service
+from tests.support import forked, hostsim, pki, real_service
 from tests.support.wire_client import WireClient
 
 LIBRARY = Path(hostsim.program()).parents[1] / "libcftpkie.so"
@@ -155,9 +155,11 @@ class Company:
         """
         Begin a command, by the machine's clock or (`moved`) by this one.
         """
-        before = self.clock.prefix if moved else ()
-        command: list[str | Path] = [*before, real_service.PROGRAM, *arguments, "--config", self.config]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        command = [*arguments, "--config", self.config]
+        if not moved:
+            return forked.Popen(command, **streams)
+        return subprocess.Popen([*self.clock.prefix, real_service.PROGRAM, *command], **streams)
 
     def command(self, *arguments: str, status: int = 0, moved: bool = False) -> str:
         """

@@ -13,7 +13,6 @@ import random
 import resource
 import shutil
 import sqlite3
-import subprocess
 
 import pytest
 from click.testing import CliRunner
@@ -25,7 +24,7 @@ from cftpki_ext.cli import main
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.protocol.codec import Message, Result, Tag
 from cftpki_ext.protocol.tls_vectors import encode_chain
-from tests.support import hostsim, partners, real_service
+from tests.support import forked, hostsim, partners, real_service
 from tests.support.wire_client import WireClient
 
 # One company for the file.
@@ -324,8 +323,8 @@ def test_other_doors_record_with_a_configuration_beside_a_running_service(compan
             session = handshakes(service, [encode_chain(chain)] * 40)
             program = asyncio.to_thread(
                 lambda: [
-                    subprocess.run(
-                        [real_service.PROGRAM, "check", company.path("revoked.pem"), *options],
+                    forked.run(
+                        ["check", company.path("revoked.pem"), *options],
                         capture_output=True,
                         check=False,
                         timeout=60,
@@ -436,8 +435,8 @@ def test_unusable_ledger_at_start_stops_the_service_only_where_evidence_is_requi
     folder.mkdir(parents=True)
     (folder / "ledger.sqlite3").write_bytes(b"no database " * 400)
     if required:
-        done = subprocess.run(
-            [real_service.PROGRAM, "serve", "--config", config],
+        done = forked.run(
+            ["serve", "--config", config],
             capture_output=True,
             text=True,
             check=False,

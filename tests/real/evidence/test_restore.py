@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from cftpki_ext.cli import main
 from cftpki_ext.protocol.codec import Message, Tag
 from cftpki_ext.protocol.tls_vectors import encode_chain
-from tests.support import real_service
+from tests.support import forked, real_service
 from tests.support.pki import issue, make_crl, make_root
 from tests.support.servers import nginx, openssl_ocsp
 from tests.support.wire_client import WireClient
@@ -203,8 +203,8 @@ def test_corrupt_memory_keeps_the_service_down_until_it_is_moved_away(tmp_path: 
         failed, (finding,) = doctor(config)
         assert 1 == failed
         assert "move" in finding["action"]
-        ended = subprocess.run(
-            [real_service.PROGRAM, "serve", "--config", config],
+        ended = forked.run(
+            ["serve", "--config", config],
             capture_output=True,
             text=True,
             timeout=60,
@@ -222,12 +222,11 @@ def test_start_that_was_killed_in_the_middle_is_taken_up_by_the_next(tmp_path: P
     with place(tmp_path) as (config, state):
         for _ in range(6):
             forget(state)
-            starting = subprocess.Popen(
-                [real_service.PROGRAM, "serve", "--config", config], stderr=subprocess.DEVNULL
-            )
+            starting = forked.Popen(["serve", "--config", config], stderr=subprocess.DEVNULL)
             until = time.monotonic() + real_service.WAIT_S
             while not (state / PROOFS).exists():
                 assert time.monotonic() < until
+                time.sleep(0.001)
             starting.kill()
             starting.wait()
             with real_service.running(config) as service:
@@ -240,8 +239,8 @@ def test_two_doors_restore_at_once(tmp_path: Path) -> None:
     with place(tmp_path) as (config, state):
         forget(state)
         doors = [
-            subprocess.Popen(
-                [real_service.PROGRAM, "check", chain, "--config", config, "--direction", "server"],
+            forked.Popen(
+                ["check", chain, "--config", config, "--direction", "server"],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from cftpki_ext.config import load
 from cftpki_ext.identity.renewal.schedule import Plan, Why
 from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.service.renewals import make_manager
-from tests.support import pki, real_service
+from tests.support import forked, pki
 from tests.support.ca_est import PASSWORD, USER, EstServer, estserver
 from tests.support.ca_pebble import Pebble, pebble
 from tests.support.ca_servers import StepCa, make_step_ca, write_secret
@@ -63,8 +62,8 @@ class Site:
             lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
         config = self.folder / "cftpki.toml"
         config.write_text("\n".join(lines) + "\n")
-        command = [real_service.PROGRAM, *arguments, "--config", config]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        command = [*arguments, "--config", config]
+        done = forked.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert status == done.returncode, done.stdout + done.stderr
         # What is logged on the way is no part of the answer.
         return done.stdout if "--json" in arguments else done.stdout + done.stderr

@@ -21,7 +21,7 @@ import pytest
 from cftpki_ext.config import load
 from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.identity.store.private_keys import public_bytes
-from tests.support import real_service
+from tests.support import forked
 from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
 from tests.support.ca_servers import make_step_ca, write_secret
@@ -110,8 +110,8 @@ class Site:
         self.site = site_of(settings.service.state, settings.identities["mft"])
 
     def begin(self, *arguments):
-        return subprocess.Popen(
-            [real_service.PROGRAM, "identity", *arguments, "--config", self.config],
+        return forked.Popen(
+            ["identity", *arguments, "--config", self.config],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -29,7 +29,7 @@ from cftpki_ext.identity.issuance.plugins import load_plugin
 from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.identity.store.private_keys import public_bytes
 from cftpki_ext.service.renewals import make_manager
-from tests.support import hostsim, pki, real_service
+from tests.support import forked, hostsim, pki, real_service
 from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
 from tests.support.ca_servers import make_step_ca, write_secret
@@ -90,8 +90,8 @@ class Site:
         return self.site.generations.current()
 
     def begin(self, *arguments, config=None):
-        command = [real_service.PROGRAM, "identity", *arguments, "--config", config or self.config]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = ["identity", *arguments, "--config", config or self.config]
+        return forked.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def run(self, *arguments, status=0, config=None):
         process = self.begin(*arguments, config=config)
@@ -443,8 +443,8 @@ def test_outage_of_the_ca_is_told_and_handshakes_go_on(tmp_path):
             assert [1, 1] == presented(simulator.finish())
 
         def status():
-            command = [real_service.PROGRAM, "status", "--config", site.config, "--json"]
-            done = subprocess.run(command, capture_output=True, timeout=WAIT_S, check=True)
+            command = ["status", "--config", site.config, "--json"]
+            done = forked.run(command, capture_output=True, timeout=WAIT_S, check=True)
             return json.loads(done.stdout)["certificates"].get("mft")
 
         until(lambda: (status() or {}).get("trouble"))

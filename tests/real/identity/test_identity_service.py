@@ -3,13 +3,12 @@
 import asyncio
 import json
 import os
-import subprocess
 
 import pytest
 
 from cftpki_ext.protocol.codec import Message, Tag
 from cftpki_ext.protocol.tls_vectors import decode_chain
-from tests.support import pki, real_service
+from tests.support import forked, pki, real_service
 from tests.support.wire_client import WireClient
 
 pytestmark = pytest.mark.real
@@ -70,8 +69,8 @@ class Site:
         return leaf
 
     def run(self, *arguments, status=0):
-        done = subprocess.run(
-            [real_service.PROGRAM, "identity", *arguments],
+        done = forked.run(
+            ["identity", *arguments],
             env={**os.environ, "CFTPKI_CONFIG": str(self.config)},
             capture_output=True,
             text=True,
@@ -168,8 +167,8 @@ def test_running_service_takes_a_replaced_pair_by_itself_and_tells_its_runway(si
         assert second.der == asyncio.run(site.leaf())
 
         def told():
-            done = subprocess.run(
-                [real_service.PROGRAM, "status", "--config", site.config, "--json"],
+            done = forked.run(
+                ["status", "--config", site.config, "--json"],
                 capture_output=True,
                 timeout=60,
                 check=True,

@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
 
 import pytest
 
-from tests.support import real_service
+from tests.support import forked
 from tests.support.ca_servers import make_step_ca
 
 pytestmark = pytest.mark.real
@@ -23,8 +22,8 @@ class Site:
         self.config.write_text("\n".join(lines) + "\n")
 
     def run(self, *arguments, status=0):
-        done = subprocess.run(
-            [real_service.PROGRAM, "identity", *arguments],
+        done = forked.run(
+            ["identity", *arguments],
             env={**os.environ, "CFTPKI_CONFIG": str(self.config)},
             capture_output=True,
             text=True,

@@ -3,14 +3,13 @@ Commands and service as different users: what root's command leaves the service 
 """
 
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.real.identity.test_identity_service import Site
-from tests.support import real_service
+from tests.support import forked, real_service
 from tests.support.forked_command import forked_commands
 
 pytestmark = [
@@ -113,8 +112,8 @@ def test_state_that_cannot_be_made_says_how_it_is_made(site, run):
 
 
 def test_service_starts_after_roots_check(site):
-    done = subprocess.run(
-        [real_service.PROGRAM, "check", site.folder / "chain.pem", "--port", "1762", "--config", site.config],
+    done = forked.run(
+        ["check", site.folder / "chain.pem", "--port", "1762", "--config", site.config],
         capture_output=True,
         check=False,
         timeout=120,

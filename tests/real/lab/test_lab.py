@@ -18,6 +18,7 @@ from cryptography import x509
 
 from cftpki_ext import lab
 from cftpki_ext.cli import main
+from tests.support import forked
 
 pytestmark = pytest.mark.real
 
@@ -291,9 +292,7 @@ def test_service_of_the_lab_answers_status_and_stops_cleanly(running):
     The ready configuration is ready: `serve` runs with it, `status` hears it, SIGTERM ends it.
     """
     configuration = running / "cftpki.toml"
-    with subprocess.Popen(
-        [PROGRAM, "serve", "--config", configuration], stderr=subprocess.PIPE, text=True
-    ) as service:
+    with forked.Popen(["serve", "--config", configuration], stderr=subprocess.PIPE, text=True) as service:
         # The end of the stream, where the service did not start, is no line with the word.
         first = next((line for line in service.stderr if "listening" in line), "")
         told = CliRunner().invoke(main, ["status", "--config", str(configuration), "--json"])

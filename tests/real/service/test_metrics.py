@@ -2,7 +2,6 @@
 `cftpki metrics` beside a real service: the numbers are what was done, and stay to be had when the service is gone.
 """
 
-import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cftpki_ext.config import load
 from cftpki_ext.identity.store.layout import site_of
 from tests.real.identity.test_enrolment_matrix import RULE, Site, handshake, host, until
-from tests.support import pki, real_service
+from tests.support import forked, pki, real_service
 
 pytestmark = pytest.mark.real
 
@@ -50,8 +49,8 @@ key = "no.key"
 
 
 def measured(site, *arguments, status=0):
-    command = [real_service.PROGRAM, "metrics", "--config", site.config, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command = ["metrics", "--config", site.config, *arguments]
+    done = forked.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (status, "") == (done.returncode, done.stderr if status == 0 else "")
     return done.stdout if status == 0 else done.stderr
 

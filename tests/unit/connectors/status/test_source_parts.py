@@ -9,6 +9,7 @@ import base64
 import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -134,7 +135,7 @@ async def test_registry_makes_ours_by_the_installed_entry_points_once_they_are_n
             module, "create", lambda clock, module=module: made.append((module, clock)) or Said()
         )
     clock = VirtualClock()
-    sources = [factory(clock) for factory in load_factories(["ocsp", "crl"]).values()]
+    sources: list[Any] = [factory(clock) for factory in load_factories(["ocsp", "crl"]).values()]
     for source in sources:
         await source.aclose()
     assert [] == made
