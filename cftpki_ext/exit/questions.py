@@ -7,7 +7,6 @@ the fault that refuses, so that the refusal has evidence like any other. Pure.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -16,6 +15,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Limits, Rule, Settings, TrustSet
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.core.vocabulary import Direction, Origin, PeerAddress, SourceKind
 from cftpki_ext.decision.question import Question

@@ -10,10 +10,10 @@ import asyncio
 import json
 import secrets
 import traceback
-from dataclasses import replace
 from typing import assert_never
 
 from cftpki_ext.core.errors import CftPkiError, InputError, WireError
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.verdict_json import verdict_to_json
 from cftpki_ext.decision.question import Question

@@ -17,11 +17,12 @@ from typing import Any
 
 from cftpki_ext.core.errors import CftPkiError, WireError
 from cftpki_ext.core.settings import Settings
-from cftpki_ext.protocol.codec import HEADER, Header, WireVersionError, decode_header, decode_payload
+from cftpki_ext.protocol.codec import WireVersionError
 from cftpki_ext.service import listener as listening
 from cftpki_ext.service.beside import allowed_users
 from cftpki_ext.service.conversation import Conversation, unreadable
 from cftpki_ext.service.descriptors import SPARE_CONNECTIONS, connections_that_fit, raise_limit
+from cftpki_ext.service.incoming import Incoming
 from cftpki_ext.service.listener import BACKLOG, Listener, listen
 from cftpki_ext.service.refused import MOST_WAITING, Refusals
 from cftpki_ext.service.shared import Service
@@ -267,20 +268,12 @@ class Daemon:
         writer: asyncio.StreamWriter,
         task: asyncio.Task[None],
     ) -> None:
+        incoming = Incoming(reader, idle_s=self._idle_s, frame_s=self._frame_s)
         while not self._stop.is_set():
-            sequence = 0
             try:
-                async with asyncio.timeout(self._idle_s):
-                    head = await reader.readexactly(1)
-                async with asyncio.timeout(self._frame_s):
-                    head += await reader.readexactly(HEADER.size - 1)
-                    header = decode_header(head)
-                    sequence = header.sequence
-                    _check_request(header)
-                    request = decode_payload(header, await reader.readexactly(header.length))
+                request = await incoming.next()
             except WireError as error:
-                if isinstance(error, WireVersionError):
-                    sequence = error.sequence
+                sequence = error.sequence if isinstance(error, WireVersionError) else incoming.sequence
                 self._service.log.warning("unreadable_frame", error=str(error))
                 await self._send(writer, await conversation.unreadable(error, sequence))
                 return
@@ -291,17 +284,12 @@ class Daemon:
                 self._connections[task] = False
 
     async def _send(self, writer: asyncio.StreamWriter, raw: bytes) -> None:
-        async with asyncio.timeout(self._frame_s):
-            writer.write(raw)
-            await writer.drain()
+        writer.write(raw)
+        if writer.transport.get_write_buffer_size():  # else the system has it
+            async with asyncio.timeout(self._frame_s):
+                await writer.drain()
 
     async def _feed_watchdog(self, interval_s: float) -> None:
         while True:
             notify(self._environ, "WATCHDOG=1")
             await asyncio.sleep(interval_s)
-
-
-def _check_request(header: Header) -> None:
-    if header.response:
-        msg = f"{header.message.name} response where a request is expected"
-        raise WireError(msg)

@@ -249,10 +249,15 @@ def escaped(value: Any) -> Any:
         What JSON can write; of what it cannot, the text.
 
     """
+    kind = type(value)  # most are one of these
+    if kind is str:
+        return value if value.isprintable() else printable(value)
+    if value is None or kind is int or kind is bool or kind is float:
+        return value
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
         return {printable(str(key)): escaped(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [escaped(item) for item in value]
-    return value if isinstance(value, int | float | None) else printable(str(value))
+    return value if isinstance(value, int | float) else printable(str(value))

@@ -58,7 +58,7 @@ class Service:
         """
         arguments = ["serve", "--config", self.config]
         with self.log.open("ab") as output:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
             if self.program is None:
                 self.process = forked.Popen(arguments, **streams)
             else:

@@ -227,8 +227,7 @@ class Judges:
             self._standing.drop(question)
             return None
         # Where the disk was waited for, it may have ended meanwhile.
-        still = self._standing.find(question, monotonic=self._clock.monotonic())
-        return found if still is found else None
+        return found if self._standing.is_still(found, monotonic=self._clock.monotonic()) else None
 
     def _again(self, standing: Standing, question: Question, asked: Asked) -> Judged:
         self._given_again += 1

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
 from cftpki_ext.checking.checker import Looked
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import CertificateFinding, Verdict
 from cftpki_ext.decision.question import Question
 
@@ -43,6 +42,7 @@ class Standing:
     until: datetime
     ends_at: float
     looked: Looked
+    name: bytes = b""  # `name_of` the question, once it is remembered
 
     def at(self, moment: datetime, verdict_id: str) -> Verdict:
         """
@@ -126,6 +126,17 @@ class StandingVerdicts:
         self._entries.move_to_end(name)
         return found
 
+    def is_still(self, found: Standing, *, monotonic: float) -> bool:
+        """
+        Whether an entry that was just found has not ended since.
+
+        Args:
+            found: the entry.
+            monotonic: the monotonic clock.
+
+        """
+        return self._entries.get(found.name) is found and monotonic <= found.ends_at
+
     def add(self, entry: Standing) -> None:
         """
         Remember an entry, in place of an earlier one for the same question. The one not used for longest goes first.
@@ -133,7 +144,7 @@ class StandingVerdicts:
         name = name_of(entry.question)
         self._remove(name)
         # The certificates are in the name.
-        slim = replace(entry, question=replace(entry.question, chain=()))
+        slim = replace(entry, question=replace(entry.question, chain=()), name=name)
         self._entries[name] = slim
         self._octets += slim.octets
         for key in entry.looked.keys:
@@ -210,11 +221,11 @@ def name_of(question: Question) -> bytes:
     """
     What a question is known by: whole chain, rule, trust set and direction.
     """
-    digest = sha256(repr((question.rule, question.trust.name, question.direction.value)).encode())
+    # One call for all: a hash is begun in more time than a certificate is hashed in.
+    parts = [repr((question.rule, question.trust.name, question.direction.value)).encode()]
     for der in question.chain:
-        digest.update(len(der).to_bytes(4, "big"))
-        digest.update(der)
-    return digest.digest()
+        parts += (len(der).to_bytes(4, "big"), der)
+    return sha256(b"".join(parts)).digest()
 
 
 def _particular(question: Question) -> tuple[object, ...]:

@@ -207,6 +207,20 @@ class Derived(Base):
     c: str = "c"
 
 
+@pytest.mark.parametrize("body", [plain, mixed, hashed, empty, one, checked])
+@pytest.mark.parametrize("changes", [{}, {"a": 5}, {"a": -5}, {"b": [1]}, {"unknown": 1}], ids=str)
+def test_value_is_replaced_as_by_the_standard_library(body, changes):
+    Value = values.dataclass(**FROZEN)(body())  # noqa: N806 - it is a class
+    value = Value(**({"a": 1} if body is plain else {"c": 1} if body is mixed else {}))
+    expected = tried(lambda: dataclasses.replace(value, **changes))
+    found = tried(lambda: values.replace(value, **changes))
+    assert found is not value
+    if isinstance(expected, tuple):
+        assert expected[0] is found[0]
+    else:
+        assert expected == found
+
+
 def test_frozen_value_takes_no_attribute_that_is_no_field():
     with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'unknown'"):
         Base(a=1).unknown = 3  # type: ignore[attr-defined]
