@@ -185,7 +185,8 @@ def _serve(control: socket.socket, parent: int) -> None:
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     while os.getppid() == parent:
-        ready: list[object] = select.select([control, waking], [], [], 60)[0]
+        watched: list[Any] = [control, waking]
+        ready = select.select(watched, [], [], 60)[0]
         if waking in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(waking, _PACKET)

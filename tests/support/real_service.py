@@ -41,7 +41,7 @@ class Service:
     socket: Path
     log: Path
     program: Sequence[str | Path] | None = None
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: subprocess.Popen[Any] | None = field(default=None, repr=False)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -5,6 +5,8 @@ The library, built once and loaded, and the path of its service's socket.
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +18,14 @@ from tests.support.native_host import build_native
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_native(tmp_path_factory.mktemp("native"))
+    """
+    Once for all workers: whoever comes first builds, the others find that nothing is left to do.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "native"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build_native(folder)
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,19 @@ finally:
 """
 
 
-@pytest.mark.parametrize(("options", "loaded"), [(["--path-only"], False), ([], True)])
-def test_check_loads_what_it_needs(tmp_path, options, loaded):
+# Nobody is there: what is refused as a private address is asked all the same, by what was loaded for it.
+URLS = {"ocsp_urls": ["http://127.0.0.1:9/"], "crl_urls": ["http://127.0.0.1:9/c.crl"]}
+
+
+@pytest.mark.parametrize(
+    ("named", "options", "loaded"),
+    [(URLS, ["--path-only"], False), (URLS, ["--no-fetch"], False), ({}, [], False), (URLS, [], True)],
+    ids=["path-only", "no-fetch", "nobody-named", "named"],
+)
+def test_check_loads_what_it_needs(tmp_path, named, options, loaded):
     root = pki.make_root("Root")
     (tmp_path / "root.pem").write_bytes(root.pem)
-    (tmp_path / "chain.pem").write_bytes(pki.issue(root, "partner", eku=["clientAuth"]).pem)
+    (tmp_path / "chain.pem").write_bytes(pki.issue(root, "partner", eku=["clientAuth"], **named).pem)
     at = pki.NOW.isoformat().replace("+00:00", "Z")
     told = subprocess.run(
         [
