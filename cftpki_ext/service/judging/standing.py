@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import field
 from datetime import datetime
 from hashlib import sha256
 
@@ -42,7 +43,7 @@ class Standing:
     until: datetime
     ends_at: float
     looked: Looked
-    name: bytes = b""  # `name_of` the question, once it is remembered
+    name: bytes = field(default=b"", compare=False)  # `name_of` the question, once it is remembered
 
     def at(self, moment: datetime, verdict_id: str) -> Verdict:
         """
