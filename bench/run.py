@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import board, decision, evidence, handshakes, under_attack, warm
+from bench import board, decision, evidence, handshakes, refresh, under_attack, warm
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
     logging.disable(logging.NOTSET)
     handshakes.report(build)
     warm.report()
+    refresh.report()
     under_attack.report()
     evidence.report()
 

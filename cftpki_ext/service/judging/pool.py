@@ -68,7 +68,7 @@ class Job:
     One call for a judge: whether its partner is known, whose it is (`source`), and the large octets that it needs.
 
     `case` is its case's number: the judge that has it is preferred. `heavy` where what it needs is so large that one judge
-    alone is to hold it.
+    alone is to hold it. `begun`: a judge was asked about the case before.
     """
 
     known: bool
@@ -76,6 +76,7 @@ class Job:
     case: int
     large: tuple[str, ...] = ()
     heavy: bool = False
+    begun: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -244,11 +245,16 @@ class Pool:
             queue, longest = self._known, _KNOWN_QUEUE
         else:
             queue, longest = self._strangers.setdefault(job.source, deque()), _STRANGERS_OF_ONE
-        if len(queue) >= longest or not (job.known or self._make_room(queue)):
+        if job.begun:
+            # What was begun is finished first: otherwise all who come at once would come to no end in time. Each case waits
+            # in one place at a time, so that these are bounded by the cases that were let in.
+            queue.insert(sum(one.job.begun for one in queue), waiting)
+        elif len(queue) >= longest or not (job.known or self._make_room(queue)):
             if not queue:
                 self._strangers.pop(job.source, None)
             raise _busy(len(queue))
-        queue.append(waiting)
+        else:
+            queue.append(waiting)
         taken = False
         try:
             async with asyncio.timeout(within_s):

@@ -55,7 +55,7 @@ class RemoteCase:
         self._statements: list[Statement] = []
         self._numbers: dict[int, int] = {}
         self._told = 0
-        self._opened_by: int | None = None
+        self._begun = False
         self._changes = 0
         self._blobs: dict[str, bytes] = {}
         self._texts: list[str] = []
@@ -133,6 +133,7 @@ class RemoteCase:
                 known=self._known,
                 source=self._asked.remote if self._asked is not None else "",
                 case=self._number,
+                begun=self._begun,
                 large=large,
                 heavy=any(len(self._blobs[digest]) > HEAVY_OCTETS for digest in large),
             )
@@ -154,6 +155,7 @@ class RemoteCase:
                 seats[-1].bodies.difference_update(map(str, missing))
                 continue
             self._told = len(self._statements)
+            self._begun = True
             return seats[-1], answer
         msg = "a judge loses what it is told"
         self._pool.distrust(seats[-1], msg)

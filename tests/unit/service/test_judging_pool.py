@@ -53,8 +53,8 @@ def make_pool(judges):
     return pool
 
 
-def ask(pool, source, number=0, *, known=False):
-    job = Job(known=known, source=source, case=next(CASES))
+def ask(pool, source, number=0, *, known=False, begun=False):
+    job = Job(known=known, source=source, case=next(CASES), begun=begun)
     message = Message({"number": number})
     return asyncio.ensure_future(pool.call(job, lambda _seat: message, within_s=5.0))
 
@@ -124,6 +124,29 @@ async def test_queue_that_is_full_of_many_sources_refuses_the_next(judges, monke
     await settle()
     assert isinstance(late.exception(), WorkerBusyError)
     assert 4 == sum(isinstance(answer, Message) for answer in await end(judges, asked))
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_case_that_was_begun_goes_before_those_that_were_not_also_where_the_queue_is_full(
+    judges, monkeypatch, known
+):
+    monkeypatch.setattr(pools, "_STRANGERS_OF_ONE", 4)
+    monkeypatch.setattr(pools, "_KNOWN_QUEUE", 4)
+    pool = make_pool(judges)
+    busy = [ask(pool, "a", 100 + number, known=known) for number in range(3 if known else 1)]
+    await settle()
+    done = []
+    asked = [ask(pool, "a", number, known=known) for number in range(4)]
+    await settle()
+    begun = [ask(pool, "a", number, known=known, begun=True) for number in (10, 11)]
+    late = ask(pool, "a", 5, known=known)
+    for one in (*asked, *begun):
+        one.add_done_callback(lambda future: done.append(future.result().value["number"]))
+    await settle()
+    assert isinstance(late.exception(), WorkerBusyError)
+    await end(judges, [*busy, *asked, *begun])
+    assert {10, 11} == set(done[:2])
+    assert [0, 1, 2, 3] == sorted(done[2:])
 
 
 async def test_stranger_leaves_the_judge_of_the_large_lists_free_for_known_partners(judges):
