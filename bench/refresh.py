@@ -46,6 +46,10 @@ _CONFIGURATION = """
 socket = "cftpki.sock"
 state = "state"
 
+# What one machine can judge in five seconds is another figure.
+[limits]
+budget_ms = "60s"
+
 [trust.partners]
 anchors = ["root.pem"]
 allow_hosts = ["127.0.0.1"]
@@ -156,7 +160,8 @@ async def answering() -> AsyncIterator[Ca]:
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        # A stream's end, and that of the server, which cancels who waits for the next request.
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 lengths = [

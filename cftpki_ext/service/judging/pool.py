@@ -34,10 +34,12 @@ CPU_S = 6
 GROWN_BYTES = 192 * MIB
 # A known partner waits for milliseconds, a thousand of them for a second.
 _KNOWN_QUEUE = 1024
-# Strangers: a chain has at most 64 KiB, so that all who wait hold 32 MiB. Sources take turns, so that a long queue
-# of one delays no other; it is long because after a restart everybody is a stranger, and a gateway has one address.
-_STRANGER_QUEUE = 512
-_STRANGERS_OF_ONE = 256
+# Strangers: a chain has at most 64 KiB; all who wait hold 32 MiB, a thousand usual partners 4. Sources take turns, so that
+# a long queue of one delays no other; it is long because after a restart everybody is a stranger, and a gateway has one
+# address.
+_STRANGER_QUEUE = 2048
+_STRANGERS_OF_ONE = 1024
+_STRANGER_OCTETS = 32 * MIB
 # What is larger is held by one judge alone: three copies of the largest list are more than the machine should give.
 HEAVY_OCTETS = 8 * MIB
 # Reading a list that takes no longer delays nobody.
@@ -68,7 +70,7 @@ class Job:
     One call for a judge: whether its partner is known, whose it is (`source`), and the large octets that it needs.
 
     `case` is its case's number: the judge that has it is preferred. `heavy` where what it needs is so large that one judge
-    alone is to hold it. `begun`: a judge was asked about the case before.
+    alone is to hold it. `begun`: a judge was asked about the case before. `octets` is what it holds while it waits.
     """
 
     known: bool
@@ -77,6 +79,7 @@ class Job:
     large: tuple[str, ...] = ()
     heavy: bool = False
     begun: bool = False
+    octets: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +101,7 @@ class Seat:
 class _Waiting:
     job: Job
     given: asyncio.Future[Seat]
+    octets: int = 0  # that count among those of all strangers who wait
 
 
 class Pool:
@@ -119,6 +123,7 @@ class Pool:
         self._log = log
         self._known: deque[_Waiting] = deque()
         self._strangers: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
+        self._held = 0  # octets of strangers who wait
         self._cheap: OrderedDict[str, None] = OrderedDict()
         general = max(2, len(os.sched_getaffinity(0)) if count is None else count)
         self._seats: list[Seat] = []
@@ -249,12 +254,15 @@ class Pool:
             # What was begun is finished first: otherwise all who come at once would come to no end in time. Each case waits
             # in one place at a time, so that these are bounded by the cases that were let in.
             queue.insert(sum(one.job.begun for one in queue), waiting)
-        elif len(queue) >= longest or not (job.known or self._make_room(queue)):
+        elif len(queue) >= longest or not (job.known or self._make_room(queue, job)):
             if not queue:
                 self._strangers.pop(job.source, None)
             raise _busy(len(queue))
         else:
             queue.append(waiting)
+        if not job.known:
+            waiting.octets = job.octets
+            self._held += job.octets
         taken = False
         try:
             async with asyncio.timeout(within_s):
@@ -266,6 +274,7 @@ class Pool:
         else:
             return seat
         finally:
+            self._held -= waiting.octets
             with contextlib.suppress(ValueError):
                 queue.remove(waiting)
             if not job.known and not queue and self._strangers.get(job.source) is queue:
@@ -277,20 +286,24 @@ class Pool:
                 given.result().job = None
                 self._dispatch()
 
-    def _make_room(self, queue: deque[_Waiting]) -> bool:
+    def _make_room(self, queue: deque[_Waiting], job: Job) -> bool:
         """
-        Whether one more stranger may wait in a queue. Where all places are taken, the longest queue gives up its last.
+        Whether one more stranger may wait in a queue. Where all room is taken, the longest queue gives up its last.
 
         Whoever asks from many places at once pays with questions of its own, not with those of others.
         """
-        if sum(map(len, self._strangers.values())) < _STRANGER_QUEUE:
-            return True
-        longest = max(self._strangers.values(), key=len)
-        if len(longest) <= len(queue) + 1:
-            return False
-        last = longest.pop()
-        if not last.given.done():
-            last.given.set_exception(_busy(len(longest)))
+        while (
+            sum(map(len, self._strangers.values())) >= _STRANGER_QUEUE
+            or self._held + job.octets > _STRANGER_OCTETS
+        ):
+            longest = max(self._strangers.values(), key=len)
+            if len(longest) <= len(queue) + 1:
+                return False
+            last = longest.pop()
+            self._held -= last.octets
+            last.octets = 0
+            if not last.given.done():
+                last.given.set_exception(_busy(len(longest)))
         return True
 
     def _free_for(self, job: Job) -> Seat | None:

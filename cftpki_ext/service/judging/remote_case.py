@@ -56,6 +56,7 @@ class RemoteCase:
         self._numbers: dict[int, int] = {}
         self._told = 0
         self._begun = False
+        self._octets = sum(map(len, question.chain)) + len(question.message or b"")
         self._changes = 0
         self._blobs: dict[str, bytes] = {}
         self._texts: list[str] = []
@@ -134,6 +135,7 @@ class RemoteCase:
                 source=self._asked.remote if self._asked is not None else "",
                 case=self._number,
                 begun=self._begun,
+                octets=self._octets,
                 large=large,
                 heavy=any(len(self._blobs[digest]) > HEAVY_OCTETS for digest in large),
             )

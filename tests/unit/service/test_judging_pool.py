@@ -53,8 +53,8 @@ def make_pool(judges):
     return pool
 
 
-def ask(pool, source, number=0, *, known=False, begun=False):
-    job = Job(known=known, source=source, case=next(CASES), begun=begun)
+def ask(pool, source, number=0, *, known=False, begun=False, octets=0):
+    job = Job(known=known, source=source, case=next(CASES), begun=begun, octets=octets)
     message = Message({"number": number})
     return asyncio.ensure_future(pool.call(job, lambda _seat: message, within_s=5.0))
 
@@ -113,6 +113,22 @@ async def test_full_queue_takes_from_the_longest_and_lets_others_in(judges, monk
     answers = await end(judges, [one for one in (*flood, *others) if not one.done()])
     assert all(isinstance(answer, Message) for answer in answers)
     assert 9 == len(answers)
+
+
+async def test_octets_of_all_strangers_who_wait_are_bounded(judges, monkeypatch):
+    monkeypatch.setattr(pools, "_STRANGER_OCTETS", 100)
+    pool = make_pool(judges)
+    flood = [ask(pool, "flood", number, octets=30) for number in range(5)]  # one judged, three wait
+    await settle()
+    assert isinstance(flood[4].exception(), WorkerBusyError)
+    other = ask(pool, "other", 9, octets=40)
+    await settle()
+    # The longest queue gave up its last, and no more than was needed.
+    assert [False, False, False, True] == [one.done() for one in flood[:4]]
+    assert not other.done()
+    answers = await end(judges, [*flood[:3], other])
+    assert [0, 1, 2, 9] == [answer.value["number"] for answer in answers]
+    assert 0 == pool._held
 
 
 async def test_queue_that_is_full_of_many_sources_refuses_the_next(judges, monkeypatch):
