@@ -34,8 +34,9 @@ struct place {
 
 static struct {
   struct place places[PLACES];
-  int64_t ask_again_ns; /* CLOCK_MONOTONIC */
-  uint64_t pid;         /* whose datagrams are counted */
+  int64_t ask_again_ns;    /* CLOCK_MONOTONIC */
+  int64_t patient_from_ns; /* CLOCK_MONOTONIC */
+  uint64_t pid;            /* whose datagrams are counted */
   uint64_t told;
   uint64_t lost;
 } cftpki_boards;
@@ -245,7 +246,20 @@ struct cftpki_told cftpki_boards_next_told(void) {
   };
 }
 
-void cftpki_boards_told_lost(void) {
+void cftpki_boards_was_told(enum cftpki_status status) {
+  if (status == CFTPKI_OK) {
+    return;
+  }
   count_for_us();
   __atomic_add_fetch(&cftpki_boards.lost, 1, __ATOMIC_SEQ_CST);
+  if (status == CFTPKI_PENDING) {
+    __atomic_store_n(&cftpki_boards.patient_from_ns, monotonic_ns() + CFTPKI_TELL_PAUSE_NS,
+                     __ATOMIC_RELAXED);
+  }
+}
+
+uint32_t cftpki_boards_told_patience(void) {
+  return monotonic_ns() >= __atomic_load_n(&cftpki_boards.patient_from_ns, __ATOMIC_RELAXED)
+             ? CFTPKI_TELL_TIMEOUT_MS
+             : 0;
 }

@@ -55,6 +55,11 @@ struct cftpki_told {
   uint64_t lost;
 };
 struct cftpki_told cftpki_boards_next_told(void);
-void cftpki_boards_told_lost(void);
+
+/* What became of it: CFTPKI_OK, or it is lost; CFTPKI_PENDING: it was waited for in vain. */
+void cftpki_boards_was_told(enum cftpki_status status);
+
+/* Milliseconds that the next one may wait for room. */
+uint32_t cftpki_boards_told_patience(void);
 
 #endif

@@ -24,6 +24,12 @@
 /* Telling the service that something ended delays no partner by more. */
 #define CFTPKI_NOTIFY_TIMEOUT_MS 500u
 
+/* What a session of the verdict board waits at most for room in the service's queue of
+ * datagrams: it holds ten by the kernel's default, and the service takes them within
+ * milliseconds. Once that was in vain, nobody waits for a while. */
+#define CFTPKI_TELL_TIMEOUT_MS 20u
+#define CFTPKI_TELL_PAUSE_NS INT64_C(1000000000)
+
 /* Pause before connect(2) is tried again while the service's backlog is full. */
 #define CFTPKI_CONNECT_PAUSE_MS 4
 

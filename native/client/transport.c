@@ -151,15 +151,41 @@ void cftpki_transport_close(struct cftpki_socket *socket_in) {
   *socket_in = (struct cftpki_socket){-1, 0, 0};
 }
 
-bool cftpki_transport_tell(const char *path, const void *data, size_t length) {
+/* Connected, so that poll(2) tells of room in the other's queue. */
+static enum cftpki_status send_connected(int fd, const struct sockaddr_un *address,
+                                         const void *data, size_t length, int64_t deadline) {
+  if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0) {
+    return CFTPKI_UNREACHABLE;
+  }
+  for (;;) {
+    struct pollfd item = {.fd = fd, .events = POLLOUT, .revents = 0};
+    int left = cftpki_deadline_left(deadline);
+    if (send(fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)length) {
+      return CFTPKI_OK;
+    }
+    if (errno != EAGAIN && errno != EINTR) {
+      return CFTPKI_UNREACHABLE;
+    }
+    if (left == 0 || (poll(&item, 1, left) < 0 && errno != EINTR)) {
+      return CFTPKI_PENDING;
+    }
+  }
+}
+
+enum cftpki_status cftpki_transport_tell(const char *path, const void *data, size_t length,
+                                         int64_t deadline) {
   struct sockaddr_un address;
+  enum cftpki_status status = CFTPKI_OK;
   int fd = read_path(path, &address) ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)
                                      : -1;
   if (fd < 0) {
-    return false;
+    return CFTPKI_LOCAL;
   }
-  ssize_t sent = sendto(fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL,
-                        (const struct sockaddr *)&address, sizeof(address));
+  if (sendto(fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&address,
+             sizeof(address)) != (ssize_t)length) {
+    status =
+        errno == EAGAIN ? send_connected(fd, &address, data, length, deadline) : CFTPKI_UNREACHABLE;
+  }
   close(fd);
-  return sent == (ssize_t)length;
+  return status;
 }

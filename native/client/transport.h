@@ -45,7 +45,10 @@ enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in)
 /* Closes the descriptor if it is still this socket, and forgets it. */
 void cftpki_transport_close(struct cftpki_socket *socket_in);
 
-/* Sends one datagram to a unix socket, without waiting. False: it is lost. */
-bool cftpki_transport_tell(const char *path, const void *data, size_t length);
+/* Sends one datagram to a unix socket; waits for room in its queue until the deadline,
+ * if there is a socket at all.
+ * Errors: CFTPKI_PENDING (no room), CFTPKI_UNREACHABLE, CFTPKI_LOCAL: it is lost. */
+enum cftpki_status cftpki_transport_tell(const char *path, const void *data, size_t length,
+                                         int64_t deadline);
 
 #endif

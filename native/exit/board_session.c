@@ -276,13 +276,12 @@ void cftpki_board_tell(const struct pkicom *pki, struct cftpki_call *call, unsig
   if (begun->has_chain != 0) {
     cftpki_request_number(&request, CFTPKI_WIRE_TAG_GENERATION, begun->generation);
   }
-  bool sent = false;
+  enum cftpki_status status = CFTPKI_LOCAL;
   if (cftpki_beside(call->task.socket_path, SESSIONS_SOCKET, path) &&
       cftpki_request_size(&request, &size) == CFTPKI_OK && size <= sizeof(frame)) {
     cftpki_request_write(&request, 0, frame);
-    sent = cftpki_transport_tell(path, frame, size);
+    status =
+        cftpki_transport_tell(path, frame, size, cftpki_deadline_in(cftpki_boards_told_patience()));
   }
-  if (!sent) {
-    cftpki_boards_told_lost();
-  }
+  cftpki_boards_was_told(status);
 }

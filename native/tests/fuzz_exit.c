@@ -62,8 +62,10 @@ enum cftpki_status cftpki_transport_attempt(const char *path, struct cftpki_sock
   return cftpki_transport_open(path, 0, socket_out);
 }
 
-bool cftpki_transport_tell(const char *path, const void *data, size_t length) {
-  return path != NULL && data != NULL && length > 0;
+enum cftpki_status cftpki_transport_tell(const char *path, const void *data, size_t length,
+                                         int64_t deadline) {
+  CHECK(path != NULL && data != NULL && length > 0 && deadline > 0);
+  return CFTPKI_OK;
 }
 
 enum cftpki_status cftpki_transport_check(const struct cftpki_socket *socket_in) {

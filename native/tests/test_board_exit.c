@@ -14,6 +14,7 @@
 #include "board_sample.h"
 #include "boards.h"
 #include "frame.h"
+#include "transport.h"
 
 #define TASK 9u
 #define SERVICE_SESSION 77u
@@ -610,6 +611,62 @@ static void test_a_lost_datagram_is_counted_and_told(void) {
   service_is_gone();
 }
 
+/* Datagrams until there is no room for one more; how many. */
+static unsigned fill_queue(void) {
+  char path[128];
+  unsigned count = 0;
+  snprintf(path, sizeof(path), "%s.d/sessions", service.path);
+  while (cftpki_transport_tell(path, "x", 1, cftpki_deadline_in(0)) == CFTPKI_OK) {
+    count++;
+  }
+  CHECK(cftpki_transport_tell(path, "x", 1, cftpki_deadline_in(0)) == CFTPKI_PENDING);
+  return count;
+}
+
+static void *take_one(void *argument) {
+  uint8_t octet;
+  struct timespec moment = {0, 3000000};
+  (void)argument;
+  nanosleep(&moment, NULL);
+  CHECK(recv(service.datagrams, &octet, 1, 0) == 1);
+  return NULL;
+}
+
+static void test_a_full_queue_is_waited_for_and_not_for_long(void) {
+  struct host host;
+  struct told told;
+  pthread_t thread;
+  uint8_t octet;
+  service_starts();
+  service.board = sample_board();
+  start_task();
+  unsigned count = fill_queue();
+  CHECK(count > 0 && pthread_create(&thread, NULL, take_one, NULL) == 0);
+  start_handshake(&host);
+  CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && pthread_join(thread, NULL) == 0);
+  for (unsigned i = 1; i < count; i++) {
+    CHECK(recv(service.datagrams, &octet, 1, 0) == 1);
+  }
+  check_told(&told, CFTPKI_WIRE_ENDING_LEFT, 0);
+  uint64_t lost = number_of(&told, CFTPKI_WIRE_TAG_LOST);
+  /* Nobody takes them: the first waits, the others do not. */
+  count = fill_queue();
+  int64_t begun = sample_ms(CLOCK_MONOTONIC);
+  for (int i = 0; i < 20; i++) {
+    start_handshake(&host);
+    CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE);
+  }
+  CHECK(sample_ms(CLOCK_MONOTONIC) - begun < 20 * (int64_t)CFTPKI_TELL_TIMEOUT_MS);
+  for (unsigned i = 0; i < count; i++) {
+    CHECK(recv(service.datagrams, &octet, 1, 0) == 1);
+  }
+  start_handshake(&host);
+  CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE);
+  check_told(&told, CFTPKI_WIRE_ENDING_LEFT, 0);
+  CHECK(number_of(&told, CFTPKI_WIRE_TAG_LOST) == lost + 20);
+  service_is_gone();
+}
+
 static void test_a_host_with_less_room_is_served_by_the_socket(void) {
   struct host host;
   service_starts();
@@ -681,6 +738,7 @@ int main(void) {
   test_a_board_that_was_replaced_is_fetched_anew();
   test_an_orphan_answers_only_where_nobody_listens();
   test_a_lost_datagram_is_counted_and_told();
+  test_a_full_queue_is_waited_for_and_not_for_long();
   test_a_host_with_less_room_is_served_by_the_socket();
   test_a_required_verdict_is_the_boards_or_the_services_to_give();
   test_boards_are_replaced_under_threads_that_read_them();
