@@ -37,7 +37,7 @@ from cftpki_ext.protocol.door import request_of
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
-from tests.fuzz import enrolment, reading
+from tests.fuzz import enrolment, reading, remembered
 from tests.support import evidence_samples
 from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
 from tests.support.pki import pem as to_pem
@@ -255,6 +255,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = (
     }
     | enrolment.TARGETS
     | reading.TARGETS
+    | remembered.TARGETS
 )
 
 SEEDS: dict[str, tuple[bytes, ...]] = (
@@ -288,4 +289,5 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
     }
     | enrolment.SEEDS
     | reading.SEEDS
+    | remembered.SEEDS
 )
