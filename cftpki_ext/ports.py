@@ -232,9 +232,9 @@ class SightingStore(Protocol):
     Never raises for a full, read-only or corrupt disk: it forgets, logs once, and goes on.
     """
 
-    def all(self) -> tuple[Sighting, ...]:
+    def latest(self, most: int) -> tuple[Sighting, ...]:
         """
-        All, without chains, the one not seen for longest first.
+        The `most` that were seen last, without chains, the one not seen for longest first; others are forgotten.
         """
 
     def chain(self, name: bytes) -> bytes | None:

@@ -29,8 +29,6 @@ CREATE TABLE IF NOT EXISTS partners (
 """
 # A chain as the protocol carries it, and what is known of it: longer rows are none of ours.
 _LONGEST = 256 * 1024
-# As many as the configuration allows.
-_MOST = 100_000
 # After trouble the disk is left alone for so long.
 PAUSE_S = 30.0
 
@@ -54,22 +52,25 @@ class Sightings:
         self._complained = False
         self._closed = False
 
-    def all(self) -> tuple[Sighting, ...]:
+    def latest(self, most: int) -> tuple[Sighting, ...]:
         """
         See `SightingStore`.
         """
 
         def work(db: sqlite3.Connection) -> tuple[Sighting, ...]:
-            rows = db.execute(
-                "SELECT name, seen, CAST(document AS BLOB) FROM partners WHERE typeof(name) = 'blob' AND typeof(seen) = 'real'"
-                " AND typeof(document) = 'text' AND length(document) <= ? ORDER BY seen DESC LIMIT ?",
-                (_LONGEST, _MOST),
-            )
-            found = [
+            with transaction(db):
+                # Rows that are none of ours go with those that are too many.
+                db.execute(
+                    "DELETE FROM partners WHERE name NOT IN (SELECT name FROM partners WHERE typeof(name) = 'blob'"
+                    " AND typeof(seen) = 'real' AND length(CAST(document AS BLOB)) <= ? AND typeof(chain) = 'blob'"
+                    " AND length(chain) <= ? ORDER BY seen DESC LIMIT ?)",
+                    (_LONGEST, _LONGEST, most),
+                )
+            rows = db.execute("SELECT name, seen, CAST(document AS BLOB) FROM partners ORDER BY seen")
+            return tuple(
                 Sighting(name=name, seen=seen, document=document.decode(errors="replace"))
                 for name, seen, document in rows
-            ]
-            return tuple(reversed(found))
+            )
 
         return self._run(work) or ()
 

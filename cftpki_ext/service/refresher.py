@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from cftpki_ext.checking.checker import Checked
 from cftpki_ext.checking.held import Held, Partner, held_of, partner_of, still_wanted
@@ -36,12 +38,16 @@ from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.judging.standing import name_of
 from cftpki_ext.service.telling import Telling, status_of
 
+T = TypeVar("T")
+
 # Nobody waits for a refresh: a list that takes longer than a handshake has is got all the same.
 BUDGET_MS = 120_000
 # What is looked at when nothing is due, and how often those who were not seen are forgotten.
 _LONGEST_WAIT_S = 30.0
 _FORGET_S = 600.0
 _TELL_S = 10.0
+# What is not on the disk by then is not remembered.
+_STOP_S = 5.0
 # A partner that is new is on the disk so soon; when others were last seen, so late.
 _WRITE_S = 1.0
 _WRITE_SEEN_S = 60.0
@@ -115,6 +121,7 @@ class Refresher:
         self._forgotten: list[bytes] = []
         self._written = float("-inf")
         self._writing: asyncio.Task[None] | None = None
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="partners")
         # Those whose verdict was given again since they were last judged: they come so often that it pays.
         self._lively: OrderedDict[bytes, None] = OrderedDict()
         self._to_judge: OrderedDict[bytes, None] = OrderedDict()
@@ -208,11 +215,14 @@ class Refresher:
         """
         Write what is not on the disk yet. After `run` has ended.
         """
-        if self._writing is not None:
-            await asyncio.gather(self._writing, return_exceptions=True)
-        while self._changed or self._forgotten:
-            await self._write()
-        await asyncio.to_thread(self._store.close)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                if self._writing is not None:
+                    await asyncio.gather(self._writing, return_exceptions=True)
+                while self._changed or self._forgotten:
+                    await self._write()
+                await self._on_disk(self._store.close)
+        self._disk.shutdown(wait=False)
 
     def _round(self) -> None:
         now, monotonic = self._clock.now(), self._clock.monotonic()
@@ -253,6 +263,12 @@ class Refresher:
         """
         urgent = self._chains or self._forgotten or len(self._changed) > _ROWS
         return _WRITE_S if urgent else _WRITE_SEEN_S
+
+    async def _on_disk(self, call: Callable[..., T], *arguments: Any) -> T:
+        """
+        Do something in the disk's own thread: one that hangs takes no other's.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._disk, partial(call, *arguments))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -408,7 +424,7 @@ class Refresher:
             return None
         octets = self._chains.get(partner.name)
         if octets is None:
-            octets = await asyncio.to_thread(self._store.chain, partner.name)
+            octets = await self._on_disk(self._store.chain, partner.name)
         chain = None if octets is None else unpack_chain(octets, most=settings.limits.chain_bytes)
         if chain is None:
             return None
@@ -429,7 +445,7 @@ class Refresher:
         """
         Know those again who came before the service was restarted; handshakes go on meanwhile.
         """
-        found = await asyncio.to_thread(self._store.all)
+        found = await self._on_disk(self._store.latest, self._settings.refresh.partners)
         for number, one in enumerate(found):
             if number % _ROWS == _ROWS - 1:
                 await asyncio.sleep(0)
@@ -470,7 +486,7 @@ class Refresher:
         # Who came again after it was forgotten is known.
         gone = [name for name in forgotten if self._ahead.get(name) is None]
         if sightings or gone:
-            await asyncio.to_thread(self._store.write, sightings, gone)
+            await self._on_disk(self._store.write, sightings, gone)
         for one in sightings:
             if one.chain is not None and self._chains.get(one.name) is one.chain:
                 del self._chains[one.name]

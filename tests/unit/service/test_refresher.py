@@ -72,7 +72,8 @@ class Rows:
 
     rows: dict[bytes, Sighting] = field(default_factory=dict)
 
-    def all(self) -> tuple[Sighting, ...]:
+    def latest(self, most: int) -> tuple[Sighting, ...]:
+        assert most >= len(self.rows)
         return tuple(
             sorted((replace(one, chain=None) for one in self.rows.values()), key=lambda one: one.seen)
         )
@@ -219,10 +220,10 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    async def at_once(call: Callable[..., Any], *arguments: Any) -> Any:
+    async def at_once(_: Refresher, call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
 
-    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    monkeypatch.setattr(Refresher, "_on_disk", at_once)
     return World()
 
 
