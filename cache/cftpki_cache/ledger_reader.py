@@ -15,12 +15,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from cftpki_cache.ledger_schema import DATABASE, GENESIS, HEAD, chain_start, link
-from cftpki_cache.ledger_short import RECORDS, SHORTS, ids_between, row_of
+from cftpki_cache.ledger_short import RECORDS, SHORTS, ids_between, octets_of, row_of
 from cftpki_cache.sqlite import connect
 from cftpki_cache.versions import DamagedVersionError, VersionReader, whole_version
-from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.escape import printable
 from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import LedgerEntry, LedgerFault
+from cftpki_ext.support.files import read_regular
 
 # Records fetched at a time: a walk over a year must not hold it all.
 _PAGE = 500
@@ -28,6 +30,7 @@ _PAGE = 500
 _VERIFY_OCTETS = 256 * 1024 * 1024
 # Ids begin with the time: six digits are four hours' worth, enough to type and hardly ever unique by accident.
 _SHORTEST_PREFIX = 6
+_HEAD_OCTETS = 128
 
 
 class LedgerReader:
@@ -53,6 +56,7 @@ class LedgerReader:
                 msg = f"no evidence in {folder}: nothing was kept yet, or the state directory is another"
                 raise StoreError(msg)
             self._db = connect(path, read_only=True)
+            _refuse_programs(self._db, folder)
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -282,7 +286,7 @@ class LedgerReader:
         The octets of a blob, in whichever form it is kept.
         """
         if raw:
-            yield bytes(raw)
+            yield octets_of(raw)
             return
         version = whole_version(self._db, digest) if self._has_table("version") else None
         yield from self._pieces(digest) if version is None else versions.chunks(version)
@@ -292,7 +296,7 @@ class LedgerReader:
             for (raw,) in self._db.execute(
                 "SELECT raw FROM piece WHERE digest = ? ORDER BY number", (digest,)
             ):
-                yield bytes(raw)
+                yield octets_of(raw)
 
     def _has_table(self, name: str) -> bool:
         """
@@ -326,9 +330,10 @@ class LedgerReader:
 
     def _read_head(self) -> tuple[int, bytes] | None:
         try:
-            found = re.fullmatch(rb"(\d{20}) ([0-9a-f]{64})\n", (self._folder / HEAD).read_bytes())
-        except OSError:
+            octets = read_regular(self._folder / HEAD, cap=_HEAD_OCTETS, what="head of the evidence").data
+        except (InputError, OSError):
             return None
+        found = re.fullmatch(rb"(\d{20}) ([0-9a-f]{64})\n", octets)
         return None if found is None else (int(found[1]), bytes.fromhex(found[2].decode()))
 
     def _tables(self) -> dict[str, str]:
@@ -351,7 +356,7 @@ class LedgerReader:
         return [
             LedgerEntry(
                 seq=seq,
-                id=record_id,
+                id=_text_of(record_id),
                 kept_at=datetime.fromtimestamp(kept_at, UTC),
                 document=document,
                 hash=digest.hex(),
@@ -378,8 +383,38 @@ class LedgerReader:
         try:
             yield
         except sqlite3.Error as exc:
-            msg = f"evidence ledger in {self._folder} cannot be read: {exc}"
+            msg = f"evidence ledger in {self._folder} cannot be read: {printable(str(exc))}"
             raise StoreError(msg) from exc
+        except (TypeError, ValueError, AttributeError, OverflowError) as exc:
+            # Of a database that is none of ours: our tables are STRICT, or were written by us alone.
+            msg = f"evidence ledger in {self._folder} cannot be read: a value is of another kind than it should be"
+            raise StoreError(msg) from exc
+
+
+def _text_of(value: object) -> str:
+    if not isinstance(value, str):
+        msg = "an id is text"
+        raise TypeError(msg)
+    return value
+
+
+def _refuse_programs(db: sqlite3.Connection, folder: Path) -> None:
+    """
+    Make sure that a database is tables and nothing that runs: a view could go on for ever.
+
+    Raises:
+        StoreError: it has something else.
+        sqlite3.Error: it cannot be read.
+
+    """
+    db.execute("PRAGMA trusted_schema = OFF")
+    other = db.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE 'create virtual%' LIMIT 1"
+    ).fetchone()
+    if other is not None:
+        db.close()
+        msg = f"evidence ledger in {folder} is none of ours: it holds more than tables"
+        raise StoreError(msg)
 
 
 def _seconds(moment: datetime) -> int:

@@ -51,9 +51,16 @@ def row_of(row: tuple[object, ...]) -> tuple[int, str, int, bytes, str, bytes]:
             octets = bytes.fromhex(repeats)
         except ValueError:
             octets = b""
-        document = SHORT_MARK + record_id + octets + bytes(document)  # type: ignore[call-overload] # STRICT
+        document = SHORT_MARK + record_id + octets + octets_of(document)
         record_id, names = record_id.hex(), repeats
-    return seq, record_id, kept_at, bytes(document), names, bytes(digest)  # type: ignore[return-value, call-overload] # STRICT
+    return seq, record_id, kept_at, octets_of(document), names, octets_of(digest)  # type: ignore[return-value] # STRICT
+
+
+def octets_of(value: object) -> bytes:
+    """
+    A stored value that is to be octets; none where it is something else, of which a number would be made so many zeros.
+    """
+    return value if isinstance(value, bytes) else b""
 
 
 def find_short(db: sqlite3.Connection, record_id: str) -> tuple[int, int, bytes, bytes] | None:
@@ -65,7 +72,7 @@ def find_short(db: sqlite3.Connection, record_id: str) -> tuple[int, int, bytes,
     row = db.execute(
         "SELECT kept_at, whole, rest, hash FROM short WHERE id = ?", (bytes.fromhex(record_id),)
     ).fetchone()
-    return None if row is None else (row[0], row[1], bytes(row[2]), bytes(row[3]))
+    return None if row is None else (row[0], row[1], octets_of(row[2]), octets_of(row[3]))
 
 
 def ids_between(prefix: str) -> tuple[bytes, bytes] | None:

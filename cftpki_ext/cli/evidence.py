@@ -29,6 +29,7 @@ from cftpki_ext.evidence.again import plain_of, readable, repeated_by
 from cftpki_ext.evidence.what_if import Trial, try_again, try_under
 from cftpki_ext.ports import EvidenceReader, LedgerEntry
 from cftpki_ext.stores import open_ledger
+from cftpki_ext.support.failures import reason_of
 
 NOT_DONE = 1
 _ID_DIGITS = 32
@@ -57,7 +58,7 @@ class NotFoundError(CftPkiError):
     "--raw",
     "raw_directory",
     type=FILE,
-    help="Write every stored certificate and statement into this directory.",
+    help="Write every stored certificate and statement into this directory, which is made.",
 )
 @config_option(help_text="The configuration that names the state directory.")
 @state_option
@@ -75,7 +76,9 @@ def explain(ctx: click.Context, /, verdict_id: str, **options: Any) -> None:
         data = data_of(entry.document, ledger.blob)
         repeats = repeated_by(plain_of(entry.document))
         repeated = None if repeats is None else ledger.blob(repeats)
-    trial = try_again(record) if options["again"] else None
+    trial = _tried(record, None) if options["again"] else None
+    if isinstance(trial, str):
+        raise StoreError(trial)
     if options["raw_directory"] is not None:
         write_raw(options["raw_directory"], readable(entry.document), record, repeated=repeated)
     if options["as_json"]:
@@ -244,7 +247,7 @@ def find(ledger: EvidenceReader, given: str) -> LedgerEntry:
     if len(found) == 1:
         return found[0]
     if found:
-        msg = f"more than one verdict begins with {digits}: give more digits ({', '.join(e.id for e in found)}, …)"
+        msg = f"more than one verdict begins with {digits}: give more digits ({', '.join(printable(e.id) for e in found)}, …)"
         raise NotFoundError(msg)
     hint = (
         " (at least six digits)" if len(digits) < _ID_DIGITS else "; it may have been let go by age or size"
@@ -268,7 +271,17 @@ def _trial(ledger: EvidenceReader, entry: LedgerEntry, under: Settings | None) -
         record: Record = decode(entry.document, ledger.blob)
     except CftPkiError as exc:
         return str(exc)
-    return try_again(record) if under is None else try_under(record, under)
+    return _tried(record, under)
+
+
+def _tried(record: Record, under: Settings | None) -> Trial | str:
+    """
+    Decide again, or say why that cannot be: times at the ends of the calendar, say, of a ledger from elsewhere.
+    """
+    try:
+        return try_again(record) if under is None else try_under(record, under)
+    except Exception as exc:  # noqa: BLE001 - the boundary: one record of a stranger's must not end the walk
+        return f"cannot be decided: {reason_of(exc)}"
 
 
 class _Report:
@@ -320,10 +333,10 @@ class _Report:
                 )
             )
         for name, why in self.unreadable:
-            click.echo(f"{name} cannot be decided again: {printable(why)}")
+            click.echo(printable(f"{name} cannot be decided again: {why}"))
         for row, trial in self.differing:
             if trial.not_asked:
-                click.echo(f"{row.id}: nothing is recorded of {', '.join(map(printable, trial.not_asked))}")
+                click.echo(printable(f"{row.id}: nothing is recorded of {', '.join(trial.not_asked)}"))
         click.echo(
             f"{self.replayed} decided again, {len(self.differing)} differ"
             + (f", {len(self.unreadable)} unreadable" if self.unreadable else "")

@@ -4,6 +4,7 @@ One stored verdict for a person: what was asked, by whom, and every source with 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from hashlib import sha256
@@ -94,13 +95,13 @@ def write_raw(directory: Path, document: bytes, record: Record, *, repeated: byt
     Write the stored bytes as files: record.json, chain, anchors, intermediates, and each statement.
 
     Args:
-        directory: made where it is missing.
+        directory: made; it must not be there yet, so that nothing is overwritten and no link of another's is followed.
         document: the record's document.
         record: the same, decoded.
         repeated: the document that it repeats, written as repeated.json.
 
     Raises:
-        InputError: the directory cannot be written.
+        InputError: the directory is there already, or cannot be written.
 
     """
     question = record.question
@@ -121,9 +122,21 @@ def write_raw(directory: Path, document: bytes, record: Record, *, repeated: byt
                 f"statement-{index}-{sha256(statement.raw).hexdigest()[:8]}.{_SUFFIXES[statement.kind]}"
             ] = statement.raw
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, raw in files.items():
-            (directory / name).write_bytes(raw)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700)
+        made = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            for name, raw in files.items():
+                number = os.open(
+                    name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=made
+                )
+                with os.fdopen(number, "wb") as stream:
+                    stream.write(raw)
+        finally:
+            os.close(made)
+    except FileExistsError as exc:
+        msg = f"{printable(str(directory))} is there already: name a new directory"
+        raise InputError(msg) from exc
     except OSError as exc:
         msg = f"{printable(str(directory))}: {(exc.strerror or str(exc)).lower()}"
         raise InputError(msg) from exc

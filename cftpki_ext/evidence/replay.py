@@ -5,7 +5,11 @@ Deciding again: the same question and statements, offline, at the original time;
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
+from cftpki_ext.core.settings import Limits
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.decision.conclude import conclude
@@ -21,6 +25,24 @@ _WARNINGS = (
     ("accepted by policy", re.compile(_CERTIFICATE)),
     ("accepted by an exception", re.compile(r"accepted by the exception of policy ")),
     ("audit, would have been refused", re.compile(r"audit: would have been refused (?P<alert>\d+)")),
+)
+
+
+# What no configuration may exceed (`config.models.LIMIT_RANGES`), of the limits that bound time and memory.
+MOST: Mapping[str, int] = MappingProxyType(
+    {
+        "chain_bytes": 128 * 1024,
+        "chain_certificates": 64,
+        "certificate_bytes": 128 * 1024,
+        "path_certificates": 64,
+        "path_candidates": 4096,
+        "path_signatures": 4096,
+        "work": 10_000_000,
+        "urls_per_certificate": 32,
+        "ocsp_bytes": 1 << 20,
+        "crl_bytes": 1 << 30,
+        "rest_bytes": 16 << 20,
+    }
 )
 
 
@@ -46,7 +68,18 @@ def decide_again(record: Record) -> Verdict:
         The verdict, with the recorded id.
 
     """
-    return conclude(examine(record.question), record.statements, verdict_id=record.verdict.id)
+    question = replace(record.question, limits=_bounded(record.question.limits))
+    return conclude(examine(question), record.statements, verdict_id=record.verdict.id)
+
+
+def _bounded(limits: Limits) -> Limits:
+    """
+    Recorded limits, none above what a configuration may say: a record may be somebody else's, and this takes its time.
+
+    Work that was not counted then (0) is counted now, with the largest bound.
+    """
+    bounds = {name: min(getattr(limits, name), most) for name, most in MOST.items()}
+    return replace(limits, **bounds | {"work": bounds["work"] or MOST["work"]})
 
 
 def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:

@@ -126,12 +126,13 @@ async def test_raw_files_of_a_verdict_that_was_given_again_are_those_of_the_one_
     with serving(company, "raw") as (config, service):
         ids, again = await given_again(service, chain(company, "good"))
         assert 1 == again
-        done = CliRunner().invoke(main, ["explain", ids[2], "--raw", str(tmp_path), "--config", str(config)])
+        raw = tmp_path / "raw"
+        done = CliRunner().invoke(main, ["explain", ids[2], "--raw", str(raw), "--config", str(config)])
         assert 0 == done.exit_code
-        whole = json.loads((tmp_path / "repeated.json").read_bytes())
+        whole = json.loads((raw / "repeated.json").read_bytes())
         assert ids[1] == whole["verdict"]["id"]
-        assert ids[2] == json.loads((tmp_path / "record.json").read_bytes())["id"]
-        assert {"chain-0.der", "anchor-0.der"} <= {one.name for one in tmp_path.iterdir()}
+        assert ids[2] == json.loads((raw / "record.json").read_bytes())["id"]
+        assert {"chain-0.der", "anchor-0.der"} <= {one.name for one in raw.iterdir()}
 
 
 async def test_partner_that_is_refused_is_judged_each_time(company):

@@ -149,3 +149,45 @@ def test_state_without_evidence_is_one_line(tmp_path):
     for command in (("audit", "verify"), ("replay",), ("explain", FIRST)):
         done = cftpki(tmp_path, *command)
         assert (1, 1) == (done.exit_code, len(done.stderr.splitlines()))
+
+
+def test_explain_raw_writes_new_files_in_a_new_directory_and_nowhere_else(state, tmp_path):
+    raw, precious = tmp_path / "made" / "raw", tmp_path / "precious"
+    assert 0 == cftpki(state, "explain", FIRST, "--raw", raw).exit_code
+    assert (0o700, {0o600}) == (
+        raw.stat().st_mode & 0o777,
+        {one.stat().st_mode & 0o777 for one in raw.iterdir()},
+    )
+    before = {one.name: one.read_bytes() for one in raw.iterdir()}
+    again = cftpki(state, "explain", SECOND, "--raw", raw)
+    assert (2, f"{raw} is there already: name a new directory") == (
+        again.exit_code,
+        again.stderr.strip().removeprefix("cftpki: "),
+    )
+    assert before == {one.name: one.read_bytes() for one in raw.iterdir()}
+    precious.mkdir()
+    (tmp_path / "link").symlink_to(precious)
+    assert 2 == cftpki(state, "explain", FIRST, "--raw", tmp_path / "link").exit_code
+    assert [] == list(precious.iterdir())
+
+
+@pytest.mark.parametrize(
+    "limit", [{"work": 10**30}, {"clock_skew": "P999999999D"}, {"crl_max_age": "P999999999D"}]
+)
+def test_replay_of_a_record_with_limits_without_end_ends_with_a_word(state, limit):
+    made = samples.record(*samples.GOOD)
+    stored = encode(replace(made, verdict=replace(made.verdict, id="c" * 32)))
+    document = json.loads(stored.document)
+    document["question"]["limits"].update(limit)
+    with contextlib.closing(EvidenceLedger(state / "evidence")) as ledger:
+        ledger.append(
+            [
+                EvidenceEntry(
+                    id="c" * 32, kept_at=NOW, document=json.dumps(document).encode(), blobs=stored.blobs
+                )
+            ]
+        )
+    done = cftpki(state, "replay", "c" * 32)
+    assert done.exit_code in {0, 1}
+    assert None is done.exception or isinstance(done.exception, SystemExit)
+    assert "1 decided again" in done.stdout or "cannot be decided" in done.stdout

@@ -11,10 +11,12 @@ from hashlib import sha256
 
 import pytest
 
+from cftpki_ext.config.models import LIMIT_RANGES
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Enforcement, PartnerException, Policy, Treatment
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.evidence import Difference, decide_again, decode, differences, encode
+from cftpki_ext.evidence import Difference, decide_again, decode, differences, encode, replay
+from cftpki_ext.evidence.replay import MOST
 from tests.support.evidence_samples import CA, FAILED, GOOD, LEAF, PLAIN, REVOKED, heard, record
 from tests.support.pki import NOW, make_ocsp_response
 
@@ -121,3 +123,20 @@ def test_stored_record_says_hop_and_depth():
     evidence = document["verdict"]["evidence"]
     assert [(0, 0), (1, 1)] == [(one["hop"], one["depth"]) for one in evidence["hops"]]
     assert [(0, 0)] == [(one["hop"], one["depth"]) for one in evidence["faults"]]
+
+
+def test_recorded_limits_are_bounded_as_those_of_a_configuration():
+    assert {name: LIMIT_RANGES[name][1] for name in MOST} == dict(MOST)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "used"), [(0, 10_000_000), (10**18, 10_000_000), (25_000, 25_000), (-1, -1)]
+)
+def test_no_recorded_limit_is_believed_that_no_configuration_may_say(monkeypatch, recorded, used):
+    kept = record(*GOOD)
+    huge = replace(kept.question.limits, work=recorded, path_signatures=10**12)
+    seen = []
+    monkeypatch.setattr(replay, "conclude", lambda examined, *_, **__: examined)
+    monkeypatch.setattr(replay, "examine", lambda question: seen.append(question.limits))
+    decide_again(replace(kept, question=replace(kept.question, limits=huge)))
+    assert [(used, 4096)] == [(limits.work, limits.path_signatures) for limits in seen]
