@@ -27,6 +27,8 @@ from cftpki_ext.ports import Clock, LocationLocks, StoredResponse
 _TRY_S = 0.02
 # What a process that hangs may cost: so much of the time that is left, and then the location is asked all the same.
 _SHARE = 0.5
+# ... and never more than this: who warms the cache has minutes.
+_LONGEST_S = 15.0
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +109,7 @@ class Askings:
             place: what is asked.
             fetch: asks the location.
             seen: what the question found in the cache; something newer is there by now where others have just asked.
-            deadline: monotonic; at most half of what is left until then is waited for another process.
+            deadline: monotonic; at most half of what is left until then, and 15 s, is waited for another process.
 
         Returns:
             The statement. Its origin is the cache where another question, or another process, has put it there.
@@ -186,7 +188,7 @@ class Askings:
         if wait is None:
             wait = self._waits[key] = asyncio.ensure_future(self._wait(one, locks))
             wait.add_done_callback(lambda _: self._waits.pop(key, None))
-        left_s = max(0.0, deadline - self._clock.monotonic()) * _SHARE
+        left_s = min(_LONGEST_S, max(0.0, deadline - self._clock.monotonic()) * _SHARE)
         await asyncio.wait((wait,), timeout=left_s)
         found = await self._store.find_below(key)
         return _cached(place, found) if found is not None and self._is_news(one, place, found, seen) else None

@@ -21,11 +21,12 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.grounds import refresh_age
 
-# Never sooner again, whatever an answer's own times say: so long, and a tenth of its refresh age.
+# Never sooner again, whatever is left of an answer's life: so long, and a tenth of its refresh age or whole life.
 SHORTEST = timedelta(seconds=2)
 _TENTH = 10
-# A location that fails is left alone for so long, then twice as long, up to the longest; breakers do it for handshakes.
-FIRST_REST_S, LONGEST_REST_S = 15.0, 300.0
+# A location that fails is left alone for so long, then twice as long, up to the longest: as the breakers of hosts do, which
+# it keeps open, so that handshakes do not wait for a host that is known to be silent.
+FIRST_REST_S, LONGEST_REST_S = 15.0, 60.0
 # Partners of one trust set that are renewed at once: half of what a host is asked at once (`fetch.gate`).
 AT_ONCE = 4
 # Evidence of the same partner that is due so soon is renewed in the same go.
@@ -177,7 +178,7 @@ class Ahead:
             The names of those that are forgotten for it.
 
         """
-        self._put(partner)
+        self._put(partner, partner.seen)
         self._partners.move_to_end(partner.name)
         gone = []
         while len(self._partners) > self._settings.partners:
@@ -223,7 +224,7 @@ class Ahead:
             self.forget(name)
         return gone
 
-    def _put(self, partner: Partner) -> None:
+    def _put(self, partner: Partner, now: datetime) -> None:
         before = self._partners.get(partner.name)
         if before is not None:
             self._leave(before, but={held.key for held in partner.held})
@@ -235,7 +236,7 @@ class Ahead:
                 entry = self._entries[held.key] = _Entry(held)
             entry.users[partner.name] = None
             entry.users.move_to_end(partner.name)
-            if fresh or held.received_at > entry.held.received_at:
+            if fresh or _is_newer(held, entry.held, now):
                 entry.held = held
                 self._plan(entry)
 
@@ -316,14 +317,14 @@ class Ahead:
         else:
             known = self._partners.get(partner.name)
             if known is not None:  # else it was forgotten meanwhile
-                self._put(replace(partner, seen=max(partner.seen, known.seen)))
+                self._put(replace(partner, seen=max(partner.seen, known.seen)), now)
         touched: dict[bytes, None] = {}
         for key in job.keys:
             entry = self._entries.get(key)
             before = next((held for held in job.partner.held if held.key == key), None)
             if entry is None or before is None:
                 continue
-            if entry.held.received_at > before.received_at:
+            if _is_newer(entry.held, before, now):
                 self.renewed += 1
                 self.last = now
                 self._resting.pop((trust, entry.held.url), None)
@@ -335,7 +336,7 @@ class Ahead:
                 continue
             self.failed += 1
             if ours:
-                self._again(entry, now, LONGEST_REST_S / 5)
+                self._again(entry, now, LONGEST_REST_S)
                 continue
             detail = failures.get(entry.held.url, "another source was heard instead")
             place = self._rest(trust, entry.held.url, detail, now, monotonic)
@@ -473,7 +474,9 @@ class Ahead:
         entry.turn = self._turn()
         moment = min(filter(None, self._due(entry.held))).timestamp()
         if now is not None:
-            pause = max(SHORTEST, refresh_age(entry.held.kind, self._limits) / _TENTH)
+            held = entry.held
+            life = min(refresh_age(held.kind, self._limits), held.ends(self._limits) - held.this_update)
+            pause = max(SHORTEST, life / _TENTH)
             moment = max(moment, now.timestamp() + pause.total_seconds())
         heapq.heappush(self._agenda, (moment, entry.turn, entry.held.key))
 
@@ -542,6 +545,15 @@ class Ahead:
         place.until = monotonic + min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(place.failures - 1, 10))
         place.detail = detail
         return place
+
+
+def _is_newer(held: Held, before: Held, now: datetime) -> bool:
+    """
+    Whether an answer was received after another one; what seems to come from times to come is older than any.
+    """
+    if held.received_at == before.received_at:
+        return False
+    return held.received_at > before.received_at or before.received_at > now + timedelta(seconds=_JUMP_S)
 
 
 def posix(moment: float) -> datetime:
