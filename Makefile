@@ -21,9 +21,11 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 # What the product and its native part need; the demo needs no more.
-$(VENV)/.run: pyproject.toml
+# Every package by version and hash (scripts/lock writes the lock files).
+$(VENV)/.run: pyproject.toml requirements.lock requirements-build.lock
 	scripts/make-venv $(PYTHON) $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[build]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -r requirements-build.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.ready: $(VENV)/.run

@@ -10,9 +10,11 @@ import pytest
 
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.service.daemon import STOP_S
+from cftpki_ext.service.descriptors import SPARE_CONNECTIONS, connections_that_fit
 from cftpki_ext.service.listener import BACKLOG
 
-UNITS = Path(__file__).resolve().parents[3] / "deploy/systemd"
+ROOT = Path(__file__).resolve().parents[3]
+UNITS = ROOT / "deploy/systemd"
 
 
 def unit(name):
@@ -57,3 +59,29 @@ def test_units_pass_systemd_analyze(tmp_path):
         ["systemd-analyze", "verify", units[0]], capture_output=True, text=True, check=False
     )
     assert "NoSuchThing" in checked.stderr
+
+
+def test_unit_has_descriptors_for_the_sessions_that_are_allowed_by_default():
+    wanted = ServiceSettings().max_sessions + SPARE_CONNECTIONS
+    assert wanted == connections_that_fit(int(unit("cftpki.service")["Service"]["LimitNOFILE"]), wanted)
+
+
+def test_unit_bounds_its_memory_and_is_begun_again_however_often_it_ends():
+    service = unit("cftpki.service")
+    assert ("0", "always") == (service["Unit"]["StartLimitIntervalSec"], service["Service"]["Restart"])
+    assert "2G" == service["Service"]["MemoryMax"]
+
+
+def test_units_name_documentation_that_the_guide_installs():
+    guide = (ROOT / "docs/install.md").read_text()
+    for name in ("cftpki.service", "cftpki.socket"):
+        places = unit(name)["Unit"]["Documentation"].split()
+        assert [] == [one for one in places if not (ROOT / "docs" / one.rpartition("/")[2]).is_file()]
+        assert {"file:///usr/share/doc/cftpki"} == {one.rpartition("/")[0] for one in places}
+    assert "sudo install -D -m 0644 docs/*.md -t /usr/share/doc/cftpki" in guide
+
+
+def test_socket_has_a_group_that_no_key_has():
+    group = unit("cftpki.socket")["Socket"]["SocketGroup"]
+    assert group != unit("cftpki.service")["Service"]["Group"]
+    assert f"groupadd --system {group}" in (ROOT / "docs/install.md").read_text()
