@@ -32,7 +32,12 @@ from cftpki_ext.identity.serving.signers import Signers
 from cftpki_ext.ports import AsyncEvidenceStore, StatusSource
 from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.service.audit import LogAudit
-from cftpki_ext.service.beside import Doors
+from cftpki_ext.service.beside import Doors, beside
+from cftpki_ext.service.board.driver import VerdictBoard
+from cftpki_ext.service.board.native import BoardError, NativeBoard, find_library
+from cftpki_ext.service.board.native import load as load_library
+from cftpki_ext.service.board.publisher import Publisher
+from cftpki_ext.service.board.sessions import Sessions
 from cftpki_ext.service.children import PRELOAD, Children
 from cftpki_ext.service.daemon import Daemon
 from cftpki_ext.service.evidence_process import ROLE as EVIDENCE
@@ -87,6 +92,39 @@ def make_identities(settings: Settings, logger: Log, keys: KeyLoader) -> Identit
         settings.service.state, settings.identities, keys=keys, warning=logger.warning, info=logger.info
     )
     return Identities(settings.identities, keys=keys, files=files, kept=kept)
+
+
+def make_board(service: Service, judges: Judges, identities: Identities) -> VerdictBoard | None:
+    """
+    The verdict board of a service.
+
+    Args:
+        service: whose it is.
+        judges: whose verdicts stand.
+        identities: whose chains are given.
+
+    Returns:
+        The board; `None` where its library is not installed, or cannot be used: hosts then ask for everything.
+
+    """
+    path = find_library()
+    if path is None:
+        service.log.info("board_not_used", detail="its library is not installed")
+        return None
+    try:
+        library = load_library(path)
+    except BoardError as error:
+        service.log.warning("board_not_used", error=str(error))
+        return None
+    publisher = Publisher(
+        lambda size, entries, trusts: NativeBoard(library, size=size, entries=entries, trusts=trusts),
+        settings=service.settings,
+        identities=identities,
+        log=service.log,
+    )
+    judges.mirror(publisher, octets=service.settings.service.board_bytes)
+    sessions = Sessions(service, publisher, seen=judges.seen, forget=judges.forget)
+    return VerdictBoard(service, publisher, sessions, folder=beside)
 
 
 def run_service(path: Path, log: Callable[[str], Log]) -> None:
@@ -203,6 +241,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
         processes=children.status,
         refresh=refresher.status,
     )
+    service.board = make_board(service, judges, identities)
     watching = Watching(watch_stores(settings.service), judges, clock=SystemClock(), log=logger)
     daemon = Daemon(service, reload=reload)
     work = (watching.run(), keeper.tend(), renewals.run(), refresher.run(), _load_late(daemon, sources))

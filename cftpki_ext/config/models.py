@@ -210,6 +210,8 @@ class ServiceModel(Section):
     cache_bytes: Annotated[Size, Field(ge=1 << 20, le=1 << 40)] | None = None
     memory_entries: Annotated[int, Field(ge=16, le=1_000_000)] | None = None
     max_sessions: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    board: bool | None = None
+    board_bytes: Annotated[Size, Field(ge=1 << 20, le=1 << 36)] | None = None
     log_format: LogFormat | None = None
 
 
@@ -312,6 +314,7 @@ class RuleModel(Section):
     min_tls: TlsVersion | None = None
     client_auth: bool | None = None
     require_check: bool = False
+    board: bool = True
     # Read on its own (`config.partners`), so that a fault in one list hides none in another.
     partners: Any = None
 

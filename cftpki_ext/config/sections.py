@@ -173,7 +173,10 @@ class Reader:
         model = self.validate(ServiceModel, ("service",), raw)
         values: dict[str, Any] = {
             key: getattr(model, key)
-            for key in ("unreachable", "cache_bytes", "memory_entries", "max_sessions", "log_format")
+            for key in (
+                *("unreachable", "cache_bytes", "memory_entries", "max_sessions", "log_format"),
+                *("board", "board_bytes"),
+            )
             if getattr(model, key) is not None
         }
         for key in ("socket", "state", "datafile_password_file"):
@@ -470,6 +473,7 @@ class Reader:
             min_tls=model.min_tls,
             client_auth=model.client_auth,
             require_check=model.require_check,
+            board=model.board,
         )
 
     def _check_can_be_required(self, path: KeyPath, model: RuleModel) -> None:

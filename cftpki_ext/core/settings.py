@@ -391,6 +391,7 @@ class Rule:
     partners: Partners | None = None  # None = whoever the trust set trusts
     # No handshake ends without a CheckCertificate of its own: a resumed session of TLS brings no certificate.
     require_check: bool = False
+    board: bool = True  # hosts may answer what is known by themselves; False = every session asks the service
 
 
 class Unreachable(enum.StrEnum):
@@ -417,6 +418,10 @@ class ServiceSettings:
     cache_bytes: int = 512 * 1024 * 1024
     memory_entries: int = 4096
     max_sessions: int = 4096
+    board: bool = True  # see `Rule.board`; False = for no rule
+    # What hosts may know, in memory that they share. A partner takes about 1.5 KiB, and as much again each time that its
+    # verdict is renewed, until there is a new board.
+    board_bytes: int = 64 * 1024 * 1024
     log_format: str = "json"
 
 

@@ -13,13 +13,14 @@ from hashlib import sha256
 from typing import assert_never
 
 from cftpki_ext.core.alerts import Alert, alert_for
-from cftpki_ext.core.settings import Rule, Settings, Unreachable
+from cftpki_ext.core.settings import Rule, Settings, TrustSet, Unreachable
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Phase
 from cftpki_ext.decision.rules import RuleKey, match
 from cftpki_ext.exit.global_area import global_area
 from cftpki_ext.exit.questions import need_verdict, rule_key
+from cftpki_ext.exit.rule_answers import ca_list_of, mask_of, phases_of
 from cftpki_ext.exit.session import Presented, SessionContext, Stage
 from cftpki_ext.exit.steps import (
     Decision,
@@ -36,7 +37,7 @@ from cftpki_ext.exit.steps import (
     Reply,
 )
 from cftpki_ext.protocol.codec import Frame, Message, Result, Tag, Value, clip
-from cftpki_ext.protocol.tls_vectors import encode_ca_list, encode_chain
+from cftpki_ext.protocol.tls_vectors import encode_chain
 
 # On top of the budget of the decision: what the service itself may take (queueing, signing, disk).
 CALL_SLACK_MS = 500
@@ -47,11 +48,12 @@ EXIT_SLACK_MS = 500
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """
-    What a decision may depend on besides session and request. `fresh` is a random number for a new id.
+    What else a decision depends on: `fresh` is a random number for a new id, `board` the format that hosts can have (0: none).
     """
 
     settings: Settings
     fresh: int
+    board: int = 0
 
 
 def decide(plan: Plan, session: SessionContext | None, request: Frame) -> Decision:
@@ -70,7 +72,7 @@ def decide(plan: Plan, session: SessionContext | None, request: Frame) -> Decisi
     message = request.message
     match message:
         case Message.START_TASK:
-            return _start_task(plan)
+            return _start_task(plan, request)
         case Message.END_TASK:
             return _handled(plan, Phase.END_TASK) or Reply(session)
         case Message.END_SESSION:
@@ -140,7 +142,7 @@ def _in_handshake(plan: Plan, session: SessionContext, request: Frame, phase: Ph
             return _broken(session, f"{phase.name} inside a handshake")
 
 
-def _start_task(plan: Plan) -> Decision:
+def _start_task(plan: Plan, request: Frame) -> Decision:
     unhandled = _handled(plan, Phase.START_TASK)
     if unhandled is not None:
         return unhandled
@@ -148,10 +150,12 @@ def _start_task(plan: Plan) -> Decision:
     refuses = service.unreachable is Unreachable.REFUSE
     fields: dict[Tag, Value] = {
         Tag.TASK: plan.fresh,
-        Tag.PHASE_MASK: _mask(service.phases),
+        Tag.PHASE_MASK: mask_of(service.phases),
         Tag.TIMEOUT_MS: limits.budget_ms + CALL_SLACK_MS + EXIT_SLACK_MS,
         Tag.UNREACHABLE: int(Result.REFUSED if refuses else Result.NOT_HANDLED),
     }
+    if 0 < plan.board <= (request.number(Tag.BOARD) or 0):
+        fields[Tag.BOARD] = plan.board
     return Reply(None, fields) if service.datafile_password_file is None else NeedPassword(fields)
 
 
@@ -179,13 +183,10 @@ def _start_handshake(plan: Plan, session: SessionContext | None, request: Frame)
     unhandled = _handled(plan, Phase.START_HANDSHAKE, new)
     if unhandled is not None:
         return replace(unhandled, session=None)
-    phases = plan.settings.service.phases - rule.not_handled
-    if rule.identity is None:
-        phases -= {Phase.GET_CERTIFICATE, Phase.CRYPT_DATA}
     fields: dict[Tag, Value] = {
         Tag.SESSION: new.number,
         Tag.RULE: clip(Tag.RULE, rule.name),
-        Tag.PHASE_MASK: _mask(phases),
+        Tag.PHASE_MASK: mask_of(phases_of(plan.settings.service, rule)),
     }
     if rule.min_tls is not None:
         least = max(rule.min_tls, request.number(Tag.TLS_MIN) or 0)
@@ -307,11 +308,19 @@ def after_chain(need: NeedChain, chain: tuple[bytes, ...], generation: int) -> R
     return Reply(replace(need.session, presented=presented), {Tag.CHAIN: encode_chain(chain)})
 
 
-def after_ca_list(need: NeedCaList, names: tuple[bytes, ...]) -> Reply:
+def after_ca_list(need: NeedCaList, trust: TrustSet) -> Reply:
     """
-    The answer to GetCAList: names without duplicates, in the order of the configuration.
+    The answer to GetCAList.
+
+    Args:
+        need: the decision that asked for it.
+        trust: the trust set that it names.
+
+    Raises:
+        InputError: an anchor cannot be read.
+
     """
-    return Reply(need.session, {Tag.CA_LIST: encode_ca_list(tuple(dict.fromkeys(names)))})
+    return Reply(need.session, {Tag.CA_LIST: ca_list_of(trust)})
 
 
 def after_signature(need: NeedSignature, *, output: bytes | None, key: bytes | None) -> Reply:
@@ -345,10 +354,6 @@ def _refused(session: SessionContext | None, reason: Reason, detail: str) -> Ref
 
 def _broken(session: SessionContext | None, detail: str) -> Fail:
     return Fail(None if session is None else replace(session, stage=Stage.BROKEN), detail)
-
-
-def _mask(phases: frozenset[Phase]) -> int:
-    return sum(1 << phase.value for phase in phases)
 
 
 def answer(request: Message, sequence: int, decision: Final) -> Frame:

@@ -221,19 +221,26 @@ def _withheld(request: Frame, beginning: bytes) -> Fault | None:
     return Fault(reason=Reason.UNDECODABLE, depth=None, rule="docs/protocol.md", detail=detail)
 
 
+def asked_in(session: SessionContext) -> Asked:
+    """
+    Who asks in a session.
+    """
+    server = session.direction is Direction.SERVER
+    return Asked(
+        door=Door.EXIT,
+        profile=session.profile,
+        remote=session.peer.host,
+        remote_port=session.peer.port,
+        port=session.local_port if server else session.peer.port,
+        host_task=session.host_task,
+        host_session=session.host_session,
+        session=session.reference,
+    )
+
+
 def _asked(session: SessionContext | None, request: Frame | None) -> Asked:
     if session is not None:
-        server = session.direction is Direction.SERVER
-        return Asked(
-            door=Door.EXIT,
-            profile=session.profile,
-            remote=session.peer.host,
-            remote_port=session.peer.port,
-            port=session.local_port if server else session.peer.port,
-            host_task=session.host_task,
-            host_session=session.host_session,
-            session=session.reference,
-        )
+        return asked_in(session)
     if request is None:
         return Asked(door=Door.SOCKET)
     key, peer = rule_key(request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import traceback
 from typing import assert_never
@@ -30,7 +31,6 @@ from cftpki_ext.protocol.tls_vectors import decode_ca_list
 from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.shared import Service
 from cftpki_ext.support.files import read_regular
-from cftpki_ext.x509.certificate import parse_certificate
 
 # Of the call's time, what is left for the answer itself once the evidence is kept.
 ANSWER_S = 0.1
@@ -48,6 +48,7 @@ class Conversation:
         self._session: SessionContext | None = None
         self._held: HeldIdentity | None = None  # the generation whose chain was given, for CryptData
         self._begun = 0.0  # of the call under way
+        self._descriptor: int | None = None  # that goes with the answer
 
     @property
     def session(self) -> SessionContext | None:
@@ -56,10 +57,20 @@ class Conversation:
         """
         return self._session
 
+    def take_descriptor(self) -> int | None:
+        """
+        The descriptor that the last answer announces, now the caller's to send and close; `None`: it announces none.
+        """
+        descriptor, self._descriptor = self._descriptor, None
+        return descriptor
+
     def close(self) -> None:
         """
         Forget the session: its connection is gone.
         """
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
         session, self._session, self._held = self._session, None, None
         if session is None:
             return
@@ -86,7 +97,7 @@ class Conversation:
         failed: Fail | None = None
         try:
             async with asyncio.timeout(limit_s):
-                final = await self._run(request)
+                final = self._with_board(await self._run(request))
             raw = encode(phases.answer(request.message, request.sequence, final))
         except TimeoutError:
             service.log.warning("call_timed_out", message=request.message.name, limit_s=limit_s)
@@ -139,12 +150,29 @@ class Conversation:
         session = self._session
         return Fail(None if session is None else replace(session, stage=Stage.BROKEN), detail)
 
+    def _with_board(self, final: Final) -> Final:
+        """
+        An answer that announces a board, with its descriptor; where there is none any more, without either.
+        """
+        board = self._service.board
+        if board is None or not isinstance(final, Reply) or Tag.BOARD not in final.fields:
+            return final
+        self._descriptor = board.hand_out()
+        if self._descriptor is not None:
+            return final
+        fields: dict[Tag, Value] = {tag: value for tag, value in final.fields.items() if tag is not Tag.BOARD}
+        return replace(final, fields=fields)
+
     async def _run(self, request: Frame) -> Final:
         service = self._service
         opening = request.message is Message.START_HANDSHAKE and self._session is None
         if opening and service.sessions >= service.settings.service.max_sessions:
             return Fail(None, f"{service.sessions} sessions are open, service.max_sessions allows no more")
-        plan = phases.Plan(settings=service.settings, fresh=secrets.randbits(64) or 1)
+        plan = phases.Plan(
+            settings=service.settings,
+            fresh=secrets.randbits(64) or 1,
+            board=service.board.format if service.board is not None else 0,
+        )
         decision = phases.decide(plan, self._session, request)
         final: Final
         match decision:
@@ -157,12 +185,7 @@ class Conversation:
             case steps.NeedChain():
                 final = await self._chain(decision)
             case steps.NeedCaList():
-                trust = service.settings.trusts[decision.trust]
-                names = tuple(
-                    parse_certificate(der, compat=trust.compat, form=trust.form.of_anchors).subject.der
-                    for der in trust.anchors
-                )
-                final = phases.after_ca_list(decision, names)
+                final = phases.after_ca_list(decision, service.settings.trusts[decision.trust])
             case steps.NeedSignature():
                 final = await self._sign(decision)
             case steps.NeedStatus():

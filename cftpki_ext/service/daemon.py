@@ -20,6 +20,7 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.protocol.codec import WireVersionError
 from cftpki_ext.service import listener as listening
 from cftpki_ext.service.beside import allowed_users
+from cftpki_ext.service.board.handing import send_with
 from cftpki_ext.service.conversation import Conversation, unreadable
 from cftpki_ext.service.descriptors import SPARE_CONNECTIONS, connections_that_fit, raise_limit
 from cftpki_ext.service.incoming import Incoming
@@ -100,6 +101,8 @@ class Daemon:
         try:
             # Who connects meanwhile waits in the socket's queue.
             await self._service.warm()
+            if self._service.board is not None:
+                await self._service.board.begin()
             # Not start_unix_server(), which from Python 3.13 on removes the socket's path, also systemd's. Without
             # a backlog of its own, asyncio would shorten the queue to 100.
             server = await asyncio.start_server(self._accept, sock=listener.socket, backlog=BACKLOG)
@@ -129,6 +132,8 @@ class Daemon:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            if self._service.board is not None:
+                await self._service.board.aclose()
             listener.release()
             log.info("stopped")
 
@@ -279,11 +284,17 @@ class Daemon:
                 return
             self._connections[task] = True
             try:
-                await self._send(writer, await conversation.answer(request))
+                await self._send(writer, await conversation.answer(request), conversation.take_descriptor())
             finally:
                 self._connections[task] = False
 
-    async def _send(self, writer: asyncio.StreamWriter, raw: bytes) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, raw: bytes, descriptor: int | None = None) -> None:
+        if descriptor is not None:
+            try:
+                async with asyncio.timeout(self._frame_s):
+                    raw = await send_with(writer, raw, descriptor)
+            finally:
+                os.close(descriptor)
         writer.write(raw)
         if writer.transport.get_write_buffer_size():  # else the system has it
             async with asyncio.timeout(self._frame_s):

@@ -143,6 +143,7 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
             value=int(status["renewals"]["running"]),
         )
     yield from _of_refresh(status.get("refresh", {}))
+    yield from _of_board(status.get("board"))
     yield from _of_signers(status.get("signers", {}))
     yield from _of_processes(status.get("processes", ()), status.get("judging", {}))
 
@@ -222,6 +223,33 @@ def _of_processes(processes: Sequence[Mapping[str, Any]], judging: Mapping[str, 
             "cftpki_judging_given_again", "Verdicts given without a judge.", value=judging["given_again"]
         )
     yield waiting
+
+
+def _of_board(board: Mapping[str, Any] | None) -> Iterator[Metric]:
+    """
+    What hosts answer by themselves; nothing where there is no board.
+    """
+    if board is None:
+        return
+    yield GaugeMetricFamily(
+        "cftpki_board_up", "1 where hosts can have a verdict board, else 0.", value=int(board["ready"])
+    )
+    for key, words in (
+        ("entries", "Partners that hosts know."),
+        ("bytes", "Memory of the board that is used."),
+        ("max_bytes", "Memory that the board may use."),
+        ("hosts", "Processes of hosts that told of sessions."),
+    ):
+        yield GaugeMetricFamily(f"cftpki_board_{key}", words, value=board[key])
+    for key, words in (
+        ("boards", "Boards that were begun."),
+        ("handed_out", "Times that a host was given the board."),
+        ("sessions", "Sessions that hosts answered and told."),
+        ("given", "Of those, the ones whose verdict the board gave."),
+        ("lost", "Sessions that hosts answered and of which nothing came."),
+        ("refused", "Datagrams that told of no session of ours."),
+    ):
+        yield CounterMetricFamily(f"cftpki_board_{key}", words, value=board[key])
 
 
 def _of_signers(signers: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:

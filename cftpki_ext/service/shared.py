@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.core.log import Log
@@ -58,6 +58,43 @@ class Checker(Protocol):
         """
 
 
+class Board(Protocol):
+    """
+    What hosts answer by themselves (`cftpki_ext.service.board.driver.VerdictBoard`).
+    """
+
+    @property
+    def format(self) -> int:
+        """
+        The format of the board that hosts can have now; 0: none.
+        """
+
+    def hand_out(self) -> int | None:
+        """
+        A descriptor of the board in force, the caller's to close; `None`: there is none any more.
+        """
+
+    def replace_settings(self, settings: Settings) -> None:
+        """
+        Take over a new configuration: from now on, nothing of the old one is answered.
+        """
+
+    def status(self) -> dict[str, Any]:
+        """
+        For STATUS.
+        """
+
+    async def begin(self) -> None:
+        """
+        Begin: the service's socket is ours.
+        """
+
+    async def aclose(self) -> None:
+        """
+        End as the service does: known partners go on until their entries end.
+        """
+
+
 class Service:
     """
     What all conversations share: settings, checker, identities, audit trail, counters. For one event loop.
@@ -90,6 +127,7 @@ class Service:
         self.verdicts = Tally()
         self.trail = Trail(audit, clock)
         self.sessions = 0
+        self.board: Board | None = None
         self._certificates = certificates
         self._renewals = renewals
         self._processes = processes
@@ -126,6 +164,8 @@ class Service:
             "judging": dict(self.checker.status()),
             # Whose evidence is renewed ahead: what is next, what cannot be renewed, and which partners end soon.
             "refresh": dict(self._refresh()),
+            # What hosts answer by themselves: entries, octets, who has it, what they told and what was lost.
+            "board": self.board.status() if self.board is not None else None,
             # Of each identity: how it stands, until when it can live without a CA, and what troubles it.
             "certificates": dict(self._certificates()),
             # Why nobody renews them now; they are begun again by themselves.
@@ -172,3 +212,5 @@ class Service:
                 self.identities.replace(old.identities)
             raise
         self.settings = settings
+        if self.board is not None:
+            self.board.replace_settings(settings)

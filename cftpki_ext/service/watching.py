@@ -75,17 +75,18 @@ class Watching:
             self._judges.end_standing()
         try:
             changes = self._watch.look()
-        except StoreError as error:
+            if changes.flushed:
+                self._log.info("cache_flushed", detail="every partner is judged anew")
+            self._judges.learn(changes)
+        except Exception as error:  # noqa: BLE001 - whatever it is: what cannot be watched must not be answered again
             # Nobody is let in without the memory of revocations.
             self._judges.end_standing()
             if not self._blind:
-                self._log.error("stores_cannot_be_watched", error=str(error))
+                words = str(error) if isinstance(error, StoreError) else repr(error)
+                self._log.error("stores_cannot_be_watched", error=words)
             self._blind = True
             return
         self._blind = False
-        if changes.flushed:
-            self._log.info("cache_flushed", detail="every partner is judged anew")
-        self._judges.learn(changes)
 
     def close(self) -> None:
         """

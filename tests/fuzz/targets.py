@@ -35,10 +35,12 @@ from cftpki_ext.protocol.codec import Frame, Message, Tag, decode
 from cftpki_ext.protocol.codec import encode as encode_frame
 from cftpki_ext.protocol.door import request_of
 from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode_ca_list, encode_chain
+from cftpki_ext.service.board import told
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
 from tests.fuzz import enrolment, reading, remembered
 from tests.support import evidence_samples
+from tests.support.board_host import told as datagram
 from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
 from tests.support.pki import pem as to_pem
 
@@ -164,6 +166,16 @@ def signer_request(data: bytes) -> None:
         assert data == encode_frame(frame)
 
 
+def session_told(data: bytes) -> None:
+    """
+    What a host tells of a session.
+    """
+    try:
+        told.read(data)
+    except WireError:
+        return
+
+
 def process_frame(data: bytes) -> None:
     """
     What a child process says to the front.
@@ -245,6 +257,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = (
             crl,
             frame,
             signer_request,
+            session_told,
             process_frame,
             pem,
             record,
@@ -267,6 +280,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
         "crl": (make_crl(_ROOT, [_LEAF.serial]), make_crl(_ROOT, number=2, delta_base=1)),
         "frame": (b"CP\x01\x11\0\0\0\x01\0\0\0\0",),
         "signer_request": (_CRYPT_DATA,),
+        "session_told": (
+            datagram(bytes(16), ENTRY=3, VERDICT_ID="a" * 32, RESULT=1, PROFILE="RSA", GENERATION=1, AT_MS=1),
+            datagram(bytes(16), ENDING=2, ALERT=42, ALERT_SIDE=1, AT_MS=1),
+        ),
         "process_frame": (
             b"".join(
                 processes.encode(

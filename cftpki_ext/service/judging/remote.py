@@ -25,7 +25,7 @@ from cftpki_ext.evidence.again import again
 from cftpki_ext.ports import Clock, Repeated, StoreChanges
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote_case import RemoteCase
-from cftpki_ext.service.judging.standing import Standing, StandingVerdicts, name_of
+from cftpki_ext.service.judging.standing import Mirror, Standing, StandingVerdicts, name_of
 
 # Partners that are remembered: some hundred octets each, and of each the places of its answers.
 _PARTNERS = 8192
@@ -91,6 +91,7 @@ class Judges:
         Take over a new configuration: nobody is known by it yet.
         """
         self._pool.replace_settings(settings)
+        self._standing.resize(settings.service.board_bytes)
         self._partners.clear()
         self.end_standing()
 
@@ -109,6 +110,31 @@ class Judges:
         See `Checker.learn`.
         """
         self._checker.learn(changes)
+
+    def mirror(self, mirror: Mirror, *, octets: int) -> None:
+        """
+        Have somebody told of each verdict that stands, and of its end.
+
+        Args:
+            mirror: who is told.
+            octets: what all that stands may take here.
+
+        """
+        self._standing.mirror = mirror
+        self._standing.resize(octets)
+
+    def seen(self, name: bytes) -> None:
+        """
+        Take note that a host has given the verdict of a name (`standing.name_of`) again.
+        """
+        if self.watcher is not None:
+            self.watcher.again(name)
+
+    def forget(self, name: bytes) -> None:
+        """
+        Have the verdict of a name (`standing.name_of`) end: its record has been let go.
+        """
+        self._standing.forget(name)
 
     def end_standing(self) -> None:
         """
@@ -233,6 +259,7 @@ class Judges:
         self._given_again += 1
         if self.watcher is not None and asked.door is not Door.REFRESH:
             self.watcher.again(name_of(question))
+        self._standing.given(question, standing)
         verdict_id = new_verdict_id(int(question.at.timestamp() * 1000))
         repeated = Repeated(id=standing.verdict.id, document=standing.document)
         return Judged(

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import field
 from datetime import datetime
 from hashlib import sha256
+from typing import Protocol
 
 from cftpki_ext.checking.checker import Looked
 from cftpki_ext.core.values import dataclass, replace
@@ -27,6 +28,8 @@ _FIXED = 3 * 1024
 _PER_FINDING = 2 * 1024
 # A name of the cache, a time and a digest.
 _PER_NAME = 512
+# More than so many are ended for others by their trust set, in one step: the last of them must not wait for the first.
+_MANY = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,17 +79,68 @@ class Standing:
         )
 
 
+class Mirror(Protocol):
+    """
+    Who answers what stands elsewhere, and must do so not a moment longer than it stands here.
+    """
+
+    def stands(self, name: bytes, entry: Standing, chain: Sequence[bytes]) -> None:
+        """
+        An entry stands for a chain; perhaps it is known.
+        """
+
+    def ended(self, name: bytes, trust: str) -> None:
+        """
+        An entry, of that trust set, does not stand any more.
+        """
+
+    def ended_of(self, trusts: Collection[str]) -> None:
+        """
+        Many entries of these trust sets do not stand any more; those that do are told anew when they are found.
+        """
+
+    def cleared(self) -> None:
+        """
+        Nothing stands.
+        """
+
+
+class _NoMirror:
+    """
+    Nobody else answers.
+    """
+
+    def stands(self, name: bytes, entry: Standing, chain: Sequence[bytes]) -> None:
+        pass
+
+    def ended(self, name: bytes, trust: str) -> None:
+        pass
+
+    def ended_of(self, trusts: Collection[str]) -> None:
+        pass
+
+    def cleared(self) -> None:
+        pass
+
+
 class StandingVerdicts:
     """
-    The verdicts that stand. For one event loop.
+    The verdicts that stand. For one event loop. `mirror` is told of each that begins and ends.
     """
 
     def __init__(self, octets: int = _OCTETS) -> None:
+        self.mirror: Mirror = _NoMirror()
         self._most = octets
         self._octets = 0
         self._entries: OrderedDict[bytes, Standing] = OrderedDict()
         self._by_key: defaultdict[str, set[bytes]] = defaultdict(set)
         self._by_recall: defaultdict[str, set[bytes]] = defaultdict(set)
+
+    def resize(self, octets: int) -> None:
+        """
+        Hold so many octets at most, from the next entry on; never less than by default.
+        """
+        self._most = max(octets, _OCTETS)
 
     @property
     def count(self) -> int:
@@ -152,6 +206,7 @@ class StandingVerdicts:
             self._by_key[key].add(name)
         for recall in entry.looked.recalls:
             self._by_recall[recall.key].add(name)
+        self.mirror.stands(name, slim, entry.question.chain)
         while self._octets > self._most:
             self._remove(next(iter(self._entries)))
 
@@ -161,30 +216,41 @@ class StandingVerdicts:
         """
         self._remove(name_of(question))
 
+    def forget(self, name: bytes) -> None:
+        """
+        Forget the entry of a name (`name_of`).
+        """
+        self._remove(name)
+
+    def given(self, question: Question, entry: Standing) -> None:
+        """
+        Take note that an entry was found for a question and is given again.
+        """
+        self.mirror.stands(name_of(question), entry, question.chain)
+
     def changed(self, key: str) -> None:
         """
         Forget all that rest on a name of the cache: it has been given something.
         """
-        for name in tuple(self._by_key.get(key, ())):
-            self._remove(name)
+        self._remove_all(tuple(self._by_key.get(key, ())))
 
     def stored(self, key: str, received_at: datetime) -> None:
         """
         Forget those that rest on a name of the cache and have seen nothing under it, or what was received earlier.
         """
-        for name in tuple(self._by_key.get(key, ())):
+        gone = []
+        for name in self._by_key.get(key, ()):
             noted = self._entries[name].looked.responses[key]
             if noted is None or noted[0] < received_at:
-                self._remove(name)
+                gone.append(name)
+        self._remove_all(gone)
 
     def revoked(self, certificates: Collection[str]) -> None:
         """
         Forget those in whose path one of these certificates is: none stands of which any proof is kept.
         """
         fewer, more = sorted((certificates, self._by_recall), key=len)
-        for key in [key for key in fewer if key in more]:
-            for name in tuple(self._by_recall.get(key, ())):
-                self._remove(name)
+        self._remove_all({name for key in fewer if key in more for name in self._by_recall[key]})
 
     def forgot(self) -> None:
         """
@@ -196,15 +262,23 @@ class StandingVerdicts:
         """
         Forget all.
         """
+        self.mirror.cleared()
         self._entries.clear()
         self._by_key.clear()
         self._by_recall.clear()
         self._octets = 0
 
+    def _remove_all(self, names: Collection[bytes]) -> None:
+        if len(names) > _MANY:
+            self.mirror.ended_of({self._entries[name].question.trust.name for name in names})
+        for name in names:
+            self._remove(name)
+
     def _remove(self, name: bytes) -> None:
         gone = self._entries.pop(name, None)
         if gone is None:
             return
+        self.mirror.ended(name, gone.question.trust.name)
         self._octets -= gone.octets
         _leave(self._by_key, gone.looked.keys, name)
         _leave(self._by_recall, (recall.key for recall in gone.looked.recalls), name)

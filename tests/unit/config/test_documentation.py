@@ -82,6 +82,7 @@ def test_documentation_of_service_gives_the_defaults():
 
     assert (str(defaults.socket), str(defaults.state)) == (told["socket"], told["state"])
     assert f'"{format_size(defaults.cache_bytes)}"' == told["cache_bytes"]
+    assert ("true", f'"{format_size(defaults.board_bytes)}"') == (told["board"], told["board_bytes"])
     assert (str(defaults.memory_entries), str(defaults.max_sessions)) == (
         told["memory_entries"],
         told["max_sessions"],

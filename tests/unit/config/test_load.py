@@ -37,6 +37,8 @@ phases = ["CheckCertificate", "crypt_data"]
 unreachable = "not_handled"
 datafile_password_file = "password"
 cache_bytes = "64MiB"
+board = false
+board_bytes = "1GiB"
 log_format = "console"
 
 [limits]
@@ -93,6 +95,7 @@ port = 1762
 not_handled = ["CryptData"]
 min_tls = "1.2"
 client_auth = true
+board = false
 
 [[rule]]
 direction = "client"
@@ -104,6 +107,7 @@ trust = "partners"
     assert site.directory / "run/cftpki.sock" == service.socket
     assert (0, 4711) == service.allow_users
     assert frozenset({Phase.CHECK_CERTIFICATE, Phase.CRYPT_DATA}) == service.phases
+    assert (False, 1 << 30) == (service.board, service.board_bytes)
     assert (64 << 20, "console", "not_handled") == (
         service.cache_bytes,
         service.log_format,
@@ -157,6 +161,7 @@ trust = "partners"
         first.min_tls,
         first.client_auth,
     )
+    assert (False, True) == (first.board, second.board)
     assert (frozenset({Phase.CRYPT_DATA}), (ip_network("192.0.2.0/24"),)) == (
         first.not_handled,
         first.networks,

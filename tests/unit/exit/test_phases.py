@@ -26,7 +26,8 @@ from cftpki_ext.exit.phases import Plan, answer, decide
 from cftpki_ext.exit.session import Presented, SessionContext, Stage, session_reference
 from cftpki_ext.exit.steps import Fail, NotHandled, Refuse, Reply
 from cftpki_ext.protocol.codec import Frame, Message, Result, Tag, decode, encode
-from cftpki_ext.protocol.tls_vectors import encode_chain
+from cftpki_ext.protocol.tls_vectors import encode_ca_list, encode_chain
+from tests.support import pki
 
 SERVER_RULE = Rule(name="in", direction=Direction.SERVER, trust="partners", identity="mft")
 ASKED = Asked(
@@ -344,8 +345,21 @@ def test_after_signature_gives_exactly_one_of_output_and_key():
 
 
 def test_after_ca_list_names_each_once():
-    reply = phases.after_ca_list(steps.NeedCaList(session(), "partners"), (b"A", b"B", b"A"))
-    assert bytes.fromhex("0101 0006 000141 000142") == reply.fields[Tag.CA_LIST]
+    anchors = (pki.make_root("A"), pki.make_root("B"), pki.make_root("A"))
+    trust = TrustSet(name="partners", anchors=tuple(one.der for one in anchors))
+    reply = phases.after_ca_list(steps.NeedCaList(session(), "partners"), trust)
+    names = tuple(one.certificate.subject.public_bytes() for one in anchors[:2])
+    assert encode_ca_list(names) == reply.fields[Tag.CA_LIST]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"), [(0, 1, None), (1, None, None), (1, 1, 1), (1, 2, 1), (2, 1, None)]
+)
+def test_start_task_announces_a_board_to_who_takes_it(ours, theirs, told):
+    fields = {Tag.HOST_TASK: 7} | ({} if theirs is None else {Tag.BOARD: theirs})
+    request = Frame(message=Message.START_TASK, response=False, sequence=1, fields=fields)
+    reply = decide(Plan(settings=SETTINGS, fresh=99, board=ours), None, request)
+    assert told == reply.fields.get(Tag.BOARD)
 
 
 # CheckCertificate

@@ -1,0 +1,360 @@
+"""
+The sessions that hosts answered from the board: each gets its record, its line in the log, and is counted.
+
+Owns the datagram socket beside the service's, who may speak on it, and what waits to be kept. What never came is counted and
+told. Nothing that comes here can let anybody in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cftpki_ext.checking.checker import new_verdict_id
+from cftpki_ext.core.errors import WireError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.log import Log
+from cftpki_ext.core.settings import Rule
+from cftpki_ext.core.values import dataclass
+from cftpki_ext.evidence import row_of
+from cftpki_ext.evidence.again import again
+from cftpki_ext.evidence.writer import NotKept, Repeat
+from cftpki_ext.exit.questions import asked_in
+from cftpki_ext.exit.session import Presented, SessionContext
+from cftpki_ext.ports import Repeated
+from cftpki_ext.protocol.codec import Ending, Tag
+from cftpki_ext.service.beside import allowed_users
+from cftpki_ext.service.board.publisher import Given, Publisher
+from cftpki_ext.service.board.told import MAX_OCTETS, Senders, Told, read
+from cftpki_ext.service.shared import Service
+
+NAME = "sessions"
+# Datagrams that are read before others have their turn.
+_TURN = 128
+# Sessions that wait for their record: a burst of some seconds.
+_WAITING = 20_000
+# Records that are on their way to the ledger at a time: those that somebody waits for go between.
+_BATCH = 256
+# What the clocks of a host's process and of ours may differ by: they are one clock, read at two times.
+_AHEAD = timedelta(seconds=2)
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+_SPACE = socket.CMSG_SPACE(_CREDENTIALS.size)
+# What is missing for longer than this does not come any more.
+_LATE_S = 1.0
+# Of the time that a service has to stop.
+_STOP_S = 5.0
+# Log lines about what is refused: one of each kind in so long.
+_QUIET_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    told: Told
+    session: SessionContext
+    given: Given | None
+
+
+class Sessions:
+    """
+    Takes what hosts tell. For one event loop.
+
+    Args:
+        service: whose sessions they are.
+        publisher: whose board answered.
+        seen: is told the name of each verdict that was given again.
+        forget: a verdict's record has been let go: its entry, by its name, must end.
+
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        publisher: Publisher,
+        *,
+        seen: Callable[[bytes], None],
+        forget: Callable[[bytes], None],
+    ) -> None:
+        self._service = service
+        self._publisher = publisher
+        self._seen = seen
+        self._forget = forget
+        self._log: Log = service.log
+        self._senders = Senders()
+        self._socket: socket.socket | None = None
+        self._path: Path | None = None
+        self._waiting: asyncio.Queue[_Heard] = asyncio.Queue(_WAITING)
+        self._counts: Counter[str] = Counter()
+        self._quiet: dict[str, float] = {}
+        self._missing = 0  # when that was looked at last
+        self._counted_at = 0.0
+        self._lost = 0  # that was told
+
+    def open(self, folder: Path, *, like: Path) -> None:
+        """
+        Listen in the folder beside the service's socket.
+
+        Args:
+            folder: the folder; ours alone to write.
+            like: the service's socket, whose group and mode this one has.
+
+        Raises:
+            OSError: it cannot be opened.
+
+        """
+        path = folder / NAME
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()  # whoever holds the service's socket owns the folder
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            before = os.umask(0o177)
+            try:
+                bound.bind(str(path))
+            finally:
+                os.umask(before)
+            path.chmod(_access(path, like.stat()))
+        except OSError:
+            bound.close()
+            raise
+        self._socket, self._path = bound, path
+        asyncio.get_running_loop().add_reader(bound.fileno(), self._read)
+
+    async def run(self) -> None:
+        """
+        Keep the records of what comes, until cancelled.
+        """
+        while True:
+            await self._account_for([await self._waiting.get()])
+
+    async def drain(self) -> None:
+        """
+        Read what has come and keep its records, as far as that goes in the time that a stop has.
+        """
+        if self._socket is not None:
+            self._read()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                while not self._waiting.empty():
+                    await self._account_for([self._waiting.get_nowait()])
+        if not self._waiting.empty():
+            self._log.warning("board_sessions_lost", count=self._waiting.qsize(), detail="the service stops")
+
+    async def _account_for(self, batch: list[_Heard]) -> None:
+        """
+        Record, count and log sessions. Never raises.
+        """
+        while len(batch) < _BATCH and not self._waiting.empty():
+            batch.append(self._waiting.get_nowait())
+        repeats = [_again(heard, heard.given) for heard in batch if heard.given is not None]
+        kept = iter(zip(repeats, await self._service.keeper.keep_repeats(repeats), strict=True))
+        for heard in batch:
+            outcome = next(kept) if heard.given is not None else None
+            try:
+                if heard.given is not None and outcome is not None:
+                    self._report(heard, heard.given, *outcome)
+                self._tell(heard.told, heard.session)
+            except Exception as error:  # noqa: BLE001 - one session must not keep the others from being accounted for
+                self._log.error("board_session_not_recorded", error=repr(error))
+            self._counts["sessions"] += 1
+
+    def _report(self, heard: _Heard, given: Given, repeat: Repeat, record: str | NotKept) -> None:
+        """
+        Count and log a verdict that a host gave again.
+        """
+        self._seen(given.name)
+        if record is NotKept.GONE:
+            # What it repeats has been let go: the partner is judged anew.
+            self._forget(given.name)
+        verdict = given.standing.at(heard.told.at, repeat.id)
+        self._service.verdicts.add(row_of(verdict, asked_in(heard.session)))
+        kept = None if isinstance(record, NotKept) else record
+        self._service.audit.verdict(verdict, heard.session, elapsed_ms=0, record=kept)
+        self._counts["given"] += 1
+
+    def close(self) -> None:
+        """
+        Stop listening.
+        """
+        bound, self._socket = self._socket, None
+        if bound is None:
+            return
+        asyncio.get_running_loop().remove_reader(bound.fileno())
+        bound.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def status(self) -> dict[str, Any]:
+        """
+        The counts since the start, for STATUS.
+        """
+        return {
+            "hosts": self._senders.count,
+            "sessions": self._counts["sessions"],
+            "given": self._counts["given"],
+            "lost": self._lost + self._counts["dropped"],
+            "refused": self._counts["refused"],
+        }
+
+    def _read(self) -> None:
+        for _ in range(_TURN):
+            if self._socket is None:
+                return
+            try:
+                datagram, ancillary, flags, _ = self._socket.recvmsg(MAX_OCTETS + 1, _SPACE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._say("board_session_unread", error=str(error))
+                return
+            self._close_descriptors(ancillary)
+            self.hear(datagram, _uid(ancillary), whole=not flags & socket.MSG_TRUNC)
+
+    def hear(self, datagram: bytes, uid: int | None, *, whole: bool = True) -> None:
+        """
+        Take one datagram.
+
+        Args:
+            datagram: as it came.
+            uid: of the process that sent it, as the kernel says.
+            whole: whether nothing of it was cut off.
+
+        """
+        if uid is None or uid not in allowed_users(self._service.settings):
+            self._refuse(f"user {uid} may not use this service (service.allow_users)")
+            return
+        try:
+            # What was cut off has one octet more than is read.
+            told = read(datagram if whole else bytes(MAX_OCTETS + 1))
+        except WireError as error:
+            self._refuse(str(error))
+            return
+        self._senders.hear(uid, told.sender, told.number)
+        rule = self._publisher.rule(told.rule)
+        given = None if told.entry is None else self._publisher.given(told.board, told.entry)
+        fault = self._fault(told, rule, given)
+        if fault is not None or rule is None:
+            self._refuse(fault or "")
+            return
+        try:
+            self._waiting.put_nowait(_Heard(told, told.session(rule), given))
+        except asyncio.QueueFull:
+            self._counts["dropped"] += 1
+            self._say("board_sessions_lost", count=1, user=uid, detail="more wait than can be kept")
+
+    def count_lost(self) -> None:
+        """
+        Tell of sessions that have been missing for a while: threads of a host may overtake each other.
+        """
+        now = self._service.clock.monotonic()
+        if now < self._counted_at + _LATE_S:
+            return
+        lasting = min(self._missing, self._senders.missing)
+        self._counted_at, self._missing = now, self._senders.missing
+        if lasting > self._lost:
+            self._log.warning(
+                "board_sessions_lost", count=lasting - self._lost, detail="nothing came of them"
+            )
+            self._lost = lasting
+
+    def _fault(self, told: Told, rule: Rule | None, given: Given | None) -> str | None:
+        if rule is None:
+            return f"no rule {printable(told.rule)!r}"
+        if rule.direction is not told.direction:
+            return f"rule {rule.name!r} is not for {told.direction.value} mode"
+        now = self._service.clock.now()
+        if told.entry is None:
+            return (
+                None if told.at <= now + _AHEAD else f"a session of {told.at.isoformat()}, which is to come"
+            )
+        if given is None:
+            return f"no entry {told.entry} of board {told.board.hex()}"
+        standing = given.standing
+        if told.verdict_id != standing.verdict.id or rule.name != standing.question.rule:
+            return f"entry {told.entry} of board {told.board.hex()} is another verdict's"
+        # The board's times are in milliseconds.
+        begin = standing.verdict.evidence.decided_at - timedelta(milliseconds=1)
+        if not begin <= told.at <= min(standing.until, now + _AHEAD):
+            return f"entry {told.entry} of board {told.board.hex()} did not hold at {told.at.isoformat()}"
+        return None
+
+    def _tell(self, told: Told, session: SessionContext) -> None:
+        audit, frame = self._service.audit, told.frame
+        generation = frame.number(Tag.GENERATION)
+        if generation is not None and session.rule.identity is not None:
+            presented = Presented(name=session.rule.identity, generation=generation, fingerprint=b"")
+            audit.event(
+                "certificate_given", session, identity=presented.name, generation=presented.generation
+            )
+        match told.ending:
+            case Ending.DONE:
+                audit.event("handshake_done", session, verdict_id=told.verdict_id)
+            case Ending.ALERT:
+                side = "host" if frame.number(Tag.ALERT_SIDE) == 1 else "partner"
+                audit.event("handshake_alert", session, alert=frame.number(Tag.ALERT), side=side)
+            case Ending.LEFT:
+                audit.event("session_lost", session)
+
+    def _refuse(self, detail: str) -> None:
+        self._counts["refused"] += 1
+        self._say("board_session_refused", detail=detail)
+
+    def _say(self, event: str, **fields: Any) -> None:
+        """
+        Warn, of each kind once in a while: who floods this socket must not flood the log.
+        """
+        now = self._service.clock.monotonic()
+        if now >= self._quiet.get(event, 0.0):
+            self._quiet[event] = now + _QUIET_S
+            self._log.warning(event, **fields)
+
+    @staticmethod
+    def _close_descriptors(ancillary: list[tuple[int, int, bytes]]) -> None:
+        """
+        Nobody is asked to send any.
+        """
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                for (number,) in struct.iter_unpack("i", data[: len(data) - len(data) % 4]):
+                    os.close(number)
+
+
+def _again(heard: _Heard, given: Given) -> Repeat:
+    """
+    The record of a verdict that a host gave again: an id of its own, at the host's time.
+    """
+    told, standing = heard.told, given.standing
+    verdict_id = new_verdict_id(int(told.at.timestamp() * 1000))
+    repeated = Repeated(id=standing.verdict.id, document=standing.document)
+    stored = again(repeated, verdict_id=verdict_id, at=told.at, asked=asked_in(heard.session))
+    return Repeat(id=verdict_id, stored=stored)
+
+
+def _access(path: Path, like: os.stat_result) -> int:
+    """
+    Give a socket the group of another one; the mode that it is to have.
+
+    Where we are not in that group, everybody may write: who counts is told by the kernel with each datagram.
+    """
+    mode = stat.S_IMODE(like.st_mode) & 0o666
+    if like.st_gid != os.getegid():
+        try:
+            os.chown(path, -1, like.st_gid)
+        except PermissionError:
+            return mode | 0o222
+    return mode
+
+
+def _uid(ancillary: list[tuple[int, int, bytes]]) -> int | None:
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(data) == _CREDENTIALS.size:
+            return int(_CREDENTIALS.unpack(data)[1])
+    return None

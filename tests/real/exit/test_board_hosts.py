@@ -1,0 +1,284 @@
+"""
+libcftpkie.so beside a real service with the verdict board: known partners without it, and never a moment longer than it says.
+
+The host is this process, which calls the library as Transfer CFT does; statuses come from `openssl ocsp` and nginx.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import signal
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cftpki_cache.revocations import RevocationMemory
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.protocol.codec import Frame, Message, Tag, decode_header, decode_payload, encode
+from cftpki_ext.protocol.tls_vectors import encode_chain
+from cftpki_ext.revocation.cache_key import certificate_key
+from tests.support import hostsim, partners, real_service
+from tests.support.native_host import DONE, Session, Task
+from tests.support.pki import Revoked, make_crl
+from tests.support.wall_clock import until
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("board")]
+
+LIBRARY = ctypes.CDLL(str(hostsim.BUILD / "libcftpkie.so"))
+_ID = slice(8, 24)
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory):
+    with partners.company(tmp_path_factory.mktemp("vh")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def serving(company, name, monkeypatch, *, rule="", limits=""):
+    config = company.configure(name)
+    text = config.read_text().replace('profile = "RSA"\n', f'profile = "RSA"\n{rule}\n')
+    config.write_text(f"{text}\n[limits]\n{limits}\n")
+    with real_service.running(config) as service:
+        monkeypatch.setenv("CFTPKI_SOCKET", str(service.socket))
+        yield config, service
+        assert [] == service.failures()
+
+
+def chain_of(company, partner):
+    found = x509.load_pem_x509_certificates(company.path(f"{partner}.pem").read_bytes())
+    return encode_chain(tuple(one.public_bytes(Encoding.DER) for one in found))
+
+
+def handshake(task, chain, *, profile=b"RSA"):
+    """
+    All calls of a session but CryptData: what became of CheckCertificate, and the verdict id of the global area.
+    """
+    session = Session(task, room=8192)
+    session.pki.acProfile = profile
+    if session.start() != DONE:
+        return session.alert or 80, None
+    assert DONE == session.call(Message.GET_CERTIFICATE)
+    assert DONE == session.call(Message.GET_CA_LIST)
+    if session.check(chain) != DONE:
+        alert = session.alert
+        session.pki.iAlertCode, session.pki.iAlertSide = alert, 1
+        session.call(Message.HANDSHAKE_ALERT)
+        return alert, None
+    assert DONE == session.call(Message.HANDSHAKE_DONE)
+    verdict_id = bytes(session.pki.aGlobalArea_w)[_ID].hex()
+    assert DONE == session.call(Message.END_SESSION)
+    return 0, verdict_id
+
+
+def known(service, chain):
+    """
+    A task of a host that knows a partner: the verdict id does not change any more.
+    """
+    task = Task(LIBRARY)
+    assert DONE == task.start()
+    ids = []
+
+    def same():
+        alert, verdict_id = handshake(task, chain)
+        assert 0 == alert
+        ids.append(verdict_id)
+        return len(ids) > 2 and ids[-1] == ids[-2] == ids[-3]
+
+    until(same)
+    return task, ids[-1]
+
+
+def ask(service, message, **fields):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(service.socket))
+        given = {Tag[name]: value for name, value in sorted(fields.items(), key=lambda item: Tag[item[0]])}
+        connection.sendall(encode(Frame(message=message, response=False, sequence=1, fields=given)))
+        with connection.makefile("rb") as reader:
+            header = decode_header(reader.read(12))
+            return decode_payload(header, reader.read(header.length))
+
+
+def board(service):
+    return json.loads(ask(service, Message.STATUS).fields[Tag.JSON])["board"]
+
+
+def remember(company, config, partner):
+    now = datetime.now(UTC).replace(microsecond=0)
+    issuing = company.issuing
+    serial = x509.load_pem_x509_certificates(company.path(f"{partner}.pem").read_bytes())[0].serial_number
+    key = certificate_key(
+        SourceKind.CRL,
+        issuer_name=issuing.certificate.subject.public_bytes(),
+        issuer_spki=issuing.certificate.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        ),
+        serial=serial,
+        url="",
+    )
+    raw = make_crl(issuing, [Revoked(serial, at=now)], this_update=now)
+    with contextlib.closing(RevocationMemory(config.with_suffix(".state"))) as memory:
+        memory.remember(key, Statement(kind=SourceKind.CRL, origin=Origin.NETWORK, received_at=now, raw=raw))
+
+
+def test_known_partner_goes_on_while_the_service_is_frozen_or_dead_and_no_stranger_does(company, monkeypatch):
+    with serving(company, "frozen", monkeypatch) as (_, service):
+        good = chain_of(company, "good")
+        task, verdict_id = known(service, good)
+        assert verdict_id in {line["verdict_id"] for line in service.verdicts()}
+        service.process.send_signal(signal.SIGSTOP)
+        assert (0, verdict_id) == handshake(task, good)
+        service.process.send_signal(signal.SIGCONT)
+        until(lambda: board(service)["given"] >= 2)
+        service.kill()
+        assert (0, verdict_id) == handshake(task, good)
+        assert 80 == handshake(task, chain_of(company, "by-crl"))[0]
+        service.start()
+        # Whoever listens is asked: the new one judges, and gives its own board.
+        alert, new = handshake(task, good)
+        assert 0 == alert
+        assert verdict_id != new
+        assert DONE == task.end()
+
+
+def test_known_partner_of_a_dead_service_is_refused_once_its_verdict_has_ended(company, monkeypatch):
+    with serving(company, "ends", monkeypatch, limits='ocsp_refresh = "4s"\ncrl_refresh = "4s"') as (
+        _,
+        service,
+    ):
+        good = chain_of(company, "good")
+        task = Task(LIBRARY)
+        assert DONE == task.start()
+        until(lambda: board(service)["entries"] == 1 or handshake(task, good) == ())
+        service.kill()
+        begun = time.monotonic()
+        answers = []
+        until(lambda: answers.append(handshake(task, good)[0]) or answers[-1] != 0)
+        assert 80 == answers[-1]
+        assert time.monotonic() - begun < 6
+        service.start()
+        assert 0 == handshake(task, good)[0]
+
+
+def hammer(task, chain, stop, accepted, refused, start):
+    start.wait()
+    while not stop.is_set():
+        begun = time.monotonic()
+        alert, _ = handshake(task, chain)
+        (accepted if alert == 0 else refused).append(begun)
+
+
+@pytest.mark.parametrize("how", ["revoked", "reloaded"])
+def test_no_session_that_begins_after_the_announcement_is_let_in(company, monkeypatch, how):
+    with serving(company, how, monkeypatch) as (config, service):
+        good = chain_of(company, "good")
+        task, _ = known(service, good)
+        stop, start, accepted, refused = threading.Event(), threading.Event(), [], []
+        threads = [
+            threading.Thread(target=hammer, args=(task, good, stop, accepted, refused, start))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        start.set()
+        until(lambda: len(accepted) > 50)
+        if how == "revoked":
+            remember(company, config, "good")
+            until(lambda: _alert(service, good) == 44)
+        else:
+            config.write_text(
+                config.read_text().replace(
+                    'profile = "RSA"\n', 'profile = "RSA"\npartners = { subjects = ["CN=somebody else"] }\n'
+                )
+            )
+            service.process.send_signal(signal.SIGHUP)
+            until(lambda: service.events("reloaded"))
+        announced = time.monotonic()
+        until(lambda: len([at for at in refused if at > announced]) > 20)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert [] == [at - announced for at in accepted if at > announced]
+
+
+def _alert(service, chain):
+    return ask(service, Message.CHECK, MODE=1, PROFILE="RSA", CHAIN=chain).fields.get(Tag.ALERT, 0)
+
+
+def test_every_session_is_in_the_evidence_or_counted_as_lost(company, monkeypatch):
+    with serving(company, "lost", monkeypatch) as (_, service):
+        good = chain_of(company, "good")
+        task, verdict_id = known(service, good)
+        until(lambda: board(service)["sessions"] >= 1)
+        before = board(service)
+        service.process.send_signal(signal.SIGSTOP)
+        # More than the socket's queue holds while nobody reads it.
+        for _ in range(600):
+            assert (0, verdict_id) == handshake(task, good)
+        service.process.send_signal(signal.SIGCONT)
+        until(lambda: board(service)["sessions"] > before["sessions"])
+        assert 0 == handshake(task, good)[0]
+        until(lambda: board(service)["lost"] > 0)
+        until(lambda: _all(board(service)) - _all(before) == 601)
+        assert 0 == board(service)["refused"]
+        assert service.events("board_sessions_lost")
+
+
+def _all(counts):
+    return counts["sessions"] + counts["lost"]
+
+
+def test_rule_without_board_asks_the_service_in_each_session(company, monkeypatch):
+    with serving(company, "each", monkeypatch, rule="board = false") as (_, service):
+        good = chain_of(company, "good")
+        task = Task(LIBRARY)
+        assert DONE == task.start()
+        ids = [handshake(task, good)[1] for _ in range(4)]
+        assert 4 == len(set(ids))
+        assert set(ids) == {line["verdict_id"] for line in service.verdicts()}
+        service.kill()
+        assert 80 == handshake(task, good)[0]
+        service.start()
+
+
+def test_new_certificate_of_ours_is_given_in_the_next_session(company, monkeypatch):
+    with serving(company, "renewed", monkeypatch) as (config, service):
+        good = chain_of(company, "good")
+        chain, key = company.path("own.pem"), company.path("own.key")
+        for source, target in (("host-rsa.pem", chain), ("host-rsa.key", key)):
+            target.write_bytes(company.path(source).read_bytes())
+            target.chmod(0o600)
+        config.write_text(
+            config.read_text().replace('"host-rsa.pem"', '"own.pem"').replace('"host-rsa.key"', '"own.key"')
+        )
+        until(lambda: service.events("listening"))
+        service.process.send_signal(signal.SIGHUP)
+        until(lambda: service.events("reloaded"))
+        task, _ = known(service, good)
+        assert chain_of(company, "host-rsa") == _presented(task)
+        # Another one, as an enroller or an administrator puts it there.
+        for source, target in (("good.pem", chain), ("good.key", key)):
+            new = target.with_suffix(".new")
+            new.write_bytes(company.path(source).read_bytes())
+            new.chmod(0o600)
+            new.replace(target)
+        until(lambda: _presented(task) == chain_of(company, "good"))
+
+
+def _presented(task):
+    session = Session(task, room=8192)
+    session.pki.acProfile = b"RSA"
+    assert DONE == session.start()
+    assert DONE == session.call(Message.GET_CERTIFICATE)
+    session.pki.iAlertCode, session.pki.iAlertSide = 80, 1
+    session.call(Message.HANDSHAKE_ALERT)
+    return session.out
