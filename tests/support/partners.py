@@ -24,6 +24,7 @@ socket = "{socket}"
 state = "{state}"
 log_format = "json"
 unreachable = "{unreachable}"
+board = {board}
 
 [trust.partners]
 anchors = ["root.pem"]
@@ -74,12 +75,19 @@ class Company:
         """
         return self.folder / name
 
-    def configure(self, name: str = "s", *, unreachable: str = "refuse") -> Path:
+    def configure(self, name: str = "s", *, unreachable: str = "refuse", board: bool = False) -> Path:
         """
         A configuration with socket and state of its own.
+
+        Without the verdict board unless it is asked for: most tests look at what the service says of each session.
         """
         path = self.folder / f"{name}.toml"
-        text = _CONFIGURATION.format(socket=f"{name}.sock", state=f"{name}.state", unreachable=unreachable)
+        text = _CONFIGURATION.format(
+            socket=f"{name}.sock",
+            state=f"{name}.state",
+            unreachable=unreachable,
+            board=str(board).lower(),
+        )
         for profile, lines in _RULES.items():
             for direction in ("server", "client"):
                 text += f'\n[[rule]]\nname = "{direction}-{profile}"\ndirection = "{direction}"\n'

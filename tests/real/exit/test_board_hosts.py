@@ -44,7 +44,7 @@ def company(tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(company, name, monkeypatch, *, rule="", limits=""):
-    config = company.configure(name)
+    config = company.configure(name, board=True)
     text = config.read_text().replace('profile = "RSA"\n', f'profile = "RSA"\n{rule}\n')
     config.write_text(f"{text}\n[limits]\n{limits}\n")
     with real_service.running(config) as service:

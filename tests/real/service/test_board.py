@@ -41,8 +41,8 @@ def company(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serving(company, name, *, rule="", **more):
-    config = company.configure(name)
+def serving(company, name, *, rule="", board=True, **more):
+    config = company.configure(name, board=board)
     text = config.read_text()
     if rule:
         text = text.replace('profile = "RSA"\n', f'profile = "RSA"\n{rule}\n')
@@ -246,7 +246,7 @@ async def test_rule_without_board_and_evidence_that_is_required_leave_verdicts_t
 
 
 async def test_service_without_board_gives_none(company):
-    with serving(company, "without", service="board = false") as (_, service):
+    with serving(company, "without", board=False) as (_, service):
         await check(service, ders(company, "good"))
         answer, view = await asyncio.to_thread(start_task, service.socket)
         assert (None, False) == (view, Tag.BOARD in answer.fields)
