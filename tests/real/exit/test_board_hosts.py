@@ -282,3 +282,31 @@ def _presented(task):
     session.pki.iAlertCode, session.pki.iAlertSide = 80, 1
     session.call(Message.HANDSHAKE_ALERT)
     return session.out
+
+
+def test_handshakes_of_8_threads_on_both_sides_are_answered_by_the_board_and_all_told(
+    company, monkeypatch, tmp_path
+):
+    with serving(company, "tls", monkeypatch) as (_, service):
+        simulated = ("--lib", str(hostsim.BUILD / "libcftpkie.so"), "--profile", "EC", "--threads", "8")
+        with hostsim.server(
+            *simulated,
+            *("--client-auth", "--send-data", "--sessions", "200"),
+            trace=tmp_path / "server",
+            env=service.environment,
+        ) as simulator:
+            client = hostsim.run(
+                *("client", *simulated, "--connect", f"127.0.0.1:{simulator.port}", "--sessions", "200"),
+                trace=tmp_path / "client",
+                env=service.environment,
+            )
+            run = simulator.finish()
+        assert (0, 0) == (client.status, run.status), client.stderr + run.stderr
+        ids = {line["global"][16:48] for side in (client, run) for line in side.sessions}
+        until(lambda: board(service)["sessions"] + len(service.verdicts()) > 300)
+        counts = board(service)
+        # Of each side's partner some few were judged or given again by the service, the others by the board.
+        assert len(ids) < 100
+        assert ids <= {line["verdict_id"] for line in service.verdicts()}
+        assert (0, 2) == (counts["refused"], counts["hosts"])
+        assert counts["given"] + counts["lost"] > 200
