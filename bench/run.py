@@ -10,7 +10,7 @@ import os
 import platform
 from pathlib import Path
 
-from bench import board, decision, evidence, handshakes, refresh, under_attack, warm
+from bench import board, decision, evidence, handshakes, large_crl, refresh, under_attack, warm
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
     handshakes.report(build)
     warm.report()
     refresh.report()
+    large_crl.report()
     under_attack.report()
     evidence.report()
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.large_lists import LargeStore, Spool
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
@@ -43,7 +44,8 @@ class StatusQuestion:
     """
     What a status source is asked: the certificate, its issuer, where, and until when (monotonic seconds).
 
-    `hear_time` is told the origin of each server that answers over HTTP, and what time it says it is.
+    `hear_time` is told the origin of each server that answers over HTTP, and what time it says it is. Large answers go to
+    `spool`, where there is one.
     """
 
     lookup: Lookup
@@ -53,6 +55,7 @@ class StatusQuestion:
     limits: Limits
     deadline: float
     hear_time: Callable[[str, datetime], None] | None = None
+    spool: Spool | None = None
 
 
 class StatusSource(Protocol):
@@ -81,7 +84,7 @@ class StoredResponse:
     Bytes from a store, unverified, with when they were received from their source.
     """
 
-    raw: bytes
+    raw: bytes | LargeOctets
     received_at: datetime
 
 
@@ -253,6 +256,29 @@ class SightingStore(Protocol):
         """
 
 
+@runtime_checkable
+class ListStore(LastingStore, Protocol):
+    """
+    A store that keeps large lists as files: what it gives under a key may be `LargeOctets`.
+
+    Args:
+        lists: where they are.
+
+    """
+
+    lists: LargeStore
+
+    def hold_list(self, key: str, raw: LargeOctets, *, received_at: datetime, keep_s: int) -> None:
+        """
+        See `hold`.
+        """
+
+    def write_list(self, key: str, raw: LargeOctets, *, received_at: datetime, keep_s: int) -> None:
+        """
+        See `write`.
+        """
+
+
 class ProofReader(Protocol):
     """
     The reading end of a `ProofStore`.
@@ -359,7 +385,7 @@ class EvidenceEntry:
     id: str
     kept_at: datetime
     document: bytes
-    blobs: Mapping[str, bytes]
+    blobs: Mapping[str, bytes | LargeOctets]
     revoked: tuple[Proven, ...] = ()
     present: tuple[str, ...] = ()
     repeats: Repeated | None = None
@@ -456,7 +482,7 @@ class AsyncEvidenceStore(Protocol):
     An `EvidenceStore` whose work is done elsewhere, in a thread or a process of its own.
     """
 
-    async def bring(self, blobs: Mapping[str, bytes]) -> None:
+    async def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
         """
         Have large blobs written before a record names them: nobody's record waits behind a list of fifty megabytes.
 

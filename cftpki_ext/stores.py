@@ -16,6 +16,8 @@ from pathlib import Path
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.ledger_schema import DATABASE
+from cftpki_cache.listed import ListedStore
+from cftpki_cache.lists import ListFiles, list_directory
 from cftpki_cache.location_locks import LocationLocks
 from cftpki_cache.memory import MemoryStore, TwoSizesStore
 from cftpki_cache.revocations import DATABASE as PROOFS
@@ -172,7 +174,7 @@ def _foreign(state: Path, us: int) -> Iterator[tuple[Path, int]]:
     """
     What another user owns where this one has to write. Identities say so themselves, each by its own.
     """
-    for folder in (state, state / "responses", state / "evidence"):
+    for folder in (state, state / "responses", list_directory(state), state / "evidence"):
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 # A file system's own folder is root's, and in nobody's way.
@@ -205,7 +207,8 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
 
     """
     ready_state(service.state)
-    proofs = RevocationMemory(service.state)
+    lists = ListFiles(service.state, max_bytes=service.cache_bytes)
+    proofs = RevocationMemory(service.state, lists)
     try:
         disk = DiskStore(response_directory(service), max_bytes=service.cache_bytes)
     except StoreError:
@@ -215,7 +218,7 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
         MemoryStore(max_entries=service.memory_entries, max_bytes=_SMALL_BYTES),
         MemoryStore(max_entries=service.memory_entries, max_bytes=_LARGE_BYTES),
     )
-    return TieredStore(memory, disk), proofs
+    return ListedStore(TieredStore(memory, disk), lists), proofs
 
 
 def location_locks(service: ServiceSettings) -> LocationLocks:
@@ -322,7 +325,17 @@ def revocation_reader(service: ServiceSettings) -> RevocationReader | None:
 
     """
     path = service.state / PROOFS
-    return RevocationReader(service.state) if _is_there(path) and path.stat().st_size > 0 else None
+    if not _is_there(path) or path.stat().st_size == 0:
+        return None
+    return RevocationReader(service.state, _lists_of(service))
+
+
+def _lists_of(service: ServiceSettings) -> ListFiles | None:
+    """
+    The folder of large lists, where there is one already.
+    """
+    there = _is_there(list_directory(service.state))
+    return ListFiles(service.state, max_bytes=service.cache_bytes) if there else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,7 +370,10 @@ def cache_usage(service: ServiceSettings) -> CacheUsage:
         found = disk.usage()
     if found is None:
         raise StoreError(_CACHE_BUSY.format(directory))
-    return CacheUsage(directory=directory, entries=found[0], bytes=found[1])
+    lists = _lists_of(service)
+    octets = 0 if lists is None else lists.usage()[1]
+    # Each large list is an entry there already.
+    return CacheUsage(directory=directory, entries=found[0], bytes=found[1] + octets)
 
 
 def flush_cache(service: ServiceSettings) -> int:
@@ -381,6 +397,9 @@ def flush_cache(service: ServiceSettings) -> int:
         count = disk.clear()
     if count is None:
         raise StoreError(_CACHE_BUSY.format(directory))
+    lists = _lists_of(service)
+    if lists is not None:
+        lists.clear()
     try:
         mark_flushed(directory)
     except OSError as exc:

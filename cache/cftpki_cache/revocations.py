@@ -14,9 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cftpki_cache.lists import ListFiles
 from cftpki_cache.sqlite import connect, create, transaction
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.memo import Memo
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 
@@ -42,12 +45,13 @@ class RevocationReader:
     Reads the proofs of revocation that another process keeps. Writes nothing. Safe for several threads.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lists: ListFiles | None = None) -> None:
         """
         Open the memory for reading.
 
         Args:
             folder: where it is.
+            lists: where proofs are that are large lists. Without it they cannot be recalled.
 
         Raises:
             StoreError: there is none, or it cannot be opened by this user.
@@ -55,6 +59,7 @@ class RevocationReader:
         """
         self._reading = threading.Lock()
         self._recalled: Memo[str, bytes] = Memo(_RECALLED_OCTETS)
+        self._lists = lists
         try:
             # Whoever reads has a connection of its own, and never waits for one who writes.
             self._reader = connect(folder / DATABASE, read_only=True)
@@ -85,13 +90,16 @@ class RevocationReader:
             for kind, url, received_at, digest in rows
         )
 
-    def _proof(self, digest: str) -> bytes:
+    def _proof(self, digest: str) -> bytes | LargeOctets:
         """
         The bytes of a proof: the same object each time, so that nobody reads, hashes or parses them again.
         """
         raw = self._recalled.get(digest)
         if raw is None:
             rows = self._rows("SELECT raw FROM blob WHERE digest = ?", digest)
+            if not rows and self._lists is not None and (large := self._lists.proof(digest)) is not None:
+                # What it says is verified by its index, and it itself before it has one.
+                return large
             raw = bytes(rows[0][0]) if rows else b""
             if sha256(raw).hexdigest() != digest:
                 msg = f"memory of revocations cannot be read: proof {digest[:16]} is damaged"
@@ -114,13 +122,14 @@ class RevocationReader:
             StoreError: see `recall`.
 
         """
-        return bool(
-            self._rows(
-                "SELECT 1 FROM proof JOIN blob USING (digest) WHERE certificate = ? AND digest = ?",
-                certificate,
-                digest,
-            )
+        rows = self._rows(
+            "SELECT EXISTS (SELECT 1 FROM blob WHERE digest = ?2) FROM proof WHERE certificate = ?1 AND digest = ?2",
+            certificate,
+            digest,
         )
+        if not rows:
+            return False
+        return bool(rows[0][0]) or (self._lists is not None and self._lists.has_proof(digest))
 
     def state(self) -> int:
         """
@@ -171,12 +180,13 @@ class RevocationMemory(RevocationReader):
     Safe for several threads. What `remember` returned for is on the disk (SQLite, synchronous=FULL).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lists: ListFiles | None = None) -> None:
         """
         Open or create the memory.
 
         Args:
             folder: made with mode 0700 where it does not exist.
+            lists: where large lists are kept that prove a revocation; without it they stand in the database.
 
         Raises:
             StoreError: the folder or database cannot be used.
@@ -189,7 +199,7 @@ class RevocationMemory(RevocationReader):
             msg = f"memory of revocations in {folder}: {exc}"
             raise StoreError(msg) from exc
         try:
-            super().__init__(folder)
+            super().__init__(folder, lists)
         except StoreError:
             self._db.close()
             raise
@@ -210,11 +220,13 @@ class RevocationMemory(RevocationReader):
         """
         if statement.raw is None:
             return
-        digest = sha256(statement.raw).hexdigest()
+        digest = digest_of(statement.raw)
+        raw = self._pinned(statement.raw) if isinstance(statement.raw, LargeOctets) else statement.raw
         received_at = statement.received_at.astimezone(UTC).isoformat()
         try:
             with self._writing, transaction(self._db):
-                self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, statement.raw))
+                if raw is not None:
+                    self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, raw))
                 self._db.execute(
                     "INSERT OR IGNORE INTO proof VALUES (?, ?, ?, ?, ?)",
                     (certificate, digest, statement.kind.value, statement.url, received_at),
@@ -229,9 +241,30 @@ class RevocationMemory(RevocationReader):
                     "DELETE FROM blob WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM proof WHERE digest = ?1)",
                     gone,
                 )
+                let_go = [
+                    one
+                    for (one,) in gone
+                    if not self._db.execute("SELECT 1 FROM proof WHERE digest = ?", (one,)).fetchall()
+                ]
         except sqlite3.Error as exc:
             msg = f"proof of revocation could not be kept: {exc}"
             raise StoreError(msg) from exc
+        if self._lists is not None:
+            for one in let_go:
+                self._lists.unpin(one)
+
+    def _pinned(self, raw: LargeOctets) -> bytes | None:
+        """
+        Have a large list kept as a file before the database names it; its octets where there is no place for files.
+        """
+        if self._lists is None:
+            return raw.whole()
+        try:
+            self._lists.pin(raw)
+        except OSError as exc:
+            msg = f"proof of revocation could not be kept: {exc}"
+            raise StoreError(msg) from exc
+        return None
 
     def close(self) -> None:
         """
@@ -242,7 +275,9 @@ class RevocationMemory(RevocationReader):
             self._db.close()
 
 
-def _statement(kind: str, url: str | None, received_at: str, raw: bytes, digest: str) -> Statement:
+def _statement(
+    kind: str, url: str | None, received_at: str, raw: bytes | LargeOctets, digest: str
+) -> Statement:
     """
     One row as a statement. A damaged one is no less bad than a file that cannot be read: something was known.
     """

@@ -63,6 +63,13 @@ class TieredStore:
         kept = self._upper.look(key)
         return None if kept is None else kept.response
 
+    def below(self, key: str) -> StoredResponse | None:
+        """
+        What the lower tier has.
+        """
+        kept = self._lower.look(key)
+        return None if kept is None else kept.response
+
     def hold(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
         """
         See `LastingStore`: the upper tier alone.

@@ -11,6 +11,7 @@ from datetime import datetime
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.bootstrap.checker import SystemClock
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence import Record, encode
@@ -72,13 +73,17 @@ def keep_record(settings: Settings, record: Record) -> str:
     """
     stored = encode(record)
     with contextlib.closing(EvidenceLedger(evidence_directory(settings.service))) as ledger:
+        large = {name: raw for name, raw in stored.blobs.items() if isinstance(raw, LargeOctets)}
+        if large:
+            ledger.bring(large)
         (digest,) = ledger.append(
             (
                 EvidenceEntry(
                     id=record.verdict.id,
                     kept_at=SystemClock().now(),
                     document=stored.document,
-                    blobs=stored.blobs,
+                    blobs={name: raw for name, raw in stored.blobs.items() if name not in large},
+                    present=tuple(large),
                     revoked=stored.revoked,
                 ),
             )

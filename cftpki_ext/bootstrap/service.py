@@ -43,6 +43,7 @@ from cftpki_ext.service.daemon import Daemon
 from cftpki_ext.service.evidence_process import ROLE as EVIDENCE
 from cftpki_ext.service.evidence_process import EvidenceProcess, setup_of
 from cftpki_ext.service.judging import exchange
+from cftpki_ext.service.judging.indexing import IndexInProcess
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote import Judges
 from cftpki_ext.service.refresher import Refresher
@@ -199,6 +200,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
     renewals = Renewals(settings, make_renewals, event=event)
 
     children = Children(nursery, logger)
+    checker.index_by(IndexInProcess(children, logger))
     pool = Pool(children, settings, log=logger)
     judges = Judges(checker, pool, SystemClock())
     keeper = EvidenceWriter(

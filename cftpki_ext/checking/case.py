@@ -17,6 +17,7 @@ from typing import Protocol
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.digest import digest_of
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import BAD_NEWS, Verdict
@@ -31,6 +32,8 @@ from cftpki_ext.decision.settling import Situation, next_step
 from cftpki_ext.revocation.cache_key import certificate_key, list_key
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
+# A large list of a file is kept under a name that nobody looks up, so that it has its index after a restart.
+_OF_A_FILE = ":file"
 # What failed these checks is no statement of the CA at all, and is asked for again next time.
 _NEVER_KEPT = frozenset({Cause.MALFORMED, Cause.UNREADABLE, Cause.BAD_SIGNATURE, Cause.TOO_LARGE})
 
@@ -396,13 +399,15 @@ def _worth_keeping(
                 continue
             if finding.cause in _NEVER_KEPT or finding.responder is None:
                 continue
+            name = store_key(examination, Lookup(depth=number, kind=statement.kind, url=statement.url))
             if statement.url in map(str, examination.question.trust.crl_files):
-                continue  # a changed file counts at once
+                if not isinstance(statement.raw, LargeOctets):
+                    continue  # a changed file counts at once
+                name += _OF_A_FILE
             life = examination.question.limits.keep_stale
             if finding.next_update is not None:
                 life += max(timedelta(0), finding.next_update - now)
-            lookup = Lookup(depth=number, kind=statement.kind, url=statement.url)
-            yield store_key(examination, lookup), statement, int(life.total_seconds())
+            yield name, statement, int(life.total_seconds())
 
 
 def _worth_remembering(

@@ -23,6 +23,8 @@ from cftpki_ext.checking.responses import Responses
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.large_lists import ListIndexer
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import BAD_NEWS, Verdict
@@ -180,6 +182,20 @@ class Checker:
         self._askings = Askings(self._store, clock, locks)
         self._clock = clock
         self._proofs = proofs
+
+    def index_by(self, indexer: ListIndexer) -> None:
+        """
+        Have large lists indexed by somebody else than a thread of this process.
+        """
+        if self._store.lists is not None:
+            self._store.lists.indexer = indexer
+
+    def damaged(self, raw: LargeOctets) -> None:
+        """
+        See `LargeLists.damaged`.
+        """
+        if self._store.lists is not None:
+            self._store.lists.damaged(raw)
 
     async def check(self, question: Question, handed_in: Sequence[Statement] = ()) -> Verdict:
         """

@@ -8,13 +8,14 @@ nothing: what comes next is what the case says.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from cftpki_ext.checking.asking import Asking, Askings
 from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
 from cftpki_ext.checking.responses import Responses, hashed
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
@@ -123,7 +124,7 @@ class Collector:
         return tuple(self._looked_up.values())
 
     @property
-    def brought(self) -> Iterator[tuple[str, bytes]]:
+    def brought(self) -> Iterator[tuple[str, bytes | LargeOctets]]:
         """
         What the cache had and the sources sent, with the names under which the cache keeps both.
         """
@@ -202,7 +203,10 @@ class Collector:
     async def _do(self, turn: Turn) -> None:
         for recall in turn.recall:
             self._recalled[recall.key] = recall
-            self._hear(self._recall(recall))
+            known = self._recall(recall)
+            for statement in known:
+                await self._store.prepare(statement.raw)
+            self._hear(known)
         for place in turn.look_up:
             await self._look_into_cache(place)
         self._hear(turn.hear)
@@ -256,6 +260,7 @@ class Collector:
             trust=question.trust,
             limits=question.limits,
             deadline=self._clock.monotonic() + self._left_s + _GRACE_S,
+            spool=None if self._store.lists is None else self._store.lists.store,
         )
         entered = self._askings.enter(one.place, question.trust, question.limits)
         self._entered.append(entered)
@@ -263,11 +268,18 @@ class Collector:
         asking = self._askings.ask(
             entered,
             one.place,
-            lambda: source.ask(asked),
+            lambda: self._placed(source.ask(asked)),
             seen=self.found.get(one.place.key),
             deadline=asked.deadline,
         )
         self._running[asyncio.ensure_future(asking)] = one
+
+    async def _placed(self, asking: Awaitable[Statement]) -> Statement:
+        """
+        An answer whose large list can be read in parts.
+        """
+        statement = await asking
+        return statement if self._store.lists is None else await self._store.lists.placed(statement)
 
     async def _wait(self, longest_s: float) -> None:
         """
@@ -318,8 +330,10 @@ class Collector:
         for task in done:
             one = self._running.pop(task)
             statement = task.result()
-            if statement.raw is not None:
-                await hashed(statement.raw)
+            for raw in (statement.raw, *statement.also):
+                if raw is not None:
+                    await hashed(raw)
+                    await self._store.prepare(raw)
             if self._is_ours(one, statement):
                 # Whoever did not answer while we did not run has not been silent.
                 self._ask_anew(one)

@@ -15,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 
+from cftpki_ext.checking.large_lists import LargeLists
 from cftpki_ext.core.digest import digest_of, forget_digest, is_hashed
-from cftpki_ext.ports import LastingStore, ResponseStore, SharedStore, StoredResponse
+from cftpki_ext.core.octets import LargeOctets, whole_of
+from cftpki_ext.ports import LastingStore, ListStore, ResponseStore, SharedStore, StoredResponse
 from cftpki_ext.support.heap import give_back
 
 _log = logging.getLogger(__name__)
@@ -36,11 +38,11 @@ _BEHIND_OCTETS = 128 * 1024 * 1024
 PATIENCE_S = 2.0
 
 
-async def hashed(raw: bytes) -> None:
+async def hashed(raw: bytes | LargeOctets) -> None:
     """
     Have the SHA-256 of some octets at hand (`core.digest`), hashed in a thread where they are many.
     """
-    if len(raw) > LARGE_OCTETS and not is_hashed(raw):
+    if isinstance(raw, bytes) and len(raw) > LARGE_OCTETS and not is_hashed(raw):
         await asyncio.to_thread(digest_of, raw)
 
 
@@ -57,6 +59,8 @@ class Responses:
     def __init__(self, store: ResponseStore, monotonic: Callable[[], float]) -> None:
         self._store = store
         self._lasting = store if isinstance(store, LastingStore) else None
+        self._listed = store if isinstance(store, ListStore) else None
+        self.lists = LargeLists(store.lists) if isinstance(store, ListStore) else None
         self._monotonic = monotonic
         self._missing: OrderedDict[str, float] = OrderedDict()
         self._writing: dict[asyncio.Future[None], int] = {}
@@ -97,6 +101,10 @@ class Responses:
             found, came = await self._read(self._store.get, key)
             if not came:
                 return None
+        if found is not None and not await self.prepare(found.raw):
+            # The disk has it no more as it was: asked for again, as if it had not been there.
+            self._store.drop(key)
+            return None
         if found is not None:
             await hashed(found.raw)
         elif not known:
@@ -112,6 +120,8 @@ class Responses:
         if not isinstance(self._store, SharedStore) or not self.is_awake:
             return await self.find(key)
         found, _ = await self._read(self._store.look_below, key)
+        if found is not None and not await self.prepare(found.raw):
+            return None
         if found is not None:
             self._missing.pop(key, None)
             await hashed(found.raw)
@@ -143,11 +153,17 @@ class Responses:
         elif (found := await self.find(key)) is not None:
             self.let_go(found.raw, key)
 
-    def let_go(self, raw: bytes, key: str) -> None:
+    async def prepare(self, raw: bytes | LargeOctets | None) -> bool:
+        """
+        See `LargeLists.prepare`.
+        """
+        return self.lists is None or await self.lists.prepare(raw)
+
+    def let_go(self, raw: bytes | LargeOctets, key: str) -> None:
         """
         Let go of a large answer that is used no more, unless memory keeps it under its name.
         """
-        if len(raw) <= LARGE_OCTETS:
+        if isinstance(raw, LargeOctets) or len(raw) <= LARGE_OCTETS:
             return
         known, found = self.at_hand(key)
         if not known or found is None or found.raw is not raw:
@@ -179,22 +195,29 @@ class Responses:
         if self._lasting is not None:
             self._lasting.let_go()
 
-    def put(self, key: str, raw: bytes, *, received_at: datetime, keep_s: int) -> None:
+    def put(self, key: str, raw: bytes | LargeOctets, *, received_at: datetime, keep_s: int) -> None:
         """
         See `ResponseStore`. The disk follows by itself; where it is far behind, it does without.
         """
         self._missing.pop(key, None)
         if self._lasting is None:
-            self._store.put(key, raw, received_at=received_at, keep_s=keep_s)
+            self._store.put(key, whole_of(raw), received_at=received_at, keep_s=keep_s)
             return
+        if self._listed is not None and isinstance(raw, LargeOctets):
+            self._listed.hold_list(key, raw, received_at=received_at, keep_s=keep_s)
+            write = partial(self._listed.write_list, key, raw, received_at=received_at, keep_s=keep_s)
+            self._write(write, 0)
+            return
+        raw = whole_of(raw)
         self._lasting.hold(key, raw, received_at=received_at, keep_s=keep_s)
+        self._write(partial(self._lasting.write, key, raw, received_at=received_at, keep_s=keep_s), len(raw))
+
+    def _write(self, work: Callable[[], None], size: int) -> None:
         octets = sum(self._writing.values())
-        if len(self._writing) < _BEHIND and (not octets or octets + len(raw) <= _BEHIND_OCTETS):
+        if len(self._writing) < _BEHIND and (not octets or octets + size <= _BEHIND_OCTETS):
             # In the thread's queue at once, so that closing waits for it.
-            write = asyncio.get_running_loop().run_in_executor(
-                self._thread, partial(self._lasting.write, key, raw, received_at=received_at, keep_s=keep_s)
-            )
-            self._writing[write] = len(raw)
+            write = asyncio.get_running_loop().run_in_executor(self._thread, work)
+            self._writing[write] = size
             write.add_done_callback(self._written)
 
     def after_writes(self, call: Callable[[str], None], key: str) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 
 from cftpki_ext.cli.render import Text, console, show_verdict
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.verdict import CertificateFinding, SourceFinding
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record
@@ -118,9 +119,9 @@ def write_raw(directory: Path, document: bytes, record: Record, *, repeated: byt
         files |= {f"{what}-{index}.der": der for index, der in enumerate(ders)}
     for index, statement in enumerate(record.statements):
         if statement.raw is not None:
-            files[
-                f"statement-{index}-{sha256(statement.raw).hexdigest()[:8]}.{_SUFFIXES[statement.kind]}"
-            ] = statement.raw
+            files[f"statement-{index}-{digest_of(statement.raw)[:8]}.{_SUFFIXES[statement.kind]}"] = whole_of(
+                statement.raw
+            )
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)

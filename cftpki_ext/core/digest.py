@@ -10,6 +10,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from cftpki_ext.core.memo import Memo
+from cftpki_ext.core.octets import LargeOctets
 
 # Smaller ones are hashed in less time than they are looked up.
 _LARGE_OCTETS = 64 * 1024
@@ -19,7 +20,7 @@ _HELD_OCTETS = 136 * 1024 * 1024
 _known: Memo[bytes, str] = Memo(_HELD_OCTETS)
 
 
-def digest_of(raw: bytes) -> str:
+def digest_of(raw: bytes | LargeOctets) -> str:
     """
     The SHA-256 of some octets, in lower-case hexadecimal.
 
@@ -30,6 +31,8 @@ def digest_of(raw: bytes) -> str:
         The digest; of a large object that was asked for before it is not computed again.
 
     """
+    if isinstance(raw, LargeOctets):
+        return raw.digest
     if len(raw) < _LARGE_OCTETS:
         return sha256(raw).hexdigest()
     known = _known.get(raw)
@@ -39,18 +42,18 @@ def digest_of(raw: bytes) -> str:
     return known
 
 
-def is_hashed(raw: bytes) -> bool:
+def is_hashed(raw: bytes | LargeOctets) -> bool:
     """
     Whether `digest_of` has its answer at hand.
     """
-    return len(raw) < _LARGE_OCTETS or _known.get(raw) is not None
+    return isinstance(raw, LargeOctets) or len(raw) < _LARGE_OCTETS or _known.get(raw) is not None
 
 
-def forget_digest(raw: bytes) -> None:
+def forget_digest(raw: bytes | LargeOctets) -> None:
     """
     Let go of some octets that nobody else keeps any more.
     """
-    if len(raw) >= _LARGE_OCTETS:
+    if not isinstance(raw, LargeOctets) and len(raw) >= _LARGE_OCTETS:
         _known.drop(raw)
 
 

@@ -10,8 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from cftpki_ext.core.errors import CftPkiError
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 _PIECE_OCTETS = 1024 * 1024
 
@@ -61,6 +66,16 @@ class LargeOctets(ABC):
         self._size = size
         self.index: OctetsIndex | None = None
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """
+        How pydantic takes them: as they are.
+        """
+        from pydantic_core.core_schema import is_instance_schema  # noqa: PLC0415 - docs/adr/0030-start-up.md
+
+        del source, handler
+        return is_instance_schema(LargeOctets)
+
     def __len__(self) -> int:
         """
         How many they are.
@@ -104,6 +119,18 @@ class LargeOctets(ABC):
                 msg = f"{offset + len(piece)} of {self._size} octets are left of {self.digest[:16]}"
                 raise UnreadableOctetsError(msg)
             yield piece
+
+    def is_whole(self) -> bool:
+        """
+        Whether they can be read and are what their digest says.
+        """
+        state = sha256()
+        try:
+            for piece in self.pieces():
+                state.update(piece)
+        except UnreadableOctetsError:
+            return False
+        return state.hexdigest() == self.digest
 
     def whole(self) -> bytes:
         """

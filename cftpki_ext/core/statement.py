@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.forms import with_hop
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 
@@ -48,7 +49,7 @@ class Statement:
     received_at: datetime
     depth: int | None = None
     url: str | None = None
-    raw: bytes | None = None
+    raw: bytes | LargeOctets | None = None
     failure: Cause | None = None
     detail: str = ""
     nonce: bytes | None = None

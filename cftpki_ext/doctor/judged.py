@@ -12,6 +12,7 @@ from cryptography.x509 import load_der_x509_crl
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.policy import Action, Enforcement
 from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
 from cftpki_ext.core.statement import Statement
@@ -255,7 +256,7 @@ def _facts(statement: Statement, source: SourceFinding, target: Target) -> Mappi
     if statement.raw is not None and source.kind is SourceKind.CRL:
         try:
             view = read_crl(statement.raw)
-            facts["entries"] = len(load_der_x509_crl(statement.raw))
+            facts["entries"] = len(load_der_x509_crl(whole_of(statement.raw)))
         except (InputError, ValueError):
             return facts
         facts |= {
@@ -328,7 +329,7 @@ def _responder(
     trust: TrustSet, target: Target, statement: Statement, limits: Limits, now: datetime
 ) -> Iterator[tuple[Level, str, str]]:
     try:
-        basic = parse_ocsp(statement.raw or b"").basic
+        basic = parse_ocsp(whole_of(statement.raw or b"")).basic
     except InputError:
         return
     if basic is None or basic.produced_at is None:

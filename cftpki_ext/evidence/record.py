@@ -25,6 +25,7 @@ from typing import Any
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.forms import form_of
+from cftpki_ext.core.octets import LargeOctets, whole_of
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
@@ -99,7 +100,7 @@ class RecordBytes:
     """
 
     document: bytes
-    blobs: Mapping[str, bytes]
+    blobs: Mapping[str, bytes | LargeOctets]
     revoked: tuple[Proven, ...] = ()
     repeats: Repeated | None = None
 
@@ -111,7 +112,7 @@ class Written:
     """
 
     text: str
-    blobs: Mapping[str, bytes]
+    blobs: Mapping[str, bytes | LargeOctets]
 
 
 def encode(record: Record) -> RecordBytes:
@@ -180,7 +181,7 @@ def write_question(question: Question) -> Written:
     """
     A question without its settings, as it stands in a record.
     """
-    blobs: dict[str, bytes] = {}
+    blobs: dict[str, bytes | LargeOctets] = {}
     plain = {
         one: to_plain(value, blobs)
         for one, value in ((name, getattr(question, name)) for name in _QUESTION_FIELDS)
@@ -198,7 +199,7 @@ def write_statement(statement: Statement) -> Written:
     """
     A statement, as it stands in a record.
     """
-    blobs: dict[str, bytes] = {}
+    blobs: dict[str, bytes | LargeOctets] = {}
     plain = {
         _STORED_AS.get(name, name): to_plain(getattr(statement, name), blobs) for name in _STATEMENT_FIELDS
     }
@@ -239,7 +240,7 @@ class _Fragment:
 
     source: TrustSet | Limits
     text: str
-    blobs: Mapping[str, bytes]
+    blobs: Mapping[str, bytes | LargeOctets]
 
 
 class _Fragments:
@@ -257,7 +258,7 @@ class _Fragments:
             found = self._known.get(id(source))
         if found is not None:
             return found
-        blobs: dict[str, bytes] = {}
+        blobs: dict[str, bytes | LargeOctets] = {}
         plain = form_of(_SETTINGS).dump_python(source, mode="python", warnings=False)
         made = _Fragment(source, _text(to_plain(plain, blobs)), blobs)
         with self._lock:
@@ -328,7 +329,7 @@ def _completed(plain: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def to_plain(value: Any, blobs: dict[str, bytes]) -> Any:
+def to_plain(value: Any, blobs: dict[str, bytes | LargeOctets]) -> Any:
     """
     Plain data with references for bytes. By the very type first: most of a record is text and small numbers.
 
@@ -355,6 +356,9 @@ def to_plain(value: Any, blobs: dict[str, bytes]) -> Any:
         digest = digest_of(value)
         blobs[digest] = value
         return {_BLOB: digest}
+    if isinstance(value, LargeOctets):
+        blobs[value.digest] = value
+        return {_BLOB: value.digest}
     if isinstance(value, enum.Enum):
         return value.value
     if kind is datetime and value.tzinfo is UTC:
@@ -374,7 +378,7 @@ def _scalar_text(value: Any) -> Any:
     return form_of(Any).dump_python(value, mode="json")
 
 
-def from_plain(value: Any, blob: Callable[[str], bytes | None], *, verify: bool = True) -> Any:
+def from_plain(value: Any, blob: Callable[[str], bytes | LargeOctets | None], *, verify: bool = True) -> Any:
     """
     The other way.
 
@@ -398,7 +402,7 @@ def from_plain(value: Any, blob: Callable[[str], bytes | None], *, verify: bool 
         return bytes.fromhex(value[_HEX])
     if value.keys() == {_BLOB}:
         raw = blob(value[_BLOB])
-        if raw is None or (verify and sha256(raw).hexdigest() != value[_BLOB]):
+        if raw is None or (verify and sha256(whole_of(raw)).hexdigest() != value[_BLOB]):
             msg = f"evidence blob {value[_BLOB]} is missing or was changed"
             raise StoreError(msg)
         return raw

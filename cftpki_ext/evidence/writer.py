@@ -16,6 +16,7 @@ from datetime import datetime
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.log import Log
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import EvidenceSettings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Status
@@ -355,7 +356,7 @@ class InThread:
         self._store = store
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="evidence")
 
-    async def bring(self, blobs: Mapping[str, bytes]) -> None:
+    async def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
         """
         See `AsyncEvidenceStore`.
         """

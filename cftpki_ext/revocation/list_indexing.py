@@ -16,7 +16,7 @@ from typing import cast
 from cryptography import x509 as pyca
 
 from cftpki_ext.core.errors import CftPkiError
-from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.revocation.crl_entries import NAMES_WITHOUT_LEAVE, issuer_values, unknown_critical
 from cftpki_ext.revocation.crl_index import CONTENT, row_of_entries, value_of_issuer
 from cftpki_ext.revocation.crl_parse import MalformedCrlError, Outline, outline
@@ -34,8 +34,8 @@ from cftpki_ext.x509 import der
 from cftpki_ext.x509.der import DerError
 from cftpki_ext.x509.signed import hash_of
 
-# So much of the list is read, taken apart and sorted at once: some 100,000 entries, of 80 octets each with their objects.
-_STRETCH = 4 * 1024 * 1024
+# So much of the list is read, taken apart and sorted at once: some 50,000 entries, of 80 octets each with their objects.
+_STRETCH = 2 * 1024 * 1024
 # An entry that is longer than this is nobody's.
 _LONGEST_ENTRY = 512 * 1024
 # Records of a page: about two pages of the disk.
@@ -75,6 +75,14 @@ def index_list(raw: LargeOctets, write: Callable[[bytes], object], scratch: Scra
         return _Making(raw, write, scratch).make()
     except (MalformedCrlError, DerError) as error:
         raise NotIndexableError(str(error)) from error
+
+
+def prepare_indexing() -> None:
+    """
+    Make what takes entries apart, which is the same for every list.
+    """
+    row_of_entries(b"", 0)
+    value_of_issuer(b"")
 
 
 class _Window:
@@ -200,7 +208,7 @@ class _Making:
             at += len(piece)
         if whole.hexdigest() != self._raw.digest:
             msg = "the list is another one than it was"
-            raise NotIndexableError(msg)
+            raise UnreadableOctetsError(msg)
         return digest.finalize(), named
 
     def _stretch(self, begin: int, end: int) -> tuple[bytes, list[bytes]]:
@@ -237,29 +245,31 @@ class _Making:
             self._unknown = unknown_critical(stretch)
         self._count += len(found)
         if not named:
-            return [_content(entry) for entry in found]
+            return _contents(found)
         records: list[bytes] = []
         suffix, begin = NAMING.pack(self._naming), 0
         for at in [n for n, entry in enumerate(found) if _CERTIFICATE_ISSUER in entry]:
             value = _issuer_of(found[at])
             if value is None:
                 continue
-            records += [_content(entry) + suffix for entry in found[begin:at]]
+            records += [content + suffix for content in _contents(found[begin:at])]
             self._naming = self._names.setdefault(value, len(self._names) + 1)
             if len(self._names) > _MOST_NAMES:
                 msg = f"entries name more than {_MOST_NAMES} issuers"
                 raise NotIndexableError(msg)
             suffix, begin = NAMING.pack(self._naming), at
-        records += [_content(entry) + suffix for entry in found[begin:]]
+        records += [content + suffix for content in _contents(found[begin:])]
         return records
 
 
-def _content(entry: bytes) -> bytes:
+def _contents(entries: Sequence[bytes]) -> list[bytes]:
     """
-    The content of a SEQUENCE.
+    The contents of SEQUENCEs.
     """
-    first = entry[1]
-    return entry[2:] if first < 0x80 else entry[2 + (first & 0x7F) :]
+    short = [entry[2:] for entry in entries if entry[1] < 0x80]
+    if len(short) == len(entries):
+        return short
+    return [entry[2:] if entry[1] < 0x80 else entry[2 + (entry[1] & 0x7F) :] for entry in entries]
 
 
 def _issuer_of(entry: bytes) -> bytes | None:

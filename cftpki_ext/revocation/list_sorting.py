@@ -38,6 +38,7 @@ class _Run:
     lengths_at: int
     records_at: int
     count: int
+    size: int
     samples: list[bytes] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
 
@@ -74,6 +75,7 @@ class Runs:
             lengths_at=self._written,
             records_at=self._written + len(written[0]),
             count=len(records),
+            size=places[-1],
             samples=records[::_SAMPLE],
             places=places[:-1][::_SAMPLE].tolist(),
         )
@@ -106,13 +108,13 @@ class Runs:
         The first record of a stretch that is not before a border, and where it begins.
         """
         if border is None:
-            return run.count, -1
+            return run.count, run.size
         sample = bisect_left(run.samples, border)
         if sample == 0:
             return 0, 0
         first, begin = (sample - 1) * _SAMPLE, run.places[sample - 1]
         last = min(first + _SAMPLE, run.count)
-        end = run.places[sample] if sample < len(run.places) else -1
+        end = run.places[sample] if sample < len(run.places) else run.size
         records = self._records(run, first, last, begin, end)
         before = bisect_left(records, border)
         return first + before, begin + sum(map(len, records[:before]))
@@ -121,8 +123,7 @@ class Runs:
         if first == last:
             return []
         lengths = array("I", self._read(run.lengths_at + 4 * first, 4 * (last - first)))
-        size = sum(lengths) if end < 0 else end - begin
-        content = self._read(run.records_at + begin, size)
+        content = self._read(run.records_at + begin, end - begin)
         return _cut_up(content, lengths)
 
     def _read(self, offset: int, count: int) -> bytes:

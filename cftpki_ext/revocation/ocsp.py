@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.settings import NonceMode
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
@@ -116,7 +117,7 @@ def judge_ocsp(
         detail = f"answer of {len(statement.raw)} bytes is over the limit of {context.limits.ocsp_bytes}"
         return _nothing(statement, Cause.TOO_LARGE, detail)
     try:
-        response = parse_ocsp(statement.raw)
+        response = parse_ocsp(whole_of(statement.raw))
     except InputError as exc:
         digest = digest_of(statement.raw)
         unreadable = Cause.MALFORMED if context.trust.form is Form.FIRST else Cause.UNREADABLE

@@ -16,11 +16,12 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import NoReturn
 
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.settings import RestAccess, RestAnswer, RestProfile
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
@@ -227,7 +228,7 @@ def judge_rest(context: RevocationContext, depth: int, statement: Statement) -> 
         age_s=int((context.now - statement.received_at).total_seconds()) if answer else None,
         revoked_at=answer.revoked_at if answer else None,
         revocation_reason=answer.reason if answer else None,
-        digest=sha256(statement.raw).hexdigest() if statement.raw is not None else None,
+        digest=digest_of(statement.raw) if statement.raw is not None else None,
         elapsed_ms=statement.elapsed_ms,
     )
 
@@ -244,6 +245,7 @@ def _young(context: RevocationContext, statement: Statement) -> None:
 
 def _read(context: RevocationContext, depth: int, statement: Statement) -> _Answer:
     profile, certificate, raw = context.trust.rest, context.path[depth], statement.raw
+    raw = None if raw is None else whole_of(raw)
     if raw is None:
         raise _UnusableError(statement.failure or Cause.MALFORMED, statement.detail)
     if statement.origin is Origin.KNOWN_REVOKED and (profile is None or profile.answer is RestAnswer.CRL):

@@ -18,6 +18,7 @@ from cftpki_ext.processes.worker import Role, Worker
 PRELOAD = (
     "cftpki_ext.service.evidence_process",
     "cftpki_ext.service.judging.judge",
+    "cftpki_ext.service.judging.indexing",
     "cftpki_ext.identity.serving.signer",
 )
 

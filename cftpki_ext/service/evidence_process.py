@@ -20,6 +20,7 @@ from typing import Any
 
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import LargeOctets, whole_of
 from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, EvidenceStore, Reach, Repeated
 from cftpki_ext.processes.channel import close_all
@@ -95,7 +96,7 @@ class EvidenceProcess:
         if "refused" in answer.value:
             raise StoreError(str(answer.value["refused"]))
 
-    async def bring(self, blobs: Mapping[str, bytes]) -> None:
+    async def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
         """
         See `AsyncEvidenceStore`: each by a descriptor, once, and written beside the appending.
         """
@@ -109,14 +110,15 @@ class EvidenceProcess:
             # Whoever gives up waiting stops nobody else's.
             await asyncio.shield(under_way)
 
-    async def _bring(self, digest: str, raw: bytes) -> None:
+    async def _bring(self, digest: str, raw: bytes | LargeOctets) -> None:
         try:
-            number = await memory_file_in_thread(raw)
+            number, ours = await _descriptor_of(raw)
             try:
                 call = Message({"op": "bring", "digest": digest}, (), (number,))
                 answer = await self._worker.call(call, within_s=BRING_S, kill_late=False)
             finally:
-                await asyncio.to_thread(close_all, (number,))
+                if ours:
+                    await asyncio.to_thread(close_all, (number,))
         except (WorkerError, OSError) as error:
             raise StoreError(str(error)) from error
         if "refused" in answer.value:
@@ -218,6 +220,7 @@ class EvidenceProcess:
         parts: list[bytes] = []
         small: dict[str, int] = {}
         large: dict[str, int] = {}
+        made: list[int] = []
         records = []
         try:
             for entry in entries:
@@ -240,8 +243,9 @@ class EvidenceProcess:
                 for digest, raw in entry.blobs.items():
                     if digest in self._known or digest in small or digest in large:
                         continue
-                    if len(raw) > LARGE_BYTES:
-                        large[digest] = await memory_file_in_thread(raw)
+                    if isinstance(raw, LargeOctets) or len(raw) > LARGE_BYTES:
+                        large[digest], ours = await _descriptor_of(raw)
+                        made += [large[digest]] if ours else []
                     else:
                         parts.append(raw)
                         small[digest] = len(parts) - 1
@@ -249,8 +253,17 @@ class EvidenceProcess:
             call = Message(value, tuple(parts), tuple(large.values()))
             return (await self._worker.call(call, within_s=within_s)).value
         finally:
-            if large:
-                await asyncio.to_thread(close_all, tuple(large.values()))
+            if made:
+                await asyncio.to_thread(close_all, tuple(made))
+
+
+async def _descriptor_of(raw: bytes | LargeOctets) -> tuple[int, bool]:
+    """
+    A descriptor of large octets, and whether it is to be closed: that of a file belongs to whoever holds it.
+    """
+    if isinstance(raw, FileOctets):
+        return raw.fileno(), False
+    return await memory_file_in_thread(whole_of(raw)), True
 
 
 def serve_evidence(

@@ -17,6 +17,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Protocol
 
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Identity, ManagedIdentity, Settings, TokenIdentity
 from cftpki_ext.core.statement import Statement
@@ -199,11 +200,7 @@ def own_status(settings: Settings, checker: Checks, clock: Clock) -> OwnStatus:
         if bad:
             worst = min(bad, key=lambda finding: finding.depth)
             return Found(revoked=worst.depth == 0, above=worst.depth > 0, detail=_said(worst))
-        young = {
-            sha256(one.raw).hexdigest()
-            for one in statements
-            if one.raw is not None and one.received_at >= since
-        }
+        young = {digest_of(one.raw) for one in statements if one.raw is not None and one.received_at >= since}
         for finding in verdict.evidence.findings:
             heard = {one.digest for one in finding.sources if one.status is CertificateStatus.GOOD}
             if finding.depth == 0 and finding.status is CertificateStatus.GOOD and heard & young:

@@ -39,6 +39,19 @@ def read_at(number: int, offset: int, count: int) -> bytes:
     return found
 
 
+def write_all(number: int, content: bytes) -> None:
+    """
+    Append octets to a file, all of them.
+
+    Raises:
+        OSError: it does not take them.
+
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(number, rest) :]
+
+
 class FileOctets(LargeOctets):
     """
     Octets in a file.

@@ -15,6 +15,7 @@ from typing import Any
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
@@ -142,7 +143,7 @@ class Store:
 
     @property
     def raws(self) -> list[bytes]:
-        return [kept.raw for kept in self.kept.values()]
+        return [whole_of(kept.raw) for kept in self.kept.values()]
 
 
 @dataclass

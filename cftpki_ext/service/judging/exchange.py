@@ -21,6 +21,7 @@ from cftpki_ext.checking.case import Keep, Outcome, Place, Recall, Remember, Tur
 from cftpki_ext.checking.standing import LONGEST
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.forms import form_of
+from cftpki_ext.core.octets import LargeOctets, whole_of
 from cftpki_ext.core.settings import Limits, Settings, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import Status, Verdict
@@ -42,7 +43,8 @@ from cftpki_ext.evidence.record import (
 # What is longer goes by a descriptor and is remembered by the judge: lists, not answers about one certificate.
 LARGE_BYTES = 64 * 1024
 
-Blob = Callable[[str], bytes | None]
+Blobs = dict[str, bytes | LargeOctets]
+Blob = Callable[[str], bytes | LargeOctets | None]
 
 
 class ExchangeError(CftPkiError):
@@ -61,7 +63,17 @@ def prepare() -> None:
 
 
 def _plain(kind: Any, value: Any, blobs: dict[str, bytes], *, exclude: Any = None) -> Any:
-    return to_plain(form_of(kind).dump_python(value, mode="python", warnings=False, exclude=exclude), blobs)
+    return _octets(form_of(kind).dump_python(value, mode="python", warnings=False, exclude=exclude), blobs)
+
+
+def _octets(value: Any, blobs: dict[str, bytes]) -> Any:
+    """
+    Plain data whose octets are in memory, as those of certificates and settings are.
+    """
+    found: Blobs = {}
+    plain = to_plain(value, found)
+    blobs.update((name, whole_of(raw)) for name, raw in found.items())
+    return plain
 
 
 def _value(kind: Any, plain: Any, blob: Blob) -> Any:
@@ -129,7 +141,7 @@ def question_from(
     """
     The other way.
     """
-    used: dict[str, bytes] = {}
+    used: Blobs = {}
     text = plain["text"]
     given = from_plain(json.loads(text), _noting(blob, used), verify=False)
     trust, own = plain["trust"], plain["limits"]
@@ -139,8 +151,8 @@ def question_from(
     return question, Written(text, used)
 
 
-def _noting(blob: Blob, used: dict[str, bytes]) -> Blob:
-    def get(digest: str) -> bytes | None:
+def _noting(blob: Blob, used: Blobs) -> Blob:
+    def get(digest: str) -> bytes | LargeOctets | None:
         found = blob(digest)
         if found is not None:
             used[digest] = found
@@ -156,7 +168,7 @@ def statement_from(text: str, blob: Blob) -> tuple[Statement, Written]:
     """
     What `evidence.record.write_statement` wrote, read again.
     """
-    used: dict[str, bytes] = {}
+    used: Blobs = {}
     given = from_plain(json.loads(text), _noting(blob, used), verify=False)
     statement: Statement = form_of(Statement).validate_python(given)
     return statement, Written(text, used)
@@ -235,7 +247,7 @@ def turn_to(turn: Turn, numbers: Mapping[int, int], blobs: dict[str, bytes]) -> 
         "look_up": [[*lookup_to(one.lookup), one.key] for one in turn.look_up],
         "hear": [numbers[id(one)] if id(one) in numbers else write_statement(one).text for one in turn.hear],
         "ask": [
-            [*lookup_to(one.lookup), one.key, to_plain(one.certificate, blobs), to_plain(one.issuer, blobs)]
+            [*lookup_to(one.lookup), one.key, _octets(one.certificate, blobs), _octets(one.issuer, blobs)]
             for one in turn.ask
         ],
         "wait_ms": turn.wait_ms,

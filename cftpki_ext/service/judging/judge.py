@@ -8,8 +8,9 @@ and again. What it is told names everything that a case depends on, so that any 
 from __future__ import annotations
 
 import importlib
+import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field, replace
 from datetime import datetime
@@ -17,6 +18,7 @@ from typing import Any
 
 from cftpki_ext.checking.case import Case, Outcome, Place
 from cftpki_ext.checking.standing import stands_until
+from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
@@ -28,6 +30,7 @@ from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.memory_files import read_memory_file
 from cftpki_ext.revocation import clear_memos as forget_lists
 from cftpki_ext.service.judging import exchange
+from cftpki_ext.support.file_octets import FileIndex, FileOctets
 
 # What libraries import in the moment in which they need it: a judge opens no file any more.
 _LATE = (
@@ -47,6 +50,8 @@ _CASES = 64
 _CASE_BYTES = 8 * 1024 * 1024
 # The largest list that is read, and some others beside it. What one case needs is kept while it does, however much.
 _BODY_BYTES = 64 * 1024 * 1024
+# A list with an index: of a million entries half of this.
+_INDEXED_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +76,7 @@ class Judge:
         self._limits = Limits()
         self._trusts: dict[str, TrustSet] = {}
         self._cases: OrderedDict[int, _Open] = OrderedDict()
-        self._bodies: OrderedDict[str, bytes] = OrderedDict()
+        self._bodies: OrderedDict[str, bytes | LargeOctets] = OrderedDict()
         self._body_octets = 0
         self._take_settings(setup)
 
@@ -92,7 +97,29 @@ class Judge:
         missing = self._take_bodies(call)
         if missing:
             return Message({"missing": missing})
-        return self._step(call)
+        try:
+            answer = self._step(call)
+        except UnreadableOctetsError as error:
+            # Neither index nor list: the front asks for the list anew, and nothing is decided.
+            damaged = self._damaged()
+            self._bodies.clear()
+            self._body_octets = 0
+            self._cases.clear()
+            forget_lists()
+            return Message({"unreadable": str(error), "damaged": damaged})
+        damaged = self._damaged()
+        return replace(answer, value={**answer.value, "damaged": damaged}) if damaged else answer
+
+    def _damaged(self) -> list[str]:
+        """
+        The lists whose index turned out to be damaged; it is not looked at again.
+        """
+        found = []
+        for digest, raw in self._bodies.items():
+            if isinstance(raw, LargeOctets) and raw.index is not None and raw.index.damaged:
+                raw.index = None
+                found.append(digest)
+        return found
 
     def _take_settings(self, call: Message) -> None:
         blobs = dict(zip(call.value["blobs"], call.parts, strict=True))
@@ -107,22 +134,22 @@ class Judge:
         needed = {digest for digest, _ in call.value["large"]}
         for digest, comes in call.value["large"]:
             if comes:
-                self._keep_body(digest, read_memory_file(next(descriptors)), needed)
+                self._keep_body(digest, _body(digest, comes, descriptors), needed)
             elif digest in self._bodies:
                 self._bodies.move_to_end(digest)
             else:
                 missing.append(digest)
         return missing
 
-    def _keep_body(self, digest: str, raw: bytes, needed: AbstractSet[str]) -> None:
+    def _keep_body(self, digest: str, raw: bytes | LargeOctets, needed: AbstractSet[str]) -> None:
         if digest in self._bodies:
             return
         self._bodies[digest] = raw
-        self._body_octets += len(raw)
+        self._body_octets += _cost(raw)
         for other in [one for one in self._bodies if one not in needed]:
             if self._body_octets <= _BODY_BYTES:
                 break
-            self._body_octets -= len(self._bodies.pop(other))
+            self._body_octets -= _cost(self._bodies.pop(other))
             # What was made of it holds it, and open cases do.
             forget_lists()
             self._cases.clear()
@@ -131,7 +158,7 @@ class Judge:
         value = call.value
         parts = dict(zip(value["blobs"], call.parts, strict=True))
 
-        def blob(digest: str) -> bytes | None:
+        def blob(digest: str) -> bytes | LargeOctets | None:
             found = parts.get(digest)
             return self._bodies.get(digest) if found is None else found
 
@@ -245,10 +272,38 @@ class Judge:
             self._cases.popitem(last=False)
 
 
+def _body(digest: str, comes: Any, descriptors: Iterator[int]) -> bytes | LargeOctets:
+    """
+    Large octets that came: in memory, or in a file, with an index or without.
+    """
+    number = next(descriptors)
+    if comes is True:
+        return read_memory_file(number)
+    raw = FileOctets(os.dup(number), digest=digest, size=comes["size"])
+    if comes["index"] is not None:
+        size, root = comes["index"]
+        raw.index = FileIndex(os.dup(next(descriptors)), size, bytes.fromhex(root))
+    return raw
+
+
+def _cost(raw: bytes | LargeOctets) -> int:
+    """
+    What octets take in memory: of a list in a file, what is known of its index.
+    """
+    return len(raw) if isinstance(raw, bytes) else _INDEXED_BYTES
+
+
 def make(setup: Message) -> Handler:
     """
     The factory of the role (`processes.child`).
     """
+    import_late()
+    return Judge(setup).handle
+
+
+def import_late() -> None:
+    """
+    Import what libraries would in the moment in which they need it, before nothing can be opened any more.
+    """
     for name in _LATE:
         importlib.import_module(name)
-    return Judge(setup).handle

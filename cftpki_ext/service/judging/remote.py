@@ -181,7 +181,13 @@ class Judges:
         known = self._partners.get(partner)
         self._count += 1
         remote = RemoteCase(
-            self._pool, question, self._clock, number=self._count, asked=asked, known=known is not None
+            self._pool,
+            question,
+            self._clock,
+            number=self._count,
+            asked=asked,
+            known=known is not None,
+            damaged=self._checker.damaged,
         )
         try:
             checked = await self._checker.run(remote, question, handed_in, remember=remember, known=known)
@@ -220,7 +226,15 @@ class Judges:
 
         """
         self._count += 1
-        remote = RemoteCase(self._pool, question, self._clock, number=self._count, asked=None, known=False)
+        remote = RemoteCase(
+            self._pool,
+            question,
+            self._clock,
+            number=self._count,
+            asked=None,
+            known=False,
+            damaged=self._checker.damaged,
+        )
         try:
             return await self._checker.run(remote, question, remember=False)
         finally:

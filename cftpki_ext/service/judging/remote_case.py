@@ -7,12 +7,13 @@ Owns what is said for each step, and to whom it is said again. Nothing here read
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cftpki_ext.checking.case import Outcome, Place, Turn
 from cftpki_ext.checking.checker import new_verdict_id
+from cftpki_ext.core.octets import LargeOctets, whole_of
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.decision.question import Question
@@ -28,6 +29,7 @@ from cftpki_ext.processes.worker import WorkerError
 from cftpki_ext.service.judging import exchange
 from cftpki_ext.service.judging.exchange import ExchangeError
 from cftpki_ext.service.judging.pool import HEAVY_OCTETS, Job, Pool, Seat
+from cftpki_ext.support.file_octets import FileIndex, FileOctets
 
 # A judge that has lost a case, or octets, is told them again; one that asks again and again is broken.
 _REPEATS = 4
@@ -39,8 +41,17 @@ class RemoteCase:
     """
 
     def __init__(
-        self, pool: Pool, question: Question, clock: Clock, *, number: int, asked: Asked | None, known: bool
+        self,
+        pool: Pool,
+        question: Question,
+        clock: Clock,
+        *,
+        number: int,
+        asked: Asked | None,
+        known: bool,
+        damaged: Callable[[LargeOctets], None],
     ) -> None:
+        self._damaged = damaged
         self.stored: RecordBytes | None = None
         self._pool = pool
         self._question = question
@@ -58,7 +69,7 @@ class RemoteCase:
         self._begun = False
         self._octets = sum(map(len, question.chain)) + len(question.message or b"")
         self._changes = 0
-        self._blobs: dict[str, bytes] = {}
+        self._blobs: dict[str, bytes | LargeOctets] = {}
         self._texts: list[str] = []
         self._files: dict[str, int] = {}
         self._said: tuple[Settings, dict[str, Any], Mapping[str, bytes]] | None = None
@@ -129,7 +140,7 @@ class RemoteCase:
         whole = False
         seats: list[Seat] = []
         for _ in range(_REPEATS):
-            large = tuple(digest for digest, raw in self._blobs.items() if len(raw) > exchange.LARGE_BYTES)
+            large = tuple(digest for digest, raw in self._blobs.items() if _is_large(raw))
             job = Job(
                 known=self._known,
                 source=self._asked.remote if self._asked is not None else "",
@@ -137,18 +148,20 @@ class RemoteCase:
                 begun=self._begun,
                 octets=self._octets,
                 large=large,
-                heavy=any(len(self._blobs[digest]) > HEAVY_OCTETS for digest in large),
+                heavy=any(_is_heavy(self._blobs[digest]) for digest in large),
             )
 
             for digest in large if job.heavy else ():
-                if digest not in self._files and self._pool.lacks(digest):
-                    self._files[digest] = await memory_file_in_thread(self._blobs[digest])
+                raw = self._blobs[digest]
+                if isinstance(raw, bytes) and digest not in self._files and self._pool.lacks(digest):
+                    self._files[digest] = await memory_file_in_thread(raw)
 
             def build(seat: Seat, *, whole: bool = whole, large: tuple[str, ...] = large) -> Message:
                 seats.append(seat)
                 return self._message(seat, said, large, whole=whole or self._number not in seat.cases)
 
             answer = await self._pool.call(job, build, within_s=self._until - self._clock.monotonic())
+            self._tell_damaged(answer, seats[-1])
             if answer.value.get("unknown"):
                 whole = True
                 continue
@@ -163,6 +176,19 @@ class RemoteCase:
         self._pool.distrust(seats[-1], msg)
         raise WorkerError(msg)
 
+    def _tell_damaged(self, answer: Message, seat: Seat) -> None:
+        """
+        Have indexes made anew that a judge found damaged; a list that cannot be read decides nothing.
+        """
+        for digest in answer.value.get("damaged", ()):
+            raw = self._blobs.get(str(digest))
+            if isinstance(raw, LargeOctets):
+                self._damaged(raw)
+        if "unreadable" in answer.value:
+            seat.bodies.clear()
+            msg = f"a list cannot be read: {answer.value['unreadable']:.200}"
+            raise WorkerError(msg)
+
     def _message(
         self, seat: Seat, said: Mapping[str, Any], large: tuple[str, ...], *, whole: bool
     ) -> Message:
@@ -175,11 +201,11 @@ class RemoteCase:
             **{
                 digest: raw
                 for digest, raw in self._blobs.items()
-                if len(raw) <= exchange.LARGE_BYTES and raw in wanted
+                if isinstance(raw, bytes) and not _is_large(raw) and raw in wanted
             },
         }
         brought = [digest for digest in large if digest not in seat.bodies]
-        descriptors = tuple(self._file(digest) for digest in brought)
+        descriptors = tuple(number for digest in brought for number in self._descriptors(digest))
         value = {
             "op": "step",
             "case": self._number,
@@ -193,7 +219,7 @@ class RemoteCase:
             "may_stand": self._asked is not None,
             "asked": None if self._asked is None else exchange.asked_to(self._asked),
             "blobs": list(small),
-            "large": [[digest, True] for digest in brought]
+            "large": [[digest, _how(self._blobs[digest])] for digest in brought]
             + [[digest, False] for digest in large if digest in seat.bodies],
             **said,
         }
@@ -206,13 +232,20 @@ class RemoteCase:
         settings = self._pool.settings
         if self._said is None or self._said[0] is not settings:
             plain, written = exchange.question_to(self._question, settings)
-            self._said = settings, plain, written.blobs
+            blobs = {name: whole_of(raw) for name, raw in written.blobs.items()}
+            self._said = settings, plain, blobs
         return self._said[1], self._said[2]
 
-    def _file(self, digest: str) -> int:
+    def _descriptors(self, digest: str) -> tuple[int, ...]:
+        """
+        What large octets are read by: theirs, or a copy in memory; and that of the index of a list.
+        """
+        raw = self._blobs[digest]
+        if isinstance(raw, FileOctets):
+            return (raw.fileno(),) if raw.index is None else (raw.fileno(), _index_of(raw).number)
         if digest not in self._files:
-            self._files[digest] = memory_file(self._blobs[digest])
-        return self._files[digest]
+            self._files[digest] = memory_file(whole_of(raw))
+        return (self._files[digest],)
 
     def _turn(self, answer: Message) -> Turn:
         try:
@@ -263,3 +296,31 @@ class RemoteCase:
             blobs={name: have[name] for name in record["names"]},
             revoked=exchange.proven_from(record["revoked"]),
         )
+
+
+def _is_large(raw: bytes | LargeOctets) -> bool:
+    return isinstance(raw, LargeOctets) or len(raw) > exchange.LARGE_BYTES
+
+
+def _is_heavy(raw: bytes | LargeOctets) -> bool:
+    """
+    Whether a judge has all of it in memory while it looks at it.
+    """
+    return len(raw) > HEAVY_OCTETS and (isinstance(raw, bytes) or raw.index is None)
+
+
+def _index_of(raw: FileOctets) -> FileIndex:
+    if not isinstance(raw.index, FileIndex):
+        msg = "an index that is not in a file"
+        raise ExchangeError(msg)
+    return raw.index
+
+
+def _how(raw: bytes | LargeOctets) -> Any:
+    """
+    How large octets come: in memory, or in a file of which this is known.
+    """
+    if not isinstance(raw, FileOctets):
+        return True
+    index = None if raw.index is None else [raw.index.size, raw.index.root.hex()]
+    return {"size": len(raw), "index": index}

@@ -12,6 +12,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from urllib.parse import urljoin
 
 import httpcore
@@ -35,10 +36,12 @@ from cftpki_connectors.support.httpx_client import (
     objection,
     private_tls,
     server_time,
+    spooled_within,
     system_tls,
 )
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import excerpt
+from cftpki_ext.core.octets import LargeOctets, whole_of
 from cftpki_ext.core.values import dataclass
 
 _SAME_METHOD = frozenset({307, 308})
@@ -88,6 +91,22 @@ class Fetcher:
             FetchError: with the cause for the policy table.
 
         """
+        return whole_of(await self.fetch_large(replace(request, spool=None)))
+
+    async def fetch_large(self, request: FetchRequest) -> bytes | LargeOctets:
+        """
+        The same of a body that may be large: it is where `request.spool` puts it.
+
+        Args:
+            request: see `fetch`.
+
+        Returns:
+            See `fetch`.
+
+        Raises:
+            FetchError: see `fetch`.
+
+        """
         left_s = request.deadline - self._monotonic()
         progress = Progress()
         try:
@@ -106,14 +125,14 @@ class Fetcher:
         while self._reaches:
             await self._reaches.popitem()[1].aclose()
 
-    async def _repeat(self, request: FetchRequest, progress: Progress) -> bytes:
+    async def _repeat(self, request: FetchRequest, progress: Progress) -> bytes | LargeOctets:
         return await repeated(
             lambda: self._follow(request, progress),
             left_s=request.deadline - self._monotonic(),
             statuses=request.repeat_status,
         )
 
-    async def _follow(self, request: FetchRequest, progress: Progress) -> bytes:
+    async def _follow(self, request: FetchRequest, progress: Progress) -> bytes | LargeOctets:
         url, secure = request.url, False
         for hop in range(request.redirects + 1):
             target = self._permitted(request, url)
@@ -121,7 +140,7 @@ class Fetcher:
                 raise FetchError(Cause.FORBIDDEN_URL, "redirected from https to http", url=url)
             secure = target.scheme == "https"
             found = await self._exchange(request, target, progress, moved=hop > 0)
-            if isinstance(found, bytes):
+            if not isinstance(found, _Moved):
                 return found
             url = found.location
         detail = f"redirected more than {request.redirects} times"
@@ -142,7 +161,7 @@ class Fetcher:
 
     async def _exchange(
         self, request: FetchRequest, target: Target, progress: Progress, *, moved: bool
-    ) -> bytes | _Moved:
+    ) -> bytes | LargeOctets | _Moved:
         return await visited(
             self._reach(request.guard).gates,
             target,
@@ -154,7 +173,7 @@ class Fetcher:
 
     async def _send(
         self, request: FetchRequest, target: Target, progress: Progress, *, moved: bool
-    ) -> bytes | _Moved:
+    ) -> bytes | LargeOctets | _Moved:
         url = str(target)
         progress.step = "waiting for the head of the answer"
         head_by = request.deadline if request.head_by is None else min(request.head_by, request.deadline)
@@ -270,9 +289,15 @@ def _check_head(request: FetchRequest, response: httpx.Response, url: str, *, mo
         raise FetchError(cause, wrong.detail + where, url=url, status=status)
 
 
-async def _read(request: FetchRequest, response: httpx.Response, url: str, progress: Progress) -> bytes:
+async def _read(
+    request: FetchRequest, response: httpx.Response, url: str, progress: Progress
+) -> bytes | LargeOctets:
     progress.step = "waiting for the body"
-    body = await body_within(response, request.max_bytes, progress.receive)
+    body: bytes | LargeOctets | None
+    if request.spool is None:
+        body = await body_within(response, request.max_bytes, progress.receive)
+    else:
+        body = await spooled_within(response, request.max_bytes, progress.receive, request.spool)
     if body is None:
         detail = f"more than {request.max_bytes} bytes"
         raise FetchError(Cause.TOO_LARGE, detail, url=url, status=response.status_code)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from cftpki_connectors.fetch.guard import Guard
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
+from cftpki_ext.core.large_lists import Spool
 from cftpki_ext.core.values import dataclass
 
 
@@ -42,7 +43,8 @@ class FetchRequest:
     repetitions, reading. `head_by` bounds the wait for the head of an answer alone, so that a long body may take
     longer than a dead host. `max_bytes` bounds the body. `content_types` are those that count (empty: any but
     HTML; `None`: the headers say nothing of a body that is signed). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
-    status the first `error_bytes` are kept. With `repeat_status` a status 5xx or 429 is asked again, as a broken connection is. `hear_time` is told the origin of each server that answers, and its time.
+    status the first `error_bytes` are kept. With `repeat_status` a status 5xx or 429 is asked again, as a broken connection is. `hear_time` is told the origin of each server that answers, and its time. A large body
+    goes to `spool`, for those who ask by `Fetcher.fetch_large`.
     """
 
     url: str
@@ -59,3 +61,4 @@ class FetchRequest:
     head_by: float | None = None
     hear_time: Callable[[str, datetime], None] | None = None
     repeat_status: bool = True
+    spool: Spool | None = None

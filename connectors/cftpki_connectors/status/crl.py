@@ -6,9 +6,12 @@ Owns where lists come from and PEM to DER. Judges nothing, keeps nothing.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import stat
 from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,13 +26,19 @@ from cftpki_connectors.status.source import Answer, FetchingSource
 from cftpki_connectors.support.threads import MAX_THREADS, Lane
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
+from cftpki_ext.core.large_lists import Spool, Spooling
 from cftpki_ext.core.memo import Memo
+from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.support.guarded import Guard
 
 _HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})
 _PIECE_BYTES = 1024 * 1024
+# What is shown of an answer that is no list.
+_HEAD_OCTETS = 64 * 1024
+# What a list costs in memory that is in a file of ours: its descriptors.
+_HELD_OCTETS = 4 * 1024
 # Files that are kept, by octets: one of the largest lists, or many usual ones. What is not kept is read again.
 _KEPT_OCTETS = 80 * 1024 * 1024
 
@@ -82,8 +91,8 @@ class CrlSource(FetchingSource):
         path = next((path for path in question.trust.crl_files if str(path) == url), None)
         if path is not None:
             # One thread for a file, however many ask: one on a dead file server holds up no other.
-            most = question.limits.crl_bytes
-            raw = await self._reading.call(lambda: self._files.read(path, most), (path, most))
+            most, spool = question.limits.crl_bytes, question.spool
+            raw = await self._reading.call(lambda: self._files.read(path, most, spool), (path, most))
         elif is_ldap(url):
             return await self._from_directory(question, deadline)
         else:
@@ -101,11 +110,28 @@ class CrlSource(FetchingSource):
             if url in question.trust.api_crls and question.trust.rest is not None:
                 raw = await self._api.fetch(request, question.trust)
             else:
-                raw = await self._fetcher.fetch(request)
-        der = encoding.crl_der(raw)
+                raw = await self._large(replace(request, spool=question.spool))
+        der = await self._der(raw, url)
         if der is None:
-            raise SourceError(Cause.UNREADABLE, encoding.what_it_is(raw, "CRL in DER or PEM"), url=url)
+            head = raw if isinstance(raw, bytes) else raw.read(0, _HEAD_OCTETS)
+            raise SourceError(Cause.UNREADABLE, encoding.what_it_is(head, "CRL in DER or PEM"), url=url)
         return Answer(raw=der)
+
+    async def _large(self, request: FetchRequest) -> bytes | LargeOctets:
+        try:
+            return await self._fetcher.fetch_large(request)
+        except OSError as error:
+            detail = f"no place for the list: {error.strerror or error}"
+            raise SourceError(Cause.UNREACHABLE, detail, url=request.url) from error
+
+    @staticmethod
+    async def _der(raw: bytes | LargeOctets, url: str) -> bytes | LargeOctets | None:
+        if isinstance(raw, bytes):
+            return encoding.crl_der(raw)
+        try:
+            return await asyncio.to_thread(encoding.large_crl, raw)
+        except UnreadableOctetsError as error:
+            raise SourceError(Cause.UNREACHABLE, str(error), url=url) from error
 
     async def _from_directory(self, question: StatusQuestion, deadline: float) -> Answer:
         url = question.lookup.url
@@ -132,19 +158,26 @@ class _Files:
     """
 
     def __init__(self) -> None:
-        self._read: Memo[Path, tuple[tuple[int, ...], bytes]] = Memo(_KEPT_OCTETS)
+        self._read: Memo[Path, tuple[tuple[int, ...], bytes | LargeOctets]] = Memo(_KEPT_OCTETS)
 
-    def read(self, path: Path, max_bytes: int) -> bytes:
+    def read(self, path: Path, max_bytes: int, spool: Spool | None = None) -> bytes | LargeOctets:
         """
-        See `read_crl_file`.
+        See `read_crl_file`; a large one is copied to where large octets are put.
         """
         before = _stamp(path)
         kept = self._read.get(path)
         if kept is not None and before == kept[0] and len(kept[1]) <= max_bytes:
             return kept[1]
-        raw = read_crl_file(path, max_bytes)
+        with contextlib.ExitStack() as stack:
+            spooling = None
+            if spool is not None and before is not None and before[2] > _PIECE_BYTES:
+                spooling = spool.begin()
+                stack.callback(spooling.close)
+            raw: bytes | LargeOctets = read_crl_file(path, max_bytes, spooling)
+            if spooling is not None:
+                raw = spooling.finish()
         if before is not None and before == _stamp(path):
-            self._read.keep(path, (before, raw), len(raw))
+            self._read.keep(path, (before, raw), _HELD_OCTETS if isinstance(raw, LargeOctets) else len(raw))
         return raw
 
 
@@ -159,7 +192,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     return (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
-def read_crl_file(path: Path, max_bytes: int) -> bytes:
+def read_crl_file(path: Path, max_bytes: int, spooling: Spooling | None = None) -> bytes:
     """
     Read a CRL file as it is.
 
@@ -169,6 +202,7 @@ def read_crl_file(path: Path, max_bytes: int) -> bytes:
     Args:
         path: the file.
         max_bytes: the largest size that is read.
+        spooling: takes the content, and nothing is returned of it.
 
     Returns:
         The content, PEM or DER.
@@ -187,11 +221,15 @@ def read_crl_file(path: Path, max_bytes: int) -> bytes:
             why = Guard().fault(path)
             if why is not None:
                 raise SourceError(Cause.UNREACHABLE, why, url=str(path))
-            content = bytearray()
-            while piece := file.read(min(_PIECE_BYTES, max_bytes + 1 - len(content))):
-                content += piece
-                if len(content) > max_bytes:
+            content, octets = bytearray(), 0
+            while piece := file.read(min(_PIECE_BYTES, max_bytes + 1 - octets)):
+                octets += len(piece)
+                if octets > max_bytes:
                     raise SourceError(Cause.TOO_LARGE, f"more than {max_bytes} bytes", url=str(path))
+                if spooling is None:
+                    content += piece
+                else:
+                    spooling.write(piece)
             return bytes(content)
     except OSError as error:
         detail = f"cannot be read: {error.strerror}"

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import binascii
 
+from cftpki_ext.core.octets import LargeOctets
+
 _BEGIN = b"-----BEGIN X509 CRL-----"
 _END = b"-----END X509 CRL-----"
+_HEADER_OCTETS = 16
 
 
 def begins_sequence(raw: bytes) -> bool:
@@ -25,6 +28,22 @@ def begins_sequence(raw: bytes) -> bool:
     if not 1 <= octets <= 4 or len(raw) < 2 + octets:
         return False
     return len(raw) >= 2 + octets + int.from_bytes(raw[2 : 2 + octets], "big")
+
+
+def large_crl(raw: LargeOctets) -> LargeOctets | bytes | None:
+    """
+    The same as `crl_der` of octets that are read in parts; PEM is put together in memory.
+    """
+    head = raw.read(0, _HEADER_OCTETS)
+    if head[:1] != b"\x30":
+        return crl_der(raw.whole())
+    # No more is looked at than the header, which says how long the rest is.
+    first = head[1] if len(head) > 1 else 0x80
+    octets = first & 0x7F if first >= 0x80 else 0
+    if first == 0x80 or octets > 4 or len(head) < 2 + octets:
+        return None
+    size = first if first < 0x80 else int.from_bytes(head[2 : 2 + octets], "big")
+    return raw if len(raw) >= 2 + octets + size else None
 
 
 def what_it_is(raw: bytes, wanted: str) -> str:

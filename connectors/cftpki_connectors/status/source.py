@@ -14,6 +14,7 @@ from cftpki_connectors.fetch.client import Fetcher
 from cftpki_connectors.fetch.flight import SingleFlight
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError, SourceError
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
@@ -26,7 +27,7 @@ class Answer:
     What a source got: the bytes as received, what else was at the same place, and the nonce that was sent for them.
     """
 
-    raw: bytes
+    raw: bytes | LargeOctets
     also: tuple[bytes, ...] = ()
     nonce: bytes | None = None
 

@@ -22,6 +22,8 @@ from typing import Self
 import httpx
 
 from cftpki_ext.core.escape import excerpt
+from cftpki_ext.core.large_lists import Spool, Spooling
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.values import dataclass
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -195,6 +197,48 @@ async def body_within(
             if progress is not None:
                 progress(body.octets)
         return await body.whole()
+
+
+async def spooled_within(
+    response: httpx.Response, max_bytes: int, progress: Callable[[int], None], spool: Spool
+) -> bytes | LargeOctets | None:
+    """
+    The body as it comes over the wire; a large one is written to where large octets are put, and hashed, while it comes.
+
+    Args:
+        response: whose head was read.
+        max_bytes: how long the body may be.
+        progress: is told how many octets there are, after each piece.
+        spool: where large octets are put.
+
+    Returns:
+        The body, or `None` as soon as it is longer.
+
+    Raises:
+        OSError: nothing takes it.
+
+    """
+    octets, waiting = 0, bytearray()
+    spooling: Spooling | None = None
+    try:
+        async for part in response.aiter_raw():
+            octets += len(part)
+            if octets > max_bytes:
+                return None
+            waiting += part
+            if len(waiting) > _MANY_OCTETS:
+                if spooling is None:
+                    spooling = await asyncio.to_thread(spool.begin)
+                piece, waiting = waiting, bytearray()
+                await asyncio.to_thread(spooling.write, piece)
+            progress(octets)
+        if spooling is None:
+            return bytes(waiting)
+        await asyncio.to_thread(spooling.write, waiting)
+        return await asyncio.to_thread(spooling.finish)
+    finally:
+        if spooling is not None:
+            spooling.close()
 
 
 class _Body:

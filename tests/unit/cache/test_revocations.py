@@ -19,6 +19,7 @@ import pytest
 
 from cftpki_cache.revocations import RevocationMemory, RevocationReader
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from tests.support.pace import LATE_S
@@ -45,7 +46,7 @@ def memory(tmp_path: Path) -> Iterator[RevocationMemory]:
     made.close()
 
 
-def raws(memory: RevocationMemory, certificate: str = "c") -> list[bytes | None]:
+def raws(memory: RevocationMemory, certificate: str = "c") -> list[bytes | LargeOctets | None]:
     return [statement.raw for statement in memory.recall(certificate)]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.policy import RESILIENT
 from cftpki_ext.core.settings import RestProfile
 from cftpki_ext.core.vocabulary import Origin
@@ -131,7 +132,8 @@ def test_cache_that_was_tampered_with_is_verified_again_and_replaced():
     w = world()
     w.check()
     for key, kept in w.store.kept.items():
-        w.store.kept[key] = replace(kept, raw=kept.raw[:-1] + bytes((kept.raw[-1] ^ 1,)))
+        raw = whole_of(kept.raw)
+        w.store.kept[key] = replace(kept, raw=raw[:-1] + bytes((raw[-1] ^ 1,)))
     verdict = w.check()
     assert verdict.accepted
     assert [("http://ca/ocsp", 0)] == w.asked(OCSP)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.policy import RESILIENT, Action, Policy, Treatment
 from cftpki_ext.core.settings import NonceMode, PolicyInputs, TrustSet
 from cftpki_ext.core.verdict import Status
@@ -63,8 +64,8 @@ def test_record_same_bytes_each_time():
 
 def test_record_certificates_and_responses_are_blobs():
     stored = encode(record(*GOOD))
-    assert sorted(stored.blobs.values()) == sorted(
-        [LEAF.der, CA.der, ROOT.der, *(s.raw or b"" for s in GOOD)]
+    assert sorted(map(whole_of, stored.blobs.values())) == sorted(
+        [LEAF.der, CA.der, ROOT.der, *(whole_of(s.raw or b"") for s in GOOD)]
     )
 
 

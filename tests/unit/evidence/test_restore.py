@@ -20,6 +20,7 @@ from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.revocations import RevocationMemory
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
@@ -116,7 +117,7 @@ class World:
         done = restore(self.reader, self.known(now), self.memory)
         return done.known, done.restored, done.lost
 
-    def proofs(self) -> list[bytes | None]:
+    def proofs(self) -> list[bytes | LargeOctets | None]:
         return [
             statement.raw
             for proven, _ in self.known().revoked

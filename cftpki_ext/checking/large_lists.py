@@ -1,0 +1,183 @@
+"""
+Large lists as a check meets them: put where they can be read in parts, and indexed before a judge is to look at them.
+
+Owns that each list is indexed once, however many wait for it, and that one after the other is: work that nobody waits for
+any more is finished for those who come later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
+
+from cftpki_ext.core.large_lists import Indexed, IndexWriting, LargeStore, ListIndexer
+from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import SourceKind
+from cftpki_ext.support.file_octets import read_at, write_all
+
+_log = logging.getLogger(__name__)
+
+# A list that is longer is read in parts; what is shorter costs less in memory than it would in files.
+LARGE_LIST_OCTETS = 1024 * 1024
+# Lists that are remembered to have no index, by their digests.
+_ODD = 1024
+# That an index could not be made is remembered for so long.
+_FAILED_S = 60.0
+
+
+class LargeLists:
+    """
+    The large lists of a checker. For one event loop.
+
+    Args:
+        store: where they are.
+        indexer: makes their indexes; by default a thread of this process.
+
+    """
+
+    def __init__(self, store: LargeStore, indexer: ListIndexer | None = None) -> None:
+        self.store = store
+        self.indexer: ListIndexer = indexer or IndexInThread()
+        self._odd: OrderedDict[str, None] = OrderedDict()
+        self._failed: dict[str, float] = {}
+        self._making: dict[str, asyncio.Future[bool]] = {}
+        self._one = asyncio.Lock()
+
+    async def placed(self, statement: Statement) -> Statement:
+        """
+        A statement whose list, if it is large, can be read in parts; the statement itself where the disk refuses.
+        """
+        raw = statement.raw
+        if (
+            statement.kind is not SourceKind.CRL
+            or not isinstance(raw, bytes)
+            or len(raw) <= LARGE_LIST_OCTETS
+        ):
+            return statement
+        try:
+            return replace(statement, raw=await asyncio.to_thread(self._put, raw))
+        except OSError as error:
+            _log.warning("a large list stays in memory: %s", error)
+            return statement
+
+    def _put(self, raw: bytes) -> LargeOctets:
+        spooling = self.store.begin()
+        try:
+            spooling.write(raw)
+            return spooling.finish()
+        finally:
+            spooling.close()
+
+    async def prepare(self, raw: bytes | LargeOctets | None) -> bool:
+        """
+        Have the index of a list, where it is large and can have one.
+
+        Args:
+            raw: the list, or anything else.
+
+        Returns:
+            Whether it can be used; not where it is no longer what it was.
+
+        """
+        if not isinstance(raw, LargeOctets) or raw.index is not None or raw.digest in self._odd:
+            return True
+        if self._failed.get(raw.digest, 0.0) > asyncio.get_running_loop().time():
+            return True
+        making = self._making.get(raw.digest)
+        if making is None:
+            making = self._making[raw.digest] = asyncio.ensure_future(self._make(raw))
+            making.add_done_callback(partial(self._made, raw.digest))
+        return await asyncio.shield(making)
+
+    def damaged(self, raw: LargeOctets) -> None:
+        """
+        The index of a list turned out to be damaged, and perhaps the list.
+        """
+        _log.warning("the index of the list %s is damaged and made anew", raw.digest[:16])
+        self.store.forget_index(raw)
+
+    async def _make(self, raw: LargeOctets) -> bool:
+        async with self._one:
+            if raw.index is not None:
+                return True
+            try:
+                writing = await asyncio.to_thread(self.store.begin_index, raw)
+            except OSError as error:
+                return self._without(raw, error)
+            try:
+                done, root = await self.indexer.index(raw, writing)
+                if done is Indexed.DONE:
+                    await asyncio.to_thread(writing.finish, root)
+            except OSError as error:
+                return self._without(raw, error)
+            finally:
+                await asyncio.to_thread(writing.close)
+        if done is Indexed.FAILED:
+            return self._without(raw, "the process that makes it ended")
+        if done is Indexed.ODD:
+            self._odd[raw.digest] = None
+            if len(self._odd) > _ODD:
+                self._odd.popitem(last=False)
+        if done is Indexed.DAMAGED:
+            self.store.forget(raw.digest)
+        return done is not Indexed.DAMAGED
+
+    def _without(self, raw: LargeOctets, why: object) -> bool:
+        """
+        Go on without an index for a while.
+        """
+        _log.warning("the list %s is read without an index: %s", raw.digest[:16], why)
+        if len(self._failed) >= _ODD:
+            self._failed.clear()
+        self._failed[raw.digest] = asyncio.get_running_loop().time() + _FAILED_S
+        return True
+
+    def _made(self, digest: str, making: asyncio.Future[bool]) -> None:
+        del self._making[digest]
+        if not making.cancelled() and making.exception() is not None:
+            _log.error("a list was not indexed: %r", making.exception())
+
+
+class IndexInThread:
+    """
+    A `ListIndexer` in this process: for commands, which judge one chain.
+    """
+
+    async def index(self, raw: LargeOctets, writing: IndexWriting) -> tuple[Indexed, bytes]:
+        """
+        See `ListIndexer`.
+        """
+        return await asyncio.to_thread(index_into, raw, writing.target, writing.scratch)
+
+
+def index_into(raw: LargeOctets, target: int, scratch: int) -> tuple[Indexed, bytes]:
+    """
+    Write the index of a list into files.
+
+    Args:
+        raw: the list.
+        target: a descriptor of an empty file, for the index.
+        scratch: a descriptor of another, for what is in between.
+
+    Returns:
+        What came of it, and the root of the index.
+
+    Raises:
+        OSError: a file cannot be written.
+
+    """
+    from cftpki_ext.revocation.list_indexing import NotIndexableError, index_list  # noqa: PLC0415 - few ever do
+    from cftpki_ext.revocation.list_sorting import Scratch  # noqa: PLC0415
+
+    between = Scratch(partial(write_all, scratch), partial(read_at, scratch))
+    try:
+        return Indexed.DONE, index_list(raw, partial(write_all, target), between)
+    except NotIndexableError as error:
+        _log.info("the list %s has no index: %s", raw.digest[:16], error)
+    except UnreadableOctetsError:
+        return Indexed.DAMAGED, b""
+    return (Indexed.ODD if raw.is_whole() else Indexed.DAMAGED), b""
