@@ -38,6 +38,8 @@ from cftpki_ext.x509.signed import hash_of
 _STRETCH = 2 * 1024 * 1024
 # An entry that is longer than this is nobody's.
 _LONGEST_ENTRY = 512 * 1024
+# Tag and length of an element, at most.
+_HEADER_OCTETS = 6
 # Records of a page: about two pages of the disk.
 _PAGE_OCTETS = 6 * 1024
 _PAGE_RECORDS = 128
@@ -224,6 +226,8 @@ class _Making:
                 found += _ENTRY.findall(content, at, behind)
                 at = behind
                 continue
+            if found and len(content) - at < _HEADER_OCTETS and len(content) < end - begin:
+                break
             # One that is longer than what patterns pass, or that does not end here.
             element = der.expect(der.read(content, at, end - begin), der.SEQUENCE, "entry")
             if element.end > len(content):

@@ -270,3 +270,16 @@ def test_wrong_signature_is_wrong_by_the_index_too() -> None:
     clear_kept()
     assert verify(read_crl(indexed(content)).signed, SPKI, remember=False) is SignatureStatus.VALID
     assert verify(read_crl(indexed(wrong)).signed, SPKI, remember=False) is SignatureStatus.INVALID
+
+
+def test_entry_whose_header_is_cut_off_where_a_stretch_ends_is_read_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = extension("06032a0304", b"\x05\x00" * 150)
+    content = with_entries(*(entry(n, TIMES[0], long if n % 2 else b"") for n in range(1, 6)))
+    for stretch in range(64, 420, 5):
+        monkeypatch.setattr(list_indexing, "_STRETCH", stretch)
+        index, root = made(content)
+        assert (
+            5 == ListIndex(OctetsIndex(reading(index), len(index), root), Held(content).digest).facts.entries
+        )
