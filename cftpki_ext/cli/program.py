@@ -42,6 +42,8 @@ class Later(click.Command):
         """
         The command itself.
         """
+        # Whatever is installed beside us has no business in how configuration and records are read; looking takes time.
+        os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
         with nothing_dies():
             command: click.Command = getattr(import_module(f"{__package__}.{self._module}"), str(self.name))
         return command
@@ -117,8 +119,6 @@ def main(*, debug: bool) -> None:  # noqa: ARG001  # `Program.invoke` reads it
     """
     # Keys of ours may be in the memory of any command that issues, renews or revokes.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Whatever is installed beside us has no business in how configuration and records are read; looking for it takes time.
-    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     # Standard output is the command's own: what is logged on the way goes to standard error.
     import_module("cftpki_ext.support.logs").configure("console")
 
