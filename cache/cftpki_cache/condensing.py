@@ -16,12 +16,12 @@ from hashlib import sha256
 from itertools import islice
 
 from cftpki_cache.cutting import Alignment, Cut, Span, cut
+from cftpki_cache.first_form import AbandonedError, delete_first_form, pieces_of, size_of
 from cftpki_cache.ledger_schema import is_there
-from cftpki_cache.packing import MAX_CHUNK, pack
+from cftpki_cache.packing import pack
 from cftpki_cache.sqlite import transaction
 from cftpki_cache.versions import (
     GROUP,
-    MAX_BLOB,
     DamagedVersionError,
     Version,
     VersionReader,
@@ -33,8 +33,6 @@ from cftpki_cache.versions import (
 )
 from cftpki_ext.core.values import dataclass
 
-# What is smaller stays as it came: an answer of a responder, a certificate, a chain.
-LEAST_OCTETS = 16 * 1024
 # Octets at the beginning that lists of one CA have in common, behind their lengths: algorithm and issuer.
 _HEAD = slice(16, 80)
 # Kinds of lists of one CA (partitions, deltas) that are compared with.
@@ -50,12 +48,6 @@ _REST = 3
 _KEPT_OCTETS = 16 * 1024 * 1024
 # Chunks between which the write-ahead log is folded in.
 _FOLDED_CHUNKS = 32
-
-
-class AbandonedError(Exception):
-    """
-    The blob was let go of meanwhile, or another process writes the same version.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +109,7 @@ class Condenser:
                 done += self._condense(digest)
             except AbandonedError:
                 continue
-            except DamagedVersionError:
+            except (DamagedVersionError, OverflowError):  # also of numbers that somebody has put there
                 self._leave(digest)
         return done
 
@@ -142,7 +134,9 @@ class Condenser:
             ).rowcount
         if not done:
             raise AbandonedError
-        self._delete_first_form(digest)
+        for _ in delete_first_form(self._db, digest):
+            self._pause(0.0)
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         return True
 
     def _leave(self, digest: str) -> None:
@@ -163,8 +157,8 @@ class Condenser:
         """
         Write a version that does not count yet.
         """
-        size = self._size(digest)
-        cuts = cut(self._pieces(digest))
+        size = size_of(self._db, digest)
+        cuts = cut(pieces_of(self._db, digest))
         first = list(islice(cuts, _PROBED))
         head = b"".join(one.chunk for one in first)[_HEAD]
         plan = self._plan(head, first)
@@ -176,7 +170,7 @@ class Condenser:
         # What it was to be a difference to is damaged: it is the key version of the next group.
         place = (plan.place // GROUP + 1) * GROUP
         return self._write_chunks(
-            digest, size, head, _Plan(plan.family, place, None), cut(self._pieces(digest))
+            digest, size, head, _Plan(plan.family, place, None), cut(pieces_of(self._db, digest))
         )
 
     def _write_chunks(self, digest: str, size: int, head: bytes, plan: _Plan, cuts: Iterator[Cut]) -> Version:
@@ -204,21 +198,6 @@ class Condenser:
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._pause(time.thread_time() - begun)
         return Version(number, digest, size, None if plan.base is None else plan.base.version.number)
-
-    def _size(self, digest: str) -> int:
-        """
-        The size of a blob in its first form.
-        """
-        inline = self._db.execute("SELECT length(raw) FROM blob WHERE digest = ?", (digest,)).fetchone()
-        if inline is None:
-            raise AbandonedError
-        (pieces,) = self._db.execute(
-            "SELECT coalesce(sum(length(raw)), 0) FROM piece WHERE digest = ?", (digest,)
-        ).fetchone()
-        size = int(inline[0] or pieces)
-        if not 0 < size <= MAX_BLOB:
-            raise DamagedVersionError(digest, digest, f"{size} octets are none or too many")
-        return size
 
     def _packed(self, one: Cut, span: Span | None, base: _Base | None) -> tuple[Span, bytes]:
         if span is None or base is None or span.count == 0:
@@ -336,69 +315,7 @@ class Condenser:
         if digest.hexdigest() != version.digest:
             raise DamagedVersionError(version.digest, version.digest, "what was written is something else")
 
-    def _pieces(self, digest: str) -> Iterator[bytes]:
-        """
-        A blob in its first form, a megabyte at a time.
-        """
-        row = self._db.execute("SELECT rowid, length(raw) FROM blob WHERE digest = ?", (digest,)).fetchone()
-        if row is None:
-            raise AbandonedError
-        rowid, length = row
-        for begin in range(0, length, MAX_CHUNK):
-            # Opened anew each time: no view of the database stays open while others write.
-            try:
-                with self._db.blobopen("blob", "raw", rowid, readonly=True) as raw:
-                    raw.seek(begin)
-                    piece = raw.read(MAX_CHUNK)
-            except sqlite3.OperationalError as exc:
-                raise AbandonedError from exc
-            yield piece
-        if length:
-            return
-        number = 0
-        while True:
-            found = self._db.execute(
-                "SELECT raw FROM piece WHERE digest = ? AND number = ?", (digest, number)
-            ).fetchone()
-            if found is None:
-                return
-            yield bytes(found[0])
-            number += 1
-
-    def _delete_first_form(self, digest: str) -> None:
-        with transaction(self._db):
-            self._db.execute("UPDATE blob SET raw = x'' WHERE digest = ? AND length(raw) > 0", (digest,))
-        while True:
-            with transaction(self._db):
-                row = self._db.execute("SELECT max(number) FROM piece WHERE digest = ?", (digest,)).fetchone()
-                if row[0] is None:
-                    self._db.execute("DELETE FROM waiting WHERE digest = ?", (digest,))
-                    break
-                self._db.execute("DELETE FROM piece WHERE digest = ? AND number = ?", (digest, row[0]))
-            self._pause(0.0)
-        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
 
 def _chained(first: list[Cut], rest: Iterator[Cut]) -> Iterator[Cut]:
     yield from first
     yield from rest
-
-
-def fill_waiting(db: sqlite3.Connection) -> None:
-    """
-    Note, once for each ledger, the large blobs that were kept before there were differences.
-
-    Raises:
-        sqlite3.Error: the database cannot be written.
-
-    """
-    (known,) = db.execute("PRAGMA user_version").fetchone()
-    if known:
-        return
-    with transaction(db):
-        db.execute(
-            "INSERT OR IGNORE INTO waiting SELECT digest FROM blob WHERE length(raw) >= ?1"
-            " OR (length(raw) = 0 AND digest IN (SELECT digest FROM piece WHERE number = 0))",
-            (LEAST_OCTETS,),
-        )
-        db.execute("PRAGMA user_version = 1")

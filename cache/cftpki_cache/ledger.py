@@ -15,12 +15,13 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from cftpki_cache.condensing import LEAST_OCTETS, Condenser, fill_waiting
+from cftpki_cache.condensing import Condenser
+from cftpki_cache.first_form import LEAST_OCTETS, fill_waiting, wait, write_first_form
 from cftpki_cache.ledger_pruning import drop_versions, let_go
 from cftpki_cache.ledger_reach import look, note_let_go
 from cftpki_cache.ledger_schema import DATABASE, HEAD, SCHEMA, is_there, link, newest, used_bytes
@@ -34,10 +35,6 @@ from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Reach, Repeated
 # been written, besides `tend`. Should neither come to it, the log is folded in at 512 MB.
 _FOLD_OCTETS = 8 * 1024 * 1024
 _CHECKPOINT_PAGES = 128 * 1024
-_PIECE_OCTETS = 1024 * 1024
-# Pieces between which the write-ahead log is folded in, and how long others are let in between two.
-_FOLDED_PIECES = 16
-_PAUSE_S = 0.002
 # Blobs are begun to be condensed for so long at a time: letting go comes in between.
 _CONDENSE_S = 20.0
 
@@ -95,6 +92,14 @@ class EvidenceLedger:
 
         """
         digests: list[bytes] = []
+        large = {
+            name: raw
+            for entry in entries
+            for name, raw in entry.blobs.items()
+            if isinstance(raw, LargeOctets)
+        }
+        if large:
+            self.bring(large)
         try:
             with self._lock:
                 with transaction(self._db):
@@ -176,9 +181,11 @@ class EvidenceLedger:
         for name, raw in entry.blobs.items():
             # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
             if not self._has(name):
+                if isinstance(raw, LargeOctets):  # brought, and let go of again
+                    raise BlobsMissingError([name])
                 self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
                 if len(raw) >= LEAST_OCTETS:
-                    self._db.execute("INSERT OR IGNORE INTO waiting VALUES (?)", (name,))
+                    wait(self._db, name)
         self._db.executemany(
             "INSERT INTO revoked VALUES (?, ?, ?, ?, ?) ON CONFLICT (certificate) DO UPDATE SET"
             " digest = excluded.digest, final = excluded.final, ends = excluded.ends, record = excluded.record"
@@ -226,48 +233,10 @@ class EvidenceLedger:
                 db.execute("PRAGMA wal_autocheckpoint = 0")
                 for name, raw in blobs.items():
                     if not is_there(db, name):
-                        self._bring(db, name, raw)
+                        write_first_form(db, self._lock, name, raw)
         except (sqlite3.Error, UnreadableOctetsError) as exc:
             msg = f"evidence could not be kept: {exc}"
             raise StoreError(msg) from exc
-
-    def _bring(self, db: sqlite3.Connection, name: str, raw: bytes | LargeOctets) -> None:
-        try:
-            number = self._write_pieces(db, name, raw)
-        except UnreadableOctetsError:
-            with self._lock, transaction(db):
-                if not is_there(db, name):
-                    db.execute("DELETE FROM piece WHERE digest = ?", (name,))
-            raise
-        with self._lock, transaction(db):
-            # Whoever brought it meanwhile, these pieces are to be condensed, or to go.
-            db.execute("INSERT OR IGNORE INTO waiting VALUES (?)", (name,))
-            if is_there(db, name):
-                return
-            (count,) = db.execute("SELECT count(*) FROM piece WHERE digest = ?", (name,)).fetchone()
-            if count != number:
-                msg = f"evidence could not be kept: {name} was let go while it was written"
-                raise StoreError(msg)
-            db.execute("INSERT INTO blob VALUES (?, x'')", (name,))
-
-    def _write_pieces(self, db: sqlite3.Connection, name: str, raw: bytes | LargeOctets) -> int:
-        """
-        Write a blob's pieces; how many they are.
-        """
-        number = 0
-        for number, piece in enumerate(_pieces(name, raw), start=1):
-            with self._lock, transaction(db):
-                if number == 1:
-                    # From now on, so that what a kill leaves unfinished goes with the records of its time.
-                    db.execute(
-                        "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = max(last_use, excluded.last_use)",
-                        (name, newest(db)[0]),
-                    )
-                db.execute("INSERT OR REPLACE INTO piece VALUES (?, ?, ?)", (name, number - 1, piece))
-            if number % _FOLDED_PIECES == 0:
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            time.sleep(_PAUSE_S)  # whoever waits for the lock has it now
-        return number
 
     def tend(self, *, before: datetime, max_bytes: int) -> int:
         """
@@ -382,23 +351,6 @@ class EvidenceLedger:
             if self._head >= 0:
                 os.close(self._head)
                 self._head = -1
-
-
-def _pieces(name: str, raw: bytes | LargeOctets) -> Iterator[bytes]:
-    """
-    A blob a megabyte at a time; what comes from a file must be what it is called.
-    """
-    if not isinstance(raw, LargeOctets):
-        for begin in range(0, len(raw), _PIECE_OCTETS):
-            yield raw[begin : begin + _PIECE_OCTETS]
-        return
-    digest = sha256()
-    for piece in raw.pieces():
-        digest.update(piece)
-        yield piece
-    if digest.hexdigest() != name:
-        msg = f"the octets of {name[:16]} are others now"
-        raise UnreadableOctetsError(msg)
 
 
 def _octets(entry: EvidenceEntry) -> int:

@@ -7,6 +7,7 @@ Every walk sees the ledger as it was when the walk began, whatever a running ser
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -182,7 +183,13 @@ class LedgerReader:
             if row is None:
                 return None
             try:
-                return b"".join(self._parts(digest, row[0], VersionReader(self._db)))
+                if row[0]:
+                    return bytes(row[0])
+                # Half the memory of joining the parts.
+                whole = io.BytesIO()
+                for part in self._parts(digest, b"", VersionReader(self._db)):
+                    whole.write(part)
+                return whole.getvalue()
             except DamagedVersionError:
                 first = b"".join(self._pieces(digest))
                 if not first:
@@ -258,18 +265,17 @@ class LedgerReader:
         """
         Blobs whose octets are others. Versions of a list come one after the other, so that each is unpacked once.
         """
-        large = []
-        for name, raw in self._db.execute("SELECT digest, raw FROM blob"):
-            if not raw:
-                large.append(name)
-            elif sha256(raw).hexdigest() != name:
+        for name, raw in self._db.execute("SELECT digest, raw FROM blob WHERE length(raw) > 0"):
+            if sha256(raw).hexdigest() != name:
                 yield LedgerFault(seq=None, detail=f"blob {name} was changed")
+        order = ""
         if self._has_table("version"):
-            rows = self._db.execute("SELECT digest FROM version ORDER BY family, place")
-            order = {name: number for number, (name,) in enumerate(rows)}
-            large.sort(key=lambda name: order.get(name, -1))
+            order = " LEFT JOIN version ON version.digest = blob.digest"
+        large = self._db.execute(
+            f"SELECT blob.digest FROM blob{order} WHERE length(raw) = 0{' ORDER BY family, place' if order else ''}"  # noqa: S608 (constants)
+        ).fetchall()
         versions = VersionReader(self._db, kept_octets=_VERIFY_OCTETS)
-        for name in large:
+        for (name,) in large:
             found = sha256()
             try:
                 for part in self._parts(name, b"", versions):

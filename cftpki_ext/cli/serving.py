@@ -8,6 +8,7 @@ import contextlib
 import json
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -78,6 +79,9 @@ def status(config_file: Path | None, socket_path: Path | None, since: datetime, 
         told[f"since {since:%Y-%m-%d %H:%M}Z"] = tally.counts()
     out = console()
     out.print(table(("what", "value"), facts(told)))
+    warning = _evidence_warning(told)
+    if warning:
+        out.print(f"\nEvidence does not last: {warning}")
     if tally is not None and tally.shadows:
         out.print("\nAccepted only because their policy audits; it would refuse:")
         out.print(
@@ -86,6 +90,15 @@ def status(config_file: Path | None, socket_path: Path | None, since: datetime, 
                 ((s.partner, s.reason, s.times, s.last_at, s.last_id) for s in tally.shadows),
             )
         )
+
+
+def _evidence_warning(told: Mapping[str, object]) -> str | None:
+    """
+    What the service warns of: its evidence will be let go of before it is as old as it is to be kept.
+    """
+    evidence = told.get("evidence")
+    warning = evidence.get("warning") if isinstance(evidence, Mapping) else None
+    return None if warning is None else printable(str(warning))
 
 
 def _tally(state: Path, since: datetime) -> Tally:

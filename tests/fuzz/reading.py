@@ -6,6 +6,7 @@ As in `targets`: one that returns has found nothing.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from datetime import UTC
@@ -15,6 +16,7 @@ from pathlib import Path
 import sansldap
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from cftpki_cache.packing import DamagedChunkError, pack, unpack
 from cftpki_connectors.fetch.ldap_url import Published, parse_ldap_url
 from cftpki_connectors.fetch.url import ForbiddenUrlError
 from cftpki_connectors.ldap.messages import VALUES, AnswerError, Answers, Entry
@@ -198,7 +200,17 @@ def list_index(data: bytes) -> None:
         return
 
 
+def packed_chunk(data: bytes) -> None:
+    """
+    cftpki_cache.packing: octets against others give as many as they should, or are damaged.
+    """
+    size, under = int.from_bytes(data[:3]), int.from_bytes(data[3:5])
+    with contextlib.suppress(DamagedChunkError):
+        assert size == len(unpack(data[5 + under :], size, data[5 : 5 + under]))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
+    "packed_chunk": packed_chunk,
     "loose_time": loose_times,
     "dn_text": dn_text,
     "pkcs7": pkcs7_bundle,
@@ -210,6 +222,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
+    "packed_chunk": (
+        b"\0\x03\xe8\0\0" + pack(b"serial number " * 71 + b"123456"),
+        b"\0\x01\0\0\x80" + bytes(range(128)) + pack(bytes(range(256)), bytes(range(128))),
+    ),
     "loose_time": (
         der.encode(der.GENERALIZED_TIME, b"20261128001500Z"),
         der.encode(der.GENERALIZED_TIME, b"20261128001500.25Z"),

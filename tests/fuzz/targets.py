@@ -45,6 +45,7 @@ from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response,
 from tests.support.pki import pem as to_pem
 
 _RECORD = encode(evidence_samples.record(*evidence_samples.GOOD))
+_REPEATED = Repeated(id="a" * 32, document=sha256(_RECORD.document).hexdigest())
 _ROOT = make_root("Fuzz Root")
 _CA = issue(_ROOT, "Fuzz CA", ca=True)
 _LEAF = issue(_CA, "partner", eku=["clientAuth"])
@@ -210,7 +211,7 @@ def record(data: bytes) -> None:
     for document in (data, repeats.document):
         for read in (decode_record, row_from):
             with contextlib.suppress(StoreError):
-                read(document, {**_RECORD.blobs, name: data}.get)
+                read(document, {**_RECORD.blobs, name: data, _REPEATED.document: _RECORD.document}.get)
 
 
 def config(data: bytes) -> None:
@@ -292,7 +293,11 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             ),
         ),
         "pem": (to_pem(_LEAF.der, _CA.der), _LEAF.der),
-        "record": (b'{"format":1}', _RECORD.document),
+        "record": (
+            b'{"format":1}',
+            _RECORD.document,
+            again(_REPEATED, verdict_id="b" * 32, at=NOW, asked=Asked(door=Door.EXIT, remote="::1")).document,
+        ),
         "est_certificates": (
             est_encoding.encode(_BUNDLE),
             _BUNDLE,

@@ -176,6 +176,16 @@ def test_list_in_a_file_is_kept_as_it_is_called(ledger, folder):
     assert () == faults(folder)
 
 
+def test_list_in_a_file_that_comes_with_its_record_is_kept(ledger, folder):
+    ledger.append((entry(1, blobs={LIST_DIGEST: Parts(LIST, LIST_DIGEST)}),))
+    with reading(folder) as reader:
+        assert LIST == reader.blob(LIST_DIGEST)
+    assert () == faults(folder)
+    with pytest.raises(StoreError, match="could not be kept"):
+        ledger.append((entry(2, blobs={"0" * 64: Parts(LIST, "0" * 64)}),))
+    assert () == faults(folder)
+
+
 @pytest.mark.parametrize(
     "octets",
     [
@@ -204,7 +214,7 @@ def bring_until(ledger, monkeypatch, pieces, then):
     """
     pauses = iter(range(1, 100))
     with monkeypatch.context() as patch:
-        patch.setattr("cftpki_cache.ledger.time.sleep", lambda _: next(pauses) == pieces and then())
+        patch.setattr("cftpki_cache.first_form.time.sleep", lambda _: next(pauses) == pieces and then())
         ledger.bring({LIST_DIGEST: LIST})
 
 

@@ -482,6 +482,9 @@ LONG_LINE = (
         ("UPDATE chunk SET first = -1 << 62, under = 1",),
         ("UPDATE version SET number = 1 << 60 WHERE number = 3",),
         ("UPDATE version SET number = -7 WHERE number = 3",),
+        ("UPDATE version SET place = 9223372036854775807 - 3 + number",),
+        ("UPDATE version SET family = 9223372036854775807",),
+        ("UPDATE chunk SET mark = x''",),
     ],
 )
 def test_hostile_ledger_ends_in_an_error_and_little_work(ledger, folder, statements):
