@@ -18,6 +18,7 @@ from itertools import islice
 from cftpki_cache.cutting import Alignment, Cut, Span, cut
 from cftpki_cache.first_form import AbandonedError, delete_first_form, pieces_of, size_of
 from cftpki_cache.ledger_schema import is_there
+from cftpki_cache.ledger_short import octets_of
 from cftpki_cache.packing import pack
 from cftpki_cache.sqlite import transaction
 from cftpki_cache.versions import (
@@ -109,7 +110,7 @@ class Condenser:
                 done += self._condense(digest)
             except AbandonedError:
                 continue
-            except (DamagedVersionError, OverflowError):  # also of numbers that somebody has put there
+            except (DamagedVersionError, OverflowError, TypeError):  # also of what somebody has put there
                 self._leave(digest)
         return done
 
@@ -300,7 +301,7 @@ class Condenser:
         ).fetchall()
         if row is None or not chunks:
             return None
-        return _Base(Version(*row), [size for size, _ in chunks], [bytes(mark) for _, mark in chunks])
+        return _Base(Version(*row), [size for size, _ in chunks], [octets_of(mark) for _, mark in chunks])
 
     # -- from one form to the other --------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from cftpki_cache.ledger_schema import is_there, newest
+from cftpki_cache.ledger_short import octets_of
 from cftpki_cache.packing import MAX_CHUNK
 from cftpki_cache.sqlite import transaction
 from cftpki_cache.versions import MAX_BLOB, DamagedVersionError
@@ -163,7 +164,7 @@ def pieces_of(db: sqlite3.Connection, digest: str) -> Iterator[bytes]:
         ).fetchone()
         if found is None:
             return
-        yield bytes(found[0])
+        yield octets_of(found[0])
         number += 1
 
 

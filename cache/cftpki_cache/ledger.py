@@ -21,11 +21,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from cftpki_cache.condensing import Condenser
+from cftpki_cache.documents import DocumentReader, DocumentWriter, keep_packed
 from cftpki_cache.first_form import LEAST_OCTETS, fill_waiting, wait, write_first_form
 from cftpki_cache.ledger_pruning import drop_versions, let_go
 from cftpki_cache.ledger_reach import look, note_let_go
 from cftpki_cache.ledger_schema import DATABASE, HEAD, SCHEMA, is_there, link, newest, used_bytes
-from cftpki_cache.ledger_short import find_short, head_of, insert_short, number_of_whole
+from cftpki_cache.ledger_short import find_short, head_of, insert_short, number_of_whole, octets_of
 from cftpki_cache.sqlite import connect, create, transaction
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
@@ -64,6 +65,7 @@ class EvidenceLedger:
         self._path = folder / DATABASE
         try:
             self._db = create(self._path, SCHEMA, synchronous="NORMAL")
+            self._documents = DocumentWriter(self._db)
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -95,7 +97,7 @@ class EvidenceLedger:
         large = {
             name: raw
             for entry in entries
-            for name, raw in entry.blobs.items()
+            for name, raw in _blobs(entry).items()
             if isinstance(raw, LargeOctets)
         }
         if large:
@@ -119,7 +121,10 @@ class EvidenceLedger:
                 # would look like a cut-off end.
                 os.pwrite(self._head, f"{seq:020d} {previous.hex()}\n".encode(), 0)
                 self._fold_later(sum(map(_octets, entries)))
-        except (OSError, sqlite3.Error) as exc:
+        except BaseException as exc:
+            self._documents.forget()
+            if not isinstance(exc, OSError | sqlite3.Error):
+                raise
             msg = f"evidence of {', '.join(entry.id for entry in entries)} could not be kept: {exc}"
             raise StoreError(msg) from exc
         return tuple(digest.hex() for digest in digests)
@@ -139,10 +144,11 @@ class EvidenceLedger:
                 raise sqlite3.IntegrityError(msg)
             return short[3]
         row = self._db.execute(
-            "SELECT hash FROM record WHERE id = ? AND kept_at = ? AND blobs = ? AND document = ?",
-            (entry.id, kept_at, _names(entry), entry.document),
+            "SELECT hash, document FROM record WHERE id = ? AND kept_at = ? AND blobs = ?",
+            (entry.id, kept_at, _names(entry)),
         ).fetchone()
-        return None if row is None else bytes(row[0])
+        same = row is not None and DocumentReader(self._db).document(octets_of(row[1])) == entry.document
+        return bytes(row[0]) if same else None
 
     def _greatest_seq(self) -> int:
         """
@@ -171,14 +177,14 @@ class EvidenceLedger:
             return digest
         self._db.execute(
             "INSERT INTO record (seq, id, kept_at, document, blobs, hash) VALUES (?, ?, ?, ?, ?, ?)",
-            (seq, entry.id, kept_at, entry.document, names, digest),
+            (seq, entry.id, kept_at, self._documents.stored(entry.document, seq), names, digest),
         )
         if entry.repeats is not None:
             self._keep_repeated(entry.repeats)
         missing = [name for name in entry.present if not self._has(name)]
         if missing:
             raise BlobsMissingError(missing)
-        for name, raw in entry.blobs.items():
+        for name, raw in _blobs(entry).items():
             # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
             if not self._has(name):
                 if isinstance(raw, LargeOctets):  # brought, and let go of again
@@ -204,9 +210,11 @@ class EvidenceLedger:
         if self._has(repeated.document):
             return
         row = self._db.execute("SELECT document, blobs FROM record WHERE id = ?", (repeated.id,)).fetchone()
-        if row is None or sha256(row[0]).hexdigest() != repeated.document:
+        document = b"" if row is None else DocumentReader(self._db).document(octets_of(row[0]))
+        if row is None or sha256(document).hexdigest() != repeated.document:
             raise BlobsMissingError([repeated.document])
-        self._db.execute("INSERT INTO blob VALUES (?, ?)", (repeated.document, row[0]))
+        packed = keep_packed(self._db, repeated.document, octets_of(row[0]))
+        self._db.execute("INSERT INTO blob VALUES (?, ?)", (repeated.document, b"" if packed else document))
         self._db.executemany(
             "INSERT OR IGNORE INTO repeated VALUES (?, ?)",
             ((name, repeated.document) for name in row[1].split()),
@@ -351,6 +359,13 @@ class EvidenceLedger:
             if self._head >= 0:
                 os.close(self._head)
                 self._head = -1
+
+
+def _blobs(entry: EvidenceEntry) -> Mapping[str, bytes | LargeOctets]:
+    """
+    What a record brings, in memory or to be read in parts.
+    """
+    return entry.blobs
 
 
 def _octets(entry: EvidenceEntry) -> int:

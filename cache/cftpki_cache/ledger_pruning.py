@@ -7,6 +7,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime
 
+from cftpki_cache.documents import drop_patterns
 from cftpki_cache.ledger_schema import used_bytes
 from cftpki_cache.sqlite import transaction
 from cftpki_cache.versions import drop_unneeded
@@ -61,6 +62,8 @@ def let_go(db: sqlite3.Connection, before: datetime, max_bytes: int) -> int:
         db.executemany("DELETE FROM blob_use WHERE digest = ?", unused)
         db.executemany("DELETE FROM repeated WHERE document = ?", unused)
         db.executemany("DELETE FROM whole WHERE document = ?", unused)
+        db.executemany("DELETE FROM packed_blob WHERE digest = ?", unused)
+        drop_patterns(db, last)
     if lists:
         drop_versions(db)
     return gone

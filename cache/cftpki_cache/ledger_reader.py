@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+from cftpki_cache.documents import DocumentReader
 from cftpki_cache.ledger_schema import DATABASE, GENESIS, HEAD, chain_start, link
 from cftpki_cache.ledger_short import RECORDS, SHORTS, ids_between, octets_of, row_of
 from cftpki_cache.sqlite import connect
@@ -58,6 +59,7 @@ class LedgerReader:
                 raise StoreError(msg)
             self._db = connect(path, read_only=True)
             _refuse_programs(self._db, folder)
+            self._documents = DocumentReader(self._db)
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -184,7 +186,7 @@ class LedgerReader:
                 return None
             try:
                 if row[0]:
-                    return bytes(row[0])
+                    return octets_of(row[0])
                 # Half the memory of joining the parts.
                 whole = io.BytesIO()
                 for part in self._parts(digest, b"", VersionReader(self._db)):
@@ -247,6 +249,7 @@ class LedgerReader:
         rows = self._db.execute(f"{' UNION ALL '.join(self._tables().values())} ORDER BY seq")
         for looked_at, row in enumerate(rows, start=1):
             number, record_id, kept_at, document, names, digest = row_of(row)
+            document = self._documents.document(document) if row[6] is None else document
             gap = number != seq + 1
             if gap:
                 yield LedgerFault(seq=seq + 1, detail=f"records {seq + 1} to {number - 1} were removed")
@@ -294,6 +297,11 @@ class LedgerReader:
         if raw:
             yield octets_of(raw)
             return
+        if self._has_table("packed_blob"):
+            row = self._db.execute("SELECT stored FROM packed_blob WHERE digest = ?", (digest,)).fetchone()
+            if row is not None:
+                yield self._documents.document(octets_of(row[0]))
+                return
         version = whole_version(self._db, digest) if self._has_table("version") else None
         yield from self._pieces(digest) if version is None else versions.chunks(version)
 
@@ -364,10 +372,11 @@ class LedgerReader:
                 seq=seq,
                 id=_text_of(record_id),
                 kept_at=datetime.fromtimestamp(kept_at, UTC),
-                document=document,
+                document=self._documents.document(document) if row[6] is None else document,
                 hash=digest.hex(),
             )
-            for seq, record_id, kept_at, document, _, digest in map(row_of, self._db.execute(select, values))
+            for row in self._db.execute(select, values)
+            for seq, record_id, kept_at, document, _, digest in (row_of(row),)
         ]
 
     @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sqlite3
 from hashlib import sha256
 
+from cftpki_cache.documents import DOCUMENTS_SCHEMA
 from cftpki_cache.versions import VERSIONS_SCHEMA
 
 DATABASE = "ledger.sqlite3"
@@ -20,6 +21,7 @@ GENESIS = sha256(b"cftpki evidence ledger 1").digest()
 # `repeated`: the document of a record that others repeat is a blob, and these are the blobs that it names in its turn.
 # `short`: a record that repeats another one, in few octets (`cftpki_cache.ledger_short`). It has its place in the one chain by `seq`;
 # `whole` numbers the documents that are repeated.
+# `pattern`: what documents are packed against (`cftpki_cache.documents`).
 # `growth`: how large all that was ever kept was at the begin of an hour (`cftpki_cache.ledger_reach`).
 SCHEMA = (
     """
@@ -47,6 +49,7 @@ CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NUL
 CREATE TABLE IF NOT EXISTS chain_start (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
   hash BLOB NOT NULL) STRICT;
 """
+    + DOCUMENTS_SCHEMA
     + VERSIONS_SCHEMA
 )
 

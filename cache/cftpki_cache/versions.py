@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from cftpki_cache.cutting import MAX_UNDER
+from cftpki_cache.ledger_short import octets_of
 from cftpki_cache.packing import MAX_CHUNK, DamagedChunkError, unpack
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.values import dataclass
@@ -219,7 +220,7 @@ class VersionReader:
             chunk = base  # the very same
         else:
             try:
-                chunk = unpack(bytes(packed), size, base)
+                chunk = unpack(octets_of(packed), size, base)
             except DamagedChunkError as exc:
                 raise DamagedVersionError(line[0].digest, version.digest, f"part {number}: {exc}") from exc
         self._kept[place] = chunk

@@ -433,7 +433,7 @@ class EvidenceSettings:
 
     # Longer than a year, so that the yearly audit finds all of it.
     keep: timedelta = timedelta(days=400)
-    # The database on the disk; the oldest records go first. Half a million verdicts.
+    # The database on the disk; the oldest records go first. Some millions of verdicts.
     max_bytes: int = 2 * 1024 * 1024 * 1024
     # A verdict whose record cannot be kept is refused with alert 80. Off: it stands, and is logged as an error.
     required: bool = False

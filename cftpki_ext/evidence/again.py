@@ -39,7 +39,9 @@ _ID_TIME_OCTETS = 6
 _VARINT_BITS = 70
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_DOORS: Mapping[Door, int] = MappingProxyType({Door.EXIT: 0, Door.SOCKET: 1, Door.CLI: 2, Door.PYTHON: 3})
+_DOORS: Mapping[Door, int] = MappingProxyType(
+    {Door.EXIT: 0, Door.SOCKET: 1, Door.CLI: 2, Door.PYTHON: 3, Door.REFRESH: 4}
+)
 _DOOR_OF = MappingProxyType({number: door for door, number in _DOORS.items()})
 # What is there: one bit each.
 _PROFILE, _REMOTE_TEXT, _REMOTE_4, _REMOTE_6, _REMOTE_PORT, _PORT, _TASK, _SESSION = (

@@ -9,6 +9,7 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
+from cftpki_cache.documents import DocumentReader
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_ext.ports import EvidenceEntry
 
@@ -50,3 +51,21 @@ def details(folder):
 def edit(folder, sql, *values):
     with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3", isolation_level=None)) as database:
         database.execute(sql, values)
+
+
+def rewrite(folder, old, new, *, record_id=None):
+    """
+    Replace octets in documents of records, of one or of all, as somebody would who may write the file.
+    """
+    with (
+        contextlib.closing(sqlite3.connect(folder / "ledger.sqlite3")) as database,
+        database,
+    ):
+        reader = DocumentReader(database)
+        for seq, name, stored in database.execute("SELECT seq, id, document FROM record").fetchall():
+            if record_id in {None, name}:
+                document = reader.document(stored)
+                assert old in document
+                database.execute(
+                    "UPDATE record SET document = ? WHERE seq = ?", (document.replace(old, new), seq)
+                )

@@ -225,7 +225,9 @@ def test_ledger_tend_keeps_its_bound_over_many_records(ledger, folder):
     for round_ in range(8):
         ledger.append(
             [
-                EvidenceEntry(id=f"{round_ * 100 + n:032x}", kept_at=NOON, document=bytes(4000), blobs={})
+                EvidenceEntry(
+                    id=f"{round_ * 100 + n:032x}", kept_at=NOON, document=os.urandom(4000), blobs={}
+                )
                 for n in range(100)
             ]
         )

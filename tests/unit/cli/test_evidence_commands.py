@@ -18,6 +18,7 @@ from cftpki_ext.cli import main
 from cftpki_ext.evidence import encode
 from cftpki_ext.ports import EvidenceEntry
 from tests.support import evidence_samples as samples
+from tests.support.ledgers import rewrite
 
 NOW = datetime.now(UTC)
 FIRST, SECOND, OLD = "aaaaaaaa" + "1" * 24, "aaaaaaaa" + "2" * 24, "bbbbbbbb" + "3" * 24
@@ -83,9 +84,7 @@ def test_explain_of_anything_else_says_what_to_do(state, given, status, words):
 
 
 def test_explain_replay_of_a_record_that_decides_otherwise_is_status_1(state):
-    edit(
-        state, 'UPDATE record SET document = CAST(replace(document, \'"at":"2026\', \'"at":"2016\') AS BLOB)'
-    )
+    rewrite(state / "evidence", b'"at":"2026', b'"at":"2016')
     done = cftpki(state, "explain", FIRST, "--replay")
     assert 1 == done.exit_code
     assert "DIFFERENT" in done.stdout
@@ -94,12 +93,7 @@ def test_explain_replay_of_a_record_that_decides_otherwise_is_status_1(state):
 
 def test_replay_lists_what_differs_and_what_cannot_be_read(state):
     edit(state, "UPDATE record SET document = x'7b' WHERE id = ?", OLD)
-    edit(
-        state,
-        'UPDATE record SET document = CAST(replace(document, \'"at":"2026\', \'"at":"2016\') AS BLOB)'
-        " WHERE id = ?",
-        FIRST,
-    )
+    rewrite(state / "evidence", b'"at":"2026', b'"at":"2016', record_id=FIRST)
     done = cftpki(state, "replay", "--json")
     report = json.loads(done.stdout)
     assert (1, 2, [FIRST], [OLD]) == (

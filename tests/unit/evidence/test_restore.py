@@ -31,6 +31,7 @@ from cftpki_ext.doctor import Level, examine_memory
 from cftpki_ext.evidence import Asked, Door, Record, encode
 from cftpki_ext.evidence.restore import Known, behind, known_by, missing, restore
 from cftpki_ext.ports import EvidenceEntry
+from tests.support.ledgers import edit, rewrite
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_root
 
 ROOT = make_root("Root")
@@ -223,15 +224,9 @@ def test_record_that_claims_a_revocation_which_its_statements_do_not_prove_puts_
     raw = crl(LEAF.serial)
     world.verdict(LEAF, heard(raw, 0))
     stranger = make_crl(make_root("CA"), [LEAF.serial])  # the same name, another key
-    with (
-        contextlib.closing(sqlite3.connect(world.folder / "evidence" / "ledger.sqlite3")) as database,
-        database,
-    ):
-        database.execute("INSERT INTO blob VALUES (?, ?)", (_sha(stranger), stranger))
-        database.execute(
-            "UPDATE record SET document = CAST(replace(CAST(document AS TEXT), ?, ?) AS BLOB)",
-            (_sha(raw), _sha(stranger)),
-        )
+    folder = world.folder / "evidence"
+    edit(folder, "INSERT INTO blob VALUES (?, ?)", _sha(stranger), stranger)
+    rewrite(folder, _sha(raw).encode(), _sha(stranger).encode())
     known, restored, lost = world.restore()
     assert (1, 0, 1) == (known, restored, len(lost))
 
