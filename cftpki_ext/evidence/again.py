@@ -39,6 +39,7 @@ _ID_TIME_OCTETS = 6
 _VARINT_BITS = 70
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# What has no number here is written as JSON.
 _DOORS: Mapping[Door, int] = MappingProxyType(
     {Door.EXIT: 0, Door.SOCKET: 1, Door.CLI: 2, Door.PYTHON: 3, Door.REFRESH: 4}
 )
@@ -68,7 +69,7 @@ def again(repeated: Repeated, *, verdict_id: str, at: datetime, asked: Asked) ->
     """
     head = repeated.head(verdict_id)
     numbers = (asked.remote_port, asked.port, asked.host_task or 0, asked.host_session or 0)
-    if head is None or not all(0 <= number < 1 << 64 for number in numbers):
+    if head is None or asked.door not in _DOORS or not all(0 <= number < 1 << 64 for number in numbers):
         document = _as_json(repeated, verdict_id, at, asked)
     else:
         document = head + _rest(head, at, asked)
