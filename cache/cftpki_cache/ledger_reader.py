@@ -7,19 +7,17 @@ Every walk sees the ledger as it was when the walk began, whatever a running ser
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 from cftpki_cache.documents import DocumentReader
+from cftpki_cache.ledger_blobs import BlobReader, has_table
 from cftpki_cache.ledger_schema import DATABASE, GENESIS, HEAD, chain_start, link
-from cftpki_cache.ledger_short import RECORDS, SHORTS, ids_between, octets_of, row_of
+from cftpki_cache.ledger_short import RECORDS, SHORTS, ids_between, row_of
 from cftpki_cache.sqlite import connect
-from cftpki_cache.versions import DamagedVersionError, VersionReader, whole_version
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.decision.known_revoked import Proven
@@ -28,8 +26,6 @@ from cftpki_ext.support.files import read_regular
 
 # Records fetched at a time: a walk over a year must not hold it all.
 _PAGE = 500
-# Unpacked parts of lists that are kept while all are verified: three versions of the largest ordinary list, and the next.
-_VERIFY_OCTETS = 256 * 1024 * 1024
 # Ids begin with the time: six digits are four hours' worth, enough to type and hardly ever unique by accident.
 _SHORTEST_PREFIX = 6
 _HEAD_OCTETS = 128
@@ -60,6 +56,7 @@ class LedgerReader:
             self._db = connect(path, read_only=True)
             _refuse_programs(self._db, folder)
             self._documents = DocumentReader(self._db)
+            self._blobs = BlobReader(self._db, self._documents)
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -80,7 +77,7 @@ class LedgerReader:
         with self._reading():
             rows = self._rows(f"{RECORDS} WHERE id >= ? AND id < ? LIMIT 2", (prefix, prefix + "\U0010ffff"))
             between = ids_between(prefix)
-            if between is not None and self._has_table("short"):
+            if between is not None and has_table(self._db, "short"):
                 rows += self._rows(f"{SHORTS} WHERE id BETWEEN ? AND ? LIMIT 2", between)
         return tuple(rows[:2])
 
@@ -123,7 +120,7 @@ class LedgerReader:
 
         """
         with self._reading():
-            if not self._has_table("revoked"):
+            if not has_table(self._db, "revoked"):
                 return ()
             rows = self._db.execute(
                 "SELECT certificate, digest, final, ends, record FROM revoked WHERE ends > ?",
@@ -181,22 +178,7 @@ class LedgerReader:
 
         """
         with self._reading(), self._snapshot():
-            row = self._db.execute("SELECT raw FROM blob WHERE digest = ?", (digest,)).fetchone()
-            if row is None:
-                return None
-            try:
-                if row[0]:
-                    return octets_of(row[0])
-                # Half the memory of joining the parts.
-                whole = io.BytesIO()
-                for part in self._parts(digest, b"", VersionReader(self._db)):
-                    whole.write(part)
-                return whole.getvalue()
-            except DamagedVersionError:
-                first = b"".join(self._pieces(digest))
-                if not first:
-                    raise
-                return first
+            return self._blobs.blob(digest)
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> tuple[LedgerFault, ...]:
         """
@@ -220,7 +202,7 @@ class LedgerReader:
             self._db.execute("BEGIN")
             try:
                 digests = {name for (name,) in self._db.execute("SELECT digest FROM blob")}
-                faults.extend(self._changed_blobs())
+                faults.extend(self._blobs.changed())
                 links: dict[int, bytes] = {}
                 faults.extend(self._gone_of_repeated(digests))
                 faults.extend(self._walk(digests, links, head, progress))
@@ -264,65 +246,11 @@ class LedgerReader:
             progress(looked_at)
         links[seq] = previous
 
-    def _changed_blobs(self) -> Iterator[LedgerFault]:
-        """
-        Blobs whose octets are others. Versions of a list come one after the other, so that each is unpacked once.
-        """
-        for name, raw in self._db.execute("SELECT digest, raw FROM blob WHERE length(raw) > 0"):
-            if sha256(raw).hexdigest() != name:
-                yield LedgerFault(seq=None, detail=f"blob {name} was changed")
-        order = ""
-        if self._has_table("version"):
-            order = " LEFT JOIN version ON version.digest = blob.digest"
-        large = self._db.execute(
-            f"SELECT blob.digest FROM blob{order} WHERE length(raw) = 0{' ORDER BY family, place' if order else ''}"  # noqa: S608 (constants)
-        ).fetchall()
-        versions = VersionReader(self._db, kept_octets=_VERIFY_OCTETS)
-        for (name,) in large:
-            found = sha256()
-            try:
-                for part in self._parts(name, b"", versions):
-                    found.update(part)
-            except DamagedVersionError as exc:
-                if sha256(b"".join(self._pieces(name))).hexdigest() != name:
-                    yield LedgerFault(seq=None, detail=str(exc))
-                continue
-            if found.hexdigest() != name:
-                yield LedgerFault(seq=None, detail=f"blob {name} was changed")
-
-    def _parts(self, digest: str, raw: bytes, versions: VersionReader) -> Iterator[bytes]:
-        """
-        The octets of a blob, in whichever form it is kept.
-        """
-        if raw:
-            yield octets_of(raw)
-            return
-        if self._has_table("packed_blob"):
-            row = self._db.execute("SELECT stored FROM packed_blob WHERE digest = ?", (digest,)).fetchone()
-            if row is not None:
-                yield self._documents.document(octets_of(row[0]))
-                return
-        version = whole_version(self._db, digest) if self._has_table("version") else None
-        yield from self._pieces(digest) if version is None else versions.chunks(version)
-
-    def _pieces(self, digest: str) -> Iterator[bytes]:
-        if self._has_table("piece"):
-            for (raw,) in self._db.execute(
-                "SELECT raw FROM piece WHERE digest = ? ORDER BY number", (digest,)
-            ):
-                yield octets_of(raw)
-
-    def _has_table(self, name: str) -> bool:
-        """
-        Whether somebody has written to the ledger since there is such a table.
-        """
-        return bool(self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchall())
-
     def _gone_of_repeated(self, digests: set[str]) -> Iterator[LedgerFault]:
         """
         What repeated documents name and is not there: their records name the document alone.
         """
-        if not self._has_table("repeated"):
+        if not has_table(self._db, "repeated"):
             return
         for digest, document in self._db.execute("SELECT digest, document FROM repeated ORDER BY 2, 1"):
             if digest not in digests:
@@ -354,7 +282,7 @@ class LedgerReader:
         """
         The tables that hold records, and how their rows are read.
         """
-        return {"record": RECORDS} | ({"short": SHORTS} if self._has_table("short") else {})
+        return {"record": RECORDS} | ({"short": SHORTS} if has_table(self._db, "short") else {})
 
     def _page(self, last: int) -> list[LedgerEntry]:
         """

@@ -8,6 +8,7 @@ import sqlite3
 from hashlib import sha256
 
 from cftpki_cache.documents import DOCUMENTS_SCHEMA
+from cftpki_cache.ledger_short import octets_of
 from cftpki_cache.versions import VERSIONS_SCHEMA
 
 DATABASE = "ledger.sqlite3"
@@ -59,7 +60,7 @@ def chain_start(db: sqlite3.Connection) -> tuple[int, bytes]:
     Sequence and hash of the newest record that was let go; 0 and the genesis where none was.
     """
     row = db.execute("SELECT seq, hash FROM chain_start").fetchone()
-    return (row[0], bytes(row[1])) if row else (0, GENESIS)
+    return (row[0], octets_of(row[1])) if row else (0, GENESIS)
 
 
 def newest(db: sqlite3.Connection) -> tuple[int, bytes]:
@@ -71,7 +72,7 @@ def newest(db: sqlite3.Connection) -> tuple[int, bytes]:
         for table in ("record", "short")
     ]
     found = max((row for row in rows if row), default=None)
-    return (found[0], bytes(found[1])) if found else chain_start(db)
+    return (found[0], octets_of(found[1])) if found else chain_start(db)
 
 
 def link(previous: bytes, record_id: str, kept_at: int, names: str, document: bytes) -> bytes:
