@@ -157,12 +157,16 @@ def run_service(path: Path, log: Callable[[str], Log]) -> None:
         nursery.close()
 
 
-async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource]) -> None:
+async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource], logger: Log) -> None:
     """
     Import what asks over the network once partners are answered, and before the first has to be asked for.
     """
     await daemon.ready.wait()
-    await load_sources(sources.values())
+    try:
+        await load_sources(sources.values())
+    except ConfigError as error:
+        # Whoever has to be asked through it is told 80, and the log names the call as well.
+        logger.error("source_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
 
 
 async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) -> None:
@@ -246,7 +250,13 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
     service.board = make_board(service, judges, identities)
     watching = Watching(watch_stores(settings.service), judges, clock=SystemClock(), log=logger)
     daemon = Daemon(service, reload=reload)
-    work = (watching.run(), keeper.tend(), renewals.run(), refresher.run(), _load_late(daemon, sources))
+    work = (
+        watching.run(),
+        keeper.tend(),
+        renewals.run(),
+        refresher.run(),
+        _load_late(daemon, sources, logger),
+    )
     beside = tuple(map(asyncio.create_task, work))
     try:
         await daemon.run()

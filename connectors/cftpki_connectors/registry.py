@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from cftpki_ext.core.errors import ConfigError
@@ -57,13 +58,13 @@ def load_factories(
             known = ", ".join(sorted(offered)) or "none"
             faults.append(f"status source {kind!r} is offered by {makers}; known kinds: {known}")
             continue
-        if _is_ours(points[0]):
-            factories[kind] = _later(points[0])
-            continue
         try:
+            if _is_ours(points[0]):
+                factories[kind] = _later(points[0])
+                continue
             factory = points[0].load()
         except Exception as error:  # noqa: BLE001  # a third party's module may raise anything on import
-            faults.append(f"status source {kind!r} ({points[0].value}) cannot be loaded: {reason_of(error)}")
+            faults.append(_not_loaded(points[0], error))
             continue
         if not callable(factory):
             faults.append(f"status source {kind!r} ({points[0].value}) is no factory")
@@ -78,7 +79,21 @@ def _is_ours(point: EntryPoint) -> bool:
     return point.dist is not None and point.dist.name == _OURS
 
 
+def _not_loaded(point: EntryPoint, error: Exception) -> str:
+    return f"status source {point.name!r} ({point.value}) cannot be loaded: {reason_of(error)}"
+
+
 def _later(point: EntryPoint) -> StatusSourceFactory:
+    """
+    A factory of what is loaded later.
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+
+    """
+    if find_spec(point.module) is None:
+        msg = f"No module named {point.module!r}"
+        raise ModuleNotFoundError(msg, name=point.module)
     return lambda clock: LaterSource(point, clock)
 
 
@@ -105,10 +120,16 @@ class LaterSource:
         Returns:
             The source.
 
+        Raises:
+            ConfigError: it cannot be loaded: something that it needs is not installed.
+
         """
         if self._made is not None:
             return self._made
-        factory: StatusSourceFactory = await asyncio.to_thread(self._point.load)
+        try:
+            factory: StatusSourceFactory = await asyncio.to_thread(self._point.load)
+        except Exception as error:  # whatever an import raises
+            raise ConfigError((_not_loaded(self._point, error),)) from error
         async with self._making:  # others may have waited for the same import
             if self._made is None:
                 self._made = factory(self._clock)
@@ -116,7 +137,7 @@ class LaterSource:
 
     async def ask(self, question: StatusQuestion) -> Statement:
         """
-        See `ports.StatusSource`.
+        See `ports.StatusSource`; one that cannot be loaded raises `ConfigError`, and nothing is decided.
         """
         return await (self._made or await self.load()).ask(question)
 

@@ -149,6 +149,26 @@ async def test_registry_makes_ours_by_the_installed_entry_points_once_they_are_n
     assert (1, 0) == (first._made.closed, second._made.closed)
 
 
+async def test_source_of_ours_that_lacks_something_is_named_when_it_is_loaded(monkeypatch) -> None:
+    (source,) = [factory(VirtualClock()) for factory in load_factories(["ocsp"]).values()]
+
+    def broken(point):
+        msg = "No module named 'httpx'"
+        raise ModuleNotFoundError(msg, name="httpx")
+
+    monkeypatch.setattr(EntryPoint, "load", broken)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"status source 'ocsp' .* cannot be loaded"):
+            await source.ask("what")
+    await source.aclose()
+
+
+def test_source_of_ours_that_is_not_there_is_named_at_once(monkeypatch) -> None:
+    monkeypatch.setattr("cftpki_connectors.registry.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"status source 'ocsp' .* cannot be loaded"):
+        load_factories(["ocsp"])
+
+
 class Said:
     """
     A source that says one thing.
