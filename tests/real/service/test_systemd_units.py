@@ -85,3 +85,13 @@ def test_socket_has_a_group_that_no_key_has():
     group = unit("cftpki.socket")["Socket"]["SocketGroup"]
     assert group != unit("cftpki.service")["Service"]["Group"]
     assert f"groupadd --system {group}" in (ROOT / "docs/install.md").read_text()
+
+
+def test_service_may_give_what_it_makes_beside_the_socket_to_the_socket_s_group():
+    text = (UNITS / "cftpki.service").read_text()
+    group = unit("cftpki.socket")["Socket"]["SocketGroup"]
+    assert group in unit("cftpki.service")["Service"]["SupplementaryGroups"].split()
+    # Of lines for system calls the last word counts: @privileged forbids @chown.
+    filters = re.findall(r"^SystemCallFilter=(.*)$", text, flags=re.MULTILINE)
+    assert filters.index("@chown setpriority") > filters.index("~@privileged @resources")
+    assert "" == unit("cftpki.service")["Service"]["CapabilityBoundingSet"]
