@@ -30,6 +30,10 @@
 #define CFTPKI_TELL_TIMEOUT_MS 20u
 #define CFTPKI_TELL_PAUSE_NS INT64_C(1000000000)
 
+/* A key that was handed over is asked for again after this: by then a configuration
+ * that takes it back counts, and asking costs nothing in a minute. */
+#define CFTPKI_KEPT_KEY_MS 60000
+
 /* Pause before connect(2) is tried again while the service's backlog is full. */
 #define CFTPKI_CONNECT_PAUSE_MS 4
 

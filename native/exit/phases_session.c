@@ -6,6 +6,7 @@
 #include "board_call.h"
 #include "call.h"
 #include "door.h"
+#include "kept_key.h"
 #include "presented.h"
 #include "tls_vectors.h"
 
@@ -162,8 +163,31 @@ static struct cftpki_outcome put_crypt_result(struct pkicom *pki, struct cftpki_
   if (outcome.result == CFTPKI_DONE) {
     bind_set_crypt_result(pki,
                           output.length > 0 ? CFTPKI_CRYPT_OPERATION : CFTPKI_CRYPT_PRIVATE_KEY);
+    if (key.length > 0) {
+      cftpki_kept_key_put(call->task.socket_path, call->session.leaf, key);
+    }
   }
   return outcome;
+}
+
+/* A session that may still have something signed: a chain was given in it, and
+ * nothing was refused. */
+static bool may_sign(const struct cftpki_call *call) {
+  return call->session.leaf != 0 && (call->session.state == CFTPKI_SESSION_OPEN ||
+                                     call->session.state == CFTPKI_SESSION_BOARD);
+}
+
+/* The key that this process was given lately, where the identity hands it over. */
+static bool put_kept_key(struct pkicom *pki, const struct cftpki_call *call) {
+  struct cftpki_room room = bind_output(pki);
+  size_t length = may_sign(call) ? cftpki_kept_key_get(call->task.socket_path, call->session.leaf,
+                                                       room.data, room.size)
+                                 : 0;
+  if (length > 0) {
+    bind_set_output_length(pki, length);
+    bind_set_crypt_result(pki, CFTPKI_CRYPT_PRIVATE_KEY);
+  }
+  return length > 0;
 }
 
 /* Asks the signer itself. Whatever does not end in a signature there is asked of the
@@ -173,8 +197,7 @@ static bool ask_signer(struct cftpki_call *call, const struct cftpki_request *re
                        struct cftpki_answer *answer) {
   int64_t deadline = cftpki_deadline_in(call->task.timeout_ms);
   memset(answer, 0, sizeof(*answer));
-  if ((call->session.state != CFTPKI_SESSION_OPEN && call->session.state != CFTPKI_SESSION_BOARD) ||
-      call->session.leaf == 0) {
+  if (!may_sign(call)) {
     return false;
   }
   if (cftpki_door_ask(call->task.socket_path, call->session.leaf, deadline, request, answer) ==
@@ -202,6 +225,9 @@ struct cftpki_outcome cftpki_crypt_data(struct pkicom *pki) {
   cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_CRYPT_INPUT, bind_crypt_input(pki));
   if (cftpki_board_is_over(&call, &outcome)) {
     return outcome;
+  }
+  if (put_kept_key(pki, &call)) {
+    return cftpki_done();
   }
   if (ask_signer(&call, &request, &answer) || cftpki_call_ask(&call, &request, &answer, &outcome)) {
     outcome = put_crypt_result(pki, &call, &answer.response);

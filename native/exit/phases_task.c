@@ -7,6 +7,7 @@
 #include "boards.h"
 #include "call.h"
 #include "environment.h"
+#include "kept_key.h"
 
 #include CFTPKIE_BIND
 
@@ -113,6 +114,7 @@ struct cftpki_outcome cftpki_end_task(struct pkicom *pki) {
     return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
   }
   cftpki_task_clear(area.data, area.size);
+  cftpki_kept_key_forget(task.socket_path);
   if (!cftpki_in_mask(task.phase_mask, CFTPKI_WIRE_MSG_END_TASK)) {
     return cftpki_not_handled();
   }

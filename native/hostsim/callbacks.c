@@ -62,11 +62,9 @@ static int sign(void *owner, const struct signing_request *request, uint8_t *out
       *length = result_length;
       ok = 1;
     } else if (kind == CFTPKIE_CRYPT_KEY && result_length > 0) {
-      const uint8_t *p = result;
-      EVP_PKEY_free(session->exit_key);
-      session->exit_key = d2i_AutoPrivateKey_ex(NULL, &p, (long)result_length, library, NULL);
-      ok = session->exit_key != NULL &&
-           host_sign(library, session->exit_key, request, output, length);
+      EVP_PKEY *key = handed_key_read(session->host->handed, library, result, result_length);
+      ok = key != NULL && host_sign(library, key, request, output, length);
+      EVP_PKEY_free(key);
     }
     break;
   case EXIT_ERROR:

@@ -87,6 +87,10 @@ int host_init(struct host *host, const struct options *options, int mode) {
   if (host->library == NULL) {
     return -1;
   }
+  host->handed = handed_key_new();
+  if (host->handed == NULL) {
+    goto fault;
+  }
   host->standard = OSSL_PROVIDER_load(host->library, "default");
   host->delegate = delegate_load(host->library);
   if (host->standard == NULL || host->delegate == NULL) {
@@ -111,6 +115,7 @@ fault:
 void host_free(struct host *host) {
   SSL_CTX_free(host->tls);
   host_pki_free(&host->pki);
+  handed_key_free(host->handed);
   if (host->delegate != NULL) {
     (void)OSSL_PROVIDER_unload(host->delegate);
   }

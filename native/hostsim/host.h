@@ -8,6 +8,7 @@
 #include <openssl/ssl.h>
 
 #include "exitcall.h"
+#include "handed.h"
 #include "hostpki.h"
 #include "options.h"
 
@@ -19,6 +20,7 @@ struct host {
   OSSL_PROVIDER *delegate;
   SSL_CTX *tls;
   struct host_pki pki;
+  struct handed_key *handed;
   struct session_properties properties;
 };
 

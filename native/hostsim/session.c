@@ -244,7 +244,6 @@ void session_free(struct session *session) {
   BIO_free(session->in);
   BIO_free(session->out);
   EVP_PKEY_free(session->key);
-  EVP_PKEY_free(session->exit_key);
   bytes_free(&session->chain);
   bytes_free(&session->staple);
   OPENSSL_cleanse(&session->server_secret, sizeof session->server_secret);

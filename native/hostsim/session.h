@@ -29,7 +29,6 @@ struct session {
   BIO *in;
   BIO *out;
   EVP_PKEY *key;      /* ours: signs for the session */
-  EVP_PKEY *exit_key; /* handed over by CryptData */
   struct bytes chain; /* the peer's, as received */
   struct bytes staple;
   struct traffic_secret server_secret; /* server_application_traffic_secret_0 */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "door.h"
+#include "handed.h"
 
 void cftpki_key_hold(struct cftpki_key *key) {
   atomic_fetch_add(&key->references, 1);
@@ -117,31 +118,23 @@ static bool sign_message(EVP_PKEY *private_key, struct cftpki_bytes input, uint8
   return signed_it;
 }
 
-/* The identity's configuration hands its key over (hand_over_key): it is used here
- * once and forgotten. */
-static bool sign_here(struct cftpki_bytes pkcs8, unsigned scheme, struct cftpki_bytes input,
+/* The identity's configuration hands its key over (hand_over_key): it signs here. */
+static bool sign_with(EVP_PKEY *private_key, unsigned scheme, struct cftpki_bytes input,
                       uint8_t *output, size_t *size) {
-  const uint8_t *at = pkcs8.data;
   int padding = 0;
-  EVP_PKEY *private_key = d2i_AutoPrivateKey(NULL, &at, (long)pkcs8.length);
   const EVP_MD *digest = digest_of(scheme, &padding);
   bool signed_it = false;
-  if (private_key == NULL) {
-    return false;
-  }
   if (scheme == CFTPKI_SCHEME_ED25519 || scheme == CFTPKI_SCHEME_ED448) {
-    signed_it = sign_message(private_key, input, output, size);
-  } else {
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(private_key, NULL);
-    signed_it = context != NULL && EVP_PKEY_sign_init(context) == 1 &&
-                (padding == 0 || EVP_PKEY_CTX_set_rsa_padding(context, padding) == 1) &&
-                (digest == NULL || EVP_PKEY_CTX_set_signature_md(context, digest) == 1) &&
-                (padding != RSA_PKCS1_PSS_PADDING ||
-                 EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_DIGEST) == 1) &&
-                EVP_PKEY_sign(context, output, size, input.data, input.length) == 1;
-    EVP_PKEY_CTX_free(context);
+    return sign_message(private_key, input, output, size);
   }
-  EVP_PKEY_free(private_key);
+  EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(private_key, NULL);
+  signed_it = context != NULL && EVP_PKEY_sign_init(context) == 1 &&
+              (padding == 0 || EVP_PKEY_CTX_set_rsa_padding(context, padding) == 1) &&
+              (digest == NULL || EVP_PKEY_CTX_set_signature_md(context, digest) == 1) &&
+              (padding != RSA_PKCS1_PSS_PADDING ||
+               EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_DIGEST) == 1) &&
+              EVP_PKEY_sign(context, output, size, input.data, input.length) == 1;
+  EVP_PKEY_CTX_free(context);
   return signed_it;
 }
 
@@ -157,15 +150,23 @@ static void fill_question(struct cftpki_request *request, const void *argument) 
 }
 
 /* Uses the answer to CryptData, whoever gave it. */
-static bool take_answer(const struct cftpki_response *response, const struct question *question,
-                        uint8_t *output, size_t *size) {
+static bool take_answer(const struct cftpki_response *response, uint64_t leaf,
+                        const struct question *question, uint8_t *output, size_t *size) {
   struct cftpki_bytes made = response->fields[CFTPKI_WIRE_TAG_CRYPT_OUTPUT];
   struct cftpki_bytes pkcs8 = response->fields[CFTPKI_WIRE_TAG_CRYPT_KEY];
   if (!cftpki_is_crypt_answer(response)) {
     return false;
   }
   if (pkcs8.length > 0) {
-    return sign_here(pkcs8, question->scheme, question->input, output, size);
+    const uint8_t *at = pkcs8.data;
+    EVP_PKEY *private_key = d2i_AutoPrivateKey(NULL, &at, (long)pkcs8.length);
+    bool signed_it = private_key != NULL &&
+                     sign_with(private_key, question->scheme, question->input, output, size);
+    if (signed_it) {
+      cftpki_handed_put(leaf, private_key);
+    }
+    EVP_PKEY_free(private_key);
+    return signed_it;
   }
   if (made.length > *size) {
     return false;
@@ -186,8 +187,14 @@ bool cftpki_key_sign(struct cftpki_key *key, unsigned scheme, struct cftpki_byte
       session->state != CFTPKI_SESSION_OPEN) {
     return false;
   }
+  EVP_PKEY *handed = session->alert == 0 ? cftpki_handed_get(key->leaf) : NULL;
+  if (handed != NULL) {
+    signed_it = sign_with(handed, scheme, input, output, size);
+    EVP_PKEY_free(handed);
+    return signed_it;
+  }
   if (cftpki_session_ask_signer(session, key->leaf, fill_question, &question)) {
-    signed_it = take_answer(&session->signing.answer.response, &question, output, size);
+    signed_it = take_answer(&session->signing.answer.response, key->leaf, &question, output, size);
     cftpki_session_signer_heard(session);
     return signed_it;
   }
@@ -195,7 +202,7 @@ bool cftpki_key_sign(struct cftpki_key *key, unsigned scheme, struct cftpki_byte
                                   &question) != CFTPKI_TURN_ANSWER) {
     return false;
   }
-  signed_it = take_answer(&session->exchange.answer.response, &question, output, size);
+  signed_it = take_answer(&session->exchange.answer.response, key->leaf, &question, output, size);
   cftpki_session_heard(session);
   return signed_it;
 }

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from cftpki_ext.identity.serving.door import MAX_CONNECTIONS
 from cftpki_ext.protocol.codec import Message
@@ -20,8 +21,9 @@ from tests.support.hostsim import BUILD
 from tests.support.native_host import DONE, ERROR
 from tests.support.pki import issue, key_pem, pem
 from tests.support.pki import key as make_key
-from tests.support.signer_site import DIGEST, PORTS, ROOT, Site, pem_to_der, status, until, verify
+from tests.support.signer_site import DIGEST, KEYS, PORTS, ROOT, Site, pem_to_der, status, until, verify
 
+CRYPT_KEY = 2
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("softhsm")]
 
 
@@ -207,3 +209,46 @@ async def test_flood_at_a_signer_stops_no_other_and_ends_with_it(site):
         await used(service, "file", 2)
     # A service that stops takes its sockets with it.
     assert [] == [*site.folder.glob("s"), *site.folder.glob("s.d")]
+
+
+def handed(session):
+    """
+    The key that CryptData gives, as numbers.
+    """
+    assert DONE == session.call(Message.CRYPT_DATA)
+    assert CRYPT_KEY == session.pki.iCryptResult_w
+    return load_der_private_key(session.out, None).private_numbers()
+
+
+async def test_key_that_is_handed_over_is_asked_for_once(site):
+    text = site.config.read_text()
+    site.config.write_text(text.replace('key = "file.key"', 'key = "file.key"\nhand_over_key = true'))
+    with running(site) as (service, host):
+
+        async def times(count):
+            async def told():
+                return (await status(service))["key_uses"].get("file", {}).get("handed_over", 0) >= count
+
+            await until(told)
+            assert count == (await status(service))["key_uses"]["file"]["handed_over"]
+
+        for _ in range(3):
+            assert KEYS["file"].private_numbers() == handed(host.session("file"))
+        await times(1)
+        # Of a session that presents another generation it is that one's.
+        before, private = host.session("file"), make_key("rsa", 4)
+        leaf = issue(ROOT, "next", private=private, eku=["serverAuth"])
+        (site.folder / "file.chain").write_bytes(pem(leaf.der, ROOT.der))
+        (site.folder / "file.key").write_bytes(key_pem(private))
+        after = await asyncio.to_thread(host.session, "file")
+        assert leaf.der in after.out
+        assert private.private_numbers() == handed(after)
+        assert KEYS["file"].private_numbers() == handed(before)
+        # The task's end forgets them.
+        host.task.end()
+        again = Host()
+        assert private.private_numbers() == handed(again.session("file"))
+        # A key in the service is never handed over.
+        session = again.session("one")
+        assert DONE == session.call(Message.CRYPT_DATA)
+        assert CRYPT_KEY != session.pki.iCryptResult_w
