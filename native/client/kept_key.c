@@ -52,9 +52,8 @@ static bool take(size_t place) {
     return true;
   }
   /* A parent's thread had it when this process was forked: it is not here. */
-  return holder != mine &&
-         __atomic_compare_exchange_n(&cftpki_kept[place].holder, &holder, mine, false,
-                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+  return holder != mine && __atomic_compare_exchange_n(&cftpki_kept[place].holder, &holder, mine,
+                                                       false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 static void give_back(size_t place) {
@@ -101,7 +100,7 @@ void cftpki_kept_key_put(const char *socket_path, uint64_t leaf, struct cftpki_b
   for (size_t place = 0; place < PLACES; place++) {
     if (take(place)) {
       const struct kept *page = cftpki_kept[place].page;
-      int64_t end = is_of(page, socket, leaf)          ? -1
+      int64_t end = is_of(page, socket, leaf)         ? -1
                     : page == NULL || page->leaf == 0 ? 0
                                                       : page->end_ns;
       if (end < best_end) {

@@ -25,9 +25,8 @@ static bool take(size_t place) {
                                   __ATOMIC_RELAXED)) {
     return true;
   }
-  if (holder == mine ||
-      !__atomic_compare_exchange_n(&places[place].holder, &holder, mine, false, __ATOMIC_ACQUIRE,
-                                   __ATOMIC_RELAXED)) {
+  if (holder == mine || !__atomic_compare_exchange_n(&places[place].holder, &holder, mine, false,
+                                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
     return false;
   }
   /* A parent's thread was at it when this process was forked: what is there may be
@@ -69,8 +68,8 @@ void cftpki_handed_put(uint64_t leaf, EVP_PKEY *key) {
   for (size_t place = 0; leaf != 0 && place < PLACES; place++) {
     if (take(place)) {
       int64_t end = places[place].leaf == leaf ? -1
-                    : places[place].leaf == 0 ? 0
-                                              : places[place].end;
+                    : places[place].leaf == 0  ? 0
+                                               : places[place].end;
       if (end < best_end) {
         best = place;
         best_end = end;

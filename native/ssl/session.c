@@ -428,8 +428,8 @@ static enum cftpki_status exchange_with_signer(struct cftpki_session *session,
       return status;
     }
     int left = cftpki_deadline_left(session->deadline);
-    if (left > 0 && cftpki_wait_for(session->signer.fd,
-                                    cftpki_exchange_events(&session->signing), left)) {
+    if (left > 0 &&
+        cftpki_wait_for(session->signer.fd, cftpki_exchange_events(&session->signing), left)) {
       status = CFTPKI_OK;
     }
   }

@@ -97,8 +97,8 @@ static void *hammer(void *argument) {
       cftpki_kept_key_forget("/a");
     }
     size_t length = cftpki_kept_key_get("/a", 1, out, sizeof(out));
-    CHECK(length == 0 || (length == 6 && (memcmp(out, "aaaaaa", 6) == 0 ||
-                                          memcmp(out, "bbbbbb", 6) == 0)));
+    CHECK(length == 0 ||
+          (length == 6 && (memcmp(out, "aaaaaa", 6) == 0 || memcmp(out, "bbbbbb", 6) == 0)));
   }
   return NULL;
 }
