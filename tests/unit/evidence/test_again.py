@@ -88,7 +88,10 @@ def test_record_that_repeats_and_lacks_a_field_is_not_read(field):
 
 
 @pytest.mark.parametrize(
-    "whole", [SHORT.document, OLD, b"[]", b"1", b"{}", b'{"verdict":7}', b'{"verdict":{"evidence":[]}}']
+    "whole",
+    [SHORT.document, OLD, b"[]", b"1", b"{}", b'{"verdict":7}', b'{"verdict":{"evidence":[]}}'],
+    # Octets with something random in them would be another test for each worker.
+    ids=["short", "old", "list", "number", "empty", "no verdict", "no evidence"],
 )
 def test_record_that_repeats_what_is_no_record_is_not_read(whole):
     plain = {**PLAIN, "again": digest_of(whole)}
