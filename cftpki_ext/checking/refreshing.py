@@ -10,7 +10,7 @@ More than 400 lines: one object, whose parts must agree with each other at every
 from __future__ import annotations
 
 import heapq
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +37,11 @@ _TOLD = 20
 _JUMP_S = 30.0
 # Hosts that rest; their names come from certificates of trusted paths.
 _PLACES = 1024
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+# Pieces of evidence that are looked at before others have their turn: a millisecond.
+_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,8 @@ class _Entry:
     held: Held
     users: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
     turn: int = 0  # what an earlier plan says of it counts no more
+    due: datetime = _NEVER
+    before_end: datetime = _NEVER
 
 
 class Ahead:
@@ -124,6 +131,8 @@ class Ahead:
         self._agenda: list[tuple[float, int, str]] = []
         # By trust set what is due, the most urgent first: (class, rank, turn, key).
         self._ready: dict[str, list[tuple[int, float, int, str]]] = {}
+        # What is to be planned anew: the configuration or the clock was set.
+        self._unplanned: deque[str] = deque()
         self._resting: OrderedDict[tuple[str, str], _Place] = OrderedDict()
         self._budgets: dict[str, _Budget] = {}
         self._running: dict[bytes, Job] = {}
@@ -264,6 +273,7 @@ class Ahead:
 
         """
         self._look_at_clocks(now, monotonic)
+        self._plan_some(now)
         self._ripen(now)
         for trust, heap in self._ready.items():
             job = self._take(trust, heap, now, monotonic)
@@ -274,8 +284,10 @@ class Ahead:
 
     def next_at(self) -> float | None:
         """
-        When something is due next (POSIX seconds, by the wall clock); `None` where nothing is.
+        When there is something to do next (POSIX seconds, by the wall clock); `None` where there is nothing.
         """
+        if self._unplanned:
+            return 0.0
         while self._agenda and not self._is_current(self._agenda[0][1], self._agenda[0][2]):
             heapq.heappop(self._agenda)
         return self._agenda[0][0] if self._agenda else None
@@ -417,7 +429,7 @@ class Ahead:
         keys = {key}
         for held in partner.held:
             entry = self._entries.get(held.key)
-            if entry is not None and min(filter(None, self._due(entry.held))) <= soon:
+            if entry is not None and entry.due <= soon:
                 keys.add(held.key)
         held_now = tuple(
             self._entries[held.key].held if held.key in self._entries else held for held in partner.held
@@ -448,7 +460,9 @@ class Ahead:
         Move what is due to where it waits for its turn.
         """
         moment = now.timestamp()
-        while self._agenda and self._agenda[0][0] <= moment:
+        for _ in range(_AT_A_TIME):
+            if not self._agenda or self._agenda[0][0] > moment:
+                return
             _, turn, key = heapq.heappop(self._agenda)
             if not self._is_current(turn, key):
                 continue
@@ -457,7 +471,7 @@ class Ahead:
                 continue
             partner = self._partners[next(reversed(entry.users))]
             heap = self._ready.setdefault(partner.trust, [])
-            _, before_end = self._due(entry.held)
+            before_end = entry.before_end
             if before_end <= now:
                 rank = 0, entry.held.ends(self._limits).timestamp()
             else:
@@ -472,7 +486,9 @@ class Ahead:
         Note when a piece of evidence is due.
         """
         entry.turn = self._turn()
-        moment = min(filter(None, self._due(entry.held))).timestamp()
+        soft, entry.before_end = self._due(entry.held)
+        entry.due = entry.before_end if soft is None else soft
+        moment = entry.due.timestamp()
         if now is not None:
             held = entry.held
             life = min(refresh_age(held.kind, self._limits), held.ends(self._limits) - held.this_update)
@@ -483,8 +499,17 @@ class Ahead:
     def _plan_all(self) -> None:
         self._agenda.clear()
         self._ready.clear()
-        for entry in self._entries.values():
+        self._unplanned = deque(self._entries)
+
+    def _plan_some(self, now: datetime) -> None:
+        for _ in range(min(_AT_A_TIME, len(self._unplanned))):
+            entry = self._entries.get(self._unplanned.popleft())
+            if entry is None:
+                continue
             self._plan(entry)
+            if entry.held.received_at > now + timedelta(seconds=_JUMP_S):
+                # What seems to have been received in times to come is as old as can be.
+                self._again(entry, now, 0.0)
 
     def _again(self, entry: _Entry, now: datetime, in_s: float) -> None:
         entry.turn = self._turn()
@@ -502,14 +527,8 @@ class Ahead:
 
     def _look_at_clocks(self, now: datetime, monotonic: float) -> None:
         before, self._clocks = self._clocks, (now.timestamp(), monotonic)
-        if before is not None:
-            if abs((now.timestamp() - before[0]) - (monotonic - before[1])) <= _JUMP_S:
-                return
+        if before is None or abs((now.timestamp() - before[0]) - (monotonic - before[1])) > _JUMP_S:
             self._plan_all()
-        # What seems to have been received in times to come is as old as can be.
-        for entry in self._entries.values():
-            if entry.held.received_at > now + timedelta(seconds=_JUMP_S):
-                self._again(entry, now, 0.0)
 
     def _budget(self, trust: str, monotonic: float) -> _Budget:
         most = max(2.0, self._settings.requests_per_hour / 60)
