@@ -7,7 +7,6 @@ As in `targets`: one that returns has found nothing.
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable
 from datetime import UTC
 from hashlib import sha256
@@ -20,17 +19,17 @@ from cftpki_cache.packing import DamagedChunkError, pack, unpack
 from cftpki_connectors.fetch.ldap_url import Published, parse_ldap_url
 from cftpki_connectors.fetch.url import ForbiddenUrlError
 from cftpki_connectors.ldap.messages import VALUES, AnswerError, Answers, Entry
-from cftpki_ext.core.octets import LargeOctets, OctetsIndex
+from cftpki_ext.core.octets import OctetsIndex
 from cftpki_ext.decision.dn_text import names_of
 from cftpki_ext.revocation.crl_entries import MalformedEntriesError
 from cftpki_ext.revocation.crl_parse import CrlView, clear_kept, read_crl
 from cftpki_ext.revocation.list_index import DamagedIndexError, ListIndex
-from cftpki_ext.revocation.list_indexing import NotIndexableError, index_list
-from cftpki_ext.revocation.list_sorting import Scratch
+from cftpki_ext.revocation.list_indexing import NotIndexableError
 from cftpki_ext.support.pkcs7 import certificates_of
 from cftpki_ext.support.wrong_file import wrong_file
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.loose_time import loose_time
+from tests.support.indexed_lists import index_of, indexed, reading
 from tests.support.pki import issue, key, key_pem, make_crl, make_root
 
 _ROOT = make_root("Fuzz Reading Root")
@@ -133,41 +132,17 @@ def answer(*entries: tuple[str, bytes], number: int = 1, code: int = 0, words: s
     return found + sansldap.SearchResultDone(number, [], result).pack(options)
 
 
-class _Held(LargeOctets):
-    """
-    Octets in memory that are read in parts.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(digest=sha256(content).hexdigest(), size=len(content))
-        self._content = content
-
-    def read(self, offset: int, count: int) -> bytes:
-        """
-        See `LargeOctets`.
-        """
-        return self._content[offset : offset + count]
-
-
-def _index_of(content: bytes) -> tuple[bytes, bytes]:
-    written, between = io.BytesIO(), io.BytesIO()
-    scratch = Scratch(between.write, lambda offset, count: between.getvalue()[offset : offset + count])
-    root = index_list(_Held(content), written.write, scratch)
-    return written.getvalue(), root
-
-
 def list_indexing(data: bytes) -> None:
     """
     revocation.list_indexing: a list of any octets has an index that says the same as the list, or none.
     """
     try:
-        index, root = _index_of(data)
+        held = indexed(data)
     except NotIndexableError:
         return
-    held = _Held(data)
-    held.index = OctetsIndex(lambda offset, count: index[offset : offset + count], len(index), root)
     clear_kept()
     by_index, whole = read_crl(held), read_crl(data)
+    assert held.index is not None
     assert not held.index.damaged
     assert whole.entries.strict
     for serial in (0, 1, 5, _LEAF.serial):
@@ -190,7 +165,7 @@ def list_index(data: bytes) -> None:
         begin = int.from_bytes(data[-16:-8], "little")
         end = begin + int.from_bytes(data[-8:], "little")
     root = sha256(data[begin:end]).digest()
-    index = OctetsIndex(lambda offset, count: data[offset : offset + count], len(data), root)
+    index = OctetsIndex(reading(data), len(data), root)
     try:
         opened = ListIndex(index, sha256(_LIST).hexdigest())
         for serial in (b"\x02\x01\x05", b"\x02\x01\x7f"):
@@ -264,5 +239,5 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         bytes.fromhex("30240201007324") + b"\x04\x22ldap://elsewhere.example/cn=x",
     ),
     "list_indexing": (_LIST, make_crl(_ROOT)),
-    "list_index": (_index_of(_LIST)[0],),
+    "list_index": (index_of(_LIST)[0],),
 }

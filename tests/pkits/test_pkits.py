@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from cftpki_ext.core.vocabulary import Direction, Form, Leniency, Origin, Source
 from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.question import Question
+from cftpki_ext.revocation import clear_memos
+from tests.support.indexed_lists import indexed_where_it_can_be
 
 pytestmark = pytest.mark.pkits
 
@@ -112,6 +115,17 @@ def test_pkits_valid_case_without_its_crls_is_refused(case):
 def test_pkits_valid_case_does_not_hang_on_the_order_of_its_crls(case):
     verdict = verdict_of(case, statements=statements_of(case)[::-1])
     assert verdict.accepted, verdict.summary
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c["case"]) for c in TABLE])
+def test_pkits_case_has_the_same_verdict_by_the_indexes_of_its_crls(case):
+    by_index = tuple(
+        replace(one, raw=indexed_where_it_can_be(one.raw)) if isinstance(one.raw, bytes) else one
+        for one in statements_of(case)
+    )
+    expected = verdict_of(case)
+    clear_memos()
+    assert expected == verdict_of(case, statements=by_index)
 
 
 def test_pkits_negative_serial_is_malformed_only_where_the_letter_counts():

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 from bench.certificates import name
 from bench.costly_lists import LISTS, make_list
-from cftpki_ext.core.octets import LargeOctets, OctetsIndex, UnreadableOctetsError
+from cftpki_ext.core.octets import OctetsIndex, UnreadableOctetsError
 from cftpki_ext.revocation import list_indexing, list_sorting
 from cftpki_ext.revocation.crl_entries import MalformedEntriesError
 from cftpki_ext.revocation.crl_parse import CrlView, clear_kept, read_crl
 from cftpki_ext.revocation.list_index import DamagedIndexError, ListIndex
 from cftpki_ext.revocation.list_indexing import NotIndexableError, index_list
-from cftpki_ext.revocation.list_sorting import Scratch
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.name import Name, parse_name
 from cftpki_ext.x509.signed import SignatureStatus, verify
+from tests.support.indexed_lists import Held, index_of, indexed, reading, scratch
 from tests.support.pki import Revoked, make_crl, make_root, rebuild, tbs_fields
 
 CA = make_root("CA")
@@ -33,45 +33,6 @@ SPKI = CA.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublic
 OTHER = parse_name(name("CA 3"))
 BASE = make_crl(CA, [Revoked(5)])
 TIMES = (b"\x17\x0d260601120000Z", b"\x18\x0f20260601120000Z")
-
-
-class Held(LargeOctets):
-    """
-    A list in memory that is read in parts.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(digest=sha256(content).hexdigest(), size=len(content))
-        self.content = content
-
-    def read(self, offset: int, count: int) -> bytes:
-        return self.content[offset : offset + count]
-
-
-def scratch() -> Scratch:
-    held = io.BytesIO()
-
-    def read(offset: int, count: int) -> bytes:
-        return held.getbuffer()[offset : offset + count].tobytes()
-
-    return Scratch(write=held.write, read=read)
-
-
-def made(content: bytes) -> tuple[bytes, bytes]:
-    written = io.BytesIO()
-    root = index_list(Held(content), written.write, scratch())
-    return written.getvalue(), root
-
-
-def reading(content: bytes) -> Callable[[int, int], bytes]:
-    return lambda offset, count: content[offset : offset + count]
-
-
-def indexed(content: bytes) -> Held:
-    held = Held(content)
-    index, root = made(content)
-    held.index = OctetsIndex(reading(index), len(index), root)
-    return held
 
 
 def said(view: CrlView, issuer: Name, serial: int) -> object:
@@ -195,7 +156,7 @@ def test_unknown_critical_extension_of_one_entry_spoils_the_list_by_its_index_to
 
 def test_same_list_of_another_digest_is_not_found_by_the_index() -> None:
     content = with_entries(entry(5, TIMES[0], b""))
-    index, root = made(content)
+    index, root = index_of(content)
     with pytest.raises(DamagedIndexError, match="another list"):
         ListIndex(OctetsIndex(reading(index), len(index), root), "00" * 32)
 
@@ -204,7 +165,7 @@ def test_every_damaged_octet_is_noticed_and_the_list_itself_answers() -> None:
     content = with_entries(
         *(entry(n, TIMES[0], naming(name(f"CA {n % 3}"))) for n in range(1, 40)), indirect=True
     )
-    index, root = made(content)
+    index, root = index_of(content)
     serials = list(range(1, 40))
     clear_kept()
     whole = read_crl(content)
@@ -256,12 +217,12 @@ def test_list_that_changes_while_it_is_indexed_has_no_index() -> None:
 def test_odd_list_has_no_index(bend: Callable[[bytes], bytes], why: str) -> None:
     content = bend(with_entries(entry(1, TIMES[0], b""), entry(2, TIMES[0], b"")))
     with pytest.raises(NotIndexableError, match=why):
-        made(content)
+        index_of(content)
 
 
 def test_list_without_entries_has_no_index() -> None:
     with pytest.raises(NotIndexableError, match="without entries"):
-        made(make_crl(CA, []))
+        index_of(make_crl(CA, []))
 
 
 def test_wrong_signature_is_wrong_by_the_index_too() -> None:
@@ -279,7 +240,7 @@ def test_entry_whose_header_is_cut_off_where_a_stretch_ends_is_read_whole(
     content = with_entries(*(entry(n, TIMES[0], long if n % 2 else b"") for n in range(1, 6)))
     for stretch in range(64, 420, 5):
         monkeypatch.setattr(list_indexing, "_STRETCH", stretch)
-        index, root = made(content)
+        index, root = index_of(content)
         assert (
             5 == ListIndex(OctetsIndex(reading(index), len(index), root), Held(content).digest).facts.entries
         )
