@@ -225,8 +225,10 @@ async def _figures(folder: Path, directory: Path, entries: int, at_once: int) ->
             for number in range(at_once)
         ]
         with serving(directory) as process:
-            answers = await asyncio.gather(*(ask(path, chain, PROFILE) for chain in first))
-            done = sum(result == Result.DONE for _, result in answers)
+            answers = await asyncio.gather(
+                *(ask(path, chain, PROFILE) for chain in first), return_exceptions=True
+            )
+            done = sum(isinstance(one, tuple) and one[1] == Result.DONE for one in answers)
         _row(f"{at_once} first handshakes at once: accepted, downloads", f"{done}, {served.downloads}")
 
 

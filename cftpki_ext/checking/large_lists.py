@@ -112,6 +112,8 @@ class LargeLists:
                 done, root = await self.indexer.index(raw, writing)
                 if done is Indexed.DONE:
                     await asyncio.to_thread(writing.finish, root)
+                    # Also where the question that brought it has run out of time.
+                    self.store.hold(raw)
             except OSError as error:
                 return self._without(raw, error)
             finally:

@@ -83,6 +83,11 @@ class LargeStore(Spool, Protocol):
     Where large lists are, with their indexes.
     """
 
+    def hold(self, raw: LargeOctets) -> None:
+        """
+        Have a list at hand for a while: who receives the same once more is given this one, with its index.
+        """
+
     def begin_index(self, raw: LargeOctets) -> IndexWriting:
         """
         An index of a list is to be made.

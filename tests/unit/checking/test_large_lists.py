@@ -192,7 +192,7 @@ def test_revoked_by_a_large_list_is_known_after_cache_and_list_are_gone(tmp_path
 
 
 def test_large_list_gives_the_verdict_that_it_gives_whole_and_replays_from_its_octets(tmp_path: Path) -> None:
-    for content, alert in ((GOOD, 0), (BAD, 44), (GOOD[:-1] + b"\x00", 46)):
+    for content, alert in ((GOOD, 0), (BAD, 44), (GOOD[:-1] + bytes((GOOD[-1] ^ 1,)), 46)):
         folder = tmp_path / str(alert)
         world = World(folder, Web(content), Counting())
         verdict, statements = world.run()
@@ -259,6 +259,28 @@ def test_list_over_the_limit_is_too_large_however_it_is_read(tmp_path: Path) -> 
 
     verdict = asyncio.run(once())
     assert [Cause.TOO_LARGE] == [finding.cause for finding in verdict.evidence.findings]
+
+
+def test_list_whose_question_ran_out_of_time_is_not_indexed_again(tmp_path: Path) -> None:
+    web, indexer = Web(GOOD), Counting()
+    world = World(tmp_path / "s", web, indexer)
+
+    async def once():
+        # As if the answer had come after the question's end: indexed, and nothing of it kept.
+        lists = world.checker._store.lists
+        assert lists is not None
+        late = await lists.placed(
+            Statement(kind=SourceKind.CRL, origin=Origin.NETWORK, received_at=NOW, raw=GOOD)
+        )
+        await lists.prepare(late.raw)
+        del late
+        try:
+            return (await world.check())[0]
+        finally:
+            await world.checker.aclose()
+
+    assert asyncio.run(once()).accepted
+    assert 1 == len(indexer.made)
 
 
 def test_newer_list_takes_the_place_of_the_older(tmp_path: Path) -> None:
