@@ -358,20 +358,22 @@ class ListFiles:
         """
         if not isinstance(raw, ListFile) or not raw.place.temporary:
             return
+        # Nobody waits at the lock for the disk.
+        os.fsync(raw.fileno())
+        if isinstance(raw.index, FileIndex):
+            os.fsync(raw.index.number)
         with self._lock:
             place = raw.place
             if not place.temporary:
                 return
-            os.fsync(raw.fileno())
             path = self._path(raw.digest, _LIST)
             if place.index is not None:
-                _flush(place.index)
                 place.index.rename(path.with_suffix(_INDEX))
                 place.index = None
             place.path.rename(path)
             place.path, place.temporary = path, False
-            _flush(self._folder)
             self._hold(raw.digest, raw)
+        _flush(self._folder)
         self.tidy()
 
     def forget_index(self, raw: LargeOctets) -> None:
@@ -391,10 +393,10 @@ class ListFiles:
         """
         with self._lock:
             self._open.pop(digest, None)
-            proves = self._path(digest, _PROOF).exists()
-            for suffix in (_LIST,) if proves else (_LIST, _INDEX):
-                with contextlib.suppress(OSError):
-                    self._path(digest, suffix).unlink()
+        proves = self._path(digest, _PROOF).exists()
+        for suffix in (_LIST,) if proves else (_LIST, _INDEX):
+            with contextlib.suppress(OSError):
+                self._path(digest, suffix).unlink()
 
     def clear(self) -> None:
         """
@@ -402,10 +404,10 @@ class ListFiles:
         """
         with self._lock:
             self._open.clear()
-            for path, _ in self._files():
-                if path.suffix == _LIST or (path.suffix == _INDEX and not path.with_suffix(_PROOF).exists()):
-                    with contextlib.suppress(OSError):
-                        path.unlink()
+        for path, _ in self._files():
+            if path.suffix == _LIST or (path.suffix == _INDEX and not path.with_suffix(_PROOF).exists()):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def usage(self) -> tuple[int, int]:
         """
@@ -448,22 +450,35 @@ class ListFiles:
         path = self._path(raw.digest, _PROOF)
         if path.exists():
             return
-        if not isinstance(raw, ListFile):
-            spooling = self.begin()
+        if not (isinstance(raw, ListFile) and self._linked(raw, path)):
+            # No file of ours, or one that is just being let go of.
+            copy, number = self.new_file()
             try:
                 for piece in raw.pieces():
-                    spooling.write(piece)
-                copy = spooling.finish()
+                    write_all(number, piece)
+                os.fsync(number)
+                copy.rename(path)
+            except UnreadableOctetsError as error:
+                raise OSError(str(error)) from error
             finally:
-                spooling.close()
-            if not isinstance(copy, ListFile):
-                msg = "the disk does not take a list"
-                raise OSError(msg)
-            raw = copy
-        os.fsync(raw.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(raw.place.path, path)
+                os.close(number)
+                copy.unlink(missing_ok=True)
         _flush(self._folder)
+
+    def _linked(self, raw: ListFile, path: Path) -> bool:
+        """
+        Give a list another name; whether it could be, because somebody else may be renaming it at this moment.
+        """
+        os.fsync(raw.fileno())
+        for source in (raw.place.path, self._path(raw.digest, _LIST)):
+            try:
+                os.link(source, path)
+            except FileNotFoundError:
+                continue
+            except FileExistsError:
+                pass
+            return True
+        return False
 
     def unpin(self, digest: str) -> None:
         """

@@ -44,7 +44,7 @@ class LargeLists:
         self.indexer: ListIndexer = indexer or IndexInThread()
         self._odd: OrderedDict[str, None] = OrderedDict()
         self._failed: dict[str, float] = {}
-        self._making: dict[str, asyncio.Future[bool]] = {}
+        self._making: dict[str, tuple[LargeOctets, asyncio.Future[bool]]] = {}
         self._one = asyncio.Lock()
 
     async def placed(self, statement: Statement) -> Statement:
@@ -87,11 +87,16 @@ class LargeLists:
             return True
         if self._failed.get(raw.digest, 0.0) > asyncio.get_running_loop().time():
             return True
-        making = self._making.get(raw.digest)
-        if making is None:
-            making = self._making[raw.digest] = asyncio.ensure_future(self._make(raw))
-            making.add_done_callback(partial(self._made, raw.digest))
-        return await asyncio.shield(making)
+        known = self._making.get(raw.digest)
+        if known is None:
+            known = self._making[raw.digest] = raw, asyncio.ensure_future(self._make(raw))
+            known[1].add_done_callback(partial(self._made, raw.digest))
+        first, making = known
+        usable = await asyncio.shield(making)
+        # The same list may have come twice.
+        if first is not raw:
+            raw.index = first.index
+        return usable
 
     def damaged(self, raw: LargeOctets) -> None:
         """
@@ -114,7 +119,7 @@ class LargeLists:
                     await asyncio.to_thread(writing.finish, root)
                     # Also where the question that brought it has run out of time.
                     self.store.hold(raw)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the list is read as before there were indexes
                 return self._without(raw, error)
             finally:
                 await asyncio.to_thread(writing.close)

@@ -67,6 +67,8 @@ class Responses:
         self._hanging: asyncio.Future[StoredResponse | None] | None = None
         # One: the disk does one thing at a time, in the order in which it was asked.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="responses")
+        # Another for large lists: nobody's answer waits until fifty megabytes are on the disk.
+        self._lists_thread = ThreadPoolExecutor(1, thread_name_prefix="lists")
 
     @property
     def is_awake(self) -> bool:
@@ -206,17 +208,17 @@ class Responses:
         if self._listed is not None and isinstance(raw, LargeOctets):
             self._listed.hold_list(key, raw, received_at=received_at, keep_s=keep_s)
             write = partial(self._listed.write_list, key, raw, received_at=received_at, keep_s=keep_s)
-            self._write(write, 0)
+            self._write(write, 0, self._lists_thread)
             return
         raw = whole_of(raw)
         self._lasting.hold(key, raw, received_at=received_at, keep_s=keep_s)
         self._write(partial(self._lasting.write, key, raw, received_at=received_at, keep_s=keep_s), len(raw))
 
-    def _write(self, work: Callable[[], None], size: int) -> None:
+    def _write(self, work: Callable[[], None], size: int, thread: ThreadPoolExecutor | None = None) -> None:
         octets = sum(self._writing.values())
         if len(self._writing) < _BEHIND and (not octets or octets + size <= _BEHIND_OCTETS):
             # In the thread's queue at once, so that closing waits for it.
-            write = asyncio.get_running_loop().run_in_executor(self._thread, work)
+            write = asyncio.get_running_loop().run_in_executor(thread or self._thread, work)
             self._writing[write] = size
             write.add_done_callback(self._written)
 
@@ -224,7 +226,7 @@ class Responses:
         """
         Call something, in the disk's thread, once all that was put so far is on the disk.
         """
-        self._thread.submit(call, key)
+        self._lists_thread.submit(lambda: self._thread.submit(call, key))
 
     def _written(self, write: asyncio.Future[None]) -> None:
         del self._writing[write]
@@ -237,6 +239,7 @@ class Responses:
         """
         See `ResponseStore`. What is on its way to the disk gets there.
         """
+        self._lists_thread.shutdown()
         self._thread.shutdown()
         self._store.close()
 

@@ -384,3 +384,26 @@ def test_large_proof_that_is_gone_is_no_proof_and_no_silence(state: Path, files:
         assert not memory.holds("certificate", DIGEST)
         with pytest.raises(StoreError, match="damaged"):
             memory.recall("certificate")
+
+
+@pytest.mark.parametrize("gone", ["renamed", "unlinked", "in-memory"])
+def test_proof_is_kept_although_somebody_moves_the_list_at_this_moment(
+    files: ListFiles, state: Path, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = received(files)
+    (path,) = list_directory(state).iterdir()
+    if gone == "renamed":
+        path.rename(path.with_name(f"{DIGEST}.crl"))
+    elif gone == "unlinked":
+        path.unlink()
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                ListFiles, "new_file", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
+            )
+            raw = received(files)
+    files.pin(raw)
+    files.pin(raw)
+    found = ListFiles(state, max_bytes=1).proof(DIGEST)
+    assert found is not None
+    assert LIST == found.whole()

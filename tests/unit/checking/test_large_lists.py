@@ -297,3 +297,31 @@ def test_newer_list_takes_the_place_of_the_older(tmp_path: Path) -> None:
     web.content = make_crl(ROOT, [Revoked(7)], number=3, this_update=NOW - timedelta(minutes=1))
     assert second.run()[0].accepted
     assert 2 == len(indexer.made)
+
+
+def test_same_list_that_comes_twice_at_once_has_one_index(tmp_path: Path) -> None:
+    indexer = Counting()
+    world = World(tmp_path / "s", Web(GOOD), indexer)
+
+    async def twice():
+        lists = world.checker._store.lists
+        assert lists is not None
+        one = Statement(kind=SourceKind.CRL, origin=Origin.NETWORK, received_at=NOW, raw=GOOD)
+        both = [(await lists.placed(one)).raw for _ in range(2)]
+        await asyncio.gather(*map(lists.prepare, both))
+        await world.checker.aclose()
+        return [raw.index is not None for raw in both if isinstance(raw, LargeOctets)]
+
+    assert [True, True] == asyncio.run(twice())
+    assert 1 == len(indexer.made)
+
+
+def test_indexer_that_fails_in_any_way_leaves_the_list_to_be_read_whole(tmp_path: Path) -> None:
+    class Broken(Counting):
+        async def index(self, raw: LargeOctets, writing: IndexWriting) -> tuple[Indexed, bytes]:
+            await super().index(raw, writing)
+            raise MemoryError
+
+    indexer = Broken()
+    assert World(tmp_path / "s", Web(GOOD), indexer).run()[0].accepted
+    assert ([".crl"], 1) == (names(tmp_path / "s"), len(indexer.made))
