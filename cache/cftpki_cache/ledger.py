@@ -17,20 +17,18 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 from cftpki_cache.condensing import Condenser
-from cftpki_cache.documents import DocumentReader, DocumentWriter, keep_packed
-from cftpki_cache.first_form import LEAST_OCTETS, fill_waiting, wait, write_first_form
+from cftpki_cache.first_form import fill_waiting, write_first_form
+from cftpki_cache.ledger_appending import Appender, blobs_of
 from cftpki_cache.ledger_pruning import drop_versions, let_go
 from cftpki_cache.ledger_reach import look, note_let_go
-from cftpki_cache.ledger_schema import DATABASE, HEAD, SCHEMA, is_there, link, newest, used_bytes
-from cftpki_cache.ledger_short import find_short, head_of, insert_short, number_of_whole, octets_of
+from cftpki_cache.ledger_schema import DATABASE, HEAD, SCHEMA, is_there, used_bytes
 from cftpki_cache.sqlite import connect, create, transaction
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Reach, Repeated
+from cftpki_ext.ports import EvidenceEntry, Reach
 
 # Checkpoints wait for the disk (fsync), so none is made where records wait: a thread makes them each time so much has
 # been written, besides `tend`. Should neither come to it, the log is folded in at 512 MB.
@@ -65,7 +63,7 @@ class EvidenceLedger:
         self._path = folder / DATABASE
         try:
             self._db = create(self._path, SCHEMA, synchronous="NORMAL")
-            self._documents = DocumentWriter(self._db)
+            self._appender = Appender(self._db)
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -93,135 +91,34 @@ class EvidenceLedger:
             StoreError: they could not be kept (disk full, read-only, locked, an id in use by another record).
 
         """
-        digests: list[bytes] = []
         large = {
             name: raw
             for entry in entries
-            for name, raw in _blobs(entry).items()
+            for name, raw in blobs_of(entry).items()
             if isinstance(raw, LargeOctets)
         }
         if large:
             self.bring(large)
         try:
             with self._lock:
-                with transaction(self._db):
-                    seq, previous = newest(self._db)
-                    # One that was cut off the end leaves its place empty, and is missed.
-                    place = max(seq, self._greatest_seq())
-                    used: dict[str, int] = {}
-                    for entry in entries:
-                        kept = self._same(entry)
-                        if kept is None:
-                            seq = place = place + 1
-                            previous = kept = self._insert(seq, previous, entry)
-                            used |= dict.fromkeys(_all_names(entry), seq)
-                        digests.append(kept)
-                    self._use(used, seq)
-                # After the commit: a kill in between leaves a head that lags, which is no fault; one that led
-                # would look like a cut-off end.
-                os.pwrite(self._head, f"{seq:020d} {previous.hex()}\n".encode(), 0)
+                digests = self._append(entries)
                 self._fold_later(sum(map(_octets, entries)))
-        except BaseException as exc:
-            self._documents.forget()
-            if not isinstance(exc, OSError | sqlite3.Error):
-                raise
+        except (OSError, sqlite3.Error) as exc:
             msg = f"evidence of {', '.join(entry.id for entry in entries)} could not be kept: {exc}"
             raise StoreError(msg) from exc
         return tuple(digest.hex() for digest in digests)
 
-    def _same(self, entry: EvidenceEntry) -> bytes | None:
-        """
-        The hash of a record that was kept before, the same in all that is kept of it; `None` where there is none.
-        """
-        kept_at = int(entry.kept_at.timestamp())
-        short = find_short(self._db, entry.id)
-        if short is not None:
-            head = head_of(entry)
-            number = None if entry.repeats is None else number_of_whole(self._db, entry.repeats.document)
-            same = head is not None and (kept_at, number, entry.document[len(head) :]) == short[:3]
-            if not same:
-                msg = "the id is another record's"
-                raise sqlite3.IntegrityError(msg)
-            return short[3]
-        row = self._db.execute(
-            "SELECT hash, document FROM record WHERE id = ? AND kept_at = ? AND blobs = ?",
-            (entry.id, kept_at, _names(entry)),
-        ).fetchone()
-        same = row is not None and DocumentReader(self._db).document(octets_of(row[1])) == entry.document
-        return bytes(row[0]) if same else None
-
-    def _greatest_seq(self) -> int:
-        """
-        The greatest number that a record ever had.
-        """
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
-        return 0 if row is None else int(row[0])
-
-    def _use(self, used: Mapping[str, int], seq: int) -> None:
-        """
-        Note by which record each blob was named last, and the greatest number.
-        """
-        self._db.executemany(
-            "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
-            used.items(),
-        )
-        self._db.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'record' AND seq < ?1", (seq,))
-
-    def _insert(self, seq: int, previous: bytes, entry: EvidenceEntry) -> bytes:
-        kept_at, names = int(entry.kept_at.timestamp()), _names(entry)
-        digest = link(previous, entry.id, kept_at, names, entry.document)
-        head = head_of(entry)
-        if head is not None and entry.repeats is not None:
-            self._keep_repeated(entry.repeats)
-            insert_short(self._db, seq, entry, head=head, digest=digest)
-            return digest
-        self._db.execute(
-            "INSERT INTO record (seq, id, kept_at, document, blobs, hash) VALUES (?, ?, ?, ?, ?, ?)",
-            (seq, entry.id, kept_at, self._documents.stored(entry.document, seq), names, digest),
-        )
-        if entry.repeats is not None:
-            self._keep_repeated(entry.repeats)
-        missing = [name for name in entry.present if not self._has(name)]
-        if missing:
-            raise BlobsMissingError(missing)
-        for name, raw in _blobs(entry).items():
-            # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
-            if not self._has(name):
-                if isinstance(raw, LargeOctets):  # brought, and let go of again
-                    raise BlobsMissingError([name])
-                self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
-                if len(raw) >= LEAST_OCTETS:
-                    wait(self._db, name)
-        self._db.executemany(
-            "INSERT INTO revoked VALUES (?, ?, ?, ?, ?) ON CONFLICT (certificate) DO UPDATE SET"
-            " digest = excluded.digest, final = excluded.final, ends = excluded.ends, record = excluded.record"
-            " WHERE excluded.final >= final",
-            (
-                (known.certificate, known.digest, known.final, int(known.ends.timestamp()), entry.id)
-                for known in entry.revoked
-            ),
-        )
-        return digest
-
-    def _keep_repeated(self, repeated: Repeated) -> None:
-        """
-        Make the document of a record a blob, unless it is one already.
-        """
-        if self._has(repeated.document):
-            return
-        row = self._db.execute("SELECT document, blobs FROM record WHERE id = ?", (repeated.id,)).fetchone()
-        document = b"" if row is None else DocumentReader(self._db).document(octets_of(row[0]))
-        if row is None or sha256(document).hexdigest() != repeated.document:
-            raise BlobsMissingError([repeated.document])
-        packed = keep_packed(self._db, repeated.document, octets_of(row[0]))
-        self._db.execute("INSERT INTO blob VALUES (?, ?)", (repeated.document, b"" if packed else document))
-        self._db.executemany(
-            "INSERT OR IGNORE INTO repeated VALUES (?, ?)",
-            ((name, repeated.document) for name in row[1].split()),
-        )
-
-    def _has(self, name: str) -> bool:
-        return is_there(self._db, name)
+    def _append(self, entries: Sequence[EvidenceEntry]) -> list[bytes]:
+        try:
+            with transaction(self._db):
+                digests = self._appender.keep(entries)
+            # After the commit: a kill in between leaves a head that lags, which is no fault; one that led
+            # would look like a cut-off end.
+            os.pwrite(self._head, self._appender.end().encode(), 0)
+        except BaseException:
+            self._appender.forget()
+            raise
+        return digests
 
     def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
         """
@@ -361,23 +258,5 @@ class EvidenceLedger:
                 self._head = -1
 
 
-def _blobs(entry: EvidenceEntry) -> Mapping[str, bytes | LargeOctets]:
-    """
-    What a record brings, in memory or to be read in parts.
-    """
-    return entry.blobs
-
-
 def _octets(entry: EvidenceEntry) -> int:
     return len(entry.document) + sum(map(len, entry.blobs.values()))
-
-
-def _names(entry: EvidenceEntry) -> str:
-    """
-    The digests of all blobs of a record, as they are kept and hashed.
-    """
-    return " ".join(sorted(_all_names(entry)))
-
-
-def _all_names(entry: EvidenceEntry) -> set[str]:
-    return {*entry.blobs, *entry.present, *(() if entry.repeats is None else (entry.repeats.document,))}

@@ -96,7 +96,7 @@ def number_of_whole(db: sqlite3.Connection, document: str) -> int:
 
 
 def insert_short(
-    db: sqlite3.Connection, seq: int, entry: EvidenceEntry, *, head: bytes, digest: bytes
+    db: sqlite3.Connection, seq: int, entry: EvidenceEntry, *, head: bytes, whole: int, digest: bytes
 ) -> None:
     """
     Keep a short record. Inside a transaction.
@@ -106,6 +106,7 @@ def insert_short(
         seq: its place.
         entry: the record.
         head: from `head_of`.
+        whole: the number of the document that it repeats.
         digest: its hash in the chain.
 
     Raises:
@@ -115,7 +116,6 @@ def insert_short(
     if db.execute("SELECT 1 FROM record WHERE id = ?", (entry.id,)).fetchone() is not None:
         msg = "the id is another record's"
         raise sqlite3.IntegrityError(msg)
-    whole = number_of_whole(db, "" if entry.repeats is None else entry.repeats.document)
     rest = entry.document[len(head) :]
     values = (seq, bytes.fromhex(entry.id), int(entry.kept_at.timestamp()), whole, rest, digest)
     db.execute("INSERT INTO short VALUES (?, ?, ?, ?, ?, ?)", values)

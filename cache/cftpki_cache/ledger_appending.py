@@ -1,0 +1,236 @@
+"""
+Records put at the end of the evidence ledger's chain, inside a transaction of the ledger's.
+
+Owns what is remembered between two of them: where the chain ends, and which repeated documents are there. Another
+connection's writing is noticed (`PRAGMA data_version`), and then all of it is read again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from hashlib import sha256
+
+from cftpki_cache.documents import DocumentReader, DocumentWriter, keep_packed
+from cftpki_cache.first_form import LEAST_OCTETS, wait
+from cftpki_cache.ledger_schema import is_there, link, newest
+from cftpki_cache.ledger_short import find_short, head_of, insert_short, number_of_whole, octets_of
+from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.core.values import dataclass
+from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Repeated
+
+# Documents that are repeated and known to be there, some 100 bytes each.
+_WHOLES = 8192
+
+
+@dataclass(slots=True)
+class _Known:
+    """
+    The end of the chain, and documents that are repeated, with their numbers: as of a state of the database.
+    """
+
+    version: int
+    seq: int
+    previous: bytes
+    place: int  # the greatest number that a record ever had
+    wholes: dict[str, int] = field(default_factory=dict)
+
+
+class Appender:
+    """
+    Puts records at the end of the chain. For one connection, one thread at a time.
+
+    Args:
+        db: of the ledger.
+
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._documents = DocumentWriter(db)
+        self._known: _Known | None = None
+
+    def keep(self, entries: Sequence[EvidenceEntry]) -> list[bytes]:
+        """
+        Keep records, or find those that were kept before.
+
+        Args:
+            entries: in the order of the chain.
+
+        Returns:
+            Each one's hash.
+
+        Raises:
+            BlobsMissingError: a blob that is named as present is not.
+            sqlite3.Error: they could not be kept, an id in use by another record included.
+
+        """
+        known = self._look()
+        used: dict[str, int] = {}
+        digests = [self._keep(known, entry, used) for entry in entries]
+        self._use(used, known.seq)
+        return digests
+
+    def end(self) -> str:
+        """
+        The line of the head file: the newest record's place and hash, once the transaction is committed.
+        """
+        known = self._known
+        return "" if known is None else f"{known.seq:020d} {known.previous.hex()}\n"
+
+    def forget(self) -> None:
+        """
+        Read everything again: the transaction was rolled back.
+        """
+        self._documents.forget()
+        self._known = None
+
+    def _look(self) -> _Known:
+        """
+        The end of the chain, read again where another connection has written meanwhile. Inside a transaction.
+        """
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        if self._known is None or self._known.version != version:
+            seq, previous = newest(self._db)
+            # One that was cut off the end leaves its place empty, and is missed.
+            self._known = _Known(version, seq, previous, max(seq, self._greatest_seq()))
+        return self._known
+
+    def _keep(self, known: _Known, entry: EvidenceEntry, used: dict[str, int]) -> bytes:
+        """
+        Keep one record, or find it; its hash.
+        """
+        if head_of(entry) is None:
+            kept = self._same(entry)
+            if kept is not None:
+                return kept
+        try:
+            digest = self._insert(known, known.place + 1, entry)
+        except sqlite3.IntegrityError:
+            kept = self._same(entry)
+            if kept is None:
+                raise
+            return kept
+        known.seq = known.place = known.place + 1
+        known.previous = digest
+        used |= dict.fromkeys(_all_names(entry), known.seq)
+        return digest
+
+    def _same(self, entry: EvidenceEntry) -> bytes | None:
+        """
+        The hash of a record that was kept before, the same in all that is kept of it; `None` where there is none.
+        """
+        kept_at = int(entry.kept_at.timestamp())
+        short = find_short(self._db, entry.id)
+        if short is not None:
+            head = head_of(entry)
+            number = None if entry.repeats is None else number_of_whole(self._db, entry.repeats.document)
+            same = head is not None and (kept_at, number, entry.document[len(head) :]) == short[:3]
+            if not same:
+                msg = "the id is another record's"
+                raise sqlite3.IntegrityError(msg)
+            return short[3]
+        row = self._db.execute(
+            "SELECT hash, document FROM record WHERE id = ? AND kept_at = ? AND blobs = ?",
+            (entry.id, kept_at, _names(entry)),
+        ).fetchone()
+        same = row is not None and DocumentReader(self._db).document(octets_of(row[1])) == entry.document
+        return bytes(row[0]) if same else None
+
+    def _greatest_seq(self) -> int:
+        """
+        The greatest number that a record ever had.
+        """
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _use(self, used: Mapping[str, int], seq: int) -> None:
+        """
+        Note by which record each blob was named last, and the greatest number.
+        """
+        self._db.executemany(
+            "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
+            used.items(),
+        )
+        self._db.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'record' AND seq < ?1", (seq,))
+
+    def _insert(self, known: _Known, seq: int, entry: EvidenceEntry) -> bytes:
+        kept_at, names = int(entry.kept_at.timestamp()), _names(entry)
+        digest = link(known.previous, entry.id, kept_at, names, entry.document)
+        head = head_of(entry)
+        if head is not None and entry.repeats is not None:
+            document = entry.repeats.document
+            whole = known.wholes.get(document)
+            if whole is None:
+                self._keep_repeated(entry.repeats)
+                whole = known.wholes[document] = number_of_whole(self._db, document)
+                while len(known.wholes) > _WHOLES:
+                    del known.wholes[next(iter(known.wholes))]
+            insert_short(self._db, seq, entry, head=head, whole=whole, digest=digest)
+            return digest
+        self._db.execute(
+            "INSERT INTO record (seq, id, kept_at, document, blobs, hash) VALUES (?, ?, ?, ?, ?, ?)",
+            (seq, entry.id, kept_at, self._documents.stored(entry.document, seq), names, digest),
+        )
+        if entry.repeats is not None:
+            self._keep_repeated(entry.repeats)
+        missing = [name for name in entry.present if not self._has(name)]
+        if missing:
+            raise BlobsMissingError(missing)
+        for name, raw in blobs_of(entry).items():
+            # Asked first, so that a CRL of 20 MB is not handed over a thousand times to be ignored.
+            if not self._has(name):
+                if isinstance(raw, LargeOctets):  # brought, and let go of again
+                    raise BlobsMissingError([name])
+                self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
+                if len(raw) >= LEAST_OCTETS:
+                    wait(self._db, name)
+        self._db.executemany(
+            "INSERT INTO revoked VALUES (?, ?, ?, ?, ?) ON CONFLICT (certificate) DO UPDATE SET"
+            " digest = excluded.digest, final = excluded.final, ends = excluded.ends, record = excluded.record"
+            " WHERE excluded.final >= final",
+            (
+                (known.certificate, known.digest, known.final, int(known.ends.timestamp()), entry.id)
+                for known in entry.revoked
+            ),
+        )
+        return digest
+
+    def _keep_repeated(self, repeated: Repeated) -> None:
+        """
+        Make the document of a record a blob, unless it is one already.
+        """
+        if self._has(repeated.document):
+            return
+        row = self._db.execute("SELECT document, blobs FROM record WHERE id = ?", (repeated.id,)).fetchone()
+        document = b"" if row is None else DocumentReader(self._db).document(octets_of(row[0]))
+        if row is None or sha256(document).hexdigest() != repeated.document:
+            raise BlobsMissingError([repeated.document])
+        packed = keep_packed(self._db, repeated.document, octets_of(row[0]))
+        self._db.execute("INSERT INTO blob VALUES (?, ?)", (repeated.document, b"" if packed else document))
+        self._db.executemany(
+            "INSERT OR IGNORE INTO repeated VALUES (?, ?)",
+            ((name, repeated.document) for name in row[1].split()),
+        )
+
+    def _has(self, name: str) -> bool:
+        return is_there(self._db, name)
+
+
+def blobs_of(entry: EvidenceEntry) -> Mapping[str, bytes | LargeOctets]:
+    """
+    What a record brings, in memory or to be read in parts.
+    """
+    return entry.blobs
+
+
+def _names(entry: EvidenceEntry) -> str:
+    """
+    The digests of all blobs of a record, as they are kept and hashed.
+    """
+    return " ".join(sorted(_all_names(entry)))
+
+
+def _all_names(entry: EvidenceEntry) -> set[str]:
+    return {*entry.blobs, *entry.present, *(() if entry.repeats is None else (entry.repeats.document,))}
