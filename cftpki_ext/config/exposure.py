@@ -28,18 +28,19 @@ _SECRET = re.compile(r"(.*_)?(key|(key|password|secret|token|tsig)_file)")
 _BESIDE = {"client_certificate": "client_key", "chain": "key"}
 
 
-def note_exposed(faults: Faults, settings: Settings) -> None:
+def note_exposed(faults: Faults, settings: Settings, *, trusted: frozenset[int]) -> None:
     """
     Note every user of `service.allow_users` who can read a key, a password or a token.
 
     Args:
         faults: of the file.
         settings: as they were read; what could not be read is left out.
+        trusted: users whose files may decide: root, and the service's.
 
     """
     files = tuple(dict.fromkeys(_secrets(settings)))
     for index, uid in enumerate(settings.service.allow_users):
-        if uid in {0, os.geteuid()}:
+        if uid in trusted:
             continue
         groups = _groups(uid)
         for file in files:

@@ -64,7 +64,7 @@ def read_file(path: Path, *, now: datetime | None, forgive_ended: bool) -> Setti
         ),
     )
     settings = _read(reader, document, tables)
-    note_exposed(faults, settings)
+    note_exposed(faults, settings, trusted=reader.guard.users)
     report = faults.report()
     if report:
         raise ConfigError(report)

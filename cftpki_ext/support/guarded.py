@@ -175,6 +175,9 @@ def _own_group(place: Path, status: os.stat_result) -> bool:
         or not set(group.gr_mem) <= {user.pw_name}
     ):
         return False
+    # Whoever has it as the first of his groups stands in no list of the group's.
+    if any(one.pw_gid == group.gr_gid and one.pw_uid != status.st_uid for one in pwd.getpwall()):
+        return False
     try:
         return not os.getxattr(place, _ACL, follow_symlinks=False)
     except OSError:

@@ -112,7 +112,12 @@ def test_group_of_the_owner_alone_is_nobody_else(place, monkeypatch):
     group = type("Group", (), {"gr_gid": place.stat().st_gid, "gr_name": "me", "gr_mem": ["me"]})
     monkeypatch.setattr("pwd.getpwuid", lambda _: user)
     monkeypatch.setattr("grp.getgrgid", lambda _: group)
+    other = type("Other", (), {"pw_gid": -2, "pw_uid": STRANGER})
+    monkeypatch.setattr("pwd.getpwall", lambda: [other])
     assert None is Guard().fault(place)
+    with monkeypatch.context() as patch:
+        patch.setattr(other, "pw_gid", place.stat().st_gid)
+        assert f"{place} can be written by others (mode 0664)" in str(Guard().fault(place))
     for name, value in (("gr_mem", ["me", "mft"]), ("gr_name", "cftpki"), ("gr_gid", -1)):
         with monkeypatch.context() as patch:
             patch.setattr(group, name, value)
