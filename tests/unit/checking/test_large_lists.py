@@ -18,13 +18,14 @@ from cftpki_cache.lists import ListFiles, list_directory
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.revocations import RevocationMemory
 from cftpki_cache.tiered import TieredStore
+from cftpki_ext.bootstrap.kept import keep_record
 from cftpki_ext.checking import large_lists
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.checking.large_lists import IndexInThread
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.large_lists import Indexed, IndexWriting
 from cftpki_ext.core.octets import LargeOctets
-from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.settings import Limits, ServiceSettings, Settings, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
@@ -32,6 +33,7 @@ from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record, decide_again, decode, encode
 from cftpki_ext.ports import StatusQuestion
 from cftpki_ext.revocation import clear_memos
+from cftpki_ext.stores import open_ledger
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_root
 
 ROOT = make_root("Root")
@@ -325,3 +327,22 @@ def test_indexer_that_fails_in_any_way_leaves_the_list_to_be_read_whole(tmp_path
     indexer = Broken()
     assert World(tmp_path / "s", Web(GOOD), indexer).run()[0].accepted
     assert ([".crl"], 1) == (names(tmp_path / "s"), len(indexer.made))
+
+
+def test_record_of_a_command_holds_the_large_list_and_is_decided_again_from_the_ledger(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path / "s", Web(BAD), Counting())
+    verdict, statements = world.run()
+    record = Record(
+        question=world.question(), statements=statements, verdict=verdict, asked=Asked(door=Door.CLI)
+    )
+    settings = Settings(service=ServiceSettings(state=tmp_path / "s"))
+    keep_record(settings, record)
+    clear_memos()
+    with closing(open_ledger(tmp_path / "s")) as ledger:
+        (entry,) = ledger.find(verdict.id)
+        assert BAD == ledger.blob(verdict.evidence.findings[0].sources[0].digest or "")
+        again = decode(entry.document, ledger.blob)
+    assert verdict == decide_again(again)
+    assert 44 == decide_again(again).alert
