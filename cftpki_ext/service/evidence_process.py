@@ -137,6 +137,9 @@ class EvidenceProcess:
         loop = asyncio.get_running_loop()
         until = loop.time() + APPEND_S
         while True:
+            # What is in a file is compared with its digest while it is written: `append` takes what is sent as it is.
+            for entry in entries:
+                await self.bring({n: r for n, r in entry.blobs.items() if isinstance(r, FileOctets)})
             left_s = until - loop.time()
             try:
                 answer = await self._send(entries, within_s=max(left_s, 0.0))
@@ -220,7 +223,6 @@ class EvidenceProcess:
         parts: list[bytes] = []
         small: dict[str, int] = {}
         large: dict[str, int] = {}
-        made: list[int] = []
         records = []
         try:
             for entry in entries:
@@ -243,18 +245,17 @@ class EvidenceProcess:
                 for digest, raw in entry.blobs.items():
                     if digest in self._known or digest in small or digest in large:
                         continue
-                    if isinstance(raw, LargeOctets) or len(raw) > LARGE_BYTES:
-                        large[digest], ours = await _descriptor_of(raw)
-                        made += [large[digest]] if ours else []
+                    if len(raw) > LARGE_BYTES:
+                        large[digest] = await memory_file_in_thread(whole_of(raw))
                     else:
-                        parts.append(raw)
+                        parts.append(whole_of(raw))
                         small[digest] = len(parts) - 1
             value = {"op": "append", "records": records, "small": small, "large": list(large)}
             call = Message(value, tuple(parts), tuple(large.values()))
             return (await self._worker.call(call, within_s=within_s)).value
         finally:
-            if made:
-                await asyncio.to_thread(close_all, tuple(made))
+            if large:
+                await asyncio.to_thread(close_all, tuple(large.values()))
 
 
 async def _descriptor_of(raw: bytes | LargeOctets) -> tuple[int, bool]:
