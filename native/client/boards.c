@@ -20,8 +20,10 @@
 /* Of several services, and of one several generations while the older ones are still read. */
 #define PLACES 8u
 
-/* A service that has no board is asked again after this. */
-#define ASK_AGAIN_NS (INT64_C(60) * 1000000000)
+/* A service that has no board is asked again after this, then after twice that, and so on: one that has
+ * just begun has one soon, one without has none. */
+#define ASK_AGAIN_NS (INT64_C(250) * 1000000)
+#define ASK_AGAIN_MOST_NS (INT64_C(64) * 1000000000)
 
 enum place_state { FREE = 0, TAKEN = 1, CURRENT = 2, RETIRED = 3 };
 
@@ -34,7 +36,8 @@ struct place {
 
 static struct {
   struct place places[PLACES];
-  int64_t ask_again_ns;    /* CLOCK_MONOTONIC */
+  int64_t ask_again_ns; /* CLOCK_MONOTONIC */
+  int64_t ask_pause_ns;
   int64_t patient_from_ns; /* CLOCK_MONOTONIC */
   uint64_t pid;            /* whose datagrams are counted */
   uint64_t told;
@@ -140,7 +143,11 @@ static int64_t monotonic_ns(void) {
 }
 
 static void ask_later(void) {
-  __atomic_store_n(&cftpki_boards.ask_again_ns, monotonic_ns() + ASK_AGAIN_NS, __ATOMIC_RELAXED);
+  int64_t pause = __atomic_load_n(&cftpki_boards.ask_pause_ns, __ATOMIC_RELAXED);
+  pause = pause < ASK_AGAIN_NS ? ASK_AGAIN_NS : 2 * pause;
+  pause = pause < ASK_AGAIN_MOST_NS ? pause : ASK_AGAIN_MOST_NS;
+  __atomic_store_n(&cftpki_boards.ask_pause_ns, pause, __ATOMIC_RELAXED);
+  __atomic_store_n(&cftpki_boards.ask_again_ns, monotonic_ns() + pause, __ATOMIC_RELAXED);
 }
 
 void cftpki_boards_none(const char *socket_path) {
@@ -174,6 +181,7 @@ void cftpki_boards_adopt(const char *socket_path, int fd) {
   memcpy(place->socket_path, socket_path, length + 1);
   retire_older(socket_path, view.created_ns);
   __atomic_store_n(&place->state, CURRENT, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&cftpki_boards.ask_pause_ns, 0, __ATOMIC_RELAXED);
   sweep();
 }
 
