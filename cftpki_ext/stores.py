@@ -7,6 +7,7 @@ With `bootstrap` the only importer of `cache`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence.restore import behind, known_by, restore
 from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore, StoreWatch
 from cftpki_ext.support.users import denied_text, user_text, user_word
+
+_log = logging.getLogger(__name__)
 
 LOST_AND_FOUND = "lost+found"
 _OTHERS_MAY_WRITE = 0o022
@@ -207,7 +210,7 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
 
     """
     ready_state(service.state)
-    lists = ListFiles(service.state, max_bytes=service.cache_bytes)
+    lists = _open_lists(service)
     proofs = RevocationMemory(service.state, lists)
     try:
         disk = DiskStore(response_directory(service), max_bytes=service.cache_bytes)
@@ -218,7 +221,8 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
         MemoryStore(max_entries=service.memory_entries, max_bytes=_SMALL_BYTES),
         MemoryStore(max_entries=service.memory_entries, max_bytes=_LARGE_BYTES),
     )
-    return ListedStore(TieredStore(memory, disk), lists), proofs
+    tiers = TieredStore(memory, disk)
+    return tiers if lists is None else ListedStore(tiers, lists), proofs
 
 
 def location_locks(service: ServiceSettings) -> LocationLocks:
@@ -334,8 +338,22 @@ def _lists_of(service: ServiceSettings) -> ListFiles | None:
     """
     The folder of large lists, where there is one already.
     """
-    there = _is_there(list_directory(service.state))
-    return ListFiles(service.state, max_bytes=service.cache_bytes) if there else None
+    return _open_lists(service) if _is_there(list_directory(service.state)) else None
+
+
+def _open_lists(service: ServiceSettings) -> ListFiles | None:
+    """
+    The folder of large lists; `None` where the disk does not take it, and then large lists are in memory as others are.
+
+    Raises:
+        StoreError: it is not safely ours.
+
+    """
+    try:
+        return ListFiles(service.state, max_bytes=service.cache_bytes)
+    except OSError as error:
+        _log.warning("large lists are kept in memory: %s", error)
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -256,6 +256,7 @@ class ListFiles:
 
     Raises:
         StoreError: folder or key are not safely ours.
+        OSError: the disk does not take them.
 
     """
 
@@ -264,12 +265,8 @@ class ListFiles:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._open: OrderedDict[str, FileOctets] = OrderedDict()
-        try:
-            make_private_directory(self._folder)
-            self._key = _key_of(state / KEY)
-        except OSError as error:
-            msg = f"the folder of lists {self._folder} cannot be used: {error}"
-            raise StoreError(msg) from error
+        make_private_directory(self._folder)
+        self._key = _key_of(state / KEY)
         with contextlib.suppress(OSError):
             self.tidy()
 
@@ -613,5 +610,5 @@ def _key_of(path: Path) -> bytes:
                 os.link(fresh, path)
         finally:
             fresh.unlink()
-    msg = f"{path} is not a key of ours alone"
+    msg = f"{path} is not a key of ours alone: remove it"
     raise StoreError(msg)

@@ -2,12 +2,15 @@
 The state directory: who may write there decides who is let in.
 """
 
+import errno
 import os
 
 import pytest
 
+from cftpki_ext import stores
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
+from cftpki_ext.ports import ListStore
 from cftpki_ext.stores import open_stores, unfit_state
 
 
@@ -122,3 +125,15 @@ def test_link_to_a_folder_of_another_user_in_the_state_is_not_used(state, tmp_pa
         f"{state / name} belongs to user 12345, this runs as user root: as root: chown -R -h root {state}"
         == unfit_state(state)
     )
+
+
+def test_disk_that_takes_no_folder_of_lists_leaves_them_in_memory(tmp_path, monkeypatch, caplog):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(stores, "ListFiles", full)
+    store, proofs = open_stores(ServiceSettings(state=tmp_path / "state"))
+    store.close()
+    proofs.close()
+    assert not isinstance(store, ListStore)
+    assert "large lists are kept in memory" in caplog.text

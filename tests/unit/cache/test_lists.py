@@ -160,7 +160,7 @@ def test_key_that_is_not_ours_alone_is_made_anew_or_refused(state: Path, bent: s
     else:
         key.mkdir()
     if bent in {"link", "folder"}:
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="not a key of ours alone: remove it"):
             ListFiles(state, max_bytes=1)
         return
     ListFiles(state, max_bytes=1)
