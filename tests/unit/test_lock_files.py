@@ -90,3 +90,10 @@ def test_whatever_is_installed_by_name_is_installed_by_hash(place):
         [],
         any("--require-hashes -r requirements.lock" in line for line in installs),
     )
+
+
+def test_whatever_the_image_is_built_from_is_handed_to_its_build():
+    text = (ROOT / "deploy/docker/Dockerfile").read_text()
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", text, flags=re.MULTILINE)
+    handed = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    assert set() == {source.split("/")[0] for copy in copies for source in copy.split()} - handed
