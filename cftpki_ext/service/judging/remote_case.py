@@ -72,6 +72,7 @@ class RemoteCase:
         self._blobs: dict[str, bytes | LargeOctets] = {}
         self._texts: list[str] = []
         self._files: dict[str, int] = {}
+        self._indexes: list[FileIndex] = []
         self._said: tuple[Settings, dict[str, Any], Mapping[str, bytes]] | None = None
 
     async def advance(
@@ -242,7 +243,12 @@ class RemoteCase:
         """
         raw = self._blobs[digest]
         if isinstance(raw, FileOctets):
-            return (raw.fileno(),) if raw.index is None else (raw.fileno(), _index_of(raw).number)
+            if raw.index is None:
+                return (raw.fileno(),)
+            index = _index_of(raw)
+            # Kept open until the case ends, also where the list lets go of it meanwhile.
+            self._indexes.append(index)
+            return (raw.fileno(), index.number)
         if digest not in self._files:
             self._files[digest] = memory_file(whole_of(raw))
         return (self._files[digest],)
