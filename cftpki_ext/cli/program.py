@@ -120,7 +120,7 @@ def main(*, debug: bool) -> None:  # noqa: ARG001  # `Program.invoke` reads it
     # Keys of ours may be in the memory of any command that issues, renews or revokes.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Standard output is the command's own: what is logged on the way goes to standard error.
-    import_module("cftpki_ext.support.logs").configure("console")
+    import_module("cftpki_ext.support.logs").configure_when_needed("console")
 
 
 @main.command()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -22,11 +23,11 @@ from cftpki_ext.cli.render import console, counting, facts, table
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import CftPkiError, StoreError, WireError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Tally
 from cftpki_ext.protocol.codec import Frame, Message, Tag, decode, encode
 from cftpki_ext.stores import open_ledger
-from cftpki_ext.support import logs
 from cftpki_ext.support.failures import reason_of
 
 # The service answers STATUS from memory.
@@ -45,7 +46,13 @@ def serve(config_file: Path | None) -> None:
     """
     Be the service: answer the exit on the unix socket until SIGTERM; SIGHUP reads the configuration again.
     """
-    run_service(config_path(config_file), logs.configure)
+    run_service(config_path(config_file), _log)
+
+
+def _log(log_format: str) -> Log:
+    # The library of the log, for a service that has a configuration.
+    made: Log = import_module("cftpki_ext.support.log_lines").configure(log_format)
+    return made
 
 
 @click.command()

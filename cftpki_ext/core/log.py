@@ -1,5 +1,5 @@
 """
-The port of the log: an event by its name, and its fields. `support.logs` writes it.
+The port of the log: an event by its name, and its fields. `support.log_lines` writes it.
 """
 
 from __future__ import annotations

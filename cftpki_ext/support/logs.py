@@ -1,53 +1,42 @@
 """
-The log: one event is one line, JSON or for a console, on standard error.
+What the log is told, and when its writer is set up: adapters tell events through `logging`, commands set it up when needed.
 
-Owns set-up and form. What a partner wrote into a certificate goes through here escaped, so that nobody can
-write a log line, or to the terminal of whoever reads it, from outside. Of our own, because the service writes a line for
-each handshake and every command would wait for a library of logs to be imported (docs/adr/0030-start-up.md).
+Owns the way between them, and what of an event may be written: text from a certificate goes through `escaped`, so that
+nobody can write a log line, or to the terminal of whoever reads it, from outside. The lines are `support.log_lines`.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import logging
-import sys
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from threading import Lock
-from typing import Any, TextIO, cast
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 from cftpki_ext.core.escape import printable
 
 # What adapters tell goes through `logging` under this name, so that it comes out wherever the program's log goes.
 EVENTS = "cftpki.events"
 _FIELDS = "cftpki_fields"
-
-# Takes level, event and fields, the latter its own.
-Write = Callable[[int, str, dict[str, Any]], None]
+_WRITER = "cftpki"
 
 
 class EventLog:
     """
-    A `core.log.Log`. Safe for several threads.
+    A `core.log.Log` that tells `logging`. Safe for several threads.
 
     Args:
-        write: takes what is to be written.
-        least: the least level that is written, as `logging` numbers them.
         bound: fields of every event.
 
     """
 
-    def __init__(self, write: Write, *, least: int, bound: Mapping[str, Any]) -> None:
-        self._write = write
-        self._least = least
+    def __init__(self, bound: Mapping[str, Any]) -> None:
         self._bound = dict(bound)
 
     def bind(self, **fields: Any) -> EventLog:
         """
         A log whose events all have these fields as well.
         """
-        return EventLog(self._write, least=self._least, bound={**self._bound, **fields})
+        return EventLog({**self._bound, **fields})
 
     def debug(self, event: str, /, **fields: Any) -> None:
         """
@@ -74,32 +63,7 @@ class EventLog:
         self._tell(logging.ERROR, event, fields)
 
     def _tell(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        if level >= self._least:
-            self._write(level, event, {**self._bound, **fields} if self._bound else fields)
-
-
-def configure(log_format: str, *, stream: TextIO | None = None, level: int = logging.INFO) -> EventLog:
-    """
-    Set the log up for this process, for our own events and for libraries that use `logging`.
-
-    Args:
-        log_format: "json" or "console".
-        stream: by default what standard error is when something is written.
-        level: the least level that is written.
-
-    Returns:
-        The log.
-
-    """
-    lines = _Lines(stream or cast("TextIO", _StandardError()), in_json=log_format == "json")
-    root = logging.getLogger()
-    for old in [one for one in root.handlers if isinstance(one, _Handler)]:
-        root.removeHandler(old)
-    # Libraries say what goes wrong through `logging`: their warnings take the same form.
-    root.addHandler(_Handler(lines.write))
-    root.setLevel(max(level, logging.WARNING))
-    logging.getLogger(EVENTS).setLevel(level)
-    return EventLog(lines.write, least=level, bound={})
+        logging.getLogger(EVENTS).log(level, "%s", event, extra={_FIELDS: {**self._bound, **fields}})
 
 
 def event_log(**bound: Any) -> EventLog:
@@ -113,11 +77,7 @@ def event_log(**bound: Any) -> EventLog:
         The log; what it is told goes where the program's log goes, or, where none was set up, where `logging` says.
 
     """
-
-    def write(level: int, event: str, fields: dict[str, Any]) -> None:
-        logging.getLogger(EVENTS).log(level, "%s", event, extra={_FIELDS: fields})
-
-    return EventLog(write, least=logging.DEBUG, bound=bound)
+    return EventLog(bound)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -135,107 +95,55 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return found
 
 
-class _Handler(logging.Handler):
+class _FirstRecord(logging.Handler):
     """
-    What comes through `logging`, written like our own.
+    Sets the log up when there is something to write, and lets it write that.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, log_format: str) -> None:
         super().__init__()
-        self._lines = write
+        self._format = log_format
 
     def emit(self, record: logging.LogRecord) -> None:
         """
-        Write one record.
+        Set up and write one record.
         """
-        try:
-            fields = dict(fields_of(record))
-            if record.exc_info:
-                fields["exception"] = logging.Formatter().formatException(record.exc_info)
-            if record.stack_info:
-                fields["stack"] = record.stack_info
-            self._lines(record.levelno, record.getMessage(), fields)
-        except Exception:  # noqa: BLE001 - the library's own way: a log line ends nobody
-            self.handleError(record)
+        import_module("cftpki_ext.support.log_lines").configure(self._format)
+        for writer in _writers():
+            writer.handle(record)
 
 
-class _Lines:
+def configure_when_needed(log_format: str) -> None:
     """
-    Events as lines of a stream.
+    Set the log up at the first event: most commands have none, and need not wait for the library of the log.
+
+    Args:
+        log_format: as for `log_lines.configure`, which may also be called before.
+
     """
-
-    def __init__(self, stream: TextIO, *, in_json: bool) -> None:
-        self._stream = stream
-        self._form = _json if in_json else _colours if stream.isatty() else _columns
-        self._lock = Lock()
-
-    def write(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        """
-        Write one event, whole.
-        """
-        told = {printable(key): escaped(value) for key, value in fields.items()}
-        name = logging.getLevelName(level).lower()
-        time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = self._form(time, name, printable(event), told)
-        with self._lock:
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
+    set_up(_FirstRecord(log_format), level=logging.INFO)
 
 
-_encoder = json.JSONEncoder()
-
-
-def _json(time: str, level: str, event: str, told: dict[str, Any]) -> str:
-    return _encoder.encode({**told, "event": event, "level": level, "timestamp": time})
-
-
-def _columns(time: str, level: str, event: str, told: dict[str, Any]) -> str:
-    fields = " ".join([f"{key}={_shown(told[key])}" for key in sorted(told)])
-    return f"{time} [{level:<9}] {event:<30} {fields}".rstrip()
-
-
-_COLOURS = {"debug": 32, "info": 32, "warning": 33, "error": 31, "critical": 31}
-
-
-def _colours(time: str, level: str, event: str, told: dict[str, Any]) -> str:
-    fields = " ".join([f"\x1b[36m{key}\x1b[0m={_shown(told[key])}" for key in sorted(told)])
-    colour = _COLOURS.get(level, 0)
-    return (
-        f"\x1b[2m{time}\x1b[0m [\x1b[{colour}m{level:<9}\x1b[0m] \x1b[1m{event:<30}\x1b[0m {fields}".rstrip()
-    )
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value if _APART.isdisjoint(value) else repr(value)
-    return repr(value)
-
-
-_APART = frozenset(" \t=\r\n\"'")
-
-
-class _StandardError(io.TextIOBase):
+def set_up(handler: logging.Handler, *, level: int) -> None:
     """
-    Standard error as it is at each write: whoever replaces or closes it takes nothing from the log.
+    Let one handler write all that comes through `logging`, in place of the one before.
+
+    Args:
+        handler: writes.
+        level: the least level of our own events that is written; of libraries nothing below a warning is.
+
     """
+    root = logging.getLogger()
+    for old in _writers():
+        root.removeHandler(old)
+    handler.set_name(_WRITER)
+    root.addHandler(handler)
+    root.setLevel(max(level, logging.WARNING))
+    logging.getLogger(EVENTS).setLevel(level)
 
-    def write(self, text: str) -> int:
-        """
-        Write through.
-        """
-        return sys.stderr.write(text)
 
-    def flush(self) -> None:
-        """
-        Flush through.
-        """
-        sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        """
-        Whether somebody looks at it.
-        """
-        return sys.stderr.isatty()
+def _writers() -> list[logging.Handler]:
+    return [one for one in logging.getLogger().handlers if one.get_name() == _WRITER]
 
 
 def escaped(value: Any) -> Any:
@@ -249,15 +157,10 @@ def escaped(value: Any) -> Any:
         What JSON can write; of what it cannot, the text.
 
     """
-    kind = type(value)  # most are one of these
-    if kind is str:
-        return value if value.isprintable() else printable(value)
-    if value is None or kind is int or kind is bool or kind is float:
-        return value
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
         return {printable(str(key)): escaped(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [escaped(item) for item in value]
-    return value if isinstance(value, int | float) else printable(str(value))
+    return value if isinstance(value, int | float | None) else printable(str(value))

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cftpki_ext.cli import main
 from cftpki_ext.cli.program import Later
-from cftpki_ext.support import logs
+from cftpki_ext.support import log_lines, logs
 from tests.support import pki
 
 
@@ -224,7 +224,7 @@ NASTY = "CN=x\n2026 [info] accepted\x1b[2J\x9b31m\u202e\u2028"
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_log_of_what_a_stranger_wrote_is_one_printable_line(stream, form):
-    log = logs.configure(form, stream=stream)
+    log = log_lines.configure(form, stream=stream)
 
     log.warning("refused", subject=NASTY, deep={"a": [NASTY]}, **{"k\ney": 1})
     logging.getLogger("cache").warning("trouble: %s", NASTY)
@@ -234,7 +234,7 @@ def test_log_of_what_a_stranger_wrote_is_one_printable_line(stream, form):
 
 
 def test_log_in_json_holds_the_fields(stream):
-    logs.configure("json", stream=stream).info("listening", socket="/s", count=3)
+    log_lines.configure("json", stream=stream).info("listening", socket="/s", count=3)
 
     entry = json.loads(stream.getvalue())
     assert ("listening", "info", "/s", 3) == (entry["event"], entry["level"], entry["socket"], entry["count"])

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from cftpki_ext.support import logs
+from cftpki_ext.support import log_lines, logs
 from tests.support.logs import captured_events
 
 
@@ -27,7 +27,7 @@ def stream():
 
 
 def test_line_in_json_ends_with_event_level_and_time(stream):
-    logs.configure("json", stream=stream).warning("refused", depth=1, deep={"a": [None, 1.5, b"x"]})
+    log_lines.configure("json", stream=stream).warning("refused", depth=1, deep={"a": [None, 1.5, b"x"]})
 
     line = json.loads(stream.getvalue())
     assert ["depth", "deep", "event", "level", "timestamp"] == list(line)
@@ -36,7 +36,7 @@ def test_line_in_json_ends_with_event_level_and_time(stream):
 
 
 def test_line_for_a_console_has_columns_and_fields_by_name(stream):
-    logs.configure("console", stream=stream).info("listening", socket="/s", partner="CN=a b", count=3)
+    log_lines.configure("console", stream=stream).info("listening", socket="/s", partner="CN=a b", count=3)
 
     _, rest = stream.getvalue().split(" ", 1)
     assert "[info     ] listening                      count=3 partner='CN=a b' socket=/s\n" == rest
@@ -44,7 +44,7 @@ def test_line_for_a_console_has_columns_and_fields_by_name(stream):
 
 def test_terminal_is_shown_the_same_in_colours(stream):
     stream.isatty = lambda: True
-    logs.configure("console", stream=stream).error("refused", count=3)
+    log_lines.configure("console", stream=stream).error("refused", count=3)
 
     plain = re.sub(r"\x1b\[\d+m", "", stream.getvalue())
     assert plain != stream.getvalue()
@@ -52,10 +52,10 @@ def test_terminal_is_shown_the_same_in_colours(stream):
 
 
 def test_what_is_below_the_level_is_not_written(stream):
-    log = logs.configure("json", stream=stream, level=logging.WARNING)
+    log = log_lines.configure("json", stream=stream, level=logging.WARNING)
     log.info("one")
     logs.event_log().info("two")
-    log.bind(a=1).warning("three", b=2)
+    logs.event_log(a=1).bind(b=2).warning("three")
 
     line = json.loads(stream.getvalue())
     assert {"a": 1, "b": 2, "event": "three", "level": "warning"} == {
@@ -64,7 +64,7 @@ def test_what_is_below_the_level_is_not_written(stream):
 
 
 def test_what_adapters_tell_is_written_like_our_own(stream):
-    logs.configure("json", stream=stream)
+    log_lines.configure("json", stream=stream)
     logs.event_log(enroller="e").bind(more=1).info("enroller_root_pinned", fingerprint="f")
 
     line = json.loads(stream.getvalue())
@@ -74,7 +74,7 @@ def test_what_adapters_tell_is_written_like_our_own(stream):
 
 
 def test_fault_of_a_library_is_one_line_with_its_traceback(stream):
-    logs.configure("json", stream=stream)
+    log_lines.configure("json", stream=stream)
     try:
         raise ValueError("a\nb")  # noqa: EM101, TRY003, TRY301 - for its traceback
     except ValueError:
@@ -88,17 +88,15 @@ def test_fault_of_a_library_is_one_line_with_its_traceback(stream):
 
 
 def test_set_up_again_it_writes_once(stream):
-    logs.configure("json", stream=stream)
-    logs.configure("json", stream=stream)
+    log_lines.configure("json", stream=stream)
+    log_lines.configure("json", stream=stream)
     logging.getLogger("library").warning("once")
 
     assert 1 == len(stream.getvalue().splitlines())
 
 
 def test_stranger_cannot_name_the_level_or_the_time(stream):
-    logs.configure("json", stream=stream).warning(
-        "refused", level="info", timestamp="never", event="accepted"
-    )
+    log_lines.configure("json", stream=stream).warning("refused", level="info", timestamp="never")
 
     line = json.loads(stream.getvalue())
     assert ("refused", "warning") == (line["event"], line["level"])
@@ -106,8 +104,19 @@ def test_stranger_cannot_name_the_level_or_the_time(stream):
 
 
 def test_events_of_adapters_are_kept_from_the_programs_log_while_captured(stream):
-    logs.configure("json", stream=stream)
+    log_lines.configure("json", stream=stream)
     with captured_events() as told:
         logs.event_log(a=1).info("one", b=2)
 
     assert ([{"a": 1, "b": 2, "event": "one"}], "") == (told, stream.getvalue())
+
+
+def test_command_sets_the_log_up_at_its_first_event(stream, monkeypatch):
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.configure_when_needed("json")
+    before = [type(one).__name__ for one in logging.getLogger().handlers if one.get_name() == "cftpki"]
+    logs.event_log(a=1).info("one")
+    logging.getLogger("library").warning("two")
+
+    assert ["_FirstRecord"] == before
+    assert ["one", "two"] == [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
