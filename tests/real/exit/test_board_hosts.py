@@ -9,11 +9,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
+import shutil
 import signal
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -34,6 +39,7 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("board")]
 
 LIBRARY = ctypes.CDLL(str(hostsim.BUILD / "libcftpkie.so"))
 _ID = slice(8, 24)
+_NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
@@ -310,3 +316,56 @@ def test_handshakes_of_8_threads_on_both_sides_are_answered_by_the_board_and_all
         assert ids <= {line["verdict_id"] for line in service.verdicts()}
         assert (0, 2) == (counts["refused"], counts["hosts"])
         assert counts["given"] + counts["lost"] > 200
+
+
+@pytest.fixture
+def shared_folder():
+    """
+    A folder whose sockets the group of `nobody` may use, with the library and the simulator in it.
+    """
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    os.chown(folder, -1, _NOBODY)
+    folder.chmod(0o2755)
+    for file in (hostsim.BUILD / "libcftpkie.so", hostsim.PROGRAM):
+        shutil.copy(file, folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_hosts_of_several_users_have_the_board_and_those_who_may_not_do_not(
+    company, monkeypatch, shared_folder
+):
+    config = company.configure("users", board=True)
+    path = shared_folder / "s"
+    config.write_text(
+        config.read_text().replace('socket = "users.sock"', f'socket = "{path}"\nallow_users = [{_NOBODY}]')
+    )
+    shutil.copy(company.path("good.pem"), shared_folder)
+    (shared_folder / "good.pem").chmod(0o644)
+
+    def by(user):
+        done = subprocess.run(
+            [
+                *("setpriv", f"--reuid={user}", f"--regid={_NOBODY}", "--clear-groups"),
+                *(shared_folder / "cft-hostsim", "raw", "--lib", shared_folder / "libcftpkie.so"),
+                *("--pem-chain", shared_folder / "good.pem", "--profile", "RSA"),
+            ],
+            env={"CFTPKI_SOCKET": str(path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return json.loads(done.stdout.splitlines()[-1]) if done.stdout else done.returncode
+
+    with real_service.running(config) as service:
+        monkeypatch.setenv("CFTPKI_SOCKET", str(path))
+        _, verdict_id = known(service, chain_of(company, "good"))
+        until(lambda: board(service)["hosts"] == 1)
+        answer = by(_NOBODY)
+        assert ("done", verdict_id) == (answer["result"], answer["verdict_id"])
+        until(lambda: board(service)["hosts"] == 2)
+        before = board(service)["handed_out"]
+        answer = by(_NOBODY - 1)
+        assert answer == 5 or answer["result"] != "done", answer
+        assert (before, 0) == (board(service)["handed_out"], board(service)["refused"])
