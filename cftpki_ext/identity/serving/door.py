@@ -39,6 +39,8 @@ NOTE_AFTER_S = 0.02
 # While the front does not read: what is beyond that is only counted.
 MAX_NOTES = 4096
 _MAX_STRANGERS = 16
+# Whoever may not connect fills no log.
+STRANGERS_TOLD_S = 10.0
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 COUNTER = struct.Struct("<Q")
 # What a key gives for a scheme and its input: a signature, or itself.
@@ -99,6 +101,7 @@ class Door:
         self._failed = 0
         self._notes: deque[tuple[int, int, int, int, str]] = deque(maxlen=MAX_NOTES)
         self._strangers: Counter[int] = Counter()
+        self._strangers_at_s = 0.0  # when they may be told of again
         self._note_at_s: float | None = None
         self._channel = -1
 
@@ -207,7 +210,8 @@ class Door:
                 end.close()
                 if uid in self._strangers or len(self._strangers) < _MAX_STRANGERS:
                     self._strangers[uid] += 1
-                self._note_soon()
+                if self._clock() >= self._strangers_at_s:
+                    self._note_soon()
                 continue
             connection = _Connection(end, uid, place, self._clock())
             self._connections[end.fileno()] = connection
@@ -323,13 +327,17 @@ class Door:
             return
         told = [self._notes[n] for n in range(min(len(self._notes), NOTES_AT_ONCE))]
         before = self._total - len(self._notes) + len(told)
-        note = {"used": told, "total": before, "failed": self._failed, "strangers": dict(self._strangers)}
+        is_time = self._clock() >= self._strangers_at_s
+        strangers = dict(self._strangers) if is_time else {}
+        note = {"used": told, "total": before, "failed": self._failed, "strangers": strangers}
         if not channel.note(Note(note)):
             self._note_at_s = self._clock() + NOTE_AFTER_S
             return
         for _ in told:
             self._notes.popleft()
-        self._strangers.clear()
+        if strangers:
+            self._strangers.clear()
+            self._strangers_at_s = self._clock() + STRANGERS_TOLD_S
         self._note_at_s = self._clock() if self._notes else None
 
     def _fail(self, connection: _Connection, message: Message, sequence: int, detail: str) -> None:

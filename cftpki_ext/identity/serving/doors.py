@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -75,6 +76,8 @@ class DoorsHeard:
     strangers: Mapping[int, int] = field(default_factory=dict)  # refused connections, by user id
 
 
+# A handshake that presented the generation before the change has long ended: nobody signs with that one any more.
+SUPERSEDED_S = 600.0
 Heard = Callable[[DoorsHeard], None]
 
 
@@ -83,6 +86,7 @@ class _Place:
     key: str
     generation: int
     listener: socket.socket | None
+    until_s: float | None = None  # of a generation that another has superseded
 
 
 class IdentityDoors:
@@ -94,10 +98,20 @@ class IdentityDoors:
         sockets: makes them.
         heard: is told of uses.
         kept: how many generations the signer keeps.
+        clock: monotonic seconds.
 
     """
 
-    def __init__(self, identity: str, sockets: DoorSockets, heard: Heard, *, kept: int) -> None:
+    def __init__(
+        self,
+        identity: str,
+        sockets: DoorSockets,
+        heard: Heard,
+        *,
+        kept: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._identity = identity
         self._sockets = sockets
         self._heard = heard
@@ -125,9 +139,26 @@ class IdentityDoors:
         """
         reference = leaf_reference(leaf)
         known = self._places.pop(reference, None)
+        for place in self._places.values():
+            if place.until_s is None:
+                place.until_s = self._clock() + SUPERSEDED_S
         self._places[reference] = _Place(key, generation, known.listener if known is not None else None)
         while len(self._places) > self._kept:
             self._drop(next(iter(self._places)))
+
+    def drop_superseded(self) -> bool:
+        """
+        Listen no more for generations that were superseded long ago; whether there was one.
+        """
+        now_s = self._clock()
+        over = [
+            leaf
+            for leaf, place in self._places.items()
+            if place.until_s is not None and now_s >= place.until_s
+        ]
+        for reference in over:
+            self._drop(reference)
+        return bool(over)
 
     def begun_anew(self) -> None:
         """

@@ -181,7 +181,11 @@ class IdentitySigner:
     def look(self) -> None:
         """
         See to it that a process is noticed that does not answer any more: its hosts may not ask the front.
+
+        And that nobody signs with a generation that was superseded long ago.
         """
+        if self.doors is not None and self.doors.drop_superseded():
+            self.show_doors()
         if not self._waiting and self.worker is not None and self.worker.is_ready:
             self._in_background(self._ask(Message({"do": "alive"}), SIGNATURE_S))
 

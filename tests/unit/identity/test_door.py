@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError
 from cftpki_ext.identity.serving import door as module
-from cftpki_ext.identity.serving.door import MAX_CONNECTIONS, Door
-from cftpki_ext.identity.serving.doors import DoorsHeard, DoorUse, IdentityDoors
+from cftpki_ext.identity.serving.door import MAX_CONNECTIONS, STRANGERS_TOLD_S, Door
+from cftpki_ext.identity.serving.doors import SUPERSEDED_S, DoorsHeard, DoorUse, IdentityDoors
 from cftpki_ext.processes.channel import ChildChannel, pair
 from cftpki_ext.processes.frames import Frame as ProcessFrame
 from cftpki_ext.processes.frames import FrameReader, Kind
@@ -358,6 +358,46 @@ def test_each_generation_signs_with_its_own_key_until_it_is_forgotten(world):
                 client.sendall(request())
                 assert Result.DONE == answer(client).number(Tag.RESULT)
     assert ["key 5", "key 6"] == [name for name, _, _ in world.used]
+
+
+def test_generation_that_was_superseded_long_ago_signs_no_more(world):
+    now = [100.0]
+    world.doors._clock = lambda: now[0]
+    world.doors.loaded(b"leaf 5", key="key 5", generation=5)
+    world.show()
+    both = world.doors.status()
+    now[0] += SUPERSEDED_S - 1
+    assert (False, both) == (world.doors.drop_superseded(), world.doors.status())
+    now[0] += 1
+    assert world.doors.drop_superseded()
+    assert [f"{leaf_reference(b'leaf 5'):016x}"] == world.doors.status()
+    assert not world.doors.drop_superseded()
+    with pytest.raises(FileNotFoundError):
+        world.host()
+    # One that is in force again is as good as new.
+    world.doors.loaded(LEAF, key="key", generation=6)
+    world.doors.loaded(b"leaf 5", key="key 5", generation=7)
+    world.doors.loaded(LEAF, key="key", generation=8)
+    now[0] += SUPERSEDED_S
+    assert world.doors.drop_superseded()
+    world.show()
+    assert [f"{leaf_reference(LEAF):016x}"] == world.doors.status()
+
+
+def test_strangers_are_told_of_now_and_then(world):
+    now = [100.0]
+    world.door._clock = lambda: now[0]
+    world.uid = 99
+    for told in ({99: 1}, {}, {}, {99: 3}):
+        if told and now[0] > 100:
+            now[0] += STRANGERS_TOLD_S
+        with world.host():
+            world.door._hear()
+        now[0] += 0.1
+        world.door._note_at_s = now[0]
+        world.door._tell(world.channel)
+        world.note()
+        assert told == world.heard[-1].strangers
 
 
 def test_identity_that_no_rule_names_has_no_socket(world):
