@@ -1,6 +1,6 @@
 /*
  * test_board.c - writer and reader of the verdict board together: what is found, what is not any more, and
- * what a reader makes of memory that no writer wrote.
+ * what a reader makes of memory that no writer wrote. More than 400 lines: a row of small tests over one sample.
  */
 #include <errno.h>
 #include <fcntl.h>

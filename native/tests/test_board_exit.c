@@ -1,6 +1,7 @@
 /*
  * test_board_exit.c - the exit with a board and a service of our own: which phases come to the socket, which do
- * not, what the host is told, and what the service is told of it.
+ * not, what the host is told, and what the service is told of it. More than 400 lines: the service and the host are
+ * half of it, and every test needs both.
  */
 #include <pthread.h>
 #include <sys/socket.h>
