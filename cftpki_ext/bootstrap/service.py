@@ -5,6 +5,7 @@ The service put together from settings: its processes, stores, identities and wh
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,8 @@ def run_service(path: Path, log: Callable[[str], Log]) -> None:
         exchange.prepare()  # here once, for every process
     # Now: there is no thread yet, no loop, and nothing secret was read.
     nursery.fork()
+    # Asked before the service can hear: the daemon takes it once it listens.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         settings = load(path, forgive_ended=True)
         logger = log(settings.service.log_format)

@@ -111,6 +111,8 @@ class Daemon:
                     loop.add_signal_handler(number, lambda: background.add(loop.create_task(self.reload())))
                 else:
                     loop.add_signal_handler(number, self.stop)
+            if owns_process:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
             log.info(
                 "listening",
                 socket=str(self._service.settings.service.socket),
