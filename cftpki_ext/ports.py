@@ -18,6 +18,7 @@ from cftpki_ext.core.large_lists import LargeStore, Spool
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.validators import Validators
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.x509.certificate import Certificate
@@ -40,12 +41,23 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownVersion:
+    """
+    What a location sent before, and what it said of that version.
+    """
+
+    raw: bytes | LargeOctets
+    validators: Validators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusQuestion:
     """
     What a status source is asked: the certificate, its issuer, where, and until when (monotonic seconds).
 
     `hear_time` is told the origin of each server that answers over HTTP, and what time it says it is. Large answers go to
-    `spool`, where there is one.
+    `spool`, where there is one. A source that asks whether there is another version than `known`, and is told "no", answers with
+    that very `known.raw`. `hear_validators` is told what was said of a version that came whole.
     """
 
     lookup: Lookup
@@ -56,6 +68,8 @@ class StatusQuestion:
     deadline: float
     hear_time: Callable[[str, datetime], None] | None = None
     spool: Spool | None = None
+    known: KnownVersion | None = None
+    hear_validators: Callable[[Validators], None] | None = None
 
 
 class StatusSource(Protocol):

@@ -19,12 +19,14 @@ from typing import Protocol
 from cftpki_ext.checking.asking import Askings
 from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
 from cftpki_ext.checking.collector import Collector
+from cftpki_ext.checking.list_versions import Versions
 from cftpki_ext.checking.responses import Responses
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.large_lists import ListIndexer
 from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.core.settings import Limits
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import BAD_NEWS, Verdict
@@ -178,6 +180,7 @@ class Checker:
         self.news: News = _Nobody()
         self._sources = sources
         self._store = Responses(store, clock.monotonic)
+        self._versions = Versions(self._store)
         self._newest: OrderedDict[str, datetime] = OrderedDict()
         self._askings = Askings(self._store, clock, locks)
         self._clock = clock
@@ -281,7 +284,9 @@ class Checker:
         if known is not None:
             collector.prepare(known.places, known.recalls)
         try:
-            return await self._run(collector, case, handed_in, remember=remember, state=state)
+            return await self._run(
+                collector, case, handed_in, remember=remember, state=state, limits=question.limits
+            )
         finally:
             await collector.leave()
             for key, raw in collector.brought:
@@ -295,6 +300,7 @@ class Checker:
         *,
         remember: bool,
         state: int,
+        limits: Limits,
     ) -> Checked:
         outcome = await collector.run()
         statements = tuple(collector.heard)
@@ -307,6 +313,9 @@ class Checker:
                 self._store.put(
                     keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
                 )
+                said = collector.said_of(keep.key, statement.raw)
+                if said is not None:
+                    self._versions.keep(statement, said, kept_s=keep.seconds, limits=limits)
                 self._askings.has(keep.key)
                 self.news.changed(keep.key)
         if remember:

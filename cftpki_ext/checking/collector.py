@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from cftpki_ext.checking.asking import Asking, Askings
 from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
+from cftpki_ext.checking.list_versions import Versions
 from cftpki_ext.checking.responses import Responses, hashed
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Lookup, Statement
+from cftpki_ext.core.validators import Validators
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
@@ -97,6 +100,8 @@ class Collector:
         """
         self.heard = list(heard)
         self.found: dict[str, StoredResponse | None] = {}
+        self._versions = Versions(store)
+        self._said: dict[str, tuple[bytes | LargeOctets, Validators]] = {}
         self._case = case
         self._question = question
         self._sources = sources
@@ -268,11 +273,36 @@ class Collector:
         asking = self._askings.ask(
             entered,
             one.place,
-            lambda: self._placed(source.ask(asked)),
+            lambda: self._answer(source, asked, one.place.key),
             seen=self.found.get(one.place.key),
             deadline=asked.deadline,
         )
         self._running[asyncio.ensure_future(asking)] = one
+
+    async def _answer(self, source: StatusSource, question: StatusQuestion, key: str) -> Statement:
+        """
+        A source's answer. A list that the cache has is got again only where its location has another.
+        """
+        found, said = self.found.get(key), list[Validators]()
+        question = replace(question, hear_validators=said.append)
+        known = None
+        if found is not None:
+            known = await self._versions.known(question.lookup, found.raw, question.limits, self._clock.now())
+        statement = await self._placed(source.ask(replace(question, known=known)))
+        if known is not None and statement.raw is known.raw and not await self._store.prepare(known.raw):
+            # What was confirmed is no longer there as it was.
+            said.clear()
+            statement = await self._placed(source.ask(question))
+        if said and statement.raw is not None:
+            self._said[key] = statement.raw, said[-1]
+        return statement
+
+    def said_of(self, key: str, raw: bytes | LargeOctets) -> Validators | None:
+        """
+        What was said of the version that was got under a name, where this question itself asked for it.
+        """
+        of, said = self._said.get(key, (None, None))
+        return said if of is raw else None
 
     async def _placed(self, asking: Awaitable[Statement]) -> Statement:
         """

@@ -40,7 +40,8 @@ class Statement:
 
     `depth` says which certificate was asked about, `None` for what was handed in without saying (it is tried
     for every certificate). `nonce` is the one that was sent with an OCSP request. `received_at` is when the bytes
-    were got from their source, also when they come from a cache now. `also` is what else a source found at the same
+    were got from their source, also when they come from a cache now; or when the source, asked for another version than these very
+    bytes, said that it has none (HTTP 304): either way the source was asked then. `also` is what else a source found at the same
     place: `each` makes statements of it, and no other statement has any.
     """
 

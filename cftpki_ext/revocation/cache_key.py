@@ -44,6 +44,21 @@ def certificate_key(
     return f"{kind.value}:{_digest(issuer_name, issuer_spki, number, url.encode())}"
 
 
+def validators_key(*, url: str, digest: str) -> str:
+    """
+    The key of what a server said of the version of a list (`core.validators`).
+
+    Args:
+        url: where the list was asked for.
+        digest: SHA-256 of the list (hex): what is said of one is never found for another.
+
+    Returns:
+        Printable ASCII, at most 80 characters.
+
+    """
+    return f"validators:{_digest(url.encode(), digest.encode())}"
+
+
 def list_key(*, issuer_name: bytes, issuer_spki: bytes, url: str) -> str:
     """
     The key of a response that speaks of many certificates of one issuer (a CRL).

@@ -11,6 +11,7 @@ from cftpki_ext.checking.held import Held, Partner, ending
 from cftpki_ext.checking.refreshing import Ahead
 from cftpki_ext.checking.sightings import document_of, pack_chain, partner_from, unpack_chain
 from cftpki_ext.core.settings import Limits, RefreshSettings, TrustSet
+from cftpki_ext.core.validators import Validators, unpack
 from cftpki_ext.core.vocabulary import Direction, SourceKind
 
 _NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -78,8 +79,18 @@ def remembered_chain(data: bytes) -> None:
         assert sum(map(len, chain)) <= _MOST
 
 
+def list_validators(data: bytes) -> None:
+    """
+    What was said of a list's version as it is kept, and what of that goes into a request.
+    """
+    said = unpack(data)
+    if said is not None:
+        assert data == said.pack()
+        assert all(value.isprintable() and value.isascii() for value in said.conditions.values())
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (remembered_partner, remembered_chain)
+    target.__name__: target for target in (remembered_partner, remembered_chain, list_validators)
 }
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
@@ -89,4 +100,8 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         document_of(_PARTNER).replace("2026-06-01T10", "0001-01-01T00").encode(),
     ),
     "remembered_chain": (pack_chain((b"leaf", b"issuer")),),
+    "list_validators": (
+        Validators(location="0" * 64, etag='W/"a"').pack(),
+        Validators(location="0" * 64, last_modified="Sun, 01 Nov 2026 00:00:00 GMT").pack(),
+    ),
 }

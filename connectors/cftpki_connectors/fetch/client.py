@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 import httpcore
@@ -24,7 +25,7 @@ from cftpki_connectors.fetch.guard import Guard
 from cftpki_connectors.fetch.network import GuardedTransport
 from cftpki_connectors.fetch.resolve import Resolver, SystemResolver
 from cftpki_connectors.fetch.url import ForbiddenUrlError, Target, parse_url
-from cftpki_connectors.fetch.values import FetchError, FetchRequest
+from cftpki_connectors.fetch.values import Fetched, FetchError, FetchRequest
 from cftpki_connectors.fetch.wire import WireBackend
 from cftpki_connectors.support.httpx_client import (
     DETAIL_CHARACTERS,
@@ -42,7 +43,11 @@ from cftpki_connectors.support.httpx_client import (
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import excerpt
 from cftpki_ext.core.octets import LargeOctets, whole_of
+from cftpki_ext.core.validators import Validators, validators_of
 from cftpki_ext.core.values import dataclass
+
+if TYPE_CHECKING:
+    from cftpki_ext.ports import KnownVersion
 
 _SAME_METHOD = frozenset({307, 308})
 
@@ -107,6 +112,22 @@ class Fetcher:
             FetchError: see `fetch`.
 
         """
+        return (await self.fetch_version(replace(request, known=None))).raw
+
+    async def fetch_version(self, request: FetchRequest) -> Fetched:
+        """
+        The same, and what was said of its version; or that there is no other version than `request.known`.
+
+        Args:
+            request: see `fetch_large`.
+
+        Returns:
+            See `Fetched`.
+
+        Raises:
+            FetchError: see `fetch`; of status 304 where an answer confirms what it was not asked about.
+
+        """
         left_s = request.deadline - self._monotonic()
         progress = Progress()
         try:
@@ -125,14 +146,14 @@ class Fetcher:
         while self._reaches:
             await self._reaches.popitem()[1].aclose()
 
-    async def _repeat(self, request: FetchRequest, progress: Progress) -> bytes | LargeOctets:
+    async def _repeat(self, request: FetchRequest, progress: Progress) -> Fetched:
         return await repeated(
             lambda: self._follow(request, progress),
             left_s=request.deadline - self._monotonic(),
             statuses=request.repeat_status,
         )
 
-    async def _follow(self, request: FetchRequest, progress: Progress) -> bytes | LargeOctets:
+    async def _follow(self, request: FetchRequest, progress: Progress) -> Fetched:
         url, secure = request.url, False
         for hop in range(request.redirects + 1):
             target = self._permitted(request, url)
@@ -161,7 +182,7 @@ class Fetcher:
 
     async def _exchange(
         self, request: FetchRequest, target: Target, progress: Progress, *, moved: bool
-    ) -> bytes | LargeOctets | _Moved:
+    ) -> Fetched | _Moved:
         return await visited(
             self._reach(request.guard).gates,
             target,
@@ -173,8 +194,10 @@ class Fetcher:
 
     async def _send(
         self, request: FetchRequest, target: Target, progress: Progress, *, moved: bool
-    ) -> bytes | LargeOctets | _Moved:
+    ) -> Fetched | _Moved:
         url = str(target)
+        known = request.known if request.known is not None and request.known.validators.are_of(url) else None
+        conditions = {} if known is None else known.validators.conditions
         progress.step = "waiting for the head of the answer"
         head_by = request.deadline if request.head_by is None else min(request.head_by, request.deadline)
         left_s = max(head_by - self._monotonic(), 0.001)
@@ -187,7 +210,7 @@ class Fetcher:
                 port=target.port,
                 raw_path=target.target.encode("ascii"),
             ),
-            headers={**HEADERS, **request.headers, **secret},
+            headers={**HEADERS, **request.headers, **conditions, **secret},
             content=request.body or None,
             extensions={"timeout": {"connect": left_s, "pool": left_s}},
         )
@@ -205,13 +228,16 @@ class Fetcher:
                     request.hear_time(target.origin, said)
                 if response.status_code in REDIRECTS:
                     return _redirect(request, response, url)
+                if known is not None and response.status_code == httpx.codes.NOT_MODIFIED:
+                    return _confirmed(known, response, url)
                 try:
                     _check_head(request, response, url, moved=moved)
                 except FetchError as error:
                     if error.status != httpx.codes.OK:
                         error.body = await _beginning(response, request.error_bytes)
                     raise
-                return await _read(request, response, url, progress)
+                body = await _read(request, response, url, progress)
+                return Fetched(raw=body, validators=_validators(response, url))
             finally:
                 await response.aclose()
 
@@ -287,6 +313,18 @@ def _check_head(request: FetchRequest, response: httpx.Response, url: str, *, mo
     if wrong is not None:
         cause = Cause.TOO_LARGE if wrong.too_large else Cause.MALFORMED
         raise FetchError(cause, wrong.detail + where, url=url, status=status)
+
+
+def _validators(response: httpx.Response, url: str) -> Validators | None:
+    several = response.headers.get_list
+    return validators_of(url, etags=several("etag"), modified=several("last-modified"), dates=several("date"))
+
+
+def _confirmed(known: KnownVersion, response: httpx.Response, url: str) -> Fetched:
+    if known.validators.are_denied_by(_validators(response, url)):
+        detail = "HTTP 304 (not modified) of another version than was asked about"
+        raise FetchError(Cause.UNREACHABLE, detail, url=url, status=response.status_code)
+    return Fetched(raw=known.raw, validators=None, confirmed=True)
 
 
 async def _read(

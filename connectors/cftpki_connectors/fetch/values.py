@@ -10,12 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from datetime import datetime
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from cftpki_connectors.fetch.guard import Guard
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
 from cftpki_ext.core.large_lists import Spool
+from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.core.validators import Validators
 from cftpki_ext.core.values import dataclass
+
+if TYPE_CHECKING:
+    from cftpki_ext.ports import KnownVersion
 
 
 class FetchError(SourceError):
@@ -44,7 +50,8 @@ class FetchRequest:
     longer than a dead host. `max_bytes` bounds the body. `content_types` are those that count (empty: any but
     HTML; `None`: the headers say nothing of a body that is signed). `secret_headers` go to the origin of `url` only, never where a redirect leads. Of the body of an error
     status the first `error_bytes` are kept. With `repeat_status` a status 5xx or 429 is asked again, as a broken connection is. `hear_time` is told the origin of each server that answers, and its time. A large body
-    goes to `spool`, for those who ask by `Fetcher.fetch_large`.
+    goes to `spool`, for those who ask by `Fetcher.fetch_large`. The location that sent `known`, and no other, is asked whether it
+    has another version, for those who ask by `Fetcher.fetch_version`.
     """
 
     url: str
@@ -62,3 +69,17 @@ class FetchRequest:
     hear_time: Callable[[str, datetime], None] | None = None
     repeat_status: bool = True
     spool: Spool | None = None
+    known: KnownVersion | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """
+    A body, and what was said of its version.
+
+    `confirmed` where it is the known one, of which there is no other (HTTP 304): then nothing new was said.
+    """
+
+    raw: bytes | LargeOctets
+    validators: Validators | None
+    confirmed: bool = False

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from cftpki_connectors.fetch.client import Fetcher
 from cftpki_connectors.fetch.guard import guard_of
 from cftpki_connectors.fetch.ldap_url import is_ldap
-from cftpki_connectors.fetch.values import FetchRequest
+from cftpki_connectors.fetch.values import Fetched, FetchError, FetchRequest
 from cftpki_connectors.ldap.client import Directory, LdapRequest
 from cftpki_connectors.status import encoding
 from cftpki_connectors.status.api import ApiClient
@@ -37,6 +37,7 @@ _HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-
 _PIECE_BYTES = 1024 * 1024
 # What is shown of an answer that is no list.
 _HEAD_OCTETS = 64 * 1024
+_NOT_MODIFIED = 304
 # What a list costs in memory that is in a file of ours: its descriptors.
 _HELD_OCTETS = 4 * 1024
 # Files that are kept, by octets: one of the largest lists, or many usual ones. What is not kept is read again.
@@ -49,8 +50,8 @@ class CrlSource(FetchingSource):
 
     A location that is one of `trust.crl_files`, letter by letter, is read from there; `file:` URLs never are,
     whoever names them. One that `trust.rest` names is asked as a CA's API is (`_api`). Headers say
-    nothing of a list, which is signed (web servers seldom know `application/pkix-crl`). By default the whole
-    list is got each time: conditional requests would need the old list, which the stores have. A host must begin
+    nothing of a list, which is signed (web servers seldom know `application/pkix-crl`). A list that
+    is known already is got again only where its location has another (RFC 9110 13). A host must begin
     to answer within `limits.request_ms`; its list may take as long as the handshake has. An entry of a directory may hold
     several lists (of several keys of a CA): each is a statement of its own.
     """
@@ -88,6 +89,7 @@ class CrlSource(FetchingSource):
 
     async def _fetch(self, question: StatusQuestion, deadline: float) -> Answer:
         url = question.lookup.url
+        validators, confirmed = None, False
         path = next((path for path in question.trust.crl_files if str(path) == url), None)
         if path is not None:
             # One thread for a file, however many ask: one on a dead file server holds up no other.
@@ -110,16 +112,32 @@ class CrlSource(FetchingSource):
             if url in question.trust.api_crls and question.trust.rest is not None:
                 raw = await self._api.fetch(request, question.trust)
             else:
-                raw = await self._large(replace(request, spool=question.spool))
-        der = await self._der(raw, url)
+                fetched = await self._version(replace(request, spool=question.spool, known=question.known))
+                raw, validators = fetched.raw, fetched.validators
+                confirmed = fetched.confirmed
+        der = raw if confirmed else await self._der(raw, url)
         if der is None:
             head = raw if isinstance(raw, bytes) else raw.read(0, _HEAD_OCTETS)
             raise SourceError(Cause.UNREADABLE, encoding.what_it_is(head, "CRL in DER or PEM"), url=url)
+        if validators is not None and question.hear_validators is not None:
+            question.hear_validators(validators)
         return Answer(raw=der)
 
-    async def _large(self, request: FetchRequest) -> bytes | LargeOctets:
+    async def _version(self, request: FetchRequest) -> Fetched:
+        """
+        What a location has; asked for whole, once, where it confirms what it was not asked about.
+        """
+        if request.known is not None and len(request.known.raw) <= request.max_bytes:
+            try:
+                return await self._whole(request)
+            except FetchError as error:
+                if error.status != _NOT_MODIFIED:
+                    raise
+        return await self._whole(replace(request, known=None))
+
+    async def _whole(self, request: FetchRequest) -> Fetched:
         try:
-            return await self._fetcher.fetch_large(request)
+            return await self._fetcher.fetch_version(request)
         except OSError as error:
             detail = f"no place for the list: {error.strerror or error}"
             raise SourceError(Cause.UNREACHABLE, detail, url=request.url) from error

@@ -111,10 +111,12 @@ def refresh(service):
 def test_outage_revocation_and_restart_of_a_known_partner(tmp_path):
     ca = Ca(tmp_path)
     with real_service.running(ca.config) as service:
-        with ca.up():
+        with ca.up() as (_, crls):
             fields, _ = asyncio.run(check(service, ca))
             assert Result.DONE == fields[Tag.RESULT]
             until(lambda: refresh(service)["renewed"] >= 4)
+            # The list has not changed, and is not sent again.
+            until(lambda: [line for line in crls.log_lines() if '"GET /root.crl HTTP/1.1" 304 0 ' in line])
             renewed = refresh(service)
             assert (1, 0, []) == (renewed["partners"], renewed["failed"], renewed["troubles"])
         # Nobody is there any more, and nobody is asked.
