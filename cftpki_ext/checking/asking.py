@@ -3,12 +3,14 @@ Each location asked once, however many questions need it at the same time, here 
 
 Owns which of them asks. From the first request until the cache has the answer, whoever comes later is given the same
 answer; of several processes that share the cache one asks, and the others look into the cache again. What is shared is
-octets as received: each question has them judged for itself.
+octets as received: each question has them judged for itself. A large list that came too late for all its questions is
+there for the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +18,7 @@ from datetime import timedelta
 from cftpki_ext.checking.case import Place
 from cftpki_ext.checking.responses import Responses
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
@@ -29,6 +32,10 @@ _TRY_S = 0.02
 _SHARE = 0.5
 # ... and never more than this: who warms the cache has minutes.
 _LONGEST_S = 15.0
+# Lists that came too late for their questions, two descriptors each.
+_LATE = 16
+# So often one that is ready to be judged is given to a question that does not come to an end: then it is asked for anew.
+_TRIES = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +43,8 @@ class Asking:
     """
     A location that somebody asks, or whose answer is not in the cache yet.
 
-    `users` are the questions that ask it; `locked`: this process has its lock. `flight` is the request, and its answer.
+    `users` are the questions that ask it; `locked`: this process has its lock. `flight` is the request, and its answer;
+    `tries`: how often that was ready to be judged in vain.
     """
 
     key: str
@@ -45,6 +53,19 @@ class Asking:
     users: int = 0
     locked: bool = False
     flight: asyncio.Future[Statement] | None = None
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """
+    A large list that no question has judged yet; those of the same trust set and limits may.
+    """
+
+    trust: TrustSet
+    limits: Limits
+    statement: Statement
+    tries: int
 
 
 class Askings:
@@ -63,6 +84,7 @@ class Askings:
         self._clock = clock
         self._locks = locks
         self._asked: dict[str, Asking] = {}
+        self._late: OrderedDict[str, _Late] = OrderedDict()
         self._waits: dict[str, asyncio.Task[None]] = {}
 
     def enter(self, place: Place, trust: TrustSet, limits: Limits) -> Asking:
@@ -120,6 +142,8 @@ class Askings:
             return _cached(place, found)
         if not self._is_open(one):
             return await fetch()
+        if one.flight is None:
+            self._take_late(one, place, seen)
         if self._locks is not None and one.flight is None and not one.locked:
             brought = await self._of_another_process(place, one, self._locks, seen, deadline)
             if brought is not None:
@@ -135,15 +159,23 @@ class Askings:
             return await fetch()
         return replace(statement, depth=place.lookup.depth, url=place.lookup.url)
 
-    async def leave(self, one: Asking) -> None:
+    async def leave(self, one: Asking, *, judged: bool = True) -> None:
         """
         A question that asked is judged, or was given up. A request that nobody waits for is cancelled.
+
+        Args:
+            one: from `enter`.
+            judged: whether there is a verdict. Without one a large list that came is kept for the next question: to
+                receive it and make its index may take longer than any question has.
+
         """
         one.users -= 1
         if one.users > 0:
             return
         if self._is_open(one):
             self.has(one.key)
+            if not judged:
+                self._keep_late(one)
         if one.flight is not None and not one.flight.done():
             one.flight.cancel()
             await asyncio.gather(one.flight, return_exceptions=True)
@@ -152,10 +184,17 @@ class Askings:
         """
         The cache has been given the answer of a location: whoever comes now finds it there.
         """
+        self._late.pop(key, None)
         one = self._asked.pop(key, None)
         if one is not None and one.locked and self._locks is not None:
             one.locked = False
             self._store.after_writes(self._locks.give_back, key)
+
+    def flushed(self) -> None:
+        """
+        The cache was emptied on purpose: what was not judged yet is asked for anew, too.
+        """
+        self._late.clear()
 
     def close(self) -> None:
         """
@@ -163,11 +202,44 @@ class Askings:
         """
         for wait in self._waits.values():
             wait.cancel()
+        self._late.clear()
         if self._locks is not None:
             self._locks.close()
 
     def _is_open(self, one: Asking) -> bool:
         return self._asked.get(one.key) is one
+
+    def _keep_late(self, one: Asking) -> None:
+        """
+        Keep a large list that came, and that nobody has judged.
+        """
+        flight = one.flight
+        if flight is None or not flight.done() or flight.cancelled() or flight.exception() is not None:
+            return
+        raw = flight.result().raw
+        if not isinstance(raw, LargeOctets):
+            return
+        tries = one.tries + (not self._store.is_preparing(raw))
+        if tries >= _TRIES:
+            return
+        self._late[one.key] = _Late(one.trust, one.limits, flight.result(), tries)
+        if len(self._late) > _LATE:
+            self._late.popitem(last=False)
+
+    def _take_late(self, one: Asking, place: Place, seen: StoredResponse | None) -> None:
+        """
+        Have the list that came too late for an earlier question as the answer to this one, if it is young enough.
+        """
+        late = self._late.pop(one.key, None)
+        if late is None or late.trust is not one.trust or late.limits is not one.limits:
+            return
+        raw, received_at = late.statement.raw, late.statement.received_at
+        if raw is not None and self._is_news(
+            one, place, StoredResponse(raw=raw, received_at=received_at), seen
+        ):
+            one.flight = asyncio.get_running_loop().create_future()
+            one.flight.set_result(late.statement)
+            one.tries = late.tries
 
     async def _of_another_process(
         self,

@@ -283,14 +283,17 @@ class Checker:
         )
         if known is not None:
             collector.prepare(known.places, known.recalls)
+        judged = False
         try:
-            return await self._run(
+            checked = await self._run(
                 collector, case, handed_in, remember=remember, state=state, limits=question.limits
             )
+            judged = True
         finally:
-            await collector.leave()
+            await collector.leave(judged=judged)
             for key, raw in collector.brought:
                 self._store.let_go(raw, key)
+        return checked
 
     async def _run(
         self,
@@ -372,6 +375,7 @@ class Checker:
         """
         if changes.flushed:
             self._store.flushed()
+            self._askings.flushed()
             self.news.forgot()
         for key, received_at in changes.responses.items():
             self._store.stored(key, received_at)

@@ -157,12 +157,12 @@ class Collector:
         """
         return tuple(self._recalled.values())
 
-    async def leave(self) -> None:
+    async def leave(self, *, judged: bool) -> None:
         """
         All is judged, or was given up: nobody waits any more for what this question asked.
         """
         while self._entered:
-            await self._askings.leave(self._entered.pop())
+            await self._askings.leave(self._entered.pop(), judged=judged)
 
     def prepare(self, places: Iterable[Place], recalls: Iterable[Recall]) -> None:
         """

@@ -98,6 +98,12 @@ class LargeLists:
             raw.index = first.index
         return usable
 
+    def is_preparing(self, raw: LargeOctets) -> bool:
+        """
+        Whether the index of a list is being made.
+        """
+        return raw.digest in self._making
+
     def damaged(self, raw: LargeOctets) -> None:
         """
         The index of a list turned out to be damaged, and perhaps the list.

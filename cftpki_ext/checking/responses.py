@@ -161,6 +161,12 @@ class Responses:
         """
         return self.lists is None or await self.lists.prepare(raw)
 
+    def is_preparing(self, raw: LargeOctets) -> bool:
+        """
+        Whether the index of a list is being made.
+        """
+        return self.lists is not None and self.lists.is_preparing(raw)
+
     def let_go(self, raw: bytes | LargeOctets, key: str) -> None:
         """
         Let go of a large answer that is used no more, unless memory keeps it under its name.

@@ -5,6 +5,7 @@ Large lists through a whole check: put into files, indexed once, found again aft
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -20,9 +21,11 @@ from cftpki_cache.revocations import RevocationMemory
 from cftpki_cache.tiered import TieredStore
 from cftpki_ext.bootstrap.kept import keep_record
 from cftpki_ext.checking import large_lists
+from cftpki_ext.checking.case import HereCase, Outcome
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.checking.large_lists import IndexInThread
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.large_lists import Indexed, IndexWriting
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, ServiceSettings, Settings, TrustSet
@@ -31,7 +34,7 @@ from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record, decide_again, decode, encode
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports import StatusQuestion, StoreChanges
 from cftpki_ext.revocation import clear_memos
 from cftpki_ext.stores import open_ledger
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_root
@@ -43,6 +46,8 @@ GOOD = make_crl(ROOT, [Revoked(serial) for serial in range(1, 60)], number=1)
 BAD = make_crl(
     ROOT, [*(Revoked(n) for n in range(1, 60)), LEAF.serial], number=2, this_update=NOW - timedelta(minutes=5)
 )
+TRUST = TrustSet(name="t", anchors=(ROOT.der,), sources=(SourceKind.CRL,), allow_hosts=("ca",))
+LIMITS = Limits()
 
 
 class Clock:
@@ -55,6 +60,18 @@ class Clock:
 
     def monotonic(self):
         return 0.0
+
+
+class Ticking(Clock):
+    """
+    Is set by hand.
+    """
+
+    def __init__(self) -> None:
+        self.at = NOW
+
+    def now(self):
+        return self.at
 
 
 class Web:
@@ -110,7 +127,7 @@ class World:
     A checker over one folder, which may be closed and opened again.
     """
 
-    def __init__(self, folder: Path, web: Web, indexer: Counting) -> None:
+    def __init__(self, folder: Path, web: Web, indexer: Counting, clock: Clock | None = None) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         lists = ListFiles(folder, max_bytes=1 << 30)
         self.folder = folder
@@ -118,14 +135,13 @@ class World:
         self.store = ListedStore(TieredStore(MemoryStore(), DiskStore(folder / "responses")), lists)
         self.proofs = RevocationMemory(folder, lists)
         self.checker = Checker(
-            sources={SourceKind.CRL: web}, store=self.store, clock=Clock(), proofs=self.proofs
+            sources={SourceKind.CRL: web}, store=self.store, clock=clock or Clock(), proofs=self.proofs
         )
         self.checker.index_by(indexer)
 
     def question(self, leaf=LEAF) -> Question:
-        trust = TrustSet(name="t", anchors=(ROOT.der,), sources=(SourceKind.CRL,), allow_hosts=("ca",))
         return Question(
-            chain=(leaf.der,), trust=trust, limits=Limits(), direction=Direction.SERVER, at=NOW, rule="r"
+            chain=(leaf.der,), trust=TRUST, limits=LIMITS, direction=Direction.SERVER, at=NOW, rule="r"
         )
 
     async def check(self, leaf=LEAF) -> tuple[Verdict, tuple[Statement, ...]]:
@@ -283,6 +299,112 @@ def test_list_whose_question_ran_out_of_time_is_not_indexed_again(tmp_path: Path
 
     assert asyncio.run(once()).accepted
     assert 1 == len(indexer.made)
+
+
+class Slow(Counting):
+    """
+    Makes no index before it may.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def index(self, raw: LargeOctets, writing: IndexWriting) -> tuple[Indexed, bytes]:
+        await self.may.wait()
+        return await super().index(raw, writing)
+
+
+async def give_up(world: World) -> None:
+    """
+    A check whose time ends while the index of its list is being made.
+    """
+    lists, waits = world.checker._store.lists, asyncio.Event()
+    assert lists is not None
+    prepare = lists.prepare
+
+    async def wait(raw: bytes | LargeOctets | None) -> bool:
+        waits.set()
+        return await prepare(raw)
+
+    lists.prepare = wait  # type: ignore[method-assign]
+    check = asyncio.create_task(world.check())
+    await waits.wait()
+    check.cancel()
+    await asyncio.gather(check, return_exceptions=True)
+    lists.prepare = prepare  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("content", "alerts", "asked"),
+    [
+        pytest.param(GOOD, [0, 0], 1, id="good: received once"),
+        pytest.param(BAD, [44, 44], 1, id="revoked: received once"),
+        pytest.param(
+            GOOD[:-1] + bytes((GOOD[-1] ^ 1,)),
+            [46, 46],
+            2,
+            id="not the CA's: asked for anew once it is judged",
+        ),
+    ],
+)
+def test_list_that_came_too_late_is_there_for_the_next_question(
+    tmp_path: Path, content: bytes, alerts: list[int], asked: int
+) -> None:
+    async def scene() -> tuple[list[int], int]:
+        web, indexer = Web(content), Slow()
+        world = World(tmp_path / "s", web, indexer)
+        for _ in range(5):
+            await give_up(world)
+        assert (1, []) == (web.asked, indexer.made)
+        indexer.may.set()
+        alerts = [(await world.check())[0].alert for _ in range(2)]
+        await world.checker.aclose()
+        assert 1 == len(indexer.made)
+        return alerts, web.asked
+
+    assert (alerts, asked) == asyncio.run(scene())
+
+
+@pytest.mark.parametrize("why", ["old", "flushed"])
+def test_list_that_came_too_late_is_asked_for_anew_where_it_would_not_be_in_the_cache(
+    tmp_path: Path, why: str
+) -> None:
+    async def scene() -> int:
+        web, indexer, clock = Web(GOOD), Slow(), Ticking()
+        world = World(tmp_path / "s", web, indexer, clock)
+        await give_up(world)
+        if why == "old":
+            clock.at = NOW + Limits().crl_refresh
+        else:
+            world.checker.learn(StoreChanges(flushed=True))
+        indexer.may.set()
+        assert (await world.check())[0].accepted
+        await world.checker.aclose()
+        return web.asked
+
+    assert 2 == asyncio.run(scene())
+
+
+def test_list_that_ends_every_judge_is_given_to_three_questions(tmp_path: Path) -> None:
+    async def scene() -> list[int]:
+        web, asked = Web(GOOD), []
+        world = World(tmp_path / "s", web, Counting())
+        question = world.question()
+
+        class Broken(HereCase):
+            async def conclude(self, statements: Sequence[Statement], *, verdict_id: str) -> Outcome:
+                del statements
+                raise CftPkiError(verdict_id)
+
+        for _ in range(4):
+            with pytest.raises(CftPkiError):
+                await world.checker.run(Broken(question, Clock().now), question)
+            asked.append(web.asked)
+        await world.checker.aclose()
+        return asked
+
+    assert [1, 1, 1, 2] == asyncio.run(scene())
 
 
 def test_newer_list_takes_the_place_of_the_older(tmp_path: Path) -> None:
