@@ -79,6 +79,10 @@ class Doors:
         self._log = log
         self._is_clean = False
         self._fault: str | None = None
+        self._open: set[int] = set()
+        # Leaves of two identities, one of which may hand its key over: a host that comes by the leaf alone cannot say
+        # whose rule it has. So nobody listens for them, until the service is begun anew.
+        self._shared: set[int] = set()
 
     def allows(self, identity: str) -> bool:
         """
@@ -97,9 +101,15 @@ class Doors:
         See `DoorSockets.open`.
         """
         path = door_path(self._path, reference)
+        if reference in self._open:
+            self._shared.add(reference)
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if reference in self._shared:
+            return None
         try:
             self._clean(beside(self._path))
-            return _listen(path, like=self._path)
+            listener = _listen(path, like=self._path)
         except OSError as error:
             fault = str(error)
             if fault != self._fault:
@@ -110,14 +120,18 @@ class Doors:
                     detail="hosts ask the service for signatures, which takes longer",
                 )
             return None
+        self._open.add(reference)
+        return listener
 
     def close(self, reference: int, listener: socket.socket) -> None:
         """
         See `DoorSockets.close`.
         """
         listener.close()
-        with contextlib.suppress(OSError):
-            door_path(self._path, reference).unlink()
+        self._open.discard(reference)
+        if reference not in self._shared:
+            with contextlib.suppress(OSError):
+                door_path(self._path, reference).unlink()
 
     def remove(self) -> None:
         """

@@ -73,7 +73,7 @@ def test_metrics_tell_what_was_done_and_until_when_identities_live(tmp_path, sit
         ends = site.current().ends.timestamp()
         assert {
             ("cftpki_up",): 1,
-            ("cftpki_requests_total", "crypt_data"): 1,
+            ("cftpki_requests_total", "end_task"): 1,
             ("cftpki_key_uses_total", "mft", "signed"): 1,
             ("cftpki_key_uses_total", "mft", "handed_over"): 0,
             ("cftpki_verdicts_accepted_total",): 0,

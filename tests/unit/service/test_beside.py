@@ -107,6 +107,20 @@ def test_what_a_killed_service_has_left_is_removed_and_nothing_else(world):
     assert None is not world.listen(3, again)
 
 
+def test_leaf_of_two_identities_has_no_socket(world):
+    path = door_path(world.path, 5)
+    first = world.listen(5)
+    assert None is world.listen(5)
+    assert not path.exists()
+    world.doors.close(5, first)
+    assert (None, False, []) == (world.listen(5), path.exists(), world.log.told)
+
+
+def test_leaf_that_one_identity_has_again_has_its_socket_again(world):
+    world.doors.close(5, world.listen(5))
+    assert None is not world.listen(5)
+
+
 def test_path_that_is_too_long_is_told_once(tmp_path):
     world = World(tmp_path)
     world.path = tmp_path / ("s" * 95)
