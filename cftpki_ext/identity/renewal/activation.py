@@ -16,6 +16,9 @@ from cftpki_ext.support.failures import reason_of
 
 # A listener on this machine or beside it.
 HANDSHAKE_S = 10.0
+# Hosts have a new generation a moment after its files are there.
+_PATIENCE_S = 2.0
+_LOOK_AGAIN_S = 0.1
 
 
 async def served_fingerprint(
@@ -66,13 +69,19 @@ async def observe(
         server_name: sent as SNI.
 
     Returns:
-        `None` where all do, else which one does not, and what it serves.
+        `None` where all do, else which one does not, and what it serves. One that serves another certificate is looked at
+        again for 2 s: what listens has been told of the new one a moment ago.
 
     """
     wanted = generation.leaf.fingerprint
+    loop = asyncio.get_running_loop()
+    patient_until = loop.time() + _PATIENCE_S
     for host, port in listeners:
         try:
             seen = await served_fingerprint(host, port, server_name=server_name)
+            while seen != wanted and loop.time() < patient_until:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+                seen = await served_fingerprint(host, port, server_name=server_name)
         except ConnectionRefusedError:
             return f"{host}:{port} (observe): no handshake: nothing listens there"
         except (OSError, ValueError) as error:

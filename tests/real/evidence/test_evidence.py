@@ -259,10 +259,14 @@ def test_one_touched_record_is_noticed(company, mixed):
     state = company.path("touched.state")
     shutil.copytree(company.path("mixed.state"), state)
     with contextlib.closing(sqlite3.connect(state / "evidence" / "ledger.sqlite3")) as database:
-        database.execute("UPDATE record SET document = CAST(document || ' ' AS BLOB) WHERE seq = 250")
+        # Repeats have a table of their own: the record in the middle may be one.
+        ((touched,),) = database.execute("SELECT seq FROM record ORDER BY abs(seq - 250) LIMIT 1")
+        database.execute(
+            "UPDATE record SET document = CAST(document || ' ' AS BLOB) WHERE seq = ?", (touched,)
+        )
         database.commit()
     code, report = told("audit", "verify", "--state", state)
-    assert (1, False, [250]) == (code, report["whole"], [fault["seq"] for fault in report["faults"]])
+    assert (1, False, [touched]) == (code, report["whole"], [fault["seq"] for fault in report["faults"]])
 
 
 # The id's way to the host
