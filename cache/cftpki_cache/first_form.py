@@ -16,7 +16,7 @@ from cftpki_cache.ledger_schema import is_there, newest
 from cftpki_cache.ledger_short import octets_of
 from cftpki_cache.packing import MAX_CHUNK
 from cftpki_cache.sqlite import transaction
-from cftpki_cache.versions import MAX_BLOB, DamagedVersionError
+from cftpki_cache.versions import MAX_BLOB, DamagedVersionError, whole_version
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 
@@ -175,17 +175,30 @@ def delete_first_form(db: sqlite3.Connection, digest: str) -> Iterator[None]:
     Yields:
         After each piece.
 
+    Raises:
+        AbandonedError: its version was let go of meanwhile: what is there now came afterwards.
+
     """
     with transaction(db):
+        _need_version(db, digest)
         db.execute("UPDATE blob SET raw = x'' WHERE digest = ? AND length(raw) > 0", (digest,))
     while True:
         with transaction(db):
+            _need_version(db, digest)
             (last,) = db.execute("SELECT max(number) FROM piece WHERE digest = ?", (digest,)).fetchone()
             if last is None:
                 db.execute("DELETE FROM waiting WHERE digest = ?", (digest,))
                 return
             db.execute("DELETE FROM piece WHERE digest = ? AND number = ?", (digest, last))
         yield
+
+
+def _need_version(db: sqlite3.Connection, digest: str) -> None:
+    """
+    Make sure that a blob can do without its first form. Inside a transaction.
+    """
+    if whole_version(db, digest) is None:
+        raise AbandonedError
 
 
 def fill_waiting(db: sqlite3.Connection) -> None:

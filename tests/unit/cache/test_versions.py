@@ -254,6 +254,44 @@ def test_list_that_is_let_go_while_it_waits_or_is_written_leaves_nothing(ledger,
     assert () == faults(folder)
 
 
+@pytest.mark.parametrize("pieces", [True, False], ids=["in pieces", "with its record"])
+def test_list_that_comes_again_while_its_first_form_is_deleted_stays_whole(
+    ledger, folder, monkeypatch, pieces
+):
+    monkeypatch.setattr("cftpki_cache.first_form._PIECE_OCTETS", 16 * 1024)
+    ((digest, raw),) = Lists(1000, 2).versions(1)
+    keep(ledger, 1, digest, raw)
+    again = []
+
+    def bring_again():
+        """
+        Its only record is let go, and then another one has the same list.
+        """
+        if again:
+            return
+        again.append(1)
+        ledger.tend(before=NOON + timedelta(days=3), max_bytes=LARGE)
+        if pieces:
+            keep(ledger, 2, digest, raw)
+        else:
+            ledger.append((entry(2, blobs={digest: raw}),))
+
+    with contextlib.closing(connect(folder / "ledger.sqlite3")) as db:
+        begun = []
+        # Between what makes the version count and what deletes: another process is quicker.
+        db.set_trace_callback(
+            lambda sql: (
+                begun.append(1)
+                if sql == "COMMIT" and whole(db)
+                else sql == "BEGIN IMMEDIATE" and begun and bring_again()
+            )
+        )
+        Condenser(db, pause=lambda _: None).run()
+    assert [1] == again
+    assert [True] == readable(folder, [digest])
+    assert () == faults(folder)
+
+
 def test_group_whose_versions_are_gone_is_not_gone_on_with(ledger, folder):
     lists = Lists(1000, 2)
     fill(ledger, folder, 3, lists=lists)
