@@ -92,6 +92,8 @@ class Sessions:
         self._socket: socket.socket | None = None
         self._path: Path | None = None
         self._waiting: asyncio.Queue[_Heard] = asyncio.Queue(_WAITING)
+        self._accounting: asyncio.Task[None] | None = None
+        self._under_way = 0  # that it accounts for
         self._counts: Counter[str] = Counter()
         self._quiet: dict[str, float] = {}
         self._missing = 0  # when that was looked at last
@@ -130,10 +132,14 @@ class Sessions:
 
     async def run(self) -> None:
         """
-        Keep the records of what comes, until cancelled.
+        Keep the records of what comes, until cancelled; `drain` waits for those that are being kept then.
         """
         while True:
-            await self._account_for([await self._waiting.get()])
+            await self._account(await self._waiting.get())
+
+    async def _account(self, heard: _Heard) -> None:
+        self._accounting = asyncio.create_task(self._account_for([heard]))
+        await asyncio.shield(self._accounting)
 
     async def drain(self) -> None:
         """
@@ -143,10 +149,14 @@ class Sessions:
             self._read()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_S):
+                if self._accounting is not None:
+                    await asyncio.shield(self._accounting)
                 while not self._waiting.empty():
-                    await self._account_for([self._waiting.get_nowait()])
-        if not self._waiting.empty():
-            self._log.warning("board_sessions_lost", count=self._waiting.qsize(), detail="the service stops")
+                    await self._account(self._waiting.get_nowait())
+        if lost := self._waiting.qsize() + self._under_way:
+            self._log.warning("board_sessions_lost", count=lost, detail="the service stops")
+        if self._accounting is not None:
+            self._accounting.cancel()
 
     async def _account_for(self, batch: list[_Heard]) -> None:
         """
@@ -154,6 +164,7 @@ class Sessions:
         """
         while len(batch) < _BATCH and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
+        self._under_way = len(batch)
         repeats = [_again(heard, heard.given) for heard in batch if heard.given is not None]
         kept = iter(zip(repeats, await self._service.keeper.keep_repeats(repeats), strict=True))
         for heard in batch:
@@ -165,6 +176,7 @@ class Sessions:
             except Exception as error:  # noqa: BLE001 - one session must not keep the others from being accounted for
                 self._log.error("board_session_not_recorded", error=repr(error))
             self._counts["sessions"] += 1
+        self._under_way = 0
 
     def _report(self, heard: _Heard, given: Given, repeat: Repeat, record: str | NotKept) -> None:
         """

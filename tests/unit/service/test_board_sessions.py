@@ -242,6 +242,52 @@ async def test_what_waits_is_kept_when_the_service_stops(world):
     await world.until(sessions=1, given=1)
 
 
+async def test_what_is_being_kept_is_accounted_for_when_the_service_stops(tmp_path):
+    world = World(tmp_path)
+    (tmp_path / "s").touch(mode=0o600)
+    world.sessions.open(tmp_path, like=tmp_path / "s")
+    begun, may = asyncio.Event(), asyncio.Event()
+    keep = world.service.keeper.keep_repeats
+
+    async def slow(repeats):
+        begun.set()
+        await may.wait()
+        return await keep(repeats)
+
+    world.service.keeper.keep_repeats = slow  # type: ignore[method-assign]
+    task = asyncio.create_task(world.sessions.run())
+    world.tell(told(BOARD, **GIVEN))
+    await begun.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    asyncio.get_running_loop().call_later(0.05, may.set)
+    await world.sessions.drain()
+    world.sessions.close()
+    await world.service.keeper.aclose()
+    assert (1, 1, 2) == (
+        world.sessions.status()["given"],
+        len(world.lines("verdict")),
+        len(world.evidence.entries),
+    )
+
+
+async def test_what_is_not_kept_in_the_time_of_a_stop_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("cftpki_ext.service.board.sessions._STOP_S", 0.05)
+    world = World(tmp_path)
+    (tmp_path / "s").touch(mode=0o600)
+    world.sessions.open(tmp_path, like=tmp_path / "s")
+
+    async def never(_):
+        await asyncio.Event().wait()
+
+    world.service.keeper.keep_repeats = never  # type: ignore[method-assign]
+    world.tell(told(BOARD, **GIVEN))
+    await world.sessions.drain()
+    world.sessions.close()
+    await world.service.keeper.aclose()
+    assert [1] == [line["count"] for line in world.lines("board_sessions_lost")]
+
+
 async def test_group_that_is_not_ours_leaves_it_to_the_kernel_who_may_speak(world, tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError
