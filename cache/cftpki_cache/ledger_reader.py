@@ -343,7 +343,7 @@ def _text_of(value: object) -> str:
 
 def _refuse_programs(db: sqlite3.Connection, folder: Path) -> None:
     """
-    Make sure that a database is tables and nothing that runs: a view could go on for ever.
+    Make sure that a database is tables and nothing that runs: a view could go on for ever, and a computed column fill memory.
 
     Raises:
         StoreError: it has something else.
@@ -352,7 +352,8 @@ def _refuse_programs(db: sqlite3.Connection, folder: Path) -> None:
     """
     db.execute("PRAGMA trusted_schema = OFF")
     other = db.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE 'create virtual%' LIMIT 1"
+        "SELECT 1 FROM sqlite_schema AS one WHERE type NOT IN ('table', 'index') OR sql LIKE 'create virtual%'"
+        " OR EXISTS (SELECT 1 FROM pragma_table_xinfo(one.name) WHERE one.type = 'table' AND hidden <> 0) LIMIT 1"
     ).fetchone()
     if other is not None:
         db.close()

@@ -56,6 +56,15 @@ def test_trigger_or_view_beside_the_tables_is_none_of_ours(ledger, folder, extra
         LedgerReader(folder)
 
 
+@pytest.mark.parametrize("kind", ["VIRTUAL", "STORED"])
+def test_column_that_is_computed_is_none_of_ours(ledger, folder, kind):
+    fill(ledger)
+    ledger.close()
+    remade(folder, f"seq, id, kept_at, blobs, hash, document BLOB AS (zeroblob(900000000)) {kind}")
+    with pytest.raises(StoreError, match="is none of ours"):
+        LedgerReader(folder)
+
+
 @pytest.mark.parametrize("column", ["id", "kept_at", "document", "blobs", "hash"])
 @pytest.mark.parametrize("value", [10**15, "text", None, 1e300, -(10**15)])
 def test_value_of_another_kind_is_a_fault_or_a_word(ledger, folder, column, value):
