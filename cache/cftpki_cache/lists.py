@@ -40,6 +40,8 @@ _SEALED = b"CFTLSEAL"
 _PIECE_OCTETS = 1024 * 1024
 # Lists that are held open, two descriptors each: those of a few dozen CAs.
 _HELD = 32
+# ... and of them those that nobody has judged yet: they are on the disk as long, and may be anything.
+_HELD_NEW = 8
 # What a process that was killed left half written goes when it is so old.
 _ABANDONED_S = 3600.0
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -427,6 +429,8 @@ class ListFiles:
                 index = path.with_suffix(_INDEX)
                 octets = state.st_size + (index.stat().st_size if index.exists() else 0)
                 kept.append((state.st_mtime, path.stem, octets))
+            elif path.suffix == _INDEX and now() - state.st_mtime > _ABANDONED_S:
+                self._forget_left_index(path.stem)
         too_much = sum(octets for _, _, octets in kept) - self._max_bytes
         for _, digest, octets in sorted(kept)[:-1]:  # never the last one used
             if too_much <= 0:
@@ -483,6 +487,7 @@ class ListFiles:
         """
         with contextlib.suppress(OSError):
             self._path(digest, _PROOF).unlink()
+        self._forget_left_index(digest)
 
     def proof(self, digest: str) -> FileOctets | None:
         """
@@ -503,6 +508,14 @@ class ListFiles:
         """
         return self._path(digest, _PROOF).exists()
 
+    def _forget_left_index(self, digest: str) -> None:
+        """
+        Let go of an index whose list is gone.
+        """
+        if not any(self._path(digest, suffix).exists() for suffix in (_LIST, _PROOF)):
+            with contextlib.suppress(OSError):
+                self._path(digest, _INDEX).unlink()
+
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _path(self, digest: str, suffix: str) -> Path:
@@ -513,6 +526,9 @@ class ListFiles:
         self._open.move_to_end(digest)
         while len(self._open) > _HELD:
             self._open.popitem(last=False)
+        new = [name for name, one in self._open.items() if isinstance(one, ListFile) and one.place.temporary]
+        for name in new[:-_HELD_NEW]:
+            del self._open[name]
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         with os.scandir(self._folder) as entries:

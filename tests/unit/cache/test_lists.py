@@ -241,6 +241,42 @@ def test_oldest_lists_go_and_proofs_stay(files: ListFiles, state: Path) -> None:
     assert [f"{first}.idx", f"{first}.proof"] == names(state)
 
 
+@pytest.mark.parametrize("first", ["list", "proof"])
+def test_index_goes_with_the_last_who_has_its_list(files: ListFiles, state: Path, first: str) -> None:
+    raw = received(files)
+    index(files, raw)
+    files.keep(raw)
+    files.pin(raw)
+    for step in ("list", "proof") if first == "list" else ("proof", "list"):
+        assert f"{DIGEST}.idx" in names(state)
+        if step == "list":
+            files.forget(DIGEST)
+        else:
+            files.unpin(DIGEST)
+    assert [] == names(state)
+
+
+def test_index_without_a_list_goes_after_an_hour(files: ListFiles, state: Path) -> None:
+    raw = received(files)
+    index(files, raw)
+    files.keep(raw)
+    (list_directory(state) / f"{DIGEST}.crl").unlink()
+    files.tidy()
+    assert [f"{DIGEST}.idx"] == names(state)  # its list may just be on its way
+    os.utime(list_directory(state) / f"{DIGEST}.idx", (1_000_000, 1_000_000))
+    files.tidy()
+    assert [] == names(state)
+
+
+def test_lists_that_nobody_has_judged_do_not_fill_the_disk(files: ListFiles, state: Path) -> None:
+    for n in range(20):
+        raw = received(files, LIST + bytes((n,)))
+        index(files, raw)
+        files.hold(raw)
+        del raw
+    assert 2 * 8 == len(names(state))
+
+
 def test_what_a_killed_process_left_goes_after_an_hour(state: Path) -> None:
     ListFiles(state, max_bytes=1)
     left = list_directory(state) / "new-abandoned"
