@@ -143,7 +143,7 @@ bool cftpki_view_verdict(const struct cftpki_view *view, uint64_t rule_key,
   struct board_entry entry;
   struct times now;
   memset(verdict, 0, sizeof(*verdict));
-  if (chain.length == 0 || chain.length > CFTPKI_WIRE_CAP_CHAIN) {
+  if (chain.data == NULL || chain.length == 0 || chain.length > CFTPKI_WIRE_CAP_CHAIN) {
     return false;
   }
   uint64_t hash = board_hash(view->hash_key, rule_key, chain.data, chain.length);

@@ -45,6 +45,6 @@ bool cftpki_is_chain(struct cftpki_bytes chain) {
 
 bool cftpki_is_ca_list(struct cftpki_bytes list) {
   size_t count;
-  return list.length >= 2 && list.data[0] == 1 && list.data[1] == 1 &&
+  return list.data != NULL && list.length >= 2 && list.data[0] == 1 && list.data[1] == 1 &&
          count_vector(list.data + 2, list.length - 2, 2, &count);
 }

@@ -156,8 +156,9 @@ static struct cftpki_board_use use_board(const struct cftpki_call *call) {
 }
 
 static bool is_ours(const struct cftpki_call *call) {
-  return call->has_begun && (call->session.state == CFTPKI_SESSION_BOARD ||
-                             call->session.state == CFTPKI_SESSION_OPEN);
+  return call->has_begun && call->begun.asked == 0 &&
+         (call->session.state == CFTPKI_SESSION_BOARD ||
+          call->session.state == CFTPKI_SESSION_OPEN);
 }
 
 bool cftpki_board_get_certificate(struct pkicom *pki, struct cftpki_call *call,
@@ -250,6 +251,11 @@ bool cftpki_board_check(struct pkicom *pki, struct cftpki_call *call,
   return true;
 }
 
+bool cftpki_board_leave_judging(struct cftpki_call *call) {
+  call->begun.asked = 1;
+  return !call->has_begun || store(call);
+}
+
 static void put_verdict(const struct cftpki_board_session *begun, uint8_t *area) {
   if (begun->verdict != CFTPKI_WIRE_RESULT_DONE) {
     return;
@@ -261,7 +267,8 @@ static void put_verdict(const struct cftpki_board_session *begun, uint8_t *area)
 }
 
 void cftpki_board_complete_area(const struct cftpki_call *call, uint8_t area[64], size_t length) {
-  if (call->has_begun && length == CFTPKI_AREA_BYTES && area[0] == CFTPKI_AREA_VERSION) {
+  if (call->has_begun && call->begun.asked == 0 && length == CFTPKI_AREA_BYTES &&
+      area[0] == CFTPKI_AREA_VERSION) {
     put_verdict(&call->begun, area);
   }
 }

@@ -124,6 +124,9 @@ struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
   if (cftpki_board_check(pki, &call, &outcome)) {
     return outcome;
   }
+  if (!cftpki_board_leave_judging(&call)) {
+    return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+  }
   cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE);
   cftpki_add_presented(&request, chain, bind_staple(pki));
   deadline = cftpki_deadline_in(call.task.timeout_ms);

@@ -29,6 +29,7 @@ static struct {
   pthread_t thread;
   struct cftpki_board *board; /* handed out where one is asked for; NULL: none */
   bool old;                   /* from before there was a board */
+  bool refuses;               /* every chain that it is asked about */
   const char *rule;
   uint32_t seen[32]; /* by message */
 } service;
@@ -101,6 +102,18 @@ static void answer(int fd, unsigned message, uint32_t sequence, const uint8_t *p
     return;
   }
   cftpki_request_start(&frame, message | CFTPKI_WIRE_RESPONSE_BIT);
+  if (message == CFTPKI_WIRE_MSG_CHECK_CERTIFICATE && service.refuses) {
+    cftpki_request_number(&frame, CFTPKI_WIRE_TAG_RESULT, CFTPKI_WIRE_RESULT_REFUSED);
+    cftpki_request_number(&frame, CFTPKI_WIRE_TAG_ALERT, 44);
+    cftpki_request_bytes(&frame, CFTPKI_WIRE_TAG_REASON,
+                         (struct cftpki_bytes){(const uint8_t *)"revoked", 7});
+    cftpki_request_bytes(&frame, CFTPKI_WIRE_TAG_VERDICT_ID,
+                         (struct cftpki_bytes){(const uint8_t *)"by the service", 14});
+    cftpki_request_bytes(&frame, CFTPKI_WIRE_TAG_DETAIL,
+                         (struct cftpki_bytes){(const uint8_t *)"revoked", 7});
+    send_frame(fd, &frame, sequence, -1);
+    return;
+  }
   cftpki_request_number(&frame, CFTPKI_WIRE_TAG_RESULT, CFTPKI_WIRE_RESULT_DONE);
   switch (message) {
   case CFTPKI_WIRE_MSG_START_TASK:
@@ -228,6 +241,7 @@ static void service_is_gone(void) {
   CHECK(rmdir(path) == 0 && rmdir(service.folder) == 0);
   close(service.datagrams);
   cftpki_board_free(service.board);
+  cftpki_boards_none(service.path); /* its place is another's */
 }
 
 /* The host. */
@@ -454,6 +468,74 @@ static void test_what_the_board_does_not_know_is_asked_within_the_session(void) 
   host.pki.iAlertSide = CFTPKIE_ALERT_LOCAL;
   CHECK(call(&host, CFTPKIE_HANDSHAKE_ALERT) == CFTPKIE_RC_DONE);
   check_told(&told, CFTPKI_WIRE_ENDING_ALERT, 0);
+  service_is_gone();
+}
+
+/* Whose chain the service has judged is judged by the service alone from there on. */
+static void test_after_the_service_has_judged_the_board_says_nothing(void) {
+  struct host host;
+  struct told told;
+  service_starts();
+  service.board = sample_board();
+  sample_put(service.board, sample_chain(chain_bytes, 1), BOARD_ACCEPT, 0);
+  start_task();
+  /* Refused by the service, and then a partner that the board knows. */
+  service.refuses = true;
+  start_handshake(&host);
+  sample_chain(chain_bytes, 2);
+  CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_ERROR);
+  CHECK(host.pki.iAlertReason_w == 44);
+  forget_seen();
+  sample_chain(chain_bytes, 1);
+  CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_ERROR);
+  CHECK(host.pki.iAlertReason_w == 44 && seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 1);
+  CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && !next_told(&told));
+  /* The board's partner first, and then another one: the end is not the board's to give. */
+  for (int refuses = 0; refuses <= 1; refuses++) {
+    service.refuses = refuses == 1;
+    sample_chain(chain_bytes, 1);
+    start_handshake(&host);
+    CHECK(call(&host, CFTPKIE_GET_CERTIFICATE) == CFTPKIE_RC_DONE);
+    CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE);
+    forget_seen();
+    sample_chain(chain_bytes, 2);
+    CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) ==
+          (service.refuses ? CFTPKIE_RC_ERROR : CFTPKIE_RC_DONE));
+    CHECK(seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 1);
+    CHECK(call(&host, CFTPKIE_HANDSHAKE_DONE) == CFTPKIE_RC_DONE); /* this one says so always */
+    CHECK(seen(CFTPKI_WIRE_MSG_HANDSHAKE_DONE) == 1);
+    CHECK(host.pki.aGlobalArea_w[1] == CFTPKI_AREA_PRESENTED); /* as the service made it */
+    CHECK(memcmp(host.pki.aGlobalArea_w + 32, sample_id, 16) != 0);
+    check_told(&told, CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE); /* it was given, too */
+    CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && !next_told(&told));
+  }
+  service_is_gone();
+}
+
+/* A length without bytes is refused, also where the board would have looked at them. */
+static void test_a_length_without_bytes_is_refused(void) {
+  struct host host;
+  struct told told;
+  service_starts();
+  service.board = sample_board();
+  start_task();
+  start_handshake(&host);
+  host.pki.iPhase = CFTPKIE_CHECK_CERTIFICATE;
+  host.pki.pChain = NULL;
+  host.pki.uChainLength = SAMPLE_CHAIN_BYTES;
+  CHECK(cftpkie(&host.pki) == CFTPKIE_RC_ERROR);
+  CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE);
+  while (next_told(&told)) {
+  }
+  memset(&host, 0, sizeof(host));
+  host.pki.iMode = CFTPKIE_MODE_CLIENT;
+  host.pki.acProfile[0] = 'P';
+  host.pki.uRemotePort = 1762;
+  memcpy(host.pki.acRemoteAddress, "10.0.0.7", sizeof("10.0.0.7"));
+  forget_seen();
+  CHECK(call(&host, CFTPKIE_START_HANDSHAKE) == CFTPKIE_RC_DONE && seen_in_all() == 0);
+  host.pki.uCaListLength = 100; /* pCaList is none */
+  CHECK(call(&host, CFTPKIE_GET_CERTIFICATE) == CFTPKIE_RC_ERROR);
   service_is_gone();
 }
 
@@ -736,6 +818,8 @@ static void test_boards_are_replaced_under_threads_that_read_them(void) {
 int main(void) {
   test_a_known_partner_costs_no_word_to_the_service_but_one();
   test_what_the_board_does_not_know_is_asked_within_the_session();
+  test_after_the_service_has_judged_the_board_says_nothing();
+  test_a_length_without_bytes_is_refused();
   test_a_board_that_was_replaced_is_fetched_anew();
   test_an_orphan_answers_only_where_nobody_listens();
   test_a_lost_datagram_is_counted_and_told();
