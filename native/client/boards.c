@@ -8,12 +8,12 @@
  */
 #include "boards.h"
 
+#include <sched.h>
 #include <string.h>
-#include <sys/auxv.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "board_hash.h"
 #include "board_layout.h"
 #include "board_map.h"
 
@@ -24,6 +24,9 @@
  * just begun has one soon, one without has none. */
 #define ASK_AGAIN_NS (INT64_C(250) * 1000000)
 #define ASK_AGAIN_MOST_NS (INT64_C(64) * 1000000000)
+
+/* Beside a process id, which is smaller. */
+#define BEGINNING (UINT64_C(1) << 63)
 
 enum place_state { FREE = 0, TAKEN = 1, CURRENT = 2, RETIRED = 3 };
 
@@ -39,7 +42,8 @@ static struct {
   int64_t ask_again_ns; /* CLOCK_MONOTONIC */
   int64_t ask_pause_ns;
   int64_t patient_from_ns; /* CLOCK_MONOTONIC */
-  uint64_t pid;            /* whose datagrams are counted */
+  uint64_t pid;            /* whose datagrams are counted; with BEGINNING while that is prepared */
+  uint64_t sender;
   uint64_t told;
   uint64_t lost;
 } cftpki_boards;
@@ -163,18 +167,20 @@ void cftpki_boards_adopt(const char *socket_path, int fd) {
   close(fd);
   if (!mapped) {
     ask_later();
+    retire_older(socket_path, INT64_MIN);
     return;
   }
+  /* An older one comes late, from a service that another one has followed. */
   struct cftpki_board_use use = cftpki_boards_use(socket_path);
-  bool known = use.view != NULL && use.view->created_ns >= view.created_ns &&
-               cftpki_view_state(use.view) == CFTPKI_VIEW_LIVE;
+  bool known = use.view != NULL && use.view->created_ns >= view.created_ns;
   cftpki_boards_let_go(&use);
   struct place *place = known ? NULL : take_place();
   if (place == NULL) {
-    cftpki_unmap_board(&view);
     if (!known) {
       ask_later(); /* no place: not at every session */
+      retire_older(socket_path, view.created_ns);
     }
+    cftpki_unmap_board(&view);
     return;
   }
   place->view = view;
@@ -229,26 +235,35 @@ enum cftpki_status cftpki_boards_start_task(const struct cftpki_socket *connecti
   return status;
 }
 
-/* A child goes on counting for itself, from the beginning. */
-static uint64_t count_for_us(void) {
-  uint64_t pid = (uint64_t)getpid();
-  uint64_t before = __atomic_exchange_n(&cftpki_boards.pid, pid, __ATOMIC_SEQ_CST);
-  if (before != pid) {
-    __atomic_store_n(&cftpki_boards.told, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&cftpki_boards.lost, 0, __ATOMIC_SEQ_CST);
+/* A child goes on counting for itself, from the beginning, under a number of its own: a process id is given
+ * again. Its first thread prepares that; others that come meanwhile let it finish, three stores. What a
+ * thread of the parent had begun when the child was made is the parent's. */
+static void count_for_us(void) {
+  uint64_t mine = (uint64_t)getpid();
+  uint64_t found = __atomic_load_n(&cftpki_boards.pid, __ATOMIC_ACQUIRE);
+  while (found != mine) {
+    if (found == (mine | BEGINNING)) {
+      sched_yield();
+      found = __atomic_load_n(&cftpki_boards.pid, __ATOMIC_ACQUIRE);
+    } else if (__atomic_compare_exchange_n(&cftpki_boards.pid, &found, mine | BEGINNING, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+      uint64_t sender = 0;
+      if (getrandom(&sender, sizeof(sender), GRND_NONBLOCK) != (ssize_t)sizeof(sender)) {
+        sender = (uint64_t)monotonic_ns() ^ mine << 32;
+      }
+      __atomic_store_n(&cftpki_boards.sender, sender, __ATOMIC_SEQ_CST);
+      __atomic_store_n(&cftpki_boards.told, 0, __ATOMIC_SEQ_CST);
+      __atomic_store_n(&cftpki_boards.lost, 0, __ATOMIC_SEQ_CST);
+      __atomic_store_n(&cftpki_boards.pid, mine, __ATOMIC_SEQ_CST);
+      found = mine;
+    }
   }
-  return pid;
 }
 
 struct cftpki_told cftpki_boards_next_told(void) {
-  uint64_t pid = count_for_us();
-  uint64_t random[2] = {0, 0};
-  const void *bytes = (const void *)(uintptr_t)getauxval(AT_RANDOM); /* 16, of this program */
-  if (bytes != NULL) {
-    memcpy(random, bytes, sizeof(random));
-  }
+  count_for_us();
   return (struct cftpki_told){
-      .sender = board_fold(random[0] ^ pid, random[1] | 1),
+      .sender = __atomic_load_n(&cftpki_boards.sender, __ATOMIC_SEQ_CST),
       .number = __atomic_add_fetch(&cftpki_boards.told, 1, __ATOMIC_SEQ_CST),
       .lost = __atomic_load_n(&cftpki_boards.lost, __ATOMIC_SEQ_CST),
   };

@@ -176,8 +176,10 @@ enum cftpki_status cftpki_transport_tell(const char *path, const void *data, siz
                                          int64_t deadline) {
   struct sockaddr_un address;
   enum cftpki_status status = CFTPKI_OK;
-  int fd = read_path(path, &address) ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)
-                                     : -1;
+  int fd = -1;
+  if (read_path(path, &address)) {
+    fd = above_standard_streams(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  }
   if (fd < 0) {
     return CFTPKI_LOCAL;
   }
