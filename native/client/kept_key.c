@@ -75,8 +75,16 @@ static struct kept *new_page(void) {
   return page;
 }
 
+/* Zeroes a key whose time is over, in a place that is taken, whoever looks there and for whatever. */
+static void end_what_is_over(struct kept *page) {
+  if (page != NULL && page->leaf != 0 &&
+      (now_ns() >= page->end_ns || page->length > sizeof(page->key))) {
+    explicit_bzero(page, sizeof(*page));
+  }
+}
+
 static bool is_of(const struct kept *page, uint64_t socket, uint64_t leaf) {
-  return page != NULL && page->leaf == leaf && page->socket == socket;
+  return page != NULL && leaf != 0 && page->leaf == leaf && page->socket == socket;
 }
 
 /* Puts the key into a place that is taken. */
@@ -99,7 +107,8 @@ void cftpki_kept_key_put(const char *socket_path, uint64_t leaf, struct cftpki_b
   /* Its own place, else an empty one, else that of the key that ends first. */
   for (size_t place = 0; place < PLACES; place++) {
     if (take(place)) {
-      const struct kept *page = cftpki_kept[place].page;
+      struct kept *page = cftpki_kept[place].page;
+      end_what_is_over(page);
       int64_t end = is_of(page, socket, leaf)         ? -1
                     : page == NULL || page->leaf == 0 ? 0
                                                       : page->end_ns;
@@ -124,18 +133,15 @@ void cftpki_kept_key_put(const char *socket_path, uint64_t leaf, struct cftpki_b
 size_t cftpki_kept_key_get(const char *socket_path, uint64_t leaf, uint8_t *out, size_t room) {
   uint64_t socket = name_of(socket_path);
   size_t length = 0;
-  for (size_t place = 0; leaf != 0 && length == 0 && place < PLACES; place++) {
+  for (size_t place = 0; place < PLACES; place++) {
     if (__atomic_load_n(&cftpki_kept[place].page, __ATOMIC_RELAXED) == NULL || !take(place)) {
       continue;
     }
     struct kept *page = cftpki_kept[place].page;
-    if (is_of(page, socket, leaf)) {
-      if (now_ns() >= page->end_ns || page->length > sizeof(page->key)) {
-        explicit_bzero(page, sizeof(*page));
-      } else if (page->length <= room) {
-        length = page->length;
-        memcpy(out, page->key, length);
-      }
+    end_what_is_over(page);
+    if (is_of(page, socket, leaf) && page->length <= room) {
+      length = page->length;
+      memcpy(out, page->key, length);
     }
     give_back(place);
   }

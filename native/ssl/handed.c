@@ -4,17 +4,17 @@
 #include "handed.h"
 
 #include <stdbool.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cftpki_limits.h"
-#include "transport.h"
 
 #define PLACES 4u
 
 static struct {
   uint64_t holder; /* the process whose thread uses the place now; 0: nobody */
   uint64_t leaf;   /* 0: none */
-  int64_t end;     /* as cftpki_deadline_in */
+  int64_t end_ns;  /* CLOCK_BOOTTIME: a suspended machine's time counts */
   EVP_PKEY *key;
 } places[PLACES];
 
@@ -40,23 +40,37 @@ static void give_back(size_t place) {
   __atomic_store_n(&places[place].holder, 0, __ATOMIC_RELEASE);
 }
 
+static int64_t now_ns(void) {
+  struct timespec now = {0, 0};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Out of a place that is taken, for the caller to free: a key whose time is over, whoever looks there and for
+ * whatever. */
+static EVP_PKEY *take_what_is_over(size_t place) {
+  EVP_PKEY *over = NULL;
+  if (places[place].leaf != 0 && now_ns() >= places[place].end_ns) {
+    over = places[place].key;
+    places[place].leaf = 0;
+    places[place].key = NULL;
+  }
+  return over;
+}
+
 EVP_PKEY *cftpki_handed_get(uint64_t leaf) {
   EVP_PKEY *found = NULL;
-  EVP_PKEY *ended = NULL;
-  for (size_t place = 0; leaf != 0 && found == NULL && place < PLACES; place++) {
+  for (size_t place = 0; place < PLACES; place++) {
     if (!take(place)) {
       continue;
     }
-    if (places[place].leaf == leaf && cftpki_deadline_left(places[place].end) == 0) {
-      places[place].leaf = 0;
-      ended = places[place].key;
-      places[place].key = NULL;
-    } else if (places[place].leaf == leaf && EVP_PKEY_up_ref(places[place].key) == 1) {
+    EVP_PKEY *over = take_what_is_over(place);
+    if (found == NULL && leaf != 0 && places[place].leaf == leaf &&
+        EVP_PKEY_up_ref(places[place].key) == 1) {
       found = places[place].key;
     }
     give_back(place);
-    EVP_PKEY_free(ended);
-    ended = NULL;
+    EVP_PKEY_free(over);
   }
   return found;
 }
@@ -67,14 +81,16 @@ void cftpki_handed_put(uint64_t leaf, EVP_PKEY *key) {
   EVP_PKEY *ended = NULL;
   for (size_t place = 0; leaf != 0 && place < PLACES; place++) {
     if (take(place)) {
+      EVP_PKEY *over = take_what_is_over(place);
       int64_t end = places[place].leaf == leaf ? -1
                     : places[place].leaf == 0  ? 0
-                                               : places[place].end;
+                                               : places[place].end_ns;
       if (end < best_end) {
         best = place;
         best_end = end;
       }
       give_back(place);
+      EVP_PKEY_free(over);
     }
   }
   if (best < PLACES && take(best)) {
@@ -82,7 +98,7 @@ void cftpki_handed_put(uint64_t leaf, EVP_PKEY *key) {
       ended = places[best].key;
       places[best].leaf = 0;
       places[best].key = key;
-      places[best].end = cftpki_deadline_in(CFTPKI_KEPT_KEY_MS);
+      places[best].end_ns = now_ns() + (int64_t)CFTPKI_KEPT_KEY_MS * 1000000;
       places[best].leaf = leaf;
     }
     give_back(best);

@@ -6,7 +6,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -86,6 +88,45 @@ static void test_memory_is_left_out_of_cores(void) {
   cftpki_kept_key_forget("/a");
 }
 
+/* Seconds that the clocks go ahead, here and in the library. */
+static time_t ahead;
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  int result = (int)syscall(SYS_clock_gettime, clock, now);
+  now->tv_sec += ahead;
+  return result;
+}
+
+/* Does this process have these bytes in one of its anonymous mappings that children find empty? */
+static bool is_in_memory(const char *text) {
+  FILE *maps = fopen("/proc/self/smaps", "r");
+  char line[256];
+  unsigned long begin = 0, end = 0;
+  bool found = false;
+  CHECK(maps != NULL);
+  while (fgets(line, sizeof(line), maps) != NULL) {
+    unsigned long from = 0, upto = 0;
+    if (sscanf(line, "%lx-%lx ", &from, &upto) == 2) {
+      begin = from;
+      end = upto;
+    } else if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " wf") != NULL) {
+      found = found || memmem((const void *)begin, end - begin, text, strlen(text)) != NULL;
+    }
+  }
+  fclose(maps);
+  return found;
+}
+
+/* Also where nobody asks for that key any more: whoever looks for another one finds it. */
+static void test_a_key_is_zeroed_once_its_minute_is_over(void) {
+  cftpki_kept_key_put("/a", 1, bytes_of("key of a partner that is gone"));
+  ahead = 59;
+  CHECK(has("/a", 2, "") && is_in_memory("of a partner that is gone"));
+  ahead = 61;
+  CHECK(has("/a", 2, "") && !is_in_memory("of a partner that is gone"));
+  ahead = 0;
+}
+
 static void *hammer(void *argument) {
   const char *text = argument;
   uint8_t out[64];
@@ -119,6 +160,7 @@ int main(void) {
   test_what_is_no_key_or_does_not_fit_is_not_there();
   test_child_has_no_key_and_can_keep_its_own();
   test_memory_is_left_out_of_cores();
+  test_a_key_is_zeroed_once_its_minute_is_over();
   test_threads_see_whole_keys();
   return 0;
 }
