@@ -24,12 +24,34 @@
 #define MOST_TRUSTS (UINT64_C(1) << 16)
 #define LEAST_SLOTS 1024u
 
+/* A claim that is tried again after a signal. */
+#define LEAST_CLAIM_BYTES ((uint64_t)64 * 1024)
+#define CLAIM_TRIES 10000u
+
 uint32_t cftpki_board_format(void) {
   return BOARD_FORMAT;
 }
 
 static uint64_t aligned(uint64_t value, uint64_t to) {
   return (value + to - 1) / to * to;
+}
+
+/* Some kernels give up a claim, and take all of it back, when a signal comes (fallocate(2), EINTR): smaller
+ * ones come through.
+ * 0 or an errno. */
+static int claim_memory(int fd, uint64_t from, uint64_t upto) {
+  uint64_t step = upto - from;
+  for (unsigned tries = 0; from < upto && tries < CLAIM_TRIES; tries++) {
+    step = step < upto - from ? step : upto - from;
+    if (fallocate(fd, 0, (off_t)from, (off_t)step) == 0) {
+      from += step;
+    } else if (errno != EINTR) {
+      return errno;
+    } else if (step / 2 >= LEAST_CLAIM_BYTES) {
+      step /= 2;
+    }
+  }
+  return from < upto ? EINTR : 0;
 }
 
 int board_claim(struct cftpki_board *board, uint64_t length, uint64_t *at) {
@@ -40,8 +62,8 @@ int board_claim(struct cftpki_board *board, uint64_t length, uint64_t *at) {
   if (begin + length > board->claimed) {
     uint64_t upto = aligned(begin + length, BOARD_CLAIM_BYTES);
     upto = upto < board->size ? upto : board->size;
-    if (fallocate(board->fd, 0, (off_t)board->claimed, (off_t)(upto - board->claimed)) != 0) {
-      return errno == EINTR ? -EAGAIN : -ENOSPC;
+    if (claim_memory(board->fd, board->claimed, upto) != 0) {
+      return -ENOSPC;
     }
     board->claimed = upto;
   }
@@ -116,8 +138,9 @@ static int map(struct cftpki_board *board, const struct board_header *parts) {
   }
   /* A reader that comes to a slot without memory would claim it. */
   board->claimed = parts->arena_at;
-  if (fallocate(board->fd, 0, 0, (off_t)board->claimed) != 0) {
-    return errno;
+  int error = claim_memory(board->fd, 0, board->claimed);
+  if (error != 0) {
+    return error;
   }
   void *base = mmap(NULL, board->size, PROT_READ | PROT_WRITE, MAP_SHARED, board->fd, 0);
   if (base == MAP_FAILED) {

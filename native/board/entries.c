@@ -166,8 +166,13 @@ static int64_t clock_ns(clockid_t clock) {
 
 /* CLOCK_MONOTONIC stands still while the machine sleeps; a verdict does not get younger by that. */
 static int64_t boot_time_of(int64_t monotonic_ns) {
-  int64_t left = monotonic_ns - clock_ns(CLOCK_MONOTONIC);
-  return left <= 0 ? 0 : clock_ns(CLOCK_BOOTTIME) + left;
+  int64_t now = clock_ns(CLOCK_MONOTONIC);
+  int64_t boot = clock_ns(CLOCK_BOOTTIME);
+  if (monotonic_ns <= now) {
+    return 0;
+  }
+  int64_t left = monotonic_ns - now;
+  return left < INT64_MAX - boot ? boot + left : INT64_MAX;
 }
 
 /* Writes entry and bytes behind the arena's end; nobody is told of them yet. */

@@ -151,8 +151,9 @@ int cftpki_board_rule_network(struct cftpki_board *board, uint32_t family, const
   struct board_network network;
   struct board_bytes at;
   memset(&network, 0, sizeof(network));
-  if (draft == NULL || draft->count == 0 || address == NULL || (family != 4 && family != 6) ||
-      prefix > (family == 4 ? 32 : 128)) {
+  /* They stand in one row: what comes between two of them would be read as one. */
+  if (draft == NULL || draft->count == 0 || draft->issuers_count > 0 || address == NULL ||
+      (family != 4 && family != 6) || prefix > (family == 4 ? 32 : 128)) {
     return -EINVAL;
   }
   struct board_rule *rule = &draft->rules[draft->count - 1];

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -444,6 +445,42 @@ static void test_no_reader_finds_what_was_said_to_have_ended(void) {
   cftpki_board_free(board);
 }
 
+static void nothing(int number) {
+  (void)number;
+}
+
+/* The service's children end, and its timers: a claim of memory that a signal breaks off is made anew. */
+static void test_signals_do_not_end_a_board(void) {
+  struct itimerval often = {{0, 100}, {0, 100}};
+  struct itimerval never = {{0, 0}, {0, 0}};
+  struct sigaction action;
+  int error = 0;
+  memset(&action, 0, sizeof(action));
+  action.sa_handler = nothing;
+  CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+  struct cftpki_board *board = cftpki_board_create(64 << 20, 1 << 20, 1, &error);
+  CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+  CHECK(board != NULL && error == 0);
+  cftpki_board_free(board);
+}
+
+/* An end that the clock does not reach is none that lies before it. */
+static void test_an_end_in_the_year_9999_is_no_end_before(void) {
+  uint8_t bytes[SAMPLE_CHAIN_BYTES];
+  struct cftpki_bytes chain = sample_chain(bytes, 1);
+  struct cftpki_view view;
+  struct cftpki_board *board = sample_board();
+  uint64_t number = 0;
+  view_of(board, &view);
+  CHECK(cftpki_board_put(board, SAMPLE_SERVER_RULE, SAMPLE_TRUST, cftpki_board_epoch(board),
+                         cftpki_board_trust_epoch(board, SAMPLE_TRUST), BOARD_ACCEPT, 0, 0,
+                         INT64_C(253402300799999), INT64_MAX, sample_id, sample_id, sample_id,
+                         chain.data, chain.length, &number) == 0);
+  CHECK(finds(&view, SAMPLE_SERVER_RULE, chain));
+  cftpki_unmap_board(&view);
+  cftpki_board_free(board);
+}
+
 static void test_wrong_arguments_change_nothing(void) {
   int error = 0;
   uint64_t number = 0;
@@ -476,7 +513,10 @@ static void test_wrong_arguments_change_nothing(void) {
                           NULL, 0, 0) == 0);
   CHECK(cftpki_board_rule_network(board, 4, sample_id, 33) == -EINVAL);
   CHECK(cftpki_board_rule_network(board, 5, sample_id, 1) == -EINVAL);
-  cftpki_board_free(board); /* with a draft */
+  CHECK(cftpki_board_rule_network(board, 4, sample_id, 8) == 0);
+  CHECK(cftpki_board_rule_issuer(board, sample_issuer, sizeof(sample_issuer)) == 0);
+  CHECK(cftpki_board_rule_network(board, 4, sample_id, 8) == -EINVAL); /* not in one row any more */
+  cftpki_board_free(board);                                            /* with a draft */
   cftpki_board_free(NULL);
 }
 
@@ -491,6 +531,8 @@ int main(void) {
   test_only_sealed_memory_with_a_board_is_mapped();
   test_a_board_is_an_orphan_once_its_writer_was_killed();
   test_no_reader_finds_what_was_said_to_have_ended();
+  test_signals_do_not_end_a_board();
+  test_an_end_in_the_year_9999_is_no_end_before();
   test_wrong_arguments_change_nothing();
   return 0;
 }
