@@ -19,7 +19,7 @@ from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.revocation.crl_entries import NAMES_WITHOUT_LEAVE, issuer_values, unknown_critical
 from cftpki_ext.revocation.crl_index import CONTENT, row_of_entries, value_of_issuer
-from cftpki_ext.revocation.crl_parse import MalformedCrlError, Outline, outline
+from cftpki_ext.revocation.crl_parse import MalformedCrlError, Outline, Surroundings, outline
 from cftpki_ext.revocation.list_index import (
     MOST_SURROUNDINGS,
     NAMING,
@@ -36,6 +36,8 @@ from cftpki_ext.x509.signed import hash_of
 
 # So much of the list is read, taken apart and sorted at once: some 50,000 entries, of 80 octets each with their objects.
 _STRETCH = 2 * 1024 * 1024
+# Of what is beside its entries so much is read at once.
+_WINDOW = 64 * 1024
 # An entry that is longer than this is nobody's.
 _LONGEST_ENTRY = 512 * 1024
 # Tag and length of an element, at most.
@@ -45,6 +47,7 @@ _PAGE_OCTETS = 6 * 1024
 _PAGE_RECORDS = 128
 # Different certificateIssuers, in the order of entries, that are told apart in memory.
 _MOST_NAMES = 65_536
+_ANOTHER = "the list is another one than it was"
 _CERTIFICATE_ISSUER = b"\x06\x03\x55\x1d\x1d"
 _ENTRY = re.compile(b"\\x30" + CONTENT, re.DOTALL)
 
@@ -106,7 +109,7 @@ class _Window:
             if end - begin > MOST_SURROUNDINGS:
                 msg = f"{end - begin} octets beside the entries"
                 raise NotIndexableError(msg)
-            self._begin, self._held = begin, self._raw.read(begin, max(end - begin, 64 * 1024))
+            self._begin, self._held = begin, self._raw.read(begin, max(end - begin, _WINDOW))
         moved = begin - self._begin
         return self._held[moved] if isinstance(place, int) else self._held[moved : end - self._begin]
 
@@ -162,15 +165,24 @@ class _Making:
         if len(head) + len(tail) > MOST_SURROUNDINGS:
             msg = f"{len(head) + len(tail)} octets beside the entries"
             raise NotIndexableError(msg)
+        # From here on it is taken from what goes into the index, and not read again.
+        around = cast("bytes", Surroundings(head, tail, len(self._raw)))
+        if outline(around) != self._outline:
+            raise UnreadableOctetsError(_ANOTHER)
         signed, named = self._hashed(listed.content, listed.end)
         named = named or self._outline.indirect
-        strictly = _Strictly(self._data, self._outline, listed)
-        begin = listed.content
+        strictly = _Strictly(around, self._outline, listed)
+        begin, used = listed.content, sha256(head)
         while begin < listed.end:
             stretch, found = self._stretch(begin, listed.end)
+            used.update(stretch)
             strictly.read(stretch)
             self._runs.add(self._take(stretch, found, named=named))
             begin += len(stretch)
+        used.update(tail)
+        # The entries were read after the list was hashed: what the index has must be what was signed.
+        if used.hexdigest() != self._raw.digest:
+            raise UnreadableOctetsError(_ANOTHER)
         rows, keys = [], []
         for records in self._runs.sorted():
             for row, first in self._pages.all_of(records):
@@ -209,8 +221,7 @@ class _Making:
                 before = piece[-len(_CERTIFICATE_ISSUER) + 1 :]
             at += len(piece)
         if whole.hexdigest() != self._raw.digest:
-            msg = "the list is another one than it was"
-            raise UnreadableOctetsError(msg)
+            raise UnreadableOctetsError(_ANOTHER)
         return digest.finalize(), named
 
     def _stretch(self, begin: int, end: int) -> tuple[bytes, list[bytes]]:

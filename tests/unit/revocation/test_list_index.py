@@ -17,8 +17,8 @@ from bench.certificates import name
 from bench.costly_lists import LISTS, make_list
 from cftpki_ext.core.octets import OctetsIndex, UnreadableOctetsError
 from cftpki_ext.revocation import list_indexing, list_sorting
-from cftpki_ext.revocation.crl_entries import MalformedEntriesError
-from cftpki_ext.revocation.crl_parse import CrlView, clear_kept, read_crl
+from cftpki_ext.revocation.crl_entries import MalformedEntriesError, encode_integer
+from cftpki_ext.revocation.crl_parse import CrlView, clear_kept, outline, read_crl
 from cftpki_ext.revocation.list_index import DamagedIndexError, ListIndex
 from cftpki_ext.revocation.list_indexing import NotIndexableError, index_list
 from cftpki_ext.x509 import der
@@ -201,6 +201,62 @@ def test_list_that_changes_while_it_is_indexed_has_no_index() -> None:
     held.content = held.content[:-1] + b"\x00"
     with pytest.raises(UnreadableOctetsError, match="another one than it was"):
         index_list(held, io.BytesIO().write, scratch())
+
+
+class Changing(Held):
+    """
+    A list of which one octet is another one for a while, by the count of reads.
+    """
+
+    def __init__(self, content: bytes, place: int, octet: int, since: int, until: int) -> None:
+        super().__init__(content)
+        self.bent = content[:place] + bytes((octet,)) + content[place + 1 :]
+        self.since, self.until = since, until
+        self.reads = 0
+
+    def read(self, offset: int, count: int) -> bytes:
+        self.reads += 1
+        if self.since <= self.reads < self.until:
+            return self.bent[offset : offset + count]
+        return super().read(offset, count)
+
+
+def test_list_that_changes_for_a_moment_has_no_index_that_leaves_a_certificate_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = with_entries(*(entry(n, TIMES[0], b"") for n in range(300, 360)))
+    monkeypatch.setattr(list_indexing, "_STRETCH", 512)
+    monkeypatch.setattr(list_indexing, "_WINDOW", 1)
+    monkeypatch.setattr("cftpki_ext.core.octets._PIECE_OCTETS", 512)
+    listed = outline(content).entries
+    assert listed is not None
+    serial = content.index(encode_integer(310)) + 3
+    # The length of all entries: at their end is the header of the one before the last.
+    lasting = [len(entry(n, TIMES[0], b"")) for n in (358, 359)]
+    shorter = content[listed.content - 1] - sum(lasting)
+    assert shorter >= 0
+    kinds = ((serial, 77), (listed.content - 1, shorter))
+    as_it_is, answers = Changing(content, serial, 77, 0, 0), set()
+    index_list(as_it_is, io.BytesIO().write, scratch())
+    for place, octet in kinds:
+        for since in range(as_it_is.reads + 1):
+            for until in (since + 1, as_it_is.reads + 1):
+                held = Changing(content, place, octet, since, until)
+                written = io.BytesIO()
+                try:
+                    root = index_list(held, written.write, scratch())
+                except (UnreadableOctetsError, NotIndexableError) as error:
+                    answers.add(type(error))
+                    continue
+                found = ListIndex(
+                    OctetsIndex(reading(written.getvalue()), len(written.getvalue()), root), held.digest
+                )
+                assert [1] * 60 == [len([*found.find(encode_integer(n))]) for n in range(300, 360)], (
+                    place,
+                    since,
+                    until,
+                )
+    assert UnreadableOctetsError in answers
 
 
 @pytest.mark.parametrize(
