@@ -355,7 +355,10 @@ class Worker:
 
     def _heard(self, frame: Frame) -> None:
         if frame.kind is Kind.NOTE and self._noted is not None and not frame.message.descriptors:
-            self._noted(frame.message)
+            try:
+                self._noted(frame.message)
+            except Exception as fault:  # noqa: BLE001 - the answers behind it are waited for
+                self._log.error("process_note_not_taken", role=self.role.name, error=repr(fault))
             return
         answer = self._waiting.get(frame.call)
         if answer is None or answer.done():

@@ -31,21 +31,22 @@ class KeyUses:
         self._totals: Counter[KeyUse] = Counter()
         self._recent: deque[list[int]] = deque()  # [second, uses], at most RATE_WINDOW_S of them
 
-    def add(self, use: KeyUse, *, at_s: float) -> None:
+    def add(self, use: KeyUse, *, at_s: float, count: int = 1) -> None:
         """
-        Count one use.
+        Count uses.
 
         Args:
             use: what became of the key.
             at_s: monotonic seconds.
+            count: how many.
 
         """
-        self._totals[use] += 1
+        self._totals[use] += count
         second = int(at_s)
         if self._recent and self._recent[-1][0] == second:
-            self._recent[-1][1] += 1
+            self._recent[-1][1] += count
         else:
-            self._recent.append([second, 1])
+            self._recent.append([second, count])
         self._forget(second)
 
     def last_minute(self, *, at_s: float) -> int:

@@ -77,8 +77,7 @@ class Trail:
             )
         now_s = self._clock.monotonic()
         if heard.untold:
-            for _ in range(heard.untold):
-                self._key_uses[heard.identity].add(KeyUse.SIGNED, at_s=now_s)
+            self._key_uses[heard.identity].add(KeyUse.SIGNED, at_s=now_s, count=heard.untold)
             self._audit.event("key_uses_not_told", None, identity=heard.identity, uses=heard.untold)
         for user, connections in sorted(heard.strangers.items()):
             self._audit.event(

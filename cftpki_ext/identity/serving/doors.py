@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.serving.door import COUNTER
@@ -78,7 +79,17 @@ class DoorsHeard:
 
 # A handshake that presented the generation before the change has long ended: nobody signs with that one any more.
 SUPERSEDED_S = 600.0
+# Users of whose refused connections one note tells at most.
+_STRANGERS = 64
+_USER = re.compile(r"[0-9]{1,10}")
 Heard = Callable[[DoorsHeard], None]
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    """
+    Whether it is a number that the wire has: what a signer says is believed no further than it can be written down.
+    """
+    return type(value) is int and 0 <= value < 1 << 64
 
 
 @dataclass(slots=True)
@@ -207,25 +218,35 @@ class IdentityDoors:
         """
         value = note.value
         rows, total, strangers = value.get("used"), value.get("total"), value.get("strangers")
-        if not isinstance(rows, list) or type(total) is not int or not isinstance(strangers, dict):
+        if not isinstance(rows, list) or not _is_count(total) or not isinstance(strangers, dict):
             return
         uses = tuple(use for row in rows if (use := self._use(row)) is not None)
         untold = max(0, total - self._told - len(uses))
         self._told = max(self._told, total)
-        if type(value.get("failed")) is int:
+        if _is_count(value.get("failed")):
             self.failed = value["failed"]
         self._heard(
             DoorsHeard(
                 identity=self._identity,
                 uses=uses,
                 untold=untold,
-                strangers={int(uid): int(count) for uid, count in strangers.items() if str(uid).isdecimal()},
+                strangers={
+                    int(uid): count
+                    for uid, count in list(strangers.items())[:_STRANGERS]
+                    if _USER.fullmatch(str(uid)) is not None and _is_count(count)
+                },
             )
         )
 
     def _use(self, row: object) -> DoorUse | None:
         match row:
-            case [int(session), int(scheme), int(generation), int(user), ("signed" | "handed_over") as use]:
+            case [
+                int(session),
+                int(scheme),
+                int(generation),
+                int(user),
+                ("signed" | "handed_over") as use,
+            ] if all(map(_is_count, (session, scheme, generation, user))):
                 return DoorUse(
                     identity=self._identity,
                     generation=generation,

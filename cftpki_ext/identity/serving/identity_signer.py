@@ -81,6 +81,8 @@ class IdentitySigner:
         self.identity = identity
         self.worker: Worker | None = None
         self.doors = doors
+        # How often the signer was to be shown its sockets, and which time was the last that it heard.
+        self._to_show = self._shown = 0
         self._pins = pins
         self._turn = asyncio.Lock()
         self._loading: tuple[AnyIdentity, asyncio.Task[Message]] | None = None
@@ -176,15 +178,19 @@ class IdentitySigner:
         Have hosts served at the sockets that the configuration allows.
         """
         if self.doors is not None and self._loads:
-            self._in_background(self._show_doors())
+            self._to_show += 1
+            self._in_background(self._show_doors(self._to_show))
 
     def look(self) -> None:
         """
         See to it that a process is noticed that does not answer any more: its hosts may not ask the front.
 
-        And that nobody signs with a generation that was superseded long ago.
+        And that nobody signs with a generation that was superseded long ago, or as a user who may no more: a signer that
+        was too busy to be told is told again.
         """
-        if self.doors is not None and self.doors.drop_superseded():
+        if self.doors is not None and (
+            self.doors.drop_superseded() or (self._shown < self._to_show and not self._waiting)
+        ):
             self.show_doors()
         if not self._waiting and self.worker is not None and self.worker.is_ready:
             self._in_background(self._ask(Message({"do": "alive"}), SIGNATURE_S))
@@ -243,10 +249,11 @@ class IdentitySigner:
                 self.show_doors()
         return answer
 
-    async def _show_doors(self) -> None:
-        with contextlib.suppress(WorkerError):  # it is begun anew, and shown them then
+    async def _show_doors(self, number: int) -> None:
+        with contextlib.suppress(WorkerError):  # it is shown them again, here or once it is begun anew
             if self.doors is not None:
                 await self._ask(self.doors.call, SIGNATURE_S)
+                self._shown = max(self._shown, number)
 
     async def _ask(self, message: Message | Callable[[], Message], within_s: float) -> Message:
         """

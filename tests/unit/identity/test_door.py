@@ -433,6 +433,8 @@ def test_what_a_killed_signer_did_not_tell_is_counted(world):
         {"used": 1, "total": 1, "strangers": {}},
         {"used": [], "total": True, "strangers": {}},
         {"used": [], "total": 1, "strangers": []},
+        {"used": [], "total": -1, "strangers": {}},
+        {"used": [], "total": 1 << 64, "strangers": {}},
     ],
 )
 def test_note_that_cannot_be_read_is_left_out(world, note):
@@ -445,3 +447,20 @@ def test_row_that_cannot_be_read_counts_as_not_told(world):
         Note({"used": [[1, 2, 3, 4, "stolen"], [1, 2, 3, 4, "signed"]], "total": 2, "strangers": {"x": 1}})
     )
     assert [(1, 1, {})] == [(len(heard.uses), heard.untold, heard.strangers) for heard in world.heard]
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 64, 1.5, True, None, "1"])
+@pytest.mark.parametrize("place", range(4))
+def test_row_with_a_number_that_no_wire_carries_counts_as_not_told(world, number, place):
+    row = [1, 2, 3, 4, "signed"]
+    row[place] = number
+    world.doors.noted(Note({"used": [row], "total": 1, "strangers": {}}))
+    assert [((), 1)] == [(heard.uses, heard.untold) for heard in world.heard]
+
+
+def test_strangers_that_cannot_be_are_left_out_and_the_others_are_few(world):
+    strange = {"9" * 5000: 1, "7": "x", "8": None, "9": -1, "٣": 1}
+    many = {str(uid): 1 for uid in range(1000)}
+    for strangers in ({**strange, "10": 2}, many):
+        world.doors.noted(Note({"used": [], "total": 0, "strangers": strangers}))
+    assert [{10: 2}, 64] == [world.heard[0].strangers, len(world.heard[1].strangers)]
