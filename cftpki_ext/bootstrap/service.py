@@ -53,6 +53,7 @@ from cftpki_ext.service.shared import Service
 from cftpki_ext.service.watching import Watching
 from cftpki_ext.stores import evidence_directory, open_sightings, watch_stores
 from cftpki_ext.support.collector import nothing_dies
+from cftpki_ext.support.logs import SteadyLog
 from cftpki_ext.support.version import version
 
 # What a signer opens keys on tokens with; the library comes with the extra `pkcs11` and is loaded when it is needed.
@@ -172,7 +173,8 @@ async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource],
         logger.error("source_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
 
 
-async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) -> None:
+async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Log) -> None:
+    logger = SteadyLog(written)
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
     sources = make_sources(kinds)
     checker = make_checker(settings, sources=sources, tell=logger.warning)
@@ -226,7 +228,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, logger: Log) 
         heard=heard,
     )
     identities = make_identities(settings, logger, signers)
-    audit = LogAudit(logger)
+    audit = LogAudit(written)  # a verdict that cannot be told is none
     refresher = Refresher(
         judges,
         open_sightings(settings.service),

@@ -8,6 +8,7 @@ has changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Protocol
 
 from cftpki_ext.core.errors import StoreError
@@ -61,7 +62,11 @@ class Watching:
         Look again and again, until cancelled.
         """
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - who does not look does not know what has ended
+                with contextlib.suppress(Exception):
+                    self._log.error("watching_failed", error=repr(error))
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
@@ -71,13 +76,13 @@ class Watching:
         apart = self._offset()
         moved, self._apart = apart - self._apart, apart
         if abs(moved) > _SET_S:
-            self._log.warning("clock_was_set", seconds=round(moved, 3), detail="every partner is judged anew")
             self._judges.end_standing()
+            self._log.warning("clock_was_set", seconds=round(moved, 3), detail="every partner is judged anew")
         try:
             changes = self._watch.look()
+            self._judges.learn(changes)
             if changes.flushed:
                 self._log.info("cache_flushed", detail="every partner is judged anew")
-            self._judges.learn(changes)
         except Exception as error:  # noqa: BLE001 - whatever it is: what cannot be watched must not be answered again
             # Nobody is let in without the memory of revocations.
             self._judges.end_standing()

@@ -8,11 +8,12 @@ nobody can write a log line, or to the terminal of whoever reads it, from outsid
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.log import Log
 
 # What adapters tell goes through `logging` under this name, so that it comes out wherever the program's log goes.
 EVENTS = "cftpki.events"
@@ -64,6 +65,55 @@ class EventLog:
 
     def _tell(self, level: int, event: str, fields: dict[str, Any]) -> None:
         logging.getLogger(EVENTS).log(level, "%s", event, extra={_FIELDS: {**self._bound, **fields}})
+
+
+class SteadyLog:
+    """
+    A `core.log.Log` that never raises: a disk that is full, or a reader that is gone, must not stop what is told of it.
+
+    Not for an audit trail, which is to fail. For one event loop.
+
+    Args:
+        log: writes. What it does not take is counted, and told of with the next event that it does.
+
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._unwritten = 0
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        """
+        See `core.log.Log`.
+        """
+        self._write(self._log.debug, event, fields)
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """
+        See `core.log.Log`.
+        """
+        self._write(self._log.info, event, fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        """
+        See `core.log.Log`.
+        """
+        self._write(self._log.warning, event, fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        """
+        See `core.log.Log`.
+        """
+        self._write(self._log.error, event, fields)
+
+    def _write(self, write: Callable[..., Any], event: str, fields: dict[str, Any]) -> None:
+        try:
+            write(event, **fields)
+            if self._unwritten:
+                self._log.error("log_not_written", events=self._unwritten)
+                self._unwritten = 0
+        except Exception:  # noqa: BLE001 - nobody could be told of it
+            self._unwritten += 1
 
 
 def event_log(**bound: Any) -> EventLog:

@@ -3,7 +3,9 @@ What was logged, as values.
 """
 
 import contextlib
+import errno
 import logging
+import os
 from typing import Any, NamedTuple
 
 from cftpki_ext.support.logs import EVENTS, fields_of
@@ -57,3 +59,19 @@ def captured_events():
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagates
+
+
+class FailingLog:
+    """
+    A `core.log.Log` on a disk that is full.
+    """
+
+    def __init__(self):
+        self.calls = 0
+
+    def _fail(self, event, /, **fields):
+        del event, fields
+        self.calls += 1
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    debug = info = warning = error = _fail

@@ -4,6 +4,7 @@ What the service notices by looking: changes of its stores, clocks that were set
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import StoreChanges
 from cftpki_ext.service.watching import Watching
-from tests.support.logs import CapturedLog
+from tests.support.logs import CapturedLog, FailingLog
 
 CHANGES = StoreChanges(responses={"list": datetime(2026, 6, 1, tzinfo=UTC)})
 
@@ -116,3 +117,37 @@ def test_flush_is_told_in_the_log(world):
     world.watching.look()
     world.watching.close()
     assert ([world.seen, "closed"], ["cache_flushed"]) == (world.told, world.events())
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+async def test_log_that_cannot_be_written_keeps_no_look_from_its_end(world, flushed):
+    world.watching._log = FailingLog()
+    world.seen = StoreChanges(flushed=True) if flushed else StoreError("damaged")
+    world.clock.wall += timedelta(hours=1)
+    looking = asyncio.create_task(world.watching.run())
+    while len(world.told) < 3:
+        assert not looking.done()
+        await asyncio.sleep(0.01)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert ("ended", flushed) == (world.told[0], world.seen in world.told)
+
+
+async def test_judges_that_cannot_be_told_end_no_watching(world):
+    faults = [ValueError("a fault of ours")]
+    ended = world.end_standing
+
+    def fails_once():
+        if faults:
+            raise faults.pop()
+        ended()
+
+    world.end_standing = fails_once
+    world.seen = StoreError("damaged")
+    looking = asyncio.create_task(world.watching.run())
+    while not world.told:
+        assert not looking.done()
+        await asyncio.sleep(0.01)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert "watching_failed" == world.events()[0]
