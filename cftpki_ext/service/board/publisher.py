@@ -119,7 +119,10 @@ class Publisher:
         board, question = self._board, entry.question
         rule, key = self._rule(question.rule)
         trust = question.trust.name
-        if board is None or rule is None or not chain or name in self._numbers.get(trust, {}):
+        # Until its rules are published, a board may be one of a configuration with fewer trust sets.
+        if board is None or self._rules is None or rule is None:
+            return
+        if not chain or name in self._numbers.get(trust, {}) or not entry.verdict.accepted:
             return
         if (
             not publishes_verdicts(self._settings, rule)
@@ -171,6 +174,8 @@ class Publisher:
         Take over a new configuration: hosts ask the service until `refresh` has published it.
         """
         self.cleared()
+        if not set(self._settings.service.allow_users) <= set(settings.service.allow_users):
+            self._shut()  # who has it, has it: hosts of users that are left get another one
         self._before = rules_by_name(self._settings)
         self._settings = settings
         self._keys = tuple(range(self._next_key, self._next_key + len(settings.rules)))
@@ -199,19 +204,11 @@ class Publisher:
             if self._board is not None:
                 self._shut()
             return
-        settings = self._settings
+        settings, before = self._settings, self._board
         held = await self._generations()
-        if settings is not self._settings:
-            return  # replaced meanwhile
-        if self._board is not None:
-            stats = self._board.stats()
-            if (
-                stats["arena_used"] > _FULL * stats["arena_size"]
-                or self._board.trusts < len(self._settings.trusts)
-                or stats["size"] < self._settings.service.board_bytes
-            ):
-                self._begin()
-        else:
+        if settings is not self._settings or self._failed:
+            return  # replaced, or given up, meanwhile
+        if self._board is None or self._is_full(self._board) or not self._fits(self._board):
             self._begin()
         if (
             self._rules is None
@@ -220,6 +217,9 @@ class Publisher:
             or any(held[name].chain is not self._held[name].chain for name in held)
         ):
             self._publish(held)
+        if self._board is not None and self._board is not before and self._is_full(self._board):
+            what = "the rules, with their chains and CA lists, leave no room: raise service.board_bytes"
+            self.give_up(BoardError(what, errno.ENOSPC))
 
     def given(self, board: bytes, number: int) -> Given | None:
         """
@@ -298,9 +298,10 @@ class Publisher:
         old, self._board = self._board, new
         self._rules = None
         self._boards += 1
-        self._log.info("board_begun", board=new.id.hex(), bytes=size, boards=self._boards)
+        # Before anything is told: nobody keeps the old one any more.
         if old is not None:
             old.supersede()
+        self._log.info("board_begun", board=new.id.hex(), bytes=size, boards=self._boards)
 
     def _broken(self, error: BoardError) -> None:
         """
@@ -309,8 +310,8 @@ class Publisher:
         if error.number != errno.ENOSPC or not any(self._numbers.values()):
             self.give_up(error)
             return
-        self._log.info("board_full", error=str(error))
         self._begin()
+        self._log.info("board_full", error=str(error))
 
     def give_up(self, error: Exception) -> None:
         """
@@ -321,8 +322,8 @@ class Publisher:
 
         """
         self._failed = True
-        self._log.warning("board_not_used", error=str(error), detail="hosts ask the service for everything")
         self._shut()
+        self._log.warning("board_not_used", error=str(error), detail="hosts ask the service for everything")
 
     def _shut(self) -> None:
         self._forget_numbers()
@@ -330,6 +331,17 @@ class Publisher:
         self._rules = None
         if board is not None:
             board.shut()
+
+    @staticmethod
+    def _is_full(board: NativeBoard) -> bool:
+        stats = board.stats()
+        return stats["arena_used"] > _FULL * stats["arena_size"]
+
+    def _fits(self, board: NativeBoard) -> bool:
+        return (
+            board.trusts >= len(self._settings.trusts)
+            and board.stats()["size"] >= self._settings.service.board_bytes
+        )
 
     def _entries(self) -> int:
         return self._settings.service.board_bytes // _ENTRY_OCTETS
