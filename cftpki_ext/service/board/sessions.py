@@ -40,6 +40,8 @@ from cftpki_ext.service.shared import Service
 NAME = "sessions"
 # Datagrams that are read before others have their turn.
 _TURN = 128
+# Turns that a service takes before it stops: more than a socket's queue holds, and an end where somebody floods it.
+_LAST_TURNS = 32
 # Sessions that wait for their record: a burst of some seconds.
 _WAITING = 20_000
 # Records that are on their way to the ledger at a time: those that somebody waits for go between.
@@ -139,18 +141,24 @@ class Sessions:
 
     async def _account(self, heard: _Heard) -> None:
         self._accounting = asyncio.create_task(self._account_for([heard]))
-        await asyncio.shield(self._accounting)
+        try:
+            await asyncio.shield(self._accounting)
+        except Exception as error:  # noqa: BLE001 - those that come later are to be accounted for
+            self._counts["dropped"] += self._under_way
+            self._under_way = 0
+            self._log.error("board_session_not_recorded", error=repr(error))
 
     async def drain(self) -> None:
         """
         Read what has come and keep its records, as far as that goes in the time that a stop has.
         """
-        if self._socket is not None:
-            self._read()
+        for _ in range(_LAST_TURNS):
+            if not self._read():
+                break
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_S):
                 if self._accounting is not None:
-                    await asyncio.shield(self._accounting)
+                    await asyncio.wait((self._accounting,))
                 while not self._waiting.empty():
                     await self._account(self._waiting.get_nowait())
         if lost := self._waiting.qsize() + self._under_way:
@@ -160,23 +168,33 @@ class Sessions:
 
     async def _account_for(self, batch: list[_Heard]) -> None:
         """
-        Record, count and log sessions. Never raises.
+        Record, count and log sessions.
         """
         while len(batch) < _BATCH and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
         self._under_way = len(batch)
-        repeats = [_again(heard, heard.given) for heard in batch if heard.given is not None]
-        kept = iter(zip(repeats, await self._service.keeper.keep_repeats(repeats), strict=True))
-        for heard in batch:
-            outcome = next(kept) if heard.given is not None else None
+        pairs = [(heard, self._repeat_of(heard)) for heard in batch]
+        repeats = [repeat for _, repeat in pairs if repeat is not None]
+        records = iter(await self._service.keeper.keep_repeats(repeats))
+        for heard, repeat in pairs:
+            record = next(records) if repeat is not None else None
             try:
-                if heard.given is not None and outcome is not None:
-                    self._report(heard, heard.given, *outcome)
+                if heard.given is not None and repeat is not None and record is not None:
+                    self._report(heard, heard.given, repeat, record)
                 self._tell(heard.told, heard.session)
             except Exception as error:  # noqa: BLE001 - one session must not keep the others from being accounted for
                 self._log.error("board_session_not_recorded", error=repr(error))
             self._counts["sessions"] += 1
         self._under_way = 0
+
+    def _repeat_of(self, heard: _Heard) -> Repeat | None:
+        if heard.given is None:
+            return None
+        try:
+            return _again(heard, heard.given)
+        except Exception as error:  # noqa: BLE001 - as in `_account_for`
+            self._log.error("board_session_not_recorded", error=repr(error))
+            return None
 
     def _report(self, heard: _Heard, given: Given, repeat: Repeat, record: str | NotKept) -> None:
         """
@@ -216,19 +234,23 @@ class Sessions:
             "refused": self._counts["refused"],
         }
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """
+        Read what has come; whether there may be more.
+        """
         for _ in range(_TURN):
             if self._socket is None:
-                return
+                return False
             try:
                 datagram, ancillary, flags, _ = self._socket.recvmsg(MAX_OCTETS + 1, _SPACE)
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 self._say("board_session_unread", error=str(error))
-                return
+                return False
             self._close_descriptors(ancillary)
             self.hear(datagram, _uid(ancillary), whole=not flags & socket.MSG_TRUNC)
+        return True
 
     def hear(self, datagram: bytes, uid: int | None, *, whole: bool = True) -> None:
         """

@@ -288,6 +288,54 @@ async def test_what_is_not_kept_in_the_time_of_a_stop_is_told(tmp_path, monkeypa
     assert [1] == [line["count"] for line in world.lines("board_sessions_lost")]
 
 
+async def test_all_that_waits_in_the_queue_is_read_when_the_service_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr(board_sessions, "_TURN", 2)
+    world = World(tmp_path)
+    (tmp_path / "s").touch(mode=0o600)
+    world.sessions.open(tmp_path, like=tmp_path / "s")
+    world.tell(*(told(BOARD, NUMBER=number, **GIVEN) for number in range(1, 6)))
+    await world.sessions.drain()
+    world.sessions.close()
+    await world.service.keeper.aclose()
+    assert (5, 6) == (world.sessions.status()["sessions"], len(world.evidence.entries))
+
+
+async def test_fault_of_ours_with_one_session_keeps_no_other_from_its_record(world, monkeypatch):
+    again, faults = board_sessions._again, [ValueError("a fault of ours")]
+
+    def fails_once(*arguments):
+        if faults:
+            raise faults.pop()
+        return again(*arguments)
+
+    monkeypatch.setattr(board_sessions, "_again", fails_once)
+    world.tell(told(BOARD, NUMBER=1, **GIVEN), told(BOARD, NUMBER=2, **GIVEN))
+    await world.until(sessions=2, given=1)
+    assert (1, 2, 2) == (
+        len(world.lines("board_session_not_recorded")),
+        len(world.lines("handshake_done")),
+        len(world.evidence.entries),
+    )
+
+
+async def test_fault_of_ours_with_many_sessions_keeps_no_later_one_from_its_record(world):
+    keep = world.service.keeper.keep_repeats
+
+    async def fails_once(repeats):
+        del repeats
+        world.service.keeper.keep_repeats = keep
+        msg = "a fault of ours"
+        raise ValueError(msg)
+
+    world.service.keeper.keep_repeats = fails_once
+    world.tell(told(BOARD, NUMBER=1, **GIVEN))
+    async with asyncio.timeout(30):
+        while not world.lines("board_session_not_recorded"):  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.005)
+    world.tell(told(BOARD, NUMBER=2, **GIVEN))
+    await world.until(sessions=1, given=1, lost=1)
+
+
 async def test_group_that_is_not_ours_leaves_it_to_the_kernel_who_may_speak(world, tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError
