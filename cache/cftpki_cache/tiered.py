@@ -48,6 +48,7 @@ class TieredStore:
         self._lower = lower
         # Whoever copies up what was read below must not replace what came meanwhile.
         self._filling = threading.Lock()
+        self._letting_go = 0
 
     def get(self, key: str) -> StoredResponse | None:
         """
@@ -88,6 +89,7 @@ class TieredStore:
         See `LastingStore`: the upper tier alone.
         """
         with self._filling:
+            self._letting_go += 1
             if key is None:
                 self._upper.clear()
             else:
@@ -97,10 +99,13 @@ class TieredStore:
         """
         See `SharedStore`.
         """
+        before = self._letting_go
         below = self._lower.look(key)
         with self._filling:
             above = self._upper.look(key)
             if below is not None and (above is None or above.received_at < below.received_at):
+                if before != self._letting_go:
+                    return below.response
                 self._upper.put(key, below.raw, received_at=below.received_at, keep_s=below.keep_s)
                 above = below
         return None if above is None else above.response
@@ -112,12 +117,14 @@ class TieredStore:
         kept = self._upper.look(key)
         if kept is not None:
             return kept
+        before = self._letting_go
         kept = self._lower.look(key)
         if kept is None:
             return None
         with self._filling:
             newer = self._upper.look(key)
-            if newer is None:
+            # What was let go of meanwhile may be what was read.
+            if newer is None and before == self._letting_go:
                 self._upper.put(key, kept.raw, received_at=kept.received_at, keep_s=kept.keep_s)
         return kept if newer is None else newer
 

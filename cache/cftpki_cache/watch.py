@@ -27,6 +27,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The cache's own time of a row is taken before its transaction, which may wait for another one. What was seen within so
 # much is remembered, so that it is told once.
 _OVERLAP_S = 10.0
+# Rows of another form are none of the cache's.
+_NEWEST = "SELECT max(store_time) FROM Cache WHERE typeof(key) = 'text' AND typeof(store_time) = 'real'"
+_SINCE = (
+    "SELECT rowid, key, store_time FROM Cache"
+    " WHERE typeof(key) = 'text' AND typeof(store_time) = 'real' AND store_time > ? ORDER BY store_time LIMIT ?"
+)
 # Rows that one look reads at most; the next goes on from there.
 _ROWS = 2000
 
@@ -67,6 +73,7 @@ class StateWatch:
         self._cache = _Database(responses / RESPONSES)
         self._mark = responses / _FLUSHED
         self._flushed = _stamp(self._mark)
+        self._begun = wall()
         self._since: float | None = None
         self._told: dict[tuple[str, float], None] = {}
 
@@ -74,9 +81,11 @@ class StateWatch:
         """
         See `StoreWatch`.
         """
+        # First what may raise: nothing else is taken for told then.
+        revoked = self._revoked()
         flushed = _stamp(self._mark)
         was, self._flushed = self._flushed, flushed
-        return StoreChanges(flushed=flushed != was, responses=self._responses(), revoked=self._revoked())
+        return StoreChanges(flushed=flushed != was, responses=self._responses(), revoked=revoked)
 
     def close(self) -> None:
         """
@@ -104,25 +113,23 @@ class StateWatch:
             # A cache that cannot be read has nothing; whoever uses it says so.
             self._cache.close()
             return {}
+        finally:
+            if self._since is None:  # what it has once it is there came later than this
+                self._since = self._begun
 
     def _rows(self, db: sqlite3.Connection) -> dict[str, datetime]:
         if self._since is None:
-            ((newest,),) = db.execute("SELECT max(store_time) FROM Cache")
-            self._since = newest or 0.0
-            self._told = dict.fromkeys(
-                db.execute(
-                    "SELECT key, store_time FROM Cache WHERE store_time > ?", (self._since - _OVERLAP_S,)
-                )
-            )
+            ((newest,),) = db.execute(_NEWEST)
+            since = newest or 0.0
+            known = db.execute(_SINCE, (since - _OVERLAP_S, -1))
+            self._told = {(key, at): None for _, key, at in known}
+            self._since = since
             return {}
         found: dict[str, datetime] = {}
         # Where the clock was set back, what is stored now is older than what was.
         self._since = min(self._since, self._wall())
         limit = _ROWS + len(self._told)
-        rows = db.execute(
-            "SELECT rowid, key, store_time FROM Cache WHERE store_time > ? ORDER BY store_time LIMIT ?",
-            (self._since - _OVERLAP_S, limit),
-        ).fetchall()
+        rows = db.execute(_SINCE, (self._since - _OVERLAP_S, limit)).fetchall()
         for row, key, at in rows:
             if (key, at) not in self._told:
                 self._told[key, at] = None
@@ -131,6 +138,7 @@ class StateWatch:
             self._since = max(self._since, at)
         if len(rows) == limit:
             self._cache.look_again()
+        self._since = min(self._since, self._wall())
         old = self._since - _OVERLAP_S
         self._told = dict.fromkeys(one for one in self._told if one[1] > old)
         return found

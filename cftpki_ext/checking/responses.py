@@ -63,6 +63,7 @@ class Responses:
         self.lists = LargeLists(store.lists) if isinstance(store, ListStore) else None
         self._monotonic = monotonic
         self._missing: OrderedDict[str, float] = OrderedDict()
+        self._news = 0  # how often another process was heard of
         self._writing: dict[asyncio.Future[None], int] = {}
         self._hanging: asyncio.Future[StoredResponse | None] | None = None
         # One: the disk does one thing at a time, in the order in which it was asked.
@@ -97,6 +98,7 @@ class Responses:
         again before it is back.
         """
         known, found = self.at_hand(key)
+        news = self._news
         if not known:
             if not self.is_awake:
                 return None
@@ -109,7 +111,7 @@ class Responses:
             return None
         if found is not None:
             await hashed(found.raw)
-        elif not known:
+        elif not known and news == self._news:
             self._missing[key] = self._monotonic() + _MISSING_S
             if len(self._missing) > _MISSING:
                 self._missing.popitem(last=False)
@@ -188,6 +190,7 @@ class Responses:
             received_at: when what the disk has was received.
 
         """
+        self._news += 1
         self._missing.pop(key, None)
         if self._lasting is None:
             return
@@ -199,6 +202,7 @@ class Responses:
         """
         Learn that the disk was emptied on purpose: nothing is at hand any more.
         """
+        self._news += 1
         self._missing.clear()
         if self._lasting is not None:
             self._lasting.let_go()

@@ -5,6 +5,8 @@ What other processes put into cache and memory of revocations is seen once, soon
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -149,3 +151,49 @@ def test_memory_that_cannot_be_read_is_no_news_but_an_error(watch, memory, tmp_p
     (tmp_path / "revocations.sqlite3").write_bytes(b"no database" * 1000)
     with pytest.raises(StoreError, match="memory of revocations cannot be read"):
         watch.look()
+
+
+def test_look_that_fails_takes_nothing_for_told(watch, disk, memory, tmp_path, seconds, monkeypatch):
+    watch.look()
+    mark_flushed(tmp_path / "responses")
+    seconds[0] += 1
+    disk.put("ocsp", b"revoked", received_at=NOW, keep_s=60)
+    memory.remember("leaf", proof())
+    with monkeypatch.context() as patched:
+        patched.setattr(watch._proofs, "changed", _no_descriptors)
+        with pytest.raises(StoreError, match="Too many open files"):
+            watch.look()
+    expected = StoreChanges(flushed=True, responses={"ocsp": NOW}, revoked=frozenset({"leaf"}))
+    assert [expected, NOTHING] == [watch.look(), watch.look()]
+
+
+def _no_descriptors():
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_answers_of_a_cache_that_is_begun_while_it_is_watched_are_told(tmp_path, monkeypatch, seconds):
+    monkeypatch.setattr("diskcache.core.time.time", lambda: seconds[0])
+    with contextlib.closing(StateWatch(tmp_path, tmp_path / "responses", wall=lambda: seconds[0])) as watch:
+        assert NOTHING == watch.look()
+        seconds[0] += 60
+        with contextlib.closing(DiskStore(tmp_path / "responses", wall=lambda: seconds[0])) as disk:
+            disk.put("ocsp", b"revoked", received_at=NOW, keep_s=60)
+            assert {"ocsp": NOW} == watch.look().responses
+
+
+def test_rows_whose_time_or_name_is_none_hide_no_other(watch, disk, seconds):
+    watch.look()
+    seconds[0] += 1
+    disk.put("ocsp", b"good", received_at=NOW, keep_s=60)
+
+    def plant(cache):
+        rows = [(f"bad {n}", at) for n, at in enumerate(("never", None, b"", float("inf")))]
+        for row in (*rows, (b"name", 1001.0)):
+            cache._sql("INSERT INTO Cache (key, raw, store_time, value) VALUES (?, 1, ?, zeroblob(64))", row)
+
+    disk._run(plant, writes=True)
+    for _ in range(2):
+        assert {"bad 3", "ocsp"} >= set(watch.look().responses)
+    seconds[0] += 1
+    disk.put("list", b"good", received_at=NOW, keep_s=60)
+    assert NOW == watch.look().responses["list"]

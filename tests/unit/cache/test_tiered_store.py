@@ -69,3 +69,17 @@ def test_what_is_written_below_replaces_nothing_above() -> None:
     store.write("key", b"older", received_at=RECEIVED, keep_s=60)
     assert StoredResponse(raw=b"newer", received_at=RECEIVED) == store.get("key")
     assert StoredResponse(raw=b"older", received_at=RECEIVED) == lower.get("key")
+
+
+def test_what_is_let_go_of_while_the_lower_tier_is_read_does_not_come_back() -> None:
+    for key in ("key", None):
+        for read in (TieredStore.get, TieredStore.look_below):
+            upper, lower = MemoryStore(), Meanwhile()
+            store = TieredStore(upper, lower)
+            lower.put("key", b"older", received_at=RECEIVED, keep_s=60)
+            lower.happens = lambda store=store, key=key: store.let_go(key)  # type: ignore[method-assign, misc]
+            assert StoredResponse(raw=b"older", received_at=RECEIVED) == read(store, "key")
+            assert None is store.at_hand("key")
+            lower.happens = lambda: None  # type: ignore[method-assign]
+            assert StoredResponse(raw=b"older", received_at=RECEIVED) == read(store, "key")
+            assert None is not store.at_hand("key")

@@ -143,6 +143,21 @@ async def test_what_the_disk_has_not_is_not_asked_again_at_once():
         assert b"now" == (await responses.find("none")).raw
 
 
+@pytest.mark.parametrize(
+    "news", [lambda responses: responses.stored("none", NOW), lambda responses: responses.flushed()]
+)
+async def test_what_another_process_stores_while_the_disk_is_read_is_not_missing(news):
+    lower = Slow()
+    with tiers(lower) as (responses, _, _):
+        looking = asyncio.ensure_future(responses.find("none"))
+        while not lower.looked:  # noqa: ASYNC110 - the disk's thread has no event
+            await asyncio.sleep(0.001)
+        news(responses)
+        lower.go.set()
+        assert None is await looking
+        assert (False, None) == responses.at_hand("none")
+
+
 async def test_what_is_put_is_on_the_disk_when_it_is_closed(tmp_path):
     responses = Responses(TieredStore(MemoryStore(), DiskStore(tmp_path / "r")), lambda: 0.0)
     responses.put("large", LARGE, received_at=NOW, keep_s=10**9)
