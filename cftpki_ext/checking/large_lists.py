@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 LARGE_LIST_OCTETS = 1024 * 1024
 # Lists that are remembered to have no index, by their digests.
 _ODD = 1024
+# Lists that wait for their index: each is a file, and nobody knows yet whether it is the CA's.
+_WAITING = 8
 # That an index could not be made is remembered for so long.
 _FAILED_S = 60.0
 
@@ -88,6 +90,9 @@ class LargeLists:
         if self._failed.get(raw.digest, 0.0) > asyncio.get_running_loop().time():
             return True
         known = self._making.get(raw.digest)
+        if known is None and len(self._making) >= _WAITING:
+            # Read whole meanwhile, as those that can have none.
+            return True
         if known is None:
             known = self._making[raw.digest] = raw, asyncio.ensure_future(self._make(raw))
             known[1].add_done_callback(partial(self._made, raw.digest))

@@ -366,6 +366,33 @@ def test_list_that_came_too_late_is_there_for_the_next_question(
     assert (alerts, asked) == asyncio.run(scene())
 
 
+def test_lists_wait_for_an_index_behind_few_others_and_are_read_whole_meanwhile(tmp_path: Path) -> None:
+    async def scene() -> list[bool]:
+        indexer = Slow()
+        world = World(tmp_path / "s", Web(GOOD), indexer)
+        lists = world.checker._store.lists
+        assert lists is not None
+        raws = []
+        for n in range(9):
+            content = make_crl(ROOT, [Revoked(n + 1)], number=n + 1)
+            spooling = lists.store.begin()
+            spooling.write(content)
+            raws.append(spooling.finish())
+            spooling.close()
+        waiting = [asyncio.ensure_future(lists.prepare(raw)) for raw in raws[:8]]
+        await asyncio.sleep(0)
+        assert await lists.prepare(raws[8])
+        found = [raws[8].index is None]
+        indexer.may.set()
+        await asyncio.gather(*waiting)
+        found += [raw.index is not None for raw in raws[:8]]
+        assert await lists.prepare(raws[8])
+        await world.checker.aclose()
+        return [*found, raws[8].index is not None]
+
+    assert [True] * 10 == asyncio.run(scene())
+
+
 @pytest.mark.parametrize("why", ["old", "flushed"])
 def test_list_that_came_too_late_is_asked_for_anew_where_it_would_not_be_in_the_cache(
     tmp_path: Path, why: str
