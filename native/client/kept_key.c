@@ -71,7 +71,6 @@ static struct kept *new_page(void) {
     munmap(page, sizeof(*page));
     return NULL;
   }
-  (void)mlock(page, sizeof(*page)); /* as far as RLIMIT_MEMLOCK goes */
   return page;
 }
 
@@ -90,6 +89,8 @@ static bool is_of(const struct kept *page, uint64_t socket, uint64_t leaf) {
 /* Puts the key into a place that is taken. */
 static void keep(struct kept *page, uint64_t socket, uint64_t leaf, struct cftpki_bytes key) {
   explicit_bzero(page, sizeof(*page));
+  /* As far as RLIMIT_MEMLOCK goes; anew each time, because a child of fork(2) does not inherit it. */
+  (void)mlock(page, sizeof(*page));
   memcpy(page->key, key.data, key.length);
   page->length = key.length;
   page->socket = socket;
