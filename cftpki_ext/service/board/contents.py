@@ -22,6 +22,7 @@ from cftpki_ext.service.judging.standing import Standing
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HASH = 8  # octets of a name's SHA-256 in the global area
 _SHORT = 16
+_LATEST_NS = 2**63 - 1  # what the entry's field holds
 
 
 def uses_board(settings: Settings, rule: Rule) -> bool:
@@ -136,7 +137,7 @@ def verdict_of(standing: Standing, chain: Sequence[bytes], *, rule_key: int, tru
         # A host's clock shows milliseconds: it is not before the verdict.
         wall_from_ms=(verdict.evidence.decided_at - _EPOCH) // timedelta(milliseconds=1),
         wall_until_ms=(standing.until - _EPOCH) // timedelta(milliseconds=1),
-        monotonic_until_ns=int(standing.ends_at * 1_000_000_000),
+        monotonic_until_ns=min(int(standing.ends_at * 1_000_000_000), _LATEST_NS),
         verdict_id=bytes.fromhex(verdict.id),
         policy=sha256(verdict.evidence.policy.encode()).digest()[:_HASH],
         partner=sha256(chain[0]).digest()[:_SHORT],

@@ -330,6 +330,11 @@ async def test_service_that_stops_leaves_what_stands_to_hosts_that_find_nobody(w
     assert "EOWNERDEAD" == known(view)
 
 
+async def test_verdict_that_stands_until_the_year_9999_is_known(world):
+    world.add(lasts_s=(datetime.max.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds() - 60)
+    assert ("a" * 32, 1) == known(world.view())
+
+
 async def test_trust_sets_that_are_more_than_the_board_has_begin_a_new_one(world):
     first = world.view()
     more = {**SETTINGS.trusts, "third": replace(ELSE, name="third")}
