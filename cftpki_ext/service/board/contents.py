@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from cftpki_ext.core.settings import Rule, Settings
 from cftpki_ext.core.vocabulary import Direction, Phase
+from cftpki_ext.decision.question import Question
 from cftpki_ext.exit.rule_answers import ca_list_of, mask_of, phases_of
 from cftpki_ext.identity import HeldIdentity
 from cftpki_ext.protocol.tls_vectors import encode_chain
@@ -52,6 +53,21 @@ def publishes_verdicts(settings: Settings, rule: Rule) -> bool:
     Not where evidence is required: there a session's own record is kept before the session is answered.
     """
     return uses_board(settings, rule) and not settings.evidence.required
+
+
+def is_asked_by(settings: Settings, rule: Rule, question: Question) -> bool:
+    """
+    Whether a question is the one that a session of a rule puts now.
+
+    A session keeps the rule that it was matched by, also over a reload; another one may have its name by then, with other
+    partners, another trust set or the other direction.
+    """
+    return (
+        settings.trusts.get(rule.trust) is question.trust
+        and rule.direction is question.direction
+        and rule.partners == question.partners
+        and settings.limits == question.limits
+    )
 
 
 def rules_of(

@@ -21,6 +21,7 @@ from cftpki_ext.identity import HeldIdentity, IdentityProvider
 from cftpki_ext.protocol.codec import FIELDS, Tag
 from cftpki_ext.service.board.contents import (
     ca_lists_of,
+    is_asked_by,
     publishes_verdicts,
     rules_by_name,
     rules_of,
@@ -124,10 +125,7 @@ class Publisher:
             return
         if not chain or name in self._numbers.get(trust, {}) or not entry.verdict.accepted:
             return
-        if (
-            not publishes_verdicts(self._settings, rule)
-            or self._settings.trusts.get(trust) is not question.trust
-        ):
+        if not publishes_verdicts(self._settings, rule) or not is_asked_by(self._settings, rule, question):
             return
         if sum(len(der) + 3 for der in chain) + 3 > FIELDS[Tag.CHAIN].cap:
             return

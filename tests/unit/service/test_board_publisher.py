@@ -35,7 +35,7 @@ from tests.support.board_host import View, library
 RECORD = samples.record(*samples.GOOD)
 CHAIN = RECORD.question.chain
 RULE = replace(samples.RULE, identity="mft")
-OTHER = replace(samples.RULE, name="out", direction=Direction.CLIENT)
+OTHER = replace(samples.RULE, name="out", trust="else", direction=Direction.CLIENT)
 ELSE = TrustSet(name="else", anchors=samples.PLAIN.anchors)
 LIBRARY = library()
 SETTINGS = Settings(

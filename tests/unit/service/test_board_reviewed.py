@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 
+from cftpki_ext.core.settings import Partners
 from cftpki_ext.core.verdict import Status
+from cftpki_ext.core.vocabulary import Direction
 from tests.support.logs import FailingLog
 from tests.unit.service.test_board_publisher import CHAIN, ELSE, OTHER, RECORD, RULE, SETTINGS, World, known
 
@@ -100,3 +103,30 @@ async def test_refusal_is_never_published(world):
     refused = replace(entry, verdict=replace(entry.verdict, status=Status.REFUSED))
     world.memory.add(refused)
     assert "ENOENT" == known(view)
+
+
+OTHERS = Partners(subjects=("CN=somebody else",))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rules": (replace(RULE, partners=OTHERS), OTHER)},
+        {"rules": (replace(RULE, trust="else"), OTHER)},
+        {"rules": (replace(RULE, direction=Direction.CLIENT), OTHER)},
+        {"limits": replace(SETTINGS.limits, ocsp_refresh=timedelta(seconds=7))},
+    ],
+    ids=["partners", "trust", "direction", "limits"],
+)
+async def test_session_of_the_rule_before_a_reload_publishes_nothing_under_the_one_that_has_its_name(
+    world, changed
+):
+    # Its rule is the one that it was matched by; trust sets are looked up anew.
+    fresh = replace(SETTINGS, **changed)
+    world.publisher.replace_settings(fresh)
+    await world.publisher.refresh()
+    view = world.view()
+    entry = world.add(replace(RECORD.question, limits=SETTINGS.limits))
+    world.memory.given(RECORD.question, entry)
+    answers = {known(view, direction=direction) for direction in Direction if view.rule(direction=direction)}
+    assert ({"ENOENT"}, 0) == (answers, world.publisher.status()["entries"])
