@@ -18,6 +18,7 @@ from cftpki_cache.ledger_blobs import BlobReader, has_table
 from cftpki_cache.ledger_schema import DATABASE, GENESIS, HEAD, chain_start, link
 from cftpki_cache.ledger_short import RECORDS, SHORTS, ids_between, row_of
 from cftpki_cache.sqlite import connect
+from cftpki_cache.versions import DamagedVersionError
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.decision.known_revoked import Proven
@@ -29,6 +30,9 @@ _PAGE = 500
 # Ids begin with the time: six digits are four hours' worth, enough to type and hardly ever unique by accident.
 _SHORTEST_PREFIX = 6
 _HEAD_OCTETS = 128
+# How a record that repeats another one begins as JSON (`evidence.again`), and how a document names a blob (`evidence.record`).
+_AGAIN = re.compile(rb'\{"again":"([0-9a-f]{64})"')
+_NAMED = re.compile(rb'"\$sha256":"([0-9a-f]{64})"')
 
 
 class LedgerReader:
@@ -204,8 +208,9 @@ class LedgerReader:
                 digests = {name for (name,) in self._db.execute("SELECT digest FROM blob")}
                 faults.extend(self._blobs.changed())
                 links: dict[int, bytes] = {}
-                faults.extend(self._gone_of_repeated(digests))
-                faults.extend(self._walk(digests, links, head, progress))
+                repeated: set[str] = set()
+                faults.extend(self._walk(digests, links, repeated, head, progress))
+                faults.extend(self._gone_of_repeated(digests, repeated))
                 faults.extend(self._head_faults(head, links))
             finally:
                 self._db.execute("ROLLBACK")
@@ -221,6 +226,7 @@ class LedgerReader:
         self,
         digests: set[str],
         links: dict[int, bytes],
+        repeated: set[str],
         head: tuple[int, bytes] | None,
         progress: Callable[[int], None],
     ) -> Iterator[LedgerFault]:
@@ -238,6 +244,10 @@ class LedgerReader:
             # Behind a gap nobody knows what the record followed; its own hash then stands for itself.
             elif link(previous, record_id, kept_at, names, document) != digest:
                 yield LedgerFault(seq=number, detail=f"record {number} ({record_id}) was changed or replaced")
+            if row[6] is not None:
+                repeated.add(names)
+            elif (again := _AGAIN.match(document)) is not None:
+                repeated.add(again[1].decode())
             for name in sorted(set(names.split()) - digests):
                 yield LedgerFault(seq=number, detail=f"blob {name} of record {number} is gone")
             if head is not None and number == head[0]:
@@ -246,15 +256,22 @@ class LedgerReader:
             progress(looked_at)
         links[seq] = previous
 
-    def _gone_of_repeated(self, digests: set[str]) -> Iterator[LedgerFault]:
+    def _gone_of_repeated(self, digests: set[str], repeated: set[str]) -> Iterator[LedgerFault]:
         """
         What repeated documents name and is not there: their records name the document alone.
+
+        Their own octets count, which the chain vouches for, besides the table that says when their blobs may go.
         """
-        if not has_table(self._db, "repeated"):
-            return
-        for digest, document in self._db.execute("SELECT digest, document FROM repeated ORDER BY 2, 1"):
-            if digest not in digests:
-                yield LedgerFault(seq=None, detail=f"blob {digest} of the repeated record {document} is gone")
+        gone: set[tuple[str, str]] = set()
+        if has_table(self._db, "repeated"):
+            rows = self._db.execute("SELECT document, digest FROM repeated")
+            gone.update(row for row in rows if row[1] not in digests)
+        for document in repeated & digests:
+            with contextlib.suppress(DamagedVersionError):  # told already
+                named = _NAMED.findall(self._blobs.blob(document) or b"")
+                gone.update((document, name.decode()) for name in named if name.decode() not in digests)
+        for document, digest in sorted(gone):
+            yield LedgerFault(seq=None, detail=f"blob {digest} of the repeated record {document} is gone")
 
     def _head_faults(self, head: tuple[int, bytes] | None, links: dict[int, bytes]) -> Iterator[LedgerFault]:
         newest = max(links)

@@ -296,6 +296,22 @@ def tables(folder):
         )
 
 
+@pytest.mark.parametrize("form", ["short", "json"])
+@pytest.mark.parametrize("size", [100, 2000], ids=["as it is", "packed"])
+def test_verify_tells_what_is_gone_of_a_repeated_record_although_all_traces_are(ledger, folder, form, size):
+    named = b'{"question":{"chain":[{"$sha256":"%s"}],"more":"%s"}}' % (DIGEST.encode(), b"x" * size)
+    base = replace(BASE, document=named)
+    repeated = Repeated(id=base.id, document=sha256(named).hexdigest())
+    made = entry(5)
+    head = repeated.head(made.id) if form == "short" else b'{"again":"%s",' % repeated.document.encode()
+    ledger.append((base, replace(made, document=head + b"who", repeats=repeated)))
+    ledger.tend(before=NOON + timedelta(hours=2), max_bytes=LARGE)
+    assert [] == details(folder)
+    edit(folder, "DELETE FROM blob WHERE digest = ?", DIGEST)
+    edit(folder, "DELETE FROM repeated WHERE digest = ?", DIGEST)
+    assert [f"blob {DIGEST} of the repeated record {repeated.document} is gone"] == details(folder)
+
+
 def test_short_records_have_their_place_in_the_one_chain(ledger, folder):
     entries = (BASE, short(2), entry(3), short(4), short(5), entry(6))
     hashes = [*ledger.append(entries[:3]), *ledger.append(entries[3:])]
