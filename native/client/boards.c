@@ -171,9 +171,12 @@ void cftpki_boards_adopt(const char *socket_path, int fd) {
     retire_older(socket_path, INT64_MIN);
     return;
   }
-  /* An older one comes late, from a service that another one has followed. */
+  /* An older one comes late, from a service that another one has followed: unless it lives and ours does not. There
+   * is one service at a time, and its clock may be another one's (time_namespaces(7)). */
   struct cftpki_board_use use = cftpki_boards_use(socket_path);
-  bool known = use.view != NULL && use.view->created_ns >= view.created_ns;
+  bool known = use.view != NULL && use.view->created_ns >= view.created_ns &&
+               (cftpki_view_state(use.view) == CFTPKI_VIEW_LIVE ||
+                cftpki_view_state(&view) != CFTPKI_VIEW_LIVE);
   cftpki_boards_let_go(&use);
   struct place *place = known ? NULL : take_place();
   if (place == NULL) {

@@ -42,6 +42,22 @@ static void test_an_earlier_orphan_never_comes_back(void) {
   }
 }
 
+/* A service whose clock is behind that of the one before it. */
+static void test_what_lives_takes_the_place_of_an_orphan(void) {
+  struct cftpki_board *living = sample_board();
+  struct cftpki_board *later = sample_board();
+  uint8_t id[16];
+  cftpki_boards_adopt("/two clocks", dup(cftpki_board_fd(later)));
+  cftpki_board_free(later);
+  cftpki_boards_adopt("/two clocks", dup(cftpki_board_fd(living)));
+  struct cftpki_board_use use = cftpki_boards_use("/two clocks");
+  cftpki_board_id(living, id);
+  CHECK(use.view != NULL && memcmp(use.view->id, id, sizeof(id)) == 0);
+  cftpki_boards_let_go(&use);
+  cftpki_boards_none("/two clocks");
+  cftpki_board_free(living);
+}
+
 /* A child's threads count from the beginning under one number of their process. */
 
 enum { TELLERS = 4, TOLD_EACH = 200 };
@@ -129,6 +145,7 @@ static void test_a_datagram_leaves_by_no_standard_stream(void) {
 
 int main(void) {
   test_an_earlier_orphan_never_comes_back();
+  test_what_lives_takes_the_place_of_an_orphan();
   test_threads_of_a_child_count_from_the_beginning();
   test_a_sender_is_no_function_of_the_programs_secrets();
   test_a_datagram_leaves_by_no_standard_stream();
