@@ -223,6 +223,9 @@ void cftpki_board_tell(const struct pkicom *pki, struct cftpki_call *call, unsig
   if (!call->has_begun || (call->session.state != CFTPKI_SESSION_BOARD && begun->verdict == 0)) {
     return;
   }
+  /* Once: what its host still says of it is no other session. */
+  cftpki_board_session_clear(call->private_area.data, call->private_area.size);
+  call->has_begun = false;
   told = cftpki_boards_next_told();
   cftpki_request_start(&request, CFTPKI_WIRE_MSG_SESSION_TOLD);
   if (begun->verdict != 0) {

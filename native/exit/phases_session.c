@@ -345,9 +345,7 @@ struct cftpki_outcome cftpki_end_session(struct pkicom *pki) {
       cftpki_notify_once(&call.task, &request);
     }
   }
-  if (call.session.state == CFTPKI_SESSION_BOARD || call.session.state == CFTPKI_SESSION_OPEN) {
-    cftpki_board_tell(pki, &call, CFTPKI_WIRE_ENDING_LEFT, 0, 0);
-  }
+  cftpki_board_tell(pki, &call, CFTPKI_WIRE_ENDING_LEFT, 0, 0); /* unless it was told before */
   end(&call);
   return outcome;
 }

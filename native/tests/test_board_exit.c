@@ -29,6 +29,7 @@ static struct {
   pthread_t thread;
   struct cftpki_board *board; /* handed out where one is asked for; NULL: none */
   bool old;                   /* from before there was a board */
+  unsigned drops;             /* the connection that it comes on; 0: none */
   bool refuses;               /* every chain that it is asked about */
   const char *rule;
   uint32_t seen[32]; /* by message */
@@ -176,6 +177,9 @@ static void *serve_one(void *argument) {
     CHECK(length <= CFTPKI_WIRE_MAX_PAYLOAD && head[3] < 32);
     CHECK(length == 0 || recv(fd, payload, length, MSG_WAITALL) == (ssize_t)length);
     __atomic_add_fetch(&service.seen[head[3]], 1, __ATOMIC_SEQ_CST);
+    if (head[3] == service.drops) {
+      break;
+    }
     answer(fd, head[3], sequence, payload, length);
   }
   free(payload);
@@ -447,7 +451,22 @@ static void test_what_the_board_does_not_know_is_asked_within_the_session(void) 
   check_told(&told, CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE);
   CHECK(number_of(&told, CFTPKI_WIRE_TAG_SESSION) == SERVICE_SESSION);
   CHECK(number_of(&told, CFTPKI_WIRE_TAG_ENTRY) == entry);
+  /* Told once, also by a host that goes on after the end. */
+  host.pki.iAlertCode = 90;
+  host.pki.iAlertSide = CFTPKIE_ALERT_REMOTE;
+  CHECK(call(&host, CFTPKIE_HANDSHAKE_ALERT) == CFTPKIE_RC_DONE && !next_told(&told));
   CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && !next_told(&told));
+  /* A connection that is lost before the end: the verdict was given, and is told. */
+  service.drops = CFTPKI_WIRE_MSG_HANDSHAKE_DONE;
+  start_handshake(&host);
+  CHECK(call(&host, CFTPKIE_GET_CERTIFICATE) == CFTPKIE_RC_DONE);
+  CHECK(call(&host, CFTPKIE_CRYPT_DATA) == CFTPKIE_RC_DONE);
+  CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE);
+  CHECK(call(&host, CFTPKIE_HANDSHAKE_DONE) == CFTPKIE_RC_ERROR && !next_told(&told));
+  service.drops = 0;
+  CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE);
+  check_told(&told, CFTPKI_WIRE_ENDING_LEFT, CFTPKI_WIRE_RESULT_DONE);
+  CHECK(number_of(&told, CFTPKI_WIRE_TAG_ENTRY) == entry && !next_told(&told));
   /* A staple is news. */
   forget_seen();
   start_handshake(&host);
