@@ -206,7 +206,7 @@ class RemoteCase:
             },
         }
         brought = [digest for digest in large if digest not in seat.bodies]
-        descriptors = tuple(number for digest in brought for number in self._descriptors(digest))
+        handed = [(digest, *self._handed(digest)) for digest in brought]
         value = {
             "op": "step",
             "case": self._number,
@@ -220,10 +220,11 @@ class RemoteCase:
             "may_stand": self._asked is not None,
             "asked": None if self._asked is None else exchange.asked_to(self._asked),
             "blobs": list(small),
-            "large": [[digest, _how(self._blobs[digest])] for digest in brought]
+            "large": [[digest, how] for digest, how, _ in handed]
             + [[digest, False] for digest in large if digest in seat.bodies],
             **said,
         }
+        descriptors = tuple(number for _, _, numbers in handed for number in numbers)
         return Message(value, tuple(small.values()), descriptors)
 
     def _question_said(self) -> tuple[dict[str, Any], Mapping[str, bytes]]:
@@ -237,21 +238,26 @@ class RemoteCase:
             self._said = settings, plain, blobs
         return self._said[1], self._said[2]
 
-    def _descriptors(self, digest: str) -> tuple[int, ...]:
+    def _handed(self, digest: str) -> tuple[Any, tuple[int, ...]]:
         """
-        What large octets are read by: theirs, or a copy in memory; and that of the index of a list.
+        How large octets come, in memory or in a file of which this is known, and by which descriptors they are read.
+
+        Theirs, or a copy's; and that of the index of a list.
         """
         raw = self._blobs[digest]
         if isinstance(raw, FileOctets):
-            if raw.index is None:
-                return (raw.fileno(),)
-            index = _index_of(raw)
+            index = raw.index  # once: the thread that makes it may give it to the list meanwhile
+            if index is None:
+                return {"size": len(raw), "index": None}, (raw.fileno(),)
+            if not isinstance(index, FileIndex):
+                msg = "an index that is not in a file"
+                raise ExchangeError(msg)
             # Kept open until the case ends, also where the list lets go of it meanwhile.
             self._indexes.append(index)
-            return (raw.fileno(), index.number)
+            return {"size": len(raw), "index": [index.size, index.root.hex()]}, (raw.fileno(), index.number)
         if digest not in self._files:
             self._files[digest] = memory_file(whole_of(raw))
-        return (self._files[digest],)
+        return True, (self._files[digest],)
 
     def _turn(self, answer: Message) -> Turn:
         try:
@@ -313,20 +319,3 @@ def _is_heavy(raw: bytes | LargeOctets) -> bool:
     Whether a judge has all of it in memory while it looks at it.
     """
     return len(raw) > HEAVY_OCTETS and (isinstance(raw, bytes) or raw.index is None)
-
-
-def _index_of(raw: FileOctets) -> FileIndex:
-    if not isinstance(raw.index, FileIndex):
-        msg = "an index that is not in a file"
-        raise ExchangeError(msg)
-    return raw.index
-
-
-def _how(raw: bytes | LargeOctets) -> Any:
-    """
-    How large octets come: in memory, or in a file of which this is known.
-    """
-    if not isinstance(raw, FileOctets):
-        return True
-    index = None if raw.index is None else [raw.index.size, raw.index.root.hex()]
-    return {"size": len(raw), "index": index}

@@ -5,11 +5,12 @@ Large lists through a whole check: put into files, indexed once, found again aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -315,7 +316,7 @@ class Slow(Counting):
         return await super().index(raw, writing)
 
 
-async def give_up(world: World) -> None:
+async def give_up(world: World, check: Coroutine[Any, Any, object] | None = None) -> None:
     """
     A check whose time ends while the index of its list is being made.
     """
@@ -328,10 +329,10 @@ async def give_up(world: World) -> None:
         return await prepare(raw)
 
     lists.prepare = wait  # type: ignore[method-assign]
-    check = asyncio.create_task(world.check())
+    checking = asyncio.create_task(world.check() if check is None else check)
     await waits.wait()
-    check.cancel()
-    await asyncio.gather(check, return_exceptions=True)
+    checking.cancel()
+    await asyncio.gather(checking, return_exceptions=True)
     lists.prepare = prepare  # type: ignore[method-assign]
 
 

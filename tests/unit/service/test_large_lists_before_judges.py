@@ -5,6 +5,7 @@ A judge is handed a large list by two descriptors, reads a few pages of its inde
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import pytest
 
 from cftpki_cache.lists import list_directory
 from cftpki_ext.checking import large_lists
-from cftpki_ext.core.large_lists import Indexed
+from cftpki_ext.core.large_lists import Indexed, IndexWriting
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.processes.worker import WorkerError
 from cftpki_ext.revocation import clear_memos
 from cftpki_ext.service.judging.remote import Judged, Judges
+from cftpki_ext.support.file_octets import FileIndex, FileOctets
 from tests.support import evidence_samples as samples
-from tests.unit.checking.test_large_lists import BAD, GOOD, LEAF, OTHERS, Clock, Counting, Web, World
+from tests.unit.checking.test_large_lists import BAD, GOOD, LEAF, OTHERS, Clock, Counting, Web, World, give_up
 from tests.unit.service.test_hostile_judge import Pool
 
 
@@ -98,6 +100,48 @@ def test_judge_is_handed_list_and_index_once_and_the_record_names_the_list(
         assert named.digest in judged.stored.document.decode()
         await service.ask(OTHERS[0])
         assert [2] == [count for count in service.pool.sent if count]
+        await service.close()
+
+    asyncio.run(run())
+
+
+def test_index_that_comes_while_its_list_is_handed_over_counts_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number_of = FileOctets.fileno
+
+    def fileno(raw: FileOctets) -> int:
+        number = number_of(raw)
+        if raw.index is None:
+            raw.index = FileIndex(os.dup(number), 10, bytes(32))
+        return number
+
+    async def run() -> None:
+        service = Service(tmp_path / "s", GOOD)
+        service.indexer.outcome = Indexed.FAILED
+        monkeypatch.setattr(FileOctets, "fileno", fileno)
+        assert (await service.ask()).verdict.accepted
+        assert [1] == [count for count in service.pool.sent if count]
+        await service.close()
+
+    asyncio.run(run())
+
+
+def test_list_whose_question_ends_before_it_is_indexed_is_judged_with_the_next(tmp_path: Path) -> None:
+    async def run() -> None:
+        service = Service(tmp_path / "s", GOOD)
+        may, make = asyncio.Event(), service.indexer.index
+
+        async def index(raw: LargeOctets, writing: IndexWriting) -> tuple[Indexed, bytes]:
+            await may.wait()
+            return await make(raw, writing)
+
+        service.indexer.index = index  # type: ignore[method-assign]
+        for _ in range(2):
+            await give_up(service.world, service.ask())
+        may.set()
+        assert (await service.ask()).verdict.accepted
+        assert (1, 1) == (service.web.asked, len(service.indexer.made))
         await service.close()
 
     asyncio.run(run())
