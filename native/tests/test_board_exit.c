@@ -177,7 +177,7 @@ static void *serve_one(void *argument) {
     CHECK(length <= CFTPKI_WIRE_MAX_PAYLOAD && head[3] < 32);
     CHECK(length == 0 || recv(fd, payload, length, MSG_WAITALL) == (ssize_t)length);
     __atomic_add_fetch(&service.seen[head[3]], 1, __ATOMIC_SEQ_CST);
-    if (head[3] == service.drops) {
+    if (head[3] == __atomic_load_n(&service.drops, __ATOMIC_ACQUIRE)) {
       break;
     }
     answer(fd, head[3], sequence, payload, length);
@@ -457,13 +457,13 @@ static void test_what_the_board_does_not_know_is_asked_within_the_session(void) 
   CHECK(call(&host, CFTPKIE_HANDSHAKE_ALERT) == CFTPKIE_RC_DONE && !next_told(&told));
   CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && !next_told(&told));
   /* A connection that is lost before the end: the verdict was given, and is told. */
-  service.drops = CFTPKI_WIRE_MSG_HANDSHAKE_DONE;
+  __atomic_store_n(&service.drops, CFTPKI_WIRE_MSG_HANDSHAKE_DONE, __ATOMIC_RELEASE);
   start_handshake(&host);
   CHECK(call(&host, CFTPKIE_GET_CERTIFICATE) == CFTPKIE_RC_DONE);
   CHECK(call(&host, CFTPKIE_CRYPT_DATA) == CFTPKIE_RC_DONE);
   CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE);
   CHECK(call(&host, CFTPKIE_HANDSHAKE_DONE) == CFTPKIE_RC_ERROR && !next_told(&told));
-  service.drops = 0;
+  __atomic_store_n(&service.drops, 0, __ATOMIC_RELEASE);
   CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE);
   check_told(&told, CFTPKI_WIRE_ENDING_LEFT, CFTPKI_WIRE_RESULT_DONE);
   CHECK(number_of(&told, CFTPKI_WIRE_TAG_ENTRY) == entry && !next_told(&told));
