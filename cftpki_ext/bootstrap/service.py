@@ -185,7 +185,6 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Log)
         if missing:
             raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
         loop.call_soon_threadsafe(renewals.replace, fresh)
-        loop.call_soon_threadsafe(refresher.replace_settings, fresh)
         return fresh
 
     def make_renewals(current: Settings) -> Manager:

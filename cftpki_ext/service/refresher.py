@@ -53,6 +53,8 @@ _WRITE_S = 1.0
 _WRITE_SEEN_S = 60.0
 # Rows that are put into words, or read, before others have their turn.
 _ROWS = 200
+# Of chains that wait for the disk; those of partners that are new beyond it are not remembered.
+_CHAIN_OCTETS = 32 * 1024 * 1024
 # Judging partners again whose evidence was renewed takes at most this share of one processor.
 _SHARE = 0.2
 _RECORD_S = 10.0
@@ -134,12 +136,20 @@ class Refresher:
 
     def accepted(self, question: Question, checked: Checked) -> None:
         """
-        A partner was judged for a host, and accepted.
+        A partner was judged for a host, and accepted. Never raises: its handshake goes on.
         """
+        try:
+            self._accepted(question, checked)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not refuse a partner
+            self._log.error("refresh_failed", error=repr(error))
+
+    def _accepted(self, question: Question, checked: Checked) -> None:
         name, verdict = name_of(question), checked.outcome.verdict
         if question.rule is None or not _is_plain(verdict):
             return
         known = self._ahead.get(name)
+        if known is None and sum(map(len, self._chains.values())) > _CHAIN_OCTETS:
+            return  # the disk hangs, or takes nothing
         partner = partner_of(
             name,
             verdict,
@@ -170,6 +180,12 @@ class Refresher:
             name: of its question (`service.judging.standing.name_of`).
 
         """
+        try:
+            self._again(name)
+        except Exception as error:  # noqa: BLE001 - as in `accepted`
+            self._log.error("refresh_failed", error=repr(error))
+
+    def _again(self, name: bytes) -> None:
         if self._ahead.seen(name, self._clock.now()):
             self._changed[name] = None
             self._lively[name] = None
@@ -367,15 +383,20 @@ class Refresher:
                 await self._has_to_judge.wait()
                 continue
             name, _ = self._to_judge.popitem(last=True)
-            partner = self._ahead.get(name)
             begun = self._clock.monotonic()
-            if partner is not None:
-                question = await self._question(partner, self._settings.limits)
-                if question is not None:
-                    await self._record(question)
-                    self._judged_again += 1
+            try:
+                await self._judge_one_again(name)
+            except Exception as error:  # noqa: BLE001 - a fault of ours with one must not keep the others waiting
+                self._log.error("refresh_failed", error=repr(error))
             took_s = self._clock.monotonic() - begun
             await asyncio.sleep(took_s * (1 / _SHARE - 1))
+
+    async def _judge_one_again(self, name: bytes) -> None:
+        partner = self._ahead.get(name)
+        question = None if partner is None else await self._question(partner, self._settings.limits)
+        if question is not None:
+            await self._record(question)
+            self._judged_again += 1
 
     async def _record(self, question: Question) -> None:
         """
@@ -486,7 +507,11 @@ class Refresher:
         # Who came again after it was forgotten is known.
         gone = [name for name in forgotten if self._ahead.get(name) is None]
         if sightings or gone:
-            await self._on_disk(self._store.write, sightings, gone)
+            try:
+                await self._on_disk(self._store.write, sightings, gone)
+            except Exception as error:  # noqa: BLE001 - no store of ours raises; a restart knows fewer partners
+                self._log.error("partners_not_remembered", error=repr(error))
+                return
         for one in sightings:
             if one.chain is not None and self._chains.get(one.name) is one.chain:
                 del self._chains[one.name]

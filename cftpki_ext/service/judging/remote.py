@@ -56,6 +56,11 @@ class Watcher(Protocol):
         A partner was judged, and accepted.
         """
 
+    def replace_settings(self, settings: Settings) -> None:
+        """
+        Another configuration is in force.
+        """
+
     def again(self, name: bytes) -> None:
         """
         A partner was accepted by a verdict that stands, without being judged; by the name of its question.
@@ -94,6 +99,8 @@ class Judges:
         self._standing.resize(settings.service.board_bytes)
         self._partners.clear()
         self.end_standing()
+        if self.watcher is not None:
+            self.watcher.replace_settings(settings)
 
     def status(self) -> dict[str, Any]:
         """
@@ -169,6 +176,7 @@ class Judges:
             ExchangeError: what it answered is no answer to this question.
 
         """
+        begun = self._clock.monotonic()
         if question.fault is not None and not question.chain:
             # Nothing is read for it, and it must be told also where no judge answers.
             case = HereCase(question, self._clock.now)
@@ -176,7 +184,6 @@ class Judges:
             return Judged(verdict=checked.outcome.verdict, statements=checked.statements)
         if asked is not None and not handed_in and (standing := await self._stands(question)) is not None:
             return self._again(standing, question, asked)
-        begun = self._clock.monotonic()
         partner = name_of(question)
         known = self._partners.get(partner)
         self._count += 1

@@ -284,7 +284,7 @@ def test_service_that_was_restarted_knows_whom_to_refresh(world: World) -> None:
         assert 1 == len(world.rows.rows)
         asked = world.requests
         async with world.service() as refresher:
-            await asyncio.sleep(600)
+            await asyncio.sleep(900)  # longer than three times the longest that an answer is left alone
             assert 1 == refresher.status()["partners"]
             assert asked + 3 <= world.requests
             world.down = True
@@ -465,5 +465,54 @@ def test_clock_set_back_for_a_month_is_survived(world: World) -> None:
             assert asked < world.requests < asked + 20
             await asyncio.sleep(1800)
             assert (await world.handshake()).accepted
+
+    run(go())
+
+
+def test_fault_of_ours_refuses_no_partner_and_ends_no_judging(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with world.service() as refresher:
+            with monkeypatch.context() as patched:
+                for name in ("accepted", "seen"):
+                    patched.setattr(refresher._ahead, name, Mock(side_effect=KeyError(name)))
+                assert (await world.handshake()).accepted
+                refresher.again(name_of(world.question()))
+            assert ["KeyError('accepted')", "KeyError('seen')"] == [
+                one["error"] for one in world.log.named("refresh_failed")
+            ]
+            assert (await world.handshake()).accepted
+            judge, faults = world.judges.judge, [ValueError("a fault of ours")]
+
+            async def fails_once(question: Question, *, asked: Asked) -> Judged:
+                if faults:
+                    raise faults.pop()
+                return await judge(question, asked=asked)
+
+            world.judges.judge = fails_once  # type: ignore[method-assign]
+            for _ in range(2):
+                refresher._to_judge[name_of(world.question())] = None
+                refresher._has_to_judge.set()
+                await asyncio.sleep(60)
+            assert 3 == len(world.log.named("refresh_failed"))
+            assert [Door.REFRESH] == [one.door for one in world.judges.asked]
+
+    run(go())
+
+
+def test_disk_that_takes_nothing_has_no_more_chains_wait_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cftpki_ext.service.refresher._CHAIN_OCTETS", 1)
+    monkeypatch.setattr(world.rows, "write", Mock(side_effect=OSError("hangs")))
+
+    async def go() -> None:
+        async with world.service() as refresher:
+            for leaf in (LEAF, ENDING):
+                world.leaf = leaf
+                assert (await world.handshake()).accepted
+                await asyncio.sleep(2)
+            assert (1, 1) == (refresher._ahead.count, len(world.log.named("partners_not_remembered")))
 
     run(go())

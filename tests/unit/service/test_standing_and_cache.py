@@ -8,6 +8,7 @@ import contextlib
 from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -16,6 +17,7 @@ from cftpki_cache.tiered import TieredStore
 from cftpki_ext.checking.case import Outcome, Recall
 from cftpki_ext.checking.checker import Checked, Checker, Known, Looked
 from cftpki_ext.core.digest import digest_of
+from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.evidence import encode
 from cftpki_ext.ports import StoreChanges
@@ -233,3 +235,15 @@ async def test_verdict_whose_record_is_being_written_while_all_ends_does_not_sta
     world.judges.end_standing()
     world.judges.recorded(Judged(verdict=entry.verdict, statements=()), QUESTION, kept=True)
     assert 0 == world.judges._standing.count
+
+
+def test_whoever_refreshes_has_the_configuration_that_judges_have():
+    checker, pool, watcher, settings = Mock(), Mock(), Mock(), Settings()
+    judges = Judges(checker, pool, Clock())
+    judges.replace_settings(settings)
+    judges.watcher = watcher
+    judges.replace_settings(settings)
+    assert ([call(settings)] * 2, [call(settings)]) == (
+        pool.replace_settings.mock_calls,
+        watcher.replace_settings.mock_calls,
+    )
