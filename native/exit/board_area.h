@@ -39,7 +39,7 @@ struct cftpki_board_session {
   uint32_t profile_length;
   uint32_t remote_length;
   uint32_t name_length;
-  uint32_t asked; /* the service has judged a chain: it alone judges from there on */
+  uint32_t asked; /* the service has judged or refused: it alone does from there on */
   uint8_t board_id[16];
   uint8_t verdict_id[16];
   uint8_t policy[8];

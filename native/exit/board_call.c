@@ -251,7 +251,7 @@ bool cftpki_board_check(struct pkicom *pki, struct cftpki_call *call,
   return true;
 }
 
-bool cftpki_board_leave_judging(struct cftpki_call *call) {
+bool cftpki_board_leave_to_service(struct cftpki_call *call) {
   call->begun.asked = 1;
   return !call->has_begun || store(call);
 }

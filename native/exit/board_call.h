@@ -21,9 +21,9 @@ bool cftpki_board_get_ca_list(struct pkicom *pki, struct cftpki_call *call,
 bool cftpki_board_check(struct pkicom *pki, struct cftpki_call *call,
                         struct cftpki_outcome *outcome);
 
-/* The service is asked about a chain: whatever it says of this one, the board's verdicts, an earlier one too,
- * count no more in this session. False: that could not be kept; nothing may be asked. */
-bool cftpki_board_leave_judging(struct cftpki_call *call);
+/* The service is asked about a chain, or has refused something: from there on it alone says what becomes of the
+ * session, and the board's verdicts, an earlier one too, count no more in it. False: that could not be kept. */
+bool cftpki_board_leave_to_service(struct cftpki_call *call);
 
 bool cftpki_board_handshake_done(struct pkicom *pki, struct cftpki_call *call,
                                  struct cftpki_outcome *outcome);

@@ -154,6 +154,9 @@ bool cftpki_call_ask(struct cftpki_call *call, struct cftpki_request *request,
   }
   if (answer->response.result != CFTPKI_WIRE_RESULT_DONE) {
     *outcome = cftpki_declined(&answer->response);
+    if (outcome->result == CFTPKI_ERROR && !cftpki_board_leave_to_service(call)) {
+      *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
+    }
     return false;
   }
   return true;

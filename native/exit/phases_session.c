@@ -124,7 +124,7 @@ struct cftpki_outcome cftpki_check_certificate(struct pkicom *pki) {
   if (cftpki_board_check(pki, &call, &outcome)) {
     return outcome;
   }
-  if (!cftpki_board_leave_judging(&call)) {
+  if (!cftpki_board_leave_to_service(&call)) {
     return cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
   }
   cftpki_call_request(&call, &request, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE);

@@ -30,7 +30,7 @@ static struct {
   struct cftpki_board *board; /* handed out where one is asked for; NULL: none */
   bool old;                   /* from before there was a board */
   unsigned drops;             /* the connection that it comes on; 0: none */
-  bool refuses;               /* every chain that it is asked about */
+  unsigned refuses;           /* this message; 0: none */
   const char *rule;
   uint32_t seen[32]; /* by message */
 } service;
@@ -103,7 +103,7 @@ static void answer(int fd, unsigned message, uint32_t sequence, const uint8_t *p
     return;
   }
   cftpki_request_start(&frame, message | CFTPKI_WIRE_RESPONSE_BIT);
-  if (message == CFTPKI_WIRE_MSG_CHECK_CERTIFICATE && service.refuses) {
+  if (message == __atomic_load_n(&service.refuses, __ATOMIC_ACQUIRE)) {
     cftpki_request_number(&frame, CFTPKI_WIRE_TAG_RESULT, CFTPKI_WIRE_RESULT_REFUSED);
     cftpki_request_number(&frame, CFTPKI_WIRE_TAG_ALERT, 44);
     cftpki_request_bytes(&frame, CFTPKI_WIRE_TAG_REASON,
@@ -490,6 +490,10 @@ static void test_what_the_board_does_not_know_is_asked_within_the_session(void) 
   service_is_gone();
 }
 
+static void refuse(unsigned message) {
+  __atomic_store_n(&service.refuses, message, __ATOMIC_RELEASE);
+}
+
 /* Whose chain the service has judged is judged by the service alone from there on. */
 static void test_after_the_service_has_judged_the_board_says_nothing(void) {
   struct host host;
@@ -499,7 +503,7 @@ static void test_after_the_service_has_judged_the_board_says_nothing(void) {
   sample_put(service.board, sample_chain(chain_bytes, 1), BOARD_ACCEPT, 0);
   start_task();
   /* Refused by the service, and then a partner that the board knows. */
-  service.refuses = true;
+  refuse(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE);
   start_handshake(&host);
   sample_chain(chain_bytes, 2);
   CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_ERROR);
@@ -511,7 +515,7 @@ static void test_after_the_service_has_judged_the_board_says_nothing(void) {
   CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && !next_told(&told));
   /* The board's partner first, and then another one: the end is not the board's to give. */
   for (int refuses = 0; refuses <= 1; refuses++) {
-    service.refuses = refuses == 1;
+    refuse(refuses == 1 ? CFTPKI_WIRE_MSG_CHECK_CERTIFICATE : 0);
     sample_chain(chain_bytes, 1);
     start_handshake(&host);
     CHECK(call(&host, CFTPKIE_GET_CERTIFICATE) == CFTPKIE_RC_DONE);
@@ -519,7 +523,7 @@ static void test_after_the_service_has_judged_the_board_says_nothing(void) {
     forget_seen();
     sample_chain(chain_bytes, 2);
     CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) ==
-          (service.refuses ? CFTPKIE_RC_ERROR : CFTPKIE_RC_DONE));
+          (refuses == 1 ? CFTPKIE_RC_ERROR : CFTPKIE_RC_DONE));
     CHECK(seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 1);
     CHECK(call(&host, CFTPKIE_HANDSHAKE_DONE) == CFTPKIE_RC_DONE); /* this one says so always */
     CHECK(seen(CFTPKI_WIRE_MSG_HANDSHAKE_DONE) == 1);
@@ -528,6 +532,16 @@ static void test_after_the_service_has_judged_the_board_says_nothing(void) {
     check_told(&told, CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE); /* it was given, too */
     CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && !next_told(&told));
   }
+  /* Whatever it has refused in the session: it says what becomes of the rest. */
+  refuse(CFTPKI_WIRE_MSG_CRYPT_DATA);
+  sample_chain(chain_bytes, 1);
+  start_handshake(&host);
+  CHECK(call(&host, CFTPKIE_GET_CERTIFICATE) == CFTPKIE_RC_DONE);
+  CHECK(call(&host, CFTPKIE_CRYPT_DATA) == CFTPKIE_RC_ERROR);
+  forget_seen();
+  CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE); /* this one says so */
+  CHECK(seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 1);
+  CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && !next_told(&told));
   service_is_gone();
 }
 
