@@ -54,7 +54,10 @@ class VerdictBoard:
         See `Board`.
         """
         number = self._publisher.hand_out()
-        return None if number is None else os.dup(number)
+        try:
+            return None if number is None else os.dup(number)
+        except OSError:  # no descriptor is left: the host asks the service, and for a board again
+            return None
 
     def replace_settings(self, settings: Settings) -> None:
         """

@@ -129,11 +129,13 @@ class Publisher:
             return
         if sum(len(der) + 3 for der in chain) + 3 > FIELDS[Tag.CHAIN].cap:
             return
-        verdict = verdict_of(entry, chain, rule_key=key, trust=self._trusts[trust])
         try:
-            number = board.put(verdict)
+            number = board.put(verdict_of(entry, chain, rule_key=key, trust=self._trusts[trust]))
         except BoardError as error:
             self._broken(error)
+            return
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not refuse a partner
+            self.give_up(error)
             return
         self._numbers.setdefault(trust, {})[name] = number
         self._given[number] = Given(name, entry)
@@ -154,7 +156,11 @@ class Publisher:
         for trust in trusts:
             numbers = self._numbers.pop(trust, None)
             if numbers and self._board is not None:
-                self._board.end_trust(self._trusts[trust])
+                try:
+                    self._board.end_trust(self._trusts[trust])
+                except BoardError as error:
+                    self.give_up(error)
+                    return
                 self._has_passed(self._board, numbers.values())
 
     def cleared(self) -> None:
@@ -162,7 +168,10 @@ class Publisher:
         Nothing stands.
         """
         if self._board is not None:
-            self._board.end_all()
+            try:
+                self._board.end_all()
+            except BoardError as error:
+                self.give_up(error)
         self._forget_numbers()
 
     # What is configured, and in force

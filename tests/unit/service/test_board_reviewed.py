@@ -5,6 +5,8 @@ The board in bad company: a log that cannot be written, reloads that take someth
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -14,6 +16,8 @@ import pytest
 from cftpki_ext.core.settings import Partners
 from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.vocabulary import Direction
+from cftpki_ext.service.board.driver import VerdictBoard
+from cftpki_ext.service.board.native import BoardError
 from tests.support.logs import FailingLog
 from tests.unit.service.test_board_publisher import CHAIN, ELSE, OTHER, RECORD, RULE, SETTINGS, World, known
 
@@ -105,6 +109,7 @@ async def test_refusal_is_never_published(world):
     assert "ENOENT" == known(view)
 
 
+OTHERS_QUESTION = replace(RECORD.question, chain=(b"another", CHAIN[1]))
 OTHERS = Partners(subjects=("CN=somebody else",))
 
 
@@ -130,3 +135,43 @@ async def test_session_of_the_rule_before_a_reload_publishes_nothing_under_the_o
     world.memory.given(RECORD.question, entry)
     answers = {known(view, direction=direction) for direction in Direction if view.rule(direction=direction)}
     assert ({"ENOENT"}, 0) == (answers, world.publisher.status()["entries"])
+
+
+def fault_of_ours(*_):
+    msg = "a fault of ours"
+    raise ValueError(msg)
+
+
+def refuse(*_):
+    what = "it cannot be"
+    raise BoardError(what, errno.EINVAL)
+
+
+@pytest.mark.parametrize(
+    ("call", "fails", "act"),
+    [
+        ("put", refuse, lambda world: world.add(OTHERS_QUESTION)),
+        ("put", fault_of_ours, lambda world: world.add(OTHERS_QUESTION)),
+        ("end_trust", refuse, lambda world: world.publisher.ended_of({"partners"})),
+        ("end_all", refuse, lambda world: world.memory.clear()),
+    ],
+)
+async def test_board_that_fails_is_shut_and_nobody_is_refused_for_it(world, call, fails, act):
+    view = world.view()
+    world.add()
+    setattr(world.boards[0], call, fails)
+    act(world)
+    assert "EBADF" == view.look(1, CHAIN)
+    assert (["board_begun", "board_not_used"], 0) == (world.events(), world.publisher.format)
+
+
+async def test_host_that_comes_when_no_descriptor_is_left_is_answered_without_a_board(world, monkeypatch):
+    board = VerdictBoard(None, world.publisher, None, folder=None)
+    number = board.hand_out()
+    os.close(number)
+
+    def none_left(_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("os.dup", none_left)
+    assert None is board.hand_out()
