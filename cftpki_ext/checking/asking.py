@@ -32,8 +32,8 @@ _TRY_S = 0.02
 _SHARE = 0.5
 # ... and never more than this: who warms the cache has minutes.
 _LONGEST_S = 15.0
-# Lists that came too late for their questions, two descriptors each.
-_LATE = 16
+# Lists that came too late for their questions: each is a file, and nobody knows yet whether it is the CA's.
+_LATE = 8
 # So often one that is ready to be judged is given to a question that does not come to an end: then it is asked for anew.
 _TRIES = 3
 
