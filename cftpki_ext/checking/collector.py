@@ -3,6 +3,8 @@ The collection of statements about one chain: the cache looked into, sources ask
 
 Owns the acts: looking into the cache, asking sources, waiting, and measuring how long each of them has had. Decides
 nothing: what comes next is what the case says.
+
+More than 400 lines: one object, a question's asking from the first look to the last answer, with the time that each step took.
 """
 
 from __future__ import annotations
@@ -115,6 +117,7 @@ class Collector:
         self._looked_up: dict[Lookup, Place] = {}
         self._asked: set[Lookup] = set()
         self._entered: list[Asking] = []
+        self._unheard: set[str] = set()
         self._anew: dict[Lookup, int] = {}
         self._running: dict[asyncio.Task[Statement], _Ask] = {}
         self._seen_running = clock.monotonic()
@@ -162,7 +165,8 @@ class Collector:
         All is judged, or was given up: nobody waits any more for what this question asked.
         """
         while self._entered:
-            await self._askings.leave(self._entered.pop(), judged=judged)
+            entered = self._entered.pop()
+            await self._askings.leave(entered, judged=judged and entered.key not in self._unheard)
 
     def prepare(self, places: Iterable[Place], recalls: Iterable[Recall]) -> None:
         """
@@ -363,13 +367,38 @@ class Collector:
             for raw in (statement.raw, *statement.also):
                 if raw is not None:
                     await hashed(raw)
-                    await self._store.prepare(raw)
+            statement = await self._prepare(one, statement)
             if self._is_ours(one, statement):
                 # Whoever did not answer while we did not run has not been silent.
                 self._ask_anew(one)
             else:
                 self.heard += statement.each()
         return bool(done)
+
+    async def _prepare(self, one: _Ask, statement: Statement) -> Statement:
+        """
+        Have the index of a list made.
+
+        Where an older list may count instead, and others come after this question, only within the budget.
+        """
+        lookup, lists = one.place.lookup, self._store.lists
+        may_do_without = (
+            lists is not None
+            and lists.indexer.outlasts
+            and any((kept.depth, kept.url) == (lookup.depth, lookup.url) for kept in self._kept)
+        )
+        begun = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, self._left_s) if may_do_without else None):
+                await self._store.prepare(statement.raw)
+        except TimeoutError:
+            # The next question has it (`Askings.leave`).
+            self._unheard.add(one.place.key)
+            why = "the list came, and its index was not made in time"
+            statement = replace(statement, raw=None, failure=Cause.TIMED_OUT, detail=why)
+        if may_do_without:
+            self._left_s -= self._clock.monotonic() - begun
+        return statement
 
     def _is_ours(self, one: _Ask, statement: Statement) -> bool:
         """

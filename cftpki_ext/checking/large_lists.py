@@ -165,6 +165,8 @@ class IndexInThread:
     A `ListIndexer` in this process: for commands, which judge one chain.
     """
 
+    outlasts = False
+
     async def index(self, raw: LargeOctets, writing: IndexWriting) -> tuple[Indexed, bytes]:
         """
         See `ListIndexer`.

@@ -121,8 +121,10 @@ class Indexed(enum.Enum):
 
 class ListIndexer(Protocol):
     """
-    Makes indexes of large lists.
+    Makes indexes of large lists. `outlasts`: whether others ask here after a question has ended, and find what came late.
     """
+
+    outlasts: bool
 
     async def index(self, raw: LargeOctets, writing: IndexWriting) -> tuple[Indexed, bytes]:
         """

@@ -55,6 +55,8 @@ class IndexInProcess:
 
     """
 
+    outlasts = True
+
     def __init__(self, children: Children, log: Log) -> None:
         self._children = children
         self._log = log

@@ -83,6 +83,7 @@ class Web:
     def __init__(self, content: bytes, *, spools: bool = True) -> None:
         self.content = content
         self.spools = spools
+        self.at = NOW
         self.asked = 0
 
     async def ask(self, question: StatusQuestion) -> Statement:
@@ -97,7 +98,7 @@ class Web:
         return Statement(
             kind=SourceKind.CRL,
             origin=Origin.NETWORK,
-            received_at=NOW,
+            received_at=self.at,
             depth=lookup.depth,
             url=lookup.url,
             raw=raw,
@@ -304,8 +305,10 @@ def test_list_whose_question_ran_out_of_time_is_not_indexed_again(tmp_path: Path
 
 class Slow(Counting):
     """
-    Makes no index before it may.
+    Makes no index before it may, as one of a service.
     """
+
+    outlasts = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -365,6 +368,47 @@ def test_list_that_came_too_late_is_there_for_the_next_question(
         return alerts, web.asked
 
     assert (alerts, asked) == asyncio.run(scene())
+
+
+def test_older_list_counts_while_the_index_of_the_newer_is_made(tmp_path: Path) -> None:
+    async def scene() -> tuple[list[int], list[int], int]:
+        web, indexer, clock = Web(GOOD), Slow(), Ticking()
+        world = World(tmp_path / "s", web, indexer, clock)
+        question = replace(world.question(), limits=Limits(budget_ms=600, reserve_ms=100))
+        indexer.may.set()
+        first = await world.checker.check(question)
+        indexer.may.clear()
+        clock.at = web.at = NOW + Limits().crl_refresh
+        web.content = BAD
+        question = replace(question, at=clock.at)
+        second, statements = await world.checker.check_with_statements(question)
+        indexer.may.set()
+        third = await world.checker.check(question)
+        await world.checker.aclose()
+        heard = [one.failure for one in statements if one.origin is Origin.NETWORK]
+        assert [Cause.TIMED_OUT] == heard
+        return [first.alert, second.alert, third.alert], [len(indexer.made)], web.asked
+
+    assert ([0, 0, 44], [2], 2) == asyncio.run(scene())
+
+
+def test_command_waits_for_the_index_of_the_newer_list(tmp_path: Path) -> None:
+    async def scene() -> list[int]:
+        web, indexer, clock = Web(GOOD), Slow(), Ticking()
+        indexer.outlasts = False
+        world = World(tmp_path / "s", web, indexer, clock)
+        question = replace(world.question(), limits=Limits(budget_ms=200, reserve_ms=100))
+        indexer.may.set()
+        first = await world.checker.check(question)
+        indexer.may.clear()
+        clock.at = web.at = NOW + Limits().crl_refresh
+        web.content = BAD
+        asyncio.get_running_loop().call_later(0.5, indexer.may.set)
+        second = await world.checker.check(replace(question, at=clock.at))
+        await world.checker.aclose()
+        return [first.alert, second.alert]
+
+    assert [0, 44] == asyncio.run(scene())
 
 
 def test_lists_wait_for_an_index_behind_few_others_and_are_read_whole_meanwhile(tmp_path: Path) -> None:
