@@ -56,7 +56,7 @@ class Guard:
     """
 
     users: frozenset[int] = field(default_factory=trusted_users)
-    _seen: set[Path] = field(default_factory=set)
+    _seen: set[tuple[Path, bool]] = field(default_factory=set)
 
     def fault(self, path: Path) -> str | None:
         """
@@ -76,9 +76,11 @@ class Guard:
         with contextlib.suppress(OSError, ValueError):  # what was seen until then counts all the same
             places.extend(_way(path.absolute()))
         for place, status, last in reversed(places):
-            if place in self._seen:
+            # A folder with the sticky bit may be on the way to a file, and must not be what is named.
+            what = place, last and _is_sticky(status)
+            if what in self._seen:
                 continue
-            self._seen.add(place)
+            self._seen.add(what)
             why = self._of(place, status, last=last)
             if why is not None:
                 return why
@@ -94,7 +96,7 @@ class Guard:
             )
         if stat.S_ISLNK(status.st_mode) or not _others_write(place, status):
             return None
-        if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not last:
+        if _is_sticky(status) and not last:
             return None
         mode = stat.S_IMODE(status.st_mode)
         return f"{what}{name} can be written by others (mode {mode:04o}): chmod go-w {name}"
@@ -150,6 +152,10 @@ def _way(path: Path) -> Iterator[tuple[Path, os.stat_result, bool]]:
         if target.is_absolute():
             at = Path(target.anchor)
         ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+
+
+def _is_sticky(status: os.stat_result) -> bool:
+    return stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
 
 
 def _others_write(place: Path, status: os.stat_result) -> bool:

@@ -62,6 +62,8 @@ def test_folder_with_the_sticky_bit_guards_what_is_in_it_but_not_what_is_to_be_p
         Guard().fault(place),
         Guard().fault(folder),
     )
+    guard = Guard()
+    assert [False, True, False] == [guard.fault(one) is not None for one in (place, folder, folder)]
 
 
 @root_only
