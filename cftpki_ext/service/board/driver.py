@@ -105,6 +105,7 @@ class VerdictBoard:
             try:
                 await self._publisher.refresh()
                 self._sessions.count_lost()
+                self._sessions.open_again(self._folder, like=self._service.settings.service.socket)
             except Exception as error:  # noqa: BLE001 - a board that nobody keeps must not be believed
                 self._publisher.give_up(error)
             await asyncio.sleep(REFRESH_S)

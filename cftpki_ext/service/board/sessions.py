@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
-import stat
-import struct
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,6 +30,7 @@ from cftpki_ext.exit.session import Presented, SessionContext
 from cftpki_ext.ports import Repeated
 from cftpki_ext.protocol.codec import Ending, Tag
 from cftpki_ext.service.beside import allowed_users
+from cftpki_ext.service.board.datagrams import SPACE, bind, close_descriptors, sender_of, stamp
 from cftpki_ext.service.board.publisher import Given, Publisher
 from cftpki_ext.service.board.told import MAX_OCTETS, Senders, Told, read
 from cftpki_ext.service.shared import Service
@@ -48,8 +46,6 @@ _WAITING = 20_000
 _BATCH = 256
 # What the clocks of a host's process and of ours may differ by: they are one clock, read at two times.
 _AHEAD = timedelta(seconds=2)
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
-_SPACE = socket.CMSG_SPACE(_CREDENTIALS.size)
 # What is missing for longer than this does not come any more.
 _LATE_S = 1.0
 # Of the time that a service has to stop.
@@ -93,6 +89,7 @@ class Sessions:
         self._senders = Senders()
         self._socket: socket.socket | None = None
         self._path: Path | None = None
+        self._bound: tuple[int, int] | None = None
         self._waiting: asyncio.Queue[_Heard] = asyncio.Queue(_WAITING)
         self._accounting: asyncio.Task[None] | None = None
         self._under_way = 0  # that it accounts for
@@ -115,22 +112,28 @@ class Sessions:
 
         """
         path = folder / NAME
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()  # whoever holds the service's socket owns the folder
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            before = os.umask(0o177)
-            try:
-                bound.bind(str(path))
-            finally:
-                os.umask(before)
-            path.chmod(_access(path, like.stat()))
-        except OSError:
-            bound.close()
-            raise
-        self._socket, self._path = bound, path
+        bound = bind(path, like=like)
+        self._socket, self._path, self._bound = bound, path, stamp(path)
         asyncio.get_running_loop().add_reader(bound.fileno(), self._read)
+
+    def open_again(self, folder: Callable[[Path], Path], *, like: Path) -> None:
+        """
+        Listen anew where somebody has removed the socket: hosts would answer sessions of which nobody hears.
+
+        Args:
+            folder: gives the folder, as it was given for `open`.
+            like: see `open`.
+
+        """
+        if self._path is None or stamp(self._path) == self._bound:
+            return
+        self._say("board_sessions_unheard", detail=f"{self._path} is gone, and is made again")
+        try:
+            place = folder(like)
+            self.close()
+            self.open(place, like=like)
+        except OSError as error:
+            self._say("board_session_unread", error=str(error))
 
     async def run(self) -> None:
         """
@@ -242,14 +245,14 @@ class Sessions:
             if self._socket is None:
                 return False
             try:
-                datagram, ancillary, flags, _ = self._socket.recvmsg(MAX_OCTETS + 1, _SPACE)
+                datagram, ancillary, flags, _ = self._socket.recvmsg(MAX_OCTETS + 1, SPACE)
             except BlockingIOError:
                 return False
             except OSError as error:
                 self._say("board_session_unread", error=str(error))
                 return False
-            self._close_descriptors(ancillary)
-            self.hear(datagram, _uid(ancillary), whole=not flags & socket.MSG_TRUNC)
+            close_descriptors(ancillary)
+            self.hear(datagram, sender_of(ancillary), whole=not flags & socket.MSG_TRUNC)
         return True
 
     def hear(self, datagram: bytes, uid: int | None, *, whole: bool = True) -> None:
@@ -350,16 +353,6 @@ class Sessions:
             self._quiet[event] = now + _QUIET_S
             self._log.warning(event, **fields)
 
-    @staticmethod
-    def _close_descriptors(ancillary: list[tuple[int, int, bytes]]) -> None:
-        """
-        Nobody is asked to send any.
-        """
-        for level, kind, data in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                for (number,) in struct.iter_unpack("i", data[: len(data) - len(data) % 4]):
-                    os.close(number)
-
 
 def _again(heard: _Heard, given: Given) -> Repeat:
     """
@@ -370,25 +363,3 @@ def _again(heard: _Heard, given: Given) -> Repeat:
     repeated = Repeated(id=standing.verdict.id, document=standing.document)
     stored = again(repeated, verdict_id=verdict_id, at=told.at, asked=asked_in(heard.session))
     return Repeat(id=verdict_id, stored=stored)
-
-
-def _access(path: Path, like: os.stat_result) -> int:
-    """
-    Give a socket the group of another one; the mode that it is to have.
-
-    Where we are not in that group, everybody may write: who counts is told by the kernel with each datagram.
-    """
-    mode = stat.S_IMODE(like.st_mode) & 0o666
-    if like.st_gid != os.getegid():
-        try:
-            os.chown(path, -1, like.st_gid)
-        except PermissionError:
-            return mode | 0o222
-    return mode
-
-
-def _uid(ancillary: list[tuple[int, int, bytes]]) -> int | None:
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(data) == _CREDENTIALS.size:
-            return int(_CREDENTIALS.unpack(data)[1])
-    return None

@@ -345,3 +345,21 @@ async def test_group_that_is_not_ours_leaves_it_to_the_kernel_who_may_speak(worl
     monkeypatch.setattr("os.getegid", lambda: 4711)
     world.sessions.open(tmp_path, like=tmp_path / "s")
     assert 0o662 == stat.S_IMODE((tmp_path / NAME).stat().st_mode)
+
+
+async def test_socket_that_somebody_has_removed_is_made_again(world, tmp_path):
+    def again():
+        world.sessions.open_again(lambda _: tmp_path, like=tmp_path / "s")
+
+    before = (tmp_path / NAME).stat().st_ino
+    again()
+    assert (before, []) == ((tmp_path / NAME).stat().st_ino, world.lines("board_sessions_unheard"))
+    (tmp_path / NAME).unlink()
+    (tmp_path / "s").rename(tmp_path / "away")
+    again()  # it cannot: nobody knows who may speak
+    assert not (tmp_path / NAME).exists()
+    (tmp_path / "away").rename(tmp_path / "s")
+    again()
+    world.tell(told(BOARD, **GIVEN))
+    await world.until(sessions=1, given=1)
+    assert (1, 1) == (len(world.lines("board_sessions_unheard")), len(world.lines("board_session_unread")))
