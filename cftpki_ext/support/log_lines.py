@@ -6,16 +6,14 @@ Owns set-up and form only. Whoever writes nothing does not import this (`logs.co
 
 from __future__ import annotations
 
-import io
 import logging
-import sys
 from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from cftpki_ext.core.escape import printable
-from cftpki_ext.support.logs import escaped, fields_of, set_up
+from cftpki_ext.support.logs import StandardError, escaped, fields_of, set_up
 
 
 def configure(
@@ -33,37 +31,45 @@ def configure(
         The logger, a `core.log.Log`.
 
     """
-    stream = stream or cast("TextIO", _StandardError())
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        escape,
-    ]
-    renderer: Processor = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else _Columns(structlog.dev.ConsoleRenderer(colors=stream.isatty()), plain=not stream.isatty())
-    )
+    stream = stream or cast("TextIO", StandardError())
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*_SHARED, _renderer(log_format, stream)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
     # Libraries say what goes wrong through `logging`, adapters what they do: both take the same form.
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[_with_fields, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, escape, renderer],
-        )
-    )
+    handler.setFormatter(formatter(log_format, stream))
     set_up(handler, level=level)
     # Bound once: a logger that looks its configuration up at each event costs more than the event.
     logger: FilteringBoundLogger = structlog.get_logger().bind()
     return logger
+
+
+def formatter(log_format: str, stream: TextIO) -> logging.Formatter:
+    """
+    Lines of what comes through `logging`.
+
+    Args:
+        log_format: "json" or "console".
+        stream: where they go: colours are for a terminal.
+
+    Returns:
+        What writes a record as a line.
+
+    """
+    renderer = _renderer(log_format, stream)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[_with_fields, *_SHARED],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, escape, renderer],
+    )
+
+
+def _renderer(log_format: str, stream: TextIO) -> Processor:
+    if log_format == "json":
+        return structlog.processors.JSONRenderer()
+    return _Columns(structlog.dev.ConsoleRenderer(colors=stream.isatty()), plain=not stream.isatty())
 
 
 def _with_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -101,30 +107,6 @@ def _shown(value: Any) -> str:
 _APART = frozenset(" \t=\r\n\"'")
 
 
-class _StandardError(io.TextIOBase):
-    """
-    Standard error as it is at each write: whoever replaces or closes it takes nothing from the log.
-    """
-
-    def write(self, text: str) -> int:
-        """
-        Write through.
-        """
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        """
-        Flush through.
-        """
-        sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        """
-        Whether somebody looks at it.
-        """
-        return sys.stderr.isatty()
-
-
 def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """
     A processor that escapes control characters in every text of an event, however deep.
@@ -137,3 +119,12 @@ def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
     """
     return {printable(str(key)): escaped(value) for key, value in event.items()}
+
+
+_SHARED: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+    escape,
+]

@@ -7,10 +7,12 @@ nobody can write a log line, or to the terminal of whoever reads it, from outsid
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO, cast
 
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import Log
@@ -145,33 +147,61 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return found
 
 
-class _FirstRecord(logging.Handler):
+class StandardError(io.TextIOBase):
     """
-    Sets the log up when there is something to write, and lets it write that.
+    Standard error as it is at each write: whoever replaces or closes it takes nothing from the log.
     """
 
-    def __init__(self, log_format: str) -> None:
+    def write(self, text: str) -> int:
+        """
+        Write through.
+        """
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """
+        Flush through.
+        """
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """
+        Whether somebody looks at it.
+        """
+        return sys.stderr.isatty()
+
+
+class _WhenNeeded(logging.Formatter):
+    """
+    The lines of `support.log_lines`, which is imported when there is one to write.
+    """
+
+    def __init__(self, log_format: str, stream: TextIO) -> None:
         super().__init__()
-        self._format = log_format
+        self._format, self._stream = log_format, stream
+        self._made: logging.Formatter | None = None
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def format(self, record: logging.LogRecord) -> str:
         """
-        Set up and write one record.
+        One record as a line.
         """
-        import_module("cftpki_ext.support.log_lines").configure(self._format)
-        for writer in _writers():
-            writer.handle(record)
+        if self._made is None:
+            self._made = import_module("cftpki_ext.support.log_lines").formatter(self._format, self._stream)
+        return self._made.format(record)
 
 
 def configure_when_needed(log_format: str) -> None:
     """
-    Set the log up at the first event: most commands have none, and need not wait for the library of the log.
+    Let the log be written to standard error. Most commands write none, and need not wait for its library.
 
     Args:
-        log_format: as for `log_lines.configure`, which may also be called before.
+        log_format: as for `log_lines.configure`.
 
     """
-    set_up(_FirstRecord(log_format), level=logging.INFO)
+    stream = cast("TextIO", StandardError())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_WhenNeeded(log_format, stream))
+    set_up(handler, level=logging.INFO)
 
 
 def set_up(handler: logging.Handler, *, level: int) -> None:
@@ -184,16 +214,12 @@ def set_up(handler: logging.Handler, *, level: int) -> None:
 
     """
     root = logging.getLogger()
-    for old in _writers():
+    for old in [one for one in root.handlers if one.get_name() == _WRITER]:
         root.removeHandler(old)
     handler.set_name(_WRITER)
     root.addHandler(handler)
     root.setLevel(max(level, logging.WARNING))
     logging.getLogger(EVENTS).setLevel(level)
-
-
-def _writers() -> list[logging.Handler]:
-    return [one for one in logging.getLogger().handlers if one.get_name() == _WRITER]
 
 
 def escaped(value: Any) -> Any:

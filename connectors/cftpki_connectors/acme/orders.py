@@ -128,7 +128,10 @@ class Orders:
                 break
             except ProblemError as error:
                 given_up = next((key for key in ("replaces", "notAfter") if key in payload), None)
-                if given_up is None or error.problem.kind in _FINAL or error.status >= 500:
+                # A CA that no longer knows the certificate (its database was put back) may say that it is at fault
+                # itself: what is only a hint must not end all renewals.
+                is_theirs = error.status >= 500 and not (given_up == "replaces" and error.status == 500)
+                if given_up is None or error.problem.kind in _FINAL or is_theirs:
                     raise
                 del payload[given_up]
                 notes.append(f"ordered without {given_up}: {error.detail}")
