@@ -128,10 +128,11 @@ class Orders:
                 break
             except ProblemError as error:
                 given_up = next((key for key in ("replaces", "notAfter") if key in payload), None)
-                # A CA that no longer knows the certificate (its database was put back) may say that it is at fault
-                # itself: what is only a hint must not end all renewals.
-                is_theirs = error.status >= 500 and not (given_up == "replaces" and error.status == 500)
-                if given_up is None or error.problem.kind in _FINAL or is_theirs:
+                # A CA that does not know the certificate (its database was put back) may say that it is at fault itself:
+                # what is only a hint must not end all renewals.
+                is_of_a_hint = given_up == "replaces" and error.status == 500
+                is_final = error.problem.kind in _FINAL or error.status >= 500
+                if given_up is None or (is_final and not is_of_a_hint):
                     raise
                 del payload[given_up]
                 notes.append(f"ordered without {given_up}: {error.detail}")

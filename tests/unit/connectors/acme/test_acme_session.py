@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ async def test_order_refused_is_placed_with_ever_fewer_wishes():
     [
         (refusal("rateLimited", 429, retry_after="60"), Fault.RATE_LIMITED),
         (refusal("rejectedIdentifier", 403), Fault.REFUSED),
-        (refusal("serverInternal", 500), Fault.UNREACHABLE),
+        (refusal("serverInternal", 503), Fault.UNREACHABLE),
         (reply(b"<html>", 502, content_type="text/html"), Fault.UNREACHABLE),
     ],
 )
@@ -201,6 +201,28 @@ async def test_order_refused_for_good_is_asked_once(refused, fault):
         await placed(ca).place(REQUEST)
     assert (fault, 1) == (raised.value.fault, len(ca.used))
     assert (START + timedelta(seconds=60) if fault is Fault.RATE_LIMITED else None) == raised.value.retry_at
+
+
+async def test_ca_that_fails_at_what_is_replaced_is_asked_once_more_without_it():
+    ca = ListCa(
+        {
+            f"{CA}/newOrder": [
+                refusal("serverInternal", 500),
+                reply(order("pending"), 201, location=f"{CA}/order/1"),
+            ]
+        }
+    )
+    seen, notes = await placed(ca).place(REQUEST)
+    assert (f"{CA}/order/1", 1) == (seen.url, len(notes))
+    assert ["replaces" in body for body in ca.bodies] == [True, False]
+    ca = ListCa({f"{CA}/newOrder": [refusal("serverInternal", 500), refusal("serverInternal", 500)]})
+    with pytest.raises(CaError) as raised:
+        await placed(ca).place(REQUEST)
+    assert (Fault.UNREACHABLE, 2) == (raised.value.fault, len(ca.used))
+    ca = ListCa({f"{CA}/newOrder": [refusal("serverInternal", 500)]})
+    with pytest.raises(CaError):
+        await placed(ca).place(replace(REQUEST, replaces=None))
+    assert 1 == len(ca.used)
 
 
 async def test_order_lost_is_found_on_a_later_page_of_the_list():
