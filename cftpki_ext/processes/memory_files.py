@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_FIXED_SIZE = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 def memory_file(raw: bytes) -> int:
@@ -24,16 +25,13 @@ def memory_file(raw: bytes) -> int:
         OSError: the system has no more memory or descriptors.
 
     """
-    number = os.memfd_create("cftpki", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
+
+    def write(number: int) -> None:
         rest = memoryview(raw)
         while rest:
             rest = rest[os.write(number, rest) :]
-        fcntl.fcntl(number, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError:
-        os.close(number)
-        raise
-    return number
+
+    return _sealed(write, _FIXED_SIZE | fcntl.F_SEAL_WRITE)
 
 
 def read_memory_file(number: int) -> bytes:
@@ -72,10 +70,14 @@ def shared_memory(size: int) -> int:
         OSError: the system has no more memory or descriptors.
 
     """
+    return _sealed(lambda number: os.ftruncate(number, size), _FIXED_SIZE)
+
+
+def _sealed(fill: Callable[[int], None], seals: int) -> int:
     number = os.memfd_create("cftpki", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.ftruncate(number, size)
-        fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        fill(number)
+        fcntl.fcntl(number, fcntl.F_ADD_SEALS, seals)
     except OSError:
         os.close(number)
         raise
