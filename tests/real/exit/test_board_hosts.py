@@ -17,22 +17,17 @@ import subprocess
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from cftpki_cache.revocations import RevocationMemory
-from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.protocol.codec import Frame, Message, Tag, decode_header, decode_payload, encode
 from cftpki_ext.protocol.tls_vectors import encode_chain
-from cftpki_ext.revocation.cache_key import certificate_key
 from tests.support import hostsim, partners, real_service
+from tests.support.learned_revocations import remember
 from tests.support.native_host import DONE, Session, Task
-from tests.support.pki import Revoked, make_crl
 from tests.support.wall_clock import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("board")]
@@ -116,24 +111,6 @@ def ask(service, message, **fields):
 
 def board(service):
     return json.loads(ask(service, Message.STATUS).fields[Tag.JSON])["board"]
-
-
-def remember(company, config, partner):
-    now = datetime.now(UTC).replace(microsecond=0)
-    issuing = company.issuing
-    serial = x509.load_pem_x509_certificates(company.path(f"{partner}.pem").read_bytes())[0].serial_number
-    key = certificate_key(
-        SourceKind.CRL,
-        issuer_name=issuing.certificate.subject.public_bytes(),
-        issuer_spki=issuing.certificate.public_key().public_bytes(
-            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        ),
-        serial=serial,
-        url="",
-    )
-    raw = make_crl(issuing, [Revoked(serial, at=now)], this_update=now)
-    with contextlib.closing(RevocationMemory(config.with_suffix(".state"))) as memory:
-        memory.remember(key, Statement(kind=SourceKind.CRL, origin=Origin.NETWORK, received_at=now, raw=raw))
 
 
 def test_known_partner_goes_on_while_the_service_is_frozen_or_dead_and_no_stranger_does(company, monkeypatch):

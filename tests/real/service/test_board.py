@@ -11,23 +11,18 @@ import os
 import signal
 import socket
 import time
-from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from cftpki_cache.revocations import RevocationMemory
 from cftpki_ext.cli import main
-from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.protocol.codec import Message, Mode, Result, Tag
 from cftpki_ext.protocol.tls_vectors import encode_chain
-from cftpki_ext.revocation.cache_key import certificate_key
 from tests.support import partners, real_service
 from tests.support.board_host import start_task, told
-from tests.support.pki import Revoked, make_crl
+from tests.support.learned_revocations import remember
 from tests.support.wall_clock import until
 from tests.support.wire_client import WireClient
 
@@ -159,24 +154,6 @@ async def test_partner_that_is_refused_is_not_known(company):
             assert 44 == (await check(service, chain)).fields[Tag.ALERT]
         assert None is view.ask(view.rule(profile="RSA"), chain)
         view.close()
-
-
-def remember(company, config, partner):
-    now = datetime.now(UTC).replace(microsecond=0)
-    issuing = company.issuing
-    serial = x509.load_pem_x509_certificates(company.path(f"{partner}.pem").read_bytes())[0].serial_number
-    key = certificate_key(
-        SourceKind.CRL,
-        issuer_name=issuing.certificate.subject.public_bytes(),
-        issuer_spki=issuing.certificate.public_key().public_bytes(
-            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        ),
-        serial=serial,
-        url="",
-    )
-    raw = make_crl(issuing, [Revoked(serial, at=now)], this_update=now)
-    with contextlib.closing(RevocationMemory(config.with_suffix(".state"))) as memory:
-        memory.remember(key, Statement(kind=SourceKind.CRL, origin=Origin.NETWORK, received_at=now, raw=raw))
 
 
 async def test_revocation_that_another_process_learns_ends_it_in_every_host(company):
