@@ -12,6 +12,7 @@ it needs is shown by those tests that begin it themselves (`real_service.PROGRAM
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -123,6 +124,11 @@ class _Server:
                 stdin=subprocess.DEVNULL,
                 cwd=Path(__file__).parents[2],
             )
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._control.close()
+        self._process.wait()
 
     def begin(self, order: dict[str, Any], descriptors: list[int]) -> int:
         """
