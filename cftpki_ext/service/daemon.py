@@ -145,7 +145,7 @@ class Daemon:
 
         The socket and the state directory stay as they were at start.
         """
-        log = self._service.log
+        log, clock, reloads = self._service.log, self._service.clock, self._service.reloads
         if self._reload is None:
             log.info("reload_ignored", detail="this service has no configuration file")
             return
@@ -154,12 +154,15 @@ class Daemon:
             async with self._reloading:  # one after the other: the file as it is last is what holds
                 self._service.replace_settings(await asyncio.to_thread(self._reload))
                 await self._service.warm()
+            reloads.succeeded(clock.now())
             log.info("reloaded", rules=len(self._service.settings.rules))
             self._fit_descriptors()
         except CftPkiError as error:
             # The faults are the operator's, a line each; a traceback would say nothing more.
+            reloads.failed(str(error), clock.now())
             log.warning("reload_failed", error=str(error), detail="the configuration in force stays")
         except Exception as error:  # noqa: BLE001 - a service that goes on with the old configuration says so
+            reloads.failed(reason_of(error), clock.now())
             # A plain traceback as text, as at the other boundary: renderers that add local variables would print secrets.
             log.error(  # noqa: TRY400
                 "reload_failed",

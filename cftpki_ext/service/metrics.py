@@ -142,10 +142,26 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
             "1 where the service keeps its certificates fresh, 0 where that could not be started.",
             value=int(status["renewals"]["running"]),
         )
+    yield from _of_reloads(status.get("reloads", {}))
     yield from _of_refresh(status.get("refresh", {}))
     yield from _of_board(status.get("board"))
     yield from _of_signers(status.get("signers", {}))
     yield from _of_processes(status.get("processes", ()), status.get("judging", {}))
+
+
+def _of_reloads(reloads: Mapping[str, Any]) -> Iterator[Metric]:
+    """
+    Whether the configuration in force is the file as it was when it was last read.
+    """
+    if not reloads:
+        return
+    counts = [((result,), reloads[result]) for result in ("ok", "failed")]
+    yield _counter("cftpki_reloads", "Times that the configuration was read anew.", ("result",), counts)
+    yield GaugeMetricFamily(
+        "cftpki_reload_ok",
+        "0 where the last reload failed: the configuration of before it is in force.",
+        value=int(reloads["last_error"] is None),
+    )
 
 
 def _of_refresh(refresh: Mapping[str, Any]) -> Iterator[Metric]:

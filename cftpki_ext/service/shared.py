@@ -23,6 +23,7 @@ from cftpki_ext.identity import IdentityProvider
 from cftpki_ext.ports import Clock
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.judging.remote import Judged
+from cftpki_ext.service.monitoring.reloads import Reloads
 from cftpki_ext.service.trail import Trail
 from cftpki_ext.support.version import version
 
@@ -125,6 +126,7 @@ class Service:
         self.requests: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
         self.verdicts = Tally()
+        self.reloads = Reloads()
         self.trail = Trail(audit, clock)
         self.sessions = 0
         self.board: Board | None = None
@@ -170,6 +172,8 @@ class Service:
             "certificates": dict(self._certificates()),
             # Why nobody renews them now; they are begun again by themselves.
             "renewals": {"running": self._renewals() is None, "fault": self._renewals()},
+            # Whether the configuration in force is the file as it is: a reload that failed changed nothing.
+            "reloads": self.reloads.status(),
         }
 
     async def warm(self) -> None:

@@ -239,6 +239,8 @@ async def test_reload_takes_new_rules_and_keeps_the_old_on_a_fault(settings):
         assert "reload_failed" in world.events()
         async with world.client() as client:
             assert Result.DONE is result(await client.start())
+            told = json.loads((await client.ask(Message.STATUS)).text(Tag.JSON))["reloads"]
+        assert (1, 1, "line 3: nonsense") == (told["ok"], told["failed"], told["last_error"])
 
 
 @pytest.mark.parametrize(
@@ -258,6 +260,7 @@ async def test_reload_survives_every_exception_and_says_so(settings, error):
     async with running(settings, reload=reload) as world:
         await world.daemon.reload()
         assert ["reload_failed"] == [event for event in world.events() if event.startswith("reload")]
+        assert (0, 1) == (world.service.reloads.status()["ok"], world.service.reloads.status()["failed"])
         async with world.client() as client:
             assert Result.DONE is result(await client.start())
 

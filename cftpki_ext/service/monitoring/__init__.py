@@ -1,0 +1,3 @@
+"""
+What the service tells of itself to monitoring: what it counts, how its sources stand, and who serves it.
+"""
