@@ -3,6 +3,8 @@ The ports: what the core asks of the outside world. Each docstring is the contra
 
 Adapters live in `connectors/` (network) and `cache/` (storage) and register through the entry point groups
 `cftpki.status_sources` and `cftpki.stores`; a third party's use the same door.
+
+More than 400 lines: all contracts with the outside world, to be read in one place; little of it is code.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 What lives in the state directory, opened: the cache, the memory of revocations, the evidence.
 
 With `bootstrap` the only importer of `cache`.
+
+More than 400 lines: one function for each thing that is opened, and what makes the directory fit for all of them.
 """
 
 from __future__ import annotations

@@ -10,242 +10,42 @@ the MAC of the state directory's key behind it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
-import logging
 import os
 import secrets
-import stat
 import struct
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cftpki_cache.disk import make_private_directory
-from cftpki_ext.core.errors import StoreError
+from cftpki_cache.list_file import (
+    INDEX,
+    KEY,
+    LIST,
+    NEW,
+    NEW_FILE,
+    PROOF,
+    SEAL,
+    SEALED,
+    ListFile,
+    Place,
+    flush,
+    key_of,
+    read_only,
+)
+from cftpki_cache.list_receiving import IndexWriting, Spooling
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.support.file_octets import FileIndex, FileOctets, read_at, write_all
 
-_log = logging.getLogger(__name__)
-
-KEY = "lists.key"
-_KEY_OCTETS = 32
-_LIST, _INDEX, _PROOF, _NEW = ".crl", ".idx", ".proof", "new-"
-# The root of the index, its MAC, and what says that both are there.
-_SEAL = struct.Struct(">32s32s8s")
-_SEALED = b"CFTLSEAL"
-_PIECE_OCTETS = 1024 * 1024
 # Lists that are held open, two descriptors each: those of a few dozen CAs.
 _HELD = 32
 # ... and of them those that nobody has judged yet: they are on the disk as long, and may be anything.
 _HELD_NEW = 8
 # What a process that was killed left half written goes when it is so old.
 _ABANDONED_S = 3600.0
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_OTHERS_MAY_WRITE = 0o022
-
-
-class ListFile(FileOctets):
-    """
-    A list in a file of the folder, kept or not yet.
-    """
-
-    def __init__(self, number: int, place: _Place, *, digest: str, size: int) -> None:
-        super().__init__(number, digest=digest, size=size)
-        self.place = place
-        self._gone = weakref.finalize(self, _Place.abandon, place)
-
-
-class _Place:
-    """
-    Where a file is, and whether it goes with the last who holds it.
-    """
-
-    __slots__ = ("index", "path", "temporary")
-
-    def __init__(self, path: Path, *, temporary: bool) -> None:
-        self.path = path
-        self.temporary = temporary
-        self.index: Path | None = None
-
-    def abandon(self) -> None:
-        for path in (self.path if self.temporary else None, self.index):
-            if path is not None:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-
-
-class Spooling:
-    """
-    A list on its way: written to a file, and to memory where the disk refuses.
-
-    For one thread at a time; only `close` may be called beside another, whose work is then ended by it.
-    """
-
-    def __init__(self, files: ListFiles) -> None:
-        self._files = files
-        self._hash = hashlib.sha256()
-        self._octets = 0
-        self._path: Path | None = None
-        self._working = threading.Lock()
-        self._given_up = False
-        try:
-            self._path, self._number = files.new_file()
-        except OSError as error:
-            self._number = _in_memory(error)
-
-    def write(self, piece: bytes | bytearray | memoryview) -> None:
-        """
-        Take some more octets.
-
-        Raises:
-            OSError: neither disk nor memory takes them.
-
-        """
-        with self._work():
-            self._hash.update(piece)
-            rest = memoryview(piece)
-            while rest:
-                try:
-                    rest = rest[os.write(self._number, rest) :]
-                except OSError as error:
-                    if self._path is None:
-                        raise
-                    self._move(self._octets + len(piece) - len(rest), error)
-            self._octets += len(piece)
-
-    def finish(self) -> LargeOctets:
-        """
-        That was all.
-
-        Returns:
-            The list; the one that is kept already, where it is the same.
-
-        Raises:
-            OSError: it cannot be opened for reading.
-
-        """
-        with self._work():
-            digest = self._hash.hexdigest()
-            known = self._files.open(digest, self._octets)
-            if known is not None:
-                self._given_up = True
-                return known
-            path, self._path = self._path, None
-            number, self._number = self._number, -1
-            if path is None:
-                return FileOctets(number, digest=digest, size=self._octets)
-            try:
-                # What is handed on can only be read.
-                reading = os.open(path, _OPEN)
-            finally:
-                os.close(number)
-            return ListFile(reading, _Place(path, temporary=True), digest=digest, size=self._octets)
-
-    def close(self) -> None:
-        """
-        Give up what was not finished.
-        """
-        self._given_up = True
-        if self._working.acquire(blocking=False):
-            try:
-                self._end()
-            finally:
-                self._working.release()
-
-    @contextlib.contextmanager
-    def _work(self) -> Iterator[None]:
-        try:
-            with self._working:
-                if self._number < 0:
-                    msg = "given up"
-                    raise OSError(msg)
-                yield
-        finally:
-            if self._given_up:
-                self.close()
-
-    def _move(self, octets: int, error: OSError) -> None:
-        """
-        Go on in memory, with what was written.
-        """
-        before, self._number = self._number, _in_memory(error)
-        for offset in range(0, octets, _PIECE_OCTETS):
-            write_all(self._number, read_at(before, offset, min(_PIECE_OCTETS, octets - offset)))
-        os.close(before)
-        self._drop()
-
-    def _end(self) -> None:
-        if self._number >= 0:
-            os.close(self._number)
-            self._number = -1
-        self._drop()
-
-    def _drop(self) -> None:
-        path, self._path = self._path, None
-        if path is not None:
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _in_memory(error: OSError) -> int:
-    _log.warning("a large list is received into memory, the disk refuses: %s", error)
-    return os.memfd_create("cftpki-list", os.MFD_CLOEXEC)
-
-
-class IndexWriting:
-    """
-    The index of a list on its way: `target` and `scratch` are descriptors of new files.
-    """
-
-    def __init__(self, files: ListFiles, raw: LargeOctets) -> None:
-        self._files = files
-        self._raw = raw
-        self._path, self.target = files.new_file()
-        try:
-            path, self.scratch = files.new_file()
-        except OSError:
-            os.close(self.target)
-            self._path.unlink()
-            raise
-        path.unlink()
-        self._done = False
-
-    def finish(self, root: bytes) -> None:
-        """
-        It is whole: the list has an index from now on.
-
-        Raises:
-            OSError: it cannot be written.
-
-        """
-        size = os.fstat(self.target).st_size
-        os.lseek(self.target, 0, os.SEEK_END)
-        write_all(self.target, _SEAL.pack(root, self._files.mac_of(self._raw, size, root), _SEALED))
-        self._raw.index = FileIndex(os.open(self._path, _OPEN), size, root)
-        self._done = True
-        place = self._raw.place if isinstance(self._raw, ListFile) else None
-        if place is None:
-            self._path.unlink()
-        elif place.temporary:
-            place.index = self._path
-        else:
-            os.fsync(self.target)
-            self._path.rename(place.path.with_suffix(_INDEX))
-
-    def close(self) -> None:
-        """
-        Close what is open, and give up what was not finished.
-        """
-        os.close(self.target)
-        os.close(self.scratch)
-        if not self._done:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
 
 
 class ListFiles:
@@ -268,7 +68,7 @@ class ListFiles:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, FileOctets] = OrderedDict()
         make_private_directory(self._folder)
-        self._key = _key_of(state / KEY)
+        self._key = key_of(state / KEY)
         with contextlib.suppress(OSError):
             self.tidy()
 
@@ -276,7 +76,7 @@ class ListFiles:
         """
         A new list comes.
         """
-        return Spooling(self)
+        return Spooling(self.new_file, kept=self.open)
 
     def begin_index(self, raw: LargeOctets) -> IndexWriting:
         """
@@ -286,7 +86,7 @@ class ListFiles:
             OSError: the disk has no place for it.
 
         """
-        return IndexWriting(self, raw)
+        return IndexWriting(self.new_file, raw, mac_of=self.mac_of)
 
     def new_file(self) -> tuple[Path, int]:
         """
@@ -296,8 +96,8 @@ class ListFiles:
             OSError: it cannot be made.
 
         """
-        path = self._folder / f"{_NEW}{secrets.token_hex(16)}"
-        return path, os.open(path, _NEW_FILE, 0o600)
+        path = self._folder / f"{NEW}{secrets.token_hex(16)}"
+        return path, os.open(path, NEW_FILE, 0o600)
 
     def mac_of(self, raw: LargeOctets, size: int, root: bytes) -> bytes:
         """
@@ -332,11 +132,11 @@ class ListFiles:
 
         """
         found = self.at_hand(digest, size)
-        if found is None and (found := self._opened(digest, size, _LIST)) is not None:
+        if found is None and (found := self._opened(digest, size, LIST)) is not None:
             with self._lock:
                 self._hold(digest, found)
             with contextlib.suppress(OSError):
-                os.utime(self._path(digest, _LIST))  # used now
+                os.utime(self._path(digest, LIST))  # used now
         return found
 
     def hold(self, raw: LargeOctets) -> None:
@@ -365,14 +165,14 @@ class ListFiles:
             place = raw.place
             if not place.temporary:
                 return
-            path = self._path(raw.digest, _LIST)
+            path = self._path(raw.digest, LIST)
             if place.index is not None:
-                place.index.rename(path.with_suffix(_INDEX))
+                place.index.rename(path.with_suffix(INDEX))
                 place.index = None
             place.path.rename(path)
             place.path, place.temporary = path, False
             self._hold(raw.digest, raw)
-        _flush(self._folder)
+        flush(self._folder)
         self.tidy()
 
     def forget_index(self, raw: LargeOctets) -> None:
@@ -381,7 +181,7 @@ class ListFiles:
         """
         raw.index = None
         if isinstance(raw, ListFile):
-            path = raw.place.index or raw.place.path.with_suffix(_INDEX)
+            path = raw.place.index or raw.place.path.with_suffix(INDEX)
             raw.place.index = None
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -392,8 +192,8 @@ class ListFiles:
         """
         with self._lock:
             self._open.pop(digest, None)
-        proves = self._path(digest, _PROOF).exists()
-        for suffix in (_LIST,) if proves else (_LIST, _INDEX):
+        proves = self._path(digest, PROOF).exists()
+        for suffix in (LIST,) if proves else (LIST, INDEX):
             with contextlib.suppress(OSError):
                 self._path(digest, suffix).unlink()
 
@@ -404,7 +204,7 @@ class ListFiles:
         with self._lock:
             self._open.clear()
         for path, _ in self._files():
-            if path.suffix == _LIST or (path.suffix == _INDEX and not path.with_suffix(_PROOF).exists()):
+            if path.suffix == LIST or (path.suffix == INDEX and not path.with_suffix(PROOF).exists()):
                 with contextlib.suppress(OSError):
                     path.unlink()
 
@@ -412,8 +212,8 @@ class ListFiles:
         """
         How many lists there are that prove no revocation, and how many octets they have with their indexes.
         """
-        files = [(path, state) for path, state in self._files() if path.suffix in (_LIST, _INDEX)]
-        return sum(path.suffix == _LIST for path, _ in files), sum(state.st_size for _, state in files)
+        files = [(path, state) for path, state in self._files() if path.suffix in (LIST, INDEX)]
+        return sum(path.suffix == LIST for path, _ in files), sum(state.st_size for _, state in files)
 
     def tidy(self, now: Callable[[], float] = time.time) -> None:
         """
@@ -421,15 +221,15 @@ class ListFiles:
         """
         kept = []
         for path, state in self._files():
-            if path.name.startswith(_NEW):
+            if path.name.startswith(NEW):
                 if now() - state.st_mtime > _ABANDONED_S:
                     with contextlib.suppress(OSError):
                         path.unlink()
-            elif path.suffix == _LIST:
-                index = path.with_suffix(_INDEX)
+            elif path.suffix == LIST:
+                index = path.with_suffix(INDEX)
                 octets = state.st_size + (index.stat().st_size if index.exists() else 0)
                 kept.append((state.st_mtime, path.stem, octets))
-            elif path.suffix == _INDEX and now() - state.st_mtime > _ABANDONED_S:
+            elif path.suffix == INDEX and now() - state.st_mtime > _ABANDONED_S:
                 self._forget_left_index(path.stem)
         too_much = sum(octets for _, _, octets in kept) - self._max_bytes
         for _, digest, octets in sorted(kept)[:-1]:  # never the last one used
@@ -448,7 +248,7 @@ class ListFiles:
             OSError: it cannot be.
 
         """
-        path = self._path(raw.digest, _PROOF)
+        path = self._path(raw.digest, PROOF)
         if path.exists():
             return
         if not (isinstance(raw, ListFile) and self._linked(raw, path)):
@@ -464,14 +264,14 @@ class ListFiles:
             finally:
                 os.close(number)
                 copy.unlink(missing_ok=True)
-        _flush(self._folder)
+        flush(self._folder)
 
     def _linked(self, raw: ListFile, path: Path) -> bool:
         """
         Give a list another name; whether it could be, because somebody else may be renaming it at this moment.
         """
         os.fsync(raw.fileno())
-        for source in (raw.place.path, self._path(raw.digest, _LIST)):
+        for source in (raw.place.path, self._path(raw.digest, LIST)):
             try:
                 os.link(source, path)
             except FileNotFoundError:
@@ -486,7 +286,7 @@ class ListFiles:
         A list proves nothing any more.
         """
         with contextlib.suppress(OSError):
-            self._path(digest, _PROOF).unlink()
+            self._path(digest, PROOF).unlink()
         self._forget_left_index(digest)
 
     def proof(self, digest: str) -> FileOctets | None:
@@ -496,7 +296,7 @@ class ListFiles:
         with self._lock:
             found = self._open.get(digest)
         if found is None:
-            found = self._opened(digest, None, _PROOF)
+            found = self._opened(digest, None, PROOF)
             if found is not None:
                 with self._lock:
                     self._hold(digest, found)
@@ -506,15 +306,15 @@ class ListFiles:
         """
         Whether a list is kept for good.
         """
-        return self._path(digest, _PROOF).exists()
+        return self._path(digest, PROOF).exists()
 
     def _forget_left_index(self, digest: str) -> None:
         """
         Let go of an index whose list is gone.
         """
-        if not any(self._path(digest, suffix).exists() for suffix in (_LIST, _PROOF)):
+        if not any(self._path(digest, suffix).exists() for suffix in (LIST, PROOF)):
             with contextlib.suppress(OSError):
-                self._path(digest, _INDEX).unlink()
+                self._path(digest, INDEX).unlink()
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -538,26 +338,26 @@ class ListFiles:
 
     def _opened(self, digest: str, size: int | None, suffix: str) -> FileOctets | None:
         path = self._path(digest, suffix)
-        found = _read_only(path)
+        found = read_only(path)
         if found is None:
             return None
         number, octets = found
         if size is not None and size != octets:
             os.close(number)
             return None
-        opened = ListFile(number, _Place(path, temporary=False), digest=digest, size=octets)
+        opened = ListFile(number, Place(path, temporary=False), digest=digest, size=octets)
         opened.index = self._index_of(opened)
         return opened
 
     def _index_of(self, raw: LargeOctets) -> FileIndex | None:
-        found = _read_only(self._path(raw.digest, _INDEX))
+        found = read_only(self._path(raw.digest, INDEX))
         if found is None:
             return None
         number, octets = found
         try:
-            size = octets - _SEAL.size
-            root, mac, sealed = _SEAL.unpack(read_at(number, max(size, 0), _SEAL.size))
-            if sealed == _SEALED and hmac.compare_digest(mac, self.mac_of(raw, size, root)):
+            size = octets - SEAL.size
+            root, mac, sealed = SEAL.unpack(read_at(number, max(size, 0), SEAL.size))
+            if sealed == SEALED and hmac.compare_digest(mac, self.mac_of(raw, size, root)):
                 return FileIndex(number, size, root)
         except (struct.error, UnreadableOctetsError):
             pass
@@ -570,61 +370,3 @@ def list_directory(state: Path) -> Path:
     The folder of large lists below a state directory.
     """
     return state / "lists"
-
-
-def _read_only(path: Path) -> tuple[int, int] | None:
-    """
-    A descriptor of a file that is ours alone, and its size.
-    """
-    try:
-        number = os.open(path, _OPEN)
-    except OSError:
-        return None
-    state = os.fstat(number)
-    if stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & _OTHERS_MAY_WRITE:
-        return number, state.st_size
-    os.close(number)
-    return None
-
-
-def _flush(path: Path) -> None:
-    """
-    Have a file, or what a folder says of its files, on the disk.
-    """
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def _key_of(path: Path) -> bytes:
-    """
-    The key that indexes are vouched for with, made where there is none. Of another length or open to others it is made anew.
-    """
-    for _ in range(3):
-        found = _read_only(path)
-        if found is not None:
-            number, size = found
-            try:
-                key = read_at(number, 0, _KEY_OCTETS + 1)
-                if size == len(key) == _KEY_OCTETS and not os.fstat(number).st_mode & 0o077:
-                    return key
-            finally:
-                os.close(number)
-            path.unlink(missing_ok=True)
-        fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        number = os.open(fresh, _NEW_FILE, 0o600)
-        try:
-            os.write(number, secrets.token_bytes(_KEY_OCTETS))
-            os.fsync(number)
-        finally:
-            os.close(number)
-        try:
-            # Where another process was first, its key counts.
-            with contextlib.suppress(FileExistsError):
-                os.link(fresh, path)
-        finally:
-            fresh.unlink()
-    msg = f"{path} is not a key of ours alone: remove it"
-    raise StoreError(msg)

@@ -14,12 +14,12 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
 from cftpki_ext.checking.asking import Askings
-from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Place, Recall
+from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Recall
 from cftpki_ext.checking.collector import Collector
 from cftpki_ext.checking.list_versions import Versions
+from cftpki_ext.checking.looked import Checked, Known, Looked, News
 from cftpki_ext.checking.responses import Responses
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
@@ -28,7 +28,6 @@ from cftpki_ext.core.large_lists import ListIndexer
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import BAD_NEWS, Verdict
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.question import Question
@@ -62,78 +61,9 @@ def new_verdict_id(milliseconds: int) -> str:
     return f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}{secrets.token_hex(10)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """
-    What was looked up and recalled for a chain.
-    """
-
-    places: tuple[Place, ...]
-    recalls: tuple[Recall, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """
-    What a check saw in cache and memory of revocations.
-
-    Names of both, what the cache had (when it was received, and its SHA-256), and at which state of the memory
-    (`ProofReader.state`).
-    """
-
-    responses: Mapping[str, tuple[datetime, str] | None]
-    recalls: tuple[Recall, ...]
-    state: int
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """
-        The names of the cache that were looked up.
-        """
-        return frozenset(self.responses)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """
-    An outcome, every statement that it rests on, and what was looked up for it; `looked` where that was all.
-    """
-
-    outcome: Outcome
-    statements: tuple[Statement, ...]
-    known: Known
-    looked: Looked | None = None
-
-
-class News(Protocol):
-    """
-    Who must know at once that a check would see something else now.
-    """
-
-    def changed(self, key: str) -> None:
-        """
-        The cache was given another answer under a name.
-        """
-
-    def stored(self, key: str, received_at: datetime) -> None:
-        """
-        The disk has an answer under a name that was received then, perhaps the one that is known.
-        """
-
-    def revoked(self, certificates: Collection[str]) -> None:
-        """
-        Proofs of revocation are kept of these certificates (`Recall.key`), perhaps those that are known.
-        """
-
-    def forgot(self) -> None:
-        """
-        Nothing is at hand any more.
-        """
-
-
 class _Nobody:
     """
-    Nobody must know.
+    _Nobody must know.
     """
 
     def changed(self, key: str) -> None:
@@ -215,7 +145,7 @@ class Checker:
             The verdict. Anything that could not be established is treated by the trust set's policy.
 
         Raises:
-            StoreError: the memory of revocations cannot be read. Nobody is let in without it.
+            StoreError: the memory of revocations cannot be read. _Nobody is let in without it.
 
         """
         verdict, _ = await self.check_with_statements(question, handed_in)

@@ -3,6 +3,8 @@ What each section of the file may hold, key by key: pydantic models, one per kin
 
 Every field may be absent here; what must be there is asked in `sections`, so that one missing key hides no
 other fault. Types are strict: a number in quotes is no number.
+
+More than 400 lines: a table of the keys of every section, and the types that they are read by.
 """
 
 from __future__ import annotations

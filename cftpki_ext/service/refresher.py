@@ -20,8 +20,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from cftpki_ext.checking.checker import Checked
 from cftpki_ext.checking.held import Held, Partner, held_of, partner_of, still_wanted
+from cftpki_ext.checking.looked import Checked
 from cftpki_ext.checking.refreshing import Ahead, Job
 from cftpki_ext.checking.sightings import document_of, pack_chain, partner_from, unpack_chain
 from cftpki_ext.core.errors import CftPkiError

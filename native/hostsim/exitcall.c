@@ -1,3 +1,4 @@
+/* The calls of an exit: each area guarded, each call traced. More than 400 lines: one function for each phase. */
 #include "exitcall.h"
 
 #include <dlfcn.h>

@@ -50,3 +50,15 @@ def test_first_line_of_every_module_says_something():
         if not re.match(r'"""\n\S[^\n]{8,}', path.read_text())
     ]
     assert [] == silent
+
+
+def test_file_of_more_than_400_lines_says_why_it_stays_whole():
+    silent = [
+        str(path.relative_to(REPOSITORY))
+        for folder in ("cftpki_ext", "connectors", "cache", "native", "tests", "bench", "examples")
+        for path in sorted((REPOSITORY / folder).rglob("*"))
+        if path.suffix in {".py", ".c", ".h", ".cpp"}
+        and len(lines := path.read_text().splitlines()) > 400
+        and "More than 400 lines: " not in "\n".join(lines[:40])
+    ]
+    assert [] == silent

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from cftpki_ext.checking.case import HereCase
-from cftpki_ext.checking.checker import Checked, Checker, Known, new_verdict_id
+from cftpki_ext.checking.checker import Checker, new_verdict_id
+from cftpki_ext.checking.looked import Checked, Known
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement

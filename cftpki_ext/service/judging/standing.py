@@ -17,7 +17,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from cftpki_ext.checking.checker import Looked
+from cftpki_ext.checking.looked import Looked
 from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import CertificateFinding, Verdict
 from cftpki_ext.decision.question import Question

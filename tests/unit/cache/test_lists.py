@@ -1,5 +1,7 @@
 """
 Large lists as files: received, kept and found again in one step each, whatever happens between two of them.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from cftpki_cache.disk import DiskStore
+from cftpki_cache.list_file import KEY
 from cftpki_cache.listed import ListedStore
-from cftpki_cache.lists import KEY, ListFiles, list_directory
+from cftpki_cache.lists import ListFiles, list_directory
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.revocations import RevocationMemory
 from cftpki_cache.tiered import TieredStore

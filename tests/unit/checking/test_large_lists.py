@@ -1,5 +1,7 @@
 """
 Large lists through a whole check: put into files, indexed once, found again after a restart, healed where they are damaged.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

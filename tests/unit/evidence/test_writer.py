@@ -1,5 +1,7 @@
 """
 The evidence writer: a record is in the store before the verdict is answered, or somebody hears of it.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 The signer's own sockets, without a process around them: who is served, in which turn, and what the front is told.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import contextlib

@@ -1,5 +1,7 @@
 """
 What hosts can read in the board is what stands, at each moment: the real board, read by the library's own reader.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cftpki_ext.checking.case import Recall
-from cftpki_ext.checking.checker import Looked
+from cftpki_ext.checking.looked import Looked
 from cftpki_ext.core.errors import KeyUnavailableError
 from cftpki_ext.core.settings import EvidenceSettings, Rule, ServiceSettings, Settings, TrustSet
 from cftpki_ext.core.vocabulary import Direction, Phase

@@ -1,5 +1,7 @@
 """
 The refresh in virtual time, with the real decision, cache rules and memory of revocations around it.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from unittest.mock import Mock
 import pytest
 
 from cftpki_ext.checking.case import HereCase
-from cftpki_ext.checking.checker import Checked, Checker
+from cftpki_ext.checking.checker import Checker
+from cftpki_ext.checking.looked import Checked
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import RefreshSettings, Rule, Settings, TrustSet
 from cftpki_ext.core.verdict import Verdict

@@ -15,7 +15,8 @@ import pytest
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.tiered import TieredStore
 from cftpki_ext.checking.case import Outcome, Recall
-from cftpki_ext.checking.checker import Checked, Checker, Known, Looked
+from cftpki_ext.checking.checker import Checker
+from cftpki_ext.checking.looked import Checked, Known, Looked
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.verdict import Fault, Reason

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from cftpki_ext.checking.case import Recall
-from cftpki_ext.checking.checker import Looked
+from cftpki_ext.checking.looked import Looked
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.service.judging.standing import Standing, StandingVerdicts

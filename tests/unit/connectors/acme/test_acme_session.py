@@ -1,5 +1,7 @@
 """
 Nonces, orders and hours of processing, against a CA that is a list of answers.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations
