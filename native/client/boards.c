@@ -131,7 +131,31 @@ static void retire_older(const char *socket_path, int64_t than) {
   }
 }
 
-static struct place *take_place(void) {
+/* Of all services that have ended the board that is the oldest: it makes room for one of a service that lives. */
+static void retire_oldest_ended(void) {
+  struct place *oldest = NULL;
+  for (unsigned i = 0; i < PLACES; i++) {
+    struct place *place = &cftpki_boards.places[i];
+    if (!enter(place)) {
+      continue;
+    }
+    if (cftpki_view_state(&place->view) == CFTPKI_VIEW_LIVE ||
+        (oldest != NULL && oldest->view.created_ns <= place->view.created_ns)) {
+      leave(place);
+      continue;
+    }
+    if (oldest != NULL) {
+      leave(oldest);
+    }
+    oldest = place;
+  }
+  if (oldest != NULL) {
+    state_becomes(oldest, CURRENT, RETIRED);
+    leave(oldest);
+  }
+}
+
+static struct place *free_place(void) {
   sweep();
   for (unsigned i = 0; i < PLACES; i++) {
     if (state_becomes(&cftpki_boards.places[i], FREE, TAKEN)) {
@@ -139,6 +163,15 @@ static struct place *take_place(void) {
     }
   }
   return NULL;
+}
+
+static struct place *take_place(void) {
+  struct place *place = free_place();
+  if (place == NULL) {
+    retire_oldest_ended();
+    place = free_place();
+  }
+  return place;
 }
 
 static int64_t monotonic_ns(void) {
