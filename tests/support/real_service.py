@@ -98,8 +98,14 @@ class Service:
         """
         The log's lines of one event so far.
         """
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [event for event in map(json.loads, lines) if event.get("event") == name]
+        return [event for event in self.told() if event.get("event") == name]
+
+    def told(self) -> list[dict[str, Any]]:
+        """
+        The log's lines so far; one that is just being written is not there yet.
+        """
+        lines = self.log.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def child(self, role: str) -> int:
         """
@@ -111,8 +117,7 @@ class Service:
         """
         What it logged as its own failure: an alarm about an identity tells of its CA or its files.
         """
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
-        events = [event for event in map(json.loads, lines) if event["level"] in {"error", "critical"}]
+        events = [event for event in self.told() if event["level"] in {"error", "critical"}]
         return [event for event in events if event["event"] != "identity_alarm"]
 
     def verdicts(self) -> list[dict[str, Any]]:

@@ -193,8 +193,7 @@ def wait(condition, *, seconds=60):
 
 
 def alarms(service):
-    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
-    return [(line["level"], line["alarm"]) for line in lines if line.get("event") == "identity_alarm"]
+    return [(line["level"], line["alarm"]) for line in service.events("identity_alarm")]
 
 
 @pytest.mark.parametrize("restarted", [False, True])
