@@ -23,7 +23,7 @@ from cftpki_ext.cli.render import console, counting, facts, table
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import CftPkiError, StoreError, WireError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.log import Log
+from cftpki_ext.core.log import BatchLog
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Tally
 from cftpki_ext.protocol.codec import Frame, Message, Tag, decode, encode
@@ -49,9 +49,9 @@ def serve(config_file: Path | None) -> None:
     run_service(config_path(config_file), _log)
 
 
-def _log(log_format: str) -> Log:
+def _log(log_format: str) -> BatchLog:
     # The library of the log, for a service that has a configuration.
-    made: Log = import_module("cftpki_ext.support.log_lines").configure(log_format)
+    made: BatchLog = import_module("cftpki_ext.support.log_lines").configure(log_format)
     return made
 
 

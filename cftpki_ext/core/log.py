@@ -4,6 +4,7 @@ The port of the log: an event by its name, and its fields. `support.log_lines` w
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -30,4 +31,15 @@ class Log(Protocol):
     def error(self, event: str, /, **fields: Any) -> Any:
         """
         What somebody has to look at.
+        """
+
+
+class BatchLog(Log, Protocol):
+    """
+    A log that takes many events at once, for much less than each costs by itself.
+    """
+
+    def many(self, events: Sequence[tuple[str, Mapping[str, Any]]], /) -> Any:
+        """
+        What goes as it should: names and fields, in order.
         """

@@ -35,6 +35,49 @@ def test_line_in_json_ends_with_event_level_and_time(stream):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z", line["timestamp"])
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_many_events_are_the_lines_that_each_would_be(stream, log_format):
+    log = log_lines.configure(log_format, stream=stream)
+    events = [("one", {"a": 1, "deep": {"b": [None, "c d"]}}), ("two", {"text": "x\ny\x7f\u202e", "b": b"z"})]
+    for name, fields in events:
+        log.info(name, **fields)
+    log.many(events)
+    log.many([])
+
+    lines = [re.sub(r"\d{4}-[-0-9:.T]+Z", "", line) for line in stream.getvalue().splitlines()]
+    assert (4, lines[:2]) == (len(lines), lines[2:])
+
+
+def test_many_events_below_the_level_are_not_written(stream):
+    log_lines.configure("json", stream=stream, level=logging.WARNING).many([("one", {})])
+
+    assert "" == stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("plain", "plain"),
+        ("\x7f", "\\x7f"),
+        ("a\x1b[31m", "a\\x1b[31m"),
+        ("\u202ea", "\\u202ea"),
+        ("\u00e9", "\u00e9"),
+        ('say "so"', 'say "so"'),
+        ("C:\\x", "C:\\x"),
+        ("\ud800", "\\ud800"),
+        ({"\n": ["\r"]}, {"\\n": ["\\r"]}),
+        ({3}, [3]),
+        (logging.INFO, 20),
+        (None, None),
+        (ValueError("a\nb"), "a\\nb"),
+    ],
+)
+def test_value_in_json_has_its_control_characters_escaped_and_nothing_else(stream, value, written):
+    log_lines.configure("json", stream=stream).info("one", value=value)
+
+    assert written == json.loads(stream.getvalue())["value"]
+
+
 def test_line_for_a_console_has_columns_and_fields_by_name(stream):
     log_lines.configure("console", stream=stream).info("listening", socket="/s", partner="CN=a b", count=3)
 
