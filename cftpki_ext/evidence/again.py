@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +51,8 @@ _PROFILE, _REMOTE_TEXT, _REMOTE_4, _REMOTE_6, _REMOTE_PORT, _PORT, _TASK, _SESSI
 )
 _NAME_HEX, _NAME_TEXT = 1, 2
 _SESSION_NAME = re.compile(r"(?:[0-9a-f]{2})+")
+# Partners' addresses whose octets are remembered.
+_ADDRESSES = 1024
 _CHANGED = "a field is missing or not as it was written"
 
 
@@ -196,25 +199,25 @@ def _rest(head: bytes, at: datetime, asked: Asked) -> bytes:
 
 
 def _put_asked(asked: Asked) -> bytes:
-    kind, remote = _remote(asked.remote)
+    there, remote = _remote(asked.remote)
     session, name = _session(asked.session)
-    numbers = (
-        (_REMOTE_PORT, asked.remote_port or None),
-        (_PORT, asked.port or None),
-        (_TASK, asked.host_task),
-        (_SESSION, asked.host_session),
-    )
-    there = kind | sum(bit for bit, number in numbers if number is not None)
-    there |= 0 if asked.profile is None else _PROFILE
-    return b"".join(
-        (
-            bytes((_DOORS[asked.door] | session << 4, there)),
-            b"" if asked.profile is None else _text(asked.profile),
-            remote,
-            *(_varint(number) for _, number in numbers if number is not None),
-            name,
-        )
-    )
+    rest = remote
+    if asked.profile is not None:
+        there |= _PROFILE
+        rest = _text(asked.profile) + remote
+    if asked.remote_port:
+        there |= _REMOTE_PORT
+        rest += _varint(asked.remote_port)
+    if asked.port:
+        there |= _PORT
+        rest += _varint(asked.port)
+    if asked.host_task is not None:
+        there |= _TASK
+        rest += _varint(asked.host_task)
+    if asked.host_session is not None:
+        there |= _SESSION
+        rest += _varint(asked.host_session)
+    return bytes((_DOORS[asked.door] | session << 4, there)) + rest + name
 
 
 def _asked(reader: _Octets) -> dict[str, Any]:
@@ -251,6 +254,7 @@ def _asked(reader: _Octets) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=_ADDRESSES)
 def _remote(remote: str) -> tuple[int, bytes]:
     """
     An address in few octets where it comes back as it was written.
@@ -284,6 +288,8 @@ def _varint(number: int) -> bytes:
     """
     Seven bits in each octet, the lowest first; all but the last have the highest bit.
     """
+    if number < 128:
+        return bytes((number,))
     octets = bytearray()
     while number > 127:
         octets.append(number & 127 | 128)

@@ -176,7 +176,8 @@ class EvidenceWriter:
         """
         outcomes: list[str | NotKept] = []
         for begin in range(0, len(repeats), _REPEATS):
-            entries = [self._entry(repeat.id, repeat.stored) for repeat in repeats[begin : begin + _REPEATS]]
+            now = self._clock.now()
+            entries = [_entry(one.id, one.stored, now) for one in repeats[begin : begin + _REPEATS]]
             async with self._repeating:
                 if self._writing is not None:
                     await asyncio.wait((self._writing,), timeout=PATIENCE_S)
@@ -209,20 +210,10 @@ class EvidenceWriter:
             self._lost(entry.id, Status.ACCEPTED, why)  # nothing else is given again
         return [NotKept.FAILED] * count
 
-    def _entry(self, verdict_id: str, stored: RecordBytes) -> EvidenceEntry:
-        return EvidenceEntry(
-            id=verdict_id,
-            kept_at=self._clock.now(),
-            document=stored.document,
-            blobs=stored.blobs,
-            revoked=stored.revoked,
-            repeats=stored.repeats,
-        )
-
     def _enter(self, verdict_id: str, stored: RecordBytes, answer: asyncio.Future[str]) -> None:
         if self._closed:
             raise StoreError(_STOPPING)
-        self._waiting.append(_Waiting(self._entry(verdict_id, stored), answer))
+        self._waiting.append(_Waiting(_entry(verdict_id, stored, self._clock.now()), answer))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._drain())
 
@@ -340,6 +331,17 @@ class EvidenceWriter:
         for waiting, digest in zip(batch, digests, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(digest)
+
+
+def _entry(verdict_id: str, stored: RecordBytes, now: datetime) -> EvidenceEntry:
+    return EvidenceEntry(
+        id=verdict_id,
+        kept_at=now,
+        document=stored.document,
+        blobs=stored.blobs,
+        revoked=stored.revoked,
+        repeats=stored.repeats,
+    )
 
 
 def _too_late(answer: asyncio.Future[str]) -> None:

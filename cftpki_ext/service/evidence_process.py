@@ -29,6 +29,7 @@ from cftpki_ext.processes.copying import memory_file_in_thread
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.memory_files import read_memory_file
 from cftpki_ext.processes.worker import START_S, Role, Worker, WorkerError, WorkerLostError
+from cftpki_ext.service.short_records import SHORT, short_call, short_entries
 from cftpki_ext.support.file_octets import FileOctets
 
 # SQLite with its caches, and a CRL of the largest size in a frame's place.
@@ -139,7 +140,8 @@ class EvidenceProcess:
         while True:
             # What is in a file is compared with its digest while it is written: `append` takes what is sent as it is.
             for entry in entries:
-                await self.bring({n: r for n, r in entry.blobs.items() if isinstance(r, FileOctets)})
+                if entry.blobs:
+                    await self.bring({n: r for n, r in entry.blobs.items() if isinstance(r, FileOctets)})
             left_s = until - loop.time()
             try:
                 answer = await self._send(entries, within_s=max(left_s, 0.0))
@@ -220,6 +222,9 @@ class EvidenceProcess:
         await self._worker.aclose()
 
     async def _send(self, entries: Sequence[EvidenceEntry], *, within_s: float) -> Mapping[str, Any]:
+        short = short_call(entries)
+        if short is not None:
+            return (await self._worker.call(short, within_s=within_s)).value
         parts: list[bytes] = []
         small: dict[str, int] = {}
         large: dict[str, int] = {}
@@ -299,17 +304,20 @@ def serve_evidence(
             return lambda: _condense(store)
         if call.value["op"] == "reach":
             return lambda: _reach(store, call.value)
-        return _append(store, call)
+        return _append(store, short_entries(call) if call.value["op"] == SHORT else _entries(call))
 
     return handle
 
 
-def _append(store: EvidenceStore, call: Message) -> Message:
+def _entries(call: Message) -> list[EvidenceEntry]:
+    """
+    The records of any other call.
+    """
     value = call.value
     sent = {digest: call.parts[index] for digest, index in value["small"].items()}
     for digest, number in zip(value["large"], call.descriptors, strict=True):
         sent[digest] = read_memory_file(number)
-    entries = [
+    return [
         EvidenceEntry(
             id=one["id"],
             kept_at=datetime.fromisoformat(one["kept_at"]),
@@ -324,6 +332,9 @@ def _append(store: EvidenceStore, call: Message) -> Message:
         )
         for one in value["records"]
     ]
+
+
+def _append(store: EvidenceStore, entries: Sequence[EvidenceEntry]) -> Message:
     try:
         return Message({"hashes": list(store.append(entries))})
     except BlobsMissingError as error:

@@ -5,11 +5,12 @@ An evidence store in memory that can be told to fail: a hand-written adapter of 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.ports import EvidenceEntry, Reach
 
 
@@ -40,6 +41,12 @@ class MemoryEvidence:
         self.entries.extend(entries)
         self.batches.append(len(entries))
         return tuple(sha256(entry.document).hexdigest() for entry in entries)
+
+    def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
+        """
+        Nothing: what is brought is in the entries.
+        """
+        del blobs
 
     def tend(self, *, before: datetime, max_bytes: int) -> int:
         """
