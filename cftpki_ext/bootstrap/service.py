@@ -20,7 +20,7 @@ from cftpki_ext.bootstrap.checker import (
 )
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, StoreError
-from cftpki_ext.core.log import Log
+from cftpki_ext.core.log import BatchLog, Log
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence.writer import EvidenceWriter
@@ -126,11 +126,11 @@ def make_board(service: Service, judges: Judges, identities: Identities) -> Verd
         log=service.log,
     )
     judges.mirror(publisher, octets=service.settings.service.board_bytes)
-    sessions = Sessions(service, publisher, seen=judges.seen, forget=judges.forget)
+    sessions = Sessions(service, publisher, library=library, seen=judges.seen, forget=judges.forget)
     return VerdictBoard(service, publisher, sessions, folder=beside)
 
 
-def run_service(path: Path, log: Callable[[str], Log]) -> None:
+def run_service(path: Path, log: Callable[[str], BatchLog]) -> None:
     """
     Be the service until it is told to stop.
 
@@ -173,7 +173,7 @@ async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource],
         logger.error("source_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
 
 
-async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Log) -> None:
+async def _serve(path: Path, settings: Settings, nursery: Nursery, written: BatchLog) -> None:
     logger = SteadyLog(written)
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
     sources = make_sources(kinds)
@@ -227,7 +227,8 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Log)
         heard=heard,
     )
     identities = make_identities(settings, logger, signers)
-    audit = LogAudit(written)  # a verdict that cannot be told is none
+    # Not the steady one: a verdict that cannot be told is none.
+    audit = LogAudit(written, many=written.many)
     refresher = Refresher(
         judges,
         open_sightings(settings.service),

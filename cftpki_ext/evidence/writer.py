@@ -179,7 +179,7 @@ class EvidenceWriter:
             now = self._clock.now()
             entries = [_entry(one.id, one.stored, now) for one in repeats[begin : begin + _REPEATS]]
             async with self._repeating:
-                if self._writing is not None:
+                if self._writing is not None and not self._writing.done():
                     await asyncio.wait((self._writing,), timeout=PATIENCE_S)
                 outcomes.extend(await self._keep_repeats(entries))
         return tuple(outcomes)

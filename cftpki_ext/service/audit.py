@@ -6,6 +6,7 @@ Owns what is written about a call. Never writes chains, keys, passwords or sessi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cftpki_ext.core.log import Log
@@ -55,14 +56,27 @@ class AuditSink(Protocol):
         Something else happened that an operator or auditor wants to see.
         """
 
+    def many(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """
+        Many things happened, as by `event`: names, and all that is said of each.
+        """
+
 
 class LogAudit:
     """
     The audit trail as log lines.
+
+    Args:
+        logger: writes them.
+        many: writes many of them; by default `logger` does, one by one.
+
     """
 
-    def __init__(self, logger: Log) -> None:
+    def __init__(
+        self, logger: Log, *, many: Callable[[Sequence[tuple[str, Mapping[str, Any]]]], object] | None = None
+    ) -> None:
         self._logger = logger
+        self._many = many
 
     def verdict(
         self, verdict: Verdict, session: SessionContext | None, *, elapsed_ms: int, record: str | None
@@ -70,35 +84,13 @@ class LogAudit:
         """
         Log one verdict: refusals and acceptances with warnings as warnings.
         """
-        evidence = verdict.evidence
-        source = deciding_source(verdict)
         write = self._logger.info if verdict.accepted and not verdict.warnings else self._logger.warning
         write(
             "verdict",
             verdict_id=verdict.id,
             # The hash of its record in the ledger's chain: a log kept elsewhere vouches for the ledger.
             record=record,
-            status=verdict.status.value,
-            reason=verdict.reason.value if verdict.reason else None,
-            alert=verdict.alert,
-            summary=verdict.summary,
-            warnings=list(verdict.warnings),
-            policy_rows=[
-                {
-                    "depth": row.depth,
-                    "cause": row.cause.value,
-                    "action": row.action.value,
-                    "excepted": row.excepted,
-                }
-                for row in evidence.rows
-            ],
-            rule=evidence.rule,
-            trust=evidence.trust,
-            policy=evidence.policy,
-            source=f"{source.kind.value}, {source.origin.value}" if source else None,
-            direction=evidence.direction.value,
-            partner=evidence.path[0].subject if evidence.path else None,
-            serial=evidence.path[0].serial if evidence.path else None,
+            **decided(verdict),
             elapsed_ms=elapsed_ms,
             **_about(session),
         )
@@ -113,6 +105,54 @@ class LogAudit:
         elif name in _WARNINGS:
             write = self._logger.warning
         write(name, **_about(session), **fields)
+
+    def many(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """
+        Log many events, by their names as `event` does.
+        """
+        if self._many is not None and not any(name in _ERRORS or name in _WARNINGS for name, _ in events):
+            self._many(events)
+            return
+        for name, fields in events:
+            self.event(name, None, **fields)
+
+
+def decided(verdict: Verdict) -> dict[str, Any]:
+    """
+    What a verdict's line says of all that was decided: the same each time that it is given again.
+
+    Args:
+        verdict: the verdict.
+
+    Returns:
+        The fields, without its id, its record and the session.
+
+    """
+    evidence = verdict.evidence
+    source = deciding_source(verdict)
+    return {
+        "status": verdict.status.value,
+        "reason": verdict.reason.value if verdict.reason else None,
+        "alert": verdict.alert,
+        "summary": verdict.summary,
+        "warnings": list(verdict.warnings),
+        "policy_rows": [
+            {
+                "depth": row.depth,
+                "cause": row.cause.value,
+                "action": row.action.value,
+                "excepted": row.excepted,
+            }
+            for row in evidence.rows
+        ],
+        "rule": evidence.rule,
+        "trust": evidence.trust,
+        "policy": evidence.policy,
+        "source": f"{source.kind.value}, {source.origin.value}" if source else None,
+        "direction": evidence.direction.value,
+        "partner": evidence.path[0].subject if evidence.path else None,
+        "serial": evidence.path[0].serial if evidence.path else None,
+    }
 
 
 def _about(session: SessionContext | None) -> dict[str, Any]:

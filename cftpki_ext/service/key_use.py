@@ -30,6 +30,7 @@ class KeyUses:
     def __init__(self) -> None:
         self._totals: Counter[KeyUse] = Counter()
         self._recent: deque[list[int]] = deque()  # [second, uses], at most RATE_WINDOW_S of them
+        self._rate = 0  # the sum of these
 
     def add(self, use: KeyUse, *, at_s: float, count: int = 1) -> None:
         """
@@ -42,6 +43,7 @@ class KeyUses:
 
         """
         self._totals[use] += count
+        self._rate += count
         second = int(at_s)
         if self._recent and self._recent[-1][0] == second:
             self._recent[-1][1] += count
@@ -58,7 +60,7 @@ class KeyUses:
 
         """
         self._forget(int(at_s))
-        return sum(uses for _, uses in self._recent)
+        return self._rate
 
     def counts(self, *, at_s: float) -> dict[str, int]:
         """
@@ -73,4 +75,4 @@ class KeyUses:
 
     def _forget(self, second: int) -> None:
         while self._recent and self._recent[0][0] <= second - RATE_WINDOW_S:
-            self._recent.popleft()
+            self._rate -= self._recent.popleft()[1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import assert_never
 
-from cftpki_ext.exit.session import SessionContext, session_reference
+from cftpki_ext.exit.session import session_reference
 from cftpki_ext.exit.steps import Fail, Final, NotHandled, Refuse, Reply
 from cftpki_ext.identity.serving.doors import DoorsHeard
 from cftpki_ext.ports import Clock
@@ -64,17 +64,16 @@ class Trail:
             heard: as the signer told it, shortly after.
 
         """
+        lines = []
         for use in heard.uses:
-            self._count_use(
-                KeyUse(use.use),
-                identity=use.identity,
-                generation=use.generation,
-                scheme=use.scheme,
-                session=None,
-                # Joins this line to the others of its session.
-                session_ref=session_reference(use.session),
-                user=use.user,
+            counted = self._counted(
+                KeyUse(use.use), identity=use.identity, generation=use.generation, scheme=use.scheme
             )
+            # Joins this line to the others of its session.
+            about = {"session_ref": session_reference(use.session), "user": use.user}
+            lines.append(("key_used", counted | about))
+        if lines:
+            self._audit.many(lines)
         now_s = self._clock.monotonic()
         if heard.untold:
             self._key_uses[heard.identity].add(KeyUse.SIGNED, at_s=now_s, count=heard.untold)
@@ -117,34 +116,22 @@ class Trail:
         presented = final.session.presented if final.session else None
         if presented is None:
             return
-        self._count_use(
-            KeyUse.HANDED_OVER if Tag.CRYPT_KEY in final.fields else KeyUse.SIGNED,
-            identity=presented.name,
-            generation=presented.generation,
-            scheme=request.number(Tag.CRYPT_SCHEME) or 0,
-            session=final.session,
-        )
+        use = KeyUse.HANDED_OVER if Tag.CRYPT_KEY in final.fields else KeyUse.SIGNED
+        scheme = request.number(Tag.CRYPT_SCHEME) or 0
+        fields = self._counted(use, identity=presented.name, generation=presented.generation, scheme=scheme)
+        self._audit.event("key_used", final.session, **fields)
 
-    def _count_use(
-        self,
-        use: KeyUse,
-        *,
-        identity: str,
-        generation: int,
-        scheme: int,
-        session: SessionContext | None,
-        **more: object,
-    ) -> None:
+    def _counted(self, use: KeyUse, *, identity: str, generation: int, scheme: int) -> dict[str, object]:
+        """
+        Count a use; what its line says.
+        """
         now_s = self._clock.monotonic()
         uses = self._key_uses[identity]
         uses.add(use, at_s=now_s)
-        self._audit.event(
-            "key_used",
-            session,
-            identity=identity,
-            generation=generation,
-            use=use.value,
-            scheme=f"0x{scheme:04x}",
-            uses_last_minute=uses.last_minute(at_s=now_s),
-            **more,
-        )
+        return {
+            "identity": identity,
+            "generation": generation,
+            "use": use.value,
+            "scheme": f"0x{scheme:04x}",
+            "uses_last_minute": uses.last_minute(at_s=now_s),
+        }

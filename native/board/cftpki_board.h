@@ -117,6 +117,34 @@ struct cftpki_board_stats {
 };
 void cftpki_board_stats(const struct cftpki_board *board, struct cftpki_board_stats *stats);
 
+/* A datagram of a host is no longer; of one that is, one octet more is kept. */
+#define CFTPKI_BOARD_TOLD_OCTETS 1024u
+/* Datagrams of one call, at most. */
+#define CFTPKI_BOARD_TOLD_MOST 4096u
+/* The user of a datagram of which the kernel says nothing. */
+#define CFTPKI_BOARD_NOBODY UINT32_MAX
+
+struct cftpki_board_told {
+  uint32_t user;
+  uint32_t length;
+  uint8_t octets[CFTPKI_BOARD_TOLD_OCTETS + 4];
+};
+
+/*
+ * Waits for a datagram, and takes all that come until a while after it. For a thread of its own.
+ *
+ * fd         a datagram socket with SO_PASSCRED.
+ * stop       what can be read from once nothing is to be waited for any more; -1: none.
+ * most       of the places in room.
+ * window_ms  how long after the first one more are waited for; 0: only what is there is taken, and
+ *            nothing is waited for.
+ *
+ * Returns how many were taken: 0 where there is nothing or it was stopped. Errors: -EINVAL, and those of
+ * poll(2) and recvmmsg(2).
+ */
+int cftpki_board_gather(int fd, int stop, struct cftpki_board_told *room, uint32_t most,
+                        uint32_t window_ms);
+
 /*
  * What a host that has the descriptor would find, for tests. Neither keeps anything.
  *

@@ -35,10 +35,12 @@ REQUEST_S = 1.0
 _MAY_HAVE_LEFT_S = 0.05
 # What was signed is told to the front so many at a time, or after so long: it costs the front one reading.
 NOTES_AT_ONCE = 64
-NOTE_AFTER_S = 0.02
+NOTE_AFTER_S = 0.05
 # While the front does not read: what is beyond that is only counted.
 MAX_NOTES = 4096
 _MAX_STRANGERS = 16
+# Where nobody can be let in, before it is tried again.
+_PAUSE_S = 0.02
 # Whoever may not connect fills no log.
 STRANGERS_TOLD_S = 10.0
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
@@ -227,7 +229,7 @@ class Door:
         """
         counts = Counter(connection.uid for connection in self._connections.values())
         if not counts:
-            time.sleep(NOTE_AFTER_S)  # there is no descriptor, and none of ours could be given up
+            time.sleep(_PAUSE_S)  # there is no descriptor, and none of ours could be given up
             return
         ((most, _),) = counts.most_common(1)
         self._hang_up(next(c for c in reversed(self._connections.values()) if c.uid == most))

@@ -1,7 +1,7 @@
 """
-The socket by which hosts tell of sessions: made as the service's own, and who sent a datagram, by the kernel's word.
+The socket by which hosts tell of sessions: made as the service's own.
 
-Owns the file, its group and mode, and what comes beside a datagram.
+Owns the file, its group and mode.
 """
 
 from __future__ import annotations
@@ -10,12 +10,7 @@ import contextlib
 import os
 import socket
 import stat
-import struct
 from pathlib import Path
-
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
-# Octets of what may come beside a datagram.
-SPACE = socket.CMSG_SPACE(_CREDENTIALS.size)
 
 
 def bind(path: Path, *, like: Path) -> socket.socket:
@@ -60,33 +55,6 @@ def stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def sender_of(ancillary: list[tuple[int, int, bytes]]) -> int | None:
-    """
-    The user id of the process that sent a datagram, as the kernel says.
-
-    Args:
-        ancillary: as it came.
-
-    Returns:
-        The id; `None` where nothing is said of it.
-
-    """
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(data) == _CREDENTIALS.size:
-            return int(_CREDENTIALS.unpack(data)[1])
-    return None
-
-
-def close_descriptors(ancillary: list[tuple[int, int, bytes]]) -> None:
-    """
-    Close what came with a datagram: nobody is asked to send any.
-    """
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            for (number,) in struct.iter_unpack("i", data[: len(data) - len(data) % 4]):
-                os.close(number)
 
 
 def _access(path: Path, like: os.stat_result) -> int:

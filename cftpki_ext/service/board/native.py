@@ -59,6 +59,7 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "end_trust": (_int, (_board, _u32)),
     "end_all": (_int, (_board,)),
     "stats": (None, (_board, ctypes.c_void_p)),
+    "gather": (_int, (_int, _int, ctypes.c_void_p, _u32, _u32)),
 }
 
 

@@ -17,19 +17,23 @@ import structlog
 
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import ServiceSettings, Settings
+from cftpki_ext.core.vocabulary import PeerAddress
 from cftpki_ext.evidence import encode
 from cftpki_ext.evidence.reading import data_of
 from cftpki_ext.evidence.writer import EvidenceWriter, InThread
+from cftpki_ext.exit.session import SessionContext
 from cftpki_ext.ports import BlobsMissingError, EvidenceEntry
 from cftpki_ext.service.audit import LogAudit
+from cftpki_ext.service.board import gathering, heard
 from cftpki_ext.service.board import sessions as board_sessions
 from cftpki_ext.service.board.publisher import Given
 from cftpki_ext.service.board.sessions import NAME, Sessions
+from cftpki_ext.service.board.told import read
 from cftpki_ext.service.judging.here import Here
 from cftpki_ext.service.judging.standing import Standing
 from cftpki_ext.service.shared import Service
 from tests.support import evidence_samples as samples
-from tests.support.board_host import told
+from tests.support.board_host import library, told
 from tests.support.evidence_store import MemoryEvidence
 
 BOARD = bytes(range(16))
@@ -87,7 +91,9 @@ class World:
         )
         self.forgotten, self.seen = [], []
         # The world is its own board: one entry, one rule.
-        self.sessions = Sessions(self.service, self, seen=self.seen.append, forget=self.forgotten.append)
+        self.sessions = Sessions(
+            self.service, self, library=library(), seen=self.seen.append, forget=self.forgotten.append
+        )
         self.folder = folder
 
     def given(self, board, number):
@@ -149,6 +155,27 @@ async def test_session_has_a_record_that_repeats_the_verdict_and_a_line_in_the_l
     (certificate,) = world.lines("certificate_given")
     assert ("mft", 4) == (certificate["identity"], certificate["generation"])
     assert (1, [b"name"]) == (world.service.verdicts.counts()["accepted"], world.seen)
+
+
+async def test_line_of_a_session_says_what_the_socket_would_have_said(world):
+    world.tell(told(BOARD, **GIVEN, PROFILE="RSA"))
+    await world.until(sessions=1, given=1)
+    (line,) = world.lines("verdict")
+    one = read(told(BOARD, **GIVEN, PROFILE="RSA"))
+    session = SessionContext(
+        number=77,
+        task=0,
+        host_task=one.host_task,
+        host_session=one.host_session,
+        direction=one.direction,
+        peer=PeerAddress(host=one.remote, port=one.remote_port),
+        local_port=one.local_port,
+        profile=one.profile,
+        rule=RULE,
+    )
+    verdict = world.standing.at(one.at, line["verdict_id"])
+    world.service.audit.verdict(verdict, session, elapsed_ms=0, record=line["record"])
+    assert [line, line] == world.lines("verdict")
 
 
 async def test_session_that_ended_otherwise_is_told_as_the_socket_would(world):
@@ -289,7 +316,7 @@ async def test_what_is_not_kept_in_the_time_of_a_stop_is_told(tmp_path, monkeypa
 
 
 async def test_all_that_waits_in_the_queue_is_read_when_the_service_stops(tmp_path, monkeypatch):
-    monkeypatch.setattr(board_sessions, "_TURN", 2)
+    monkeypatch.setattr(gathering, "MOST", 2)
     world = World(tmp_path)
     (tmp_path / "s").touch(mode=0o600)
     world.sessions.open(tmp_path, like=tmp_path / "s")
@@ -301,14 +328,14 @@ async def test_all_that_waits_in_the_queue_is_read_when_the_service_stops(tmp_pa
 
 
 async def test_fault_of_ours_with_one_session_keeps_no_other_from_its_record(world, monkeypatch):
-    again, faults = board_sessions._again, [ValueError("a fault of ours")]
+    again, faults = heard.repeat_of, [ValueError("a fault of ours")]
 
     def fails_once(*arguments):
         if faults:
             raise faults.pop()
         return again(*arguments)
 
-    monkeypatch.setattr(board_sessions, "_again", fails_once)
+    monkeypatch.setattr(board_sessions, "repeat_of", fails_once)
     world.tell(told(BOARD, NUMBER=1, **GIVEN), told(BOARD, NUMBER=2, **GIVEN))
     await world.until(sessions=2, given=1)
     assert (1, 2, 2) == (
