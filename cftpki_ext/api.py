@@ -12,13 +12,14 @@ The same engine answers the exit, the socket and the command line; the same ques
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from cftpki_ext.bootstrap.checker import make_checker
+from cftpki_ext.checking.checker import Checker
 from cftpki_ext.config import load
 from cftpki_ext.config.units import is_ldap_server
 from cftpki_ext.core.errors import InputError, StoreError
@@ -111,15 +112,58 @@ async def check_certificate_async(
     """
     Judge a partner's chain; see `check_certificate`.
     """
+    (verdict,) = [
+        verdict
+        async for verdict in check_each_async(
+            (chain,),
+            trust=trust,
+            config=config,
+            direction=direction,
+            crls=crls,
+            ocsp=ocsp,
+            staple=staple,
+            untrusted=untrusted,
+            at=at,
+            fetch=fetch,
+            path_only=path_only,
+            limits=limits,
+            asked=asked,
+        )
+    ]
+    return verdict
+
+
+async def check_each_async(
+    chains: Iterable[bytes | Sequence[bytes]],
+    *,
+    trust: TrustSet | Sequence[bytes] | None = None,
+    config: Settings | Path | str | None = None,
+    direction: Direction | str = Direction.SERVER,
+    crls: Sequence[bytes] = (),
+    ocsp: Sequence[bytes] = (),
+    staple: bytes | None = None,
+    untrusted: Sequence[bytes] = (),
+    at: datetime | None = None,
+    fetch: bool = True,
+    path_only: bool = False,
+    limits: Limits | None = None,
+    asked: Asked | None = None,
+) -> AsyncIterator[Verdict]:
+    """
+    Judge chains one after the other; see `check_certificate`. What was fetched for one serves the next.
+
+    Yields:
+        A verdict for each chain, in their order, whatever came of those before.
+
+    """
     side = Direction(direction)
     settings = load(Path(config), forgive_ended=True) if isinstance(config, str | Path) else config
     rule, chosen, partners = _trust(trust, settings, side)
-    at = at or datetime.now(UTC)
-    if at.tzinfo is None:
+    if at is not None and at.tzinfo is None:
         msg = f"at: {at.isoformat()} has no time zone"
         raise InputError(msg)
-    handed_in = [
-        Statement(kind=kind, origin=origin, received_at=at, raw=der)
+    given = [
+        (kind, origin, der)
         for kind, origin, ders in (
             (SourceKind.OCSP, Origin.STAPLED, [staple] if staple is not None else []),
             (SourceKind.OCSP, Origin.HANDED_IN, [d for o in ocsp for d in pem.ocsp_responses(o)]),
@@ -127,28 +171,41 @@ async def check_certificate_async(
         )
         for der in ders
     ]
-    question = Question(
-        chain=chain_of(chain),
-        direction=side,
-        trust=chosen,
-        limits=limits or (settings.limits if settings else Limits()),
-        at=at,
-        rule=rule,
-        path_only=path_only,
-        ask=fetch,
-        untrusted=tuple(d for u in untrusted for d in pem.certificates(u, what="untrusted")),
-        partners=partners,
-    )
-    checker = make_checker(settings, fetch=fetch and not path_only)
+    helping = tuple(d for u in untrusted for d in pem.certificates(u, what="untrusted"))
+    asked = asked or Asked(door=Door.PYTHON)
+    checker: Checker | None = None
     try:
-        verdict, statements = await checker.check_with_statements(question, handed_in)
+        for chain in chains:
+            moment = at or datetime.now(UTC)
+            question = Question(
+                chain=chain_of(chain),
+                direction=side,
+                trust=chosen,
+                limits=limits or (settings.limits if settings else Limits()),
+                at=moment,
+                rule=rule,
+                path_only=path_only,
+                ask=fetch,
+                untrusted=helping,
+                partners=partners,
+            )
+            handed_in = [
+                Statement(kind=kind, origin=origin, received_at=moment, raw=der)
+                for kind, origin, der in given
+            ]
+            checker = checker or make_checker(settings, fetch=fetch and not path_only)
+            verdict, statements = await checker.check_with_statements(question, handed_in)
+            record = Record(question=question, statements=statements, verdict=verdict, asked=asked)
+            yield verdict if settings is None else await _kept(record, settings)
     finally:
-        await checker.aclose()
-    if settings is None:
-        return verdict
-    record = Record(
-        question=question, statements=statements, verdict=verdict, asked=asked or Asked(door=Door.PYTHON)
-    )
+        if checker is not None:
+            await checker.aclose()
+
+
+async def _kept(record: Record, settings: Settings) -> Verdict:
+    """
+    The verdict of a record that is kept; one that could not be has a warning, unless evidence is required.
+    """
     from cftpki_ext.bootstrap.kept import keep_record  # noqa: PLC0415 - only with a state directory (ADR 0030)
 
     try:
@@ -156,8 +213,8 @@ async def check_certificate_async(
     except StoreError as exc:
         if settings.evidence.required:
             raise
-        return replace(verdict, warnings=(*verdict.warnings, f"without record: {exc}"))
-    return verdict
+        return replace(record.verdict, warnings=(*record.verdict.warnings, f"without record: {exc}"))
+    return record.verdict
 
 
 def check_certificate(

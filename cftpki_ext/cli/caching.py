@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from cftpki_ext.bootstrap.checker import SystemClock, make_checker
-from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
+from cftpki_ext.cli.options import INPUT, config_option, config_path, json_option
 from cftpki_ext.cli.owning import go_on_as_owner
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
@@ -26,7 +26,7 @@ from cftpki_ext.core.vocabulary import Direction, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.stores import cache_usage, flush_cache, known_partners
 from cftpki_ext.support import pem
-from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.files import read_input, shown_name
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
 
 # Longer than any list takes that a handshake could then use.
@@ -78,7 +78,7 @@ def flush(config_file: Path | None) -> None:
 
 
 @cache.command()
-@click.argument("chains", type=FILE, nargs=-1, required=True)
+@click.argument("chains", type=INPUT, nargs=-1, required=True)
 @click.option("--trust", "trust_name", help="The trust set; may be left out where there is only one.")
 @config_option(help_text="The configuration file.")
 @click.pass_context
@@ -86,7 +86,7 @@ def warm(
     ctx: click.Context, /, chains: tuple[Path, ...], *, trust_name: str | None, config_file: Path | None
 ) -> None:
     """
-    Fetch ahead what handshakes with the partners of CHAINS will need, however long it takes.
+    Fetch ahead what handshakes with the partners of CHAINS will need, however long it takes. - is standard input.
 
     For CRLs that are too large to be got within a handshake: run it from a timer, more often than crl_refresh.
     Every CA certificate in a chain is covered too; one partner of each CA is enough. The exit status is 0 where
@@ -95,13 +95,13 @@ def warm(
     settings = load(config_path(config_file))
     trust = _trust(settings, trust_name)
     missing = False
-    read = [(file, read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data) for file in chains]
+    read = [(shown_name(file), read_input(file, cap=MAX_INPUT_BYTES, what="chain").data) for file in chains]
     go_on_as_owner(settings)
-    for file, data in read:
-        with working(f"warming for {printable(str(file))}"):
+    for name, data in read:
+        with working(f"warming for {name}"):
             verdict = asyncio.run(_warm(settings, trust, pem.certificates(data, what="chain")))
         for line, established in _warmed(verdict):
-            click.echo(f"{printable(str(file))}: {line}")
+            click.echo(f"{name}: {printable(line)}")
             missing = missing or not established
     ctx.exit(int(missing))
 

@@ -1,23 +1,24 @@
 """
-`cftpki check`: one chain, judged as the exit would judge it.
+`cftpki check`: chains, each judged as the exit would judge it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import click
 
-from cftpki_ext.api import chain_of, check_certificate, trust_set
+from cftpki_ext.api import chain_of, check_each_async, trust_set
 from cftpki_ext.cli.advice import advice
-from cftpki_ext.cli.options import FILE, Oid, Time, config_option, config_path, json_option
+from cftpki_ext.cli.options import INPUT, Oid, Time, config_option, config_path, json_option
 from cftpki_ext.cli.owning import go_on_as_owner
-from cftpki_ext.cli.render import show_verdict, working
+from cftpki_ext.cli.render import Text, console, show_verdict, working
 from cftpki_ext.config import load
 from cftpki_ext.config.credentials import anchors_in
 from cftpki_ext.config.faults import nearest
@@ -26,24 +27,27 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.policy import PROFILES, Policy
 from cftpki_ext.core.settings import LdapAccess, PolicyInputs, Settings, TrustSet
-from cftpki_ext.core.verdict_json import verdict_to_json
+from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.verdict_json import verdict_to_data, verdict_to_json
 from cftpki_ext.core.vocabulary import Direction, Leniency
 from cftpki_ext.decision.rules import RuleKey, match
 from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.support import pem
-from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.files import read_input, shown_name
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
 from cftpki_ext.support.wrong_file import wrong_file
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 
 @click.command()
-@click.argument("chain", type=FILE)
-@click.option("--trust", "trust_files", type=FILE, multiple=True, help="Trust the certificates in this file.")
-@click.option("--crl", "crl_files", type=FILE, multiple=True, help="Let this CRL count.")
-@click.option("--ocsp", "ocsp_files", type=FILE, multiple=True, help="Let this OCSP response count.")
+@click.argument("chains", metavar="CHAIN...", type=INPUT, nargs=-1, required=True)
 @click.option(
-    "--untrusted", "untrusted_files", type=FILE, multiple=True, help="More intermediate certificates."
+    "--trust", "trust_files", type=INPUT, multiple=True, help="Trust the certificates in this file."
+)
+@click.option("--crl", "crl_files", type=INPUT, multiple=True, help="Let this CRL count.")
+@click.option("--ocsp", "ocsp_files", type=INPUT, multiple=True, help="Let this OCSP response count.")
+@click.option(
+    "--untrusted", "untrusted_files", type=INPUT, multiple=True, help="More intermediate certificates."
 )
 @click.option("--at", type=Time(), help="Judge as of this time, e.g. 2027-03-31T12:00:00Z.")
 @click.option(
@@ -90,52 +94,96 @@ from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certifi
 @config_option(help_text="Take rule, trust set, policies and limits from this file.")
 @json_option
 @click.pass_context
-def check(ctx: click.Context, /, chain: Path, **options: Any) -> None:
+def check(ctx: click.Context, /, chains: tuple[Path, ...], **options: Any) -> None:
     """
-    Judge the certificate chain in the file CHAIN (PEM or DER, leaf first).
+    Judge the certificate chain in each file CHAIN (PEM or DER, leaf first; - is standard input).
 
     Trust comes from --trust, or from the rule of the configuration that applies. The exit status is 0 where
-    the chain is accepted, else the number of the TLS alert that the partner would see; 2 for a wrong call.
+    every chain is accepted, else the number of the TLS alert that the first refused partner would see; 2 for a wrong
+    call. In JSON one chain is an object, several are a list of objects with the file's name under "chain".
     """
     direction = Direction(options["direction"])
     settings = _settings(options["config_file"], trust_given=bool(options["trust_files"]))
-    chain_bytes = _certificates(chain, "chain")
+    read = [(shown_name(file), _certificates(file, "chain")) for file in chains]
     trust: TrustSet | None = None
     if options["trust_files"]:
         trust = _adjusted(_given_trust(options), options, settings)
     elif settings is not None:
         settings = _one_rule(ctx, settings, direction, options)
-    at: datetime | None = options["at"]
-    crls = [_read(file, "CRL") for file in options["crl_files"]]
-    ocsp = [_read(file, "OCSP response") for file in options["ocsp_files"]]
-    untrusted = [_certificates(file, "untrusted") for file in options["untrusted_files"]]
+    given: dict[str, Any] = {
+        "trust": trust,
+        "config": settings,
+        "direction": direction,
+        "crls": [_read(file, "CRL") for file in options["crl_files"]],
+        "ocsp": [_read(file, "OCSP response") for file in options["ocsp_files"]],
+        "untrusted": [_certificates(file, "untrusted") for file in options["untrusted_files"]],
+        "at": options["at"],
+        "fetch": not options["no_fetch"],
+        "path_only": options["path_only"],
+        "asked": Asked(
+            door=Door.CLI, profile=options["profile"], remote=options["remote"], port=options["port"]
+        ),
+    }
     if settings is not None:
         go_on_as_owner(settings)
-    with working("checking"):
-        verdict = check_certificate(
-            chain_bytes,
-            trust=trust,
-            config=settings,
-            direction=direction,
-            crls=crls,
-            ocsp=ocsp,
-            untrusted=untrusted,
-            at=at,
-            fetch=not options["no_fetch"],
-            path_only=options["path_only"],
-            asked=Asked(
-                door=Door.CLI, profile=options["profile"], remote=options["remote"], port=options["port"]
-            ),
-        )
-    if options["as_json"]:
-        click.echo(verdict_to_json(verdict, indent=2))
-    else:
-        show_verdict(verdict)
-    if not verdict.accepted:
-        for line in advice(verdict, chain_of(chain_bytes), trust_given=trust is not None):
-            click.echo(f"cftpki: {printable(line)}", err=True)
+    told = _Told(as_json=options["as_json"], trust_given=trust is not None, several=len(read) > 1)
+    asyncio.run(_judge(read, given, told))
+    told.end()
+    ctx.exit(told.status)
+
+
+async def _judge(read: Sequence[tuple[str, bytes]], given: dict[str, Any], told: _Told) -> None:
+    verdicts = check_each_async([chain for _, chain in read], **given)
+    for number, (name, chain) in enumerate(read, start=1):
+        with working("checking" if len(read) == 1 else f"checking {number} of {len(read)}: {name}"):
+            verdict = await anext(verdicts)
+        told.tell(name, chain, verdict)
+    await verdicts.aclose()
+
+
+class _Told:
+    """
+    What is said of each chain, and the exit status that comes of all.
+    """
+
+    def __init__(self, *, as_json: bool, trust_given: bool, several: bool) -> None:
+        self.status = 0
+        self._as_json, self._trust_given, self._several = as_json, trust_given, several
+        self._list: list[dict[str, Any]] = []
+        self._refused = self._accepted = 0
+
+    def tell(self, name: str, chain: bytes, verdict: Verdict) -> None:
+        """
+        Say what came of one chain.
+        """
+        if self._as_json and self._several:
+            self._list.append({"chain": name, **verdict_to_data(verdict)})
+        elif self._as_json:
+            click.echo(verdict_to_json(verdict, indent=2))
+        else:
+            if self._several:
+                console().print(Text(f"chain    {name}", style="bold"), whole=True)
+            show_verdict(verdict)
+            if self._several:
+                console().print()
+        if verdict.accepted:
+            self._accepted += 1
+            return
+        self._refused += 1
+        whose = f"{name}: " if self._several else ""
+        for line in advice(verdict, chain_of(chain), trust_given=self._trust_given):
+            click.echo(f"cftpki: {whose}{printable(line)}", err=True)
         # A refusal without a number would look like an acceptance to the shell.
-        ctx.exit(verdict.alert or int(Alert.INTERNAL_ERROR))
+        self.status = self.status or verdict.alert or int(Alert.INTERNAL_ERROR)
+
+    def end(self) -> None:
+        """
+        Say what came of all.
+        """
+        if self._several and self._as_json:
+            click.echo(json.dumps(self._list, indent=2))
+        elif self._several:
+            click.echo(f"{self._accepted} accepted, {self._refused} refused")
 
 
 def _settings(given: Path | None, *, trust_given: bool) -> Settings | None:
@@ -151,7 +199,7 @@ def _settings(given: Path | None, *, trust_given: bool) -> Settings | None:
 
 
 def _read(path: Path, what: str) -> bytes:
-    return read_regular(path, cap=MAX_INPUT_BYTES, what=what).data
+    return read_input(path, cap=MAX_INPUT_BYTES, what=what).data
 
 
 def _certificates(path: Path, what: str) -> bytes:
@@ -172,7 +220,7 @@ def _certificates(path: Path, what: str) -> bytes:
         except MalformedCertificateError:
             wrong = wrong_file(found[0], path)
     if wrong is not None:
-        msg = f"{what}: {printable(str(path))} {wrong}"
+        msg = f"{what}: {shown_name(path)} {wrong}"
         raise InputError(msg)
     return data
 

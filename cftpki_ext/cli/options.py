@@ -14,6 +14,7 @@ import click
 
 from cftpki_ext.config import DEFAULT_CONFIG
 from cftpki_ext.config.units import parse_duration
+from cftpki_ext.support.files import STANDARD_INPUT
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +87,32 @@ class Oid(click.ParamType[str]):
 
 # Existence is looked at when the file is read, where a FIFO or device cannot make us wait.
 FILE = click.Path(path_type=Path, dir_okay=True)
+_STANDARD_INPUT_TAKEN = f"{__name__}.standard_input"
+
+
+class _Input(click.Path):
+    """
+    A file to be read, or `-` for standard input, which only one argument or option of a call can have.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """
+        Read the name; `./-` stays a file of that name.
+        """
+        path: Path = super().convert(value, param, ctx)
+        if path != STANDARD_INPUT:
+            return path
+        if value != str(STANDARD_INPUT):
+            return Path.cwd() / path
+        meta = {} if ctx is None else ctx.meta
+        if _STANDARD_INPUT_TAKEN in meta:
+            self.fail("standard input (-) can be read once", param, ctx)
+        meta[_STANDARD_INPUT_TAKEN] = True
+        return path
+
+
+# What a command reads; where it writes is a `FILE`.
+INPUT = _Input(path_type=Path, dir_okay=True)
 
 
 def config_option(*, help_text: str) -> Callable[[F], F]:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
+from cftpki_ext.cli.streams import command_streams
 from cftpki_ext.core.errors import CftPkiError, ConfigError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.support.collector import nothing_dies
@@ -21,6 +26,8 @@ from cftpki_ext.support.version import version
 USAGE = 2
 NOT_DONE = 1
 INTERNAL = 80
+# Writes a log and no answer: what becomes of lines that nobody takes is the log's business (`logs.SteadyLog`).
+_SERVICE = "serve"
 
 
 class Later(click.Command):
@@ -63,14 +70,22 @@ class Program(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load() if isinstance(command, Later) else command, rest
 
+    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
+        """
+        Be the program: in any locale, and with the command's own exit status whether or not anybody reads all of it.
+        """
+        given = sys.argv[1:] if args is None else list(args)
+        command = next((one for one in given if not one.startswith("-")), None)
+        with nullcontext() if command == _SERVICE else command_streams():
+            return super().main(args, *others, **options)
+
     def invoke(self, ctx: click.Context) -> object:
         """
         Run a command; with `--debug` errors keep their traceback.
         """
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            # click ends these itself; a reader that went away is status 1, never 0.
+        except (click.ClickException, click.exceptions.Exit, click.Abort):  # click ends these itself
             raise
         except Exception as error:  # the boundary: nobody is shown a traceback unasked
             if ctx.params.get("debug"):

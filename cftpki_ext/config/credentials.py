@@ -26,7 +26,7 @@ from cftpki_ext.core.settings import Identity, TokenIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.support import pem
-from cftpki_ext.support.files import MAX_PEM_BYTES, FileContent, others_may_use, read_regular
+from cftpki_ext.support.files import MAX_PEM_BYTES, FileContent, others_may_use, read_input, read_regular
 from cftpki_ext.support.wrong_file import wrong_file
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
@@ -93,7 +93,8 @@ def anchors_in(
         path: PEM, DER or a PKCS#7 bundle.
         what: a noun for the message.
         compat: leniencies of the trust set.
-        explain: say of a file without certificates what it is, and which command makes one of it.
+        explain: somebody named it on a command line: `-` is standard input, and of a file without certificates is said what
+            it is, and which command makes one of it.
 
     Returns:
         DER in the order of the file, at least one, and the notes.
@@ -102,7 +103,7 @@ def anchors_in(
         InputError: unreadable, holds no certificate, or none that can be used.
 
     """
-    content = read_regular(path, cap=MAX_PEM_BYTES, what=what)
+    content = (read_input if explain else read_regular)(path, cap=MAX_PEM_BYTES, what=what)
     found = pem.certificates(content.data, what=f"{what}: {path}")
     if not found:
         wrong = wrong_file(content.data, path) if explain else None

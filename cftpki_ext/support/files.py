@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 
 from cftpki_ext.core.errors import InputError
@@ -19,6 +20,9 @@ from cftpki_ext.core.values import dataclass
 MAX_TEXT_BYTES = 1024 * 1024
 # A bundle of every anchor of a large company; a chain, a key.
 MAX_PEM_BYTES = 16 * 1024 * 1024
+
+# What a command line calls standard input. A file of that name is named with its folder.
+STANDARD_INPUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,3 +130,42 @@ def read_regular(path: Path, *, cap: int, what: str) -> FileContent:
         msg = f"{what}: {printable(str(path))} is larger than the {cap} bytes that are read"
         raise InputError(msg)
     return FileContent(data=data, mode=stat.S_IMODE(status.st_mode), owner=status.st_uid)
+
+
+def read_input(path: Path, *, cap: int, what: str) -> FileContent:
+    """
+    Read what a command line names: a file as `read_regular` does, or all of standard input, which may be waited for.
+
+    Args:
+        path: the file, or `STANDARD_INPUT`.
+        cap: the most bytes that are read; more are refused.
+        what: a noun for the message.
+
+    Returns:
+        The content; standard input is nobody's file, and has no permission bits.
+
+    Raises:
+        InputError: see `read_regular`; standard input is closed, or no stream of octets. One line.
+
+    """
+    if path != STANDARD_INPUT:
+        return read_regular(path, cap=cap, what=what)
+    if sys.stdin is None:
+        msg = f"{what}: standard input is closed"
+        raise InputError(msg)
+    try:
+        data = sys.stdin.buffer.read(cap + 1)
+    except OSError as exc:
+        msg = f"{what}: standard input: {(exc.strerror or str(exc)).lower()}"
+        raise InputError(msg) from exc
+    if len(data) > cap:
+        msg = f"{what}: standard input is larger than the {cap} bytes that are read"
+        raise InputError(msg)
+    return FileContent(data=data, mode=0, owner=os.geteuid())
+
+
+def shown_name(path: Path) -> str:
+    """
+    What a person calls something that `read_input` reads, printable.
+    """
+    return "standard input" if path == STANDARD_INPUT else printable(str(path))

@@ -185,7 +185,7 @@ def test_check_with_the_audit_policy_accepts_with_a_warning(run):
 
 
 USAGE = {
-    "no_chain": (["check"], "Missing argument 'CHAIN'"),
+    "no_chain": (["check"], "Missing argument 'CHAIN...'"),
     "chain_missing": (["check", "gone.pem", *OFFLINE], "chain: gone.pem: no such file or directory"),
     "chain_is_a_directory": (["check", ".", *OFFLINE], "chain: . is not a regular file"),
     "chain_is_a_device": (["check", "/dev/zero", *OFFLINE], "chain: /dev/zero is not a regular file"),
@@ -327,7 +327,7 @@ def test_check_with_an_internal_error_exits_80_without_a_traceback(run, monkeypa
         msg = "out\nof \x1b[31morder"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("cftpki_ext.cli.checking.check_certificate", broken)
+    monkeypatch.setattr("cftpki_ext.cli.checking.check_each_async", broken)
 
     result = run("check", "good.pem", *OFFLINE)
 
