@@ -12,7 +12,7 @@ The same engine answers the exit, the socket and the command line; the same ques
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -148,7 +148,7 @@ async def check_each_async(
     path_only: bool = False,
     limits: Limits | None = None,
     asked: Asked | None = None,
-) -> AsyncIterator[Verdict]:
+) -> AsyncGenerator[Verdict, None]:
     """
     Judge chains one after the other; see `check_certificate`. What was fetched for one serves the next.
 

@@ -4,6 +4,7 @@ What several commands take: the configuration file, times, networks.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -99,7 +100,7 @@ class _Input(click.Path):
         """
         Read the name; `./-` stays a file of that name.
         """
-        path: Path = super().convert(value, param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if path != STANDARD_INPUT:
             return path
         if value != str(STANDARD_INPUT):

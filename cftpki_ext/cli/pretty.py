@@ -14,7 +14,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from cftpki_ext.cli.render import Table, Text
+from cftpki_ext.cli.render import GAP, Table, Text, columns
+from cftpki_ext.cli.streams import can_show
+
+# A column that must be narrower than this is no column any more, but a heap of letters.
+_FOLDED_COLUMNS = 16
+_SPINNER = "dots"
+_PLAIN_SPINNER = "line"
 
 
 def show(what: str | Text | Table, *, whole: bool) -> None:
@@ -27,7 +33,14 @@ def show(what: str | Text | Table, *, whole: bool) -> None:
 
     """
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=False)
-    console.print(_table(what) if isinstance(what, Table) else _text(what), soft_wrap=whole)
+    if not isinstance(what, Table):
+        console.print(_text(what), soft_wrap=whole)
+    elif _least_columns(what) <= console.width:
+        console.print(_table(what))
+    else:
+        # Whole lines, that the terminal breaks: they can still be copied.
+        for line in _rows_as_lines(what):
+            console.print(line, soft_wrap=True)
 
 
 @contextmanager
@@ -42,7 +55,8 @@ def moving(what: str) -> Iterator[Callable[[str], None]]:
         To be told other words.
 
     """
-    with Console(file=sys.stderr).status(RichText(what)) as status:
+    spinner = _SPINNER if can_show(sys.stderr, "⠋") else _PLAIN_SPINNER
+    with Console(file=sys.stderr).status(RichText(what), spinner=spinner) as status:
         yield lambda words: status.update(RichText(words))
 
 
@@ -60,3 +74,31 @@ def _table(what: Table) -> RichTable:
     for row in what.rows:
         made.add_row(*map(_text, row))
     return made
+
+
+def _least_columns(what: Table) -> int:
+    """
+    How wide a window has to be for a table whose columns are folded no further than they may.
+    """
+    rows = [what.headings, *([str(cell) for cell in row] for row in what.rows)]
+    widths = [min(max(map(columns, column)), _FOLDED_COLUMNS) for column in zip(*rows, strict=True)]
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _rows_as_lines(what: Table) -> Iterator[RichText]:
+    """
+    A table for a narrow window: a line for each cell that says anything, behind its heading.
+    """
+    width = max(map(columns, what.headings))
+    for number, row in enumerate(what.rows):
+        if number:
+            yield RichText()
+        for heading, cell in zip(what.headings, row, strict=True):
+            if str(cell):
+                yield (
+                    RichText(heading, style="bold")
+                    .append(" " * (width - columns(heading)) + GAP)
+                    .append_text(_text(cell))
+                    if width
+                    else _text(cell)
+                )

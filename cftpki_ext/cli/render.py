@@ -7,6 +7,7 @@ is shown the same by `pretty`.
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +29,39 @@ _STYLES = {
     CertificateStatus.UNDETERMINED: "yellow",
 }
 # Between two columns.
-_GAP = "  "
+GAP = "  "
+# A cell that begins with one of these words says how something is; every table shows it in one colour.
+_COLOURS = {
+    "green": ("accepted", "accepts", "active", "established", "good", "ok", "running", "well"),
+    "yellow": (
+        "due",
+        "exception",
+        "note",
+        "pending",
+        "stale",
+        "undetermined",
+        "unknown",
+        "waiting",
+        "warn",
+        "warned",
+    ),
+    "red": (
+        "alarm",
+        "blocked",
+        "broken",
+        "dead",
+        "down",
+        "error",
+        "expired",
+        "fail",
+        "failed",
+        "on_hold",
+        "refused",
+        "revoked",
+    ),
+}
+_COLOUR_OF = {word: colour for colour, words in _COLOURS.items() for word in words}
+_FIRST_WORD = re.compile(r"[a-z_]+(?=[ ,:(]|$)")
 
 
 class Text:
@@ -139,28 +172,34 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
 
     Args:
         headings: of the columns.
-        rows: cells; a `Text` keeps its style.
+        rows: cells; a `Text` keeps its style, of others a word for how something is gets its colour.
 
     Returns:
         The table.
 
     """
-    made = (
-        tuple(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row) for row in rows
-    )
+    made = (tuple(cell if isinstance(cell, Text) else coloured(str(cell)) for cell in row) for row in rows)
     return Table(tuple(headings), tuple(made))
+
+
+def coloured(text: str) -> Text:
+    """
+    A text that is shown as it is, but for control characters; in its colour where it begins with a word that has one.
+    """
+    found = _FIRST_WORD.match(text)
+    return Text(printable(text), style=_COLOUR_OF.get(found[0], "") if found else "")
 
 
 def _lines(table: Table) -> Iterator[str]:
     rows = [list(table.headings), *([str(cell) for cell in row] for row in table.rows)]
-    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        yield _GAP.join(
-            cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)
+        yield GAP.join(
+            cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True)
         ).rstrip()
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
     """
     How many columns of a terminal a text takes.
     """
