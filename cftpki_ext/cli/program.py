@@ -154,7 +154,7 @@ def completion(shell: str) -> None:
 for later in (
     Later("audit", "evidence", "List the record of verdicts, and verify it."),
     Later("cache", "caching", "Look at the cache of OCSP responses and CRLs, or empty it."),
-    Later("check", "checking", "Judge a certificate chain."),
+    Later("check", "checking", "Judge certificate chains."),
     Later("config", "configuration", "Look at the configuration file."),
     Later("doctor", "doctoring", "Ask every responder; look at machine, host and cache."),
     Later("enroller", "enrollers", "Look at the CAs of our own certificates; change account keys."),
