@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cftpki_cache.disk import DiskStore
+from cftpki_cache.ledger_copies import back_up, copied_without_log
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.ledger_schema import DATABASE
 from cftpki_cache.listed import ListedStore
@@ -84,6 +85,45 @@ def open_ledger(state: Path) -> EvidenceReader:
 
     """
     return LedgerReader(evidence_directory(ServiceSettings(state=state)))
+
+
+def ledger_remark(state: Path) -> str | None:
+    """
+    What is to be known of the evidence before it is read: that it is a copy without its write-ahead log.
+
+    Args:
+        state: the state directory.
+
+    Returns:
+        One line, or `None`.
+
+    """
+    return copied_without_log(evidence_directory(ServiceSettings(state=state)))
+
+
+def back_up_ledger(state: Path, to: Path, progress: Callable[[int, int], None]) -> EvidenceReader:
+    """
+    Copy the evidence into a directory that is laid out as a state directory.
+
+    Args:
+        state: the state directory.
+        to: of the copy; `evidence` is made in it.
+        progress: told how many pages were copied, of how many.
+
+    Returns:
+        The copy, open for reading, to be closed.
+
+    Raises:
+        InputError: there is a copy already, or none can be made there.
+        StoreError: there is no evidence, or it cannot be read or copied.
+
+    """
+    back_up(
+        evidence_directory(ServiceSettings(state=state)),
+        evidence_directory(ServiceSettings(state=to)),
+        progress,
+    )
+    return open_ledger(to)
 
 
 def unfit_state(state: Path) -> str | None:
