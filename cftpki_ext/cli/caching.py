@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from cftpki_ext.cli.owning import go_on_as_owner
 from cftpki_ext.cli.render import console, table, working
 from cftpki_ext.config import load
 from cftpki_ext.config.units import format_size
-from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.errors import CftPkiError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.core.verdict import CertificateStatus, Verdict
@@ -31,6 +32,17 @@ from cftpki_ext.support.pem import MAX_INPUT_BYTES
 
 # Longer than any list takes that a handshake could then use.
 WARM_MS = 600_000
+
+
+# A service looks twenty times a second.
+NOTICED_S = 10.0
+_LOOK_S = 0.05
+
+
+class ServiceNotToldError(CftPkiError):
+    """
+    A service runs, and what a command did has not reached it.
+    """
 
 
 @click.group()
@@ -69,12 +81,25 @@ def flush(config_file: Path | None) -> None:
     """
     Forget every cached response; each is asked for again when it is needed.
 
-    A running service forgets them within a tenth of a second, and judges every partner anew.
+    A running service forgets them, too, and judges every partner anew: that is waited for. Status 1 where a service
+    answers and does not take notice.
     """
     settings = load(config_path(config_file))
     go_on_as_owner(settings)
+    before = _flushes(settings.service.socket)
     count = flush_cache(settings.service)
     click.echo(f"forgot {count} responses")
+    if before is None:
+        click.echo(
+            f"no service answers at {printable(str(settings.service.socket))}: none has to forget anything"
+        )
+        return
+    with working("waiting for the service"):
+        noticed = _noticed(settings.service.socket, before)
+    if not noticed:
+        msg = f"the service at {settings.service.socket} has not said within {NOTICED_S:.0f} s that it forgot them: restart it"
+        raise ServiceNotToldError(msg)
+    click.echo("the service has forgotten them, and judges every partner anew")
 
 
 @cache.command()
@@ -104,6 +129,33 @@ def warm(
             click.echo(f"{name}: {printable(line)}")
             missing = missing or not established
     ctx.exit(int(missing))
+
+
+def _flushes(socket: Path) -> int | None:
+    """
+    How often a service that runs has noticed an emptied cache; `None` where none answers.
+    """
+    # Only who asks a service loads what asks it.
+    from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status  # noqa: PLC0415
+
+    try:
+        judging = ask_status(socket).get("judging")
+    except ServiceUnreachableError:
+        return None
+    found = judging.get("flushes") if isinstance(judging, dict) else None
+    return found if isinstance(found, int) else 0  # of an earlier version, which does not say
+
+
+def _noticed(socket: Path, before: int) -> bool:
+    """
+    Wait until a service has noticed one more; one that ended meanwhile has nothing left to forget.
+    """
+    until = time.monotonic() + NOTICED_S
+    while (now := _flushes(socket)) is not None and now <= before:
+        if time.monotonic() > until:
+            return False
+        time.sleep(_LOOK_S)
+    return True
 
 
 def _trust(settings: Settings, name: str | None) -> TrustSet:

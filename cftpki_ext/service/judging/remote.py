@@ -88,6 +88,7 @@ class Judges:
         # Those whose record is being written, by the id of the verdict.
         self._unkept: OrderedDict[str, Standing] = OrderedDict()
         self._given_again = 0
+        self._flushes = 0  # times that the cache was emptied on purpose, and everybody is judged anew
         self._count = 0
         self.watcher: Watcher | None = None
         checker.news = self._standing
@@ -111,6 +112,7 @@ class Judges:
             "partners": len(self._partners),
             "standing": self._standing.count,
             "given_again": self._given_again,
+            "flushes": self._flushes,
         }
 
     def learn(self, changes: StoreChanges) -> None:
@@ -118,6 +120,7 @@ class Judges:
         See `Checker.learn`.
         """
         self._checker.learn(changes)
+        self._flushes += changes.flushed
 
     def mirror(self, mirror: Mirror, *, octets: int) -> None:
         """

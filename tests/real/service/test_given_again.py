@@ -176,7 +176,8 @@ async def test_flush_by_a_command_reaches_the_service_that_runs(company):
         assert 1 == again
         done = CliRunner().invoke(main, ["cache", "flush", "--config", str(config)])
         assert 0 == done.exit_code, done.output
-        await asyncio.to_thread(until, lambda: service.events("cache_flushed"))
+        assert "the service has forgotten them, and judges every partner anew" in done.stdout
+        assert 1 == (await judging(service))["flushes"] == len(service.events("cache_flushed"))
         assert 0 == (await judging(service))["standing"]
         asked = len(service.verdicts())
         await check(service, good)

@@ -100,11 +100,25 @@ def test_serve_with_a_faulty_configuration_exits_2(run, config):
     assert 2 == run("serve", "--config", config).exit_code
 
 
-def test_cache_without_any_content_is_empty(run, config):
+def test_cache_without_any_content_is_empty(run, config, tmp_path):
     stats = json.loads(run("cache", "stats", "--config", config, "--json").stdout)
 
     assert (0, 0) == (stats["entries"], stats["bytes"])
-    assert "forgot 0 responses\n" == run("cache", "flush", "--config", config).stdout
+    told = f"forgot 0 responses\nno service answers at {tmp_path}/s: none has to forget anything\n"
+    assert told == run("cache", "flush", "--config", config).stdout
+
+
+@pytest.mark.parametrize(("answers", "status"), [([4, 4, 5], 0), ([4, None], 0), ([4, 4, 4, 4], 1)])
+def test_cache_flush_waits_until_the_service_has_noticed(run, config, monkeypatch, answers, status):
+    asked = iter(answers)
+    monkeypatch.setattr("cftpki_ext.cli.caching._flushes", lambda _: next(asked))
+    monkeypatch.setattr("cftpki_ext.cli.caching._LOOK_S", 0)
+    monkeypatch.setattr("cftpki_ext.cli.caching.NOTICED_S", 100 if status == 0 else -1)
+    done = run("cache", "flush", "--config", config)
+
+    words = "the service has forgotten them, and judges every partner anew"
+    assert (status, status == 0) == (done.exit_code, words in done.stdout)
+    assert (status == 1) == ("has not said within" in done.stderr)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
