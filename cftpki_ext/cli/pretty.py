@@ -95,10 +95,7 @@ def _rows_as_lines(what: Table) -> Iterator[RichText]:
             yield RichText()
         for heading, cell in zip(what.headings, row, strict=True):
             if str(cell):
-                yield (
-                    RichText(heading, style="bold")
-                    .append(" " * (width - columns(heading)) + GAP)
-                    .append_text(_text(cell))
-                    if width
-                    else _text(cell)
-                )
+                line = RichText()
+                if width:
+                    line.append(heading, style="bold").append(" " * (width - columns(heading)) + GAP)
+                yield line.append_text(_text(cell))

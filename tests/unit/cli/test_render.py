@@ -81,6 +81,7 @@ def test_narrow_window_shows_a_table_as_lines_that_can_be_copied(terminal):
         "state   good",
     ] == plain
     assert len(plain) != len(terminal(STATES, 60))
+    assert "\x1b[1mdetail\x1b[0m  ddd" in "\n".join(terminal(STATES, 20, colour=True))
 
 
 def test_word_for_a_state_has_its_colour_in_every_table(terminal):
