@@ -152,17 +152,17 @@ def completion(shell: str) -> None:
 
 
 for later in (
-    Later("audit", "evidence", "List the record of verdicts, and verify it."),
+    Later("audit", "auditing", "List the record of verdicts, report on it, and verify it."),
     Later("cache", "caching", "Look at the cache of OCSP responses and CRLs, or empty it."),
     Later("check", "checking", "Judge certificate chains."),
     Later("config", "configuration", "Look at the configuration file."),
     Later("doctor", "doctoring", "Ask every responder; look at machine, host and cache."),
     Later("enroller", "enrollers", "Look at the CAs of our own certificates; change account keys."),
-    Later("explain", "evidence", "Say what was asked, heard and decided for a verdict."),
+    Later("explain", "replaying", "Say what was asked, heard and decided for a verdict."),
     Later("identity", "identities", "Look at our own certificates; issue, renew, revoke."),
     Later("lab", "labs", "A small PKI on loopback, for trying things out."),
     Later("metrics", "measuring", "Print numbers for monitoring."),
-    Later("replay", "evidence", "Decide stored verdicts again, offline."),
+    Later("replay", "replaying", "Decide stored verdicts again, offline."),
     Later("serve", "serving", "Be the service until SIGTERM."),
     Later("status", "serving", "Ask the running service how it is; count its verdicts."),
 ):

@@ -37,21 +37,21 @@ class _Descriptor(io.FileIO):
     def __init__(self, number: int, *, tells: bool) -> None:
         super().__init__(number, "w", closefd=False)
         self._tells = tells
-        self._lost = False
+        self.lost = False
 
     def write(self, octets: object, /) -> int | None:  # type: ignore[override] # the stub's name for a buffer
         """
         Write, or let go of it.
         """
         view = memoryview(octets)  # type: ignore[arg-type] # a buffer
-        if self._lost:
+        if self.lost:
             return view.nbytes
         try:
             return super().write(view)
         except BrokenPipeError:
-            self._lost = True
+            self.lost = True
         except OSError as exc:
-            self._lost = True
+            self.lost = True
             if self._tells:
                 msg = f"standard output cannot be written: {(exc.strerror or str(exc)).lower()}"
                 raise OutputError(msg) from exc
@@ -74,6 +74,14 @@ class Output(io.TextIOWrapper):
             line_buffering=os.isatty(number),
         )
 
+    @property
+    def lost(self) -> bool:
+        """
+        Whether nobody takes any more of it.
+        """
+        raw = self.buffer.raw if isinstance(self.buffer, io.BufferedWriter) else None
+        return isinstance(raw, _Descriptor) and raw.lost
+
     def write(self, text: str, /) -> int:
         """
         Write what the encoding has, and escapes for the rest.
@@ -81,6 +89,13 @@ class Output(io.TextIOWrapper):
         if self._ascii:
             text = text.encode("ascii", _ESCAPING).decode("ascii")
         return super().write(text)
+
+
+def reader_gone() -> bool:
+    """
+    Whether nobody reads standard output any more: what has no other result than its lines need not go on.
+    """
+    return isinstance(sys.stdout, Output) and sys.stdout.lost
 
 
 def can_show(stream: TextIO, text: str) -> bool:

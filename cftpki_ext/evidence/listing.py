@@ -20,6 +20,7 @@ from cftpki_ext.evidence.record import Asked, Door
 # Partners that are remembered by name for the list of those who would be refused.
 MAX_PARTNERS = 1024
 _NO_PARTNER = "(no certificate)"
+_EXCEPTED = " exception"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,13 @@ class Row:
         Whether the partner was turned away.
         """
         return self.status != Status.ACCEPTED.value
+
+    @property
+    def by_exception(self) -> bool:
+        """
+        Whether an exception of the partner did what a row of the policy did not.
+        """
+        return any(row.endswith(_EXCEPTED) for row in self.policy_rows)
 
 
 def row_of(verdict: Verdict, asked: Asked) -> Row:
@@ -95,7 +103,7 @@ def _row_text(cause: str, action: str, *, excepted: bool) -> str:
     """
     One applied row of the policy: an exception of the partner did what the row did not.
     """
-    return f"{cause} {'exception' if excepted else action}"
+    return f"{cause}{_EXCEPTED}" if excepted else f"{cause} {action}"
 
 
 def would_refuse(verdict: Verdict) -> Reason | None:

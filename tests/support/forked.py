@@ -155,6 +155,7 @@ def _prepare() -> None:
     """
     for name in [
         "advice",
+        "auditing",
         "caching",
         "checking",
         "configuration",
@@ -163,10 +164,13 @@ def _prepare() -> None:
         "evidence",
         "explaining",
         "identities",
+        "keeping",
         "labs",
         "managing",
         "measuring",
         "pretty",
+        "replaying",
+        "report_page",
         "serving",
     ]:
         import_module(f"cftpki_ext.cli.{name}")

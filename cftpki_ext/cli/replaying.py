@@ -1,0 +1,249 @@
+"""
+`cftpki explain` and `replay`: what was decided and why, and whether it would be decided so again.
+
+Both only read; a service that runs is not disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from cftpki_ext.cli.evidence import find, place_of, reading_ledger, state_option
+from cftpki_ext.cli.explaining import show_record, write_raw
+from cftpki_ext.cli.options import FILE, Since, config_option, json_option
+from cftpki_ext.cli.render import console, counting, table
+from cftpki_ext.config import load
+from cftpki_ext.core.errors import CftPkiError, StoreError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.evidence import Asked, Door, Record, Row, data_of, decode, row_from, row_of
+from cftpki_ext.evidence.again import plain_of, readable, repeated_by
+from cftpki_ext.evidence.grouping import Changes, answer_of
+from cftpki_ext.evidence.what_if import Trial, try_again, try_under
+from cftpki_ext.ports import EvidenceReader, LedgerEntry
+from cftpki_ext.support.failures import reason_of
+
+NOT_DONE = 1
+
+
+@click.command()
+@click.argument("verdict_id", metavar="ID")
+@click.option(
+    "--replay", "again", is_flag=True, help="Decide again from the stored bytes; status 1 if it differs."
+)
+@click.option(
+    "--raw",
+    "raw_directory",
+    type=FILE,
+    help="Write every stored certificate and statement into this directory, which is made.",
+)
+@config_option(help_text="The configuration that names the state directory.")
+@state_option
+@json_option
+@click.pass_context
+def explain(ctx: click.Context, /, verdict_id: str, **options: Any) -> None:
+    """
+    Say what was asked, heard and decided for the verdict ID.
+
+    ID is the verdict's id, its beginning where that is unique, or the 64-byte global area in hexadecimal.
+    """
+    with reading_ledger(options) as ledger:
+        entry = find(ledger, verdict_id)
+        record = decode(entry.document, ledger.blob)
+        data = data_of(entry.document, ledger.blob)
+        repeats = repeated_by(plain_of(entry.document))
+        repeated = None if repeats is None else ledger.blob(repeats)
+    trial = _tried(record, None) if options["again"] else None
+    if isinstance(trial, str):
+        raise StoreError(trial)
+    if options["raw_directory"] is not None:
+        write_raw(options["raw_directory"], readable(entry.document), record, repeated=repeated)
+    if options["as_json"]:
+        told: dict[str, Any] = {"record": place_of(entry), **data}
+        if trial is not None:
+            told["replay"] = _trial_data(trial)
+        click.echo(json.dumps(told, indent=2))
+    else:
+        show_record(record, place=entry)
+        if trial is not None:
+            _show_replay(trial)
+    if trial is not None and trial.differences:
+        ctx.exit(NOT_DONE)
+
+
+@click.command()
+@click.argument("verdict_id", metavar="[ID]", required=False)
+@click.option(
+    "--since", type=Since(), help="Only what was decided since, e.g. 7d or 2027-03-01; everything by default."
+)
+@click.option(
+    "--summary", is_flag=True, help="Only what changes and how often, without a row for each verdict."
+)
+@click.option(
+    "--recorded", is_flag=True, help="Decide under the recorded settings; --config only names the state."
+)
+@config_option(help_text="Decide under this configuration instead of the recorded settings.")
+@state_option
+@json_option
+@click.pass_context
+def replay(ctx: click.Context, /, verdict_id: str | None, **options: Any) -> None:
+    """
+    Decide stored verdicts again, offline, from the stored bytes at the original time, and list every difference.
+
+    With --config on the command line this is a trial of that configuration on real partners: the rule that now
+    fits each session, its trust set, partners and policy. Status 0 without a difference, 1 with one or more.
+    """
+    given = ctx.get_parameter_source("config_file") is click.core.ParameterSource.COMMANDLINE
+    under = load(options["config_file"]) if given and not options["recorded"] else None
+    if verdict_id is not None and options["since"] is not None:
+        msg = "an ID or --since, not both"
+        raise click.UsageError(msg)
+    report = _Report()
+    with reading_ledger(options, under) as ledger, counting("deciding again") as advance:
+        entries = iter((find(ledger, verdict_id),)) if verdict_id else ledger.since(options["since"])
+        for number, entry in enumerate(entries, start=1):
+            report.add(entry, _trial(ledger, entry, under), ledger.blob)
+            advance(number)
+    report.show(as_json=options["as_json"], summary=options["summary"])
+    if report.differing or report.unreadable:
+        ctx.exit(NOT_DONE)
+
+
+def _trial(ledger: EvidenceReader, entry: LedgerEntry, under: Settings | None) -> Trial | str:
+    try:
+        record: Record = decode(entry.document, ledger.blob)
+    except CftPkiError as exc:
+        return str(exc)
+    return _tried(record, under)
+
+
+def _tried(record: Record, under: Settings | None) -> Trial | str:
+    """
+    Decide again, or say why that cannot be: times at the ends of the calendar, say, of a ledger from elsewhere.
+    """
+    try:
+        return try_again(record) if under is None else try_under(record, under)
+    except Exception as exc:  # noqa: BLE001 - the boundary: one record of a stranger's must not end the walk
+        return f"cannot be decided: {reason_of(exc)}"
+
+
+class _Report:
+    """
+    What a replay found.
+    """
+
+    def __init__(self) -> None:
+        self.replayed = 0
+        self.differing: list[tuple[Row, Trial]] = []
+        self.unreadable: list[tuple[str, str]] = []
+        self.skipped: list[tuple[str, str]] = []
+        self._changes = Changes()
+
+    def add(self, entry: LedgerEntry, trial: Trial | str, blob: Callable[[str], bytes | None]) -> None:
+        """
+        Count one record.
+        """
+        if isinstance(trial, str):
+            self.unreadable.append((entry.id, trial))
+            return
+        if trial.skipped:
+            self.skipped.append((entry.id, trial.skipped))
+            return
+        self.replayed += 1
+        if trial.differences:
+            row = row_from(entry.document, blob)
+            self.differing.append((row, trial))
+            self._changes.add(row, answer_of(row), _answer_now(row, trial))
+
+    def show(self, *, as_json: bool, summary: bool) -> None:
+        """
+        Print it.
+
+        Args:
+            as_json: as data.
+            summary: without what differs of each verdict.
+
+        """
+        rows = () if summary else tuple(self.differing)
+        if as_json:
+            data = {
+                "replayed": self.replayed,
+                "summary": {
+                    "differing": len(self.differing),
+                    "changes": [asdict(change) for change in self._changes.found()],
+                },
+                "skipped": [{"id": name, "why": why} for name, why in self.skipped],
+                "unreadable": [{"id": name, "why": why} for name, why in self.unreadable],
+                "differing": [
+                    {"id": row.id, "at": row.at, "partner": row.partner, **_trial_data(trial)}
+                    for row, trial in rows
+                ],
+            }
+            click.echo(json.dumps(data, indent=2))
+            return
+        if rows:
+            console().print(
+                table(
+                    ("time", "verdict", "partner", "what", "recorded", "now", "why"),
+                    (line for row, trial in rows for line in _lines(row, trial)),
+                )
+            )
+        for name, why in self.unreadable:
+            click.echo(printable(f"{name} cannot be decided again: {why}"))
+        for row, trial in rows:
+            if trial.not_asked:
+                click.echo(printable(f"{row.id}: nothing is recorded of {', '.join(trial.not_asked)}"))
+        for one in self._changes.found():
+            whose = f"{one.partners} partners" if one.partners > 1 else "1 partner"
+            click.echo(printable(f"{one.times:5}  {one.recorded}, now {one.now}"))
+            click.echo(f"       of {whose}, for instance {one.example}")
+        click.echo(
+            f"{self.replayed} decided again, {len(self.differing)} differ"
+            + (f", {len(self.unreadable)} unreadable" if self.unreadable else "")
+            + (f", {len(self.skipped)} without a rule left out" if self.skipped else "")
+        )
+
+
+def _answer_now(row: Row, trial: Trial) -> str:
+    """
+    What is answered now, in a few words; where that is the same as before, what else differs.
+    """
+    if trial.now is None:
+        now = {"status": row.status, **{one.what: one.now for one in trial.differences}}
+        return " ".join(now[what] for what in ("status", "alert", "reason") if now.get(what, "-") != "-")
+    answer = answer_of(row_of(trial.now, Asked(door=Door.CLI)))
+    if answer != answer_of(row):
+        return answer
+    return f"{answer} with another {', '.join(dict.fromkeys(one.what for one in trial.differences))}"
+
+
+def _lines(row: Row, trial: Trial) -> Iterator[tuple[object, ...]]:
+    for index, difference in enumerate(trial.differences):
+        head: tuple[object, ...] = (row.at, row.id, row.partner) if index == 0 else ("", "", "")
+        why = trial.now.summary if trial.now is not None and index == 0 else ""
+        yield (*head, difference.what, difference.recorded, difference.now, why)
+
+
+def _show_replay(trial: Trial) -> None:
+    if not trial.differences:
+        click.echo("\nreplay   decided again from the stored bytes: the same")
+        return
+    click.echo("\nreplay   decided again from the stored bytes: DIFFERENT")
+    console().print(
+        table(("what", "recorded", "now"), ((d.what, d.recorded, d.now) for d in trial.differences))
+    )
+
+
+def _trial_data(trial: Trial) -> dict[str, Any]:
+    return {
+        "agrees": not trial.differences,
+        "rule": trial.rule,
+        "summary": trial.now.summary if trial.now else None,
+        "differences": [asdict(difference) for difference in trial.differences],
+        "not_asked": list(trial.not_asked),
+    }
