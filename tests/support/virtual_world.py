@@ -56,8 +56,12 @@ class VirtualLoop(_Selecting):
         self.virtual_s += seconds
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:
-            self.virtual_s = max(self.virtual_s, self._scheduled[0]._when)
+        if not self._ready:
+            # One that was cancelled ends no wait: the loop would sleep for real until the next.
+            first = min(
+                (timer._when for timer in self._scheduled if not timer._cancelled), default=self.virtual_s
+            )
+            self.virtual_s = max(self.virtual_s, first)
         super()._run_once()
 
 

@@ -39,6 +39,8 @@ ENDING = issue(
     CA, "ending", eku=["clientAuth"], ocsp_urls=["http://ca/ocsp"], not_after=NOW + timedelta(days=5, hours=1)
 )
 DAY = timedelta(days=1)
+# For days of virtual time.
+SELDOM = replace(Settings().limits, ocsp_refresh=timedelta(hours=2), crl_refresh=timedelta(hours=4))
 
 
 def good(clock: Clock, leaf: Any = LEAF, status: str = "good") -> bytes:
@@ -411,6 +413,7 @@ def test_disk_that_says_nonsense_stops_nobody(world: World) -> None:
 def test_partners_that_end_soon_are_told_once_a_day(world: World) -> None:
     async def go() -> None:
         world.leaf = ENDING
+        world.settings = replace(world.settings, limits=SELDOM)
         async with world.service() as refresher:
             assert (await world.handshake()).accepted
             await asyncio.sleep(2.5 * 86400)
