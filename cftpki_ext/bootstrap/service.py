@@ -152,7 +152,7 @@ def run_service(path: Path, log: Callable[[str], BatchLog]) -> None:
     # Asked before the service can hear: the daemon takes it once it listens.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        settings = load(path, forgive_ended=True)
+        settings = load(path, forgive_ended=True, apart=True)
         logger = log(settings.service.log_format)
         # The log's first line: whatever it tells later, it tells of this build.
         logger.info("starting", version=version(), config=str(path))
@@ -180,7 +180,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Batc
     checker = make_checker(settings, sources=sources, tell=logger.warning)
 
     def reload() -> Settings:
-        fresh = load(path, forgive_ended=True)
+        fresh = load(path, forgive_ended=True, apart=True)
         missing = sorted(kind.value for kind in source_kinds(fresh) - kinds)
         if missing:
             raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))

@@ -18,7 +18,9 @@ __all__ = ["DEFAULT_CONFIG", "load"]
 DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
 
 
-def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False) -> Settings:
+def load(
+    path: Path, *, now: datetime | None = None, forgive_ended: bool = False, apart: bool = False
+) -> Settings:
     """
     Read and check a configuration file.
 
@@ -30,6 +32,7 @@ def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False
         now: what end dates are compared with; the present by default.
         forgive_ended: take a file whose exceptions have ended. By default each is a fault, so that they do not pile
             up; a service must start all the same, and refuses what they let in.
+        apart: look at private keys and their passwords in another process, so that nothing of them stays in this one.
 
     Returns:
         The settings.
@@ -40,6 +43,7 @@ def load(path: Path, *, now: datetime | None = None, forgive_ended: bool = False
     """
     # The models of its sections take longer to make than a chain takes to be judged: only who reads a file pays for them.
     with nothing_dies():
+        from cftpki_ext.config.apart import faults_found_apart  # noqa: PLC0415 - see above
         from cftpki_ext.config.loader import read_file  # noqa: PLC0415 - see above
 
-    return read_file(path, now=now, forgive_ended=forgive_ended)
+    return read_file(path, now=now, forgive_ended=forgive_ended, look=faults_found_apart if apart else None)

@@ -11,11 +11,10 @@ from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from cftpki_ext.config.credentials import certificates_in, identity_faults, private_file_fault
+from cftpki_ext.config.credentials import KeyFiles, certificates_in, private_file_fault
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.settings import Identity
 from cftpki_ext.support.files import read_regular
 
 
@@ -63,9 +62,7 @@ def client_files(reader: Reader, path: KeyPath, model: ClientFiles) -> dict[str,
             if getattr(model, name) is not None:
                 reader.faults.add((*path, name), "without client_certificate means nothing")
         return {}
-    identity = Identity(
-        name="client", chain_file=certificate, key_file=key or certificate, password_file=password
-    )
+    files = KeyFiles(chain_file=certificate, key_file=key or certificate, password_file=password)
     keys = {"chain": "client_certificate", "key": "client_key" if key else "client_certificate"}
     named = {
         "client_certificate": certificate,
@@ -73,7 +70,7 @@ def client_files(reader: Reader, path: KeyPath, model: ClientFiles) -> dict[str,
         "client_password_file": password,
     }
     try:
-        for name, message in identity_faults(identity):
+        for name, message in reader.look(files):
             reader.faults.add((*path, keys.get(name, "client_password_file")), message)
     except (ValueError, UnsupportedAlgorithm):
         reader.faults.add(

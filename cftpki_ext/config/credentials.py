@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
 from cryptography import x509
@@ -173,34 +173,69 @@ def private_file_fault(path: Path, content: FileContent, *, what: str) -> str | 
     return None
 
 
-def identity_faults(identity: Identity) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFiles:
     """
-    Everything that is wrong with an identity's files.
+    The files of a key of our own. Without `key_file` the key is on a token, and is not looked at.
+    """
+
+    chain_file: Path
+    key_file: Path | None
+    password_file: Path | None
+    password_env: str | None = None
+
+    @classmethod
+    def of(cls, identity: Identity | TokenIdentity) -> KeyFiles:
+        """
+        Those of an identity.
+        """
+        return cls(
+            chain_file=identity.chain_file,
+            key_file=identity.key_file if isinstance(identity, Identity) else None,
+            password_file=identity.password_file,
+            password_env=identity.password_env,
+        )
+
+
+# What is wrong with such files: the key of the section that is at fault, and a clause.
+FaultsOf = Callable[[KeyFiles], Iterable[tuple[str, str]]]
+
+
+def key_faults(files: KeyFiles) -> Iterator[tuple[str, str]]:
+    """
+    Everything that is wrong with chain, key and password of our own. Reads the key: see `apart`.
 
     The certificate's validity and purpose are *not* checked: an expired one must not keep the service down.
 
     Args:
-        identity: chain, key and where the password comes from.
+        files: where they are, and where the password comes from.
 
     Yields:
         The key of the section that is at fault, and a clause.
 
+    Raises:
+        ValueError: chain or key are of a kind that cannot be compared.
+        UnsupportedAlgorithm: see there.
+
     """
-    leaf = yield from _chain_faults(identity.chain_file)
+    leaf = yield from _chain_faults(files.chain_file)
     password: bytes | None = None
     try:
-        password, fault = _password(identity)
+        password, fault = _password(files)
         if fault:
             yield fault
     except InputError as exc:
-        yield "password_file" if identity.password_file else "password_env", str(exc)
+        yield "password_file" if files.password_file else "password_env", str(exc)
+        return
+    path = files.key_file
+    if path is None:
         return
     try:
-        content = read_regular(identity.key_file, cap=MAX_PEM_BYTES, what="key")
+        content = read_regular(path, cap=MAX_PEM_BYTES, what="key")
     except InputError as exc:
         yield "key", str(exc)
         return
-    exposed = private_file_fault(identity.key_file, content, what="key")
+    exposed = private_file_fault(path, content, what="key")
     if exposed:
         yield "key", exposed
     try:
@@ -208,37 +243,14 @@ def identity_faults(identity: Identity) -> Iterator[tuple[str, str]]:
     except TypeError:
         # cryptography's answer to a password that is missing, or that nothing asks for
         if password is None:
-            yield "key", f"key: {identity.key_file} is encrypted: set password_file or password_env"
+            yield "key", f"key: {path} is encrypted: set password_file or password_env"
         else:
-            yield "key", f"key: {identity.key_file} is not encrypted, but a password is set"
+            yield "key", f"key: {path} is not encrypted, but a password is set"
     except (ValueError, UnsupportedAlgorithm):
-        yield "key", f"key: {identity.key_file} is no private key, or the password is wrong"
+        yield "key", f"key: {path} is no private key, or the password is wrong"
     else:
         if leaf is not None and public != _spki(leaf.public_key()):
-            yield (
-                "key",
-                f"key: {identity.key_file} does not belong to the first certificate of {identity.chain_file}",
-            )
-
-
-def token_identity_faults(identity: TokenIdentity) -> Iterator[tuple[str, str]]:
-    """
-    Everything that is wrong with the files of an identity whose key is on a token.
-
-    Args:
-        identity: chain and where the PIN comes from.
-
-    Yields:
-        The key of the section that is at fault, and a clause.
-
-    """
-    yield from _chain_faults(identity.chain_file)
-    try:
-        _, fault = _password(identity)
-        if fault:
-            yield fault
-    except InputError as exc:
-        yield "password_file" if identity.password_file else "password_env", str(exc)
+            yield "key", f"key: {path} does not belong to the first certificate of {files.chain_file}"
 
 
 def _chain_faults(path: Path) -> Generator[tuple[str, str], None, x509.Certificate | None]:
@@ -267,7 +279,7 @@ def _loaded(path: Path) -> list[x509.Certificate]:
     return chain
 
 
-def _password(identity: Identity | TokenIdentity) -> tuple[bytes | None, tuple[str, str] | None]:
+def _password(identity: KeyFiles) -> tuple[bytes | None, tuple[str, str] | None]:
     if identity.password_file is not None:
         content = read_regular(identity.password_file, cap=MAX_PASSWORD_BYTES, what="password")
         exposed = private_file_fault(identity.password_file, content, what="password")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from cftpki_ext.config.credentials import FaultsOf, key_faults
 from cftpki_ext.config.evidence import read_evidence
 from cftpki_ext.config.exposure import note_exposed
 from cftpki_ext.config.faults import Faults
@@ -40,7 +41,9 @@ _CONDITIONS = ("direction", "profile", "networks", "port")
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
-def read_file(path: Path, *, now: datetime | None, forgive_ended: bool) -> Settings:
+def read_file(
+    path: Path, *, now: datetime | None, forgive_ended: bool, look: FaultsOf | None = None
+) -> Settings:
     """
     See `cftpki_ext.config.load`.
     """
@@ -57,6 +60,7 @@ def read_file(path: Path, *, now: datetime | None, forgive_ended: bool) -> Setti
         guard=Guard(users=trusted_users(_state_of(document, path))),
         now=now or datetime.now(UTC),
         forgive_ended=forgive_ended,
+        look=key_faults if look is None else look,
         names=Names(
             trusts=frozenset(tables["trust"]),
             identities=frozenset(tables["identity"]),

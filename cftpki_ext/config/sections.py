@@ -23,12 +23,13 @@ from pydantic_core import ErrorDetails
 
 from cftpki_ext.config.credentials import (
     MAX_PASSWORD_BYTES,
+    FaultsOf,
+    KeyFiles,
     anchors_in,
     certificates_in,
     check_crl_file,
-    identity_faults,
+    key_faults,
     private_file_fault,
-    token_identity_faults,
 )
 from cftpki_ext.config.faults import Faults, words_of
 from cftpki_ext.config.models import (
@@ -97,6 +98,7 @@ class Reader:
     forgive_ended: bool = False  # an exception whose end has come is no fault, it merely no longer holds
     limits: Limits = field(default_factory=Limits)
     guard: Guard = field(default_factory=Guard)
+    look: FaultsOf = key_faults
     unanswered: frozenset[Phase] = frozenset()  # what `service.phases` leaves to the host
 
     def guarded(self, path: KeyPath, file: Path) -> None:
@@ -399,7 +401,7 @@ class Reader:
             password_env=model.password_env,
             hand_over_key=model.hand_over_key,
         )
-        for key, message in identity_faults(identity):
+        for key, message in self.look(KeyFiles.of(identity)):
             self.faults.add((*path, key), message)
         self._guard_identity(path, identity.chain_file, identity.key_file, identity.password_file)
         return identity
@@ -432,7 +434,7 @@ class Reader:
             password_env=model.password_env,
             module_calls=model.module_calls or ModuleCalls.BOUNDED,
         )
-        for part, message in token_identity_faults(identity):
+        for part, message in self.look(KeyFiles.of(identity)):
             self.faults.add((*path, part), message)
         self._guard_identity(path, identity.chain_file, key.module, identity.password_file)
         return identity

@@ -138,6 +138,13 @@ async def test_private_key_of_a_file_is_nowhere_in_the_memory_of_the_service(sit
     with site.running() as service:
         for _ in range(3):
             check_signature("file", await sign_once(service, "file"))
+        # The configuration is read again, and with it every file that it names.
+        service.process.send_signal(signal.SIGHUP)
+
+        async def is_reloaded():
+            return service.events("reloaded")
+
+        await until(is_reloaded)
         assert {"public"} == octets_in_memory(service.process.pid, wanted)
 
 
