@@ -127,7 +127,12 @@ class Condenser:
                     self._db.execute("DELETE FROM waiting WHERE digest = ?", (digest,))
             return False
         found = whole_version(self._db, digest) or self._write(digest)
-        self._check(found)
+        try:
+            self._check(found)
+        except DamagedVersionError:
+            if self._is_there(found):
+                raise
+            raise AbandonedError from None  # another process took it for what a kill left, and writes it itself
         with transaction(self._db):
             done = self._db.execute(
                 "UPDATE version SET whole = 1 WHERE number = ? AND EXISTS (SELECT 1 FROM blob WHERE digest = ?)",
@@ -302,6 +307,9 @@ class Condenser:
         if row is None or not chunks:
             return None
         return _Base(Version(*row), [size for size, _ in chunks], [octets_of(mark) for _, mark in chunks])
+
+    def _is_there(self, version: Version) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM version WHERE number = ?", (version.number,)).fetchone())
 
     # -- from one form to the other --------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from cftpki_cache.condensing import Condenser
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.packing import MAX_CHUNK, DamagedChunkError, pack, unpack
 from cftpki_cache.sqlite import connect
-from cftpki_cache.versions import GROUP, MAX_STEPS, base_places
+from cftpki_cache.versions import GROUP, MAX_STEPS, base_places, drop_version
 from cftpki_ext.core.errors import StoreError
 from tests.support.ledgers import LARGE, NOON, details, edit, entry, faults, reading
 from tests.support.list_versions import Lists
@@ -466,6 +466,29 @@ def test_two_who_condense_at_once_end_with_the_same(ledger, folder):
     assert [True] * 4 == readable(folder, digests)
     assert [(4, 4)] == query(folder, "SELECT count(*), sum(whole) FROM version")
     assert () == faults(folder)
+
+
+def test_version_that_another_one_drops_while_it_is_compared_still_waits(ledger, folder):
+    lists = Lists(3000, 2)
+    digests = fill(ledger, folder, 1, lists=lists)
+    ((digest, raw),) = lists.versions(1)
+    keep(ledger, 2, digest, raw)
+    steps = []
+
+    def drop(took_s):
+        if took_s == 0.0:  # what was written is being compared
+            steps.append(len(steps))
+            with contextlib.closing(connect(folder / "ledger.sqlite3")) as other, other:
+                for (number,) in other.execute("SELECT number FROM version WHERE whole = 0").fetchall():
+                    drop_version(other, number)
+
+    with contextlib.closing(connect(folder / "ledger.sqlite3")) as db:
+        assert 0 == Condenser(db, pause=drop).run()
+    assert steps
+    assert [(digest,)] == query(folder, "SELECT digest FROM waiting")
+    condense(folder)
+    assert [True, True] == readable(folder, [*digests, digest])
+    assert [(2, 2)] == query(folder, "SELECT count(*), sum(whole) FROM version")
 
 
 def test_full_disk_leaves_the_list_as_it_came(ledger, folder):
