@@ -8,7 +8,7 @@ import dataclasses
 import enum
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import click
 from cftpki_ext.bootstrap.checker import require_sources
 from cftpki_ext.cli.options import config_option, config_path, json_option
 from cftpki_ext.config import load
+from cftpki_ext.config.advice import warnings_of
+from cftpki_ext.config.shown import shown_as_toml
 from cftpki_ext.config.units import format_duration
 from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.core.escape import printable
@@ -37,7 +39,10 @@ def config() -> None:
 @json_option
 def check_config(config_file: Path | None, *, as_json: bool) -> None:
     """
-    Name every fault of the configuration at once, with file, line and a suggestion.
+    Name every fault of the configuration at once, with file, line and a suggestion; warn of what will be trouble.
+
+    The exit status is 2 where there is a fault. Warnings (no rule, certificates that have expired or soon will, an anchor that
+    is no CA's, a chain without its intermediate) leave it 0.
     """
     path = config_path(config_file)
     try:
@@ -48,11 +53,15 @@ def check_config(config_file: Path | None, *, as_json: bool) -> None:
             raise
         click.echo(json.dumps({"ok": False, "faults": list(error.faults)}, indent=2))
         click.get_current_context().exit(2)
+    warnings = warnings_of(settings, datetime.now(UTC))
     if as_json:
-        click.echo(json.dumps({"ok": True, "faults": [], "notes": list(settings.notes)}, indent=2))
+        told = {"ok": True, "faults": [], "warnings": list(warnings), "notes": list(settings.notes)}
+        click.echo(json.dumps(told, indent=2))
         return
     for note in settings.notes:
         click.echo(f"cftpki: {note}", err=True)
+    for warning in warnings:
+        click.echo(f"cftpki: warning: {warning}", err=True)
     counts = (
         (len(settings.trusts), "trust set"),
         (len(settings.identities), "identity"),
@@ -63,12 +72,28 @@ def check_config(config_file: Path | None, *, as_json: bool) -> None:
 
 @config.command("show")
 @config_option(help_text="The configuration file.")
+@click.option(
+    "--toml",
+    "as_toml",
+    is_flag=True,
+    help="As a configuration: TOML with the real keys, which can be used as the file.",
+)
 @json_option
-def show_config(config_file: Path | None, *, as_json: bool) -> None:
+def show_config(config_file: Path | None, *, as_toml: bool, as_json: bool) -> None:
     """
     Show what the configuration means, defaults included; secrets are named, never shown.
+
+    By default a line for each value, by the names of the program (scripts compare them); --toml by the names of the file.
     """
-    data = settings_data(load(config_path(config_file)))
+    path = config_path(config_file)
+    settings = load(path)
+    if as_toml and as_json:
+        msg = "--toml or --json, not both"
+        raise click.UsageError(msg)
+    if as_toml:
+        click.echo(shown_as_toml(path, settings), nl=False)
+        return
+    data = settings_data(settings)
     if as_json:
         click.echo(json.dumps(data, indent=2))
         return
