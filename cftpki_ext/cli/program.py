@@ -160,10 +160,13 @@ for later in (
     Later("enroller", "enrollers", "Look at the CAs of our own certificates; change account keys."),
     Later("explain", "replaying", "Say what was asked, heard and decided for a verdict."),
     Later("identity", "identities", "Look at our own certificates; issue, renew, revoke."),
+    Later("init", "beginning", "Write a first configuration."),
     Later("lab", "labs", "A small PKI on loopback, for trying things out."),
     Later("metrics", "measuring", "Print numbers for monitoring."),
+    Later("reload", "reloading", "Have the service read its configuration again."),
     Later("replay", "replaying", "Decide stored verdicts again, offline."),
     Later("serve", "serving", "Be the service until SIGTERM."),
     Later("status", "serving", "Ask the running service how it is; count its verdicts."),
+    Later("trust", "trusting", "Add a trust set, found out with a partner's certificate."),
 ):
     main.add_command(later)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -115,6 +116,7 @@ class Service:
         renewals: Callable[[], str | None] = lambda: None,
         processes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
         refresh: Callable[[], Mapping[str, object]] = dict,
+        blocks: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self.settings = settings
         self.checker = checker
@@ -134,6 +136,7 @@ class Service:
         self._renewals = renewals
         self._processes = processes
         self._refresh = refresh
+        self._blocks = blocks
         self._started = clock.monotonic()
         # Of what runs, whatever is installed over it meanwhile.
         self._version = version()
@@ -148,6 +151,7 @@ class Service:
         """
         return {
             "version": self._version,
+            "pid": os.getpid(),
             "uptime_s": int(self.clock.monotonic() - self._started),
             "sessions": self.sessions,
             "max_sessions": self.settings.service.max_sessions,
@@ -166,6 +170,8 @@ class Service:
             "judging": dict(self.checker.status()),
             # Whose evidence is renewed ahead: what is next, what cannot be renewed, and which partners end soon.
             "refresh": dict(self._refresh()),
+            # Partners that operators have shut out, and why that cannot be known.
+            "blocks": dict(self._blocks()),
             # What hosts answer by themselves: entries, octets, who has it, what they told and what was lost.
             "board": self.board.status() if self.board is not None else None,
             # Of each identity: how it stands, until when it can live without a CA, and what troubles it.

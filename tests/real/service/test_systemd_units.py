@@ -47,7 +47,7 @@ def test_units_pass_systemd_analyze(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     for path in UNITS.iterdir():
-        text = re.sub(r"^ExecStart=.*$", "ExecStart=/bin/true", path.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"^Exec(Start|Reload)=.*$", r"Exec\1=/bin/true", path.read_text(), flags=re.MULTILINE)
         (tmp_path / path.name).write_text(text)
     units = [str(tmp_path / path.name) for path in sorted(UNITS.iterdir())]
     checked = subprocess.run(
@@ -70,6 +70,13 @@ def test_unit_bounds_its_memory_and_is_begun_again_however_often_it_ends():
     service = unit("cftpki.service")
     assert ("0", "always") == (service["Unit"]["StartLimitIntervalSec"], service["Service"]["Restart"])
     assert "2G" == service["Service"]["MemoryMax"]
+
+
+def test_unit_s_reload_is_the_program_s_own_on_the_configuration_that_it_was_started_with():
+    service = unit("cftpki.service")["Service"]
+    program, _, options = service["ExecStart"].partition(" serve ")
+    (started,) = re.findall(r"--config \S+", options)
+    assert f"{program} reload {started} --pid $MAINPID" == service["ExecReload"]
 
 
 def test_units_name_documentation_that_the_guide_installs():
