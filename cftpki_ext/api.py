@@ -194,6 +194,8 @@ async def check_each_async(
                 for kind, origin, der in given
             ]
             checker = checker or make_checker(settings, fetch=fetch and not path_only)
+            if settings is not None:
+                question = replace(question, blocks=_blocked(settings))
             verdict, statements = await checker.check_with_statements(question, handed_in)
             record = Record(question=question, statements=statements, verdict=verdict, asked=asked)
             yield verdict if settings is None else await _kept(record, settings)
@@ -259,7 +261,8 @@ def check_certificate(
         The verdict, accepted or refused, with its evidence. One whose record could not be kept has a warning.
 
     Raises:
-        StoreError: the state directory of `config` cannot be used, or its evidence is required and not kept.
+        StoreError: the state directory of `config` cannot be used, its list of blocked partners cannot be read, or its
+            evidence is required and not kept.
         InputError: what was handed in cannot be read at all (the chain itself never raises: it is refused).
         ConfigError: `config` has faults.
 
@@ -348,6 +351,15 @@ def _trust(
         msg = f"{len(rules)} rules have direction {direction.value!r} ({names}): name the trust set instead"
         raise InputError(msg)
     return rules[0].name, settings.trusts[rules[0].trust], rules[0].partners
+
+
+def _blocked(settings: Settings) -> bytes | None:
+    """
+    The partners that operators have shut out; raises `StoreError` where that cannot be read.
+    """
+    from cftpki_ext.stores import open_blocks  # noqa: PLC0415 - only with a state directory (ADR 0030)
+
+    return open_blocks(settings.service).document()
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

@@ -15,6 +15,7 @@ from dataclasses import field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from cftpki_ext.core.blocks import Book
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.large_lists import LargeStore, Spool
 from cftpki_ext.core.octets import LargeOctets
@@ -242,6 +243,45 @@ class Sighting:
     seen: float
     document: str
     chain: bytes | None = None
+
+
+class BlockList(Protocol):
+    """
+    Keeps the partners that operators have shut out. What is written is on the disk; what cannot be read is an error, never nobody.
+    """
+
+    def document(self) -> bytes | None:
+        """
+        The entries (`core.blocks.encode_blocks`) as they are at this moment, `None` where there are none. Cheap.
+
+        Raises:
+            StoreError: they cannot be read, or are gone: then nobody knows who is shut out, and the caller refuses.
+
+        """
+
+    def book(self) -> Book:
+        """
+        All that operators did.
+
+        Raises:
+            StoreError: see `document`.
+
+        """
+
+    def change(self, edit: Callable[[Book], Book]) -> Book:
+        """
+        Change the book in one step, one process at a time.
+
+        Args:
+            edit: makes the new book of the one there is; what it raises changes nothing.
+
+        Returns:
+            The new book, on the disk.
+
+        Raises:
+            StoreError: it cannot be read, or the disk refuses.
+
+        """
 
 
 class SightingStore(Protocol):
@@ -571,6 +611,11 @@ class EvidenceReader(Protocol):
     def since(self, moment: datetime | None = None) -> Iterator[LedgerEntry]:
         """
         The records kept at or after a time, or all, oldest first.
+        """
+
+    def behind(self, last: int) -> Iterator[LedgerEntry]:
+        """
+        The records with a higher number than `last`, oldest first.
         """
 
     def blob(self, digest: str) -> bytes | None:

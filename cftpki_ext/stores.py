@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from cftpki_cache.blocked import BlockFile
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.ledger_copies import back_up, copied_without_log
 from cftpki_cache.ledger_reader import LedgerReader
@@ -27,14 +28,14 @@ from cftpki_cache.memory import MemoryStore, TwoSizesStore
 from cftpki_cache.revocations import DATABASE as PROOFS
 from cftpki_cache.revocations import RevocationMemory, RevocationReader
 from cftpki_cache.sightings import DATABASE as PARTNERS
-from cftpki_cache.sightings import Sightings
+from cftpki_cache.sightings import Sightings, read_sightings
 from cftpki_cache.tiered import TieredStore
 from cftpki_cache.watch import StateWatch, mark_flushed
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence.restore import behind, known_by, restore
-from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore, StoreWatch
+from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore, Sighting, StoreWatch
 from cftpki_ext.support.users import denied_text, user_text, user_word
 
 _log = logging.getLogger(__name__)
@@ -274,6 +275,13 @@ def location_locks(service: ServiceSettings) -> LocationLocks:
     return LocationLocks(response_directory(service))
 
 
+def open_blocks(service: ServiceSettings) -> BlockFile:
+    """
+    The partners that operators have shut out; nothing is made before the first is.
+    """
+    return BlockFile(service.state)
+
+
 def open_sightings(service: ServiceSettings) -> Sightings:
     """
     Open what is remembered of partners that were accepted lately; after `open_stores`.
@@ -293,6 +301,17 @@ def known_partners(service: ServiceSettings) -> int:
         return 0
     with contextlib.closing(Sightings(service.state)) as sightings:
         return sightings.count() or 0
+
+
+def seen_partners(service: ServiceSettings) -> Iterator[Sighting]:
+    """
+    The partners that are remembered, with their chains; a service that runs is not disturbed.
+
+    Raises:
+        StoreError: they cannot be read by this user.
+
+    """
+    return read_sightings(service.state)
 
 
 def recollect(

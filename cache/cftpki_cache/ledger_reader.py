@@ -103,6 +103,12 @@ class LedgerReader:
             if first is None:
                 return
             last = first - 1
+        yield from self.behind(last)
+
+    def behind(self, last: int) -> Iterator[LedgerEntry]:
+        """
+        The records with a higher number than `last`, oldest first.
+        """
         while True:
             with self._reading():
                 rows = self._page(last)

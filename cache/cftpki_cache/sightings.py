@@ -11,11 +11,12 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from cftpki_cache.sqlite import create, transaction
+from cftpki_cache.sqlite import connect, create, transaction
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import Sighting
 
 T = TypeVar("T")
@@ -29,8 +30,43 @@ CREATE TABLE IF NOT EXISTS partners (
 """
 # A chain as the protocol carries it, and what is known of it: longer rows are none of ours.
 _LONGEST = 256 * 1024
+# More than any configuration has remembered.
+_MOST_READ = 100_000
 # After trouble the disk is left alone for so long.
 PAUSE_S = 30.0
+
+
+def read_sightings(state: Path) -> Iterator[Sighting]:
+    """
+    The partners that a service remembers, with their chains, the one seen last first; nothing is written.
+
+    Args:
+        state: its state directory.
+
+    Yields:
+        Each. Rows that are none of ours are left out.
+
+    Raises:
+        StoreError: they cannot be read by this user, or the database is damaged.
+
+    """
+    path = state / DATABASE
+    try:
+        if not path.exists():
+            return
+        with contextlib.closing(connect(path, read_only=True)) as db:
+            db.execute("PRAGMA trusted_schema = 0")
+            rows = db.execute(
+                "SELECT name, seen, CAST(document AS BLOB), chain FROM partners WHERE typeof(name) = 'blob'"
+                " AND typeof(seen) = 'real' AND length(CAST(document AS BLOB)) <= ?1 AND typeof(chain) = 'blob'"
+                " AND length(chain) <= ?1 ORDER BY seen DESC LIMIT ?2",
+                (_LONGEST, _MOST_READ),
+            )
+            for name, seen, document, chain in rows:
+                yield Sighting(name=name, seen=seen, document=document.decode(errors="replace"), chain=chain)
+    except (OSError, sqlite3.Error) as error:
+        msg = f"partners in {path} cannot be read: {error}"
+        raise StoreError(msg) from error
 
 
 class Sightings:

@@ -34,6 +34,7 @@ from cftpki_ext.ports import AsyncEvidenceStore, StatusSource
 from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.service.audit import LogAudit
 from cftpki_ext.service.beside import Doors, beside
+from cftpki_ext.service.blocking import Blocking
 from cftpki_ext.service.board.driver import VerdictBoard
 from cftpki_ext.service.board.native import BoardError, NativeBoard, find_library
 from cftpki_ext.service.board.native import load as load_library
@@ -51,7 +52,7 @@ from cftpki_ext.service.refresher import Refresher
 from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.watching import Watching
-from cftpki_ext.stores import evidence_directory, open_sightings, watch_stores
+from cftpki_ext.stores import evidence_directory, open_blocks, open_sightings, watch_stores
 from cftpki_ext.support.collector import nothing_dies
 from cftpki_ext.support.logs import SteadyLog
 from cftpki_ext.support.version import version
@@ -128,6 +129,25 @@ def make_board(service: Service, judges: Judges, identities: Identities) -> Verd
     judges.mirror(publisher, octets=service.settings.service.board_bytes)
     sessions = Sessions(service, publisher, library=library, seen=judges.seen, forget=judges.forget)
     return VerdictBoard(service, publisher, sessions, folder=beside)
+
+
+def make_blocking(settings: Settings, judges: Judges, logger: Log) -> Blocking:
+    """
+    The partners that operators have shut out, read before anybody can ask.
+
+    Args:
+        settings: name the state directory.
+        judges: judge by them, and end what stands where they change.
+        logger: is told of each.
+
+    Returns:
+        What looks at them.
+
+    """
+    blocking = Blocking(open_blocks(settings.service), judges.end_standing, clock=SystemClock(), log=logger)
+    judges.blocks = blocking.current
+    blocking.look()
+    return blocking
 
 
 def run_service(path: Path, log: Callable[[str], BatchLog]) -> None:
@@ -211,6 +231,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Batc
     checker.index_by(IndexInProcess(children, logger))
     pool = Pool(children, settings, log=logger)
     judges = Judges(checker, pool, SystemClock())
+    blocking = make_blocking(settings, judges, logger)
     keeper = EvidenceWriter(
         await _evidence_store(settings, children, logger),
         settings=lambda: service.settings.evidence,
@@ -251,9 +272,12 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Batc
         renewals=renewals.fault,
         processes=children.status,
         refresh=refresher.status,
+        blocks=blocking.status,
     )
     service.board = make_board(service, judges, identities)
-    watching = Watching(watch_stores(settings.service), judges, clock=SystemClock(), log=logger)
+    watching = Watching(
+        watch_stores(settings.service), judges, clock=SystemClock(), log=logger, also=blocking.look
+    )
     daemon = Daemon(service, reload=reload)
     work = (
         watching.run(),

@@ -163,6 +163,7 @@ for later in (
     Later("init", "beginning", "Write a first configuration."),
     Later("lab", "labs", "A small PKI on loopback, for trying things out."),
     Later("metrics", "measuring", "Print numbers for monitoring."),
+    Later("partners", "partners", "Look at the partners that were seen; shut one out."),
     Later("reload", "reloading", "Have the service read its configuration again."),
     Later("replay", "replaying", "Decide stored verdicts again, offline."),
     Later("serve", "serving", "Be the service until SIGTERM."),

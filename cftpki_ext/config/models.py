@@ -331,6 +331,7 @@ class PartnersModel(Section):
     sans: list[str] | None = None
     fingerprints: list[str] | None = None
     spki_pins: list[str] | None = None
+    deny: list[str] | None = None
 
 
 _DAY = timedelta(days=1)

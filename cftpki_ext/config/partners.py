@@ -1,5 +1,5 @@
 """
-`[rule.partners]`: whom a rule lets in. Owns the spelling of fingerprints and pins.
+`[rule.partners]`: whom a rule lets in, and whom it never does. Owns the spelling of fingerprints and pins.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Partners
+from cftpki_ext.decision.blocked import read_blocked
 from cftpki_ext.decision.partner_lists import check_name, check_san
 
 _HEX = re.compile(r"(sha256:)?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31})", re.IGNORECASE)
@@ -102,6 +103,7 @@ def read_partners(reader: Reader, path: KeyPath, raw: object) -> Partners | None
         sans=each("sans", model.sans, _checked(check_san)),
         fingerprints=each("fingerprints", model.fingerprints, fingerprint),
         spki_pins=each("spki_pins", model.spki_pins, pin),
+        deny=tuple(dict.fromkeys(each("deny", model.deny, read_blocked))),
     )
     if partners == Partners() and not reader.faults.within(path):
         reader.faults.add(path, "names nobody, so nobody could ever be accepted")

@@ -69,6 +69,7 @@ ALERTS: dict[Reason, Mapping] = {
     Reason.WEAK_DIGEST: Mapping(Alert.UNSUPPORTED_CERTIFICATE, 26),
     Reason.STATUS_NOT_ESTABLISHED: Mapping(Alert.CERTIFICATE_UNKNOWN, 74),
     Reason.NOT_ALLOWED: Mapping(Alert.ACCESS_DENIED, 28),
+    Reason.BLOCKED: Mapping(Alert.ACCESS_DENIED, 28),
     Reason.TOO_COMPLEX: Mapping(Alert.BAD_CERTIFICATE, 28),
     Reason.UNDECODABLE: Mapping(Alert.DECODE_ERROR, 28),
     Reason.NO_CERTIFICATE: Mapping(Alert.HANDSHAKE_FAILURE, 50),

@@ -198,6 +198,9 @@ class Partners:
     sans: tuple[str, ...] = ()  # "dns:…", "email:…", "uri:…" or "ip:…"
     fingerprints: tuple[str, ...] = ()  # SHA-256 of the certificate, lower-case hex
     spki_pins: tuple[str, ...] = ()  # SHA-256 of its SubjectPublicKeyInfo, lower-case hex
+    # Whom it never lets in, whatever the other lists say: as `decision.blocked.read_blocked` writes them. Any certificate
+    # of the path counts.
+    deny: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

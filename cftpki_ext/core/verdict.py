@@ -59,6 +59,7 @@ class Reason(enum.StrEnum):
     WEAK_DIGEST = "weak_digest"
     STATUS_NOT_ESTABLISHED = "status_not_established"
     NOT_ALLOWED = "not_allowed"
+    BLOCKED = "blocked"
     UNDECODABLE = "undecodable"
     TOO_COMPLEX = "too_complex"
     NO_CERTIFICATE = "no_certificate"
@@ -68,7 +69,8 @@ class Reason(enum.StrEnum):
 
 # First is strongest. Messages that could not be read come first, because nothing else is known of them. An
 # untrusted path is reported as such (nothing said about its certificates is believed); on a trusted one,
-# revocation comes before expiry and expiry before the path's other faults (DESIGN.md section 6).
+# revocation comes before an operator's block, both before expiry, and expiry before the path's other faults
+# (DESIGN.md section 6).
 RANK: tuple[Reason, ...] = (
     Reason.INTERNAL_ERROR,
     Reason.NO_RULE,
@@ -78,6 +80,7 @@ RANK: tuple[Reason, ...] = (
     Reason.NO_PATH,
     Reason.REVOKED,
     Reason.ON_HOLD,
+    Reason.BLOCKED,
     Reason.EXPIRED,
     Reason.NOT_YET_VALID,
     Reason.MALFORMED,

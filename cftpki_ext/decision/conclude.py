@@ -37,14 +37,16 @@ from cftpki_ext.decision.partner_lists import denied
 from cftpki_ext.decision.summary import acceptance, entry, refusal, shorten
 from cftpki_ext.revocation.judge import contradiction, unread_details
 
-# Nothing was presented that could be let in: audit cannot accept it either.
-_NOTHING_JUDGED = frozenset(
+# Audit cannot accept what is refused for one of these: nothing was presented that could be let in, or an operator has shut
+# out who presents it, and means every policy that is being tried out as well.
+_ENFORCED = frozenset(
     {
         Reason.UNDECODABLE,
         Reason.NO_CERTIFICATE,
         Reason.TOO_COMPLEX,
         Reason.INTERNAL_ERROR,
         Reason.NO_RULE,
+        Reason.BLOCKED,
     }
 )
 
@@ -91,7 +93,7 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
             if treated.alert is not None:
                 alerts[treated.fault] = treated.alert
     faults += _dead(examination, statements)
-    if faults and not examination.faults:
+    if faults:
         # What is refused on the other path as well is refused for what was wrong with the first.
         faults += (_bad_news(finding) for finding in given_up)
     faults += _not_allowed(examination)
@@ -104,7 +106,11 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
         else acceptance(examination.path, findings, path_only=question.path_only)
     )
     # A fault that was found before anything was judged refuses by itself, whatever its reason.
-    audited = question.fault is None and reason is not None and reason not in _NOTHING_JUDGED
+    audited = (
+        question.fault is None
+        and reason is not None
+        and not any(fault.reason in _ENFORCED for fault in faults)
+    )
     if policy.enforcement is Enforcement.AUDIT and audited:
         would = f"audit: would have been {summary}"
         told.warn(would)

@@ -18,6 +18,7 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Fault, Reason
 from cftpki_ext.core.vocabulary import Direction, Rules
 from cftpki_ext.core.work import Work
+from cftpki_ext.decision.blocked import blocked_faults
 from cftpki_ext.decision.grounds import Reservation, Scene, deltas_matter, reservation, words_of
 from cftpki_ext.decision.question import Question, path_request
 from cftpki_ext.path import PathRequest, Purpose, crl_signer_path, find_path
@@ -324,7 +325,7 @@ class Examination:
         return replace(
             first,
             path=result.path,
-            faults=(),
+            faults=blocked_faults(self.question, result.path),
             first=first,
             given_up=given_up,
             dead_keys=dead_keys,

@@ -14,6 +14,7 @@ from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.core.work import Work, WorkExceededError
+from cftpki_ext.decision.blocked import blocked_faults
 from cftpki_ext.decision.examination import Examination
 from cftpki_ext.decision.question import Question, path_request
 from cftpki_ext.path import find_path
@@ -58,7 +59,8 @@ def examine(question: Question) -> Examination:
     try:
         leaf = parse_certificate(question.chain[0], compat=trust.compat, form=trust.form, work=work)
     except MalformedCertificateError as exc:
-        return _refused(question, (replace(exc.fault, depth=0),))
+        blocked = blocked_faults(question, (), unread=question.chain[0])
+        return _refused(question, (replace(exc.fault, depth=0), *blocked))
     except WorkExceededError as exc:
         return _refused(question, (_too_complex(exc),))
     notes: list[str] = []
@@ -88,6 +90,8 @@ def examine(question: Question) -> Examination:
             faults = missing
         elif not faults:
             faults = (_no_path("no path to an anchor was found"),)
+    # Before anybody is asked about it. Of a chain without a path, whatever came with it may be what is meant.
+    faults += blocked_faults(question, result.path if result.trusted else tuple(presented))
     notes += _oddities(result.path or (leaf,))
     if question.path_only:
         notes.append("revocation was left out on request")

@@ -27,8 +27,8 @@ def denied(partners: Partners, certificate: Certificate) -> str | None:
     Why a partner is not let in by a rule's lists, or `None` where it is.
 
     Within one kind any entry will do; every kind that has entries must fit; lists without any entry let nobody
-    in. Names are compared as RFC 5280 7.1 compares them. A lone `CN=…` fits a name with exactly one common name,
-    whatever else it holds. Alternative names are compared whole: a wildcard in either is only itself. An
+    in. Whom `deny` shuts out is not looked at here (`decision.blocked`). Names are compared as RFC 5280 7.1 compares
+    them. A lone `CN=…` fits a name with exactly one common name, whatever else it holds. Alternative names are compared whole: a wildcard in either is only itself. An
     entry that cannot be read fits nobody. The path is *not* looked at: whoever asks has validated it.
 
     Args:
@@ -39,7 +39,7 @@ def denied(partners: Partners, certificate: Certificate) -> str | None:
         A clause that names the kind that does not fit and what the certificate has there.
 
     """
-    sans = frozenset(filter(None, map(_san_of, certificate.subject_alt_names)))
+    sans = sans_of(certificate)
     tests: list[tuple[str, tuple[str, ...], bool, str]] = [
         (
             "subjects",
@@ -62,7 +62,7 @@ def denied(partners: Partners, certificate: Certificate) -> str | None:
         pin = sha256(certificate.spki).hexdigest()
         tests.append(("spki_pins", partners.spki_pins, pin in partners.spki_pins, pin))
     if not any(entries for _, entries, _, _ in tests):
-        return "the rule's lists of partners are empty"
+        return None if partners.deny else "the rule's lists of partners are empty"
     for kind, entries, fits, found in tests:
         if entries and not fits:
             return f"not among the {kind} of the rule: {found}"
@@ -101,6 +101,13 @@ def check_san(text: str) -> None:
         raise InputError(msg)
 
 
+def sans_of(certificate: Certificate) -> frozenset[str]:
+    """
+    The alternative names of a certificate as they are compared.
+    """
+    return frozenset(filter(None, map(_san_of, certificate.subject_alt_names)))
+
+
 def clear_entries() -> None:
     """
     Forget every entry that was read (benchmarks and tests start cold with it).
@@ -122,12 +129,12 @@ def _named(name: Name, entries: Iterable[str]) -> bool:
         for wanted in _parsed(text):
             if wanted.key == name.key:
                 return True
-            if [oid for oid, _ in wanted.attributes] == [COMMON_NAME] and wanted.rdns == _common_names(name):
+            if [oid for oid, _ in wanted.attributes] == [COMMON_NAME] and wanted.rdns == common_names(name):
                 return True
     return False
 
 
-def _common_names(name: Name) -> tuple[str, ...]:
+def common_names(name: Name) -> tuple[str, ...]:
     """
     The common names among the compared attributes, also those of relative names with several attributes.
     """
@@ -140,12 +147,12 @@ def _san(text: str) -> str | None:
     """
     An entry of the configuration as it is compared, read once.
     """
-    return _compared(text)
+    return compared_san(text)
 
 
-def _compared(text: str) -> str | None:
+def compared_san(text: str) -> str | None:
     """
-    An alternative name as it is compared: kind, colon, name.
+    An alternative name as it is compared: kind, colon, name; `None` where it is none.
     """
     kind, colon, value = text.partition(":")
     if not colon or kind not in SAN_KINDS or not value or not value.isprintable() or value != value.strip():
@@ -172,4 +179,4 @@ def _san_of(name: GeneralName) -> str | None:
             return f"ip:{ip_address(name.value)}"
         except ValueError:
             return None
-    return _compared(f"{name.kind}:{name.value}") if isinstance(name.value, str) else None
+    return compared_san(f"{name.kind}:{name.value}") if isinstance(name.value, str) else None

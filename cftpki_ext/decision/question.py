@@ -23,7 +23,8 @@ class Question:
     All that a decision depends on, save the statements. Certificates are DER, the chain leaf first.
 
     `path_only` leaves revocation out. `untrusted` are certificates that may help to build the path. `partners`
-    are the rule's lists of whom it lets in, `None` where it lets in whoever is trusted.
+    are the rule's lists of whom it lets in, `None` where it lets in whoever is trusted. `blocks` are the partners that an
+    operator has shut out (`core.blocks`), `None` where there are none.
     `message` is the handshake message itself where it could not be split into `chain`, which then is empty.
     `fault` was found before anything could be judged, and refuses by itself. `ask` is off where the caller wants
     nobody to be asked: then nobody's silence is held against anything.
@@ -38,6 +39,7 @@ class Question:
     path_only: bool = False
     untrusted: tuple[bytes, ...] = ()
     partners: Partners | None = None
+    blocks: bytes | None = None
     message: bytes | None = None
     fault: Fault | None = None
     ask: bool = True

@@ -185,7 +185,7 @@ def write_question(question: Question) -> Written:
     plain = {
         one: to_plain(value, blobs)
         for one, value in ((name, getattr(question, name)) for name in _QUESTION_FIELDS)
-        if one not in _QUESTION_PARTS
+        if one not in _QUESTION_PARTS and (one != "blocks" or value is not None)
     }
     for name, kind in _QUESTION_PARTS.items():
         value = getattr(question, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Protocol
 
 from cftpki_ext.core.errors import StoreError
@@ -46,14 +47,24 @@ class Watching:
         judges: are told.
         clock: both clocks.
         log: is told of clocks that were set, and of stores that cannot be looked at, once.
+        also: what else is looked at, each time; it raises nothing.
 
     """
 
-    def __init__(self, watch: StoreWatch, judges: Judges, *, clock: Clock, log: Log) -> None:
+    def __init__(
+        self,
+        watch: StoreWatch,
+        judges: Judges,
+        *,
+        clock: Clock,
+        log: Log,
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
         self._watch = watch
         self._judges = judges
         self._clock = clock
         self._log = log
+        self._also = also
         self._apart = self._offset()
         self._blind = False
 
@@ -73,6 +84,7 @@ class Watching:
         """
         Look once.
         """
+        self._also()
         apart = self._offset()
         moved, self._apart = apart - self._apart, apart
         if abs(moved) > _SET_S:

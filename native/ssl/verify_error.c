@@ -31,6 +31,7 @@ static const struct {
     {"weak_digest", X509_V_ERR_INVALID_PURPOSE},
     {"status_not_established", X509_V_ERR_OCSP_VERIFY_FAILED},
     {"not_allowed", X509_V_ERR_CERT_REJECTED},
+    {"blocked", X509_V_ERR_CERT_REJECTED},
     {"too_complex", X509_V_ERR_CERT_REJECTED},
     {"undecodable", X509_V_ERR_CERT_REJECTED},
     {"no_certificate", X509_V_ERR_APPLICATION_VERIFICATION},

@@ -8,15 +8,20 @@ responder names one that nobody answers for.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cftpki_cache.blocked import BlockFile
+from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.x509 import der
 from tests.support import pki
@@ -28,7 +33,7 @@ BOTH = ("clientAuth", "serverAuth")
 # The CAs whose partners the rules let in; one that is trusted besides is not among them.
 _LISTED = (
     *("Doors Issuing CA", "Doors Withdrawn CA", "Doors Mute CA", "Doors Narrow CA"),
-    *("Doors CA Below", "Doors SHA-1 CA"),
+    *("Doors CA Below", "Doors SHA-1 CA", "Doors Denied CA"),
 )
 
 _CONFIGURATION = """
@@ -49,6 +54,7 @@ direction = "server"
 trust = "partners"
 [rule.partners]
 issuers = [{listed}]
+deny = ["{denied}"]
 
 [[rule]]
 name = "outgoing"
@@ -56,6 +62,7 @@ direction = "client"
 trust = "partners"
 [rule.partners]
 issuers = [{listed}]
+deny = ["{denied}"]
 """
 
 
@@ -118,7 +125,17 @@ class _Maker:
         self.revoked.setdefault(issuer, []).append(entry)
         return one
 
-    def configure(self, *issuers: pki.Entity) -> Path:
+    def block(self, partner: pki.Entity) -> None:
+        """
+        Have an operator shut one out, by its fingerprint.
+        """
+        state = self.folder / "state"
+        state.mkdir(mode=0o700)
+        what = f"fingerprint:{sha256(partner.der).hexdigest()}"
+        made = Block(what=what, reason="stolen", by="root", at=self.now)
+        BlockFile(state).change(lambda book: book.with_block(made))
+
+    def configure(self, *issuers: pki.Entity, denied: pki.Entity) -> Path:
         """
         Write the root, a CRL of each CA, and the configuration.
         """
@@ -133,7 +150,9 @@ class _Maker:
         path = self.folder / "cftpki.toml"
         listed = [f'"CN={cn}"' for cn in _LISTED]
         crls = [f'"{name}"' for name in names]
-        path.write_text(_CONFIGURATION.format(crls=", ".join(crls), listed=", ".join(listed)))
+        spki = denied.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        pin = f"sha256//{b64encode(sha256(spki).digest()).decode()}"
+        path.write_text(_CONFIGURATION.format(crls=", ".join(crls), listed=", ".join(listed), denied=pin))
         return path
 
 
@@ -159,7 +178,8 @@ def make(folder: Path) -> Doors:
     sha1 = maker.ca("Doors SHA-1 CA", kind="rsa")
     unlisted = maker.ca("Doors Unlisted CA")
     stranger = pki.make_root("Somebody Else's Root", not_before=maker.start)
-    with_crl = (root, issuing, withdrawn, narrow, short, below, sha1, unlisted)
+    denied = maker.ca("Doors Denied CA")
+    with_crl = (root, issuing, withdrawn, narrow, short, below, sha1, unlisted, denied)
 
     def chain(leaf: pki.Entity, *others: pki.Entity) -> tuple[bytes, ...]:
         return (leaf.der, *(other.der for other in others or (issuing,)))
@@ -171,6 +191,8 @@ def make(folder: Path) -> Doors:
     revoked = maker.revoke(issuing, maker.leaf("revoked"), x509.ReasonFlags.key_compromise)
     held = maker.revoke(issuing, maker.leaf("held"), x509.ReasonFlags.certificate_hold)
     old = {"not_before": maker.start - pki.YEARS, "not_after": maker.now - pki.DAY}
+    blocked = maker.leaf("blocked")
+    maker.block(blocked)
     both = maker.revoke(issuing, maker.leaf("revoked and expired", **old), x509.ReasonFlags.superseded)
     dead = f"http://127.0.0.1:{free_port()}/ocsp"
     unknown = pki.raw_extension("1.3.6.1.4.1.55555.1", b"\x05\x00")
@@ -226,6 +248,10 @@ def make(folder: Path) -> Doors:
         "not on the rule's list": same(
             (49, "not_allowed"), *chain(maker.leaf("unlisted", unlisted), unlisted)
         ),
+        "blocked by an operator": same((49, "blocked"), *chain(blocked)),
+        "its CA's key is on the rule's list of whom it denies": same(
+            (49, "blocked"), *chain(maker.leaf("below denied", denied), denied)
+        ),
         "nobody to ask": same((46, "status_not_established"), *chain(maker.leaf("silent", mute), mute)),
         "no certificate": same((40, "no_certificate")),
         "garbage": same((42, "malformed"), b"\x30\x82\x01\x00garbage"),
@@ -241,7 +267,7 @@ def make(folder: Path) -> Doors:
         "a chain above its limit": same((50, "undecodable"), *large),
         "too many certificates": same((50, "undecodable"), good.der, *[issuing.der] * 64),
     }
-    return Doors(maker.configure(*with_crl), table)
+    return Doors(maker.configure(*with_crl, denied=denied), table)
 
 
 def _signed_with_sha1(leaf: pki.Entity, issuer: pki.Entity) -> bytes:

@@ -38,6 +38,8 @@ SCENARIOS = (
         "the same extension not critical",
         "responder down",
         "not on the rule's list",
+        "blocked by an operator",
+        "its CA's key is on the rule's list of whom it denies",
         "nobody to ask",
         "no certificate",
         "garbage",

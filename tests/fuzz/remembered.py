@@ -1,18 +1,34 @@
 """
-Targets for what is remembered of partners over a restart: whatever the disk says, the schedule goes on.
+Targets for what is remembered of partners over a restart: whatever the disk says, the schedule goes on, and nobody who was shut
+out is forgotten.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from cftpki_ext.checking.held import Held, Partner, ending
 from cftpki_ext.checking.refreshing import Ahead
 from cftpki_ext.checking.sightings import document_of, pack_chain, partner_from, unpack_chain
+from cftpki_ext.core.blocks import (
+    Block,
+    Book,
+    Lifted,
+    decode_blocks,
+    encode_blocks,
+    read_book,
+    write_book,
+)
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Limits, RefreshSettings, TrustSet
 from cftpki_ext.core.validators import Validators, unpack
 from cftpki_ext.core.vocabulary import Direction, SourceKind
+from cftpki_ext.decision.blocked import blocked_faults, read_blocked
+from cftpki_ext.decision.examine import examine
+from tests.support import evidence_samples
 
 _NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _LIMITS = Limits()
@@ -48,6 +64,13 @@ _PARTNER = Partner(
         ),
     ),
 )
+_BLOCK = Block(what="dns:a.example", reason="key stolen", by="root (uid 0)", at=_NOW, until=_NOW)
+_BOOK = Book(
+    blocks=(_BLOCK, Block(what="subject:CN=partner", reason="r", by="b", at=_NOW)),
+    lifted=(Lifted(block=_BLOCK, by="b", at=_NOW, reason="l"),),
+)
+_QUESTION = evidence_samples.record(*evidence_samples.GOOD).question
+_PATH = examine(_QUESTION).path
 
 
 def remembered_partner(data: bytes) -> None:
@@ -89,8 +112,39 @@ def list_validators(data: bytes) -> None:
         assert all(value.isprintable() and value.isascii() for value in said.conditions.values())
 
 
+def blocked_partners(data: bytes) -> None:
+    """
+    The list of partners that are shut out, as a file and as a question carries it: read as it was written, or refused.
+    """
+    with contextlib.suppress(InputError):
+        book = read_book(data)
+        assert book == read_book(write_book(book))
+    with contextlib.suppress(InputError):
+        blocks = decode_blocks(data)
+        assert set(blocks) == set(decode_blocks(encode_blocks(blocks) or b"[]"))
+    asked = replace(_QUESTION, blocks=data)
+    assert _PATH == examine(asked).path
+    blocked_faults(asked, _PATH)
+
+
+def blocked_spelling(data: bytes) -> None:
+    """
+    What an operator types: one meaning, or an error.
+    """
+    with contextlib.suppress(InputError):
+        what = read_blocked(data.decode(errors="replace"))
+        assert what == read_blocked(what)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (remembered_partner, remembered_chain, list_validators)
+    target.__name__: target
+    for target in (
+        remembered_partner,
+        remembered_chain,
+        list_validators,
+        blocked_partners,
+        blocked_spelling,
+    )
 }
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
@@ -100,6 +154,13 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         document_of(_PARTNER).replace("2026-06-01T10", "0001-01-01T00").encode(),
     ),
     "remembered_chain": (pack_chain((b"leaf", b"issuer")),),
+    "blocked_partners": (write_book(_BOOK), encode_blocks(_BOOK.blocks) or b""),
+    "blocked_spelling": (
+        b"sha256 Fingerprint=" + b":".join([b"AB"] * 32),
+        b"spki:" + b"cd" * 32,
+        b"CN=mft,O=Partner\\, Inc.,C=FR",
+        b"dns:mft.partner.example",
+    ),
     "list_validators": (
         Validators(location="0" * 64, etag='W/"a"').pack(),
         Validators(location="0" * 64, last_modified="Sun, 01 Nov 2026 00:00:00 GMT").pack(),

@@ -8,7 +8,7 @@ once; and which verdicts stand. That memory holds digests, no certificates.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from cftpki_ext.checking.case import HereCase
 from cftpki_ext.checking.checker import Checker, new_verdict_id
 from cftpki_ext.checking.looked import Checked, Known
 from cftpki_ext.core.digest import digest_of
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
@@ -30,6 +31,8 @@ from cftpki_ext.service.judging.standing import Mirror, Standing, StandingVerdic
 
 # Partners that are remembered: some hundred octets each, and of each the places of its answers.
 _PARTNERS = 8192
+# How often a partner is judged anew because another list of blocked partners came meanwhile.
+_BLOCKED_MEANWHILE = 3
 # Verdicts whose record is being written.
 _UNKEPT = 1024
 
@@ -91,6 +94,8 @@ class Judges:
         self._flushes = 0  # times that the cache was emptied on purpose, and everybody is judged anew
         self._count = 0
         self.watcher: Watcher | None = None
+        # The partners that operators have shut out, at each moment.
+        self.blocks: Callable[[], bytes | None] = lambda: None
         checker.news = self._standing
 
     def replace_settings(self, settings: Settings) -> None:
@@ -163,7 +168,7 @@ class Judges:
         remember: bool = True,
     ) -> Judged:
         """
-        Judge one chain.
+        Judge one chain, by the blocks that are in force when the verdict is there.
 
         Args:
             question: what is asked.
@@ -175,11 +180,36 @@ class Judges:
             The verdict and what it rests on.
 
         Raises:
-            StoreError: the memory of revocations cannot be read.
+            StoreError: the memory of revocations, or the list of blocked partners, cannot be read.
             WorkerError: no judge answered in time: nothing is decided.
             ExchangeError: what it answered is no answer to this question.
 
         """
+        for _ in range(_BLOCKED_MEANWHILE):
+            question = self._with_blocks(question)
+            judged = await self._judge(question, handed_in, asked=asked, remember=remember)
+            if not judged.verdict.accepted or _is_repeated(judged) or question is self._with_blocks(question):
+                return judged
+        msg = "the list of blocked partners changed again and again while a partner was judged"
+        raise StoreError(msg)
+
+    def _with_blocks(self, question: Question) -> Question:
+        """
+        A question about a partner with the blocks that are in force now; our own certificates are asked about by no rule.
+        """
+        if question.rule is None or question.fault is not None:
+            return question
+        blocks = self.blocks()
+        return question if blocks == question.blocks else replace(question, blocks=blocks)
+
+    async def _judge(
+        self,
+        question: Question,
+        handed_in: Sequence[Statement],
+        *,
+        asked: Asked | None,
+        remember: bool,
+    ) -> Judged:
         begun = self._clock.monotonic()
         if question.fault is not None and not question.chain:
             # Nothing is read for it, and it must be told also where no judge answers.
@@ -236,6 +266,7 @@ class Judges:
             ExchangeError: see `judge`.
 
         """
+        question = self._with_blocks(question)
         self._count += 1
         remote = RemoteCase(
             self._pool,
@@ -264,7 +295,11 @@ class Judges:
         entry = self._unkept.pop(judged.verdict.id, None)
         if not kept:
             self._standing.drop(question)
-        elif entry is not None and self._checker.is_still(entry.looked):
+        elif (
+            entry is not None
+            and entry.question is self._with_blocks(entry.question)
+            and self._checker.is_still(entry.looked)
+        ):
             self._standing.add(entry)
 
     async def _stands(self, question: Question) -> Standing | None:
@@ -328,6 +363,13 @@ class Judges:
         Close the driver.
         """
         await self._checker.aclose()
+
+
+def _is_repeated(judged: Judged) -> bool:
+    """
+    Whether a verdict was given again: it stood a moment ago, by the list that was looked at for it.
+    """
+    return judged.stored is not None and judged.stored.repeats is not None
 
 
 def _without_certificates(known: Known) -> Known:

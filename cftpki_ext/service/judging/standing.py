@@ -173,6 +173,7 @@ class StandingVerdicts:
             before.trust is not question.trust
             or before.limits is not question.limits
             or before.partners != question.partners
+            or before.blocks != question.blocks
             or before.rules is not question.rules
             or _particular(before) != _particular(question)
         ):

@@ -100,6 +100,14 @@ def test_partner_lists_are_read_and_pins_taken_in_both_spellings(read):
     assert read(TRUST + RULE).rules[0].partners is None
 
 
+def test_partners_that_a_rule_denies_are_read_in_any_spelling_and_may_stand_alone(read):
+    text = (
+        f'[rule.partners]\ndeny = ["sha256 Fingerprint={DIGEST.upper()}", "fingerprint:{DIGEST}", "CN=mft"]\n'
+    )
+    partners = read(TRUST + RULE + text).rules[0].partners
+    assert Partners(deny=(f"fingerprint:{DIGEST}", "subject:CN=mft")) == partners
+
+
 HEAD = f"{TRUST}{RULE}[rule.partners]\n"
 FAULTS = {
     "fingerprint": (
@@ -181,6 +189,17 @@ FAULTS = {
             "7: [rule[1].partners.spki_pins[1]] 'x' is no SHA-256 of a public key: write it in base64"
             " or as 64 hexadecimal digits"
         ),
+    ),
+    "denied_in_two_orders": (
+        HEAD + 'deny = ["dns:a", "C=FR, CN=mft"]\n',
+        (
+            "7: [rule[1].partners.deny[2]] 'C=FR, CN=mft' can be read in two orders: write 'C=FR,CN=mft'"
+            " or 'CN=mft,C=FR'"
+        ),
+    ),
+    "nobody_denied": (
+        HEAD + "deny = []\n",
+        "7: [rule[1].partners.deny] is empty; leave it out where it is not to be looked at",
     ),
     "partner_key": (
         HEAD + 'subject = ["CN=a"]\nsans = ["dns:a"]\n',
