@@ -8,24 +8,29 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cftpki_ext.cli.options import Time, config_option, config_path, json_option
+from cftpki_ext.api import chain_of
+from cftpki_ext.cli.options import FILE, Time, config_option, config_path, json_option
 from cftpki_ext.cli.owning import may_write
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
-from cftpki_ext.config import load
+from cftpki_ext.config import load, load_service
 from cftpki_ext.core.blocks import MAX_BY, MAX_REASON, Block, Book, block_to_plain
-from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.vocabulary import Phase
-from cftpki_ext.decision.blocked import matching, read_blocked
+from cftpki_ext.decision.blocked import SPKI, matching, read_blocked
 from cftpki_ext.identity.store.operator_log import this_actor
 from cftpki_ext.service.blocking import digest_of_list
 from cftpki_ext.stores import open_blocks
+from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.pem import MAX_INPUT_BYTES
+from cftpki_ext.x509.certificate import parse_certificate
 
 # The service looks 20 times a second; one that does not say so by then is stuck, or another program.
 TAKEN_S = 3.0
@@ -36,7 +41,12 @@ _STOPPED = (
 )
 _NOT_TAKEN = "the running service has not said within 3 s that it holds: look at its log, and restart it"
 
-who_argument = click.argument("who", metavar="FINGERPRINT|SPKI|NAME")
+_who_argument = click.argument("who", metavar="[FINGERPRINT|SPKI|NAME]", required=False)
+_key_of = click.option(
+    "--key-of",
+    type=FILE,
+    help="Instead of a name: the key of the first certificate in this file (PEM or DER).",
+)
 _reason = click.option("--reason", required=True, help="Why, for the evidence and whoever reads it later.")
 _lifting = click.option(
     "--reason", default="lifted", show_default=True, help="Why, for whoever reads it later."
@@ -48,12 +58,21 @@ _config = config_option(help_text="The configuration that names the state direct
 
 
 @click.command()
-@who_argument
+@_who_argument
+@_key_of
 @_reason
 @_until
 @_config
 @json_option
-def block(who: str, reason: str, until: datetime | None, config_file: Path | None, *, as_json: bool) -> None:
+def block(
+    who: str | None,
+    *,
+    key_of: Path | None,
+    reason: str,
+    until: datetime | None,
+    config_file: Path | None,
+    as_json: bool,
+) -> None:
     """
     Shut a partner out at once, in every host, whatever its CA says: for a stolen key, for example.
 
@@ -65,8 +84,8 @@ def block(who: str, reason: str, until: datetime | None, config_file: Path | Non
     if until is not None and until <= now:
         msg = f"--until {until.isoformat(timespec='seconds')} is over: nobody would be blocked"
         raise InputError(msg)
-    made = Block(what=read_blocked(who), reason=_words(reason), by=_who(), at=now, until=until)
-    settings = load(config_path(config_file), forgive_ended=True)
+    made = Block(what=_meant(who, key_of), reason=_words(reason), by=_who(), at=now, until=until)
+    settings = _settings(config_path(config_file))
     may_write(settings)
     open_blocks(settings.service).change(lambda book: book.with_block(made))
     state = _taken(settings)
@@ -80,16 +99,19 @@ def block(who: str, reason: str, until: datetime | None, config_file: Path | Non
 
 
 @click.command()
-@who_argument
+@_who_argument
+@_key_of
 @_lifting
 @_config
 @json_option
-def unblock(who: str, reason: str, config_file: Path | None, *, as_json: bool) -> None:
+def unblock(
+    who: str | None, *, key_of: Path | None, reason: str, config_file: Path | None, as_json: bool
+) -> None:
     """
     Let a partner in again that was blocked, in any spelling of what was blocked.
     """
-    what, words, by = read_blocked(who), _words(reason), _who()
-    settings = load(config_path(config_file), forgive_ended=True)
+    what, words, by = _meant(who, key_of), _words(reason), _who()
+    settings = _settings(config_path(config_file))
     may_write(settings)
     lifted: list[Block] = []
 
@@ -109,6 +131,35 @@ def unblock(who: str, reason: str, config_file: Path | None, *, as_json: bool) -
         click.echo(json.dumps({"unblocked": block_to_plain(lifted[0]), **state}, indent=2))
         return
     click.echo(f"{printable(lifted[0].what)} is blocked no more; {state['detail']}")
+
+
+def _settings(path: Path) -> Settings:
+    """
+    The configuration; of one with faults only where the service is: a partner must be shut out while somebody edits it.
+    """
+    try:
+        return load(path, forgive_ended=True)
+    except ConfigError as error:
+        service = load_service(path)
+        many = f"{len(error.faults)} faults" if len(error.faults) > 1 else "a fault"
+        click.echo(
+            f"cftpki: {printable(str(path))} has {many}, see cftpki config check; this is done all the same",
+            err=True,
+        )
+        return Settings(service=service)
+
+
+def _meant(who: str | None, key_of: Path | None) -> str:
+    """
+    Who is meant, by name or by a certificate at hand.
+    """
+    if (who is None) == (key_of is None):
+        msg = "name a partner, or a file with its certificate behind --key-of: one of the two"
+        raise click.UsageError(msg)
+    if key_of is None:
+        return read_blocked(who or "")
+    data = read_regular(key_of, cap=MAX_INPUT_BYTES, what="certificate").data
+    return f"{SPKI}:{sha256(parse_certificate(chain_of(data)[0]).spki).hexdigest()}"
 
 
 def _who() -> str:

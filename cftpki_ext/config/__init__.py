@@ -10,10 +10,10 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.settings import ServiceSettings, Settings
 from cftpki_ext.support.collector import nothing_dies
 
-__all__ = ["DEFAULT_CONFIG", "load"]
+__all__ = ["DEFAULT_CONFIG", "load", "load_service"]
 
 DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
 
@@ -47,3 +47,23 @@ def load(
         from cftpki_ext.config.loader import read_file  # noqa: PLC0415 - see above
 
     return read_file(path, now=now, forgive_ended=forgive_ended, look=faults_found_apart if apart else None)
+
+
+def load_service(path: Path) -> ServiceSettings:
+    """
+    Read `[service]` alone, whatever is wrong with the other sections: for what cannot wait until they are mended.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Where the service is.
+
+    Raises:
+        ConfigError: the file is no TOML, others can write it, or this section has faults.
+
+    """
+    with nothing_dies():
+        from cftpki_ext.config.loader import read_service  # noqa: PLC0415 - as in `load`
+
+    return read_service(path)

@@ -75,6 +75,27 @@ def read_file(
     return replace(settings, notes=tuple(map(printable, faults.notes)))
 
 
+def read_service(path: Path) -> ServiceSettings:
+    """
+    See `cftpki_ext.config.load_service`.
+    """
+    origin = printable(str(path))
+    document, text = _parse(path, origin)
+    faults = Faults(origin=origin, lines=key_lines(text))
+    reader = Reader(
+        faults=faults,
+        directory=path.absolute().parent,
+        guard=Guard(users=trusted_users(_state_of(document, path))),
+        now=datetime.now(UTC),
+        names=Names(trusts=frozenset(), identities=frozenset(), policies=frozenset()),
+    )
+    service = reader.service(document.get("service", {}))
+    report = faults.report()
+    if report:
+        raise ConfigError(report)
+    return service
+
+
 def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Settings:
     reader = replace(reader, limits=reader.read_limits(document.get("limits", {})))
     service = reader.service(document.get("service", {}))

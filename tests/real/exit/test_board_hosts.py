@@ -20,9 +20,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cftpki_ext.cli import main
 from cftpki_ext.protocol.codec import Frame, Message, Tag, decode_header, decode_payload, encode
 from cftpki_ext.protocol.tls_vectors import encode_chain
 from tests.support import hostsim, partners, real_service
@@ -130,6 +132,28 @@ def test_known_partner_goes_on_while_the_service_is_frozen_or_dead_and_no_strang
         alert, new = handshake(task, good)
         assert 0 == alert
         assert verdict_id != new
+        assert DONE == task.end()
+
+
+def test_known_partner_that_an_operator_blocks_is_refused_in_the_next_session_also_of_a_dead_service(
+    company, monkeypatch
+):
+    with serving(company, "blocked", monkeypatch) as (config, service):
+        good = chain_of(company, "good")
+        task, _ = known(service, good)
+
+        def partners_command(*arguments):
+            done = CliRunner().invoke(main, ["partners", *arguments, "--config", str(config)])
+            assert 0 == done.exit_code, done.stderr
+
+        partners_command("block", "CN=good", "--reason", "its key was stolen")
+        assert (49, None) == handshake(task, good)
+        service.kill()
+        assert (80, None) == handshake(task, good)
+        service.start()
+        assert (49, None) == handshake(task, good)
+        partners_command("unblock", "CN=good")
+        assert 0 == handshake(task, good)[0]
         assert DONE == task.end()
 
 

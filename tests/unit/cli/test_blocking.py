@@ -114,6 +114,53 @@ def test_wrong_call_blocks_nobody_and_says_why(config, tmp_path, arguments, why)
     assert None is BlockFile(tmp_path / "state").document()
 
 
+def test_key_of_a_certificate_at_hand_is_blocked_in_whatever_certificate_it_is(config, tmp_path):
+    again = pki.issue(
+        ROOT,
+        "CN=another name",
+        eku=["clientAuth"],
+        private=LEAF.key,
+        not_before=NOW - pki.DAY,
+        not_after=NOW + pki.YEARS,
+    )
+    file = tmp_path / "again.pem"
+    file.write_bytes(again.pem + ROOT.pem)
+    made = told(config, "block", "--key-of", file, "--reason", "stolen")
+    assert made["blocked"]["what"].startswith("spki:")
+    assert Reason.BLOCKED is judged(config).reason
+    told(config, "unblock", "--key-of", file)
+    assert judged(config).accepted
+    for call in (
+        ("block", "--reason", "r"),
+        ("block", "CN=a", "--key-of", file, "--reason", "r"),
+        ("unblock",),
+    ):
+        done = run(config, *call)
+        assert (2, True) == (done.exit_code, "one of the two" in done.stderr)
+    file.write_bytes(b"no certificate")
+    done = run(config, "block", "--key-of", file, "--reason", "r")
+    assert (2, True) == (done.exit_code, done.stderr.startswith("cftpki: "))
+
+
+def test_partner_is_shut_out_while_somebody_edits_the_configuration(config, tmp_path):
+    sound = config.read_text()
+    config.write_text(sound.replace('trust = "partners"', 'trust = "partnres"'))
+    done = run(config, "block", "CN=partner,O=Acme", "--reason", "stolen")
+    assert (0, f"cftpki: {config} has a fault, see cftpki config check; this is done all the same\n") == (
+        *(done.exit_code, done.stderr),
+    )
+    config.write_text(sound)
+    assert Reason.BLOCKED is judged(config).reason
+    # Where it cannot be told where the state is, nothing is done.
+    for text in (sound.replace('state = "state"', "state = 7"), sound.replace("[service]", "[service")):
+        config.write_text(text)
+        done = run(config, "unblock", "CN=partner,O=Acme")
+        assert 2 == done.exit_code
+        assert done.stderr.startswith(f"{config}:")
+    config.write_text(sound)
+    assert Reason.BLOCKED is judged(config).reason
+
+
 def test_hostile_reason_is_shown_escaped(config):
     done = run(config, "block", "CN=a", "--reason", "a\x1b[31m\nb")
     assert 0 == done.exit_code
