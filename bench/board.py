@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import decision
+from bench.figures import Figure, Figures
 
 # Goals of the design, in microseconds: p50 by how many partners there are, p99 of all.
 P50_US = {100: 0.8, 10_000: 0.8, 100_000: 1.5, 1_000_000: 1.5}
@@ -41,7 +42,7 @@ def measure(build: Path, entries: int, kind: str = "distinct") -> dict[str, Any]
     return told
 
 
-def report(build: Path) -> None:
+def report(build: Path, figures: Figures) -> None:
     """
     Print the figures.
     """
@@ -50,6 +51,13 @@ def report(build: Path) -> None:
     for entries, goal in P50_US.items():
         told = measure(build, entries)
         check, bare = told["check"], told["bare"]
+        if entries == 10_000:
+            figures.note(Figure.CHECK_10K_US, check["p50"] / 1000)
+            figures.note(Figure.CHECK_TO_PEER, peer_us * 1000 / check["p50"])
+        if entries == 1_000_000:
+            figures.note(Figure.CHECK_1M_US, check["p50"] / 1000)
+            figures.note(Figure.CHECK_1M_P99_US, check["p99"] / 1000)
+            figures.note(Figure.CHECK_TO_BARE, check["p50"] / bare["p50"])
         print(
             f"  {entries:9,} partners: p50 {check['p50'] / 1000:.2f} µs (goal {goal}), p99 {check['p99'] / 1000:.2f} (goal {P99_US}); "
             f"bare comparison {bare['p50'] / 1000:.2f}: {check['p50'] / bare['p50']:.2f} of it; "
@@ -60,6 +68,7 @@ def report(build: Path) -> None:
         f"    100,000 of one CA: p50 {shared['check']['p50'] / 1000:.2f} µs, {shared['octets'] / 100_000:.0f} octets each"
     )
     session = measure(build, 10_000)["session"]
+    figures.note(Figure.SESSION_US, session["p50"] / 1000)
     print(
         f"  a whole session's calls, one datagram to the service: p50 {session['p50'] / 1000:.1f} µs, "
         f"p99 {session['p99'] / 1000:.1f} (goal 25)"
@@ -70,4 +79,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
     logging.disable(logging.CRITICAL)
-    report(parser.parse_args().build.resolve())
+    report(parser.parse_args().build.resolve(), Figures())

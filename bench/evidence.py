@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+from bench.figures import Figure, Figures
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.versions import GROUP, base_places
@@ -38,20 +39,21 @@ DAYS = 90
 _GIB = 1 << 30
 
 
-def report(versions: int = SAMPLE) -> None:
+def report(figures: Figures, versions: int = SAMPLE) -> None:
     """
     Print the figures.
 
     Args:
+        figures: take them.
         versions: of the list, 20 at least.
 
     """
     with tempfile.TemporaryDirectory(prefix="cftpki-bench-") as folder:
-        _sessions(Path(folder) / "sessions")
-        _lists(Path(folder) / "lists", versions)
+        _sessions(Path(folder) / "sessions", figures)
+        _lists(Path(folder) / "lists", versions, figures)
 
 
-def _sessions(folder: Path) -> None:
+def _sessions(folder: Path, figures: Figures) -> None:
     """
     Sessions of one known partner.
     """
@@ -66,6 +68,7 @@ def _sessions(folder: Path) -> None:
             ledger.append((entry,))
         one = (time.process_time() - begun) / SESSIONS
         size = (_file_size(ledger, folder) - before) / SESSIONS
+    figures.note(Figure.EVIDENCE_OCTETS, size)
     per_day = 2 * _GIB / size / 10_000
     print(
         f"\nevidence of a known partner's session: {size:.0f} bytes of the file, {one * 1e6:.0f} µs of processor time"
@@ -96,7 +99,7 @@ def _file_size(ledger: EvidenceLedger, folder: Path) -> int:
     return (folder / "ledger.sqlite3").stat().st_size
 
 
-def _lists(folder: Path, count: int) -> None:
+def _lists(folder: Path, count: int, figures: Figures) -> None:
     """
     Versions of a large list, each condensed before the next comes.
     """
@@ -122,6 +125,7 @@ def _lists(folder: Path, count: int) -> None:
     key, by_distance = _taken(folder)
     group = key + sum((GROUP // 4**step) * 3 // 4 * taken for step, taken in enumerate(by_distance))
     total = group * DAYS * 24 / GROUP
+    figures.note(Figure.EVIDENCE_GIB, total / _GIB)
     print(
         f"\n{count} versions of a list of {ENTRIES:,} entries ({sizes / count / 1e6:.1f} MB), {CHANGING:,} come and go"
     )
@@ -207,7 +211,7 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description="figures of the evidence")
     parser.add_argument("--versions", type=int, default=SAMPLE, help="of the list (2160: all of 90 days)")
-    report(parser.parse_args().versions)
+    report(Figures(), parser.parse_args().versions)
     print(
         f"largest memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB",
         file=sys.stderr,

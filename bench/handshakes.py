@@ -25,6 +25,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from bench.figures import Figure, Figures
 from cftpki_ext import lab
 from cftpki_ext.protocol.codec import (
     HEADER,
@@ -86,7 +87,7 @@ def key_handed_over(directory: Path) -> Iterator[None]:
         config.write_text(text)
 
 
-def ratios(build: Path, directory: Path, version: str) -> None:
+def ratios(build: Path, directory: Path, version: str) -> dict[str, float]:
     """
     Handshakes with the exit against those of the host alone: with the key in the service, and in the host.
     """
@@ -106,6 +107,7 @@ def ratios(build: Path, directory: Path, version: str) -> None:
             f"  TLS {version}, {name}: {statistics.median(found):.2f} of the host alone "
             f"({min(found):.2f} to {max(found):.2f}; alone {statistics.median(alone):.0f})"
         )
+    return {name: statistics.median(found) for name, found in told.items()}
 
 
 def per_second(build: Path, directory: Path, path: Path, version: str, *, exit_used: bool) -> int:
@@ -157,7 +159,7 @@ async def check_ms(path: Path, chain: bytes, count: int) -> list[float]:
     return took
 
 
-def report(build: Path) -> None:
+def report(build: Path, figures: Figures) -> None:
     """
     Run everything and print it.
     """
@@ -168,7 +170,9 @@ def report(build: Path) -> None:
             chain = chain_of(directory, "good")
             print(f"handshakes per second ({SESSIONS} in {THREADS} threads, RSA-2048, client authentication)")
             for version in ("1.2", "1.3"):
-                ratios(build, directory, version)
+                found = ratios(build, directory, version)
+            figures.note(Figure.HANDSHAKES_SERVICE, found["key in the service"])
+            figures.note(Figure.HANDSHAKES_HOST, found["key in the host"])
             with service(directory) as path:
                 warm = sorted(asyncio.run(check_ms(path, chain, WARM_CHECKS)))
             cold = []

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.certificates import certificate, ec_key, extension, name, spki
+from bench.figures import Figure, Figures
 from bench.under_attack import PROFILE, ask, configure, memory_mb, other_partner, serving, settled_mb
 from cftpki_ext import lab
 from cftpki_ext.core.octets import OctetsIndex
@@ -180,7 +181,7 @@ def _again(directory: Path) -> int:
     return (directory / "attack.log").read_text().count("list_indexed")
 
 
-async def _figures(folder: Path, directory: Path, entries: int, at_once: int) -> None:
+async def _figures(folder: Path, directory: Path, entries: int, at_once: int, figures: Figures) -> None:
     key, issuer = ec_key(1), name("Other Root")
     configure(directory, certificate(issuer, issuer, key=spki(key), signer=key, ca=True))
     served = Served(folder / "list.crl")
@@ -204,6 +205,8 @@ async def _figures(folder: Path, directory: Path, entries: int, at_once: int) ->
                 usable = time.perf_counter() - served.ended
                 for chain in chains[1:20]:
                     await ask(path, chain, PROFILE)
+            figures.note(Figure.LIST_USABLE_S, usable)
+            figures.note(Figure.LIST_MB, highest[-1] - idle)
             _row(f"usable after the last byte, at check {tries}", f"{usable:.2f} s")
             _row("peak memory above idle, all processes", f"{highest[-1] - idle:.0f} MB")
             after = await asyncio.to_thread(settled_mb, process.pid)
@@ -211,6 +214,7 @@ async def _figures(folder: Path, directory: Path, entries: int, at_once: int) ->
             waits = sorted([(await ask(path, chain, PROFILE))[0] for chain in chains[20:]])
             _row("check of a partner never seen, p50 (whole CHECK)", f"{waits[len(waits) // 2]:.1f} ms")
         new, opened = _look_up(state)
+        figures.note(Figure.LIST_SERIAL_US, new)
         _row("a new serial number, looked up (CPU)", f"{new:.1f} us")
         _row("opening the index in a judge (CPU)", f"{opened:.1f} ms")
         with serving(directory) as process:
@@ -232,11 +236,12 @@ async def _figures(folder: Path, directory: Path, entries: int, at_once: int) ->
         _row(f"{at_once} first handshakes at once: accepted, downloads", f"{done}, {served.downloads}")
 
 
-def report(entries: int = ENTRIES, at_once: int = AT_ONCE) -> None:
+def report(figures: Figures, entries: int = ENTRIES, at_once: int = AT_ONCE) -> None:
     """
     Measure and print.
 
     Args:
+        figures: take them.
         entries: of the list.
         at_once: how many partners shake hands at once.
 
@@ -246,7 +251,7 @@ def report(entries: int = ENTRIES, at_once: int = AT_ONCE) -> None:
         directory = folder / "lab"
         lab.up(directory)
         try:
-            asyncio.run(_figures(folder, directory, entries, at_once))
+            asyncio.run(_figures(folder, directory, entries, at_once, figures))
         finally:
             lab.down(directory)
 
@@ -259,7 +264,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=ENTRIES)
     parser.add_argument("--at-once", type=int, default=AT_ONCE)
     given = parser.parse_args()
-    report(given.entries, given.at_once)
+    report(Figures(), given.entries, given.at_once)
     sys.stdout.flush()
 
 

@@ -10,12 +10,13 @@ import os
 import platform
 from pathlib import Path
 
-from bench import board, decision, evidence, handshakes, large_crl, refresh, under_attack, warm
+from bench import board, decision, evidence, handshakes, large_crl, refresh, sessions, under_attack, warm
+from bench.figures import Figures, keep
 
 
 def main() -> None:
     """
-    Print what the machine is, then each part's figures.
+    Print what the machine is, then each part's figures; keep those that have a goal.
     """
     parser = argparse.ArgumentParser(description="figures of cftpki")
     parser.add_argument("--build", type=Path, required=True, help="where native/ was built")
@@ -23,15 +24,18 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     # The peer of the decision logs every refusal of its table with a traceback.
     logging.disable(logging.CRITICAL)
+    figures = Figures()
     decision.report()
-    board.report(build)
+    board.report(build, figures)
     logging.disable(logging.NOTSET)
-    handshakes.report(build)
-    warm.report()
+    handshakes.report(build, figures)
+    sessions.report(build, figures)
+    warm.report(figures)
     refresh.report()
-    large_crl.report()
+    large_crl.report(figures)
     under_attack.report()
-    evidence.report()
+    evidence.report(figures)
+    keep(figures)
 
 
 if __name__ == "__main__":

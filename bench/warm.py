@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench import handshakes
+from bench.figures import Figure, Figures
 from bench.under_attack import serving, tree
 from cftpki_ext import lab
 
@@ -47,7 +48,7 @@ async def ask(path: Path, chain: bytes, connections: int, checks: int) -> float:
     return time.perf_counter() - begun
 
 
-def report() -> None:
+def report(figures: Figures) -> None:
     """
     Print the figures.
     """
@@ -64,6 +65,7 @@ def report() -> None:
                     took_s = asyncio.run(ask(path, chain, connections, CHECKS))
                     spent = spent_us(process.pid) - before
                     total = sum(spent.values())
+                    figures.note(Figure.WARM_PER_S, CHECKS / total * 1e6)
                     whose = ", ".join(f"{name} {us / CHECKS:.0f}" for name, us in spent.most_common())
                     print(
                         f"warm CHECK, {connections} at once: {CHECKS / total * 1e6:.0f} per second of processor time"
@@ -75,4 +77,4 @@ def report() -> None:
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()
-    report()
+    report(Figures())
