@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -48,6 +49,18 @@ COLD_CHECKS = 5
 _WAIT_S = 20
 
 
+def listens(path: Path) -> bool:
+    """
+    Whether somebody takes connections there.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def service(directory: Path) -> Iterator[Path]:
     """
@@ -63,7 +76,7 @@ def service(directory: Path) -> Iterator[Path]:
     ) as process:
         try:
             until = time.monotonic() + _WAIT_S
-            while not path.is_socket():
+            while not listens(path):
                 if process.poll() is not None or time.monotonic() > until:
                     sys.exit("the service did not get ready")
                 time.sleep(0.01)

@@ -162,7 +162,7 @@ def serving(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     with process:
         try:
             until = time.monotonic() + 60
-            while not path.is_socket():
+            while not handshakes.listens(path):
                 if process.poll() is not None or time.monotonic() > until:
                     sys.exit("the service did not get ready")
                 time.sleep(0.01)

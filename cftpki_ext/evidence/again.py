@@ -71,8 +71,9 @@ def again(repeated: Repeated, *, verdict_id: str, at: datetime, asked: Asked) ->
 
     """
     head = repeated.head(verdict_id)
-    numbers = (asked.remote_port, asked.port, asked.host_task or 0, asked.host_session or 0)
-    if head is None or asked.door not in _DOORS or not all(0 <= number < 1 << 64 for number in numbers):
+    # Every one of 64 bits, and none below zero.
+    numbers = asked.remote_port | asked.port | (asked.host_task or 0) | (asked.host_session or 0)
+    if head is None or asked.door not in _DOORS or numbers >> 64:
         document = _as_json(repeated, verdict_id, at, asked)
     else:
         document = head + _rest(head, at, asked)

@@ -201,7 +201,8 @@ class Tally:
         """
         if row.door == Door.REFRESH.value:
             return
-        self.policy_rows.update(row.policy_rows)
+        if row.policy_rows:
+            self.policy_rows.update(row.policy_rows)
         if row.refused:
             self.refused[row.reason or Reason.INTERNAL_ERROR.value] += 1
             return

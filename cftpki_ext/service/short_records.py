@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cftpki_ext.ports import EvidenceEntry, Repeated
+from cftpki_ext.ports import SHORT_MARK, EvidenceEntry, Repeated
 from cftpki_ext.processes.frames import Message
 
 # The call's name.
 SHORT = "short"
+# Of a short record's head: the mark and the id of the record.
+_ID_END = 17
 
 
 def short_call(entries: Sequence[EvidenceEntry]) -> Message | None:
@@ -28,15 +30,26 @@ def short_call(entries: Sequence[EvidenceEntry]) -> Message | None:
 
     """
     repeated: dict[tuple[str, str], int] = {}
+    ends: list[
+        bytes | None
+    ] = []  # of the heads of their short records: what is the same for each that repeats one
     which = []
     for entry in entries:
         one = entry.repeats
         if one is None or entry.blobs or entry.revoked or entry.present:
             return None
-        head = one.head(entry.id)
-        if head is None or not entry.document.startswith(head):
+        place = repeated.setdefault((one.id, one.document), len(repeated))
+        if place == len(ends):
+            head = one.head("0" * 32)
+            ends.append(None if head is None else head[_ID_END:])
+        document = entry.document
+        if (
+            document[:1] != SHORT_MARK
+            or document[1:_ID_END].hex() != entry.id
+            or document[_ID_END : _ID_END + 32] != ends[place]
+        ):
             return None
-        which.append(repeated.setdefault((one.id, one.document), len(repeated)))
+        which.append(place)
     if not which:
         return None
     kept_at = [entry.kept_at.timestamp() for entry in entries]
@@ -52,7 +65,7 @@ def short_entries(call: Message) -> list[EvidenceEntry]:
     repeated = [Repeated(id=one, document=digest) for one, digest in value["repeated"]]
     return [
         EvidenceEntry(
-            id=document[1:17].hex(),
+            id=document[1:_ID_END].hex(),
             kept_at=datetime.fromtimestamp(moment, UTC),
             document=document,
             blobs={},

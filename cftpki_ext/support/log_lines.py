@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import BatchLog
@@ -21,37 +22,57 @@ from cftpki_ext.support.logs import StandardError, escaped, fields_of, set_up
 
 class LineLog:
     """
-    A `core.log.BatchLog` over a logger of structlog.
+    A `core.log.BatchLog` that writes lines. structlog's own logger would make a line in twice the time.
 
     Args:
-        logger: writes one event at a time.
         render: makes a line of an event that has its name, level and time.
-        stream: where lines of many events go.
+        stream: where they go.
         level: the least level that is written.
 
     """
 
-    def __init__(
-        self, logger: FilteringBoundLogger, *, render: Processor, stream: TextIO, level: int
-    ) -> None:
-        self.debug: Callable[..., Any] = logger.debug
-        self.info: Callable[..., Any] = logger.info
-        self.warning: Callable[..., Any] = logger.warning
-        self.error: Callable[..., Any] = logger.error
+    def __init__(self, render: Processor, *, stream: TextIO, level: int) -> None:
         self._render = render
-        self._lines = structlog.PrintLogger(stream)  # with the lock that the other lines have
-        self._is_written = level <= logging.INFO
+        self._lines = structlog.PrintLogger(stream)
+        self._level = level
+        self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        """
+        See `core.log.Log`.
+        """
+        self._write(logging.DEBUG, "debug", ((event, fields),))
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """
+        See `core.log.Log`.
+        """
+        self._write(logging.INFO, "info", ((event, fields),))
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        """
+        See `core.log.Log`.
+        """
+        self._write(logging.WARNING, "warning", ((event, fields),))
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        """
+        See `core.log.Log`.
+        """
+        self._write(logging.ERROR, "error", ((event, fields),))
 
     def many(self, events: Sequence[tuple[str, Mapping[str, Any]]], /) -> None:
         """
         See `core.log.BatchLog`: one time, and one write, for all of them.
         """
-        if not events or not self._is_written:
+        self._write(logging.INFO, "info", events)
+
+    def _write(self, level: int, name: str, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        if level < self._level or not events:
             return
-        moment = structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "info", {})["timestamp"]
+        about = self._stamp(None, name, {"level": name})
         lines = [
-            str(self._render(None, "info", {**fields, "event": name, "level": "info", "timestamp": moment}))
-            for name, fields in events
+            str(self._render(None, name, {**fields, "event": event, **about})) for event, fields in events
         ]
         self._lines.msg("\n".join(lines))
 
@@ -70,20 +91,11 @@ def configure(log_format: str, *, stream: TextIO | None = None, level: int = log
 
     """
     stream = stream or cast("TextIO", StandardError())
-    renderer = _renderer(log_format, stream)
-    structlog.configure(
-        processors=[*_SHARED, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=False,
-    )
     # Libraries say what goes wrong through `logging`, adapters what they do: both take the same form.
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(log_format, stream))
     set_up(handler, level=level)
-    # Bound once: a logger that looks its configuration up at each event costs more than the event.
-    logger: FilteringBoundLogger = structlog.get_logger().bind()
-    return LineLog(logger, render=renderer, stream=stream, level=level)
+    return LineLog(_renderer(log_format, stream), stream=stream, level=level)
 
 
 def formatter(log_format: str, stream: TextIO) -> logging.Formatter:
@@ -152,22 +164,32 @@ class _Columns:
         """
         A processor: the event as one line.
         """
-        event = escape(logger, method, event)
-        if not self._plain or "exception" in event or "stack" in event:
-            return self._renderer(logger, method, event)
-        rest = dict(event)
-        time, level, name = (str(rest.pop(key, "")) for key in ("timestamp", "level", "event"))
-        fields = " ".join([f"{key}={_shown(rest[key])}" for key in sorted(rest)])
-        return f"{time} [{level:<9}] {name:<30} {fields}".rstrip()
+        if not self._plain or "exception" in event or "stack" in event or not "".join(event).isprintable():
+            return self._renderer(logger, method, escape(logger, method, event))
+        fields = []
+        for key in sorted(event):
+            if key in _COLUMNS:
+                continue
+            value = event[key]
+            # Most are texts of which nothing is escaped and nothing is quoted.
+            if type(value) is not str or _AS_IT_IS(value) is None:
+                value = _shown(value)
+            fields.append(f"{key}={value}")
+        time, level, name = (str(event.get(key, "")) for key in _COLUMNS)
+        return f"{printable(time)} [{printable(level):<9}] {printable(name):<30} {' '.join(fields)}".rstrip()
 
 
 def _shown(value: Any) -> str:
+    value = escaped(value)
     if isinstance(value, str):
         return value if _APART.isdisjoint(value) else repr(value)
     return repr(value)
 
 
+_COLUMNS = ("timestamp", "level", "event")  # in their order
 _APART = frozenset(" \t=\r\n\"'")
+# ASCII that can be printed, without what stands apart.
+_AS_IT_IS = re.compile(r"[!#-&(-<>-~]*").fullmatch
 
 
 def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -181,7 +203,14 @@ def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         The same event, printable.
 
     """
+    texts = [value for value in event.values() if type(value) is str]
+    if "".join(event).isprintable() and "".join(texts).isprintable():
+        return {key: value if type(value) in _PLAIN else escaped(value) for key, value in event.items()}
     return {printable(str(key)): escaped(value) for key, value in event.items()}
+
+
+# Of texts that can be printed, and of these, nothing is escaped.
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 _SHARED: list[Processor] = [

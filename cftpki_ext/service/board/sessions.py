@@ -183,6 +183,8 @@ class Sessions:
         records = iter(
             await self._service.keeper.keep_repeats([repeat for _, repeat in pairs if repeat is not None])
         )
+        for name in {heard.known.given.name for heard, _ in pairs if heard.known is not None}:
+            self._seen(name)
         for number, turn in enumerate(_turns(pairs)):
             if number:
                 await asyncio.sleep(0)
@@ -215,11 +217,9 @@ class Sessions:
         """
         Count a verdict that a host gave again; its line, as `LogAudit.verdict` writes it.
         """
-        name = known.given.name
-        self._seen(name)
         if record is NotKept.GONE:
             # What it repeats has been let go: the partner is judged anew.
-            self._forget(name)
+            self._forget(known.given.name)
         # Whatever tells two rows of a verdict apart that was accepted without a warning is not counted.
         self._service.verdicts.add(known.row)
         self._counts["given"] += 1

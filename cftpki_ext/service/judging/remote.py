@@ -318,7 +318,7 @@ class Judges:
     def _again(self, standing: Standing, question: Question, asked: Asked) -> Judged:
         self._given_again += 1
         if self.watcher is not None and asked.door is not Door.REFRESH:
-            self.watcher.again(name_of(question))
+            self.watcher.again(standing.name)
         self._standing.given(question, standing)
         verdict_id = new_verdict_id(int(question.at.timestamp() * 1000))
         repeated = Repeated(id=standing.verdict.id, document=standing.document)

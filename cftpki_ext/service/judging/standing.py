@@ -227,7 +227,7 @@ class StandingVerdicts:
         """
         Take note that an entry was found for a question and is given again.
         """
-        self.mirror.stands(name_of(question), entry, question.chain)
+        self.mirror.stands(entry.name, entry, question.chain)
 
     def changed(self, key: str) -> None:
         """
