@@ -12,11 +12,12 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from cftpki_cache.blocked import BlockFile
+from cftpki_cache.disk import DATABASE as CACHE
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.ledger_copies import back_up, copied_without_log
 from cftpki_cache.ledger_reader import LedgerReader
@@ -69,6 +70,24 @@ def evidence_directory(service: ServiceSettings) -> Path:
     Where the evidence ledger is, below the state directory.
     """
     return service.state / "evidence"
+
+
+def written_places(state: Path) -> Mapping[Path, str]:
+    """
+    What the service writes to, and what stands still where it cannot.
+    """
+    cache = "the cache: no answer is kept, and the service does not start"
+    evidence = "the evidence: no verdict is recorded"
+    memory = "the memory of revocations: nobody is judged"
+    service = ServiceSettings(state=state)
+    return {
+        state: memory,
+        state / PROOFS: memory,
+        response_directory(service): cache,
+        response_directory(service) / CACHE: cache,
+        evidence_directory(service): evidence,
+        evidence_directory(service) / DATABASE: evidence,
+    }
 
 
 def open_ledger(state: Path) -> EvidenceReader:

@@ -6,37 +6,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cftpki_ext.bootstrap.checker import SystemClock, make_sources, source_kinds
-from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
-from cftpki_ext.cli.render import Text, console, table, working
+from cftpki_ext.cli.found import tell
+from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
+from cftpki_ext.cli.render import working
+from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.config import load
 from cftpki_ext.config.faults import nearest
-from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings, TrustSet
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.doctor import (
     Finding,
     Level,
     Subject,
     Survey,
+    Unanswered,
+    chain_of,
     examine_ca,
     examine_identity,
+    examine_ledger,
     examine_machine,
     examine_memory,
+    examine_past,
     examine_places,
     examine_plain,
+    examine_policies,
+    examine_service,
     exit_status,
+    is_trusted,
+    key_of,
+    left_out,
+    look_back,
+    silence_of,
     survey,
+    to_ask_for,
     unreadable,
+    untrusted_now,
 )
 from cftpki_ext.identity.enroller_port import Finding as CaFinding
 from cftpki_ext.identity.enroller_port import Inspected
@@ -47,10 +63,11 @@ from cftpki_ext.stores import revocation_reader, stored_evidence
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
+from cftpki_ext.support.version import version
 
 # For one CA: long enough for a slow one, DNS and TLS included.
 CA_S = 30.0
-_STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARN: "yellow", Level.FAIL: "bold red"}
+_WORDS = {Level.FAIL: "would refuse partners", Level.WARN: "look at the warnings", Level.OK: "well"}
 
 
 @click.command()
@@ -63,6 +80,13 @@ _STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARN: "yellow", Level.FA
     multiple=True,
     help="A partner's chain, whose locations are asked too.",
 )
+@click.option(
+    "--since",
+    type=Since(),
+    default="7d",
+    show_default=True,
+    help="Ask for partners that came since then, as the evidence has them.",
+)
 @click.option("--all", "show_all", is_flag=True, help="Show what is well, too.")
 @json_option
 @click.pass_context
@@ -72,14 +96,15 @@ def doctor(
     config_file: Path | None,
     trust_names: tuple[str, ...],
     chain_files: tuple[Path, ...],
+    since: datetime,
     show_all: bool,
     as_json: bool,
 ) -> None:
     """
-    Ask every configured trust set and responder, look at this machine, and name what would refuse partners.
+    Ask every source of the configuration and of the last days' partners, the service and this machine; name what refuses.
 
-    The exit status is 0 where nothing would, 1 where something would, 2 for faults of the configuration or the
-    call. Cache and memory of the service are neither used nor changed.
+    The exit status is 0 where nothing would refuse partners, 1 where something would, 2 for faults of the configuration
+    or the call. Cache and memory of the service are neither used nor changed.
     """
     settings = load(config_path(config_file))
     trusts = _chosen(settings, trust_names)
@@ -92,19 +117,93 @@ def doctor(
             msg = f"chain: {printable(str(file))} holds no certificate"
             raise InputError(msg)
     found: list[Finding] = []
+    past = _past(settings, since)
+    chains += past.chains
     if not trust_names:
+        found += past.findings
         now = SystemClock().now()
         service = settings.service
+        found += examine_service(
+            service.socket,
+            _status(service.socket),
+            version=version(),
+            ran_before=past.records > 0,
+        )
+        found += examine_policies(settings, past.shadows, now=now)
         found += examine_machine(settings, now=now)
         found += examine_places(service.state, managed(settings), now=now)
         found += asyncio.run(_identities(settings))
         found += examine_memory(lambda: stored_evidence(service), lambda: revocation_reader(service), now=now)
+        with working("verifying the evidence"):
+            found += examine_ledger(lambda: stored_evidence(service), monotonic=SystemClock().monotonic)
     found += asyncio.run(_asked(settings, trusts, chains))
-    if as_json:
-        click.echo(json.dumps([_data(finding) for finding in found], indent=2))
-    else:
-        _show(found, show_all=show_all)
+    tell(found, as_json=as_json, show_all=show_all, words=_WORDS)
     ctx.exit(exit_status(found))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lately:
+    """
+    What the evidence gave: findings, chains to ask for, and what policies that only audit let in.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    chains: tuple[tuple[bytes, ...], ...] = ()
+    shadows: Mapping[str, Counter[str]] = field(default_factory=dict)
+    records: int = 0
+
+
+def _past(settings: Settings, since: datetime) -> _Lately:
+    """
+    The last days, as the evidence has them; nothing where there is none yet.
+    """
+    clock = SystemClock()
+    now = clock.now()
+    try:
+        ledger = stored_evidence(settings.service)
+        if ledger is None:
+            return _Lately()
+        with contextlib.closing(ledger), working("reading the evidence"):
+            past = look_back(ledger, now=now, since=since, monotonic=clock.monotonic)
+            found = [
+                *examine_past(
+                    past, now=now, skew=settings.limits.clock_skew, key_of=lambda seen: key_of(seen, ledger)
+                )
+            ]
+            chains = []
+            for seen in to_ask_for(past, now=now):
+                chain = chain_of(seen, ledger)
+                if chain is None:
+                    continue  # `audit verify` says what is gone
+                chains.append(chain)
+                leads = any(
+                    is_trusted(chain, trust, limits=settings.limits, now=now)
+                    for trust in settings.trusts.values()
+                )
+                if not (leads or seen.refused):
+                    found.append(untrusted_now(seen))
+            found += left_out(past, len(chains))
+            count = ledger.count()
+    except StoreError as exc:
+        return _Lately(
+            findings=(
+                Finding(
+                    level=Level.WARN,
+                    about="evidence",
+                    check="records",
+                    detail=f"the last days cannot be read: {exc}",
+                    action="run this as the service's user; see cftpki audit verify",
+                ),
+            )
+        )
+    return _Lately(findings=tuple(found), chains=tuple(chains), shadows=past.shadows, records=count)
+
+
+def _status(socket: Path) -> Mapping[str, object] | Unanswered:
+    try:
+        return ask_status(socket)
+    except ServiceUnreachableError as error:
+        return silence_of(error)
 
 
 def _chosen(settings: Settings, names: Sequence[str]) -> tuple[TrustSet, ...]:
@@ -170,44 +269,13 @@ async def _asked(
 ) -> tuple[Finding, ...]:
     sources = make_sources(source_kinds(settings))
     try:
-        with working("asking") as tell:
+        with working("asking") as moving:
 
             def progress(url: str) -> None:
-                tell(f"asking {printable(url)}")
+                moving(f"asking {printable(url)}")
 
             given = Survey(sources=sources, clock=SystemClock(), limits=settings.limits, progress=progress)
             return await survey(given, trusts, chains)
     finally:
         for source in sources.values():
             await source.aclose()
-
-
-def _data(finding: Finding) -> dict[str, Any]:
-    return {
-        "level": finding.level.name.lower(),
-        "about": finding.about,
-        "check": finding.check,
-        "detail": finding.detail,
-        "action": finding.action,
-        "facts": dict(finding.facts),
-    }
-
-
-def _show(found: Sequence[Finding], *, show_all: bool) -> None:
-    shown = [finding for finding in found if show_all or finding.level is not Level.OK]
-    out = console()
-    if shown:
-        rows = (
-            (
-                Text(finding.level.name.lower(), style=_STYLES[finding.level]),
-                finding.about,
-                finding.check,
-                finding.detail,
-                finding.action,
-            )
-            for finding in sorted(shown, key=lambda finding: -finding.level)
-        )
-        out.print(table(("", "about", "what", "found", "do"), rows))
-    counts = Counter(finding.level for finding in found)
-    summary = ", ".join(f"{counts[level]} {level.name.lower()}" for level in sorted(Level, reverse=True))
-    out.print(Text(("would refuse partners: " if counts[Level.FAIL] else "well: ") + summary))

@@ -187,6 +187,24 @@ def plan(
     )
 
 
+def is_trusted(chain: Sequence[bytes], trust: TrustSet, *, limits: Limits, now: datetime) -> bool:
+    """
+    Whether a chain leads to an anchor of a trust set, whatever else is wrong with it.
+
+    Args:
+        chain: DER, leaf first.
+        trust: the trust set.
+        limits: bounds of paths.
+        now: the time of judgement.
+
+    """
+    presented = _parsed(chain, trust)
+    if not presented:
+        return False
+    anchors, pool = _parsed(trust.anchors, trust), _parsed(trust.intermediates, trust)
+    return find_path(_request(presented, anchors, pool, trust, limits, now)).trusted
+
+
 def context_of(
     target: Target, trust: TrustSet, statements: tuple[Statement, ...], *, limits: Limits, now: datetime
 ) -> RevocationContext:

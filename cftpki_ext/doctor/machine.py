@@ -1,5 +1,5 @@
 """
-What is on this machine: the service's socket and state directory, and the files of identities.
+What is on this machine: the service's state directory, and the files of identities.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import stat
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from pathlib import Path
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Identity, ServiceSettings, Settings
 from cftpki_ext.doctor.findings import Finding, Level
+from cftpki_ext.stores import written_places
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.support.users import denied_text, user_text, user_word
@@ -24,7 +24,8 @@ from cftpki_ext.x509.certificate import parse_certificate
 # Beside the cache: evidence of some days, and the journal of issuances.
 SPARE_BYTES = 64 * 1024 * 1024
 SOON = timedelta(days=30)
-_CONNECT_S = 2.0
+# What a file system that is nearly full of files has left.
+_SPARE_FILES = 1000
 _OTHERS = 0o077
 
 
@@ -42,7 +43,7 @@ def examine_machine(settings: Settings, *, now: datetime) -> tuple[Finding, ...]
         Findings.
 
     """
-    found = [*_state(settings.service), *_socket(settings.service)]
+    found = [*_state(settings.service), *_folders(settings.service.state)]
     found += (
         _identity(identity, now)
         for identity in settings.identities.values()
@@ -104,20 +105,54 @@ def _state(service: ServiceSettings) -> Iterator[Finding]:
         yield _of("service", Level.OK, check, f"{free} bytes are free on its disk", "", free=free)
 
 
-def _socket(service: ServiceSettings) -> Iterator[Finding]:
-    check = f"socket {service.socket}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(_CONNECT_S)
+def _folders(state: Path) -> Iterator[Finding]:
+    """
+    What the service writes to and cannot, whoever runs this: root may write where the owner may not.
+    """
+    try:
+        owner = state.stat().st_uid
+    except OSError:
+        return  # told by `_state`
+    devices = {state.stat().st_dev}
+    for path, what in written_places(state).items():
+        check = f"{'folder' if path.is_dir() else 'file'} {path}"
         try:
-            client.connect(str(service.socket))
-        except PermissionError:
-            action = "name the host's user in service.allow_users, and give it the socket's directory"
-            yield _of("service", Level.FAIL, check, "may not be used by this user", action)
+            status, room = path.stat(), os.statvfs(path)
+        except FileNotFoundError:
+            continue  # made when it is needed
         except OSError as exc:
-            detail = f"nobody listens ({(exc.strerror or str(exc)).lower()})"
-            yield _of("service", Level.WARN, check, detail, "start the service: cftpki serve")
-        else:
-            yield _of("service", Level.OK, check, "the service listens")
+            yield _of("service", Level.FAIL, check, denied_text(path, exc), _own(path))
+            continue
+        wanted = stat.S_IWUSR | (stat.S_IXUSR if stat.S_ISDIR(status.st_mode) else 0)
+        if room.f_flag & os.ST_RDONLY:
+            detail = f"its file system is mounted read-only: {what}"
+            yield _of(
+                "service",
+                Level.FAIL,
+                check,
+                detail,
+                "see the kernel's log for errors of the disk; mount it rw",
+            )
+        elif status.st_uid != owner:
+            detail = (
+                f"belongs to {user_text(status.st_uid)}, the state directory to {user_text(owner)}: {what}"
+            )
+            yield _of(
+                "service", Level.FAIL, check, detail, f"as root: chown -R -h {user_word(owner)} {state}"
+            )
+        elif status.st_mode & wanted != wanted:
+            detail = f"cannot be written by its owner (mode {stat.S_IMODE(status.st_mode):04o}): {what}"
+            mode = "0700" if stat.S_ISDIR(status.st_mode) else "0600"
+            yield _of("service", Level.FAIL, check, detail, f"chmod {mode} {path}")
+        elif room.f_files and room.f_favail < _SPARE_FILES:
+            detail = f"{room.f_favail} files can be made on its disk (inodes)"
+            yield _of("service", Level.FAIL, check, detail, "delete what is not needed there")
+        elif status.st_dev not in devices:
+            devices.add(status.st_dev)
+            free = room.f_bavail * room.f_frsize
+            if free < SPARE_BYTES:
+                detail = f"{free} bytes are free on its disk: {what}"
+                yield _of("service", Level.FAIL, check, detail, "make room", free=free)
 
 
 def _identity(identity: Identity, now: datetime) -> Finding:

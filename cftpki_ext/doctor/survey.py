@@ -18,13 +18,15 @@ from cftpki_ext.core.verdict import CertificateFinding
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.doctor.asked import Plan, Target, context_of, plan
 from cftpki_ext.doctor.clocks import judge_clocks
-from cftpki_ext.doctor.findings import Finding
+from cftpki_ext.doctor.findings import Finding, Level
 from cftpki_ext.doctor.judged import Heard, judge_trust
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.revocation.judge import judge_certificate
 
 # Long enough to see how slow a source is, and to get the largest list over a poor line.
 PATIENCE_MS = 60_000
+# What has not begun by then is not asked: with the patience of the last, a survey takes two minutes at most.
+BEGIN_S = 60.0
 # A quarter of `PATIENCE_MS` is longer than any handshake waits for a single request.
 REQUEST_MS = 15_000
 _AT_ONCE = 16
@@ -42,15 +44,19 @@ class Survey:
     clock: Clock
     limits: Limits
     progress: Progress
+    begin_s: float = BEGIN_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Room:
     """
-    What all questions share: how many are put at once, and by how much each server's clock was ahead of ours.
+    What all questions share: how many are put at once, until when they may begin, and what servers' clocks say.
     """
 
     gate: asyncio.Semaphore
+    until: float
+    unasked: list[str] = field(default_factory=list)
+    # By how much each server's clock was ahead of ours.
     ahead: dict[str, list[timedelta]] = field(default_factory=dict)
 
 
@@ -66,13 +72,21 @@ async def survey(
         chains: partners' chains (DER, leaf first).
 
     Returns:
-        Findings in the order of the trust sets, then those about the servers' clocks.
+        Findings in the order of the trust sets, then those about the servers' clocks, and what there was no time for.
 
     """
-    room = _Room(gate=asyncio.Semaphore(_AT_ONCE))
+    room = _Room(gate=asyncio.Semaphore(_AT_ONCE), until=given.clock.monotonic() + given.begin_s)
     found = await asyncio.gather(*(_trust(given, trust, chains, room) for trust in trusts))
     clocks = judge_clocks(room.ahead, limits=given.limits)
-    return (*(finding for findings in found for finding in findings), *clocks)
+    return (*(finding for findings in found for finding in findings), *clocks, *_unasked(room, given))
+
+
+def _unasked(room: _Room, given: Survey) -> tuple[Finding, ...]:
+    if not room.unasked:
+        return ()
+    detail = f"{len(room.unasked)} questions could not be put within {given.begin_s:.0f} s, first {room.unasked[0]}"
+    action = "mend what is slow, or ask for one trust set at a time (--trust)"
+    return (Finding(level=Level.WARN, about="sources", check="time", detail=detail, action=action),)
 
 
 async def _trust(
@@ -83,12 +97,13 @@ async def _trust(
     made = plan(trust, chains, limits=given.limits, now=now, serial=serial)
     answers = await asyncio.gather(*(_ask_target(given, made, target, room) for target in made.targets))
     now = given.clock.now()
-    everything = tuple(statement for statements in answers for statement in statements)
+    everything = tuple(statement for statements in answers for statement in statements or ())
     heard = [
         Heard(
             target=target, finding=_judged(given, made, target, statements, everything), statements=statements
         )
         for target, statements in zip(made.targets, answers, strict=True)
+        if statements is not None
     ]
     return judge_trust(made, heard, limits=given.limits, now=now)
 
@@ -104,14 +119,21 @@ def _judged(
     return judge_certificate(context, 0, statements)
 
 
-async def _ask_target(given: Survey, made: Plan, target: Target, room: _Room) -> tuple[Statement, ...]:
+async def _ask_target(given: Survey, made: Plan, target: Target, room: _Room) -> tuple[Statement, ...] | None:
+    """
+    What was heard about one certificate; `None` where not all could be asked in time: silence would be ours.
+    """
     heard = await asyncio.gather(
         *(_ask(given, made.trust, target, lookup, room) for lookup in target.lookups)
     )
-    return tuple(one for statement in heard for one in statement.each())
+    if any(statement is None for statement in heard):
+        return None
+    return tuple(one for statement in heard if statement is not None for one in statement.each())
 
 
-async def _ask(given: Survey, trust: TrustSet, target: Target, lookup: Lookup, room: _Room) -> Statement:
+async def _ask(
+    given: Survey, trust: TrustSet, target: Target, lookup: Lookup, room: _Room
+) -> Statement | None:
     source = given.sources.get(lookup.kind)
     if source is None:
         return Statement(
@@ -128,6 +150,9 @@ async def _ask(given: Survey, trust: TrustSet, target: Target, lookup: Lookup, r
         room.ahead.setdefault(origin, []).append(said - given.clock.now())
 
     async with room.gate:
+        if given.clock.monotonic() > room.until:
+            room.unasked.append(lookup.url)
+            return None
         given.progress(lookup.url)
         patience_ms = max(PATIENCE_MS, given.limits.budget_ms)
         return await source.ask(
