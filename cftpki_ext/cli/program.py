@@ -164,6 +164,7 @@ for later in (
     Later("lab", "labs", "A small PKI on loopback, for trying things out."),
     Later("metrics", "measuring", "Print numbers for monitoring."),
     Later("partners", "partners", "Look at the partners that were seen; shut one out."),
+    Later("probe", "probing", "Say why a host's user cannot reach the service."),
     Later("reload", "reloading", "Have the service read its configuration again."),
     Later("replay", "replaying", "Decide stored verdicts again, offline."),
     Later("serve", "serving", "Be the service until SIGTERM."),

@@ -133,6 +133,15 @@ def _told(told: Mapping[str, Any], version: str) -> Iterator[Finding]:
             f"nobody renews our certificates: {renewals.get('fault')}",
             "mend it; they are begun again by themselves",
         )
+    error = _table(told.get("reloads")).get("last_error")
+    if error is not None:
+        detail = f"the configuration in force is not the file: the last reload failed: {error}"
+        yield _of(Level.WARN, "reload", detail, "cftpki config check, repair, reload")
+    for one in map(_table, _list(_table(told.get("sources")).get("locations"))):
+        if one.get("up") is False:
+            detail = f"is down for the service since {one.get('since')}: {one.get('cause')}: {one.get('detail')}"
+            check = f"source {one.get('kind')} {one.get('location')}"
+            yield _of(Level.WARN, check, detail, "see that this machine reaches it, or ask its operator")
     yield from _evidence(_table(told.get("evidence")))
     for one in _list(_table(told.get("refresh")).get("troubles")):
         trouble = _table(one)

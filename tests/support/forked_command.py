@@ -64,7 +64,7 @@ def _serve(output: Path) -> None:
     from cftpki_ext.identity.issuance.plugins import load_plugin  # noqa: PLC0415
 
     # Another user may not be able to import anything more.
-    for name in ("checking", "doctoring", "caching", "enrollers", "serving"):
+    for name in ("checking", "doctoring", "caching", "enrollers", "serving", "probing"):
         import_module(f"cftpki_ext.cli.{name}")
     for name in ("ascii", "idna", "latin_1", "unicode_escape"):
         import_module(f"encodings.{name}")

@@ -79,6 +79,12 @@ def test_service_that_answers_and_has_no_trouble_is_well():
         ({"evidence": {"warning": "max_size lasts 3 days"}}, Level.WARN, "evidence"),
         ({"refresh": {"troubles": [{"location": "http://a/"}]}}, Level.WARN, "evidence of http://a/"),
         ({"board": {"ready": False}}, Level.NOTE, "verdict board"),
+        ({"reloads": {"last_error": "unknown key"}}, Level.WARN, "reload"),
+        (
+            {"sources": {"locations": [{"kind": "ocsp", "location": "http://a/", "up": False}, {"up": None}]}},
+            Level.WARN,
+            "source ocsp http://a/",
+        ),
     ],
 )
 def test_each_trouble_that_status_tells_is_a_finding(changed, level, check):
