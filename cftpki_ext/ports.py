@@ -18,6 +18,7 @@ from typing import Protocol, runtime_checkable
 from cftpki_ext.core.blocks import Book
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.large_lists import LargeStore, Spool
+from cftpki_ext.core.notify import NoticeMessage
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
@@ -648,4 +649,28 @@ class EvidenceReader(Protocol):
     def close(self) -> None:
         """
         Release files.
+        """
+
+
+class NoticeSender(Protocol):
+    """
+    Sends messages to one receiver (`core.notify`).
+    """
+
+    async def send(self, message: NoticeMessage, *, deadline: float) -> None:
+        """
+        Send one message; when this returns, the receiver has taken it.
+
+        Args:
+            message: at most some dozens of notices.
+            deadline: monotonic seconds.
+
+        Raises:
+            NotTakenError: the receiver did not take it; the words name no secret.
+
+        """
+
+    async def aclose(self) -> None:
+        """
+        Release connections.
         """

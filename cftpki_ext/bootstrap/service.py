@@ -18,6 +18,7 @@ from cftpki_ext.bootstrap.checker import (
     make_sources,
     source_kinds,
 )
+from cftpki_ext.bootstrap.notices import make_notices
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, StoreError
 from cftpki_ext.core.log import BatchLog, Log
@@ -193,7 +194,8 @@ async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource],
         logger.error("source_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
 
 
-async def _serve(path: Path, settings: Settings, nursery: Nursery, written: BatchLog) -> None:
+async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchLog) -> None:
+    notices, written = make_notices(settings, plain, lambda: service.status())  # noqa: PLW0108 - made below
     logger = SteadyLog(written)
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
     sources = make_sources(kinds)
@@ -205,6 +207,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Batc
         if missing:
             raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
         loop.call_soon_threadsafe(renewals.replace, fresh)
+        loop.call_soon_threadsafe(notices.replace_settings, fresh)
         return fresh
 
     def make_renewals(current: Settings) -> Manager:
@@ -273,6 +276,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Batc
         processes=children.status,
         refresh=refresher.status,
         blocks=blocking.status,
+        notify=notices.status,
     )
     service.board = make_board(service, judges, identities)
     watching = Watching(
@@ -284,6 +288,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, written: Batc
         keeper.tend(),
         renewals.run(),
         refresher.run(),
+        notices.run(),
         _load_late(daemon, sources, logger),
     )
     beside = tuple(map(asyncio.create_task, work))

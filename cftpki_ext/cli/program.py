@@ -163,6 +163,7 @@ for later in (
     Later("init", "beginning", "Write a first configuration."),
     Later("lab", "labs", "A small PKI on loopback, for trying things out."),
     Later("metrics", "measuring", "Print numbers for monitoring."),
+    Later("notify", "notifying", "Try those who are told of trouble."),
     Later("partners", "partners", "Look at the partners that were seen; shut one out."),
     Later("probe", "probing", "Say why a host's user cannot reach the service."),
     Later("reload", "reloading", "Have the service read its configuration again."),

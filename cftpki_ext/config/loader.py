@@ -28,6 +28,7 @@ from cftpki_ext.config.rest import with_rest
 from cftpki_ext.config.sections import Names, Reader
 from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.notify import NotifySettings
 from cftpki_ext.core.policy import PROFILES
 from cftpki_ext.core.settings import Rule, ServiceSettings, Settings
 from cftpki_ext.core.vocabulary import Phase
@@ -35,7 +36,18 @@ from cftpki_ext.decision.rules import overlaps
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
 from cftpki_ext.support.guarded import Guard, trusted_users
 
-_SECTIONS = ("service", "limits", "evidence", "refresh", "trust", "policy", "identity", "enroller", "rule")
+_SECTIONS = (
+    "service",
+    "limits",
+    "evidence",
+    "refresh",
+    "notify",
+    "trust",
+    "policy",
+    "identity",
+    "enroller",
+    "rule",
+)
 # The keys of a rule that say which sessions it applies to.
 _CONDITIONS = ("direction", "profile", "networks", "port")
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
@@ -113,6 +125,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         limits=reader.limits,
         evidence=read_evidence(reader, document.get("evidence", {})),
         refresh=read_refresh(reader, document.get("refresh", {})),
+        notify=_notify(reader, document),
         trusts=MappingProxyType(
             {
                 name: with_ldap(reader, with_rest(reader, reader.trust(name, raw, policies), raw), raw)
@@ -126,6 +139,16 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         policies=policies,
         rules=_rules(reader, document.get("rule", [])),
     )
+
+
+def _notify(reader: Reader, document: Mapping[str, Any]) -> NotifySettings:
+    """
+    Whom to tell; what reads it is imported where somebody is to be told (ADR 0030).
+    """
+    if "notify" not in document:
+        return NotifySettings()
+    made: NotifySettings = import_module("cftpki_ext.config.notify").read_notify(reader, document["notify"])
+    return made
 
 
 def _is_managed(raw: object) -> bool:

@@ -47,7 +47,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _choice(table: dict[str, T]) -> Callable[[object], T]:
+def choice(table: dict[str, T]) -> Callable[[object], T]:
     """
     A validator that takes one of the table's names, and names the nearest for any other.
     """
@@ -178,22 +178,20 @@ Cidr = Annotated[Network, BeforeValidator(_network)]
 End = Annotated[datetime, BeforeValidator(_end)]
 User = Annotated[int | str, BeforeValidator(_user)]
 PhaseName = Annotated[Phase, BeforeValidator(_phase)]
-DirectionName = Annotated[Direction, BeforeValidator(_choice(_names(Direction)))]
-SourceName = Annotated[SourceKind, BeforeValidator(_choice(_names(SourceKind)))]
-LeniencyName = Annotated[Leniency, BeforeValidator(_choice(_names(Leniency)))]
-FormName = Annotated[
-    Form, BeforeValidator(_choice({form.value: form for form in (Form.COMMON, Form.STRICT)}))
-]
-NonceName = Annotated[NonceMode, BeforeValidator(_choice(_names(NonceMode)))]
-ActionName = Annotated[Action, BeforeValidator(_choice(_names(Action)))]
-DepthName = Annotated[Depth, BeforeValidator(_choice(_names(Depth)))]
-EnforcementName = Annotated[Enforcement, BeforeValidator(_choice(_names(Enforcement)))]
-CauseName = Annotated[Cause, BeforeValidator(_choice(_names(Cause)))]
+DirectionName = Annotated[Direction, BeforeValidator(choice(_names(Direction)))]
+SourceName = Annotated[SourceKind, BeforeValidator(choice(_names(SourceKind)))]
+LeniencyName = Annotated[Leniency, BeforeValidator(choice(_names(Leniency)))]
+FormName = Annotated[Form, BeforeValidator(choice({form.value: form for form in (Form.COMMON, Form.STRICT)}))]
+NonceName = Annotated[NonceMode, BeforeValidator(choice(_names(NonceMode)))]
+ActionName = Annotated[Action, BeforeValidator(choice(_names(Action)))]
+DepthName = Annotated[Depth, BeforeValidator(choice(_names(Depth)))]
+EnforcementName = Annotated[Enforcement, BeforeValidator(choice(_names(Enforcement)))]
+CauseName = Annotated[Cause, BeforeValidator(choice(_names(Cause)))]
 AlertCode = Annotated[int, BeforeValidator(_alert)]
-ModuleCallsName = Annotated[ModuleCalls, BeforeValidator(_choice(_names(ModuleCalls)))]
-UnreachableName = Annotated[Unreachable, BeforeValidator(_choice(_names(Unreachable)))]
-TlsVersion = Annotated[int, BeforeValidator(_choice(TLS_VERSIONS))]
-LogFormat = Annotated[str, BeforeValidator(_choice({"json": "json", "console": "console"}))]
+ModuleCallsName = Annotated[ModuleCalls, BeforeValidator(choice(_names(ModuleCalls)))]
+UnreachableName = Annotated[Unreachable, BeforeValidator(choice(_names(Unreachable)))]
+TlsVersion = Annotated[int, BeforeValidator(choice(TLS_VERSIONS))]
+LogFormat = Annotated[str, BeforeValidator(choice({"json": "json", "console": "console"}))]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Oid = Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]{0,38})){1,32}$")]
 

@@ -83,3 +83,9 @@ class BudgetExceededError(CftPkiError):
     """
     A bounded search or wait came to its bound.
     """
+
+
+class NotTakenError(CftPkiError):
+    """
+    A receiver of notices did not take a message.
+    """

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from cftpki_ext.core.notify import NotifySettings
 from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.policy import PROFILES, STRICT, Policy
 from cftpki_ext.core.values import dataclass
@@ -469,6 +470,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
+    notify: NotifySettings = field(default_factory=NotifySettings)
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, AnyIdentity] = field(default_factory=lambda: MappingProxyType({}))
     enrollers: Mapping[str, EnrollerSettings] = field(default_factory=lambda: MappingProxyType({}))

@@ -117,6 +117,7 @@ class Service:
         processes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
         refresh: Callable[[], Mapping[str, object]] = dict,
         blocks: Callable[[], Mapping[str, object]] = dict,
+        notify: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self.settings = settings
         self.checker = checker
@@ -137,6 +138,7 @@ class Service:
         self._processes = processes
         self._refresh = refresh
         self._blocks = blocks
+        self._notify = notify
         self._started = clock.monotonic()
         # Of what runs, whatever is installed over it meanwhile.
         self._version = version()
@@ -180,6 +182,8 @@ class Service:
             "renewals": {"running": self._renewals() is None, "fault": self._renewals()},
             # Whether the configuration in force is the file as it is: a reload that failed changed nothing.
             "reloads": self.reloads.status(),
+            # Of each receiver of notices: what it was told, and why it does not take the next.
+            "notify": dict(self._notify()),
         }
 
     async def warm(self) -> None:

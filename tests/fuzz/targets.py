@@ -38,7 +38,7 @@ from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode
 from cftpki_ext.service.board import told
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
-from tests.fuzz import enrolment, reading, remembered
+from tests.fuzz import enrolment, notices, reading, remembered
 from tests.support import evidence_samples
 from tests.support.board_host import told as datagram
 from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
@@ -278,6 +278,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = (
     | enrolment.TARGETS
     | reading.TARGETS
     | remembered.TARGETS
+    | notices.TARGETS
 )
 
 SEEDS: dict[str, tuple[bytes, ...]] = (
@@ -320,4 +321,5 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
     | enrolment.SEEDS
     | reading.SEEDS
     | remembered.SEEDS
+    | notices.SEEDS
 )

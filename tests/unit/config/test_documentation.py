@@ -20,6 +20,7 @@ from cftpki_ext.config.models import (
     ServiceModel,
     TrustModel,
 )
+from cftpki_ext.config.notify import MailModel, NotifyModel, SyslogModel, WebhookModel
 from cftpki_ext.config.refresh import RefreshModel
 from cftpki_ext.config.units import format_duration, format_size
 from cftpki_ext.core.causes import Cause
@@ -51,6 +52,11 @@ def rows(section):
 )
 def test_documentation_of_a_section_names_exactly_its_keys(section, model):
     assert set(model.model_fields) == {key for key, _, _ in rows(section)}
+
+
+def test_documentation_of_notices_names_every_key():
+    models = (NotifyModel, WebhookModel, MailModel, SyslogModel)
+    assert {key for model in models for key in model.model_fields} == {key for key, _, _ in rows("notify")}
 
 
 def test_documentation_of_limits_gives_every_default_and_range():

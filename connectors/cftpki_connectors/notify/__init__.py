@@ -1,0 +1,3 @@
+"""
+Notices to people: by a webhook, by mail, to the system log.
+"""
