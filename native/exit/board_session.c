@@ -7,6 +7,7 @@
 #include "board_call.h"
 #include "boards.h"
 #include "door.h"
+#include "note.h"
 
 #include CFTPKIE_BIND
 
@@ -110,8 +111,10 @@ static bool exchange(struct cftpki_call *call, int64_t deadline,
   enum cftpki_status status =
       cftpki_ask(&call->session.connection, deadline, request, ++call->session.sequence, answer);
   if (status != CFTPKI_OK) {
+    cftpki_note_failed(request->message, call->task.socket_path, status, 0);
     *outcome = cftpki_failed(status);
   } else if (answer->response.result != CFTPKI_WIRE_RESULT_DONE) {
+    cftpki_note_declined(request->message, &answer->response);
     *outcome = cftpki_declined(&answer->response);
     /* Half of the session is ours already: it is not the host's any more. */
     if (outcome->result == CFTPKI_NOT_HANDLED) {

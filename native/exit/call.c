@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "board_call.h"
+#include "note.h"
 
 #include CFTPKIE_BIND
 
@@ -142,6 +143,7 @@ bool cftpki_call_ask(struct cftpki_call *call, struct cftpki_request *request,
   }
   enum cftpki_status status = ask(call, request, deadline, answer);
   if (status != CFTPKI_OK) {
+    cftpki_note_failed(request->message, call->task.socket_path, status, 0);
     *outcome = cftpki_failed(status);
     if (call->session.state == CFTPKI_SESSION_OPEN) {
       cftpki_call_close(call, CFTPKI_SESSION_CLOSED);
@@ -153,6 +155,7 @@ bool cftpki_call_ask(struct cftpki_call *call, struct cftpki_request *request,
     return false;
   }
   if (answer->response.result != CFTPKI_WIRE_RESULT_DONE) {
+    cftpki_note_declined(request->message, &answer->response);
     *outcome = cftpki_declined(&answer->response);
     if (outcome->result == CFTPKI_ERROR && !cftpki_board_leave_to_service(call)) {
       *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);

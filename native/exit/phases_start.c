@@ -2,10 +2,12 @@
  * phases_start.c - StartHandshake: the board, or the session's connection, and the
  * profile that the service may narrow.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "board_call.h"
 #include "call.h"
+#include "note.h"
 
 #include CFTPKIE_BIND
 
@@ -145,7 +147,13 @@ static struct cftpki_outcome begin(struct pkicom *pki, struct cftpki_call *call)
   unsigned result = CFTPKI_WIRE_RESULT_FAILED;
 
   memset(&answer, 0, sizeof(answer));
+  errno = 0;
   enum cftpki_status status = converse(pki, call, &answer, &result);
+  if (status != CFTPKI_OK) {
+    cftpki_note_failed(CFTPKI_WIRE_MSG_START_HANDSHAKE, call->task.socket_path, status, errno);
+  } else if (result != CFTPKI_WIRE_RESULT_DONE && answer.payload != NULL) {
+    cftpki_note_declined(CFTPKI_WIRE_MSG_START_HANDSHAKE, &answer.response);
+  }
   if (status == CFTPKI_UNREACHABLE && call->task.leave_to_host) {
     outcome = cftpki_not_handled();
   } else if (status != CFTPKI_OK) {

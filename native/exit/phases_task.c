@@ -2,12 +2,14 @@
  * phases_task.c - StartTask and EndTask. Owns: the library's own configuration,
  * which is read from the environment once a task, and the task's record.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "boards.h"
 #include "call.h"
 #include "environment.h"
 #include "kept_key.h"
+#include "note.h"
 
 #include CFTPKIE_BIND
 
@@ -83,7 +85,14 @@ struct cftpki_outcome cftpki_start_task(struct pkicom *pki) {
   bool declined = false;
 
   configure(&task);
-  if (ask(pki, &task, &answer) == CFTPKI_OK) {
+  errno = 0;
+  enum cftpki_status status = ask(pki, &task, &answer);
+  if (status != CFTPKI_OK) {
+    cftpki_note_failed(CFTPKI_WIRE_MSG_START_TASK, task.socket_path, status, errno);
+  } else if (answer.response.result != CFTPKI_WIRE_RESULT_DONE) {
+    cftpki_note_declined(CFTPKI_WIRE_MSG_START_TASK, &answer.response);
+  }
+  if (status == CFTPKI_OK) {
     const struct cftpki_response *response = &answer.response;
     if (response->result == CFTPKI_WIRE_RESULT_DONE && hand_over_password(pki, response)) {
       adopt(&task, response);

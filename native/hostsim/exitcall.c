@@ -100,6 +100,7 @@ static enum exit_result result_of(int rc) {
 
 static void trace_call(const struct pkicom *com, int rc, enum exit_result result, int64_t us) {
   struct trace_line line;
+  char words[512];
   uint32_t in = com->uChainLength + com->uCaListLength + com->uCryptInputLength;
 
   if (!trace_enabled()) {
@@ -118,6 +119,9 @@ static void trace_call(const struct pkicom *com, int rc, enum exit_result result
   if (com->iPhase != CFTPKIE_HANDSHAKE_ALERT) {
     trace_number(&line, "alert", com->iAlertReason_w);
     trace_text(&line, "reason", com->iAlertReason_w == 0 ? "" : alert_name(com->iAlertReason_w));
+  }
+  if (trace_own_words(words, sizeof words)) {
+    trace_text(&line, "own_reason", words);
   }
   switch (com->iPhase) {
   case CFTPKIE_START_TASK:

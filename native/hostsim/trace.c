@@ -5,18 +5,52 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cftpkie.h"
 
 static int trace_fd = -1;
+static int words_fd = -1;
+
+/* A descriptor in the environment: nothing is left behind in the file system, however the simulator ends. */
+static void listen_to_the_exit(void) {
+  int pair[2];
+  char value[32];
+
+  if (getenv("CFTPKI_LOG") != NULL ||
+      socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+    return;
+  }
+  (void)snprintf(value, sizeof value, "fd:%d", pair[1]);
+  if (setenv("CFTPKI_LOG", value, 0) == 0) {
+    words_fd = pair[0];
+  }
+}
+
+bool trace_own_words(char *text, size_t room) {
+  bool found = false;
+  char last[512];
+  ssize_t length;
+
+  while (words_fd >= 0 && (length = recv(words_fd, last, sizeof last - 1, MSG_DONTWAIT)) >= 0) {
+    const char *words = memchr(last, ':', (size_t)length);
+    last[length] = '\0';
+    /* Behind "<priority>cftpkie[pid]: ". */
+    (void)snprintf(text, room, "%s", words != NULL && words[1] == ' ' ? words + 2 : last);
+    found = true;
+  }
+  return found;
+}
 
 int trace_open(const char *path) {
   if (path == NULL) {
     return 0;
   }
+  listen_to_the_exit();
   if (strcmp(path, "-") == 0) {
     trace_fd = STDOUT_FILENO;
     return 0;

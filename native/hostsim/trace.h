@@ -33,6 +33,11 @@ void trace_bool(struct trace_line *line, const char *key, bool value);
 void trace_hex(struct trace_line *line, const char *key, const uint8_t *data, size_t length);
 /* The global area, 64 bytes: "global", and "verdict_id" where it is in it; an empty one only when asked. */
 void trace_area(struct trace_line *line, const uint8_t *area, bool when_empty);
+/*
+ * What the exit says for itself (CFTPKI_LOG of its environment), since the last time; the newest. False: nothing. It is
+ * listened to only where there is a trace, and nobody else has set the variable.
+ */
+bool trace_own_words(char *text, size_t room);
 /* Closes the object and writes it to the trace. */
 void trace_end(struct trace_line *line);
 /* Closes the object and writes it to standard output. */
