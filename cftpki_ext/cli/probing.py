@@ -35,7 +35,9 @@ from cftpki_ext.support.acting import NotActedError, act_as, can_act_as
 from cftpki_ext.support.version import version
 
 # STATUS and loading a library, on a busy machine.
-ACT_S = 20.0
+ACT_S = 30.0
+# Whom the service refuses it lets wait, so that nobody floods it.
+ANSWER_S = 15.0
 # Where docs/install.md puts it.
 LIBRARY = Path("/opt/cftpki/lib/libcftpkie.so")
 MAX_LIBRARY_BYTES = 64 * 1024 * 1024
@@ -182,7 +184,7 @@ def _tried(user: User, path: Path, library: Path | None, found: list[Finding]) -
 
 def _asked(path: Path) -> dict[str, Any]:
     try:
-        return {"version": ask_status(path).get("version")}
+        return {"version": ask_status(path, timeout_s=ANSWER_S).get("version")}
     except ServiceUnreachableError as error:
         unanswered = silence_of(error)
         return {"silence": unanswered.silence.name, "detail": unanswered.detail}

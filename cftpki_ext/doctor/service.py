@@ -16,6 +16,7 @@ from cftpki_ext.doctor.findings import Fact, Finding, Level
 
 # As many sessions as this share of `max_sessions` are open only where something does not end them.
 _CROWDED = 0.9
+_HUNG_UP = "the service hung up at once: this user may not use this service (service.allow_users), or it is ending"
 _START = "start the service: cftpki serve (systemctl start cftpki)"
 
 
@@ -52,6 +53,9 @@ def silence_of(error: Exception) -> Unanswered:
 
     """
     cause = error.__cause__
+    if isinstance(cause, BrokenPipeError | ConnectionResetError):
+        # It refuses before it is asked, and who writes meanwhile does not get to read that.
+        return Unanswered(silence=Silence.OTHER, detail=_HUNG_UP)
     kind = Silence.OTHER
     if isinstance(cause, PermissionError):
         kind = Silence.DENIED
@@ -139,7 +143,9 @@ def _told(told: Mapping[str, Any], version: str) -> Iterator[Finding]:
         yield _of(Level.WARN, "reload", detail, "cftpki config check, repair, reload")
     for one in map(_table, _list(_table(told.get("sources")).get("locations"))):
         if one.get("up") is False:
-            detail = f"is down for the service since {one.get('since')}: {one.get('cause')}: {one.get('detail')}"
+            detail = (
+                f"is down for the service since {one.get('since')}: {one.get('cause')}: {one.get('detail')}"
+            )
             check = f"source {one.get('kind')} {one.get('location')}"
             yield _of(Level.WARN, check, detail, "see that this machine reaches it, or ask its operator")
     yield from _evidence(_table(told.get("evidence")))

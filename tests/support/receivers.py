@@ -83,7 +83,11 @@ def mail_server(
     options: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0, "ready_timeout": WAIT_S}
     if login is not None:
         # Of TLS from the start aiosmtpd does not know that it is there.
-        options |= {"authenticator": authenticate, "auth_required": not at_once, "auth_require_tls": not at_once}
+        options |= {
+            "authenticator": authenticate,
+            "auth_required": not at_once,
+            "auth_require_tls": not at_once,
+        }
     if tls is not None and not at_once:
         options |= {"tls_context": tls, "require_starttls": True}
     if at_once:

@@ -94,7 +94,7 @@ def test_each_hindrance_on_the_way_to_a_real_service(cftpki: Any, place: Path) -
         status, found = probe(cftpki, place)
         assert 1 == status
         assert ["service.allow_users", "answer"] == [check for level, check, _ in found if level == "fail"]
-        assert any("may not use this service" in detail for _, _, detail in found)
+        assert any("may not use this service" in detail for _, _, detail in found), found
         configured(place, allow=HOST)
 
         service.kill()

@@ -81,7 +81,11 @@ def test_service_that_answers_and_has_no_trouble_is_well():
         ({"board": {"ready": False}}, Level.NOTE, "verdict board"),
         ({"reloads": {"last_error": "unknown key"}}, Level.WARN, "reload"),
         (
-            {"sources": {"locations": [{"kind": "ocsp", "location": "http://a/", "up": False}, {"up": None}]}},
+            {
+                "sources": {
+                    "locations": [{"kind": "ocsp", "location": "http://a/", "up": False}, {"up": None}]
+                }
+            },
             Level.WARN,
             "source ocsp http://a/",
         ),
@@ -127,6 +131,14 @@ def test_silence_is_known_by_what_the_system_said(cause, silence):
     error = RuntimeError("no answer")
     error.__cause__ = cause
     assert Unanswered(silence=silence, detail="no answer") == silence_of(error)
+
+
+@pytest.mark.parametrize("cause", [BrokenPipeError(), ConnectionResetError()])
+def test_service_that_hangs_up_at_once_says_whom_it_does_not_answer(cause):
+    error = RuntimeError("broken pipe")
+    error.__cause__ = cause
+    told = silence_of(error)
+    assert (Silence.OTHER, True) == (told.silence, "may not use this service (service.allow_users)" in told.detail)
 
 
 def policies(policy, shadows=None, *, used=True):
