@@ -299,9 +299,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         watching.close()
-        await refresher.aclose()
-        await keeper.aclose()
-        await judges.aclose()
-        await signers.aclose()
+        for close in (refresher.aclose, keeper.aclose, judges.aclose, signers.aclose):
+            await close()
         doors.remove()
         await children.aclose()

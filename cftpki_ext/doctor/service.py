@@ -16,7 +16,9 @@ from cftpki_ext.doctor.findings import Fact, Finding, Level
 
 # As many sessions as this share of `max_sessions` are open only where something does not end them.
 _CROWDED = 0.9
-_HUNG_UP = "the service hung up at once: this user may not use this service (service.allow_users), or it is ending"
+_HUNG_UP = (
+    "the service hung up at once: this user may not use this service (service.allow_users), or it is ending"
+)
 _START = "start the service: cftpki serve (systemctl start cftpki)"
 
 

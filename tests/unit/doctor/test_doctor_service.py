@@ -138,7 +138,10 @@ def test_service_that_hangs_up_at_once_says_whom_it_does_not_answer(cause):
     error = RuntimeError("broken pipe")
     error.__cause__ = cause
     told = silence_of(error)
-    assert (Silence.OTHER, True) == (told.silence, "may not use this service (service.allow_users)" in told.detail)
+    assert (Silence.OTHER, True) == (
+        told.silence,
+        "may not use this service (service.allow_users)" in told.detail,
+    )
 
 
 def policies(policy, shadows=None, *, used=True):
