@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -32,16 +33,16 @@ def cftpki() -> Iterator[Callable[..., tuple[int, str]]]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place() -> Iterator[Path]:
     """
-    A folder that everybody may pass, as /run/cftpki is.
+    A folder that everybody may pass, as /run/cftpki is. Not pytest's: each of its runs shuts the folder above them all.
     """
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_mode & 0o001 == 0:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    (tmp_path / "root.pem").write_bytes(make_root("Root").pem)
-    configured(tmp_path, allow=HOST)
-    return tmp_path
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        (folder / "root.pem").write_bytes(make_root("Root").pem)
+        configured(folder, allow=HOST)
+        yield folder
 
 
 def configured(folder: Path, *, allow: int) -> None:
