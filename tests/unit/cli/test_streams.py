@@ -157,12 +157,10 @@ def test_service_writes_its_log_to_the_stream_that_it_has(monkeypatch, tmp_path)
     """
     seen = []
     monkeypatch.setattr("cftpki_ext.cli.serving.run_service", lambda *_: seen.append(sys.stderr))
-    before = sys.stderr = io.TextIOWrapper(io.BytesIO())
-    try:
-        main(["serve", "--config", str(tmp_path / "c.toml")], standalone_mode=False)
-        assert [before] == seen
-    finally:
-        sys.stderr = sys.__stderr__
+    before = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stderr", before)
+    main(["serve", "--config", str(tmp_path / "c.toml")], standalone_mode=False)
+    assert [before] == seen
 
 
 @pytest.mark.parametrize("place", ["chain", "trust", "untrusted"])
