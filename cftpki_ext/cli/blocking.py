@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from cftpki_ext.api import chain_of
-from cftpki_ext.cli.options import FILE, Time, config_option, config_path, json_option
+from cftpki_ext.cli.options import INPUT, Time, config_option, config_path, json_option
 from cftpki_ext.cli.owning import may_write
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.config import load, load_service
@@ -28,7 +28,7 @@ from cftpki_ext.decision.blocked import SPKI, matching, read_blocked
 from cftpki_ext.identity.store.operator_log import this_actor
 from cftpki_ext.service.blocking import digest_of_list
 from cftpki_ext.stores import open_blocks
-from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.files import read_input
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
 from cftpki_ext.x509.certificate import parse_certificate
 
@@ -44,8 +44,8 @@ _NOT_TAKEN = "the running service has not said within 3 s that it holds: look at
 _who_argument = click.argument("who", metavar="[FINGERPRINT|SPKI|NAME]", required=False)
 _key_of = click.option(
     "--key-of",
-    type=FILE,
-    help="Instead of a name: the key of the first certificate in this file (PEM or DER).",
+    type=INPUT,
+    help="Instead of a name: the key of the first certificate in this file (PEM or DER; - is standard input).",
 )
 _reason = click.option("--reason", required=True, help="Why, for the evidence and whoever reads it later.")
 _lifting = click.option(
@@ -158,7 +158,7 @@ def _meant(who: str | None, key_of: Path | None) -> str:
         raise click.UsageError(msg)
     if key_of is None:
         return read_blocked(who or "")
-    data = read_regular(key_of, cap=MAX_INPUT_BYTES, what="certificate").data
+    data = read_input(key_of, cap=MAX_INPUT_BYTES, what="certificate").data
     return f"{SPKI}:{sha256(parse_certificate(chain_of(data)[0]).spki).hexdigest()}"
 
 

@@ -17,7 +17,7 @@ import click
 
 from cftpki_ext.bootstrap.checker import SystemClock, make_sources, source_kinds
 from cftpki_ext.cli.found import tell
-from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
+from cftpki_ext.cli.options import INPUT, Since, config_option, config_path, json_option
 from cftpki_ext.cli.render import working
 from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.config import load
@@ -61,7 +61,7 @@ from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.service.renewals import make_enroller, make_manager, managed
 from cftpki_ext.stores import revocation_reader, stored_evidence
 from cftpki_ext.support import pem
-from cftpki_ext.support.files import read_regular
+from cftpki_ext.support.files import read_input, shown_name
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
 from cftpki_ext.support.version import version
 
@@ -76,7 +76,7 @@ _WORDS = {Level.FAIL: "would refuse partners", Level.WARN: "look at the warnings
 @click.option(
     "--chain",
     "chain_files",
-    type=FILE,
+    type=INPUT,
     multiple=True,
     help="A partner's chain, whose locations are asked too.",
 )
@@ -109,12 +109,12 @@ def doctor(
     settings = load(config_path(config_file))
     trusts = _chosen(settings, trust_names)
     chains = [
-        pem.certificates(read_regular(file, cap=MAX_INPUT_BYTES, what="chain").data, what="chain")
+        pem.certificates(read_input(file, cap=MAX_INPUT_BYTES, what="chain").data, what="chain")
         for file in chain_files
     ]
     for file, chain in zip(chain_files, chains, strict=True):
         if not chain:
-            msg = f"chain: {printable(str(file))} holds no certificate"
+            msg = f"chain: {shown_name(file)} holds no certificate"
             raise InputError(msg)
     found: list[Finding] = []
     past = _past(settings, since)

@@ -21,7 +21,7 @@ import click
 from cftpki_connectors.fetch.guard import is_special
 from cftpki_ext.api import chain_of, check_certificate, trust_set
 from cftpki_ext.cli.advice import advice
-from cftpki_ext.cli.options import FILE, config_option, config_path
+from cftpki_ext.cli.options import FILE, INPUT, config_option, config_path
 from cftpki_ext.cli.render import console, show_verdict, table, working
 from cftpki_ext.config import load
 from cftpki_ext.config.credentials import anchors_in
@@ -32,7 +32,7 @@ from cftpki_ext.core.settings import TrustSet
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, SourceKind
-from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
+from cftpki_ext.support.files import MAX_TEXT_BYTES, STANDARD_INPUT, read_input, read_regular, shown_name
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 from cftpki_ext.x509.distribution import locations
@@ -75,7 +75,13 @@ def trust() -> None:
 @trust.command("add")
 @click.argument("name")
 @click.argument("root", type=FILE)
-@click.option("--probe", "probe", type=FILE, required=True, help="A partner's chain to find it out with.")
+@click.option(
+    "--probe",
+    "probe",
+    type=INPUT,
+    required=True,
+    help="A partner's chain to find it out with; - is standard input.",
+)
 @click.option(
     "--direction",
     type=click.Choice([d.value for d in Direction]),
@@ -101,10 +107,13 @@ def add(ctx: click.Context, /, name: str, root: Path, **options: Any) -> None:
     if name in load(path, forgive_ended=True).trusts:
         msg = f"[trust.{name}] is in {printable(str(path))} already"
         raise InputError(msg)
+    if root == STANDARD_INPUT:
+        msg = "the configuration names the file of the anchors: standard input is none"
+        raise InputError(msg)
     found = anchors_in(root, what="trust anchor", explain=True)
     for note in found.notes:
         click.echo(f"cftpki: {printable(note)}", err=True)
-    chain = chain_of(read_regular(probe, cap=MAX_INPUT_BYTES, what="probe").data)
+    chain = chain_of(read_input(probe, cap=MAX_INPUT_BYTES, what="probe").data)
     alone = check_certificate(
         chain, trust=trust_set(found.ders, name=name), direction=direction, path_only=True
     )
@@ -219,7 +228,7 @@ def _trust_of(name: str, anchors: Sequence[bytes], keys: dict[str, Any]) -> Trus
 
 
 def _comments(probe: Path, places: Sequence[Place]) -> Iterator[str]:
-    yield printable(f"found out with {probe.name}")
+    yield f"found out with {shown_name(Path(probe.name))}"
     for one in places:
         if one.is_directory:
             yield printable(f"{one.url} is a directory: it is asked with a table ldap (docs/ldap.md)")

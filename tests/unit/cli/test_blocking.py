@@ -130,6 +130,9 @@ def test_key_of_a_certificate_at_hand_is_blocked_in_whatever_certificate_it_is(c
     assert Reason.BLOCKED is judged(config).reason
     told(config, "unblock", "--key-of", file)
     assert judged(config).accepted
+    words = ["partners", "block", "--key-of", "-", "--reason", "r", "--json", "--config", str(config)]
+    given = CliRunner().invoke(main, words, input=file.read_bytes())
+    assert made["blocked"]["what"] == json.loads(given.stdout)["blocked"]["what"]
     for call in (
         ("block", "--reason", "r"),
         ("block", "CN=a", "--key-of", file, "--reason", "r"),

@@ -222,6 +222,25 @@ def test_json_stands_alone_on_standard_output_whatever_is_logged(
     assert (True, True) == ("said by us" in result.stderr, "said by a library" in result.stderr)
 
 
+@pytest.mark.parametrize("given", [pki.make_root("Partner").pem, b""])
+def test_doctor_takes_a_chain_from_standard_input(config, monkeypatch, given):
+    asked = []
+
+    async def note(_settings, _trusts, chains, *_):
+        asked.extend(chains)
+        return []
+
+    monkeypatch.setattr("cftpki_ext.cli.doctoring._asked", note)
+    words = ["doctor", "--chain", "-", "--trust", "t", "--config", str(config)]
+    done = CliRunner().invoke(main, words, input=given)
+
+    if given:
+        assert (0, [1]) == (done.exit_code, [len(chain) for chain in asked]), done.output
+    else:
+        expected = "cftpki: chain: standard input holds no certificate\n"
+        assert (2, expected, []) == (done.exit_code, done.stderr, asked)
+
+
 @pytest.fixture
 def stream():
     """

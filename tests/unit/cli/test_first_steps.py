@@ -97,6 +97,14 @@ class Partner:
         )
 
 
+def test_anchors_are_a_file_and_no_stream(config, tmp_path):
+    before = config.read_bytes()
+    partner = Partner(tmp_path, crl_urls=[])
+    done = run("trust", "add", "acme", "-", "--probe", partner.probe, "--config", config)
+    assert (2, before) == (done.exit_code, config.read_bytes())
+    assert "the configuration names the file of the anchors: standard input is none" in done.stderr
+
+
 def test_nothing_is_asked_or_written_without_a_yes(config, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("cftpki_ext.cli.trusting.check_certificate", _noting(asked))
