@@ -24,8 +24,10 @@
 #define DETAIL_CHARACTERS 200
 
 /* The minute that is counted (from the monotonic clock) above the notes of it; and those left out. */
-static _Atomic uint64_t minute_and_count;
-static _Atomic uint32_t left_out;
+static struct {
+  _Atomic uint64_t minute_and_count;
+  _Atomic uint32_t left_out;
+} cftpki_notes;
 
 /* NULL: nobody wants to hear it. */
 static const char *destination(void) {
@@ -59,21 +61,23 @@ static bool may_tell(void) {
   struct timespec now = {0, 0};
   clock_gettime(CLOCK_MONOTONIC, &now);
   uint64_t minute = (uint64_t)now.tv_sec / 60 + 1; /* 0 is before the first one */
-  uint64_t before = atomic_load(&minute_and_count);
+  uint64_t before = atomic_load(&cftpki_notes.minute_and_count);
   for (;;) {
     uint64_t count = before >> 16 == minute ? before & UINT16_MAX : 0;
     if (count >= CFTPKI_NOTES_A_MINUTE) {
-      atomic_fetch_add(&left_out, 1);
+      atomic_fetch_add(&cftpki_notes.left_out, 1);
       return false;
     }
-    if (atomic_compare_exchange_weak(&minute_and_count, &before, minute << 16 | (count + 1))) {
+    if (atomic_compare_exchange_weak(&cftpki_notes.minute_and_count, &before,
+                                     minute << 16 | (count + 1))) {
       return true;
     }
   }
 }
 
 static const char *phase_name(unsigned message) {
-  static const char *const names[] = {
+  /* Octets, and no pointers: nothing for the loader to write into. */
+  static const char names[][20] = {
       "call",          "StartTask",        "StartHandshake", "GetCertificate",
       "GetCAList",     "CheckCertificate", "CryptData",      "HandshakeAlert",
       "HandshakeDone", "EndSession",       "EndTask",
@@ -88,7 +92,7 @@ static void tell(const char *priority, const char *phase, const char *text) {
   if (path == NULL || !may_tell()) {
     return;
   }
-  uint32_t others = atomic_exchange(&left_out, 0);
+  uint32_t others = atomic_exchange(&cftpki_notes.left_out, 0);
   if (others > 0) {
     (void)snprintf(more, sizeof(more), " (%u more were not told)", (unsigned)others);
   }

@@ -44,10 +44,12 @@ def test_library_exports_one_symbol_and_needs_libc_alone(build: Path) -> None:
     assert "RUNPATH" not in dynamic
 
 
-def test_library_has_no_writable_data_but_the_pages_that_it_has_mapped(build: Path) -> None:
+def test_library_has_no_writable_data_but_the_pages_that_it_has_mapped_and_a_count_of_its_notes(
+    build: Path,
+) -> None:
     names = subprocess.check_output(["nm", build / "libcftpkie.so"], text=True).splitlines()
     own = [line.split()[-1] for line in names if line.split()[-2] in {"b", "B", "d", "D"}]
-    assert ["cftpki_boards", "cftpki_kept"] == sorted(
+    assert ["cftpki_boards", "cftpki_kept", "cftpki_notes"] == sorted(
         name for name in own if not name.startswith(("_", "completed."))
     )  # the C start files' own
 
