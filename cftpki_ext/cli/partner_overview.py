@@ -21,7 +21,7 @@ from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.policy import PartnerException
 from cftpki_ext.core.settings import Settings
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.decision.blocked import blocked_names, fits, read_blocked
 from cftpki_ext.evidence.partners import PartnerRow, Partners
 from cftpki_ext.stores import open_blocks, seen_partners, stored_evidence
@@ -64,13 +64,14 @@ class Overview:
     let_go: int
 
 
-def overview_of(settings: Settings, since: datetime | None) -> Overview:
+def overview_of(settings: Settings, since: datetime | None, *, whole: bool = False) -> Overview:
     """
     Gather what is known.
 
     Args:
         settings: name the state directory, and the exceptions.
         since: look at all evidence since then; by default at the newest records.
+        whole: have everybody's own certificate at hand, also where nobody is blocked.
 
     Returns:
         Every partner that was seen, the last seen first.
@@ -98,10 +99,10 @@ def overview_of(settings: Settings, since: datetime | None) -> Overview:
         partners=tuple(
             Standing(
                 row=row,
-                blocks=tuple(by_name[what] for what in _blocks_of(document, row)),
+                blocks=tuple(by_name[what] for what in _blocks_of(document, row) if what in by_name),
                 exceptions=tuple(by_partner.get(row.fingerprint, ())),
             )
-            for row in gathered.rows
+            for row in (_with_leaves(settings, gathered.rows) if document or whole else gathered.rows)
         ),
         book=book,
         exceptions=tuple(each for found in by_partner.values() for each in found),
@@ -138,6 +139,21 @@ def _read_evidence(
     return count, oldest
 
 
+def _with_leaves(settings: Settings, rows: Iterable[PartnerRow]) -> Iterator[PartnerRow]:
+    """
+    The rows, with the partner's own certificate where only the evidence has it: it stands there under its fingerprint.
+    """
+    ledger = stored_evidence(settings.service)
+    if ledger is None:
+        yield from rows
+        return
+    with contextlib.closing(ledger):
+        for row in rows:
+            leaf = None if row.chain else ledger.blob(row.fingerprint)
+            fits_it = leaf is not None and sha256(leaf).hexdigest() == row.fingerprint
+            yield replace(row, chain=(leaf,)) if leaf is not None and fits_it else row
+
+
 def _remembered(settings: Settings) -> Iterator[PartnerRow]:
     """
     The partners that the service remembers because they were accepted in the last days.
@@ -164,11 +180,15 @@ def _remembered(settings: Settings) -> Iterator[PartnerRow]:
 
 
 def _blocks_of(document: bytes | None, row: PartnerRow) -> tuple[str, ...]:
+    """
+    What a partner is blocked by: as far as its certificates are known, and as the newest verdict found.
+    """
     if document is None:
         return ()
-    return blocked_names(
+    found = blocked_names(
         document, tuple(_certificates(row.chain)), fingerprint=row.fingerprint, subject=row.subject
     )
+    return tuple(dict.fromkeys((*found, *row.blocked)))
 
 
 def _certificates(chain: Sequence[bytes]) -> Iterator[Certificate]:

@@ -123,7 +123,7 @@ def show_partner(who: str, since: datetime | None, config_file: Path | None, *, 
     Show one partner: all that is known of it. The beginning of its fingerprint will do.
     """
     now = datetime.now(UTC)
-    seen = overview_of(load(config_path(config_file), forgive_ended=True), since)
+    seen = overview_of(load(config_path(config_file), forgive_ended=True), since, whole=True)
     found = tuple(meant(who, seen.partners))
     if len(found) != 1:
         several = ", ".join(f"{one.row.subject} ({one.row.fingerprint[:_SHORT]})" for one in found[:10])

@@ -54,7 +54,9 @@ def reload(config_file: Path | None, pid: int | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"reloaded": True, "reloads": told}, indent=2))
         return
-    click.echo(f"reloaded: {len(settings.rules)} rules, {len(settings.trusts)} trust sets")
+    counts = ((len(settings.rules), "rule"), (len(settings.trusts), "trust set"))
+    words = ", ".join(f"{count} {noun if count == 1 else f'{noun}s'}" for count, noun in counts)
+    click.echo(f"reloaded: {words}")
 
 
 def _reload(settings: Settings, pid: int | None) -> Mapping[str, Any]:

@@ -246,7 +246,7 @@ def _show(places: Sequence[Place], section: str) -> None:
                         one.url,
                         one.host or "-",
                         ", ".join(one.addresses) or one.trouble,
-                        ", ".join(filter(None, (one.host, *one.internal)))
+                        ", ".join(dict.fromkeys(filter(None, (one.host, *one.internal))))
                         if not one.is_directory
                         else "no: LDAP",
                     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.values import dataclass, replace
-from cftpki_ext.core.verdict import CertificateStatus, Status
+from cftpki_ext.core.verdict import CertificateStatus, Reason, Status
 from cftpki_ext.evidence.again import plain_of, repeated_by
 from cftpki_ext.evidence.record import MAX_DOCUMENT_BYTES, Door
 
@@ -30,6 +30,8 @@ _WORST = (
     CertificateStatus.UNDETERMINED.value,
     CertificateStatus.GOOD.value,
 )
+# How `decision.blocked` names the entry that a fault is about.
+_BLOCK = "block "
 _BY_EXCEPTION = "accepted by the exception of policy"
 
 
@@ -39,7 +41,8 @@ class PartnerRow:
     One partner, by the SHA-256 of its certificate. Times are aware; texts are as the partner chose them.
 
     `last_at` and what follows are of the newest verdict; `source` is whose word it rests on. `excepted_at` is when an
-    exception let it in last, and `excepted` what the verdict said of it.
+    exception let it in last, and `excepted` what the verdict said of it; `blocked` is what the newest verdict says it was
+    blocked by.
     """
 
     fingerprint: str
@@ -61,6 +64,7 @@ class PartnerRow:
     excepted_at: datetime | None = None
     excepted: str | None = None
     excepted_times: int = 0
+    blocked: tuple[str, ...] = ()
     chain: tuple[bytes, ...] = field(default=(), repr=False)
 
 
@@ -172,6 +176,11 @@ def _row_of(data: Mapping[str, Any]) -> PartnerRow | None:
         excepted_at=at if excepted and accepted else None,
         excepted=said if excepted and accepted else None,
         excepted_times=int(excepted and accepted),
+        blocked=tuple(
+            fault["rule"].removeprefix(_BLOCK)
+            for fault in evidence["faults"]
+            if fault["reason"] == Reason.BLOCKED.value and fault["rule"].startswith(_BLOCK)
+        ),
     )
 
 

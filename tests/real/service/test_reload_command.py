@@ -42,7 +42,7 @@ def test_reload_that_succeeds_is_waited_for_and_one_with_a_fault_changes_nothing
         before = config.read_text()
         config.write_text(before + RULE.format(name="out", direction="client"))
         done = reload(config)
-        assert (0, "reloaded: 2 rules, 1 trust sets\n") == (done.exit_code, done.output)
+        assert (0, "reloaded: 2 rules, 1 trust set\n") == (done.exit_code, done.output)
         told = status(service)
         assert (["in", "out"], 1) == (told["rules"], told["reloads"]["ok"])
         assert service.process.pid == told["pid"]

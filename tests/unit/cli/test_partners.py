@@ -21,8 +21,11 @@ from cftpki_ext.checking.sightings import document_of, pack_chain
 from cftpki_ext.cli import main
 from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.vocabulary import Direction
+from cftpki_ext.decision.conclude import conclude
+from cftpki_ext.decision.examine import examine
 from cftpki_ext.evidence import encode
 from cftpki_ext.ports import EvidenceEntry, Sighting
+from cftpki_ext.x509.certificate import parse_certificate
 from tests.support import evidence_samples as samples
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -153,6 +156,34 @@ def test_one_partner_is_shown_by_the_beginning_of_its_fingerprint_or_any_spellin
         assert (1, True) == (done.exit_code, why in done.stderr)
     remember(state, (b"o" * 32, NOW, partner("CN=partner"), (samples.CA.der,)))
     assert 2 == run(config, "show", "partner").exit_code
+
+
+def test_key_of_a_partner_that_only_the_evidence_knows_is_compared_and_shown(config, state):
+    keep(state, (samples.GOOD, NOW))
+    spki = sha256(parse_certificate(samples.LEAF.der).spki).hexdigest()
+    assert spki == told(config, "show", "CN=partner")["spki"]
+    assert PRINT == told(config, "show", f"spki:{spki}")["fingerprint"]
+    block(state, f"spki:{spki}")
+    (one,) = told(config, "list", "--blocked")["partners"]
+    assert [f"spki:{spki}"] == [each["what"] for each in one["blocks"]]
+
+
+def test_partner_that_was_refused_by_a_block_of_its_ca_shows_it_until_it_is_lifted(config, state):
+    what = "subject:CN=CA"
+    state.mkdir(mode=0o700)
+    block(state, what)
+    asked = replace(samples.record(*samples.GOOD).question, blocks=BlockFile(state).document())
+    verdict = conclude(examine(replace(asked, at=NOW)), samples.GOOD, verdict_id="9" * 32)
+    made = replace(samples.record(*samples.GOOD), question=asked, verdict=verdict)
+    stored = encode(made)
+    ledger = EvidenceLedger(state / "evidence")
+    ledger.append([EvidenceEntry(id="9" * 32, kept_at=NOW, document=stored.document, blobs=stored.blobs)])
+    ledger.close()
+    (one,) = told(config, "list")["partners"]
+    assert [what] == [each["what"] for each in one["blocks"]]
+    BlockFile(state).change(lambda book: book.without(what, by="b", at=NOW, reason="r"))
+    (one,) = told(config, "list")["partners"]
+    assert [] == one["blocks"]
 
 
 def test_hostile_names_are_shown_escaped(config, state):
