@@ -57,6 +57,13 @@ class Conversation:
         """
         return self._session
 
+    @property
+    def in_handshake(self) -> bool:
+        """
+        Whether the host is to come back with another phase before its partner knows the end.
+        """
+        return self._session is not None and self._session.stage is Stage.HANDSHAKE
+
     def take_descriptor(self) -> int | None:
         """
         The descriptor that the last answer announces, now the caller's to send and close; `None`: it announces none.

@@ -17,6 +17,7 @@ from typing import Any
 
 from cftpki_ext.core.errors import CftPkiError, WireError
 from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.protocol.codec import WireVersionError
 from cftpki_ext.service import listener as listening
 from cftpki_ext.service.beside import allowed_users
@@ -36,8 +37,21 @@ IDLE_S = 300.0
 FRAME_S = 10.0
 # Calls under way at a stop: longer than any call may take (budget 5 s and its slack).
 STOP_S = 10.0
+# Handshakes under way at a stop may go on: most need less than a second, and whoever connects meanwhile waits in systemd's
+# socket. A partner that says nothing must not hold up the next service for longer.
+HANDSHAKES_S = 3.0
 
 Reload = Callable[[], Settings]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Connection:
+    """
+    One connection; `busy` while a call is under way.
+    """
+
+    conversation: Conversation
+    busy: bool = False
 
 
 class Daemon:
@@ -54,6 +68,7 @@ class Daemon:
         environ: Mapping[str, str] | None = None,
         idle_s: float = IDLE_S,
         frame_s: float = FRAME_S,
+        handshakes_s: float = HANDSHAKES_S,
     ) -> None:
         self._service = service
         self._reload = reload
@@ -61,17 +76,19 @@ class Daemon:
         self._environ = os.environ if environ is None else environ
         self._idle_s = idle_s
         self._frame_s = frame_s
-        self._connections: dict[asyncio.Task[None], bool] = {}  # whether a call is under way
+        self._handshakes_s = handshakes_s
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
         self._refusals = Refusals()
         self._descriptors = resource.RLIM_INFINITY
         self._accept_error: int | None = None  # the one that was told, until a connection is accepted again
         self._reloading = asyncio.Lock()
         self._stop = asyncio.Event()
+        self._cut_off = False  # a stop that waits for no handshake any more
         self.ready = asyncio.Event()
 
     def stop(self) -> None:
         """
-        Ask for a clean stop: no new connections, idle ones closed, calls under way finished within a bound.
+        Ask for a clean stop: no new connections, idle ones closed, handshakes and calls under way finished within bounds.
         """
         self._stop.set()
 
@@ -124,7 +141,7 @@ class Daemon:
                 background.add(loop.create_task(self._feed_watchdog(interval_s)))
             self.ready.set()
             await self._stop.wait()
-            notify(self._environ, "STOPPING=1", "STATUS=finishing calls under way")
+            notify(self._environ, "STOPPING=1", "STATUS=finishing handshakes under way")
             server.close()
             await self._drain()
         finally:
@@ -214,11 +231,19 @@ class Daemon:
             )
 
     async def _drain(self) -> None:
-        for task, busy in self._connections.items():
-            if not busy:
+        for task, one in self._connections.items():
+            if not one.busy and not one.conversation.in_handshake:
                 task.cancel()
         if self._connections:
-            _, late = await asyncio.wait(self._connections, timeout=STOP_S)
+            await asyncio.wait(self._connections, timeout=self._handshakes_s)
+        self._cut_off = True
+        waiting = [task for task, one in self._connections.items() if not one.busy]
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            self._service.log.warning("handshakes_cut_off", count=len(waiting))
+        if self._connections:
+            _, late = await asyncio.wait(self._connections, timeout=STOP_S - self._handshakes_s)
             for task in late:
                 task.cancel()
             if late:
@@ -229,15 +254,15 @@ class Daemon:
         task = asyncio.current_task()
         if task is None:  # pragma: no cover - asyncio runs every connection in a task
             return
-        self._connections[task] = False
-        self._accept_error = None
         conversation = Conversation(self._service)
+        connection = self._connections[task] = _Connection(conversation=conversation)
+        self._accept_error = None
         try:
             refusal = self._refusal(writer)
             if refusal is not None:
                 await self._refuse(writer, refusal)
                 return
-            await self._converse(conversation, reader, writer, task)
+            await self._converse(connection, reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             # A timeout is an OSError too. The peer is gone, silent or stuck: its session ends with the connection.
             return
@@ -273,13 +298,13 @@ class Daemon:
 
     async def _converse(
         self,
-        conversation: Conversation,
+        connection: _Connection,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        task: asyncio.Task[None],
     ) -> None:
+        conversation = connection.conversation
         incoming = Incoming(reader, idle_s=self._idle_s, frame_s=self._frame_s)
-        while not self._stop.is_set():
+        while not self._stop.is_set() or (conversation.in_handshake and not self._cut_off):
             try:
                 request = await incoming.next()
             except WireError as error:
@@ -287,11 +312,11 @@ class Daemon:
                 self._service.log.warning("unreadable_frame", error=str(error))
                 await self._send(writer, await conversation.unreadable(error, sequence))
                 return
-            self._connections[task] = True
+            connection.busy = True
             try:
                 await self._send(writer, await conversation.answer(request), conversation.take_descriptor())
             finally:
-                self._connections[task] = False
+                connection.busy = False
 
     async def _send(self, writer: asyncio.StreamWriter, raw: bytes, descriptor: int | None = None) -> None:
         if descriptor is not None:

@@ -217,7 +217,32 @@ async def test_stop_finishes_the_call_under_way_and_closes_idle_connections(sett
         assert not waiting.done()
         world.checker.release.set()
         assert Result.DONE is result(await waiting)
+        # and so is the handshake that it is of
+        assert Result.DONE is result(await busy.ask(Message.HANDSHAKE_DONE, TLS_MIN=0x0303))
         assert await busy.closed()
+    assert [] == [
+        event for event in world.events() if event in {"handshakes_cut_off", "calls_cut_off", "session_lost"}
+    ]
+
+
+async def test_stop_waits_for_a_handshake_whose_partner_is_silent_no_longer_than_its_bound(settings):
+    async with running(settings, handshakes_s=0.0) as world, world.client() as silent:
+        await silent.start()
+        world.daemon.stop()
+        assert await silent.closed()
+    assert ["handshakes_cut_off", "session_lost"] == [
+        event for event in world.events() if event in {"handshakes_cut_off", "calls_cut_off", "session_lost"}
+    ]
+
+
+async def test_stop_begins_no_handshake_on_a_connection_whose_own_has_ended(settings):
+    async with running(settings) as world, world.client() as client:
+        await client.start()
+        world.daemon.stop()
+        assert Result.REFUSED is result(
+            await client.ask(Message.CHECK_CERTIFICATE, CHAIN=encode_chain([b"revoked"]))
+        )
+        assert await client.closed()
 
 
 async def test_reload_takes_new_rules_and_keeps_the_old_on_a_fault(settings):
