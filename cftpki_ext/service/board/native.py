@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -132,7 +133,8 @@ def find_library() -> Path | None:
 
     """
     tree = Path(__file__).resolve().parents[3] / "build" / "native"
-    for folder in (tree, Path("/usr/lib/cftpki"), Path("/usr/local/lib/cftpki"), Path("/usr/local/lib")):
+    ours = Path(sys.prefix) / "lib"  # an environment of our own: /opt/cftpki/lib
+    for folder in (tree, ours, *map(Path, ("/usr/lib/cftpki", "/usr/local/lib/cftpki", "/usr/local/lib"))):
         path = folder / LIBRARY
         if path.is_file():
             return path
