@@ -49,6 +49,7 @@ class Conversation:
         self._held: HeldIdentity | None = None  # the generation whose chain was given, for CryptData
         self._begun = 0.0  # of the call under way
         self._descriptor: int | None = None  # that goes with the answer
+        self._aside = False  # it was asked something that begins no session
 
     @property
     def session(self) -> SessionContext | None:
@@ -58,11 +59,11 @@ class Conversation:
         return self._session
 
     @property
-    def in_handshake(self) -> bool:
+    def awaited(self) -> bool:
         """
-        Whether the host is to come back with another phase before its partner knows the end.
+        Whether the host is to say more: its handshake is under way, or about to begin.
         """
-        return self._session is not None and self._session.stage is Stage.HANDSHAKE
+        return not self._aside if self._session is None else self._session.stage is Stage.HANDSHAKE
 
     def take_descriptor(self) -> int | None:
         """
@@ -99,6 +100,7 @@ class Conversation:
         service = self._service
         service.requests[request.message.name.lower()] += 1
         before = self._session
+        self._aside |= before is None and request.message is not Message.START_TASK
         limit_s = self._limit_s()
         self._begun = service.clock.monotonic()
         failed: Fail | None = None

@@ -40,6 +40,8 @@ STOP_S = 10.0
 # Handshakes under way at a stop may go on: most need less than a second, and whoever connects meanwhile waits in systemd's
 # socket. A partner that says nothing must not hold up the next service for longer.
 HANDSHAKES_S = 3.0
+# What asyncio has accepted becomes a connection of ours in four turns of its loop (3.11 to 3.13).
+_TURNS_OF_A_NEW_CONNECTION = 10
 
 Reload = Callable[[], Settings]
 
@@ -47,11 +49,16 @@ Reload = Callable[[], Settings]
 @dataclass(slots=True, kw_only=True)
 class _Connection:
     """
-    One connection; `busy` while a call is under way.
+    One connection; `busy` while a call is under way, `refused` when its user may not ask.
     """
 
     conversation: Conversation
     busy: bool = False
+    refused: bool = False
+
+    @property
+    def awaited(self) -> bool:
+        return not self.refused and self.conversation.awaited
 
 
 class Daemon:
@@ -85,6 +92,13 @@ class Daemon:
         self._stop = asyncio.Event()
         self._cut_off = False  # a stop that waits for no handshake any more
         self.ready = asyncio.Event()
+
+    @property
+    def connections(self) -> int:
+        """
+        How many are open.
+        """
+        return len(self._connections)
 
     def stop(self) -> None:
         """
@@ -231,8 +245,10 @@ class Daemon:
             )
 
     async def _drain(self) -> None:
+        for _ in range(_TURNS_OF_A_NEW_CONNECTION):
+            await asyncio.sleep(0)
         for task, one in self._connections.items():
-            if not one.busy and not one.conversation.in_handshake:
+            if not one.busy and not one.awaited:
                 task.cancel()
         if self._connections:
             await asyncio.wait(self._connections, timeout=self._handshakes_s)
@@ -260,6 +276,7 @@ class Daemon:
         try:
             refusal = self._refusal(writer)
             if refusal is not None:
+                connection.refused = True
                 await self._refuse(writer, refusal)
                 return
             await self._converse(connection, reader, writer)
@@ -304,7 +321,7 @@ class Daemon:
     ) -> None:
         conversation = connection.conversation
         incoming = Incoming(reader, idle_s=self._idle_s, frame_s=self._frame_s)
-        while not self._stop.is_set() or (conversation.in_handshake and not self._cut_off):
+        while not self._stop.is_set() or (conversation.awaited and not self._cut_off):
             try:
                 request = await incoming.next()
             except WireError as error:

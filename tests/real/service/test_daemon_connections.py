@@ -225,6 +225,18 @@ async def test_stop_finishes_the_call_under_way_and_closes_idle_connections(sett
     ]
 
 
+@pytest.mark.parametrize("said", [(), (Message.START_TASK,)], ids=["nothing", "StartTask"])
+async def test_stop_answers_the_handshake_of_a_connection_that_has_not_begun_it(settings, said):
+    async with running(settings) as world, world.client() as client:
+        await world.until(lambda: world.daemon.connections)
+        for message in said:
+            await client.ask(message, HOST_TASK=1)
+        world.daemon.stop()
+        assert Result.DONE is result(await client.start())
+        assert Result.DONE is result(await client.ask(Message.HANDSHAKE_DONE, TLS_MIN=0x0303))
+        assert await client.closed()
+
+
 async def test_stop_waits_for_a_handshake_whose_partner_is_silent_no_longer_than_its_bound(settings):
     async with running(settings, handshakes_s=0.0) as world, world.client() as silent:
         await silent.start()
