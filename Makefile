@@ -68,6 +68,19 @@ check: $(VENV)/.ready native ## ruff, mypy, import-linter over product, tests an
 bench: native $(VENV)/.ready ## figures, as ratios against a named peer or the same run without us
 	$(BIN)/python -m bench.run --build $(BUILD)
 
+.PHONY: deb
+deb: package-tools ## a Debian package for this release and its python3, in dist/ (CFTPKIE_INC=DIR: with the exit for Transfer CFT)
+	CFTPKIE_INC=$(CFTPKIE_INC) scripts/package deb
+
+.PHONY: rpm
+rpm: package-tools ## the same as an RPM package
+	CFTPKIE_INC=$(CFTPKIE_INC) scripts/package rpm
+
+.PHONY: package-tools
+package-tools: $(VENV)/.run
+	scripts/system-packages package
+	scripts/go-tools packages
+
 .PHONY: fuzz
 fuzz: $(VENV)/.ready ## every parser for FUZZ_SECONDS each (default 60)
 	scripts/fuzz $(or $(FUZZ_SECONDS),60)
