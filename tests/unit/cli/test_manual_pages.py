@@ -4,6 +4,7 @@ The manual pages that the packages have: one for each command, as groff wants th
 
 from __future__ import annotations
 
+import os
 import runpy
 import subprocess
 from pathlib import Path
@@ -32,8 +33,10 @@ def complaints(pages):
     """
     What man and groff say about pages, for real.
     """
+    # Of a locale that this machine lacks man would complain as well.
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     command = ["man", "--warnings", "-E", "UTF-8", "-Tutf8", "-Z", "-l", *map(str, pages)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stderr
 
 
 def names(command, above):
