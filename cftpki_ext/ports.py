@@ -9,6 +9,7 @@ More than 400 lines: all contracts with the outside world, to be read in one pla
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
@@ -18,6 +19,7 @@ from typing import Protocol, runtime_checkable
 from cftpki_ext.core.blocks import Book
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.large_lists import LargeStore, Spool
+from cftpki_ext.core.ledger_notes import Break, Note
 from cftpki_ext.core.notify import NoticeMessage
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
@@ -169,6 +171,7 @@ class StoreChanges:
 
     `flushed`: the cache was emptied on purpose. `responses`: names under which something was stored, and when that was
     received. `revoked`: the certificates (`ProofReader.recall`) of which proofs are kept; `None` where no proof was added.
+    It only ever grows, unless somebody has taken proofs away.
     """
 
     flushed: bool = False
@@ -429,6 +432,24 @@ class Repeated:
         return SHORT_MARK + bytes.fromhex(verdict_id) + bytes.fromhex(self.document)
 
 
+class Share(enum.StrEnum):
+    """
+    Whose share of the evidence a record counts against; records of one share never push out those of the other.
+    """
+
+    PARTNERS = "partners"
+    STRANGERS = "strangers"  # chains that lead to no anchor, or were not judged
+
+
+class EntryKind(enum.StrEnum):
+    """
+    What a link of the chain is.
+    """
+
+    VERDICT = "verdict"
+    NOTE = "note"  # `core.ledger_notes`
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceEntry:
     """
@@ -446,6 +467,8 @@ class EvidenceEntry:
     revoked: tuple[Proven, ...] = ()
     present: tuple[str, ...] = ()
     repeats: Repeated | None = None
+    share: Share = Share.PARTNERS
+    kind: EntryKind = EntryKind.VERDICT
 
 
 class BlobsMissingError(StoreError):
@@ -463,13 +486,21 @@ class Reach:
     """
     How far back an evidence store reaches: its oldest record's time, its size, and what came in the last hours.
 
-    `grown_bytes` in `measured_hours`, a week at most: what was let go meanwhile counts too.
+    `grown_bytes` in `measured_hours`, a week at most: what was let go meanwhile counts too. `breaks` is where it did not
+    end as it was left, ever. `early` counts records that were let go for want of room before they were as old as they were
+    to be kept, and `early_newest` is when the youngest of them was kept; of strangers' records `strangers_early` counts them.
     """
 
     oldest: datetime | None
     used_bytes: int
     measured_hours: int
     grown_bytes: int
+    breaks: tuple[Break, ...] = ()
+    early: int = 0
+    early_newest: datetime | None = None
+    index_lacks: int = 0  # rows of the index of revocations that somebody has taken away
+    strangers_bytes: int = 0
+    strangers_early: int = 0
 
 
 class EvidenceStore(Protocol):
@@ -579,7 +610,7 @@ class AsyncEvidenceStore(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
     """
-    One kept record: its place in the chain, id, when it was kept, document, and chain hash (hex).
+    One kept record: its place in the chain of its share, id, when it was kept, document, and chain hash (hex).
     """
 
     seq: int
@@ -587,16 +618,18 @@ class LedgerEntry:
     kept_at: datetime
     document: bytes
     hash: str
+    share: Share = Share.PARTNERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFault:
     """
-    One break of the chain, for a person. `seq` is the record's place, `None` where it has none.
+    One break of the chain of a share, for a person. `seq` is the record's place, `None` where it has none.
     """
 
     seq: int | None
     detail: str
+    share: Share = Share.PARTNERS
 
 
 class EvidenceReader(Protocol):
@@ -631,6 +664,16 @@ class EvidenceReader(Protocol):
         The record itself may have been let go.
         """
 
+    def has_index(self) -> bool:
+        """
+        Whether it knows which records prove revocations: one of the first days does not.
+        """
+
+    def index_lacks(self) -> int:
+        """
+        How many certificates that `revoked` knew somebody has taken away from it.
+        """
+
     def count(self) -> int:
         """
         How many records there are.
@@ -643,7 +686,17 @@ class EvidenceReader(Protocol):
 
     def verify(self, progress: Callable[[int], None] = ...) -> tuple[LedgerFault, ...]:
         """
-        Every break of the chain.
+        Every break of the chain, those that were noticed once included.
+        """
+
+    def notes(self, since: datetime | None = None) -> tuple[Note, ...]:
+        """
+        What is said besides verdicts: of a time or later, and all breaks, whenever they were noticed.
+        """
+
+    def early(self) -> tuple[int, datetime | None, int]:
+        """
+        How many records were let go before their time, when the youngest of them was kept, and how many of strangers.
         """
 
     def close(self) -> None:

@@ -19,9 +19,11 @@ from pathlib import Path
 from cftpki_cache.blocked import BlockFile
 from cftpki_cache.disk import DATABASE as CACHE
 from cftpki_cache.disk import DiskStore
+from cftpki_cache.gap_file import GapFile
 from cftpki_cache.ledger_copies import back_up, copied_without_log
-from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.ledger_schema import DATABASE
+from cftpki_cache.ledger_shares import STRANGERS, SharedLedger
+from cftpki_cache.ledger_shares_reader import SharedLedgerReader
 from cftpki_cache.listed import ListedStore
 from cftpki_cache.lists import ListFiles, list_directory
 from cftpki_cache.location_locks import LocationLocks
@@ -35,7 +37,7 @@ from cftpki_cache.watch import StateWatch, mark_flushed
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.evidence.restore import behind, known_by, restore
+from cftpki_ext.evidence.restore import Known, behind, known_by, restore
 from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore, Sighting, StoreWatch
 from cftpki_ext.support.users import denied_text, user_text, user_word
 
@@ -44,12 +46,14 @@ _log = logging.getLogger(__name__)
 LOST_AND_FOUND = "lost+found"
 _OTHERS_MAY_WRITE = 0o022
 # Whoever could write there could put keys, accounts, kept roots, revocations or records of his own in place.
+_GAP = "evidence.gap"
 _FOLDERS = ("identities", "enrollers", "responses", "evidence")
 # Answers about partners, and one list of the largest size beside them; what is not here is read from the disk.
 _SMALL_BYTES = 32 * 1024 * 1024
 _LARGE_BYTES = 65 * 1024 * 1024
 # Records of lost revocations that are named at most.
 _NAMED = 10
+_INDEX_LOST = "somebody had taken them away from the evidence's index of revocations: its records prove them"
 _MEMORY_LOST = "the memory of revocations had lost them: it was deleted, or an older copy was put back"
 _PROOF_LOST = (
     "seen revoked, and neither memory nor evidence has the proof any more: only their CA can say so again"
@@ -104,7 +108,7 @@ def open_ledger(state: Path) -> EvidenceReader:
         StoreError: there is none, or it cannot be read by this user.
 
     """
-    return LedgerReader(evidence_directory(ServiceSettings(state=state)))
+    return SharedLedgerReader(evidence_directory(ServiceSettings(state=state)))
 
 
 def ledger_remark(state: Path) -> str | None:
@@ -239,7 +243,13 @@ def _foreign(state: Path, us: int) -> Iterator[tuple[Path, int]]:
     """
     What another user owns where this one has to write. Identities say so themselves, each by its own.
     """
-    for folder in (state, state / "responses", list_directory(state), state / "evidence"):
+    for folder in (
+        state,
+        state / "responses",
+        list_directory(state),
+        state / "evidence",
+        state / "evidence" / STRANGERS,
+    ):
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 # A file system's own folder is root's, and in nobody's way.
@@ -308,6 +318,25 @@ def open_sightings(service: ServiceSettings) -> Sightings:
     return Sightings(service.state)
 
 
+def open_gaps(service: ServiceSettings, *, tell: Callable[..., None]) -> GapFile | None:
+    """
+    Take the place where it is noted that verdicts could not be kept, before the disk is full; after `open_stores`.
+
+    Args:
+        service: where it is.
+        tell: is told by event and fields where it cannot be taken.
+
+    Returns:
+        The place, to be closed; `None` where there is none: a restart then forgets what was not kept.
+
+    """
+    try:
+        return GapFile(service.state / _GAP)
+    except StoreError as exc:
+        tell("evidence_gap_not_kept", error=str(exc))
+        return None
+
+
 def known_partners(service: ServiceSettings) -> int:
     """
     How many partners are remembered, whose evidence a service renews ahead; 0 where there are none yet.
@@ -373,6 +402,9 @@ def recollect(
             tell("revocations_not_compared", error=str(exc))
             return
         done = restore(ledger, known, proofs)
+        if known.unindexed:
+            tell("revocation_index_restored", certificates=len(known.unindexed), detail=_INDEX_LOST)
+            _index_again(service, known, tell)
         if behind(known, proofs):
             tell("evidence_behind", detail=_EVIDENCE_BEHIND)
     if done.restored:
@@ -380,6 +412,29 @@ def recollect(
     if done.lost:
         named = list(done.lost[:_NAMED])
         tell("revocations_lost", lost=len(done.lost), known=done.known, records=named, detail=_PROOF_LOST)
+
+
+def recollect_again(service: ServiceSettings, *, now: datetime, tell: Callable[..., None]) -> None:
+    """
+    Put back what was taken from the memory of revocations while a service runs; see `recollect`.
+
+    Raises:
+        StoreError: the memory cannot be opened or written.
+
+    """
+    with contextlib.closing(RevocationMemory(service.state, _lists_of(service))) as proofs:
+        recollect(service, proofs, required=False, now=now, tell=tell)
+
+
+def _index_again(service: ServiceSettings, known: Known, tell: Callable[..., None]) -> None:
+    """
+    Write into the evidence's index what was found in its records; what cannot be is looked for at the next start.
+    """
+    try:
+        with contextlib.closing(SharedLedger(evidence_directory(service))) as ledger:
+            ledger.index(known.unindexed)
+    except StoreError as exc:
+        tell("revocation_index_not_restored", error=str(exc))
 
 
 def stored_evidence(service: ServiceSettings) -> EvidenceReader | None:
@@ -391,7 +446,7 @@ def stored_evidence(service: ServiceSettings) -> EvidenceReader | None:
 
     """
     folder = evidence_directory(service)
-    return LedgerReader(folder) if _is_there(folder / DATABASE) else None
+    return SharedLedgerReader(folder) if _is_there(folder / DATABASE) else None
 
 
 def revocation_reader(service: ServiceSettings) -> RevocationReader | None:

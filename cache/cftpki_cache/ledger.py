@@ -4,14 +4,14 @@ The evidence ledger: verdict records in SQLite, hash-chained, kept by age and si
 SQLite because it is crash-safe, shared by processes and in every Python (ADR 0010). Each record's hash covers
 the previous record's hash and all that is kept of it, so a changed, removed or reordered record breaks the
 chain. The hash of the newest record is kept once more in a file of its own, so that a cut-off end is noticed
-too. What this cannot notice: someone who may write both files and computes all hashes anew. The service logs
-the hash of every record; logs that leave the machine settle that. Reading and verifying: `cftpki_cache.ledger_reader`.
+too, before anything is appended (`cftpki_cache.ledger_guard`). What this cannot notice: someone who may write all
+files and computes all hashes anew. The service logs the hash of every record; logs that leave the machine settle that.
+Reading and verifying: `cftpki_cache.ledger_reader`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
@@ -22,12 +22,27 @@ from pathlib import Path
 from cftpki_cache.condensing import Condenser
 from cftpki_cache.first_form import fill_waiting, write_first_form
 from cftpki_cache.ledger_appending import Appender, blobs_of
+from cftpki_cache.ledger_bound import Bound
+from cftpki_cache.ledger_breaks import breaks_in, reconcile
+from cftpki_cache.ledger_guard import Guard
+from cftpki_cache.ledger_head import identity_of
 from cftpki_cache.ledger_pruning import drop_versions, let_go
 from cftpki_cache.ledger_reach import look, note_let_go
-from cftpki_cache.ledger_schema import DATABASE, HEAD, SCHEMA, is_there, used_bytes
-from cftpki_cache.sqlite import connect, create, transaction
+from cftpki_cache.ledger_schema import (
+    DATABASE,
+    SCHEMA,
+    begin_counting_revoked,
+    count_revoked,
+    index_lacks,
+    is_there,
+    used_bytes,
+)
+from cftpki_cache.sqlite import abandon, connect, create, transaction
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.ledger_notes import Break
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
+from cftpki_ext.core.values import replace
+from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import EvidenceEntry, Reach
 
 # Checkpoints wait for the disk (fsync), so none is made where records wait: a thread makes them each time so much has
@@ -46,12 +61,14 @@ class EvidenceLedger:
     a power cut may take the last moments' records, never a part of one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int | None = None, before: datetime | None = None) -> None:
         """
         Open or create the ledger.
 
         Args:
             folder: made with mode 0700 where it does not exist.
+            max_bytes: what it may take, kept to while it is written; `None` until `tend` says it.
+            before: what was kept earlier may go anyway, until `tend` says another time.
 
         Raises:
             StoreError: the folder or database cannot be used.
@@ -60,21 +77,74 @@ class EvidenceLedger:
         self._lock = threading.Lock()
         self._written = 0  # octets since the log was folded in
         self._folding: threading.Thread | None = None
+        self._folder = folder
         self._path = folder / DATABASE
+        self._bound = Bound(self._path, max_bytes, before)
+        self._closed = False
         try:
             self._db = create(self._path, SCHEMA, synchronous="NORMAL")
-            self._appender = Appender(self._db)
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
+        guard: Guard | None = None
         try:
-            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            # Written in place, 86 bytes in one call: a kill leaves the old or the new line.
-            self._head = os.open(folder / HEAD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            guard = self._guard = Guard(folder)
+            self._begin()
         except (OSError, sqlite3.Error) as exc:
             self._db.close()
+            if guard is not None:
+                guard.close()
             msg = f"evidence ledger in {folder}: {exc}"
             raise StoreError(msg) from exc
+
+    @property
+    def noticed(self) -> tuple[Break, ...]:
+        """
+        Where the ledger did not end as it was left, since it was opened here.
+        """
+        return self._guard.noticed
+
+    def _begin(self) -> None:
+        """
+        Begin with a database that was opened: see that it ends as it was left.
+        """
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        self._appender = Appender(self._db, self._guard)
+        self._look()
+        self._files = self._identities()
+
+    def _look(self) -> None:
+        """
+        See that the ledger ends as it was left, and keep it where it does not.
+        """
+        try:
+            with transaction(self._db):
+                reconcile(self._db, self._folder)
+                begin_counting_revoked(self._db)
+                self._appender.look()
+            self._appender.committed()
+        except BaseException:
+            self._appender.forget()
+            raise
+
+    def _identities(self) -> tuple[tuple[int, int] | None, ...]:
+        log = self._path.with_name(f"{self._path.name}-wal")
+        return identity_of(self._path), identity_of(log)
+
+    def _follow(self) -> None:
+        """
+        Go on with the files that are there now, where somebody has put others in place or taken ours away.
+        """
+        now = self._identities()
+        if now == self._files and not self._guard.is_other():
+            return
+        if now[0] != self._files[0]:
+            abandon(self._db)
+        else:
+            self._db.close()  # what is only in the lost log is written out, where nobody else has the database open
+        self._db = create(self._path, SCHEMA, synchronous="NORMAL")
+        self._guard.reopen()
+        self._begin()
 
     def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
         """
@@ -102,23 +172,50 @@ class EvidenceLedger:
         try:
             with self._lock:
                 digests = self._append(entries)
-                self._fold_later(sum(map(_octets, entries)))
+                octets = sum(map(_octets, entries))
+                self._fold_later(octets)
+                full = self._bound.wrote(self._db, octets, len(entries))
+            if full:
+                # The records are kept: where there is no room to be made, whoever tends the ledger says why.
+                with contextlib.suppress(sqlite3.Error):
+                    self._bound.make_room()
         except (OSError, sqlite3.Error) as exc:
             msg = f"evidence of {', '.join(entry.id for entry in entries)} could not be kept: {exc}"
             raise StoreError(msg) from exc
         return tuple(digest.hex() for digest in digests)
 
     def _append(self, entries: Sequence[EvidenceEntry]) -> list[bytes]:
+        self._follow()
         try:
             with transaction(self._db):
                 digests = self._appender.keep(entries)
             # After the commit: a kill in between leaves a head that lags, which is no fault; one that led
             # would look like a cut-off end.
-            os.pwrite(self._head, self._appender.end().encode(), 0)
+            self._appender.committed()
         except BaseException:
             self._appender.forget()
             raise
         return digests
+
+    def index(self, proven: Sequence[tuple[Proven, str]]) -> None:
+        """
+        Enter into the index of revocations what it lacks, and have it count as whole.
+
+        Args:
+            proven: what records prove, each with the id of its record.
+
+        Raises:
+            StoreError: it could not be written.
+
+        """
+        try:
+            with self._lock, transaction(self._db):
+                self._appender.index(proven)
+                count_revoked(self._db, -index_lacks(self._db))
+        except (OSError, sqlite3.Error) as exc:
+            self._appender.forget()
+            msg = f"the index of revocations could not be written: {exc}"
+            raise StoreError(msg) from exc
 
     def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
         """
@@ -163,6 +260,7 @@ class EvidenceLedger:
 
         """
         gone = 0
+        self._bound.set(max_bytes, before)
         try:
             with contextlib.closing(connect(self._path)) as db:
                 db.execute("PRAGMA synchronous = NORMAL")
@@ -173,7 +271,9 @@ class EvidenceLedger:
                 if gone:
                     note_let_go(db, size - used_bytes(db))
                 # Whatever is said of it, a certificate that ended so long ago is refused as expired.
-                db.execute("DELETE FROM revoked WHERE ends < ?", (int(before.astimezone(UTC).timestamp()),))
+                with transaction(db):
+                    ended = int(before.astimezone(UTC).timestamp())
+                    count_revoked(db, -db.execute("DELETE FROM revoked WHERE ends < ?", (ended,)).rowcount)
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as exc:
             msg = f"evidence ledger could not be pruned: {exc}"
@@ -220,9 +320,13 @@ class EvidenceLedger:
 
         """
         try:
+            with self._lock:
+                self._follow()
+                self._look()
+                breaks, lacks = breaks_in(self._db), index_lacks(self._db)
             with contextlib.closing(connect(self._path)) as db:
                 db.execute("PRAGMA synchronous = NORMAL")
-                return look(db, now)
+                return replace(look(db, now), breaks=breaks, index_lacks=lacks)
         except (sqlite3.Error, OverflowError, OSError) as exc:
             msg = f"evidence ledger cannot be looked at: {exc}"
             raise StoreError(msg) from exc
@@ -251,11 +355,18 @@ class EvidenceLedger:
         """
         if self._folding is not None:
             self._folding.join()
+        self._bound.close()
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            with contextlib.suppress(sqlite3.Error):
+                # Nothing of it waits for others: where they are at work, it is they who close the ledger.
+                _, frames, folded = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if frames == folded:
+                    self._guard.closed()
             self._db.close()
-            if self._head >= 0:
-                os.close(self._head)
-                self._head = -1
+            self._guard.close()
 
 
 def _octets(entry: EvidenceEntry) -> int:

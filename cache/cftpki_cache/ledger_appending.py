@@ -2,23 +2,27 @@
 Records put at the end of the evidence ledger's chain, inside a transaction of the ledger's.
 
 Owns what is remembered between two of them: where the chain ends, and which repeated documents are there. Another
-connection's writing is noticed (`PRAGMA data_version`), and then all of it is read again.
+connection's writing is noticed (`PRAGMA data_version`), and then all of it is read again, and held against what the head
+states (`cftpki_cache.ledger_guard`).
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from hashlib import sha256
 
 from cftpki_cache.documents import DocumentReader, DocumentWriter, keep_packed
 from cftpki_cache.first_form import LEAST_OCTETS, wait
-from cftpki_cache.ledger_schema import is_there, link, newest
+from cftpki_cache.ledger_guard import Guard
+from cftpki_cache.ledger_schema import count_revoked, is_there, link, newest
 from cftpki_cache.ledger_short import find_short, head_of, insert_short, number_of_whole, octets_of
+from cftpki_ext.core.ledger_notes import Break
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Repeated
+from cftpki_ext.decision.known_revoked import Proven
+from cftpki_ext.ports import BlobsMissingError, EntryKind, EvidenceEntry, Repeated
 
 # Documents that are repeated and known to be there, some 100 bytes each.
 _WHOLES = 8192
@@ -43,11 +47,13 @@ class Appender:
 
     Args:
         db: of the ledger.
+        guard: watches its end.
 
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, guard: Guard) -> None:
         self._db = db
+        self._guard = guard
         self._documents = DocumentWriter(db)
         self._known: _Known | None = None
 
@@ -66,41 +72,89 @@ class Appender:
             sqlite3.Error: they could not be kept, an id in use by another record included.
 
         """
-        known = self._look()
+        known = self.look()
         used: dict[str, int] = {}
         digests = [self._keep(known, entry, used) for entry in entries]
         self._use(used, known.seq)
         return digests
 
-    def end(self) -> str:
+    def committed(self) -> None:
         """
-        The line of the head file: the newest record's place and hash, once the transaction is committed.
+        State the end of the chain; once the transaction is committed.
+
+        Raises:
+            OSError: the head cannot be written.
+
         """
-        known = self._known
-        return "" if known is None else f"{known.seq:020d} {known.previous.hex()}\n"
+        if self._known is not None:
+            self._guard.committed(self._known.seq, self._known.previous)
 
     def forget(self) -> None:
         """
         Read everything again: the transaction was rolled back.
         """
         self._documents.forget()
+        self._guard.forget()
         self._known = None
 
-    def _look(self) -> _Known:
+    def look(self) -> _Known:
         """
         The end of the chain, read again where another connection has written meanwhile. Inside a transaction.
+
+        Where it is not the end that was left, that becomes the next link.
         """
         (version,) = self._db.execute("PRAGMA data_version").fetchone()
-        if self._known is None or self._known.version != version:
+        known = self._known
+        if known is None or known.version != version or self._guard.is_to_look():
             seq, previous = newest(self._db)
             # One that was cut off the end leaves its place empty, and is missed.
-            self._known = _Known(version, seq, previous, max(seq, self._greatest_seq()))
-        return self._known
+            known = self._known = _Known(version, seq, previous, max(seq, self._greatest_seq()))
+            broken = self._guard.look(self._db, seq, previous)
+            if broken is not None:
+                self._enter(known, broken)
+        return known
+
+    def _enter(self, known: _Known, broken: Break) -> None:
+        """
+        Keep a break, behind every place that was ever given out.
+        """
+        known.place = max(known.place, broken.seq)
+        note = EvidenceEntry(
+            id=broken.id,
+            kept_at=broken.noticed_at,
+            document=broken.document(),
+            blobs={},
+            kind=EntryKind.NOTE,
+        )
+        self._note(known, note)
+        self._guard.keep(self._db, broken)
+        self._use({}, known.seq)
+
+    def _note(self, known: _Known, entry: EvidenceEntry) -> bytes:
+        """
+        Keep a link that is no verdict, or find it; its hash.
+        """
+        kept_at = int(entry.kept_at.timestamp())
+        row = self._db.execute(
+            "SELECT hash FROM note WHERE id = ? AND kept_at = ? AND document = ?",
+            (entry.id, kept_at, entry.document),
+        ).fetchone()
+        if row is not None:
+            return octets_of(row[0])
+        seq = known.place + 1
+        digest = link(known.previous, entry.id, kept_at, "", entry.document)
+        self._db.execute(
+            "INSERT INTO note VALUES (?, ?, ?, ?, ?)", (seq, entry.id, kept_at, entry.document, digest)
+        )
+        known.seq, known.place, known.previous = seq, seq, digest
+        return digest
 
     def _keep(self, known: _Known, entry: EvidenceEntry, used: dict[str, int]) -> bytes:
         """
         Keep one record, or find it; its hash.
         """
+        if entry.kind is EntryKind.NOTE:
+            return self._note(known, entry)
         if head_of(entry) is None:
             kept = self._same(entry)
             if kept is not None:
@@ -186,16 +240,31 @@ class Appender:
                 self._db.execute("INSERT INTO blob VALUES (?, ?)", (name, raw))
                 if len(raw) >= LEAST_OCTETS:
                     wait(self._db, name)
+        self.index((proven, entry.id) for proven in entry.revoked)
+        return digest
+
+    def index(self, proven: Iterable[tuple[Proven, str]]) -> None:
+        """
+        Enter what records prove into the index of revocations. Inside a transaction.
+
+        Args:
+            proven: each with the id of its record.
+
+        """
+        rows = [
+            (one.certificate, one.digest, one.final, int(one.ends.timestamp()), name) for one, name in proven
+        ]
+        if not rows:
+            return
+        (before,) = self._db.execute("SELECT count(*) FROM revoked").fetchone()
         self._db.executemany(
             "INSERT INTO revoked VALUES (?, ?, ?, ?, ?) ON CONFLICT (certificate) DO UPDATE SET"
             " digest = excluded.digest, final = excluded.final, ends = excluded.ends, record = excluded.record"
             " WHERE excluded.final >= final",
-            (
-                (known.certificate, known.digest, known.final, int(known.ends.timestamp()), entry.id)
-                for known in entry.revoked
-            ),
+            rows,
         )
-        return digest
+        (after,) = self._db.execute("SELECT count(*) FROM revoked").fetchone()
+        count_revoked(self._db, after - before)
 
     def _keep_repeated(self, repeated: Repeated) -> None:
         """

@@ -15,6 +15,7 @@ from cftpki_cache.sqlite import transaction
 from cftpki_ext.ports import Reach
 
 _LET_GO = "let_go_bytes"
+_EARLY, _EARLY_NEWEST = "let_go_early", "let_go_early_newest"
 _HOUR_S = 3600
 # Transfers follow the week. A sample that is as old as this is what growth is measured from.
 _WINDOW_HOURS = 7 * 24
@@ -29,6 +30,37 @@ def note_let_go(db: sqlite3.Connection, count: int) -> None:
             "INSERT INTO counter VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             (_LET_GO, count),
         )
+
+
+def note_early(db: sqlite3.Connection, count: int, newest: int) -> None:
+    """
+    Add to the records that were let go before they were as old as they were to be kept. Inside a transaction.
+
+    Args:
+        db: of the ledger.
+        count: how many.
+        newest: when the youngest was kept, seconds since 1970.
+
+    """
+    db.execute(
+        "INSERT INTO counter VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+        (_EARLY, count),
+    )
+    db.execute(
+        "INSERT INTO counter VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+        (_EARLY_NEWEST, newest),
+    )
+
+
+def early(db: sqlite3.Connection) -> tuple[int, datetime | None]:
+    """
+    How many records were let go before their time, ever, and when the youngest of them was kept.
+    """
+    rows = dict(
+        db.execute("SELECT name, value FROM counter WHERE name IN (?, ?)", (_EARLY, _EARLY_NEWEST)).fetchall()
+    )
+    newest = rows.get(_EARLY_NEWEST)
+    return int(rows.get(_EARLY, 0)), None if newest is None else datetime.fromtimestamp(newest, UTC)
 
 
 def look(db: sqlite3.Connection, now: datetime) -> Reach:
@@ -58,9 +90,12 @@ def look(db: sqlite3.Connection, now: datetime) -> Reach:
             for table in ("record", "short")
             if (found := db.execute(f"SELECT kept_at FROM {table} ORDER BY seq LIMIT 1").fetchone())  # noqa: S608 (constants)
         ]
+    count, youngest = early(db)
     return Reach(
         oldest=datetime.fromtimestamp(min(oldest), UTC) if oldest else None,
         used_bytes=used,
         measured_hours=hour - first,
         grown_bytes=max(0, total - then),
+        early=count,
+        early_newest=youngest,
     )

@@ -2,6 +2,8 @@
 The reading end of the evidence ledger: find, list, verify. Never writes, and never holds up who does.
 
 Every walk sees the ledger as it was when the walk began, whatever a running service appends or lets go.
+
+More than 400 lines: one reading end, whose walks share one view of the database.
 """
 
 from __future__ import annotations
@@ -15,21 +17,27 @@ from pathlib import Path
 
 from cftpki_cache.documents import DocumentReader
 from cftpki_cache.ledger_blobs import BlobReader, has_table
-from cftpki_cache.ledger_schema import DATABASE, GENESIS, HEAD, chain_start, link
-from cftpki_cache.ledger_short import RECORDS, SHORTS, ids_between, row_of
+from cftpki_cache.ledger_breaks import breaks_beside, breaks_in, merged
+from cftpki_cache.ledger_foreign import refuse_programs
+from cftpki_cache.ledger_guard import end_faults
+from cftpki_cache.ledger_head import stated
+from cftpki_cache.ledger_reach import early
+from cftpki_cache.ledger_schema import DATABASE, GENESIS, chain_start, index_lacks, link
+from cftpki_cache.ledger_short import NOTES, RECORDS, SHORTS, ids_between, octets_of, row_of
 from cftpki_cache.sqlite import connect
 from cftpki_cache.versions import DamagedVersionError
-from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.ledger_notes import MAX_NOTE_BYTES, Break, BreakKind, Note, note_from
 from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import LedgerEntry, LedgerFault
-from cftpki_ext.support.files import read_regular
 
 # Records fetched at a time: a walk over a year must not hold it all.
 _PAGE = 500
 # Ids begin with the time: six digits are four hours' worth, enough to type and hardly ever unique by accident.
 _SHORTEST_PREFIX = 6
-_HEAD_OCTETS = 128
+# Notes that are read at most: some lines of text each.
+_MOST_NOTES = 10_000
 # How a record that repeats another one begins as JSON (`evidence.again`), and how a document names a blob (`evidence.record`).
 _AGAIN = re.compile(rb'\{"again":"([0-9a-f]{64})"')
 _NAMED = re.compile(rb'"\$sha256":"([0-9a-f]{64})"')
@@ -54,11 +62,15 @@ class LedgerReader:
         self._folder = folder
         path = folder / DATABASE
         try:
-            if not path.exists():
+            if not path.exists() or path.stat().st_size == 0:
+                last = max((end.seq for end in stated(folder) if end is not None), default=0)
+                if last:
+                    msg = f"evidence in {folder} is gone: its head states records up to {last}"
+                    raise StoreError(msg)
                 msg = f"no evidence in {folder}: nothing was kept yet, or the state directory is another"
                 raise StoreError(msg)
             self._db = connect(path, read_only=True)
-            _refuse_programs(self._db, folder)
+            refuse_programs(self._db, folder)
             self._documents = DocumentReader(self._db)
             self._blobs = BlobReader(self._db, self._documents)
         except (OSError, sqlite3.Error) as exc:
@@ -199,14 +211,14 @@ class LedgerReader:
 
         Returns:
             Every break: changed, removed, reordered or cut-off records, and blobs whose bytes were changed or
-            are gone. Empty when the ledger is whole.
+            are gone; what was noticed once, and is kept for good. Empty when the ledger is whole.
 
         Raises:
             StoreError: the database cannot be read.
 
         """
         # Before the walk's view of the database: a head that a writer moves on meanwhile is no fault.
-        head = self._read_head()
+        head, copy = stated(self._folder)
         faults: list[LedgerFault] = []
         with self._reading():
             self._db.execute("BEGIN")
@@ -215,12 +227,65 @@ class LedgerReader:
                 faults.extend(self._blobs.changed())
                 links: dict[int, bytes] = {}
                 repeated: set[str] = set()
-                faults.extend(self._walk(digests, links, repeated, head, progress))
+                ends = {end.seq for end in (head, copy) if end is not None}
+                faults.extend(self._walk(digests, links, repeated, ends, progress))
                 faults.extend(self._gone_of_repeated(digests, repeated))
-                faults.extend(self._head_faults(head, links))
+                faults.extend(end_faults(self._db, self._folder, (head, copy), links))
+                faults.extend(
+                    LedgerFault(seq=one.seq, detail=one.detail)
+                    for one in self._breaks()
+                    if one.kind is not BreakKind.TORN
+                )
             finally:
                 self._db.execute("ROLLBACK")
         return tuple(faults)
+
+    def notes(self, since: datetime | None = None) -> tuple[Note, ...]:
+        """
+        What is said besides verdicts, oldest first: of a time or later, and all breaks, whenever they were noticed.
+        """
+        found: dict[str, Note] = {}
+        with self._reading():
+            if has_table(self._db, "note"):
+                rows = self._db.execute(
+                    "SELECT document FROM note WHERE kept_at >= ? AND length(document) <= ? ORDER BY seq DESC LIMIT ?",
+                    (0 if since is None else _seconds(since), MAX_NOTE_BYTES, _MOST_NOTES),
+                ).fetchall()
+                for (document,) in reversed(rows):
+                    with contextlib.suppress(ValueError):
+                        note = note_from(octets_of(document))
+                        found[note.id] = note
+            found |= {one.id: one for one in self._breaks()}
+        return tuple(sorted(found.values(), key=lambda one: one.id))
+
+    def has_index(self) -> bool:
+        """
+        Whether there is an index of revocations: a ledger of the first days has none.
+        """
+        with self._reading():
+            return has_table(self._db, "revoked")
+
+    def index_lacks(self) -> int:
+        """
+        How many rows of the index of revocations somebody has taken away.
+        """
+        with self._reading():
+            # A ledger of before the index has neither.
+            there = has_table(self._db, "counter") and has_table(self._db, "revoked")
+            return index_lacks(self._db) if there else 0
+
+    def early(self) -> tuple[int, datetime | None, int]:
+        """
+        How many records were let go before their time, when the youngest of them was kept, and how many of strangers.
+        """
+        with self._reading():
+            if not has_table(self._db, "counter"):
+                return 0, None, 0
+            return (*early(self._db), 0)
+
+    def _breaks(self) -> tuple[Break, ...]:
+        there = breaks_in(self._db) if has_table(self._db, "breach") else ()
+        return merged(there, breaks_beside(self._folder))
 
     def close(self) -> None:
         """
@@ -233,22 +298,23 @@ class LedgerReader:
         digests: set[str],
         links: dict[int, bytes],
         repeated: set[str],
-        head: tuple[int, bytes] | None,
+        ends: set[int],
         progress: Callable[[int], None],
     ) -> Iterator[LedgerFault]:
         seq, previous = chain_start(self._db)
         links[seq] = previous
         if seq == 0 and previous != GENESIS:
             yield LedgerFault(seq=0, detail="the start of the chain was changed")
-        rows = self._db.execute(f"{' UNION ALL '.join(self._tables().values())} ORDER BY seq")
+        chained = self._tables() | ({"note": NOTES} if has_table(self._db, "note") else {})
+        rows = self._db.execute(f"{' UNION ALL '.join(chained.values())} ORDER BY seq")
         for looked_at, row in enumerate(rows, start=1):
             number, record_id, kept_at, document, names, digest = row_of(row)
             document = self._documents.document(document) if row[6] is None else document
             gap = number != seq + 1
-            if gap:
+            if gap and not _tells_of(document, seq):
                 yield LedgerFault(seq=seq + 1, detail=f"records {seq + 1} to {number - 1} were removed")
             # Behind a gap nobody knows what the record followed; its own hash then stands for itself.
-            elif link(previous, record_id, kept_at, names, document) != digest:
+            if not gap and link(previous, record_id, kept_at, names, document) != digest:
                 yield LedgerFault(seq=number, detail=f"record {number} ({record_id}) was changed or replaced")
             if row[6] is not None:
                 repeated.add(names)
@@ -256,7 +322,7 @@ class LedgerReader:
                 repeated.add(again[1].decode())
             for name in sorted(set(names.split()) - digests):
                 yield LedgerFault(seq=number, detail=f"blob {name} of record {number} is gone")
-            if head is not None and number == head[0]:
+            if number in ends:
                 links[number] = digest
             seq, previous = number, digest
             progress(looked_at)
@@ -278,28 +344,6 @@ class LedgerReader:
                 gone.update((document, name.decode()) for name in named if name.decode() not in digests)
         for document, digest in sorted(gone):
             yield LedgerFault(seq=None, detail=f"blob {digest} of the repeated record {document} is gone")
-
-    def _head_faults(self, head: tuple[int, bytes] | None, links: dict[int, bytes]) -> Iterator[LedgerFault]:
-        newest = max(links)
-        if head is None:
-            if newest > 0:
-                yield LedgerFault(seq=None, detail="the head file is gone or unreadable")
-        elif head[0] > newest:
-            yield LedgerFault(
-                seq=newest + 1, detail=f"records {newest + 1} to {head[0]} were cut off the end"
-            )
-        elif head[0] in links and links[head[0]] != head[1]:
-            yield LedgerFault(
-                seq=head[0], detail=f"record {head[0]} is not the one that the head file states"
-            )
-
-    def _read_head(self) -> tuple[int, bytes] | None:
-        try:
-            octets = read_regular(self._folder / HEAD, cap=_HEAD_OCTETS, what="head of the evidence").data
-        except (InputError, OSError):
-            return None
-        found = re.fullmatch(rb"(\d{20}) ([0-9a-f]{64})\n", octets)
-        return None if found is None else (int(found[1]), bytes.fromhex(found[2].decode()))
 
     def _tables(self) -> dict[str, str]:
         """
@@ -357,31 +401,22 @@ class LedgerReader:
             raise StoreError(msg) from exc
 
 
+def _tells_of(document: bytes, seq: int) -> bool:
+    """
+    Whether a link of the chain says that what followed a place is missing.
+    """
+    try:
+        note = note_from(document)
+    except ValueError:
+        return False
+    return isinstance(note, Break) and note.newest == seq
+
+
 def _text_of(value: object) -> str:
     if not isinstance(value, str):
         msg = "an id is text"
         raise TypeError(msg)
     return value
-
-
-def _refuse_programs(db: sqlite3.Connection, folder: Path) -> None:
-    """
-    Make sure that a database is tables and nothing that runs: a view could go on for ever, and a computed column fill memory.
-
-    Raises:
-        StoreError: it has something else.
-        sqlite3.Error: it cannot be read.
-
-    """
-    db.execute("PRAGMA trusted_schema = OFF")
-    other = db.execute(
-        "SELECT 1 FROM sqlite_schema AS one WHERE type NOT IN ('table', 'index') OR sql LIKE 'create virtual%'"
-        " OR EXISTS (SELECT 1 FROM pragma_table_xinfo(one.name) WHERE one.type = 'table' AND hidden <> 0) LIMIT 1"
-    ).fetchone()
-    if other is not None:
-        db.close()
-        msg = f"evidence ledger in {folder} is none of ours: it holds more than tables"
-        raise StoreError(msg)
 
 
 def _seconds(moment: datetime) -> int:

@@ -23,6 +23,7 @@ GENESIS = sha256(b"cftpki evidence ledger 1").digest()
 # `short`: a record that repeats another one, in few octets (`cftpki_cache.ledger_short`). It has its place in the one chain by `seq`;
 # `whole` numbers the documents that are repeated.
 # `pattern`: what documents are packed against (`cftpki_cache.documents`).
+# `note`: a link of the chain that is no verdict, and `breach` those notes that outlive their records (`cftpki_cache.ledger_guard`).
 # `growth`: how large all that was ever kept was at the begin of an hour (`cftpki_cache.ledger_reach`).
 SCHEMA = (
     """
@@ -35,6 +36,9 @@ CREATE TABLE IF NOT EXISTS short (
   seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, kept_at INTEGER NOT NULL, whole INTEGER NOT NULL,
   rest BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS short_time ON short (kept_at);
+CREATE TABLE IF NOT EXISTS note (
+  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kept_at INTEGER NOT NULL, document BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS breach (id TEXT PRIMARY KEY, document BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blob (digest TEXT PRIMARY KEY, raw BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS blob_use (digest TEXT PRIMARY KEY, last_use INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS blob_use_last ON blob_use (last_use);
@@ -69,10 +73,18 @@ def newest(db: sqlite3.Connection) -> tuple[int, bytes]:
     """
     rows = [
         db.execute(f"SELECT seq, hash FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608 (constants)
-        for table in ("record", "short")
+        for table in ("record", *_chained_later(db))
     ]
     found = max((row for row in rows if row), default=None)
     return (found[0], octets_of(found[1])) if found else chain_start(db)
+
+
+def _chained_later(db: sqlite3.Connection) -> list[str]:
+    """
+    The other tables of the chain that a ledger has: one that nobody has written to lately lacks some.
+    """
+    rows = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('short', 'note')")
+    return [name for (name,) in rows]
 
 
 def link(previous: bytes, record_id: str, kept_at: int, names: str, document: bytes) -> bytes:
@@ -81,6 +93,32 @@ def link(previous: bytes, record_id: str, kept_at: int, names: str, document: by
     """
     own = sha256(f"{record_id}\0{kept_at}\0{names}\0".encode() + document).digest()
     return sha256(previous + own).digest()
+
+
+REVOKED = "revoked"
+
+
+def count_revoked(db: sqlite3.Connection, more: int) -> None:
+    """
+    Take note that rows of the index of revocations came, or went; how many there should be. Inside a transaction.
+    """
+    db.execute("UPDATE counter SET value = value + ? WHERE name = ?", (more, REVOKED))
+
+
+def begin_counting_revoked(db: sqlite3.Connection) -> None:
+    """
+    Begin to note how many rows the index of revocations should have, where nobody has. Inside a transaction.
+    """
+    db.execute("INSERT OR IGNORE INTO counter SELECT ?, count(*) FROM revoked", (REVOKED,))
+
+
+def index_lacks(db: sqlite3.Connection) -> int:
+    """
+    How many rows of the index of revocations somebody has taken away.
+    """
+    row = db.execute("SELECT value FROM counter WHERE name = ?", (REVOKED,)).fetchone()
+    (count,) = db.execute("SELECT count(*) FROM revoked").fetchone()
+    return max(0, int(row[0]) - int(count)) if row is not None and isinstance(row[0], int) else 0
 
 
 def is_there(db: sqlite3.Connection, name: str) -> bool:

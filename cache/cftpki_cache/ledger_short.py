@@ -22,6 +22,9 @@ SHORTS = (
     " coalesce((SELECT document FROM whole WHERE number = short.whole), '') AS repeats FROM short"
 )
 
+# What stands in the chain and is no verdict, in the same columns.
+NOTES = "SELECT seq, id, kept_at, document, '' AS blobs, hash, NULL AS repeats FROM note"
+
 
 def head_of(entry: EvidenceEntry) -> bytes | None:
     """

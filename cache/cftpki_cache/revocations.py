@@ -7,6 +7,7 @@ kept, never a conclusion: it is judged again each time it is recalled.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from datetime import UTC, datetime
@@ -14,8 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cftpki_cache.ledger_head import identity_of
 from cftpki_cache.lists import ListFiles
-from cftpki_cache.sqlite import connect, create, transaction
+from cftpki_cache.sqlite import abandon, connect, create, transaction
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.memo import Memo
@@ -193,8 +195,10 @@ class RevocationMemory(RevocationReader):
 
         """
         self._writing = threading.Lock()
+        self._path = folder / DATABASE
         try:
-            self._db = create(folder / DATABASE, _SCHEMA, synchronous="FULL")
+            self._db = create(self._path, _SCHEMA, synchronous="FULL")
+            self._file = identity_of(self._path)
         except (OSError, sqlite3.Error) as exc:
             msg = f"memory of revocations in {folder}: {exc}"
             raise StoreError(msg) from exc
@@ -224,6 +228,7 @@ class RevocationMemory(RevocationReader):
         raw = self._pinned(statement.raw) if isinstance(statement.raw, LargeOctets) else statement.raw
         received_at = statement.received_at.astimezone(UTC).isoformat()
         try:
+            self._follow()
             with self._writing, transaction(self._db):
                 if raw is not None:
                     self._db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, raw))
@@ -246,12 +251,53 @@ class RevocationMemory(RevocationReader):
                     for (one,) in gone
                     if not self._db.execute("SELECT 1 FROM proof WHERE digest = ?", (one,)).fetchall()
                 ]
-        except sqlite3.Error as exc:
+        except (OSError, sqlite3.Error) as exc:
             msg = f"proof of revocation could not be kept: {exc}"
             raise StoreError(msg) from exc
         if self._lists is not None:
             for one in let_go:
                 self._lists.unpin(one)
+
+    def recall(self, certificate: str) -> tuple[Statement, ...]:
+        """
+        See `RevocationReader`; where the file was taken away, what it knew is put into the one that is there now.
+        """
+        # What was opened still knows everything that it knew.
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self._follow()
+        return super().recall(certificate)
+
+    def _follow(self) -> None:
+        """
+        Go on with the file that is there now, where somebody has put another in its place or taken it away.
+
+        Raises:
+            OSError: it cannot be used.
+            sqlite3.Error: it cannot be used.
+
+        """
+        if identity_of(self._path) == self._file:
+            return
+        with self._writing:
+            if identity_of(self._path) == self._file:
+                return
+            fresh = create(self._path, _SCHEMA, synchronous="FULL")
+            try:
+                with transaction(fresh):
+                    blobs = self._db.execute("SELECT digest, raw FROM blob")
+                    fresh.executemany("INSERT OR IGNORE INTO blob VALUES (?, ?)", blobs)
+                    proofs = self._db.execute("SELECT certificate, digest, kind, url, received_at FROM proof")
+                    fresh.executemany("INSERT OR IGNORE INTO proof VALUES (?, ?, ?, ?, ?)", proofs)
+                reader = connect(self._path, read_only=True)
+            except (OSError, sqlite3.Error):
+                fresh.close()
+                raise
+            old, self._db = self._db, fresh
+            with self._reading:
+                before, self._reader = self._reader, reader
+            abandon(old)
+            abandon(before)
+            self._file = identity_of(self._path)
 
     def _pinned(self, raw: LargeOctets) -> bytes | None:
         """

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+# Connections that must not be closed: Python cannot close one without its log before 3.12.
+_held: list[sqlite3.Connection] = []
 # How long a writer waits for another process's transaction before what it brings counts as not kept.
 BUSY_MS = 2000
 
@@ -60,6 +63,20 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def abandon(db: sqlite3.Connection) -> None:
+    """
+    Let go of a database whose files were taken away, or replaced, and leave alone what is at their paths now.
+
+    Closing it would delete the write-ahead log there.
+    """
+    if sys.version_info >= (3, 12):
+        with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed already
+            db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)  # noqa: FBT003 - the library's signature
+        db.close()
+    else:
+        _held.append(db)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ class StateWatch:
     def __init__(self, state: Path, responses: Path, *, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._proofs = _Database(state / PROOFS)
+        self._has_proofs = False
         self._cache = _Database(responses / RESPONSES)
         self._mark = responses / _FLUSHED
         self._flushed = _stamp(self._mark)
@@ -98,7 +99,11 @@ class StateWatch:
         try:
             db = self._proofs.changed()
             if db is None:
-                return None
+                # One that was taken away knows nobody; of one that was never there nothing is said.
+                gone = self._has_proofs and not self._proofs.is_there()
+                self._has_proofs = self._has_proofs and not gone
+                return frozenset() if gone else None
+            self._has_proofs = True
             return frozenset(key for (key,) in db.execute("SELECT DISTINCT certificate FROM proof"))
         except (OSError, sqlite3.Error) as exc:
             self._proofs.close()
@@ -171,6 +176,12 @@ class _Database:
             return None
         self._version = version
         return self._db
+
+    def is_there(self) -> bool:
+        """
+        Whether there was a database when it was last asked.
+        """
+        return self._db is not None
 
     def look_again(self) -> None:
         """

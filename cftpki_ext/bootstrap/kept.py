@@ -8,15 +8,17 @@ import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
-from cftpki_cache.ledger import EvidenceLedger
+from cftpki_cache.ledger_shares import SharedLedger
 from cftpki_ext.bootstrap.checker import SystemClock
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence import Record, encode
-from cftpki_ext.ports import EvidenceEntry, LocationLocks, ProofStore, ResponseStore
+from cftpki_ext.evidence.shares import share_of
+from cftpki_ext.ports import EvidenceEntry, LocationLocks, ProofStore, ResponseStore, Share
 from cftpki_ext.stores import evidence_directory, location_locks, open_stores, recollect
+from cftpki_ext.support.logs import event_log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,10 @@ def keep_record(settings: Settings, record: Record) -> str:
 
     """
     stored = encode(record)
-    with contextlib.closing(EvidenceLedger(evidence_directory(settings.service))) as ledger:
+    folder, bound = evidence_directory(settings.service), settings.evidence.max_bytes
+    with contextlib.closing(SharedLedger(folder, max_bytes=bound)) as ledger:
+        for one in ledger.noticed:
+            event_log().error("evidence_broken", kind=one.kind.value, record=one.seq, detail=one.detail)
         large = {name: raw for name, raw in stored.blobs.items() if isinstance(raw, LargeOctets)}
         if large:
             ledger.bring(large)
@@ -85,6 +90,7 @@ def keep_record(settings: Settings, record: Record) -> str:
                     blobs={name: raw for name, raw in stored.blobs.items() if name not in large},
                     present=tuple(large),
                     revoked=stored.revoked,
+                    share=Share.PARTNERS if large else share_of(record),
                 ),
             )
         )

@@ -41,6 +41,7 @@ from cftpki_ext.service.board.native import BoardError, NativeBoard, find_librar
 from cftpki_ext.service.board.native import load as load_library
 from cftpki_ext.service.board.publisher import Publisher
 from cftpki_ext.service.board.sessions import Sessions
+from cftpki_ext.service.bounded_audit import BoundedAudit
 from cftpki_ext.service.children import PRELOAD, Children
 from cftpki_ext.service.daemon import Daemon
 from cftpki_ext.service.evidence_process import ROLE as EVIDENCE
@@ -53,9 +54,16 @@ from cftpki_ext.service.refresher import Refresher
 from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.watching import Watching
-from cftpki_ext.stores import evidence_directory, open_blocks, open_sightings, watch_stores
+from cftpki_ext.stores import (
+    evidence_directory,
+    open_blocks,
+    open_gaps,
+    open_sightings,
+    recollect_again,
+    watch_stores,
+)
 from cftpki_ext.support.collector import nothing_dies
-from cftpki_ext.support.logs import SteadyLog
+from cftpki_ext.support.logs import SteadyLog, event_log
 from cftpki_ext.support.version import version
 
 # What a signer opens keys on tokens with; the library comes with the extra `pkcs11` and is loaded when it is needed.
@@ -68,7 +76,12 @@ async def _evidence_store(settings: Settings, children: Children, logger: Log) -
     """
     try:
         store = EvidenceProcess(
-            children.begin(EVIDENCE, setup=lambda: setup_of(evidence_directory(settings.service)))
+            children.begin(
+                EVIDENCE,
+                setup=lambda: setup_of(
+                    evidence_directory(settings.service), max_bytes=settings.evidence.max_bytes
+                ),
+            )
         )
         await store.check()
     except StoreError as exc:
@@ -240,6 +253,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         settings=lambda: service.settings.evidence,
         log=logger,
         clock=SystemClock(),
+        gaps=open_gaps(settings.service, tell=logger.warning),
     )
     doors = Doors(settings.service.socket, lambda: service.settings, logger)
     signers = Signers(
@@ -252,7 +266,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
     )
     identities = make_identities(settings, logger, signers)
     # Not the steady one: a verdict that cannot be told is none.
-    audit = LogAudit(written, many=written.many)
+    audit = BoundedAudit(LogAudit(written, many=written.many), SystemClock())
     refresher = Refresher(
         judges,
         open_sightings(settings.service),
@@ -280,7 +294,12 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
     )
     service.board = make_board(service, judges, identities)
     watching = Watching(
-        watch_stores(settings.service), judges, clock=SystemClock(), log=logger, also=blocking.look
+        watch_stores(settings.service),
+        judges,
+        clock=SystemClock(),
+        log=logger,
+        restore=lambda: recollect_again(settings.service, now=SystemClock().now(), tell=event_log().error),
+        also=blocking.look,
     )
     daemon = Daemon(service, reload=reload)
     work = (
@@ -289,6 +308,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         renewals.run(),
         refresher.run(),
         notices.run(),
+        audit.run(),
         _load_late(daemon, sources, logger),
     )
     beside = tuple(map(asyncio.create_task, work))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from cftpki_ext.checking.responses import Responses
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.ids import new_id
 from cftpki_ext.core.large_lists import ListIndexer
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits
@@ -58,7 +58,7 @@ def new_verdict_id(milliseconds: int) -> str:
         The id. It is no secret and proves nothing.
 
     """
-    return f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}{secrets.token_hex(10)}"
+    return new_id(milliseconds)
 
 
 class _Nobody:

@@ -20,6 +20,7 @@ import click
 from cftpki_ext.cli.evidence import audit, moment_text, reading_ledger, rows_of, state_option
 from cftpki_ext.cli.keeping import backup
 from cftpki_ext.cli.options import Since, config_option, json_option
+from cftpki_ext.cli.remarks import remarks_of
 from cftpki_ext.cli.render import console, counting
 from cftpki_ext.cli.sheets import Sheet
 from cftpki_ext.cli.streams import reader_gone
@@ -123,6 +124,8 @@ def list_(**options: Any) -> None:
                 _tell_groups(rows, By(options["per"]), options)
         for line in seen.remarks(given=_given("since")):
             click.echo(line, err=seen.chosen > 0 or options["as_json"] or options["as_csv"])
+        for line in remarks_of(ledger, since=options["since"]).lines():
+            click.echo(line, err=options["as_json"] or options["as_csv"])
 
 
 @audit.command()

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
+from cftpki_ext.cli.remarks import Remarks, forgotten_in, remarks_of
 from cftpki_ext.cli.render import counting
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
@@ -62,10 +63,11 @@ def verify(ctx: click.Context, /, **options: Any) -> None:
     Walk the whole chain of records. Status 0 where it is whole, 1 where anything was changed or removed.
     """
     with reading_ledger(options) as ledger, counting("verifying") as advance:
-        faults = ledger.verify(advance)
+        faults = ledger.verify(advance) + forgotten_in(ledger, state_of(options))
         count = ledger.count()
         first, last = ledger.ends()
-    tell_whole(faults, count, first, last, as_json=options["as_json"])
+        remarks = remarks_of(ledger)
+    tell_whole(faults, count, first, last, remarks=remarks, as_json=options["as_json"])
     if faults:
         ctx.exit(NOT_DONE)
 
@@ -76,6 +78,7 @@ def tell_whole(
     first: LedgerEntry | None,
     last: LedgerEntry | None,
     *,
+    remarks: Remarks,
     as_json: bool,
 ) -> None:
     """
@@ -88,11 +91,14 @@ def tell_whole(
             "first": place_of(first) if first else None,
             "last": place_of(last) if last else None,
             "faults": [asdict(fault) for fault in faults],
+            **remarks.data(),
         }
         click.echo(json.dumps(data, indent=2))
     else:
         for fault in faults:
             click.echo(printable(fault.detail))
+        for line in remarks.lines():
+            click.echo(line)
         ends = (
             f", {moment_text(first.kept_at)} to {moment_text(last.kept_at)}, newest hash {last.hash}"
             if first and last
@@ -191,7 +197,13 @@ def place_of(entry: LedgerEntry) -> dict[str, Any]:
     """
     Where a record is in the chain, as plain data.
     """
-    return {"seq": entry.seq, "id": entry.id, "hash": entry.hash, "kept_at": moment_text(entry.kept_at)}
+    return {
+        "seq": entry.seq,
+        "id": entry.id,
+        "hash": entry.hash,
+        "kept_at": moment_text(entry.kept_at),
+        "share": entry.share.value,
+    }
 
 
 def moment_text(when: datetime) -> str:

@@ -12,6 +12,7 @@ import click
 
 from cftpki_ext.cli.evidence import state_of, state_option, tell_whole
 from cftpki_ext.cli.options import FILE, config_option, json_option
+from cftpki_ext.cli.remarks import remarks_of
 from cftpki_ext.cli.render import counting, working
 from cftpki_ext.stores import back_up_ledger, ledger_remark
 
@@ -43,6 +44,7 @@ def backup(ctx: click.Context, /, directory: Path, **options: Any) -> None:
         faults = copy.verify(advance)
         count = copy.count()
         first, last = copy.ends()
-    tell_whole(faults, count, first, last, as_json=options["as_json"])
+        remarks = remarks_of(copy)
+    tell_whole(faults, count, first, last, remarks=remarks, as_json=options["as_json"])
     if faults:
         ctx.exit(NOT_DONE)

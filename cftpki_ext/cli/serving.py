@@ -88,7 +88,7 @@ def status(config_file: Path | None, socket_path: Path | None, since: datetime, 
     out.print(table(("what", "value"), facts(told)))
     warning = _evidence_warning(told)
     if warning:
-        out.print(f"\nEvidence does not last: {warning}")
+        out.print(f"\nEvidence: {warning}")
     if tally is not None and tally.shadows:
         out.print("\nAccepted only because their policy audits; it would refuse:")
         out.print(
@@ -101,7 +101,7 @@ def status(config_file: Path | None, socket_path: Path | None, since: datetime, 
 
 def _evidence_warning(told: Mapping[str, object]) -> str | None:
     """
-    What the service warns of: its evidence will be let go of before it is as old as it is to be kept.
+    What the service warns of: its evidence was broken, or will be let go of before it is as old as it is to be kept.
     """
     evidence = told.get("evidence")
     warning = evidence.get("warning") if isinstance(evidence, Mapping) else None

@@ -429,6 +429,10 @@ class ServiceSettings:
     log_format: str = "json"
 
 
+# An empty ledger takes a fifth of it.
+_LEAST_STRANGERS_BYTES = 512 * 1024
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceSettings:
     """
@@ -441,6 +445,20 @@ class EvidenceSettings:
     max_bytes: int = 2 * 1024 * 1024 * 1024
     # A verdict whose record cannot be kept is refused with alert 80. Off: it stands, and is logged as an error.
     required: bool = False
+
+    @property
+    def partners_bytes(self) -> int:
+        """
+        What records of partners may take.
+        """
+        return self.max_bytes - strangers_bytes(self.max_bytes)
+
+
+def strangers_bytes(max_bytes: int) -> int:
+    """
+    What records of strangers may take of the evidence: an eighth; of a small one so much that some records fit, or half.
+    """
+    return max(max_bytes // 8, min(max_bytes // 2, _LEAST_STRANGERS_BYTES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ _MOST = timedelta(days=3650)
 
 def lasts(reach: Reach, settings: EvidenceSettings) -> timedelta | None:
     """
-    How long the largest size lasts at the present rate.
+    How long what partners' records may take lasts at the present rate.
 
     Args:
         reach: of the store.
@@ -30,7 +30,7 @@ def lasts(reach: Reach, settings: EvidenceSettings) -> timedelta | None:
     if reach.measured_hours < _MEASURED_HOURS:
         return None
     per_hour = reach.grown_bytes / reach.measured_hours
-    hours = settings.max_bytes / per_hour if per_hour > 0 else float("inf")
+    hours = settings.partners_bytes / per_hour if per_hour > 0 else float("inf")
     return timedelta(hours=min(hours, _MOST.total_seconds() / 3600))
 
 
@@ -56,6 +56,13 @@ def told(reach: Reach, settings: EvidenceSettings, *, now: datetime) -> dict[str
 
     """
     found = lasts(reach, settings)
+    warning = None
+    if reach.breaks:
+        warning = (
+            f"the evidence was broken {len(reach.breaks)} times, the last time: {reach.breaks[-1].detail}"
+        )
+    elif found is not None and falls_short(reach, settings):
+        warning = f"max_size lasts {_days(found)} at the present rate, keep is {_days(settings.keep)}"
     back = None if reach.oldest is None else max(0, int((now - reach.oldest).total_seconds()))
     return {
         "oldest": None if reach.oldest is None else reach.oldest.isoformat().replace("+00:00", "Z"),
@@ -64,9 +71,11 @@ def told(reach: Reach, settings: EvidenceSettings, *, now: datetime) -> dict[str
         "max_bytes": settings.max_bytes,
         "lasts_s": None if found is None else int(found.total_seconds()),
         "keep_s": int(settings.keep.total_seconds()),
-        "warning": None
-        if found is None or not falls_short(reach, settings)
-        else f"max_size lasts {_days(found)} at the present rate, keep is {_days(settings.keep)}",
+        "strangers_bytes": reach.strangers_bytes,
+        "let_go_early": reach.early,
+        "strangers_let_go_early": reach.strangers_early,
+        "breaks": len(reach.breaks),
+        "warning": warning,
     }
 
 

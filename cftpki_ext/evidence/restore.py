@@ -16,7 +16,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.decision.examine import examine
-from cftpki_ext.decision.known_revoked import Proven, proof_key, proves
+from cftpki_ext.decision.known_revoked import BAD_NEWS, Proven, proof_key, proves, strongest_of
 from cftpki_ext.evidence import decode, proofs_of
 from cftpki_ext.ports import EvidenceReader, ProofReader, ProofStore
 
@@ -24,6 +24,8 @@ from cftpki_ext.ports import EvidenceReader, ProofReader, ProofStore
 _BEHIND = timedelta(hours=1)
 # Most records of one CA rest on the same list of perhaps 20 MB.
 _BLOBS = 8
+# A record that proves a revocation has one of these as a finding.
+_BAD_NEWS = tuple(f'"{status.value}"'.encode() for status in BAD_NEWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Known:
 
     revoked: tuple[tuple[Proven, str], ...] = ()
     newest: datetime | None = None
+    unindexed: tuple[tuple[Proven, str], ...] = ()  # those of `revoked` that the index does not know any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,48 @@ def known_by(ledger: EvidenceReader, *, now: datetime) -> Known:
 
     """
     newest = ledger.ends()[1]
-    return Known(revoked=ledger.revoked(ending_after=now), newest=None if newest is None else newest.kept_at)
+    revoked = ledger.revoked(ending_after=now)
+    # Somebody has emptied the index: what it knew is looked for in the records, however many they are.
+    lost = tuple(unindexed(ledger, now=now)) if ledger.index_lacks() else ()
+    return Known(revoked=(*revoked, *lost), newest=None if newest is None else newest.kept_at, unindexed=lost)
+
+
+def unindexed(ledger: EvidenceReader, *, now: datetime) -> Iterator[tuple[Proven, str]]:
+    """
+    Walk all records for revocations that they prove and the index does not know.
+
+    Args:
+        ledger: the evidence.
+        now: certificates that have ended by now are left out.
+
+    Yields:
+        What the newest of such records prove, each with its record's id.
+
+    Raises:
+        StoreError: the ledger cannot be read.
+
+    """
+    known = {proven.certificate for proven, _ in ledger.revoked(ending_after=now)}
+    if not ledger.has_index():
+        return
+    blob = lru_cache(maxsize=_BLOBS)(ledger.blob)
+    found: dict[str, tuple[Proven, str]] = {}
+    for entry in ledger.since():
+        if not any(word in entry.document for word in _BAD_NEWS):
+            continue
+        try:
+            proofs = proofs_of(decode(entry.document, blob))
+        except (StoreError, ValueError):
+            continue  # damaged: `verify` says so
+        for proven in strongest_of(proofs):
+            before = found.get(proven.certificate)
+            if (
+                proven.certificate not in known
+                and proven.ends > now
+                and (before is None or proven.final >= before[0].final)
+            ):
+                found[proven.certificate] = (proven, entry.id)
+    yield from found.values()
 
 
 def behind(known: Known, memory: ProofReader) -> bool:

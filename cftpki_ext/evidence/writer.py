@@ -10,19 +10,26 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.log import Log
-from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import EvidenceSettings
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.core.verdict import Status
+from cftpki_ext.core.verdict import Status, Verdict
 from cftpki_ext.evidence import Record, RecordBytes, encode
-from cftpki_ext.evidence.reach import falls_short, told
-from cftpki_ext.ports import AsyncEvidenceStore, BlobsMissingError, Clock, EvidenceEntry, EvidenceStore, Reach
+from cftpki_ext.evidence.noting import Noting
+from cftpki_ext.evidence.shares import share_of
+from cftpki_ext.evidence.telling import Telling
+from cftpki_ext.evidence.unkept import GapStore
+from cftpki_ext.ports import (
+    AsyncEvidenceStore,
+    BlobsMissingError,
+    Clock,
+    EvidenceEntry,
+    Share,
+)
 
 # A disk that hangs must not use up the handshake: from then on the record counts as not kept.
 PATIENCE_S = 1.0
@@ -36,8 +43,6 @@ _BATCH = 64
 _REPEATS = 256
 # ... nor may they be more than a frame to the store's process holds.
 _BATCH_BYTES = 6 * 1024 * 1024
-# Between two warnings that the size of the evidence will not last.
-_TELL_S = 86400.0
 # A list that could not be condensed (a full disk, perhaps) stays as it came for so long.
 _CONDENSE_AGAIN_S = 600.0
 _STOPPING = "the service is stopping"
@@ -50,6 +55,15 @@ class NotKept(enum.StrEnum):
 
     FAILED = "failed"  # the store could not, or not in time: logged and counted
     GONE = "gone"  # the record that it repeats has been let go: whoever repeats it judges anew
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """
+    A refusal that was counted, and the id of the verdict that is kept in its place.
+    """
+
+    of: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +80,7 @@ class Repeat:
 class _Waiting:
     entry: EvidenceEntry
     answer: asyncio.Future[str]
+    status: Status
 
     @property
     def size(self) -> int:
@@ -84,6 +99,7 @@ class EvidenceWriter:
         settings: Callable[[], EvidenceSettings],
         log: Log,
         clock: Clock,
+        gaps: GapStore | None = None,
     ) -> None:
         """
         Take over a store.
@@ -93,6 +109,7 @@ class EvidenceWriter:
             settings: the ones in force, asked each time.
             log: told of everything that is not kept.
             clock: the time that a record is kept under.
+            gaps: where it outlives this process that verdicts could not be kept.
 
         """
         self._store = store
@@ -103,11 +120,13 @@ class EvidenceWriter:
         self._writing: asyncio.Task[None] | None = None
         self._repeating = asyncio.Lock()
         self._closed = False
-        self._reach: Reach | None = None
-        self._tell_again = -math.inf
+        self._telling = Telling(log=log, clock=clock)
         self._condense_again = -math.inf
+        self._noting = Noting(store, log=log, clock=clock, gaps=gaps)
+        self._saying: asyncio.Task[None] | None = None
         self.kept = 0
         self.not_kept = 0
+        self.counted = 0
 
     async def keep(
         self,
@@ -116,7 +135,7 @@ class EvidenceWriter:
         *,
         patience_s: float = PATIENCE_S,
         large_s: float = PATIENCE_S,
-    ) -> str | NotKept:
+    ) -> str | NotKept | Counted:
         """
         Keep one record. Never raises: what cannot be kept is logged as an error and counted.
 
@@ -127,9 +146,15 @@ class EvidenceWriter:
             large_s: how long to wait for large blobs of it, a new list for example, before that.
 
         Returns:
-            The record's hash in the chain (hex), or why it is not known to be kept.
+            The record's hash in the chain (hex), that it is the same as one and was counted, or why it is not known to
+            be kept.
 
         """
+        share = share_of(record)
+        same = self._noting.same_as(record, share)
+        if same is not None:
+            self.counted += 1
+            return Counted(same)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         answer: asyncio.Future[str] = loop.create_future()
@@ -141,7 +166,9 @@ class EvidenceWriter:
                 async with asyncio.timeout(max(0.0, large_s)):
                     await self._store.bring(large)
                 patience_s = min(patience_s, max(0.0, large_s - (loop.time() - begun)))
-            self._enter(record.verdict.id, stored, answer)
+            # A stranger has no list of a CA: whoever handed one in is none.
+            share = Share.PARTNERS if large or stored.repeats is not None else share
+            self._enter(record.verdict, stored, answer, share)
             late = loop.call_later(max(0.0, patience_s), _too_late, answer)
             try:
                 digest = await answer
@@ -159,6 +186,7 @@ class EvidenceWriter:
             self._lost(record.verdict.id, record.verdict.status, why)
             return NotKept.FAILED
         self.kept += 1
+        self._noting.kept(record)
         return digest
 
     async def keep_repeats(self, repeats: Sequence[Repeat]) -> tuple[str | NotKept, ...]:
@@ -203,6 +231,7 @@ class EvidenceWriter:
                 return self._failed(left, why, len(entries))
             kept = {entry.id: digest for entry, digest in zip(left, digests, strict=True)}
             self.kept += len(left)
+            self._say_soon()
             return [kept.get(entry.id, NotKept.GONE) for entry in entries]
 
     def _failed(self, entries: Sequence[EvidenceEntry], why: str, count: int) -> list[str | NotKept]:
@@ -210,22 +239,26 @@ class EvidenceWriter:
             self._lost(entry.id, Status.ACCEPTED, why)  # nothing else is given again
         return [NotKept.FAILED] * count
 
-    def _enter(self, verdict_id: str, stored: RecordBytes, answer: asyncio.Future[str]) -> None:
+    def _enter(
+        self, verdict: Verdict, stored: RecordBytes, answer: asyncio.Future[str], share: Share
+    ) -> None:
         if self._closed:
             raise StoreError(_STOPPING)
-        self._waiting.append(_Waiting(_entry(verdict_id, stored, self._clock.now()), answer))
+        entry = _entry(verdict.id, stored, self._clock.now(), share)
+        self._waiting.append(_Waiting(entry, answer, verdict.status))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._drain())
 
     def _lost(self, verdict_id: str, status: Status, why: str) -> None:
         self.not_kept += 1
-        self._log.error(
-            "evidence_not_kept",
-            verdict_id=verdict_id,
-            status=status.value,
-            error=why,
-            required=self._settings().required,
-        )
+        self._noting.lost(verdict_id, status, why, required=self._settings().required)
+
+    def _say_soon(self) -> None:
+        """
+        Writing works: say what is missing, behind what waits.
+        """
+        if self._noting.has_gap and not self._closed and (self._saying is None or self._saying.done()):
+            self._saying = asyncio.create_task(self.say())
 
     def status(self) -> dict[str, object]:
         """
@@ -235,21 +268,29 @@ class EvidenceWriter:
         counts: dict[str, object] = {
             "kept": self.kept,
             "not_kept": self.not_kept,
+            "counted": self.counted,
             "required": settings.required,
         }
-        if self._reach is None:
-            return counts
-        return counts | told(self._reach, settings, now=self._clock.now())
+        return counts | self._telling.status(settings)
 
     async def tend(self) -> None:
         """
         Let go of old records from time to time, until cancelled.
         """
+        # First of all whether the ledger is as it was left.
+        await self.look_once()
         while True:
             await self.tend_once()
+            await self.say()
             await self.condense_once()
             await self.look_once()
             await asyncio.sleep(TEND_S)
+
+    async def say(self) -> None:
+        """
+        Write what there is to say besides verdicts: which are missing, and what was counted.
+        """
+        await self._noting.write()
 
     async def tend_once(self) -> None:
         """
@@ -281,28 +322,29 @@ class EvidenceWriter:
 
     async def look_once(self) -> None:
         """
-        See how far back the evidence reaches; say once a day that its size will not last as long as it is to be kept.
+        See how far back the evidence reaches, and say what should not be.
         """
-        now, settings = self._clock.now(), self._settings()
         try:
-            self._reach = await self._store.reach(now=now)
+            reach = await self._store.reach(now=self._clock.now())
         except StoreError as error:
             self._log.error("evidence_not_looked_at", error=str(error))
             return
-        monotonic = self._clock.monotonic()
-        if monotonic < self._tell_again or not falls_short(self._reach, settings):
-            return
-        self._tell_again = monotonic + _TELL_S
-        self._log.warning("evidence_short", **told(self._reach, settings, now=now))
+        self._telling.heard(reach, self._settings())
 
     async def aclose(self) -> None:
         """
         Write what waits, and close the store. May be called again.
         """
+        if self._closed:
+            return
         self._closed = True
         if self._writing is not None:
             await self._writing
+        if self._saying is not None:
+            await self._saying
         async with self._repeating:
+            await self._noting.write(everything=True)
+            self._noting.close()
             await self._store.aclose()
 
     async def _drain(self) -> None:
@@ -329,11 +371,16 @@ class EvidenceWriter:
                 batch[0].answer.set_exception(error)
             return
         for waiting, digest in zip(batch, digests, strict=True):
-            if not waiting.answer.done():
+            if waiting.answer.done():  # nobody waits any more: it was counted as missing
+                self._noting.came_late(waiting.status)
+            else:
                 waiting.answer.set_result(digest)
+        self._say_soon()
 
 
-def _entry(verdict_id: str, stored: RecordBytes, now: datetime) -> EvidenceEntry:
+def _entry(
+    verdict_id: str, stored: RecordBytes, now: datetime, share: Share = Share.PARTNERS
+) -> EvidenceEntry:
     return EvidenceEntry(
         id=verdict_id,
         kept_at=now,
@@ -341,56 +388,10 @@ def _entry(verdict_id: str, stored: RecordBytes, now: datetime) -> EvidenceEntry
         blobs=stored.blobs,
         revoked=stored.revoked,
         repeats=stored.repeats,
+        share=share,
     )
 
 
 def _too_late(answer: asyncio.Future[str]) -> None:
     if not answer.done():
         answer.set_exception(TimeoutError())
-
-
-class InThread:
-    """
-    An `AsyncEvidenceStore` whose store is in this process: one thread appends, in order; `tend` has another.
-    """
-
-    def __init__(self, store: EvidenceStore) -> None:
-        self._store = store
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="evidence")
-
-    async def bring(self, blobs: Mapping[str, bytes | LargeOctets]) -> None:
-        """
-        See `AsyncEvidenceStore`.
-        """
-        await asyncio.to_thread(self._store.bring, blobs)
-
-    async def append(self, entries: Sequence[EvidenceEntry]) -> tuple[str, ...]:
-        """
-        See `AsyncEvidenceStore`.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._store.append, entries)
-
-    async def tend(self, *, before: datetime, max_bytes: int) -> int:
-        """
-        See `AsyncEvidenceStore`.
-        """
-        return await asyncio.to_thread(self._store.tend, before=before, max_bytes=max_bytes)
-
-    async def condense(self) -> int:
-        """
-        See `AsyncEvidenceStore`.
-        """
-        return await asyncio.to_thread(self._store.condense)
-
-    async def reach(self, *, now: datetime) -> Reach:
-        """
-        See `AsyncEvidenceStore`.
-        """
-        return await asyncio.to_thread(self._store.reach, now=now)
-
-    async def aclose(self) -> None:
-        """
-        See `AsyncEvidenceStore`.
-        """
-        await asyncio.to_thread(self._writer.shutdown)
-        self._store.close()

@@ -30,6 +30,7 @@ _WARNINGS = frozenset(
         "signer_connection_refused",
         "verdict_refused_without_evidence",
         "evidence_not_renewed",
+        "log_lines_left_out",
         "partner_ends",
         "partner_refused_ahead",
         "partners_end",

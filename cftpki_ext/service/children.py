@@ -1,7 +1,7 @@
 """
 The service's child processes together: begun from one nursery, shown in one table, ended with the service.
 
-Owns the list. What each is for is its own module's business (`evidence_process`, …).
+Owns the list. What each is for is its own module's business (`evidence_child`, …).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cftpki_ext.processes.worker import Role, Worker
 
 # Modules that a nursery which is executed anew imports before it forks: what every child needs.
 PRELOAD = (
-    "cftpki_ext.service.evidence_process",
+    "cftpki_ext.service.evidence_child",
     "cftpki_ext.service.judging.judge",
     "cftpki_ext.service.judging.indexing",
     "cftpki_ext.identity.serving.signer",

@@ -19,7 +19,7 @@ from cftpki_ext.core.verdict import Status
 from cftpki_ext.core.verdict_json import verdict_to_json
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Record, RecordBytes, row_of
-from cftpki_ext.evidence.writer import PATIENCE_S, NotKept
+from cftpki_ext.evidence.writer import PATIENCE_S, Counted, NotKept
 from cftpki_ext.exit import phases, questions, steps
 from cftpki_ext.exit.session import SessionContext, Stage
 from cftpki_ext.exit.steps import Fail, Final, NotHandled, Refuse, Reply
@@ -236,7 +236,7 @@ class Conversation:
 
     async def _judge_and_keep(
         self, need: steps.NeedVerdict, question: Question
-    ) -> tuple[Judged, str | NotKept]:
+    ) -> tuple[Judged, str | NotKept | Counted]:
         checker = self._service.checker
         judged = await checker.judge(question, questions.handed_in(need, at=question.at), asked=need.asked)
         record = Record(
@@ -244,6 +244,9 @@ class Conversation:
         )
         kept = await self._keep(record, need.session, stored=judged.stored)
         checker.recorded(judged, question, kept=not isinstance(kept, NotKept))
+        if isinstance(kept, Counted):
+            # Whoever looks for it finds the one that it is the same as.
+            judged = replace(judged, verdict=replace(judged.verdict, id=kept.of))
         return judged, kept
 
     async def _keep(
@@ -253,7 +256,7 @@ class Conversation:
         *,
         stored: RecordBytes | None = None,
         over_s: float = 0.0,
-    ) -> str | NotKept:
+    ) -> str | NotKept | Counted:
         """
         Keep a verdict's record and log it, before the verdict is answered.
 
@@ -271,8 +274,10 @@ class Conversation:
         elapsed_s = service.clock.monotonic() - self._begun
         left_s = self._limit_s() + over_s - elapsed_s - ANSWER_S
         kept = await service.keeper.keep(record, stored, patience_s=min(PATIENCE_S, left_s), large_s=left_s)
-        if kept is NotKept.GONE:
-            return kept  # it is not given: the question is judged anew
+        if kept is NotKept.GONE or isinstance(kept, Counted):
+            return (
+                kept  # it is not given: the question is judged anew; or it is counted, and not told each time
+            )
         digest = None if isinstance(kept, NotKept) else kept
         service.audit.verdict(record.verdict, session, elapsed_ms=int(elapsed_s * 1000), record=digest)
         return kept
@@ -293,7 +298,9 @@ class Conversation:
             question, asked = found
             verdict = (await service.checker.judge(question)).verdict
             record = Record(question=question, statements=(), verdict=verdict, asked=asked)
-            await self._keep(record, self._session, over_s=phases.EXIT_SLACK_MS / 1000)
+            kept = await self._keep(record, self._session, over_s=phases.EXIT_SLACK_MS / 1000)
+            if isinstance(kept, Counted):
+                verdict = replace(verdict, id=kept.of)
             service.verdicts.add(row_of(verdict, asked))
         except Exception as error:  # noqa: BLE001 - as in `answer`: the refusal must be answered
             # No traceback: renderers that add local variables would print keys and passwords.

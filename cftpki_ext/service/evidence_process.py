@@ -10,32 +10,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.ledger_notes import Break, note_from
 from cftpki_ext.core.octets import LargeOctets, whole_of
-from cftpki_ext.decision.known_revoked import Proven
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, EvidenceStore, Reach, Repeated
+from cftpki_ext.ports import (
+    BlobsMissingError,
+    EvidenceEntry,
+    Reach,
+    Share,
+)
 from cftpki_ext.processes.channel import close_all
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.copying import memory_file_in_thread
 from cftpki_ext.processes.frames import Message
-from cftpki_ext.processes.memory_files import read_memory_file
 from cftpki_ext.processes.worker import START_S, Role, Worker, WorkerError, WorkerLostError
-from cftpki_ext.service.short_records import SHORT, short_call, short_entries
+from cftpki_ext.service.short_records import short_call
 from cftpki_ext.support.file_octets import FileOctets
 
 # SQLite with its caches, and a CRL of the largest size in a frame's place.
 ROLE = Role(
     name="evidence",
-    factory="cftpki_ext.service.evidence_process:make",
+    factory="cftpki_ext.service.evidence_child:make",
     bounds=Bounds(memory_bytes=1024 * MIB, descriptors=128, file_bytes=None, calls=SystemCalls.FILES),
     queue=64,
 )
@@ -47,25 +49,19 @@ BRING_S = 30.0
 TEND_S = 3600.0
 # A handful of statements; what waits to be condensed is counted.
 REACH_S = 10.0
+# The write-ahead log is folded in. Whoever stops the service waits for it.
+CLOSE_S = 5.0
 # What is longer goes by a descriptor: the socket is for what is small.
 LARGE_BYTES = 64 * 1024
 # Digests of blobs that the ledger has: 100 bytes each.
 _KNOWN = 8192
 
 
-def setup_of(folder: Path) -> Message:
+def setup_of(folder: Path, *, max_bytes: int) -> Message:
     """
-    What the process is made with: the ledger's folder.
+    What the process is made with: the ledger's folder, and what it may take until it is tended.
     """
-    return Message({"folder": str(folder.absolute())})
-
-
-def make(setup: Message) -> Callable[[Message], Message | Callable[[], Message]]:
-    """
-    The factory of the role (`processes.child`).
-    """
-    folder = Path(setup.value["folder"])
-    return serve_evidence(lambda: EvidenceLedger(folder))
+    return Message({"folder": str(folder.absolute()), "max_bytes": max_bytes})
 
 
 class EvidenceProcess:
@@ -79,7 +75,8 @@ class EvidenceProcess:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._known: OrderedDict[str, None] = OrderedDict()
+        # Blobs that a ledger has: each share has its own.
+        self._known: OrderedDict[tuple[Share, str], None] = OrderedDict()
         self._bringing: dict[str, asyncio.Future[None]] = {}
 
     async def check(self) -> None:
@@ -102,7 +99,7 @@ class EvidenceProcess:
         See `AsyncEvidenceStore`: each by a descriptor, once, and written beside the appending.
         """
         for digest, raw in blobs.items():
-            if digest in self._known:
+            if (Share.PARTNERS, digest) in self._known:
                 continue
             under_way = self._bringing.get(digest)
             if under_way is None:
@@ -124,7 +121,7 @@ class EvidenceProcess:
             raise StoreError(str(error)) from error
         if "refused" in answer.value:
             raise StoreError(str(answer.value["refused"]))
-        self._known[digest] = None
+        self._known[Share.PARTNERS, digest] = None
 
     def _brought(self, digest: str, done: asyncio.Future[None]) -> None:
         del self._bringing[digest]
@@ -154,7 +151,8 @@ class EvidenceProcess:
             missing = answer.get("missing")
             if missing:
                 for digest in missing:
-                    self._known.pop(digest, None)
+                    for share in Share:
+                        self._known.pop((share, digest), None)
                 ours = {digest for entry in entries for digest in entry.blobs}
                 if left_s > 0 and ours.issuperset(missing):
                     continue
@@ -164,8 +162,8 @@ class EvidenceProcess:
                 raise StoreError(str(answer.get("refused", "the evidence writer answered something else")))
             for entry in entries:
                 for digest in entry.blobs:
-                    self._known[digest] = None
-                    self._known.move_to_end(digest)
+                    self._known[entry.share, digest] = None
+                    self._known.move_to_end((entry.share, digest))
             while len(self._known) > _KNOWN:
                 self._known.popitem(last=False)
             return tuple(str(digest) for digest in hashes)
@@ -213,12 +211,24 @@ class EvidenceProcess:
             used_bytes=int(told["used"]),
             measured_hours=int(told["hours"]),
             grown_bytes=int(told["grown"]),
+            breaks=tuple(
+                one for text in told["breaks"] if isinstance(one := note_from(text.encode()), Break)
+            ),
+            early=int(told["early"]),
+            early_newest=None
+            if told["early_newest"] is None
+            else datetime.fromisoformat(told["early_newest"]),
+            index_lacks=int(told["index_lacks"]),
+            strangers_bytes=int(told["strangers"]),
+            strangers_early=int(told["strangers_early"]),
         )
 
     async def aclose(self) -> None:
         """
-        End the process; what it was sent has been answered or given up.
+        End the process; what it was sent has been answered or given up. The ledger says that it was closed.
         """
+        with contextlib.suppress(WorkerError):
+            await self._worker.call(Message({"op": "close"}), within_s=CLOSE_S)
         await self._worker.aclose()
 
     async def _send(self, entries: Sequence[EvidenceEntry], *, within_s: float) -> Mapping[str, Any]:
@@ -245,10 +255,12 @@ class EvidenceProcess:
                         "repeats": None
                         if entry.repeats is None
                         else [entry.repeats.id, entry.repeats.document],
+                        "share": entry.share.value,
+                        "kind": entry.kind.value,
                     }
                 )
                 for digest, raw in entry.blobs.items():
-                    if digest in self._known or digest in small or digest in large:
+                    if (entry.share, digest) in self._known or digest in small or digest in large:
                         continue
                     if len(raw) > LARGE_BYTES:
                         large[digest] = await memory_file_in_thread(whole_of(raw))
@@ -270,120 +282,3 @@ async def _descriptor_of(raw: bytes | LargeOctets) -> tuple[int, bool]:
     if isinstance(raw, FileOctets):
         return raw.fileno(), False
     return await memory_file_in_thread(whole_of(raw)), True
-
-
-def serve_evidence(
-    open_store: Callable[[], EvidenceStore],
-) -> Callable[[Message], Message | Callable[[], Message]]:
-    """
-    The process's side.
-
-    Args:
-        open_store: opens the ledger; asked again at each call while it cannot.
-
-    Returns:
-        The handler of calls. Letting go is done beside the others.
-
-    """
-    opened: list[EvidenceStore] = []
-
-    def handle(call: Message) -> Message | Callable[[], Message]:
-        try:
-            if not opened:
-                opened.append(open_store())
-        except StoreError as error:
-            return Message({"refused": str(error)})
-        (store,) = opened
-        if call.value["op"] == "open":
-            return Message()
-        if call.value["op"] == "bring":
-            return lambda: _bring(store, call)
-        if call.value["op"] == "tend":
-            return lambda: _tend(store, call.value)
-        if call.value["op"] == "condense":
-            return lambda: _condense(store)
-        if call.value["op"] == "reach":
-            return lambda: _reach(store, call.value)
-        return _append(store, short_entries(call) if call.value["op"] == SHORT else _entries(call))
-
-    return handle
-
-
-def _entries(call: Message) -> list[EvidenceEntry]:
-    """
-    The records of any other call.
-    """
-    value = call.value
-    sent = {digest: call.parts[index] for digest, index in value["small"].items()}
-    for digest, number in zip(value["large"], call.descriptors, strict=True):
-        sent[digest] = read_memory_file(number)
-    return [
-        EvidenceEntry(
-            id=one["id"],
-            kept_at=datetime.fromisoformat(one["kept_at"]),
-            document=call.parts[one["document"]],
-            blobs={name: sent[name] for name in one["names"] if name in sent},
-            present=tuple(name for name in one["names"] if name not in sent),
-            revoked=tuple(
-                Proven(certificate=c, digest=d, final=final, ends=datetime.fromisoformat(ends))
-                for c, d, final, ends in one["revoked"]
-            ),
-            repeats=Repeated(id=one["repeats"][0], document=one["repeats"][1]) if one["repeats"] else None,
-        )
-        for one in value["records"]
-    ]
-
-
-def _append(store: EvidenceStore, entries: Sequence[EvidenceEntry]) -> Message:
-    try:
-        return Message({"hashes": list(store.append(entries))})
-    except BlobsMissingError as error:
-        return Message({"missing": list(error.digests)})
-    except StoreError as error:
-        return Message({"refused": str(error)})
-
-
-def _bring(store: EvidenceStore, call: Message) -> Message:
-    try:
-        # A descriptor is ours from here on; the octets are read from it in parts.
-        (number,) = call.descriptors
-        digest = str(call.value["digest"])
-        octets = FileOctets(number, digest=digest, size=os.fstat(number).st_size)
-        with contextlib.closing(octets):
-            store.bring({digest: octets})
-    except (StoreError, OSError) as error:
-        return Message({"refused": str(error)})
-    return Message()
-
-
-def _tend(store: EvidenceStore, value: Mapping[str, Any]) -> Message:
-    try:
-        gone = store.tend(before=datetime.fromisoformat(value["before"]), max_bytes=value["max_bytes"])
-    except StoreError as error:
-        return Message({"refused": str(error)})
-    return Message({"gone": gone})
-
-
-def _condense(store: EvidenceStore) -> Message:
-    # Not by nice(2): whoever holds the database, or the interpreter, would keep records waiting while others run.
-    # It rests between its steps instead.
-    try:
-        return Message({"condensed": store.condense()})
-    except StoreError as error:
-        return Message({"refused": str(error)})
-
-
-def _reach(store: EvidenceStore, value: Mapping[str, Any]) -> Message:
-    try:
-        found = store.reach(now=datetime.fromisoformat(value["now"]))
-    except StoreError as error:
-        return Message({"refused": str(error)})
-    oldest = None if found.oldest is None else found.oldest.isoformat()
-    return Message(
-        {
-            "oldest": oldest,
-            "used": found.used_bytes,
-            "hours": found.measured_hours,
-            "grown": found.grown_bytes,
-        }
-    )

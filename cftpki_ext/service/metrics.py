@@ -127,6 +127,17 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
             "How long the largest size of the evidence lasts at the present rate.",
         ),
         ("keep_s", "cftpki_evidence_keep_seconds", "How long evidence is to be kept."),
+        ("breaks", "cftpki_evidence_breaks", "How often the evidence did not end as it was left, ever."),
+        (
+            "let_go_early",
+            "cftpki_evidence_let_go_early",
+            "Records of partners let go before they were as old as they were to be kept, ever.",
+        ),
+        (
+            "strangers_bytes",
+            "cftpki_evidence_strangers_bytes",
+            "What records of strangers take of the evidence.",
+        ),
     ):
         if evidence.get(key) is not None:
             yield GaugeMetricFamily(name, words, value=evidence[key])

@@ -31,7 +31,7 @@ from cftpki_ext.core.verdict import BAD_NEWS, Reason, Verdict
 from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record
-from cftpki_ext.evidence.writer import EvidenceWriter
+from cftpki_ext.evidence.writer import EvidenceWriter, NotKept
 from cftpki_ext.ports import Clock, Sighting, SightingStore
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.judging.remote import Judged
@@ -414,11 +414,12 @@ class Refresher:
         kept = None
         if judged.stored is None or judged.stored.repeats is None:
             kept = await self._keeper.keep(record, judged.stored, patience_s=_RECORD_S, large_s=_RECORD_S)
-            self._judges.recorded(judged, question, kept=kept is not None)
+            self._judges.recorded(judged, question, kept=not isinstance(kept, NotKept))
         verdict = judged.verdict
         if not verdict.accepted:
             elapsed_ms = int((self._clock.monotonic() - begun) * 1000)
-            self._audit.verdict(verdict, None, elapsed_ms=elapsed_ms, record=kept)
+            digest = kept if isinstance(kept, str) and not isinstance(kept, NotKept) else None
+            self._audit.verdict(verdict, None, elapsed_ms=elapsed_ms, record=digest)
             path = verdict.evidence.path
             self._audit.event(
                 "partner_refused_ahead",

@@ -20,6 +20,9 @@ from cftpki_ext.ports import Clock, StoreChanges, StoreWatch
 LOOK_S = 0.05
 # Between two looks the two clocks part by less, however a time server slews; a pause of the machine is more.
 _SET_S = 0.5
+_GONE = (
+    "somebody emptied, deleted or replaced the memory of revocations; what the evidence proves is put back"
+)
 
 
 class Judges(Protocol):
@@ -48,6 +51,7 @@ class Watching:
         clock: both clocks.
         log: is told of clocks that were set, and of stores that cannot be looked at, once.
         also: what else is looked at, each time; it raises nothing.
+        restore: puts back what was taken from the memory of revocations, as far as the evidence proves it; in a thread.
 
     """
 
@@ -59,6 +63,7 @@ class Watching:
         clock: Clock,
         log: Log,
         also: Callable[[], None] = lambda: None,
+        restore: Callable[[], None] = lambda: None,
     ) -> None:
         self._watch = watch
         self._judges = judges
@@ -67,6 +72,10 @@ class Watching:
         self._also = also
         self._apart = self._offset()
         self._blind = False
+        self._restore = restore
+        self._revoked: frozenset[str] = frozenset()
+        self._restoring: asyncio.Task[None] | None = None
+        self._to_restore = False
 
     async def run(self) -> None:
         """
@@ -78,6 +87,9 @@ class Watching:
             except Exception as error:  # noqa: BLE001 - who does not look does not know what has ended
                 with contextlib.suppress(Exception):
                     self._log.error("watching_failed", error=repr(error))
+            if self._to_restore and (self._restoring is None or self._restoring.done()):
+                self._to_restore = False
+                self._restoring = asyncio.create_task(self._put_back())
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
@@ -93,6 +105,7 @@ class Watching:
         try:
             changes = self._watch.look()
             self._judges.learn(changes)
+            self._miss(changes.revoked)
             if changes.flushed:
                 self._log.info("cache_flushed", detail="every partner is judged anew")
         except Exception as error:  # noqa: BLE001 - whatever it is: what cannot be watched must not be answered again
@@ -104,6 +117,23 @@ class Watching:
             self._blind = True
             return
         self._blind = False
+
+    def _miss(self, revoked: frozenset[str] | None) -> None:
+        """
+        Notice certificates whose proofs somebody has taken away.
+        """
+        if revoked is None:
+            return
+        gone, self._revoked = self._revoked - revoked, revoked
+        if gone:
+            self._to_restore = True
+            self._log.error("revocations_gone", certificates=len(gone), detail=_GONE)
+
+    async def _put_back(self) -> None:
+        try:
+            await asyncio.to_thread(self._restore)
+        except Exception as error:  # noqa: BLE001 - the watch goes on
+            self._log.error("revocations_not_restored", error=repr(error))
 
     def close(self) -> None:
         """

@@ -10,17 +10,21 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TextIO, cast
 
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.line_budget import LineBudget
 from cftpki_ext.core.log import Log
 
 # What adapters tell goes through `logging` under this name, so that it comes out wherever the program's log goes.
 EVENTS = "cftpki.events"
 _FIELDS = "cftpki_fields"
 _WRITER = "cftpki"
+# Lines of one event at once, and then one after so long.
+_BURST, _EVERY_S = 1024, 10.0
 
 
 class EventLog:
@@ -73,16 +77,20 @@ class SteadyLog:
     """
     A `core.log.Log` that never raises: a disk that is full, or a reader that is gone, must not stop what is told of it.
 
-    Not for an audit trail, which is to fail. For one event loop.
+    Not for an audit trail, which is to fail. For one event loop. Of one event again and again only some lines are written,
+    with the number of the others: who brings it about in a loop must not fill the disk.
 
     Args:
         log: writes. What it does not take is counted, and told of with the next event that it does.
+        monotonic: seconds that only grow.
 
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._unwritten = 0
+        self._monotonic = monotonic
+        self._budget = LineBudget(burst=_BURST, every_s=_EVERY_S)
 
     def debug(self, event: str, /, **fields: Any) -> None:
         """
@@ -109,8 +117,13 @@ class SteadyLog:
         self._write(self._log.error, event, fields)
 
     def _write(self, write: Callable[..., Any], event: str, fields: dict[str, Any]) -> None:
+        left_out = self._budget.ask(event, self._monotonic())
+        if left_out is None:
+            return
         try:
             write(event, **fields)
+            if left_out:
+                self._log.warning("log_lines_left_out", cause=event, lines=left_out)
             if self._unwritten:
                 self._log.error("log_not_written", events=self._unwritten)
                 self._unwritten = 0

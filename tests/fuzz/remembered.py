@@ -23,6 +23,7 @@ from cftpki_ext.core.blocks import (
     write_book,
 )
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.ledger_notes import Break, BreakKind, Gap, Repeats, note_from
 from cftpki_ext.core.settings import Limits, RefreshSettings, TrustSet
 from cftpki_ext.core.validators import Validators, unpack
 from cftpki_ext.core.vocabulary import Direction, SourceKind
@@ -112,6 +113,18 @@ def list_validators(data: bytes) -> None:
         assert all(value.isprintable() and value.isascii() for value in said.conditions.values())
 
 
+def ledger_note(data: bytes) -> None:
+    """
+    What a ledger, perhaps from elsewhere, says besides verdicts.
+    """
+    try:
+        note = note_from(data)
+    except ValueError:
+        return
+    assert note == note_from(note.document()) or len(data) > 512
+    assert note.detail.isprintable()
+
+
 def blocked_partners(data: bytes) -> None:
     """
     The list of partners that are shut out, as a file and as a question carries it: read as it was written, or refused.
@@ -142,6 +155,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         remembered_partner,
         remembered_chain,
         list_validators,
+        ledger_note,
         blocked_partners,
         blocked_spelling,
     )
@@ -154,6 +168,19 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         document_of(_PARTNER).replace("2026-06-01T10", "0001-01-01T00").encode(),
     ),
     "remembered_chain": (pack_chain((b"leaf", b"issuer")),),
+    "ledger_note": (
+        Break(
+            id="a" * 32,
+            noticed_at=_NOW,
+            kind=BreakKind.TORN,
+            seq=9,
+            expected="1" * 64,
+            newest=7,
+            found="2" * 64,
+        ).document(),
+        Gap(id="b" * 32, first=_NOW, last=_NOW, counts={"accepted": 1}, why="disk full").document(),
+        Repeats(id="c" * 32, of="d" * 32, first=_NOW, last=_NOW, count=9, reason="no_path").document(),
+    ),
     "blocked_partners": (write_book(_BOOK), encode_blocks(_BOOK.blocks) or b""),
     "blocked_spelling": (
         b"sha256 Fingerprint=" + b":".join([b"AB"] * 32),

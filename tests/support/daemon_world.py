@@ -13,7 +13,8 @@ from pathlib import Path
 from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine
-from cftpki_ext.evidence.writer import EvidenceWriter, InThread
+from cftpki_ext.evidence.in_thread import InThread
+from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.local import LocalKeys
 from cftpki_ext.protocol.codec import Result, Tag

@@ -18,7 +18,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.processes.worker import Worker
 from cftpki_ext.service.evidence_process import ROLE, EvidenceProcess, setup_of
-from tests.support.ledgers import NOON, entry, faults, reading
+from tests.support.ledgers import LARGE, NOON, entry, faults, reading
 from tests.support.list_versions import Lists
 from tests.support.logs import CapturedLog
 
@@ -31,10 +31,8 @@ READY_S = 30
 
 @contextlib.asynccontextmanager
 async def writing(folder):
-    nursery = Nursery(
-        ("cftpki_ext.service.evidence_process",), interpreter=(sys.executable, "-P", "-c", ENTRY)
-    )
-    worker = Worker(ROLE, nursery, setup=lambda: setup_of(folder), log=CapturedLog())
+    nursery = Nursery(("cftpki_ext.service.evidence_child",), interpreter=(sys.executable, "-P", "-c", ENTRY))
+    worker = Worker(ROLE, nursery, setup=lambda: setup_of(folder, max_bytes=LARGE), log=CapturedLog())
     worker.start()
     store = EvidenceProcess(worker)
     try:

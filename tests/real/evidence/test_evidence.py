@@ -430,6 +430,9 @@ def test_full_disk_is_loud_and_accepts_nobody_without_evidence_where_it_is_requi
         assert Result.DONE == again.fields[Tag.RESULT]
     code, report = told("audit", "verify", "--config", config)
     assert (0, 21) == (code, report["records"])
+    (note,) = report["notes"]
+    assert note.startswith("2 verdicts from 20")
+    assert "were not kept (1 accepted, 1 refused): " in note
 
 
 @pytest.mark.parametrize("required", [False, True])

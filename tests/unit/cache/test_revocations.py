@@ -275,3 +275,43 @@ def test_proofs_held_in_memory_are_bounded_by_octets(tmp_path: Path, monkeypatch
         assert [bytes([number]) * 4_000] == raws(memory, str(number))
         assert memory._recalled.octets <= 10_000
     memory.close()
+
+
+# -- files that somebody takes away ------------------------------------------------------------------------------------
+
+
+def test_memory_whose_file_is_deleted_puts_what_it_knows_into_the_next_one(tmp_path: Path) -> None:
+    with contextlib.closing(RevocationMemory(tmp_path)) as memory:
+        memory.remember("c", proof())
+        for path in tmp_path.glob(f"{FILE}*"):
+            path.unlink()
+        memory.remember("d", proof(b"another"))
+        assert [b"a signed revocation"] == raws(memory)
+    with contextlib.closing(RevocationMemory(tmp_path)) as again:
+        assert ([b"a signed revocation"], [b"another"]) == (raws(again), raws(again, "d"))
+
+
+def test_memory_whose_file_is_replaced_adds_what_it_knows_to_what_is_there(tmp_path: Path) -> None:
+    with contextlib.closing(RevocationMemory(tmp_path / "other")) as other:
+        other.remember("o", proof(b"of another"))
+    with contextlib.closing(RevocationMemory(tmp_path)) as memory:
+        memory.remember("c", proof())
+        for path in tmp_path.glob(f"{FILE}*"):
+            path.unlink()
+        (tmp_path / "other" / FILE).rename(tmp_path / FILE)
+        assert [b"a signed revocation"] == raws(memory)
+        assert [b"of another"] == raws(memory, "o")
+    with contextlib.closing(RevocationMemory(tmp_path)) as again:
+        assert [b"a signed revocation"] == raws(again)
+
+
+def test_memory_whose_folder_cannot_be_written_knows_what_it_knew(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with contextlib.closing(RevocationMemory(folder)) as memory:
+        memory.remember("c", proof())
+        assert [b"a signed revocation"] == raws(memory)
+        folder.rename(tmp_path / "gone")
+        folder.write_bytes(b"")
+        assert [b"a signed revocation"] == raws(memory)
+        with pytest.raises(StoreError):
+            memory.remember("d", proof(b"another"))

@@ -197,3 +197,18 @@ def test_rows_whose_time_or_name_is_none_hide_no_other(watch, disk, seconds):
     seconds[0] += 1
     disk.put("list", b"good", received_at=NOW, keep_s=60)
     assert NOW == watch.look().responses["list"]
+
+
+def test_memory_that_was_taken_away_knows_nobody_and_is_told_once(tmp_path, watch, memory):
+    memory.remember("leaf", proof())
+    assert frozenset({"leaf"}) == watch.look().revoked
+    for path in tmp_path.glob("revocations.sqlite3*"):
+        path.unlink()
+    assert [frozenset(), None] == [watch.look().revoked for _ in range(2)]
+    memory.remember("other", proof())
+    assert frozenset({"leaf", "other"}) == watch.look().revoked
+
+
+def test_memory_that_was_never_there_is_not_missed(tmp_path):
+    with contextlib.closing(StateWatch(tmp_path / "no", tmp_path / "responses")) as watch:
+        assert [None, None] == [watch.look().revoked for _ in range(2)]

@@ -42,7 +42,15 @@ FIRST, SECOND, THIRD, OLD = ("a" * 8 + digit * 24 for digit in "1234")
 def kept(ledger, verdict_id, record, *, age=timedelta(0)):
     stored = encode(replace(record, verdict=replace(record.verdict, id=verdict_id)))
     ledger.append(
-        [EvidenceEntry(id=verdict_id, kept_at=NOW - age, document=stored.document, blobs=stored.blobs)]
+        [
+            EvidenceEntry(
+                id=verdict_id,
+                kept_at=NOW - age,
+                document=stored.document,
+                blobs=stored.blobs,
+                revoked=stored.revoked,
+            )
+        ]
     )
 
 

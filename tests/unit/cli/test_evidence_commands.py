@@ -35,7 +35,15 @@ def state(tmp_path):
         made = samples.record(*statements)
         stored = encode(replace(made, verdict=replace(made.verdict, id=verdict_id)))
         ledger.append(
-            [EvidenceEntry(id=verdict_id, kept_at=NOW - age, document=stored.document, blobs=stored.blobs)]
+            [
+                EvidenceEntry(
+                    id=verdict_id,
+                    kept_at=NOW - age,
+                    document=stored.document,
+                    blobs=stored.blobs,
+                    revoked=stored.revoked,
+                )
+            ]
         )
     ledger.close()
     return tmp_path / "state"

@@ -1,5 +1,7 @@
 """
 The memory of revocations against the evidence: what counts as missing, what is put back, and what is never believed.
+
+More than 400 lines: one world of evidence and memory, and all that may be missing in it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from cryptography.x509 import ReasonFlags
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.revocations import RevocationMemory
+from cftpki_ext.bootstrap.forgotten import forgotten
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
@@ -29,7 +32,7 @@ from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.question import Question
 from cftpki_ext.doctor import Level, examine_memory
 from cftpki_ext.evidence import Asked, Door, Record, encode
-from cftpki_ext.evidence.restore import Known, behind, known_by, missing, restore
+from cftpki_ext.evidence.restore import Known, behind, known_by, missing, restore, unindexed
 from cftpki_ext.ports import EvidenceEntry
 from tests.support.ledgers import edit, rewrite
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_root
@@ -252,6 +255,77 @@ def test_index_outlives_its_record_and_goes_when_the_certificate_has_ended_long_
 def test_ledger_that_has_no_index_yet_knows_nothing(world: World) -> None:
     world.edit("DROP TABLE revoked")
     assert () == world.known().revoked
+
+
+# -- an index that somebody has emptied ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM revoked", "DELETE FROM revoked; DELETE FROM counter"])
+def test_emptied_index_is_made_again_from_the_records(world: World, sql: str) -> None:
+    raw = crl(LEAF.serial)
+    record = world.verdict(LEAF, heard(raw, 0))
+    world.verdict(OTHER, heard(crl(), 0))
+    before = world.known()
+    world.edit(sql)
+    told = "counter" not in sql  # who takes the count away as well is found by the walk alone
+    assert (int(told), told) == (world.reader.index_lacks(), bool(world.known().unindexed))
+    assert list(before.revoked) == list(unindexed(world.reader, now=NOW))
+    assert [record] == [name for _, name in before.revoked]
+    if told:
+        assert (1, 1, ()) == world.restore()
+        assert [raw] == world.proofs()
+        world.ledger.index(world.known().unindexed)
+        assert (0, before) == (world.reader.index_lacks(), world.known())
+
+
+def test_whole_index_is_not_walked_for(world: World) -> None:
+    world.verdict(LEAF, heard(crl(LEAF.serial), 0))
+    world.verdict(OTHER, heard(crl(OTHER.serial), 0))
+    assert ((), 0) == (world.known().unindexed, world.reader.index_lacks())
+    assert [] == list(unindexed(world.reader, now=NOW))
+
+
+def test_index_that_was_emptied_is_told_though_others_come_meanwhile(world: World) -> None:
+    world.verdict(LEAF, heard(crl(LEAF.serial), 0))
+    world.edit("DELETE FROM revoked")
+    world.verdict(OTHER, heard(crl(OTHER.serial), 0))
+    assert 1 == world.reader.index_lacks() == world.ledger.reach(now=NOW).index_lacks
+    assert 2 == len(world.known().revoked)
+
+
+def test_index_that_lets_ended_certificates_go_lacks_nothing(world: World) -> None:
+    world.verdict(SHORT, heard(crl(SHORT.serial), 0))
+    world.verdict(LEAF, heard(crl(LEAF.serial), 0))
+    ((short, _), _) = sorted(world.known().revoked, key=lambda one: one[0].ends)
+    world.ledger.tend(before=short.ends + HOUR, max_bytes=10**9)
+    assert (0, 1) == (world.reader.index_lacks(), len(world.known().revoked))
+
+
+def test_verify_tells_of_revocations_that_are_not_known_any_more(world: World) -> None:
+    record = world.verdict(LEAF, heard(crl(LEAF.serial), 0))
+    world.restore()
+    assert [] == list(forgotten(world.reader, world.folder, now=NOW))
+    world.edit("DELETE FROM revoked")
+    (line,) = forgotten(world.reader, world.folder, now=NOW)
+    assert (
+        f"the index of revocations lacks 1 certificates that records prove revoked (records {record})" == line
+    )
+    with contextlib.closing(sqlite3.connect(world.folder / "revocations.sqlite3")) as database, database:
+        database.execute("DELETE FROM proof")
+    assert (
+        f"the memory of revocations lacks 1 certificates that records prove revoked (records {record})"
+        == list(forgotten(world.reader, world.folder, now=NOW))[1]
+    )
+
+
+def test_verify_of_a_copy_of_the_evidence_alone_asks_for_no_memory(world: World, tmp_path: Path) -> None:
+    world.verdict(LEAF, heard(crl(LEAF.serial), 0))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    assert [] == list(forgotten(world.reader, copy, now=NOW))
+    (copy / "responses").mkdir()
+    (line,) = forgotten(world.reader, copy, now=NOW)
+    assert line.startswith("the memory of revocations lacks 1 certificates")
 
 
 def test_index_with_a_damaged_time_is_an_error(world: World) -> None:

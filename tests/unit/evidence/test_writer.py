@@ -16,10 +16,11 @@ import pytest
 from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
 from cftpki_ext.evidence import Asked, Door, Record, RecordBytes, Tally, decode, encode, row_from, row_of
+from cftpki_ext.evidence.in_thread import InThread
 from cftpki_ext.evidence.reach import falls_short, lasts, told
 from cftpki_ext.evidence.what_if import try_again, try_under
-from cftpki_ext.evidence.writer import EvidenceWriter, InThread, NotKept, Repeat
-from cftpki_ext.ports import BlobsMissingError, Reach, Repeated
+from cftpki_ext.evidence.writer import EvidenceWriter, NotKept, Repeat
+from cftpki_ext.ports import BlobsMissingError, EntryKind, Reach, Repeated
 from tests.support import evidence_samples as samples
 from tests.support.evidence_store import MemoryEvidence
 from tests.support.logs import CapturedLog
@@ -69,7 +70,7 @@ async def test_keep_gives_the_hash_and_the_store_has_the_record(keeper, store):
     assert 64 == len(digest)
     assert (f"{1:032x}", NOW) == (entry.id, entry.kept_at)
     assert named(1) == decode(entry.document, entry.blobs.get)
-    assert {"kept": 1, "not_kept": 0, "required": True} == keeper.status()
+    assert {"kept": 1, "not_kept": 0, "counted": 0, "required": True} == keeper.status()
 
 
 async def test_keep_many_at_once_keeps_their_order_in_few_transactions(keeper, store):
@@ -95,7 +96,7 @@ async def test_keep_trouble_is_told_logged_and_counted(keeper, store, logs):
     )
     store.trouble = None
     assert isinstance(await keeper.keep(named(2)), str)
-    assert {"kept": 1, "not_kept": 1, "required": True} == keeper.status()
+    assert {"kept": 1, "not_kept": 1, "counted": 0, "required": True} == keeper.status()
 
 
 class Losing(MemoryEvidence):
@@ -137,7 +138,7 @@ async def test_keep_one_bad_record_does_not_lose_those_beside_it(keeper, store):
     store.open.set()
     outcomes = await asyncio.gather(*asked)
     assert [3] == [n for n, outcome in enumerate(outcomes) if outcome is NotKept.FAILED]
-    assert 7 == len(store.entries)
+    assert 7 == sum(entry.kind is EntryKind.VERDICT for entry in store.entries)
 
 
 async def test_keep_disk_that_hangs_is_not_waited_for(keeper, store):
@@ -269,14 +270,14 @@ async def test_condensing_that_fails_is_told_and_tried_again_after_a_while(store
 
 async def test_look_says_once_a_day_that_the_size_does_not_last(store, logs):
     clock = Clock()
-    settings = EvidenceSettings(keep=timedelta(days=30), max_bytes=2000)
+    settings = EvidenceSettings(keep=timedelta(days=30), max_bytes=4000)
     keeper = EvidenceWriter(
         InThread(store),
         settings=lambda: settings,
         log=logs,
         clock=clock,
     )
-    assert {"kept": 0, "not_kept": 0, "required": False} == keeper.status()
+    assert {"kept": 0, "not_kept": 0, "counted": 0, "required": False} == keeper.status()
     store.reached = Reach(oldest=NOW - timedelta(days=4), used_bytes=1700, measured_hours=48, grown_bytes=200)
     for monotonic in (0.0, 30.0, 86399.0, 86400.0):
         clock.seconds = monotonic
@@ -285,15 +286,19 @@ async def test_look_says_once_a_day_that_the_size_does_not_last(store, logs):
         "oldest": (NOW - timedelta(days=4)).isoformat().replace("+00:00", "Z"),
         "reaches_back_s": 4 * 86400,
         "bytes": 1700,
-        "max_bytes": 2000,
+        "max_bytes": 4000,
         "lasts_s": 20 * 86400,
         "keep_s": 30 * 86400,
+        "strangers_bytes": 0,
+        "let_go_early": 0,
+        "strangers_let_go_early": 0,
+        "breaks": 0,
         "warning": "max_size lasts 20 days at the present rate, keep is 30 days",
     }
     assert [("warning", {"event": "evidence_short", **expected})] * 2 == [
         (call.method_name, call.kwargs) for call in logs.calls
     ]
-    assert {"kept": 0, "not_kept": 0, "required": False, **expected} == keeper.status()
+    assert {"kept": 0, "not_kept": 0, "counted": 0, "required": False, **expected} == keeper.status()
     store.trouble = "locked"
     await keeper.look_once()
     assert ("error", "evidence_not_looked_at") == (logs.calls[2].method_name, logs.calls[2].kwargs["event"])
@@ -312,7 +317,7 @@ async def test_look_says_once_a_day_that_the_size_does_not_last(store, logs):
     ],
 )
 def test_how_long_the_size_lasts(hours, grown, expected):
-    settings = EvidenceSettings(keep=timedelta(days=400), max_bytes=2000)
+    settings = EvidenceSettings(keep=timedelta(days=400), max_bytes=4000)
     reach = Reach(oldest=None, used_bytes=0, measured_hours=hours, grown_bytes=grown)
     assert expected == lasts(reach, settings)
     assert falls_short(reach, settings) == (expected is not None and expected < timedelta(days=400))

@@ -19,8 +19,9 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import ServiceSettings, Settings
 from cftpki_ext.core.vocabulary import PeerAddress
 from cftpki_ext.evidence import encode
+from cftpki_ext.evidence.in_thread import InThread
 from cftpki_ext.evidence.reading import data_of
-from cftpki_ext.evidence.writer import EvidenceWriter, InThread
+from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.exit.session import SessionContext
 from cftpki_ext.ports import BlobsMissingError, EvidenceEntry
 from cftpki_ext.service.audit import LogAudit

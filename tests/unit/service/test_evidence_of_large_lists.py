@@ -19,7 +19,8 @@ from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.ports import EvidenceEntry
 from cftpki_ext.processes.frames import Message
-from cftpki_ext.service.evidence_process import EvidenceProcess, serve_evidence
+from cftpki_ext.service.evidence_child import serve_evidence
+from cftpki_ext.service.evidence_process import EvidenceProcess
 from cftpki_ext.support.file_octets import FileOctets
 from tests.support.pki import NOW
 

@@ -42,7 +42,23 @@ class World:
         self.seen = CHANGES
         self.told = []
         self.logs = CapturedLog()
-        self.watching = Watching(self, self, clock=self.clock, log=self.logs)
+        self.restored = asyncio.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.watching = Watching(
+            self,
+            self,
+            clock=self.clock,
+            log=self.logs,
+            restore=self.restore,
+        )
+
+    def restore(self):
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(self.put_back)
+
+    def put_back(self):
+        self.told.append("restored")
+        self.restored.set()
 
     def look(self):
         if isinstance(self.seen, StoreError):
@@ -151,3 +167,18 @@ async def test_judges_that_cannot_be_told_end_no_watching(world):
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
     assert "watching_failed" == world.events()[0]
+
+
+async def test_revocations_that_somebody_took_away_are_told_and_put_back(world):
+    world.loop = asyncio.get_running_loop()
+    world.seen = StoreChanges(revoked=frozenset({"a", "b"}))
+    looking = asyncio.create_task(world.watching.run())
+    await asyncio.sleep(0.1)
+    assert [] == world.events()
+    world.seen = StoreChanges(revoked=frozenset({"b", "c"}))
+    async with asyncio.timeout(30):
+        await world.restored.wait()
+    looking.cancel()
+    assert ["revocations_gone"] == world.events()
+    assert 1 == world.logs.calls[0].kwargs["certificates"]
+    assert 1 == world.told.count("restored")
