@@ -647,9 +647,9 @@ class EvidenceReader(Protocol):
         The records kept at or after a time, or all, oldest first.
         """
 
-    def behind(self, last: int) -> Iterator[LedgerEntry]:
+    def newest(self, count: int) -> Iterator[LedgerEntry]:
         """
-        The records with a higher number than `last`, oldest first.
+        The newest records of each share, so many at most, oldest first.
         """
 
     def blob(self, digest: str) -> bytes | None:

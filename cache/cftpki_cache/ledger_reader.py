@@ -115,11 +115,18 @@ class LedgerReader:
             if first is None:
                 return
             last = first - 1
-        yield from self.behind(last)
+        yield from self._behind(last)
 
-    def behind(self, last: int) -> Iterator[LedgerEntry]:
+    def newest(self, count: int) -> Iterator[LedgerEntry]:
         """
-        The records with a higher number than `last`, oldest first.
+        The newest records, so many at most, oldest first.
+        """
+        last = self.ends()[1]
+        return iter(()) if last is None else self._behind(last.seq - count)
+
+    def _behind(self, last: int) -> Iterator[LedgerEntry]:
+        """
+        The records with a higher number, oldest first.
         """
         while True:
             with self._reading():

@@ -71,6 +71,15 @@ class SharedLedgerReader:
         theirs = map(_of_strangers, self._strangers.since(moment))
         return heapq.merge(self._partners.since(moment), theirs, key=lambda entry: entry.kept_at)
 
+    def newest(self, count: int) -> Iterator[LedgerEntry]:
+        """
+        See `EvidenceReader`.
+        """
+        if self._strangers is None:
+            return self._partners.newest(count)
+        theirs = map(_of_strangers, self._strangers.newest(count))
+        return heapq.merge(self._partners.newest(count), theirs, key=lambda entry: entry.kept_at)
+
     def blob(self, digest: str) -> bytes | None:
         """
         See `EvidenceReader`.

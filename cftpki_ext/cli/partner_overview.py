@@ -123,10 +123,7 @@ def _read_evidence(
         return 0, None
     count, oldest = 0, None
     with contextlib.closing(ledger), counting("reading the evidence") as advance:
-        newest = ledger.ends()[1]
-        if newest is None:
-            return 0, None
-        entries = ledger.since(since) if since is not None else ledger.behind(newest.seq - NEWEST_RECORDS)
+        entries = ledger.since(since) if since is not None else ledger.newest(NEWEST_RECORDS)
         for count, entry in enumerate(entries, start=1):
             oldest = oldest or entry.kept_at
             advance(count)

@@ -64,6 +64,8 @@ def test_both_shares_are_read_as_one_by_time(shared, folder):
         assert (found[2],) == reader.find("ffffffff" + f"{7000:024x}")
         assert 2 == len(reader.find("ffffffff"))
         assert [found[3]] == list(reader.since(NOON + timedelta(hours=2)))
+        assert found[2:] == list(reader.newest(1))
+        assert found == list(reader.newest(9))
         assert () == reader.verify()
         assert () == reader.notes()
 
