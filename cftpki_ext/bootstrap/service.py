@@ -19,6 +19,7 @@ from cftpki_ext.bootstrap.checker import (
     source_kinds,
 )
 from cftpki_ext.bootstrap.notices import make_notices
+from cftpki_ext.bootstrap.renewing import OwnCertificates
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, StoreError
 from cftpki_ext.core.log import BatchLog, Log
@@ -26,7 +27,6 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity import KeyLoader
-from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.serving.doors import DoorsHeard
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
@@ -51,7 +51,6 @@ from cftpki_ext.service.judging.indexing import IndexInProcess
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote import Judges
 from cftpki_ext.service.refresher import Refresher
-from cftpki_ext.service.renewals import Renewals, make_manager, own_status
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.watching import Watching
 from cftpki_ext.stores import (
@@ -223,17 +222,6 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         loop.call_soon_threadsafe(notices.replace_settings, fresh)
         return fresh
 
-    def make_renewals(current: Settings) -> Manager:
-        asked = own_status(current, judges, SystemClock())
-        return make_manager(
-            current,
-            clock=SystemClock(),
-            event=event,
-            own_status=asked,
-            key_fault=lambda site, _: identities.fault(site.identity.name),
-            plain_fault=lambda identity: identities.fault(identity.name),
-        )
-
     def event(name: str, **fields: Any) -> None:
         service.audit.event(name, None, **fields)
 
@@ -241,8 +229,6 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         service.trail.at_signer(told)
 
     loop = asyncio.get_running_loop()
-    renewals = Renewals(settings, make_renewals, event=event)
-
     children = Children(nursery, logger)
     checker.index_by(IndexInProcess(children, logger))
     pool = Pool(children, settings, log=logger)
@@ -265,6 +251,9 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         heard=heard,
     )
     identities = make_identities(settings, logger, signers)
+    renewals = OwnCertificates(
+        settings, children=children, judges=judges, identities=identities, event=event, log=logger
+    )
     # Not the steady one: a verdict that cannot be told is none.
     audit = BoundedAudit(LogAudit(written, many=written.many), SystemClock())
     refresher = Refresher(
@@ -305,7 +294,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
     work = (
         watching.run(),
         keeper.tend(),
-        renewals.run(),
+        renewals.run(daemon.ready),
         refresher.run(),
         notices.run(),
         audit.run(),

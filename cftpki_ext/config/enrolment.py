@@ -187,15 +187,16 @@ def _enroller(reader: Reader, name: str, raw: object) -> EnrollerSettings | None
         reader.faults.add((*path, "type"), str(error))
         return None
     values = {key: value for key, value in raw.items() if key != "type"}
+    written = _resolved(plugin.options, values, reader.directory)
     try:
-        options = plugin.options.model_validate(_resolved(plugin.options, values, reader.directory))
+        options = plugin.options.model_validate(written)
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_context=False, include_input=False):
             _note(reader, path, plugin.options, raw, fault)
         return None
     for key, file in _files(options):
         reader.guarded((*path, *key), file)
-    return EnrollerSettings(name=name, type=kind, options=options)
+    return EnrollerSettings(name=name, type=kind, options=options, written=written)
 
 
 def _files(value: Any, key: KeyPath = ()) -> Iterator[tuple[KeyPath, Path]]:

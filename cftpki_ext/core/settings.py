@@ -366,11 +366,16 @@ AnyIdentity = Identity | TokenIdentity | ManagedIdentity
 class EnrollerSettings:
     """
     One way to one CA: `type` names the plugin, `options` is its own checked model.
+
+    `written` is what the model was made from, paths resolved: another process of ours makes the same from it.
     """
 
     name: str
     type: str
     options: Any
+    written: Mapping[str, Any] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

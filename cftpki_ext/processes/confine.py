@@ -38,6 +38,9 @@ class SystemCalls(enum.StrEnum):
     """
 
     ANY = "any"
+    PROGRAMS = (
+        "programs"  # anything, and programs of the operator's are run, which may be more than we are (sudo)
+    )
     MODULE = (
         "module"  # no programs, and nothing with other processes: what a vendor's PKCS #11 module needs not
     )
@@ -47,18 +50,21 @@ class SystemCalls(enum.StrEnum):
     COMPUTE = "compute"  # only what computing and the open channel need
 
 
+_UNFILTERED = frozenset({SystemCalls.ANY, SystemCalls.PROGRAMS})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """
     What a child may use at most.
 
     `memory_bytes` is of address space: an interpreter with its libraries maps 200 MB before it does anything.
-    `cpu_s` is of one call; `None` bounds it by the front's clock alone. `file_bytes` is the largest file that it may
+    `None`, as for `descriptors`, leaves what the front has: programs that a child runs inherit its limits. `cpu_s` is of one call; `None` bounds it by the front's clock alone. `file_bytes` is the largest file that it may
     write, `None` any. `nice` is how far it stands back where processors are short (nice(2)).
     """
 
-    memory_bytes: int
-    descriptors: int
+    memory_bytes: int | None
+    descriptors: int | None
     cpu_s: int | None = None
     file_bytes: int | None = 0
     calls: SystemCalls = SystemCalls.COMPUTE
@@ -99,9 +105,12 @@ def confine(bounds: Bounds) -> tuple[str, ...]:
     """
     done = ["core"]
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, bounds.descriptors)
-    _limit(resource.RLIMIT_AS, bounds.memory_bytes)
-    done += ["descriptors", "memory"]
+    if bounds.descriptors is not None:
+        _limit(resource.RLIMIT_NOFILE, bounds.descriptors)
+        done.append("descriptors")
+    if bounds.memory_bytes is not None:
+        _limit(resource.RLIMIT_AS, bounds.memory_bytes)
+        done.append("memory")
     if bounds.file_bytes is not None:
         # Writing beyond the limit is an error (EFBIG) instead of the end.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -113,9 +122,9 @@ def confine(bounds: Bounds) -> tuple[str, ...]:
         done.append("nice")
     if _prctl(_PR_SET_DUMPABLE, 0):
         done.append("not_dumpable")
-    if _prctl(_PR_SET_NO_NEW_PRIVS, 1):
+    if bounds.calls is not SystemCalls.PROGRAMS and _prctl(_PR_SET_NO_NEW_PRIVS, 1):
         done.append("no_new_privileges")
-    if bounds.calls is not SystemCalls.ANY and _filter(bounds.calls):
+    if bounds.calls not in _UNFILTERED and _filter(bounds.calls):
         done.append(f"system_calls:{bounds.calls.value}")
     return tuple(done)
 

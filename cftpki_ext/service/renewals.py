@@ -32,7 +32,7 @@ from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.renewal.key_fault import KeyFault
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.renewal.plain import PlainFault, PlainIdentity
-from cftpki_ext.identity.renewal.rows import Unseen
+from cftpki_ext.identity.renewal.rows import Row, Unseen
 from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.durable import make_directory
 from cftpki_ext.identity.store.layout import Log
@@ -103,6 +103,7 @@ def make_manager(
     key_fault: KeyFault | None = None,
     plain_fault: PlainFault | None = None,
     by: Actor | None = None,
+    shown: Callable[[Row], None] = lambda _: None,
 ) -> Manager:
     """
     Make the manager of a configuration, with the enrollers that its identities name and no others.
@@ -116,6 +117,7 @@ def make_manager(
         key_fault: why a key in force cannot be used; by default its files are looked at.
         by: who gives commands; by default who runs this process.
         plain_fault: why an identity from files or a token cannot be used; by default its files are looked at.
+        shown: told how an identity stands, each time that `run` has looked.
 
     Returns:
         The manager, which owns its enrollers. One that cannot be made now is made when it is asked.
@@ -142,6 +144,7 @@ def make_manager(
         plain=plain(settings),
         plain_fault=plain_fault,
         by=by,
+        shown=shown,
     )
 
 
@@ -276,14 +279,8 @@ class Renewals:
         How each identity stands, for STATUS; from memory. Where renewals do not run, each says so.
         """
         seen = {} if self._manager is None else self._manager.seen()
-        told = {name: _short(row.data()) for name, row in seen.items()}
-        if self._fault is not None:
-            for name, identity in self._settings.identities.items():
-                kind = "enrollers" if isinstance(identity, ManagedIdentity) else "files"
-                blocked = Standing.BLOCKED
-                row = Unseen(name=name, kind=kind, trouble=self._fault, words=(blocked,), alarm=blocked)
-                told[name] = _short(row.data())
-        return told
+        told = {name: short(row) for name, row in seen.items()}
+        return told if self._fault is None else {**told, **blocked(self._settings, self._fault)}
 
     def fault(self) -> str | None:
         """
@@ -292,9 +289,30 @@ class Renewals:
         return self._fault
 
 
-def _short(data: Mapping[str, object]) -> dict[str, object]:
+def short(row: Row) -> dict[str, object]:
+    """
+    What STATUS says of an identity.
+    """
     keys = ("kind", "state", "states", "stage", "runway", "runway_s", "alarm", "trouble")
+    data = row.data()
     return {key: data[key] for key in keys}
+
+
+def blocked(settings: Settings, fault: str) -> Mapping[str, Mapping[str, object]]:
+    """
+    What STATUS says of identities that nobody keeps now.
+
+    Args:
+        settings: those that name the identities.
+        fault: why.
+
+    """
+    told = {}
+    for name, identity in settings.identities.items():
+        kind = "enrollers" if isinstance(identity, ManagedIdentity) else "files"
+        alarm = Standing.BLOCKED
+        told[name] = short(Unseen(name=name, kind=kind, trouble=fault, words=(alarm,), alarm=alarm))
+    return told
 
 
 def _said(finding: CertificateFinding) -> str:

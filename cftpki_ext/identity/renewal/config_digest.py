@@ -48,7 +48,8 @@ def stable_text(value: object) -> str:
         case BaseModel():
             return _named(value, {name: getattr(value, name) for name in type(value).model_fields})
         case _ if is_dataclass(value):
-            return _named(value, {one.name: getattr(value, one.name) for one in fields(value)})
+            compared = {one.name: getattr(value, one.name) for one in fields(value) if one.compare}
+            return _named(value, compared)
         case Mapping():
             pairs = sorted(f"{stable_text(key)}: {stable_text(one)}" for key, one in value.items())
             return f"{{{', '.join(pairs)}}}"

@@ -71,6 +71,7 @@ class IdentityContext:
         plain: Mapping[str, PlainIdentity] | None = None,
         plain_fault: PlainFault | None = None,
         by: Actor | None = None,
+        shown: Callable[[Row], None] = lambda _: None,
     ) -> None:
         self._root = root
         self._attended = False
@@ -98,6 +99,7 @@ class IdentityContext:
         self._rollout = RolloutDriver(clock=clock, event=event)
         # What who keeps the identities remembers: how they stood, which were cleaned, which actions were told.
         self._seen: dict[str, Row] = {}
+        self._shown = shown
         self._cleaned: set[str] = set()
         self._told: dict[str, object] = {}
         self._broken = BrokenAttempts()

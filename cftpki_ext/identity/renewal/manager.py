@@ -96,6 +96,7 @@ class Manager(Operator):
             found = replace(found, words=standings(blocked, *found.words), alarm=blocked)
         before = self._seen.get(name)
         self._seen[name] = found
+        self._shown(found)
         note = found.plan.note if isinstance(found, Overview) else None
         if note is not None and (not isinstance(before, Overview) or before.plan.note != note):
             self._event("identity_renewal_moved", identity=name, note=note)

@@ -3,7 +3,6 @@ The signers of a real service, with SoftHSM: what happens to one identity's key 
 """
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import signal
@@ -19,6 +18,7 @@ from cftpki_ext.protocol.codec import Message, Result, Tag
 from tests.support import real_service
 from tests.support.pki import issue, key_pem, pem
 from tests.support.pki import key as make_key
+from tests.support.process_memory import forms_of, octets_in_memory
 from tests.support.signer_site import (
     KEYS,
     PORTS,
@@ -108,33 +108,10 @@ async def test_each_identity_has_a_signer_of_its_own_and_the_front_has_no_key(si
         assert "troubled" not in maps
 
 
-def octets_in_memory(pid, wanted):
-    """
-    Which of some octets are anywhere in a process's memory.
-    """
-    found = set()
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            span, rights = line.split()[:2]
-            begin, end = (int(edge, 16) for edge in span.split("-"))
-            if "r" not in rights or "[v" in line:  # the kernel's own pages are not read so
-                continue
-            with contextlib.suppress(OSError):  # it may be gone by now
-                memory.seek(begin)
-                data = memory.read(end - begin)
-                found |= {name for name, octets in wanted.items() if octets in data}
-    return found
-
-
 async def test_private_key_of_a_file_is_nowhere_in_the_memory_of_the_service(site):
-    numbers = KEYS["file"].private_numbers()
     wanted = {
         "public": pem_to_der(site.folder / "file.chain"),
-        "p": numbers.p.to_bytes(128, "little"),  # as OpenSSL keeps numbers
-        "d": numbers.d.to_bytes(256, "little"),
-        "p in DER": numbers.p.to_bytes(128, "big"),
-        # Of the end: the modulus, before it, may look the same in the certificate.
-        "PEM": (site.folder / "file.key").read_bytes()[-400:-300],
+        **forms_of("file", KEYS["file"], (site.folder / "file.key").read_bytes()),
     }
     with site.running() as service:
         for _ in range(3):
