@@ -13,6 +13,7 @@ import re
 import signal
 import ssl
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -241,7 +242,7 @@ async def test_hook_begins_as_a_program_of_the_operator_and_ends_with_the_servic
         f"cat /proc/self/status > {tmp_path}/status\nulimit -v > {tmp_path}/memory\n"
         f"echo $$ > {tmp_path}/pid.new\nmv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 1000",
     )
-    config = configure(tmp_path, identity(f'hooks = [["{hook}"]]'), DROP)
+    config = configure(tmp_path, identity(f'trust = "corp"\nhooks = [["{hook}"]]'), DROP)
     async with serving(config) as service:
         await reached((tmp_path / "pid").exists, service)
         hooked = int((tmp_path / "pid").read_text())
@@ -270,20 +271,30 @@ async def test_process_is_there_where_an_enroller_keeps_an_identity_and_follows_
             service.process.send_signal(signal.SIGHUP)
             await reached(lambda: len(service.events("reloaded")) > before, service)
 
-        await reload(identity(), DROP)
+        await reload(identity('trust = "corp"'), DROP)
         await reached(lambda: service.events("identity_activated"), service)
         pid = service.child("renewals")
         assert real_service.runs(pid)
-        assert {"mft": "healthy"} == await statuses(service)
+        await settled(service, {"mft": "healthy"})
         # A reload is told to the one that is there.
-        await reload(identity().replace(".mft]", ".hub]"), DROP)
+        await reload(identity('trust = "corp"').replace(".mft]", ".hub]"), DROP)
         await reached(lambda: len(service.events("identity_activated")) == 2, service)
-        assert {"hub": "healthy"} == await statuses(service)
+        await settled(service, {"hub": "healthy"})
         assert pid == service.child("renewals")
         await reload()
         await reached(lambda: not real_service.runs(pid), service)
         assert {} == await statuses(service)
         assert [] == service.failures()
+
+
+async def settled(service, expected):
+    """
+    What is activated is shown after a moment.
+    """
+    begun = time.monotonic()
+    while (told := await statuses(service)) != expected:
+        assert time.monotonic() - begun < real_service.WAIT_S, told
+        await asyncio.sleep(0.05)
 
 
 async def statuses(service):

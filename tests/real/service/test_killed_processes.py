@@ -41,6 +41,7 @@ KEPT = """
 [identity.own]
 enrollers = ["drop"]
 names = ["localhost"]
+trust = "partners"
 
 [enroller.drop]
 type = "file"
@@ -198,7 +199,9 @@ def test_killed_processes_let_nobody_in_and_lose_no_record(company):
             await answered_again(service, company)
 
         asyncio.run(asyncio.wait_for(session(), 240))
-        _, status = told("status", "--config", config)
+        begun = time.monotonic()
+        while "own" not in (status := told("status", "--config", config)[1])["certificates"]:
+            assert time.monotonic() - begun < real_service.WAIT_S
         ended = {one["role"] for one in service.events("process_ended")}
         assert 0 == service.stop()
     judged_rightly(answers)
