@@ -158,7 +158,7 @@ async def measure(site: Site, chain: bytes, rounds: int) -> dict[str, list[tuple
     await accepted(site, chain)
     counts: dict[str, int] = {}
     while not set(ROLES) - {"nursery", "front"} <= set(counts):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(BETWEEN_S[0])  # all that there are to be
         counts = counted(await site.processes())
 
     async def host() -> None:
