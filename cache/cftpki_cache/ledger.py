@@ -26,6 +26,7 @@ from cftpki_cache.ledger_bound import Bound
 from cftpki_cache.ledger_breaks import breaks_in, reconcile
 from cftpki_cache.ledger_guard import Guard
 from cftpki_cache.ledger_head import identity_of
+from cftpki_cache.ledger_holds import newly_broken
 from cftpki_cache.ledger_pruning import drop_versions, let_go
 from cftpki_cache.ledger_reach import look, note_let_go
 from cftpki_cache.ledger_schema import (
@@ -256,7 +257,7 @@ class EvidenceLedger:
             How many records went.
 
         Raises:
-            StoreError: the database cannot be written.
+            StoreError: the database cannot be written, or records that are held went for want of room.
 
         """
         gone = 0
@@ -275,9 +276,13 @@ class EvidenceLedger:
                     ended = int(before.astimezone(UTC).timestamp())
                     count_revoked(db, -db.execute("DELETE FROM revoked WHERE ends < ?", (ended,)).rowcount)
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                with transaction(db):
+                    broken = newly_broken(db)
         except sqlite3.Error as exc:
             msg = f"evidence ledger could not be pruned: {exc}"
             raise StoreError(msg) from exc
+        if broken is not None:
+            raise StoreError(broken)
         return gone
 
     def condense(self) -> int:

@@ -10,10 +10,11 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from cftpki_cache.ledger_schema import DATABASE, HEAD, newest
+from cftpki_cache.ledger_schema import DATABASE, HEAD, chain_start, newest
+from cftpki_cache.ledger_short import octets_of
 from cftpki_cache.sqlite import connect
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.escape import printable
@@ -161,3 +162,70 @@ def _head_line(folder: Path) -> bytes | None:
         return read_regular(folder / HEAD, cap=_HEAD_OCTETS, what="head of the evidence").data
     except (InputError, OSError):
         return None
+
+
+def end_of(folder: Path) -> tuple[int, str]:
+    """
+    Place and hash (hex) of the newest record of a ledger, or of the last that it let go of; 0 where it never had one.
+
+    Raises:
+        StoreError: it cannot be read.
+
+    """
+    with _reading(folder) as db:
+        seq, digest = newest(db)
+        return seq, digest.hex()
+
+
+def start_of(folder: Path) -> int:
+    """
+    Place of the newest record that a ledger has let go of; 0 where it has all.
+
+    Raises:
+        StoreError: it cannot be read.
+
+    """
+    with _reading(folder) as db:
+        return chain_start(db)[0]
+
+
+def not_joined(older: Path, newer: Path) -> str | None:
+    """
+    Whether a ledger goes on where a copy of an earlier time ends, or before: between the two nothing is missing.
+
+    Args:
+        older: folder of the copy.
+        newer: folder of the ledger, or of a later copy.
+
+    Returns:
+        Why not, in one line; `None` where they belong together.
+
+    Raises:
+        StoreError: one of them cannot be read.
+
+    """
+    with _reading(newer) as db:
+        start, digest = chain_start(db)
+    if start == 0:
+        return None
+    with _reading(older) as db:
+        first, _ = chain_start(db)
+        last, _ = newest(db)
+        row = db.execute(
+            "SELECT hash FROM record WHERE seq = ?1 UNION ALL SELECT hash FROM short WHERE seq = ?1", (start,)
+        ).fetchone()
+    if last < start:
+        return f"records {last + 1} to {start} are in neither {older} nor {newer}"
+    if row is None or octets_of(row[0]) != digest:
+        return f"record {start}, which {newer} follows, is another one in {older}, which has {first + 1} to {last}"
+    return None
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with contextlib.closing(connect(folder / DATABASE, read_only=True)) as db:
+            yield db
+    except (sqlite3.Error, TypeError, ValueError) as exc:
+        msg = f"evidence ledger in {folder} cannot be read: {printable(str(exc))}"
+        raise StoreError(msg) from exc

@@ -8,6 +8,7 @@ import sqlite3
 from datetime import UTC, datetime
 
 from cftpki_cache.documents import drop_patterns
+from cftpki_cache.ledger_holds import not_held, note_broken
 from cftpki_cache.ledger_reach import note_early
 from cftpki_cache.ledger_schema import used_bytes
 from cftpki_cache.sqlite import transaction
@@ -46,9 +47,14 @@ def let_go(db: sqlite3.Connection, before: datetime | None, max_bytes: int) -> i
             return 0
         moment = None if before is None else int(before.astimezone(UTC).timestamp())
         if full:
+            note_broken(db, last)
             if moment is not None:
                 _count_early(db, last, moment)
-        elif moment is None or (last := _last_before(db, last, moment)) is None:
+        elif (
+            moment is None
+            or (last := _last_before(db, last, moment)) is None
+            or (last := not_held(db, last)) is None
+        ):
             return 0
         (digest,) = db.execute(
             "SELECT hash FROM record WHERE seq = ?1 UNION ALL SELECT hash FROM short WHERE seq = ?1", (last,)

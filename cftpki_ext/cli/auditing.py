@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from cftpki_ext.cli.evidence import audit, moment_text, reading_ledger, rows_of, state_option
-from cftpki_ext.cli.keeping import backup
+from cftpki_ext.cli.keeping import archive, backup, hold
 from cftpki_ext.cli.options import Since, config_option, json_option
 from cftpki_ext.cli.remarks import remarks_of
 from cftpki_ext.cli.render import console, counting
@@ -46,7 +46,8 @@ _GROUP_COLUMNS = (
     *("last_answer", "last_id"),
 )
 
-audit.add_command(backup)
+for one in (archive, backup, hold):
+    audit.add_command(one)
 
 
 def _choosing(command: Callable[..., None]) -> Callable[..., None]:

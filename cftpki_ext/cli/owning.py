@@ -4,6 +4,8 @@ Whose files a command writes: the service must be able to use them.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.support.users import become_owner
@@ -20,7 +22,20 @@ def go_on_as_owner(settings: Settings) -> None:
         StoreError: it cannot be made, or its user not be become.
 
     """
-    state = settings.service.state
+    go_on_as_owner_of(settings.service.state)
+
+
+def go_on_as_owner_of(state: Path) -> None:
+    """
+    The same, by the state directory alone.
+
+    Args:
+        state: the directory.
+
+    Raises:
+        StoreError: it cannot be made, or its user not be become.
+
+    """
     try:
         become_owner(state)
     except OSError as error:

@@ -7,14 +7,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+from datetime import timedelta
 
 import pytest
 
 from cftpki_cache import ledger_copies
 from cftpki_cache.ledger import EvidenceLedger
-from cftpki_cache.ledger_copies import back_up, copied_without_log
+from cftpki_cache.ledger_copies import back_up, copied_without_log, end_of, not_joined
 from cftpki_ext.core.errors import InputError, StoreError
-from tests.support.ledgers import DIGEST, RAW, details, edit, entry, fill, reading
+from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, details, edit, entry, fill, reading
 
 
 @pytest.fixture
@@ -207,3 +208,35 @@ def test_what_is_no_ledger_is_no_copy_of_one(tmp_path, what):
             (folder / "ledger.sqlite3").mkdir()
 
     assert None is copied_without_log(folder)
+
+
+def test_copy_and_what_goes_on_from_it_are_joined(ledger, tmp_path):
+    fill(ledger)
+    back_up(tmp_path / "evidence", tmp_path / "copy")
+    assert (5, 0) == (end_of(tmp_path / "copy")[0], len(details(tmp_path / "copy")))
+    assert None is not_joined(tmp_path / "copy", tmp_path / "evidence")
+    ledger.tend(before=NOON + timedelta(hours=3), max_bytes=LARGE)
+    fill(ledger, count=2, first=5)
+    assert None is not_joined(tmp_path / "copy", tmp_path / "evidence")
+    ledger.tend(before=NOON + timedelta(hours=5), max_bytes=LARGE)
+    assert (None, 2) == (not_joined(tmp_path / "copy", tmp_path / "evidence"), count(tmp_path / "evidence"))
+
+
+def test_copy_after_which_records_went_is_not_joined(ledger, tmp_path):
+    fill(ledger)
+    back_up(tmp_path / "evidence", tmp_path / "copy")
+    fill(ledger, count=2, first=5)
+    ledger.tend(before=NOON + timedelta(hours=6), max_bytes=LARGE)
+    assert f"records 6 to 6 are in neither {tmp_path}/copy nor {tmp_path}/evidence" == not_joined(
+        tmp_path / "copy", tmp_path / "evidence"
+    )
+
+
+def test_copy_of_another_ledger_is_not_joined(ledger, tmp_path):
+    fill(ledger)
+    with contextlib.closing(EvidenceLedger(tmp_path / "other")) as other:
+        fill(other, first=20)
+        ledger.tend(before=NOON + timedelta(hours=3), max_bytes=LARGE)
+        assert "record 3, which" in not_joined(tmp_path / "other", tmp_path / "evidence")
+    with pytest.raises(StoreError, match="cannot be read"):
+        not_joined(tmp_path / "nothing", tmp_path / "evidence")
