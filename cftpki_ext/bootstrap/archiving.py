@@ -17,14 +17,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cftpki_cache import ledger_holds
+from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_copies import back_up, end_of, not_joined, start_of
 from cftpki_cache.ledger_holds import Hold
 from cftpki_cache.ledger_schema import DATABASE
 from cftpki_cache.sqlite import connect, transaction
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.ids import new_id
+from cftpki_ext.core.ledger_notes import Hold as HoldNote
+from cftpki_ext.core.ledger_notes import HoldAct
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.core.values import dataclass
+from cftpki_ext.ports import EntryKind, EvidenceEntry
 from cftpki_ext.stores import evidence_directory
 
 # The hold that an archive lays: what it does not have yet.
@@ -133,6 +138,50 @@ def lay_hold(state: Path, name: str, *, since: datetime, first: Mapping[str, int
     for ledger, folder in _ledgers(state):
         with _writing(folder) as db:
             ledger_holds.lay(db, name, since=since, first=first.get(ledger), reason=reason)
+
+
+def record_hold(
+    state: Path,
+    act: HoldAct,
+    name: str,
+    *,
+    by: str,
+    reason: str,
+    since: datetime | None = None,
+    partner: str = "",
+) -> None:
+    """
+    Keep in the chain of records that a hold was laid or released.
+
+    Args:
+        state: the state directory.
+        act: which of the two.
+        name: of the hold.
+        by: who did it.
+        reason: why.
+        since: when what is held was kept.
+        partner: whose first record it begins with, as given.
+
+    Raises:
+        StoreError: it could not be kept.
+
+    """
+    now = datetime.now(UTC)
+    note = HoldNote(
+        id=new_id(int(now.timestamp() * 1000)),
+        at=now,
+        act=act,
+        name=name,
+        by=by,
+        reason=reason,
+        since=since,
+        partner=partner,
+    )
+    entry = EvidenceEntry(
+        id=note.id, kept_at=note.at, document=note.document(), blobs={}, kind=EntryKind.NOTE
+    )
+    with contextlib.closing(EvidenceLedger(evidence_directory(ServiceSettings(state=state)))) as ledger:
+        ledger.append((entry,))
 
 
 def lift_hold(state: Path, name: str) -> bool:

@@ -20,6 +20,7 @@ from cftpki_ext.bootstrap.archiving import (
     holds_of,
     lay_hold,
     lift_hold,
+    record_hold,
 )
 from cftpki_ext.cli.evidence import moment_text, reading_ledger, state_of, state_option, tell_whole
 from cftpki_ext.cli.options import FILE, Since, config_option, json_option
@@ -28,9 +29,11 @@ from cftpki_ext.cli.remarks import remarks_of
 from cftpki_ext.cli.render import console, counting, table, working
 from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
+from cftpki_ext.core.ledger_notes import HoldAct
 from cftpki_ext.evidence import row_from
 from cftpki_ext.evidence.choosing import Choice, Chooser, partner_term
-from cftpki_ext.ports import EvidenceReader
+from cftpki_ext.identity.store.operator_log import this_actor
+from cftpki_ext.ports import EvidenceReader, Share
 from cftpki_ext.stores import back_up_ledger, ledger_remark, open_ledger
 
 NOT_DONE = 1
@@ -88,10 +91,11 @@ def archive(ctx: click.Context, /, directory: Path, **options: Any) -> None:
         made = archive_ledger(
             state, directory, lambda done, total: tell(f"copying: {100 * done // max(total, 1)} %")
         )
+    # What was removed from the ledger is in no copy: a broken chain is told, and keeps nothing from going later.
     faults: list[str] = [] if made.apart is None else [made.apart]
     with contextlib.closing(open_ledger(made.folder)) as copy, counting("verifying") as advance:
         faults += [fault.detail for fault in copy.verify(advance)]
-    if not faults:
+    if made.apart is None:
         hold_after(state, made.folder)
     if options["as_json"]:
         told = {
@@ -140,7 +144,7 @@ def add(name: str, since: datetime, partners: tuple[str, ...], reason: str, **op
     if _NAME.fullmatch(name) is None or name == ARCHIVE:
         msg = f"{printable(name)!r} is no name of a hold: letters, digits, dots, dashes, at most 64; not {ARCHIVE!r}"
         raise InputError(msg)
-    state = state_of(options)
+    state, by = state_of(options), _who()
     go_on_as_owner_of(state)
     first: dict[str, int] = {}
     if partners:
@@ -152,6 +156,7 @@ def add(name: str, since: datetime, partners: tuple[str, ...], reason: str, **op
             )
             since = datetime.now(since.tzinfo)
     lay_hold(state, name, since=since, first=first, reason=reason)
+    record_hold(state, HoldAct.LAID, name, by=by, reason=reason, since=since, partner=" or ".join(partners))
     click.echo(f"{name}: held from {moment_text(since)} on, until `cftpki audit hold release {name}`")
 
 
@@ -164,7 +169,8 @@ def _first_of(ledger: EvidenceReader, since: datetime, partners: tuple[str, ...]
         for number, entry in enumerate(ledger.since(since), start=1):
             advance(number)
             with contextlib.suppress(StoreError):
-                if chooser.wants(row_from(entry.document, ledger.blob)):
+                # Of strangers, who have a ledger of their own, everything since that time is held.
+                if entry.share is Share.PARTNERS and chooser.wants(row_from(entry.document, ledger.blob)):
                     return {"evidence": entry.seq}
     return {}
 
@@ -210,12 +216,22 @@ def release(name: str, reason: str, **options: Any) -> None:
     """
     End the hold NAME: its records are let go by age and size again, unless another holds them.
     """
-    state = state_of(options)
+    state, by = state_of(options), _who()
     go_on_as_owner_of(state)
     if not lift_hold(state, name):
         msg = f"there is no hold {printable(name)!r}: see cftpki audit hold list"
         raise NoHoldError(msg)
+    record_hold(state, HoldAct.RELEASED, name, by=by, reason=reason)
     click.echo(f"{name}: released ({printable(reason)})")
+
+
+def _who() -> str:
+    """
+    Who runs this, for the record.
+    """
+    actor = this_actor()
+    user = actor.user or str(actor.uid)
+    return f"{user} (sudo by {actor.sudo_user})" if actor.sudo_user else user
 
 
 class NoHoldError(CftPkiError):

@@ -1,5 +1,5 @@
 """
-What stands in a ledger's chain besides verdicts: that it was broken, that verdicts are not in it, that many were the same.
+What stands in a ledger's chain besides verdicts: that it was broken, what is not in it, what was counted, what is held.
 
 Owns their stored form. A note is read from ledgers that come from elsewhere as well: bounded, typed, and printed escaped. Pure.
 """
@@ -179,7 +179,61 @@ class Repeats:
         )
 
 
-Note = Break | Gap | Repeats
+class HoldAct(enum.StrEnum):
+    """
+    What was done about a hold.
+    """
+
+    LAID = "laid"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """
+    That records are held beyond their time, or no longer: by whom, and why.
+    """
+
+    id: str
+    at: datetime
+    act: HoldAct
+    name: str
+    by: str
+    reason: str
+    since: datetime | None = None  # of what is laid
+    partner: str = ""  # whose first record it begins with
+
+    @property
+    def detail(self) -> str:
+        """
+        One sentence for a person.
+        """
+        who = excerpt(self.by, _TEXT_CHARACTERS)
+        what = f"hold {excerpt(self.name, _TEXT_CHARACTERS)} was {self.act.value} {_moment(self.at)} by {who}"
+        if self.since is not None:
+            what += f" on what was kept since {_moment(self.since)}"
+        if self.partner:
+            what += f", from the first record of {excerpt(self.partner, _TEXT_CHARACTERS)} on"
+        return f"{what}: {excerpt(self.reason, _TEXT_CHARACTERS)}"
+
+    def document(self) -> bytes:
+        """
+        The stored form.
+        """
+        return _written(
+            "hold",
+            id=self.id,
+            at=_moment(self.at),
+            act=self.act.value,
+            name=self.name[:_TEXT_CHARACTERS],
+            by=self.by[:_TEXT_CHARACTERS],
+            reason=self.reason[:_TEXT_CHARACTERS],
+            since=None if self.since is None else _moment(self.since),
+            partner=self.partner[:_TEXT_CHARACTERS],
+        )
+
+
+Note = Break | Gap | Repeats | Hold
 
 
 def note_from(document: bytes) -> Note:
@@ -240,6 +294,17 @@ def _read(plain: Any) -> Note:
                 reason=_text(plain["reason"]),
                 partner=_text(plain["partner"]),
                 remote=_text(plain["remote"]),
+            )
+        case "hold":
+            return Hold(
+                id=_id(plain["id"]),
+                at=_time(plain["at"]),
+                act=HoldAct(plain["act"]),
+                name=_text(plain["name"]),
+                by=_text(plain["by"]),
+                reason=_text(plain["reason"]),
+                since=None if plain["since"] is None else _time(plain["since"]),
+                partner=_text(plain["partner"]),
             )
         case _:
             raise ValueError(_UNREADABLE)

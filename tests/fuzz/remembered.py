@@ -23,7 +23,7 @@ from cftpki_ext.core.blocks import (
     write_book,
 )
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.ledger_notes import Break, BreakKind, Gap, Repeats, note_from
+from cftpki_ext.core.ledger_notes import Break, BreakKind, Gap, Hold, HoldAct, Repeats, note_from
 from cftpki_ext.core.settings import Limits, RefreshSettings, TrustSet
 from cftpki_ext.core.validators import Validators, unpack
 from cftpki_ext.core.vocabulary import Direction, SourceKind
@@ -179,6 +179,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
             found="2" * 64,
         ).document(),
         Gap(id="b" * 32, first=_NOW, last=_NOW, counts={"accepted": 1}, why="disk full").document(),
+        Hold(id="d" * 32, at=_NOW, act=HoldAct.LAID, name="a", by="root", reason="r", since=_NOW).document(),
         Repeats(id="c" * 32, of="d" * 32, first=_NOW, last=_NOW, count=9, reason="no_path").document(),
     ),
     "blocked_partners": (write_book(_BOOK), encode_blocks(_BOOK.blocks) or b""),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -110,7 +111,7 @@ def test_archive_after_records_that_it_never_had_says_so_and_holds_what_it_held(
     assert 2 == prune(ledger, 5)
     done = audit(state, "archive", tmp_path / "archive")
 
-    assert (1, True) == (done.exit_code, done.stdout.startswith("records 2 to 2 are in neither "))
+    assert (1, True) == (done.exit_code, done.stdout.startswith("records 2 to 3 are in neither "))
     assert "nothing is held\n" == audit(state, "hold", "list").stdout
 
 
@@ -181,3 +182,22 @@ def test_state_without_evidence_has_no_holds(tmp_path, words):
     done = audit(tmp_path, *words)
 
     assert (1, True) == (done.exit_code, "no evidence in" in done.stderr)
+
+
+def test_hold_is_a_link_of_the_chain_itself(state, ledger):
+    keep(ledger, 0, days=9)
+    said = ["hold", "add", "case-7", "--since", "30d", "--partner", "CN=partner", "--reason", "why\x1b[2J"]
+    assert 0 == audit(state, *said).exit_code
+    assert 0 == audit(state, "hold", "release", "case-7", "--reason", "settled").exit_code
+    verified = audit(state, "verify")
+    laid, released = [line for line in verified.stdout.splitlines() if line.startswith("note: ")]
+
+    assert 0 == verified.exit_code
+    assert re.fullmatch(
+        r"note: hold case-7 was laid 2\S+Z by \w+ on what was kept since 2\S+Z,"
+        r" from the first record of CN=partner on: why\\x1b\[2J",
+        laid,
+    )
+    assert re.fullmatch(r"note: hold case-7 was released 2\S+Z by \w+: settled", released)
+    edit(state / "evidence", "UPDATE note SET document = CAST(document || ' ' AS BLOB)")
+    assert 1 == audit(state, "verify").exit_code

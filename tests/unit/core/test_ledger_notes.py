@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.core.ledger_notes import Break, BreakKind, Gap, Repeats, note_from
+from cftpki_ext.core.ledger_notes import Break, BreakKind, Gap, Hold, HoldAct, Repeats, note_from
 
 AT = datetime(2026, 11, 28, 7, tzinfo=UTC)
 BREAK = Break(
@@ -36,9 +36,20 @@ REPEATS = Repeats(
     partner="CN=stranger",
     remote="192.0.2.1",
 )
+HOLD = Hold(
+    id="e" * 32,
+    at=AT,
+    act=HoldAct.LAID,
+    name="case-7",
+    by="root (sudo by alice)",
+    reason="letter of 1 March",
+    since=AT - timedelta(days=1),
+    partner="CN=mft",
+)
+RELEASED = Hold(id="f" * 32, at=AT, act=HoldAct.RELEASED, name="case-7", by="root", reason="settled")
 
 
-@pytest.mark.parametrize("note", [BREAK, GAP, REPEATS])
+@pytest.mark.parametrize("note", [BREAK, GAP, REPEATS, HOLD, RELEASED])
 def test_note_comes_back_as_it_was_written(note):
     assert note == note_from(note.document())
 
@@ -55,6 +66,11 @@ def test_note_comes_back_as_it_was_written(note):
             REPEATS,
             "400 more refusals (no_path) of CN=stranger from 2026-11-28T07:00:00.000Z to 2026-11-28T07:05:00.000Z, the last from 192.0.2.1",
         ),
+        (
+            HOLD,
+            "hold case-7 was laid 2026-11-28T07:00:00.000Z by root (sudo by alice) on what was kept since 2026-11-27T07:00:00.000Z, from the first record of CN=mft on: letter of 1 March",
+        ),
+        (RELEASED, "hold case-7 was released 2026-11-28T07:00:00.000Z by root: settled"),
     ],
 )
 def test_note_says_for_a_person(note, expected):
@@ -73,6 +89,10 @@ def test_hostile_text_is_escaped_and_cut():
     gap = note_from(Gap(id="b" * 32, first=AT, last=AT, counts={"\x1b[2J": 1}, why=hostile).document())
     assert gap.detail.isprintable()
     assert len(gap.detail) < 1000
+    made = {"name": hostile, "by": hostile, "reason": hostile, "partner": hostile}
+    hold = note_from(Hold(id="e" * 32, at=AT, act=HoldAct.LAID, **made).document())
+    assert hold.detail.isprintable()
+    assert len(hold.detail) < 5000
 
 
 def changed(note, /, **fields):
@@ -104,6 +124,9 @@ def changed(note, /, **fields):
         changed(GAP, counts={"accepted": "1"}),
         changed(GAP, counts={str(n): 1 for n in range(100)}),
         changed(GAP, why=None),
+        changed(HOLD, act="kept"),
+        changed(HOLD, since="yesterday"),
+        changed(HOLD, by=None),
         changed(REPEATS, of=""),
         changed(REPEATS, count=10**30),
     ],
