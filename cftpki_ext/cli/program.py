@@ -90,8 +90,9 @@ class Program(click.Group):
         except Exception as error:  # the boundary: nobody is shown a traceback unasked
             if ctx.params.get("debug"):
                 raise
+            prefix = "<3>" if _to_journal() else ""  # an error, as the log's lines say it
             for line in _lines(error):
-                click.echo(line, err=True)
+                click.echo(prefix + line, err=True)
             ctx.exit(_status(error, ctx.invoked_subcommand))
 
 
@@ -104,6 +105,11 @@ def _lines(error: Exception) -> tuple[str, ...]:
     return (
         f"cftpki: internal error: {name}: {printable(str(error))}; run again with cftpki --debug for more",
     )
+
+
+def _to_journal() -> bool:
+    found: bool = import_module("cftpki_ext.support.logs").is_journal(sys.stderr, os.environ)
+    return found
 
 
 def _status(error: Exception, command: str | None) -> int:

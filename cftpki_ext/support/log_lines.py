@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, cast
@@ -17,7 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import BatchLog
-from cftpki_ext.support.logs import StandardError, escaped, fields_of, set_up
+from cftpki_ext.support.logs import StandardError, escaped, fields_of, is_journal, set_up
 
 
 class LineLog:
@@ -118,9 +119,31 @@ def formatter(log_format: str, stream: TextIO) -> logging.Formatter:
 
 
 def _renderer(log_format: str, stream: TextIO) -> Processor:
-    if log_format == "json":
-        return _Json()
-    return _Columns(structlog.dev.ConsoleRenderer(colors=stream.isatty()), plain=not stream.isatty())
+    renderer: Processor = _Json()
+    if log_format != "json":
+        renderer = _Columns(structlog.dev.ConsoleRenderer(colors=stream.isatty()), plain=not stream.isatty())
+    return _Prioritised(renderer) if is_journal(stream, os.environ) else renderer
+
+
+class _Prioritised:
+    """
+    Lines with the priority that the journal sorts by (sd-daemon(3)): `journalctl -p warning` shows what has to be looked at.
+    """
+
+    def __init__(self, renderer: Processor) -> None:
+        self._renderer = renderer
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        """
+        A processor: the event as text, each of its lines with its priority.
+        """
+        prefix = f"<{_PRIORITIES.get(str(event.get('level')), _NOTICE)}>"
+        return "\n".join(prefix + line for line in str(self._renderer(logger, method, event)).split("\n"))
+
+
+# Of syslog(3).
+_NOTICE = 5
+_PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 
 def _with_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

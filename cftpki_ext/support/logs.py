@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -177,11 +178,39 @@ class StandardError(io.TextIOBase):
         """
         sys.stderr.flush()
 
+    def fileno(self) -> int:
+        """
+        Its descriptor.
+        """
+        return sys.stderr.fileno()
+
     def isatty(self) -> bool:
         """
         Whether somebody looks at it.
         """
         return sys.stderr.isatty()
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """
+    Whether what is written to a stream goes to systemd's journal, and nowhere else (systemd.exec(5), JOURNAL_STREAM).
+
+    Args:
+        stream: where lines go.
+        environ: of this process; children that write elsewhere inherit it.
+
+    Returns:
+        `True` where the stream is the very one that the journal opened.
+
+    """
+    named = environ.get("JOURNAL_STREAM", "")
+    if not named:
+        return False
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False  # a text in memory, or closed
+    return named == f"{found.st_dev}:{found.st_ino}"
 
 
 class _WhenNeeded(logging.Formatter):
