@@ -7,7 +7,6 @@ Owns the steps that a decision asks for, and the rule that any exception becomes
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import traceback
@@ -29,6 +28,8 @@ from cftpki_ext.identity.serving.keys import check, public_key
 from cftpki_ext.protocol.codec import FIELDS, Frame, Message, Tag, Value, clip, encode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list
 from cftpki_ext.service.judging.remote import Judged
+from cftpki_ext.service.monitoring.fitting import fitting
+from cftpki_ext.service.monitoring.measures import Tier, tier_of
 from cftpki_ext.service.shared import Service
 from cftpki_ext.support.files import read_regular
 
@@ -123,6 +124,7 @@ class Conversation:
             final = await self._account(request, failed)
             raw = encode(phases.answer(request.message, request.sequence, final))
         service.results[type(final).__name__.lower()] += 1
+        service.measures.request(request.message.name.lower(), service.clock.monotonic() - self._begun)
         if final.session is not None:
             # A session ends with its connection and never before: messages outside sessions leave it as it is.
             service.sessions += before is None
@@ -198,7 +200,7 @@ class Conversation:
             case steps.NeedSignature():
                 final = await self._sign(decision)
             case steps.NeedStatus():
-                final = Reply(self._session, {Tag.JSON: json.dumps(service.status())})
+                final = Reply(self._session, {Tag.JSON: fitting(service.status(), FIELDS[Tag.JSON].cap)})
             case _ as never:
                 assert_never(never)
         service.trail.outcome(request, final)
@@ -224,6 +226,7 @@ class Conversation:
         else:
             final = phases.after_verdict(need, verdict)
         service.verdicts.add(row)
+        service.measures.verdict(row, tier_of(judged), service.clock.monotonic() - self._begun)
         # A verdict that was overruled for want of evidence is not told as if it stood.
         if need.session is None and Tag.VERDICT_ID in final.fields:
             extra: dict[Tag, Value] = {
@@ -301,7 +304,9 @@ class Conversation:
             kept = await self._keep(record, self._session, over_s=phases.EXIT_SLACK_MS / 1000)
             if isinstance(kept, Counted):
                 verdict = replace(verdict, id=kept.of)
-            service.verdicts.add(row_of(verdict, asked))
+            row = row_of(verdict, asked)
+            service.verdicts.add(row)
+            service.measures.verdict(row, Tier.NONE)
         except Exception as error:  # noqa: BLE001 - as in `answer`: the refusal must be answered
             # No traceback: renderers that add local variables would print keys and passwords.
             service.log.error("refusal_not_recorded", error=repr(error), detail=refusal.detail)  # noqa: TRY400

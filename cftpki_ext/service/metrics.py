@@ -12,12 +12,25 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.verdict import Reason
 from cftpki_ext.identity.renewal.standing import ALARMS, Standing
 from cftpki_ext.service.key_use import KeyUse
+from cftpki_ext.service.monitoring.asking import Absence
+from cftpki_ext.service.monitoring.families import (
+    of_board,
+    of_exceptions,
+    of_measures,
+    of_reloads,
+    of_sources,
+)
+from cftpki_ext.service.monitoring.labels import label
 
+# Characters of a label: a distinguished name, a URL.
+_LABEL = 256
 # A name and its help text, and the key of STATUS that holds one number, or one by label.
 _GAUGES = (
     ("uptime_s", "cftpki_uptime_seconds", "Seconds since the service started."),
@@ -35,12 +48,18 @@ class Seen:
     """
     What could be learned.
 
-    `status` is the running service's own word, `None` where it does not answer. `identities` has for each identity
-    its row as plain data, as the service has it where it runs, else as the disk has it.
+    `status` is the running service's own word, `None` where it does not answer, and `absence` then says why. `identities` has
+    for each identity its row as plain data, as the service has it where it runs, else as the disk has it. `config_ok`: whether
+    the service could begin with its configuration; `None` where that is not known. `at`: when it was learned.
     """
 
     status: Mapping[str, Any] | None
     identities: Mapping[str, Mapping[str, Any]]
+    absence: Absence | None = None
+    config_ok: bool | None = None
+    config_faults: int = 0
+    identities_read: bool = True
+    at: datetime | None = None
 
 
 def exposition(seen: Seen) -> str:
@@ -56,9 +75,42 @@ def exposition(seen: Seen) -> str:
         Prometheus' text form 0.0.4, with a line end.
 
     """
+    return generate_latest(_registry(seen)).decode()
+
+
+def encoded(seen: Seen, accept: str) -> tuple[bytes, str]:
+    """
+    Write the metrics in the form that a scraper asks for: Prometheus' text, or OpenMetrics.
+
+    Args:
+        seen: what could be learned.
+        accept: the request's header.
+
+    Returns:
+        The body, and its content type.
+
+    """
+    encode, content_type = choose_encoder(accept)
+    return encode(_registry(seen)), content_type
+
+
+def _registry(seen: Seen) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once(tuple(_families(seen))))
-    return generate_latest(registry).decode()
+    registry.register(_Once(tuple(map(_shown, _families(seen)))))
+    return registry
+
+
+def _shown(family: Metric) -> Metric:
+    """
+    A family whose labels hold nothing that a partner or a CA could have chosen to mislead: escaped, and not without end.
+    """
+    family.samples = [
+        sample._replace(labels={name: label(str(one), _LABEL) for name, one in sample.labels.items()})
+        if sample.labels
+        else sample
+        for sample in family.samples
+    ]
+    return family
 
 
 class _Once(Collector):
@@ -80,6 +132,26 @@ def _families(seen: Seen) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "cftpki_up", "1 where the service answers, else 0.", value=int(seen.status is not None)
     )
+    down = GaugeMetricFamily("cftpki_down", "1 for why the service does not answer, else 0.", labels=("why",))
+    for why in Absence:
+        down.add_metric((why.value,), int(seen.status is None and seen.absence is why))
+    yield down
+    if seen.config_ok is not None:
+        yield GaugeMetricFamily(
+            "cftpki_config_ok",
+            "1 where the service could begin with the configuration as it is, else 0.",
+            value=int(seen.config_ok),
+        )
+        yield GaugeMetricFamily("cftpki_config_faults", "What is wrong with it.", value=seen.config_faults)
+    yield GaugeMetricFamily(
+        "cftpki_identities_read",
+        "1 where the state of our own certificates could be read from the disk, else 0.",
+        value=int(seen.identities_read),
+    )
+    if seen.at is not None:
+        yield GaugeMetricFamily(
+            "cftpki_told_timestamp_seconds", "When all this was learned.", value=seen.at.timestamp()
+        )
     if seen.status is not None:
         yield from _of_service(seen.status)
     yield from _of_identities(seen.identities)
@@ -92,8 +164,8 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
     for key, name, words in _GAUGES:
         if key in status:
             yield GaugeMetricFamily(name, words, value=status[key])
-    for key, label, name, words in _COUNTERS:
-        yield _counter(name, words, (label,), [((one,), count) for one, count in status.get(key, {}).items()])
+    for key, kind, name, words in _COUNTERS:
+        yield _counter(name, words, (kind,), [((one,), count) for one, count in status.get(key, {}).items()])
     verdicts = status.get("verdicts", {})
     for key, words in (
         ("accepted", "Partners let in."),
@@ -105,7 +177,9 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
         ("refused", "Partners refused, by reason."),
         ("would_be_refused", "Partners let in only because their policy audits, by the reason it has."),
     ):
-        counts = [((reason,), count) for reason, count in verdicts.get(key, {}).items()]
+        # From zero on: a counter that begins with its first event has not increased by it.
+        reasons = dict.fromkeys(map(str, Reason), 0) if key == "refused" and key in verdicts else {}
+        counts = [((reason,), count) for reason, count in {**reasons, **verdicts.get(key, {})}.items()]
         yield _counter(f"cftpki_verdicts_{key}", words, ("reason",), counts)
     rows = [
         (tuple(row.split(" ", 1)), count)
@@ -153,26 +227,14 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
             "1 where the service keeps its certificates fresh, 0 where that could not be started.",
             value=int(status["renewals"]["running"]),
         )
-    yield from _of_reloads(status.get("reloads", {}))
+    yield from of_measures(status.get("measures", {}), status.get("rules", ()))
+    yield from of_sources(status.get("sources", {}))
+    yield from of_exceptions(status.get("exceptions", {}))
+    yield from of_reloads(status.get("reloads", {}))
     yield from _of_refresh(status.get("refresh", {}))
-    yield from _of_board(status.get("board"))
+    yield from of_board(status.get("board"))
     yield from _of_signers(status.get("signers", {}))
     yield from _of_processes(status.get("processes", ()), status.get("judging", {}))
-
-
-def _of_reloads(reloads: Mapping[str, Any]) -> Iterator[Metric]:
-    """
-    Whether the configuration in force is the file as it was when it was last read.
-    """
-    if not reloads:
-        return
-    counts = [((result,), reloads[result]) for result in ("ok", "failed")]
-    yield _counter("cftpki_reloads", "Times that the configuration was read anew.", ("result",), counts)
-    yield GaugeMetricFamily(
-        "cftpki_reload_ok",
-        "0 where the last reload failed: the configuration of before it is in force.",
-        value=int(reloads["last_error"] is None),
-    )
 
 
 def _of_refresh(refresh: Mapping[str, Any]) -> Iterator[Metric]:
@@ -203,9 +265,10 @@ def _of_refresh(refresh: Mapping[str, Any]) -> Iterator[Metric]:
         "Partners whose certificate or CA ends within so many days.",
         labels=("days",),
     )
-    soon.add_metric(("7",), ends["within_7d"])
-    if ends["within_days"] != 7:
-        soon.add_metric((str(ends["within_days"]),), ends["within"])
+    counts = {7: ends["within_7d"], 30: ends.get("within_30d"), ends["within_days"]: ends["within"]}
+    for within, count in sorted(counts.items()):
+        if count is not None:
+            soon.add_metric((str(within),), count)
     words = "Days until the certificate or CA of a partner ends; the first to end alone."
     days = GaugeMetricFamily("cftpki_partner_ends_days", words, labels=("partner", "serial"))
     # One that comes by two rules, or with two chains, is one partner.
@@ -250,33 +313,6 @@ def _of_processes(processes: Sequence[Mapping[str, Any]], judging: Mapping[str, 
             "cftpki_judging_given_again", "Verdicts given without a judge.", value=judging["given_again"]
         )
     yield waiting
-
-
-def _of_board(board: Mapping[str, Any] | None) -> Iterator[Metric]:
-    """
-    What hosts answer by themselves; nothing where there is no board.
-    """
-    if board is None:
-        return
-    yield GaugeMetricFamily(
-        "cftpki_board_up", "1 where hosts can have a verdict board, else 0.", value=int(board["ready"])
-    )
-    for key, words in (
-        ("entries", "Partners that hosts know."),
-        ("bytes", "Memory of the board that is used."),
-        ("max_bytes", "Memory that the board may use."),
-        ("hosts", "Processes of hosts that told of sessions."),
-    ):
-        yield GaugeMetricFamily(f"cftpki_board_{key}", words, value=board[key])
-    for key, words in (
-        ("boards", "Boards that were begun."),
-        ("handed_out", "Times that a host was given the board."),
-        ("sessions", "Sessions that hosts answered and told."),
-        ("given", "Of those, the ones whose verdict the board gave."),
-        ("lost", "Sessions that hosts answered and of which nothing came."),
-        ("refused", "Datagrams that told of no session of ours."),
-    ):
-        yield CounterMetricFamily(f"cftpki_board_{key}", words, value=board[key])
 
 
 def _of_signers(signers: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
@@ -344,10 +380,10 @@ def _of_identities(identities: Mapping[str, Mapping[str, Any]]) -> Iterator[Metr
         if data["runway"] is not None:
             runway_end.add_metric([name], datetime.fromisoformat(data["runway"]).timestamp())
             runway.add_metric([name], data["runway_s"])
-        if data["next"] is not None:
+        if data.get("next") is not None:
             renewal.add_metric([name], datetime.fromisoformat(data["next"]["at"]).timestamp())
-        if data["kind"] != "enrollers":
-            continue
+        if data["kind"] != "enrollers" or "generation" not in data:
+            continue  # the service tells less than the disk
         generation.add_metric([name], data["generation"]["number"] if data["generation"] else 0)
         failures.add_metric([name], data["failures"])
         orders.add_metric([name], len(data["open_orders"]))

@@ -24,7 +24,10 @@ from cftpki_ext.identity import IdentityProvider
 from cftpki_ext.ports import Clock
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.judging.remote import Judged
+from cftpki_ext.service.monitoring.exceptions import exceptions_of
+from cftpki_ext.service.monitoring.measures import Measures
 from cftpki_ext.service.monitoring.reloads import Reloads
+from cftpki_ext.service.monitoring.sources import SourceStates
 from cftpki_ext.service.trail import Trail
 from cftpki_ext.support.version import version
 
@@ -118,6 +121,7 @@ class Service:
         refresh: Callable[[], Mapping[str, object]] = dict,
         blocks: Callable[[], Mapping[str, object]] = dict,
         notify: Callable[[], Mapping[str, object]] = dict,
+        sources: SourceStates | None = None,
     ) -> None:
         self.settings = settings
         self.checker = checker
@@ -129,6 +133,7 @@ class Service:
         self.requests: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
         self.verdicts = Tally()
+        self.measures = Measures()
         self.reloads = Reloads()
         self.trail = Trail(audit, clock)
         self.sessions = 0
@@ -139,6 +144,7 @@ class Service:
         self._refresh = refresh
         self._blocks = blocks
         self._notify = notify
+        self._sources = SourceStates(log, clock, settings) if sources is None else sources
         self._started = clock.monotonic()
         # Of what runs, whatever is installed over it meanwhile.
         self._version = version()
@@ -180,6 +186,12 @@ class Service:
             "certificates": dict(self._certificates()),
             # Why nobody renews them now; they are begun again by themselves.
             "renewals": {"running": self._renewals() is None, "fault": self._renewals()},
+            # Of each location that was asked: whether it answers, since when, when it does so again, and why not.
+            "sources": self._sources.status(),
+            # Whom the configuration lets in for a while, and until when.
+            "exceptions": exceptions_of(self.settings, self.clock.now()),
+            # By rule, outcome, reason and tier; and how long it took.
+            "measures": self.measures.status(),
             # Whether the configuration in force is the file as it is: a reload that failed changed nothing.
             "reloads": self.reloads.status(),
             # Of each receiver of notices: what it was told, and why it does not take the next.
@@ -226,5 +238,6 @@ class Service:
                 self.identities.replace(old.identities)
             raise
         self.settings = settings
+        self._sources.replace_settings(settings)
         if self.board is not None:
             self.board.replace_settings(settings)

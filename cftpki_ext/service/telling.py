@@ -19,6 +19,7 @@ _LINES = 200
 _NAMED = 20
 _MORE = b"", "more"
 _WEEK = timedelta(days=7)
+_MONTH = timedelta(days=30)
 
 
 class Telling:
@@ -101,7 +102,8 @@ def status_of(ahead: Ahead, settings: RefreshSettings, *, now: datetime, judged_
     """
     next_at = ahead.next_at()
     before = max(settings.tell_before, _WEEK)
-    soon = list(ending(ahead.partners, now, within=before))
+    later = list(ending(ahead.partners, now, within=max(before, _MONTH)))
+    soon = [one for one in later if one.ends <= now + before]
     return {
         "enabled": settings.enabled,
         "partners": ahead.count,
@@ -116,6 +118,7 @@ def status_of(ahead: Ahead, settings: RefreshSettings, *, now: datetime, judged_
         "troubles": [_plain_trouble(one, now) for one in ahead.troubles()],
         "ending": {
             "within_7d": sum(one.ends <= now + _WEEK for one in soon),
+            "within_30d": sum(one.ends <= now + _MONTH for one in later),
             "within": len(soon),
             "within_days": before.days,
             "first": [_plain_end(one, now) for one in soon[:_NAMED]],

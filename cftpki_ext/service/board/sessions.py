@@ -26,6 +26,7 @@ from cftpki_ext.service.board.gathering import Datagram, Gatherer
 from cftpki_ext.service.board.heard import Heard, Known, fault_of, known_by, lines_of, repeat_of
 from cftpki_ext.service.board.publisher import Publisher
 from cftpki_ext.service.board.told import Reader, Senders, Told
+from cftpki_ext.service.monitoring.measures import Tier
 from cftpki_ext.service.shared import Service
 
 NAME = "sessions"
@@ -222,6 +223,7 @@ class Sessions:
             self._forget(known.given.name)
         # Whatever tells two rows of a verdict apart that was accepted without a warning is not counted.
         self._service.verdicts.add(known.row)
+        self._service.measures.verdict(known.row, Tier.BOARD)
         self._counts["given"] += 1
         kept = None if isinstance(record, NotKept) else record
         return "verdict", {"verdict_id": repeat.id, "record": kept, **known.line, "elapsed_ms": 0, **about}

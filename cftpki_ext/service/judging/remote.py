@@ -96,6 +96,7 @@ class Judges:
         self.watcher: Watcher | None = None
         # The partners that operators have shut out, at each moment.
         self.blocks: Callable[[], bytes | None] = lambda: None
+        self.told: Callable[[Verdict], None] = lambda _: None  # what sources said, judged
         checker.news = self._standing
 
     def replace_settings(self, settings: Settings) -> None:
@@ -235,6 +236,7 @@ class Judges:
         finally:
             await remote.aclose()
         verdict = checked.outcome.verdict
+        self.told(verdict)
         self._may_stand(question, checked, remote.stored, begun=begun)
         if verdict.accepted and not verdict.evidence.faults:
             self._partners[partner] = _without_certificates(checked.known)
@@ -278,9 +280,11 @@ class Judges:
             damaged=self._checker.damaged,
         )
         try:
-            return await self._checker.run(remote, question, remember=False)
+            checked = await self._checker.run(remote, question, remember=False)
         finally:
             await remote.aclose()
+        self.told(checked.outcome.verdict)
+        return checked
 
     def recorded(self, judged: Judged, question: Question, *, kept: bool) -> None:
         """

@@ -139,7 +139,11 @@ async def test_known_partner_is_answered_with_the_id_of_its_record_and_its_sessi
             *(explained.exit_code, whole["replay"]["agrees"]),
             *(whole["asked"]["host_task"], whole["asked"]["remote"]),
         )
-        counts = (await status(service))["board"]
+        whole_status = await status(service)
+        tiers = {row[3]: row[:3] + row[4:] for row in whole_status["measures"]["verdicts"]}
+        assert ["server-RSA", "accepted", "", 1] == tiers["board"]
+        assert "board" not in whole_status["measures"]["verdict_seconds"]
+        counts = whole_status["board"]
         assert {"ready": True, "entries": 1, "sessions": 1, "given": 1, "lost": 0, "refused": 0}.items() <= (
             counts.items()
         )

@@ -79,10 +79,14 @@ def remember(memory, issuing, serial):
     memory.remember(key, Statement(kind=SourceKind.CRL, origin=Origin.NETWORK, received_at=now, raw=raw))
 
 
-async def judging(service):
+async def status(service):
     async with WireClient(service.socket) as client:
         answer = await client.ask(Message.STATUS)
-    return json.loads(answer.fields[Tag.JSON])["judging"]
+    return json.loads(answer.fields[Tag.JSON])
+
+
+async def judging(service):
+    return (await status(service))["judging"]
 
 
 def told(*arguments):
@@ -105,6 +109,11 @@ async def test_partner_that_comes_again_is_given_its_verdict_with_a_record_of_it
     with serving(company, "again") as (config, service):
         ids, again = await given_again(service, chain(company, "good"), 6, REMOTE_ADDRESS="192.0.2.7")
         assert (6, 4) == (len(set(ids)), again)
+        measures = (await status(service))["measures"]
+        assert {"network": 1, "cache": 1, "standing": 4} == {
+            row[3]: row[4] for row in measures["verdicts"] if row[1] == "accepted"
+        }
+        assert 4 == sum(measures["verdict_seconds"]["standing"]["counts"])
         records = {line["verdict_id"]: line["record"] for line in service.verdicts()}
         for number, verdict_id in enumerate(ids):
             code, explained = told("explain", verdict_id, "--replay", "--config", config)

@@ -32,6 +32,7 @@ REFRESH = {
     "troubles": [{"location": "http://ca", "ends_in_s": 90}],
     "ending": {
         "within_7d": 1,
+        "within_30d": 3,
         "within": 2,
         "within_days": 30,
         "first": [
@@ -59,9 +60,13 @@ def test_refresh_is_told_to_monitors() -> None:
     } == samples(REFRESH)
 
 
-def test_where_a_week_is_all_that_is_told_it_is_told_once() -> None:
-    ending = {**REFRESH["ending"], "within_days": 7}
-    assert ("cftpki_partners_ending", "30") not in samples({**REFRESH, "ending": ending})
+def test_week_and_month_are_told_whatever_else_is() -> None:
+    def told(**ending: int) -> dict[str, float]:
+        found = samples({**REFRESH, "ending": {**REFRESH["ending"], **ending}})
+        return {key[1]: value for key, value in found.items() if key[0] == "cftpki_partners_ending"}
+
+    assert {"7": 1, "30": 3} == told(within_days=7, within=1)
+    assert {"7": 1, "30": 3, "90": 8} == told(within_days=90, within=8)
 
 
 def test_service_that_tells_nothing_of_it_has_no_such_numbers() -> None:

@@ -49,12 +49,12 @@ def test_each_level_has_its_priority(journal):
     assert "a\\nb" == json.loads(found[0][3:])["detail"]
 
 
-def test_traceback_on_a_console_has_its_priority(journal):
-    log = log_lines.configure("console", stream=journal)
+def test_traceback_of_a_library_on_a_console_has_its_priority(journal):
+    log_lines.configure("console", stream=journal)
     try:
         raise ValueError("x")  # noqa: EM101, TRY301 - for its traceback
     except ValueError:
-        log.error("failed", exc_info=True)  # noqa: TRY400, G201 - the port of the log has no more
+        logging.getLogger("library").exception("failed")
     found = lines(journal)
     assert {"<3>"} == {line[:3] for line in found}
     assert "ValueError: x" in "".join(found)
