@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cftpki_ext.bootstrap.checker import (
     make_sources,
     source_kinds,
 )
+from cftpki_ext.bootstrap.exporter import Exporter
 from cftpki_ext.bootstrap.notices import make_notices
 from cftpki_ext.bootstrap.renewing import OwnCertificates
 from cftpki_ext.config import load
@@ -50,6 +51,7 @@ from cftpki_ext.service.judging import exchange
 from cftpki_ext.service.judging.indexing import IndexInProcess
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote import Judges
+from cftpki_ext.service.monitoring.sources import SourceStates
 from cftpki_ext.service.refresher import Refresher
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.watching import Watching
@@ -163,13 +165,14 @@ def make_blocking(settings: Settings, judges: Judges, logger: Log) -> Blocking:
     return blocking
 
 
-def run_service(path: Path, log: Callable[[str], BatchLog]) -> None:
+def run_service(path: Path, log: Callable[[str], BatchLog], *, metrics: bool = True) -> None:
     """
     Be the service until it is told to stop.
 
     Args:
         path: the configuration file, read again at SIGHUP.
         log: makes the logger once the configured form is known.
+        metrics: serve `[metrics] listen`; by default yes, unless another process does.
 
     Raises:
         ConfigError: the configuration has faults.
@@ -189,7 +192,7 @@ def run_service(path: Path, log: Callable[[str], BatchLog]) -> None:
         logger = log(settings.service.log_format)
         # The log's first line: whatever it tells later, it tells of this build.
         logger.info("starting", version=version(), config=str(path))
-        asyncio.run(_serve(path, settings, nursery, logger))
+        asyncio.run(_serve(path, settings, nursery, logger, metrics=metrics))
     finally:
         nursery.close()
 
@@ -206,12 +209,16 @@ async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource],
         logger.error("source_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
 
 
-async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchLog) -> None:
+async def _serve(
+    path: Path, settings: Settings, nursery: Nursery, plain: BatchLog, *, metrics: bool
+) -> None:
     notices, written = make_notices(settings, plain, lambda: service.status())  # noqa: PLW0108 - made below
     logger = SteadyLog(written)
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
     sources = make_sources(kinds)
-    checker = make_checker(settings, sources=sources, tell=logger.warning)
+    states = SourceStates(logger, SystemClock(), settings)
+    watched = states.watch(sources)
+    checker = make_checker(settings, sources=watched, tell=logger.warning)
 
     def reload() -> Settings:
         fresh = load(path, forgive_ended=True, apart=True)
@@ -220,6 +227,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
             raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
         loop.call_soon_threadsafe(renewals.replace, fresh)
         loop.call_soon_threadsafe(notices.replace_settings, fresh)
+        loop.call_soon_threadsafe(exporter.replace_settings, fresh)
         return fresh
 
     def event(name: str, **fields: Any) -> None:
@@ -230,6 +238,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
 
     loop = asyncio.get_running_loop()
     children = Children(nursery, logger)
+    exporter = Exporter(children, path, settings, logger)
     checker.index_by(IndexInProcess(children, logger))
     pool = Pool(children, settings, log=logger)
     judges = Judges(checker, pool, SystemClock())
@@ -266,6 +275,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         clock=SystemClock(),
     )
     judges.watcher = refresher
+    judges.told = states.judged
     service = Service(
         settings=settings,
         checker=judges,
@@ -280,6 +290,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         refresh=refresher.status,
         blocks=blocking.status,
         notify=notices.status,
+        sources=states,
     )
     service.board = make_board(service, judges, identities)
     watching = Watching(
@@ -299,6 +310,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         notices.run(),
         audit.run(),
         _load_late(daemon, sources, logger),
+        *((exporter.run(daemon.ready),) if metrics else ()),
     )
     beside = tuple(map(asyncio.create_task, work))
     try:
@@ -307,8 +319,23 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-        watching.close()
-        for close in (refresher.aclose, keeper.aclose, judges.aclose, signers.aclose):
-            await close()
-        doors.remove()
-        await children.aclose()
+        await _close(
+            exporter.aclose,
+            watching.close,
+            refresher.aclose,
+            keeper.aclose,
+            judges.aclose,
+            signers.aclose,
+            doors.remove,
+            children.aclose,
+        )
+
+
+async def _close(*closers: Callable[[], Awaitable[None] | None]) -> None:
+    """
+    Close one after the other.
+    """
+    for close in closers:
+        closing = close()
+        if closing is not None:
+            await closing

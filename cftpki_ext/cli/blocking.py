@@ -17,7 +17,6 @@ import click
 from cftpki_ext.api import chain_of
 from cftpki_ext.cli.options import INPUT, Time, config_option, config_path, json_option
 from cftpki_ext.cli.owning import may_write
-from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.config import load, load_service
 from cftpki_ext.core.blocks import MAX_BY, MAX_REASON, Block, Book, block_to_plain
 from cftpki_ext.core.errors import ConfigError, InputError
@@ -27,6 +26,7 @@ from cftpki_ext.core.vocabulary import Phase
 from cftpki_ext.decision.blocked import SPKI, matching, read_blocked
 from cftpki_ext.identity.store.operator_log import this_actor
 from cftpki_ext.service.blocking import digest_of_list
+from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status
 from cftpki_ext.stores import open_blocks
 from cftpki_ext.support.files import read_input
 from cftpki_ext.support.pem import MAX_INPUT_BYTES

@@ -136,7 +136,7 @@ def _flushes(socket: Path) -> int | None:
     How often a service that runs has noticed an emptied cache; `None` where none answers.
     """
     # Only who asks a service loads what asks it.
-    from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status  # noqa: PLC0415
+    from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status  # noqa: PLC0415
 
     try:
         judging = ask_status(socket).get("judging")

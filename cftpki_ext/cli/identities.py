@@ -18,7 +18,6 @@ from cftpki_ext.cli.identity_history import history
 from cftpki_ext.cli.identity_show import show
 from cftpki_ext.cli.managing import (
     config_file_option,
-    heard,
     name_argument,
     time_text,
     told_by_service,
@@ -37,6 +36,7 @@ from cftpki_ext.identity.renewal.operator import Checked, Renewal
 from cftpki_ext.identity.renewal.overview import Overview
 from cftpki_ext.identity.renewal.standing import Standing
 from cftpki_ext.identity.store.generations import Generation
+from cftpki_ext.service.monitoring.identities import heard
 from cftpki_ext.x509.reasons import CERTIFICATE_HOLD, REASON_CODES, REMOVE_FROM_CRL
 
 # RFC 5280 5.3.1, without what only a CRL can say.

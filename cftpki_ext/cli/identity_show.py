@@ -13,7 +13,6 @@ import click
 
 from cftpki_ext.cli.managing import (
     config_file_option,
-    heard,
     name_argument,
     time_text,
     told_by_service,
@@ -24,6 +23,7 @@ from cftpki_ext.cli.options import config_path, json_option
 from cftpki_ext.cli.render import console, table
 from cftpki_ext.config import load
 from cftpki_ext.identity.renewal.overview import Overview, names_text
+from cftpki_ext.service.monitoring.identities import heard
 
 
 @click.command()

@@ -15,13 +15,12 @@ import click
 from cftpki_ext.bootstrap.checker import SystemClock, make_checker
 from cftpki_ext.cli.options import config_option
 from cftpki_ext.cli.owning import may_write
-from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import ManagedIdentity, Settings
 from cftpki_ext.identity.renewal.manager import Manager
-from cftpki_ext.identity.renewal.standing import Standing, alarm_of, standings
 from cftpki_ext.identity.store.operator_log import this_actor
+from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status
 from cftpki_ext.service.renewals import make_manager, managed, own_status
 
 T = TypeVar("T")
@@ -131,34 +130,6 @@ def told_by_service(settings: Settings) -> Mapping[str, Any] | None:
         return ask_status(settings.service.socket, timeout_s=STATUS_S)
     except ServiceUnreachableError:
         return None
-
-
-def heard(data: dict[str, Any], status: Mapping[str, Any] | None) -> dict[str, Any]:
-    """
-    One identity's row with what only the running service knows: that it cannot renew it, or not use its key.
-
-    Args:
-        data: the row as the disk has it.
-        status: the service's own word.
-
-    Returns:
-        The row.
-
-    """
-    told = (status or {}).get("certificates", {}).get(data["name"], {})
-    known = {Standing.BLOCKED} if data["kind"] == "enrollers" else {Standing.BLOCKED, Standing.UNUSABLE}
-    words = [Standing(word) for word in data["states"] if word != Standing.HEALTHY.value]
-    more = [word for word in known if word.value in told.get("states", ()) and word not in words]
-    if not more:
-        return data
-    words_now = standings(*words, *more)
-    alarm = alarm_of(words_now)
-    return data | {
-        "state": words_now[0].value,
-        "states": [word.value for word in words_now],
-        "alarm": None if alarm is None else alarm.value,
-        "trouble": "; ".join(dict.fromkeys(one for one in (data["trouble"], told["trouble"]) if one)) or None,
-    }
 
 
 def words_text(data: Mapping[str, Any]) -> str:

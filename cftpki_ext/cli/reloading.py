@@ -16,11 +16,11 @@ import click
 
 from cftpki_ext.bootstrap.checker import require_sources
 from cftpki_ext.cli.options import config_option, config_path, json_option
-from cftpki_ext.cli.serving import ask_status
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings
+from cftpki_ext.service.monitoring.asking import ask_status
 
 # Reading, and a login and a probe of the slowest token (15 s); systemd waits for 90 s.
 ANSWER_S = 60.0

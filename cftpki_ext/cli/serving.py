@@ -6,47 +6,44 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
+from cftpki_ext.bootstrap.configured import Configured, configured
 from cftpki_ext.bootstrap.service import run_service
 from cftpki_ext.cli.evidence import rows_of
 from cftpki_ext.cli.options import FILE, Since, config_option, config_path, json_option
 from cftpki_ext.cli.render import console, counting, facts, table
-from cftpki_ext.config import load
-from cftpki_ext.core.errors import CftPkiError, StoreError, WireError
+from cftpki_ext.config.places import Places
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import BatchLog
-from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Tally
-from cftpki_ext.protocol.codec import Frame, Message, Tag, decode, encode
+from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status
 from cftpki_ext.stores import open_ledger
-from cftpki_ext.support.failures import reason_of
 
-# The service answers STATUS from memory.
-TIMEOUT_S = 5.0
-
-
-class ServiceUnreachableError(CftPkiError):
-    """
-    Nobody answers at the socket.
-    """
+# Faults of a configuration that are shown beside what the service says; `config check` shows all.
+_FAULTS = 20
 
 
 @click.command()
 @config_option(help_text="The configuration file.")
-def serve(config_file: Path | None) -> None:
+@click.option(
+    "--no-metrics",
+    is_flag=True,
+    help="Leave `[metrics] listen` to another process: cftpki metrics --serve.",
+)
+def serve(config_file: Path | None, *, no_metrics: bool) -> None:
     """
     Be the service: answer the exit on the unix socket until SIGTERM; SIGHUP reads the configuration again.
     """
-    run_service(config_path(config_file), _log)
+    run_service(config_path(config_file), _log, metrics=not no_metrics)
 
 
 def _log(log_format: str) -> BatchLog:
@@ -70,10 +67,15 @@ def status(config_file: Path | None, socket_path: Path | None, since: datetime, 
     """
     Ask the running service how it is; count its verdicts, and name who would be refused where a policy audits.
     """
-    settings = None if socket_path is not None and config_file is None else load(config_path(config_file))
-    told = ask_status(socket_path or (settings or Settings()).service.socket)
-    tally = None if settings is None else _tally(settings.service.state, since)
+    found = None if socket_path is not None and config_file is None else configured(config_path(config_file))
+    try:
+        told = ask_status(socket_path or (Places() if found is None else found.places).socket)
+    except ServiceUnreachableError as error:
+        _tell_absence(error, found, as_json=as_json)
+    tally = None if found is None else _tally(found.places.state, since)
     if as_json:
+        if found is not None:
+            told["config"] = {"ok": found.ok, "faults": list(found.faults)}
         if tally is not None:
             told["recorded"] = {
                 "since": since.isoformat(timespec="seconds"),
@@ -86,6 +88,12 @@ def status(config_file: Path | None, socket_path: Path | None, since: datetime, 
         told[f"since {since:%Y-%m-%d %H:%M}Z"] = tally.counts()
     out = console()
     out.print(table(("what", "value"), facts(told)))
+    if found is not None and found.ok is False:
+        out.print(
+            "\nThe configuration has faults; the service goes on with what it read before, and could not begin again:"
+        )
+        for fault in _few(found.faults):
+            out.print(fault, whole=True)
     warning = _evidence_warning(told)
     if warning:
         out.print(f"\nEvidence: {warning}")
@@ -97,6 +105,32 @@ def status(config_file: Path | None, socket_path: Path | None, since: datetime, 
                 ((s.partner, s.reason, s.times, s.last_at, s.last_id) for s in tally.shadows),
             )
         )
+
+
+def _tell_absence(error: ServiceUnreachableError, found: Configured | None, *, as_json: bool) -> NoReturn:
+    """
+    Say that the service does not answer, and whether it could begin with its configuration.
+    """
+    faults = found.faults if found is not None and found.ok is False else ()
+    if as_json:
+        told = {
+            "answers": False,
+            "absence": error.absence.value,
+            "error": str(error),
+            "config": None if found is None else {"ok": found.ok, "faults": list(found.faults)},
+        }
+        click.echo(json.dumps(told, indent=2))
+        click.get_current_context().exit(1)
+    if faults:
+        click.echo("the service could not begin: its configuration has faults", err=True)
+        for fault in _few(faults):
+            click.echo(fault, err=True)
+    raise error
+
+
+def _few(faults: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(faults) - _FAULTS
+    return faults if more <= 0 else (*faults[:_FAULTS], f"and {more} more: cftpki config check")
 
 
 def _evidence_warning(told: Mapping[str, object]) -> str | None:
@@ -122,55 +156,3 @@ def _tally(state: Path, since: datetime) -> Tally:
             tally.add(row)
             advance(number)
     return tally
-
-
-def ask_status(path: Path, *, timeout_s: float = TIMEOUT_S) -> dict[str, object]:
-    """
-    Send STATUS and wait for the answer.
-
-    Args:
-        path: the service's socket.
-        timeout_s: for the whole exchange.
-
-    Returns:
-        What the service says of itself.
-
-    Raises:
-        ServiceUnreachableError: no service there, not allowed, or no answer in time.
-
-    """
-    deadline = time.monotonic() + timeout_s
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout_s)
-            connection.connect(str(path))
-            connection.sendall(encode(Frame(message=Message.STATUS, response=False, sequence=1, fields={})))
-            answer = _answer(connection, deadline)
-        text = answer.fields.get(Tag.JSON)
-        told = json.loads(text) if isinstance(text, str) else None
-    except (OSError, ValueError, WireError) as exc:
-        msg = f"no answer at {path}: {reason_of(exc)}; is the service running (cftpki serve)?"
-        raise ServiceUnreachableError(msg) from exc
-    if not isinstance(told, dict):
-        detail = answer.fields.get(Tag.DETAIL, "no reason given")
-        msg = f"the service at {path} does not tell: {printable(str(detail))}"
-        raise ServiceUnreachableError(msg)
-    return told
-
-
-def _answer(connection: socket.socket, deadline: float) -> Frame:
-    received = b""
-    while True:
-        found = decode(received)
-        if found is not None:
-            return found[0]
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            msg = "timed out"
-            raise TimeoutError(msg)
-        connection.settimeout(left_s)
-        more = connection.recv(65536)
-        if not more:
-            msg = "the connection was closed"
-            raise ConnectionError(msg)
-        received += more

@@ -20,6 +20,7 @@ from cftpki_ext.config.evidence import read_evidence
 from cftpki_ext.config.exposure import note_exposed
 from cftpki_ext.config.faults import Faults
 from cftpki_ext.config.ldap import with_ldap
+from cftpki_ext.config.metrics import read_metrics
 from cftpki_ext.config.partners import read_partners
 from cftpki_ext.config.policies import read_policies
 from cftpki_ext.config.positions import key_lines
@@ -42,6 +43,7 @@ _SECTIONS = (
     "evidence",
     "refresh",
     "notify",
+    "metrics",
     "trust",
     "policy",
     "identity",
@@ -126,6 +128,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         evidence=read_evidence(reader, document.get("evidence", {})),
         refresh=read_refresh(reader, document.get("refresh", {})),
         notify=_notify(reader, document),
+        metrics=read_metrics(reader, document.get("metrics", {})),
         trusts=MappingProxyType(
             {
                 name: with_ldap(reader, with_rest(reader, reader.trust(name, raw, policies), raw), raw)

@@ -61,14 +61,13 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Direction, Form, Phase, SourceKind
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.support.guarded import Guard
+from cftpki_ext.support.listening import MAX_SOCKET_PATH_BYTES
 
 M = TypeVar("M", bound=Section)
 
 # Names travel in 64-byte fields of the socket protocol and in log lines.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)
-# sun_path of unix(7), less the closing NUL.
-MAX_SOCKET_PATH_BYTES = 107
 _HOST = re.compile(
     r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )

@@ -484,6 +484,15 @@ class RefreshSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """
+    Where the numbers are served (`cftpki_ext.support.listening` reads it); `None`: nowhere.
+    """
+
+    listen: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
     The whole configuration, checked.
@@ -494,6 +503,7 @@ class Settings:
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, AnyIdentity] = field(default_factory=lambda: MappingProxyType({}))
     enrollers: Mapping[str, EnrollerSettings] = field(default_factory=lambda: MappingProxyType({}))

@@ -19,12 +19,14 @@ from cftpki_cache.packing import DamagedChunkError, pack, unpack
 from cftpki_connectors.fetch.ldap_url import Published, parse_ldap_url
 from cftpki_connectors.fetch.url import ForbiddenUrlError
 from cftpki_connectors.ldap.messages import VALUES, AnswerError, Answers, Entry
+from cftpki_ext.config.places import places_in
 from cftpki_ext.core.octets import OctetsIndex
 from cftpki_ext.decision.dn_text import names_of
 from cftpki_ext.revocation.crl_entries import MalformedEntriesError
 from cftpki_ext.revocation.crl_parse import CrlView, clear_kept, read_crl
 from cftpki_ext.revocation.list_index import DamagedIndexError, ListIndex
 from cftpki_ext.revocation.list_indexing import NotIndexableError
+from cftpki_ext.support.listening import MAX_SOCKET_PATH_BYTES, read_address
 from cftpki_ext.support.pkcs7 import certificates_of
 from cftpki_ext.support.wrong_file import wrong_file
 from cftpki_ext.x509 import der
@@ -65,6 +67,17 @@ def dn_text(data: bytes) -> None:
     """
     for name in names_of(data.decode("utf-8", "replace")):
         assert name.text
+
+
+def places(data: bytes) -> None:
+    """
+    config.places: of any text there are places, and each could be asked.
+    """
+    found = places_in(data.decode("utf-8", "replace"), Path("/etc/cftpki"))
+    assert found.socket.is_absolute()
+    assert len(str(found.socket).encode()) <= MAX_SOCKET_PATH_BYTES
+    if found.listen is not None:
+        read_address(found.listen)
 
 
 def pkcs7_bundle(data: bytes) -> None:
@@ -188,6 +201,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "packed_chunk": packed_chunk,
     "loose_time": loose_times,
     "dn_text": dn_text,
+    "places": places,
     "pkcs7": pkcs7_bundle,
     "wrong_file": wrong_files,
     "ldap_url": ldap_url,
@@ -215,6 +229,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"/C=FR/O=Partner/CN=mft",
         b"2.5.4.3=#0c036d6674,OID.2.5.4.6=FR",
         b"E=a@b.example, S=Bayern, G=x, CN=\xc3\xbc\\ ",
+    ),
+    "places": (
+        b'[service]\nsocket = "s"\nstate = "/x"\n[metrics]\nlisten = "[::1]:9105"\n',
+        b'oops\n[ service ] # x\nsocket="s"\n[metrics]\nlisten = "run/m"\n',
     ),
     "pkcs7": (_BUNDLE, b"\x30\x80" + _BUNDLE[4:] + b"\0\0"),
     "wrong_file": (

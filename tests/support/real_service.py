@@ -41,6 +41,7 @@ class Service:
     socket: Path
     log: Path
     program: Sequence[str | Path] | None = None
+    options: Sequence[str] = ()
     process: subprocess.Popen[Any] | None = field(default=None, repr=False)
 
     @property
@@ -56,7 +57,7 @@ class Service:
 
         It ends with the tests, also where they are killed (PR_SET_PDEATHSIG of prctl(2)).
         """
-        arguments = ["serve", "--config", self.config]
+        arguments = ["serve", "--config", self.config, *self.options]
         with self.log.open("ab") as output:
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
             if self.program is None:
@@ -147,14 +148,16 @@ def stat(pid: int) -> list[str] | None:
 
 
 @contextlib.contextmanager
-def running(config: Path, *, program: Sequence[str | Path] | None = None) -> Iterator[Service]:
+def running(
+    config: Path, *, program: Sequence[str | Path] | None = None, options: Sequence[str] = ()
+) -> Iterator[Service]:
     """
     The service of a configuration (`log_format = "json"`) for as long as the block lasts.
 
     `program` is what is begun as a program, e.g. `(PROGRAM,)`; by default the service is a fork (`tests.support.forked`).
     """
     where = tomllib.loads(config.read_text())["service"]["socket"]
-    service = Service(config, config.parent / where, config.with_suffix(".log"), program)
+    service = Service(config, config.parent / where, config.with_suffix(".log"), program, options)
     service.start()
     try:
         yield service

@@ -126,6 +126,18 @@ def test_outage_revocation_and_restart_of_a_known_partner(tmp_path):
         assert [] == verdict["warnings"]
         assert {"cache"} == {s["origin"] for hop in verdict["evidence"]["hops"] for s in hop["sources"]}
         until(lambda: refresh(service)["troubles"])
+        until(lambda: 2 == len(service.events("source_down")))
+        ocsp, crl = sorted(
+            (one["kind"], one["location"], one["error"]) for one in service.events("source_down")
+        )[::-1]
+        assert (f"http://127.0.0.1:{ca.ports[0]}/", f"http://127.0.0.1:{ca.ports[1]}/root.crl") == (
+            ocsp[1],
+            crl[1],
+        )
+        assert "connection refused" in ocsp[2]
+        assert "connection refused" in crl[2]
+        with ca.up():
+            until(lambda: {ocsp[1], crl[1]} == {one["location"] for one in service.events("source_up")})
         service.kill()
         with ca.up():
             service.start()

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cftpki_ext.cli import main
-from cftpki_ext.cli.serving import ask_status
+from cftpki_ext.service.monitoring.asking import ask_status
 from tests.support import pki, real_service
 
 pytestmark = pytest.mark.real

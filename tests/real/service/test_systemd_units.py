@@ -56,7 +56,10 @@ def test_units_pass_systemd_analyze(tmp_path):
     assert "cftpki" not in checked.stderr
     (tmp_path / "cftpki.service").write_text("[Service]\nExecStart=/bin/true\nNoSuchThing=yes\n")
     checked = subprocess.run(
-        ["systemd-analyze", "verify", units[0]], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", str(tmp_path / "cftpki.service")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "NoSuchThing" in checked.stderr
 
@@ -81,7 +84,7 @@ def test_unit_s_reload_is_the_program_s_own_on_the_configuration_that_it_was_sta
 
 def test_units_name_documentation_that_the_guide_installs():
     guide = (ROOT / "docs/install.md").read_text()
-    for name in ("cftpki.service", "cftpki.socket"):
+    for name in ("cftpki.service", "cftpki.socket", "cftpki-metrics.service"):
         places = unit(name)["Unit"]["Documentation"].split()
         assert [] == [one for one in places if not (ROOT / "docs" / one.rpartition("/")[2]).is_file()]
         assert {"file:///usr/share/doc/cftpki"} == {one.rpartition("/")[0] for one in places}
@@ -102,3 +105,13 @@ def test_service_may_give_what_it_makes_beside_the_socket_to_the_socket_s_group(
     filters = re.findall(r"^SystemCallFilter=(.*)$", text, flags=re.MULTILINE)
     assert filters.index("@chown setpriority") > filters.index("~@privileged @resources")
     assert "" == unit("cftpki.service")["Service"]["CapabilityBoundingSet"]
+
+
+def test_metrics_outlive_the_service_which_leaves_them_to_their_unit():
+    service, metrics = unit("cftpki.service"), unit("cftpki-metrics.service")
+    assert "serve --no-metrics " in service["Service"]["ExecStart"]
+    assert "metrics --serve " in metrics["Service"]["ExecStart"]
+    assert "cftpki-metrics.service" in service["Install"]["Also"]
+    assert set() == {"requires", "bindsto", "partof"} & {key.lower() for key in metrics["Unit"]}
+    assert service["Service"]["User"] == metrics["Service"]["User"]
+    assert "deploy/systemd/cftpki-metrics.service" in (ROOT / "docs/install.md").read_text()

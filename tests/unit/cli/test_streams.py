@@ -156,7 +156,7 @@ def test_service_writes_its_log_to_the_stream_that_it_has(monkeypatch, tmp_path)
     Lines that nobody takes are the log's to count: the stream must fail.
     """
     seen = []
-    monkeypatch.setattr("cftpki_ext.cli.serving.run_service", lambda *_: seen.append(sys.stderr))
+    monkeypatch.setattr("cftpki_ext.cli.serving.run_service", lambda *_, **__: seen.append(sys.stderr))
     before = io.TextIOWrapper(io.BytesIO())
     monkeypatch.setattr(sys, "stderr", before)
     main(["serve", "--config", str(tmp_path / "c.toml")], standalone_mode=False)

@@ -13,6 +13,7 @@ import pytest
 
 from cftpki_ext.config import load
 from cftpki_ext.config.evidence import EvidenceModel
+from cftpki_ext.config.metrics import MetricsModel
 from cftpki_ext.config.models import (
     LIMIT_RANGES,
     IdentityModel,
@@ -45,6 +46,7 @@ def rows(section):
         ("service", ServiceModel),
         ("evidence", EvidenceModel),
         ("refresh", RefreshModel),
+        ("metrics", MetricsModel),
         ("trust", TrustModel),
         ("identity", IdentityModel),
         ("rule", RuleModel),
