@@ -30,6 +30,8 @@ from cftpki_ext.service.renewals import make_manager
 
 # Whoever is asked every few seconds looks at the disk so often, and whenever the configuration has changed.
 AGAIN_S = 60.0
+# The service's share of the time that a look may take.
+_ASKING = 0.8
 # A process that looks for us: it begins in a second.
 _APART_S = 60.0
 
@@ -188,7 +190,9 @@ class Learner:
         return places_of(self._path).listen
 
     def _ask(self) -> dict[str, Any]:
-        return ask_status(self._socket or places_of(self._path).socket, timeout_s=self._timeout_s)
+        path = self._socket or places_of(self._path).socket
+        # Less than what is waited for it: it says why nothing came.
+        return ask_status(path, timeout_s=self._timeout_s * _ASKING)
 
     def _look(self) -> None:
         mark, at = _mark_of(self._path), time.monotonic()

@@ -209,9 +209,7 @@ async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource],
         logger.error("source_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
 
 
-async def _serve(
-    path: Path, settings: Settings, nursery: Nursery, plain: BatchLog, *, metrics: bool
-) -> None:
+async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchLog, *, metrics: bool) -> None:
     notices, written = make_notices(settings, plain, lambda: service.status())  # noqa: PLW0108 - made below
     logger = SteadyLog(written)
     kinds = source_kinds(settings) | frozenset(DEFAULT_SOURCES)
