@@ -208,7 +208,7 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
         return False
     try:
         found = os.fstat(stream.fileno())
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False  # a text in memory, or closed
     return named == f"{found.st_dev}:{found.st_ino}"
 
