@@ -19,7 +19,6 @@ from cftpki_ext.bootstrap.checker import SystemClock, make_sources, source_kinds
 from cftpki_ext.cli.found import tell
 from cftpki_ext.cli.options import INPUT, Since, config_option, config_path, json_option
 from cftpki_ext.cli.render import working
-from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.config import load
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
@@ -58,6 +57,7 @@ from cftpki_ext.identity.enroller_port import Finding as CaFinding
 from cftpki_ext.identity.enroller_port import Inspected
 from cftpki_ext.identity.renewal.overview import Overview
 from cftpki_ext.identity.store.layout import site_of
+from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status
 from cftpki_ext.service.renewals import make_enroller, make_manager, managed
 from cftpki_ext.stores import revocation_reader, stored_evidence
 from cftpki_ext.support import pem

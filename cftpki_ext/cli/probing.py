@@ -16,7 +16,6 @@ import click
 
 from cftpki_ext.cli.found import tell
 from cftpki_ext.cli.options import FILE, config_option, config_path, json_option
-from cftpki_ext.cli.serving import ServiceUnreachableError, ask_status
 from cftpki_ext.config import load
 from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.escape import printable
@@ -31,6 +30,7 @@ from cftpki_ext.doctor.reach import (
     examine_library,
     examine_reach,
 )
+from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status
 from cftpki_ext.support.acting import NotActedError, act_as, can_act_as
 from cftpki_ext.support.version import version
 
