@@ -37,6 +37,7 @@ _FAULTS = 20
 @click.option(
     "--no-metrics",
     is_flag=True,
+    envvar="CFTPKI_NO_METRICS",
     help="Leave `[metrics] listen` to another process: cftpki metrics --serve.",
 )
 def serve(config_file: Path | None, *, no_metrics: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cftpki_ext.cli.serving import serve
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.service.daemon import STOP_S
 from cftpki_ext.service.descriptors import SPARE_CONNECTIONS, connections_that_fit
@@ -107,11 +108,10 @@ def test_service_may_give_what_it_makes_beside_the_socket_to_the_socket_s_group(
     assert "" == unit("cftpki.service")["Service"]["CapabilityBoundingSet"]
 
 
-def test_metrics_outlive_the_service_which_leaves_them_to_their_unit():
+def test_metrics_outlive_the_service_which_leaves_them_to_their_unit_where_it_is_told():
     service, metrics = unit("cftpki.service"), unit("cftpki-metrics.service")
-    assert "serve --no-metrics " in service["Service"]["ExecStart"]
     assert "metrics --serve " in metrics["Service"]["ExecStart"]
-    assert "cftpki-metrics.service" in service["Install"]["Also"]
     assert set() == {"requires", "bindsto", "partof"} & {key.lower() for key in metrics["Unit"]}
     assert service["Service"]["User"] == metrics["Service"]["User"]
-    assert "deploy/systemd/cftpki-metrics.service" in (ROOT / "docs/install.md").read_text()
+    (option,) = [one for one in serve.params if one.name == "no_metrics"]
+    assert f"Environment={option.envvar}=1" in (ROOT / "docs/monitoring.md").read_text()
