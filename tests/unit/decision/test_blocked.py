@@ -79,7 +79,8 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize(("said", "what"), SPELLINGS.items())
+# The numbers name them: what is made of keys is another in each process.
+@pytest.mark.parametrize(("said", "what"), SPELLINGS.items(), ids=map(str, range(len(SPELLINGS))))
 def test_spelling_is_read_and_means_the_partner(said, what):
     assert what == read_blocked(said)
     # What is kept is itself a spelling of the same.
@@ -113,7 +114,7 @@ UNCLEAR = {
 }
 
 
-@pytest.mark.parametrize(("said", "why"), UNCLEAR.items())
+@pytest.mark.parametrize(("said", "why"), UNCLEAR.items(), ids=map(str, range(len(UNCLEAR))))
 def test_what_could_mean_several_or_nobody_is_an_error_that_says_what_to_write(said, why):
     with pytest.raises(InputError, match=why) as error:
         read_blocked(said)
