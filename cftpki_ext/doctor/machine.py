@@ -115,14 +115,14 @@ def _folders(state: Path) -> Iterator[Finding]:
         return  # told by `_state`
     devices = {state.stat().st_dev}
     for path, what in written_places(state).items():
-        check = f"{'folder' if path.is_dir() else 'file'} {path}"
         try:
             status, room = path.stat(), os.statvfs(path)
         except FileNotFoundError:
             continue  # made when it is needed
         except OSError as exc:
-            yield _of("service", Level.FAIL, check, denied_text(path, exc), _own(path))
+            yield _of("service", Level.FAIL, f"path {path}", denied_text(path, exc), _own(path))
             continue
+        check = f"{'folder' if stat.S_ISDIR(status.st_mode) else 'file'} {path}"
         wanted = stat.S_IWUSR | (stat.S_IXUSR if stat.S_ISDIR(status.st_mode) else 0)
         if room.f_flag & os.ST_RDONLY:
             detail = f"its file system is mounted read-only: {what}"
