@@ -189,7 +189,7 @@ class Judges:
         for _ in range(_BLOCKED_MEANWHILE):
             question = self._with_blocks(question)
             judged = await self._judge(question, handed_in, asked=asked, remember=remember)
-            if not judged.verdict.accepted or _is_repeated(judged) or question is self._with_blocks(question):
+            if not judged.verdict.accepted or question is self._with_blocks(question):
                 return judged
         msg = "the list of blocked partners changed again and again while a partner was judged"
         raise StoreError(msg)
@@ -367,13 +367,6 @@ class Judges:
         Close the driver.
         """
         await self._checker.aclose()
-
-
-def _is_repeated(judged: Judged) -> bool:
-    """
-    Whether a verdict was given again: it stood a moment ago, by the list that was looked at for it.
-    """
-    return judged.stored is not None and judged.stored.repeats is not None
 
 
 def _without_certificates(known: Known) -> Known:
