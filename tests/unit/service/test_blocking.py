@@ -223,6 +223,19 @@ async def test_partner_that_was_judged_by_an_older_list_is_judged_anew(world, mo
     assert [0, 1, 2] == [0 if one is None else len(decode_blocks(one)) for one in seen]
 
 
+async def test_list_that_changes_while_the_cache_is_looked_at_ends_what_stood(world, monkeypatch):
+    world.stand()
+    assert await world.is_given_again()
+
+    async def finds_the_same(_):
+        world.block(ONE)
+        return True
+
+    monkeypatch.setattr(world.judges._checker, "finds_the_same", finds_the_same)
+    assert not await world.is_given_again()
+    assert (0, 1) == (world.standing, world.pool.asked)
+
+
 def test_status_counts_what_holds_and_what_has_ended(world):
     assert {"in_force": 0, "ended": 0, "list": None, "fault": None} == world.blocking.status()
     ended = replace(ONE, what="dns:old.example", until=NOW)
