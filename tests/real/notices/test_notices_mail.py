@@ -29,7 +29,6 @@ from tests.support.pki import issue, make_root
 from tests.support.receivers import mail_server, server_tls, talker
 
 pytestmark = pytest.mark.real
-pytest.importorskip("aiosmtpd", reason="the extra test has it")
 
 ROOT = make_root("Mail Root")
 SERVER = issue(ROOT, "127.0.0.1", eku=["serverAuth"], san=["ip:127.0.0.1"])

@@ -24,7 +24,6 @@ from tests.support.servers import nginx
 from tests.support.wire_client import WireClient
 
 pytestmark = pytest.mark.real
-pytest.importorskip("aiosmtpd", reason="the extra test has it")
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 FRESH = {"this_update": NOW - timedelta(hours=1), "next_update": NOW + timedelta(days=1)}
