@@ -20,8 +20,9 @@ from cftpki_connectors.acme.ari import parse_renewal_info
 from cftpki_connectors.acme.client_hello import read_client_hello
 from cftpki_connectors.acme.dns01 import parse_key_file
 from cftpki_connectors.acme.jose import decode_secret
+from cftpki_connectors.ca import anchors
 from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest
-from cftpki_connectors.est import anchors, answers, credentials
+from cftpki_connectors.est import answers, credentials
 from cftpki_connectors.est import state as est_state
 from cftpki_connectors.est.request import parse_request
 from cftpki_connectors.stepca import client as stepca

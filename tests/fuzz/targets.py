@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.est import encoding as est_encoding
 from cftpki_connectors.est.attributes import parse_csr_attributes
 from cftpki_ext.config import load
@@ -241,7 +242,7 @@ def est_certificates(data: bytes) -> None:
     """
     try:
         est_encoding.certificates(data)
-    except est_encoding.MalformedBodyError:
+    except MalformedBodyError:
         return
 
 
@@ -251,7 +252,7 @@ def est_attributes(data: bytes) -> None:
     """
     try:
         parse_csr_attributes(data)
-    except est_encoding.MalformedBodyError:
+    except MalformedBodyError:
         return
 
 

@@ -1,7 +1,7 @@
 """
 The HTTPS client of the enrollers: one CA, whom we trust by named roots, and whom we may tell who we are.
 
-Owns everything between a URL and bytes for step-ca, ACME and EST: trust, pinned bootstrap, client certificates, caps,
+Owns everything between a URL and bytes for step-ca, ACME, EST and SCEP: trust, pinned bootstrap, client certificates, caps,
 the wall clock, redirects, and the one mapping from third-party exceptions to `enroller_port.Fault`. Judges no
 content. Unlike `fetch` it never reads what a certificate names, so it needs no guard of addresses.
 """
@@ -27,6 +27,7 @@ from cftpki_connectors.ca.values import (
     CaAnswer,
     CaError,
     CaRequest,
+    Channel,
     http_date,
     printable,
     retry_after,
@@ -52,6 +53,7 @@ __all__ = [
     "CaClient",
     "CaError",
     "CaRequest",
+    "Channel",
     "fetch_pinned",
     "fetch_unverified",
     "http_date",
@@ -73,7 +75,7 @@ class CaClient:
     """
     Talks to one CA over TLS 1.2 or newer.
 
-    Only https. The server's certificate must lead to one of `roots` and carry the URL's host; the system's
+    Only https, but for requests of `Channel.ANY`. The server's certificate must lead to one of `roots` and carry the URL's host; the system's
     trust store counts only where `roots` is `None`. The revocation status of the CA's own TLS certificate is
     not asked for. The environment's proxies and netrc are not looked at, cookies are not kept, POSTs are never
     redirected and never repeated.
@@ -310,11 +312,12 @@ async def _exchange(client: httpx.AsyncClient, request: CaRequest, url: str, pro
             extensions={"trace": progress.trace},
         )
         if (
-            outgoing.url.scheme != "https"
+            outgoing.url.scheme not in request.channel.value
             or not outgoing.url.host
             or not 0 < (outgoing.url.port or 443) < 65536
         ):
-            raise CaError(Fault.MISCONFIGURED, f"{printable(url)!r} is not https")
+            wanted = " or ".join(sorted(request.channel.value, reverse=True))
+            raise CaError(Fault.MISCONFIGURED, f"{printable(url)!r} is not {wanted}")
         response = await client.send(outgoing, stream=True)
         try:
             head = CaAnswer(status=response.status_code, headers=response.headers, body=b"", url=url)

@@ -6,6 +6,7 @@ Owns these values and the few header fields that every protocol reads. No I/O.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import field
 from datetime import UTC, datetime, timedelta
@@ -62,14 +63,25 @@ class CaError(CftPkiError):
         return Failed(fault=self.fault, detail=f"{step}: {self.detail}", retry_at=self.retry_at)
 
 
+class Channel(enum.Enum):
+    """
+    What a request may travel over. Its value are the URL schemes.
+
+    `ANY` is for protocols whose messages protect themselves, and for requests that everybody may read.
+    """
+
+    TLS = frozenset({"https"})
+    ANY = frozenset({"https", "http"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaRequest:
     """
     One request.
 
     By default nothing is followed and any content type but HTML counts. `accepts` names the content types of
-    a success (lower case, without parameters); `redirects` how many redirects of a GET are followed, to https
-    only. `max_bytes` bounds the body.
+    a success (lower case, without parameters); `redirects` how many redirects of a GET are followed, over the same
+    `channel`. `max_bytes` bounds the body.
     """
 
     url: str
@@ -79,6 +91,7 @@ class CaRequest:
     accepts: frozenset[str] = frozenset()
     max_bytes: int = MAX_BODY_BYTES
     redirects: int = 0
+    channel: Channel = Channel.TLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

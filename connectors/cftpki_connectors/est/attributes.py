@@ -7,7 +7,7 @@ told, never added.
 
 from __future__ import annotations
 
-from cftpki_connectors.est.encoding import MalformedBodyError
+from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.est.request import Requested
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass

@@ -9,22 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import warnings
 
-from asn1crypto import cms, parser  # type: ignore[import-untyped]  # it has no stubs
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-
-from cftpki_ext.core.errors import CftPkiError, InputError
+from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES, MalformedBodyError, read_certificates
+from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.support import pem
-from cftpki_ext.x509 import der
 
-# A CA's list of certificates: some roots of a rollover and their intermediates. A hundred are a mistake.
-MAX_CERTIFICATES = 64
 # The body of every answer, before and after base64.
 MAX_BODY_BYTES = 1024 * 1024
-# What only asn1crypto reads: it takes 10 s of CPU for a megabyte of the worst, and real answers have 10 KiB.
-MAX_BER_BYTES = 64 * 1024
 # libest's server reads no more than this of a request (EST_HTTP_REQ_DATA_MAX); 3.2.0 reads twice as much.
 LIBEST_REQUEST_BYTES = 4096
 LIBEST_LIMIT = "servers of libest read 4096 or 8192, by version"
@@ -35,13 +27,6 @@ _WHITESPACE = b" \t\r\n\f\v"
 _PEM = re.compile(rb"-----BEGIN (PKCS7|CMS|PKCS #7 SIGNED DATA)-----([^-]*+)-----END \1-----")
 _CERTIFICATE_PEM = b"-----BEGIN "
 _UTF8_MARK = b"\xef\xbb\xbf"
-_SIGNED_DATA = "1.2.840.113549.1.7.2"
-
-
-class MalformedBodyError(CftPkiError):
-    """
-    A body is not what its operation answers with.
-    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +109,7 @@ def certificates(body: bytes) -> Certificates:
         found, note = _from_pem(body), "the server sends certificates in PEM instead of PKCS#7"
     else:
         data, odd = decode(body)
-        found, bare = _from_der(data)
+        found, bare = read_certificates(data)
         note = "; ".join(part for part in (odd, bare) if part)
     if not found:
         msg = "the answer holds no certificate"
@@ -143,63 +128,3 @@ def _from_pem(body: bytes) -> tuple[bytes, ...]:
         return pem.certificates(body, what="the answer")
     except InputError as error:
         raise MalformedBodyError(str(error)) from error
-
-
-def _from_der(data: bytes) -> tuple[tuple[bytes, ...], str | None]:
-    if _is_certificate(data):
-        return (data,), "the server sends a bare certificate instead of PKCS#7"
-    with warnings.catch_warnings():
-        # Where its own parser gives up, cryptography tries OpenSSL's and says that it may stop doing so.
-        warnings.simplefilter("ignore")
-        try:
-            loaded = pkcs7.load_der_pkcs7_certificates(data)
-            return tuple(one.public_bytes(Encoding.DER) for one in loaded), None
-        except Exception:  # noqa: BLE001  # it refuses certificates it dislikes: they are the gate's business
-            return _from_ber(data), None
-
-
-def _from_ber(data: bytes) -> tuple[bytes, ...]:
-    """
-    The same by asn1crypto: BER with indefinite lengths, and certificates that cryptography does not load.
-    """
-    if len(data) > MAX_BER_BYTES:
-        msg = f"the body is not the PKCS#7 that is expected; another is read up to {MAX_BER_BYTES} bytes"
-        raise MalformedBodyError(msg)
-    try:
-        info = cms.ContentInfo.load(data, strict=True)
-        if info["content_type"].dotted != _SIGNED_DATA:
-            return ()
-        choices = info["content"]["certificates"]
-        if not isinstance(choices, cms.CertificateSet):
-            return ()
-        _check_number(choices.contents)
-        return tuple(one.chosen.dump() for one in choices if one.name == "certificate")
-    except MalformedBodyError:
-        raise
-    except Exception as error:  # asn1crypto raises whatever a damaged structure leads it to
-        msg = "the body is neither PKCS#7 nor a certificate"
-        raise MalformedBodyError(msg) from error
-
-
-def _check_number(listed: bytes) -> None:
-    """
-    Refuse more values than are read before objects are made of them.
-    """
-    for _ in range(MAX_CERTIFICATES):
-        if not listed:
-            return
-        listed = listed[parser.peek(listed) :]
-    if listed:
-        msg = f"the answer holds more than the {MAX_CERTIFICATES} certificates that are read"
-        raise MalformedBodyError(msg)
-
-
-def _is_certificate(data: bytes) -> bool:
-    """
-    Whether a SEQUENCE begins with a SEQUENCE (tbsCertificate) and not with a content type.
-    """
-    try:
-        parts = der.children(data, der.whole(data))
-    except der.DerError:
-        return False
-    return len(parts) == 3 and parts[0].tag == der.SEQUENCE and parts[2].tag == der.BIT_STRING

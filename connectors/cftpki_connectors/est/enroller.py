@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable
 from cftpki_connectors.est import answers, attributes, encoding
 from cftpki_connectors.est.credentials import Credentials, load
-from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.inspection import look
 from cftpki_connectors.est.options import EstOptions
 from cftpki_connectors.est.request import Operation, client_fault, outlook, parse_request

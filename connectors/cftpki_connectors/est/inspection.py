@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
+from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaClient, CaError
 from cftpki_connectors.est import answers, attributes, encoding
 from cftpki_connectors.est.credentials import Credentials, load
-from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.options import EstOptions
 from cftpki_connectors.est.trust import Domain, Trust
 from cftpki_connectors.support import threads

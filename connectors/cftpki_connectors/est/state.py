@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 
-from cftpki_connectors.est.encoding import MAX_CERTIFICATES
+from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES
 from cftpki_connectors.est.request import Operation
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import OrderState

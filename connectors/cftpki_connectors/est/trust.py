@@ -11,11 +11,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
+from cftpki_connectors.ca import anchors
+from cftpki_connectors.ca.anchors import Kept
+from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, fetch_pinned, fetch_unverified
-from cftpki_connectors.est import anchors, answers, encoding
-from cftpki_connectors.est.anchors import Kept
+from cftpki_connectors.est import answers, encoding
 from cftpki_connectors.est.credentials import roots_in
-from cftpki_connectors.est.encoding import Certificates, MalformedBodyError
+from cftpki_connectors.est.encoding import Certificates
 from cftpki_connectors.est.options import EstOptions, ServerTrust
 from cftpki_connectors.support import threads
 from cftpki_ext.core.errors import StoreError

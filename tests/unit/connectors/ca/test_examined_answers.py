@@ -12,12 +12,13 @@ import httpx
 import pytest
 
 from cftpki_connectors.acme import resources
+from cftpki_connectors.ca import anchors, certs_only
+from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, http_date, retry_after
-from cftpki_connectors.est import anchors, encoding
+from cftpki_connectors.est import encoding
 from cftpki_connectors.est.answers import first_line
 from cftpki_connectors.est.attributes import parse_csr_attributes
 from cftpki_connectors.est.credentials import Credentials, authorization
-from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.options import HttpAuth
 from cftpki_connectors.stepca import client as stepca
 from cftpki_connectors.stepca.findings import go_seconds
@@ -66,7 +67,7 @@ def definite(certificates: bytes) -> bytes:
         definite(b"\x30\x00" * (MEGABYTE // 2 - 100)),
         definite(b"\x30\x80" + b"\x04\x00" * (MEGABYTE // 2 - 100) + b"\0\0"),
         indefinite(b"\x30\x00" * (MEGABYTE // 2 - 100)),
-        indefinite(b"\x30\x80" + b"\x04\x00" * (encoding.MAX_BER_BYTES // 2 - 50) + b"\0\0"),
+        indefinite(b"\x30\x80" + b"\x04\x00" * (certs_only.MAX_BER_BYTES // 2 - 50) + b"\0\0"),
         indefinite(b"\x30\x80" * 5000 + b"\0\0" * 5000),
     ],
     ids=["nuls", "blanks", "cms", "cms-text", "pem", "many", "parts", "ber-many", "ber-parts", "ber-deep"],

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.est.attributes import MAX_ITEMS, CsrAttributes, differences, parse_csr_attributes
-from cftpki_connectors.est.encoding import MalformedBodyError
 from cftpki_connectors.est.request import parse_request
 from cftpki_ext.x509 import der
 from tests.support import pki

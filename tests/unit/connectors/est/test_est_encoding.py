@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES, MalformedBodyError
 from cftpki_connectors.est import encoding
-from cftpki_connectors.est.encoding import MalformedBodyError, certificates, decode, encode
+from cftpki_connectors.est.encoding import certificates, decode, encode
 from cftpki_ext.x509 import der as der_values
 from tests.support import pki
 
@@ -139,9 +140,9 @@ def test_certificates_given_twice_count_once():
 
 
 def test_too_many_certificates_are_malformed():
-    many = [pki.issue(ROOT, f"leaf {number}").pem for number in range(encoding.MAX_CERTIFICATES + 1)]
+    many = [pki.issue(ROOT, f"leaf {number}").pem for number in range(MAX_CERTIFICATES + 1)]
 
-    assert encoding.MAX_CERTIFICATES == len(certificates(b"".join(many[1:])).ders)
+    assert MAX_CERTIFICATES == len(certificates(b"".join(many[1:])).ders)
     with pytest.raises(MalformedBodyError, match="65 certificates"):
         certificates(b"".join(many))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cftpki_connectors.est.anchors import FILE_NAME, Kept, anchors, changes, load, proven, save
+from cftpki_connectors.ca.anchors import FILE_NAME, Kept, anchors, changes, load, proven, save
 from tests.support import pki
 
 OLD_KEY, NEW_KEY = pki.key("ec", "est old"), pki.key("ec", "est new")
