@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from cftpki_ext.protocol.codec import Frame, Message, Result, Tag, Value, decode, encode
+from tests.support.pace import LATE_S
 
 ALL_PHASES = 0x7FE
 CHAIN = bytes.fromhex("000005 000002 3000")
@@ -88,6 +89,7 @@ class FakeService:
         self.frames: list[Frame] = []
         self.stopping = threading.Event()
         self._lock = threading.Lock()
+        self._more = threading.Condition(self._lock)
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
@@ -130,6 +132,18 @@ class FakeService:
         with self._lock:
             return [frame.message for frame in self.frames]
 
+    def told(self, message: Message, *, after: int = 0, times: int = 1) -> list[Message]:
+        """
+        The messages from number `after` on, once `message` is among them `times` times: what nobody is answered to
+        (HandshakeDone, HandshakeAlert, EndSession) is heard some time after the call that told it has returned.
+        """
+        with self._more:
+            self._more.wait_for(lambda: self._count(message, after) >= times, timeout=LATE_S)
+            return [frame.message for frame in self.frames[after:]]
+
+    def _count(self, message: Message, after: int) -> int:
+        return sum(frame.message is message for frame in self.frames[after:])
+
     def _start(self, target: Callable[[socket.socket], None], argument: socket.socket) -> None:
         thread = threading.Thread(target=target, args=(argument,), daemon=True)
         with self._lock:
@@ -159,8 +173,9 @@ class FakeService:
                     continue
                 frame, used = found
                 buffer = buffer[used:]
-                with self._lock:
+                with self._more:
                     self.frames.append(frame)
+                    self._more.notify_all()
                 if not self._reply(connection, frame):
                     return
 

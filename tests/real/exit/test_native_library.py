@@ -93,6 +93,7 @@ def test_all_ten_phases_done(library: ctypes.CDLL, path: Path) -> None:
         assert -1 == descriptor_of(session)  # a transfer of hours holds no connection
         assert DONE == session.call(Message.END_SESSION)
         assert DONE == task.end()
+        service.told(Message.END_TASK)
         assert [1, 1, 2, 3, 4, 5, 6, 1, 1] == [frame.sequence for frame in service.frames]
         frames = {frame.message: frame.fields for frame in service.frames}
         assert list(frames) == [
@@ -238,6 +239,7 @@ def test_refusal_carries_documented_alerts_and_80_for_all_others(library: ctypes
             assert (code if code in documented else 80) == session.alert
             session.pki.iAlertCode, session.pki.iAlertSide = session.alert, 1
             assert (DONE, 0) == (session.call(Message.HANDSHAKE_ALERT), session.alert)
+        service.told(Message.HANDSHAKE_ALERT, times=256)
         alerts = [frame for frame in service.frames if frame.message is Message.HANDSHAKE_ALERT]
     assert {Tag.SESSION: 5, Tag.ALERT: 44, Tag.ALERT_SIDE: 1} == alerts[44].fields
     assert 256 == len(alerts)

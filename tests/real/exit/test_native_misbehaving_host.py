@@ -222,6 +222,6 @@ def test_session_ends_leave_no_descriptor(library: ctypes.CDLL, path: Path) -> N
             session.pki.iAlertCode, session.pki.iAlertSide = 44, 1 + number % 2
             assert DONE == session.call((Message.HANDSHAKE_ALERT, Message.END_SESSION)[number % 2])
         task.end()
-        assert 15 == service.heard().count(Message.HANDSHAKE_ALERT)
+        assert 15 == service.told(Message.HANDSHAKE_ALERT, times=15).count(Message.HANDSHAKE_ALERT)
     assert before == descriptors()
     assert listening
