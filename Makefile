@@ -56,13 +56,22 @@ test: native $(VENV)/.ready ## every test, against real servers and real TLS pee
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 .PHONY: check
-check: $(VENV)/.ready native ## ruff, mypy, import-linter over product, tests and figures; C warnings as errors, clang-format
+check: $(VENV)/.ready native ## ruff, mypy, import-linter over product, tests and figures; C warnings as errors, clang-format; links in documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	git ls-files 'native/*.c' 'native/*.h' 'examples/*.c' 'examples/*.h' 'examples/*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/python -m cftpki_ext.protocol.codec | diff - native/include/cftpki_wire.h
+	$(BIN)/python scripts/check-links
+
+$(VENV)/.docs: $(VENV)/.run
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
+.PHONY: docs
+docs: $(VENV)/.docs ## the documents as a site with search, in build/site: warnings are errors, nothing from other hosts
+	$(BIN)/python scripts/site build/site
 
 .PHONY: bench
 bench: native $(VENV)/.ready ## figures, as ratios against a named peer or the same run without us

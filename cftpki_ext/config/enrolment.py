@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
-from cftpki_ext.config.faults import nearest, words_of
-from cftpki_ext.config.models import Duration, Oid, Section
+from cftpki_ext.config.faults import words_of
+from cftpki_ext.config.models import Choice, Duration, Oid, Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
 from cftpki_ext.config.units import parse_duration
@@ -83,18 +83,13 @@ def _listener(value: object) -> tuple[str, int]:
     return found["host"].strip("[]"), int(found["port"])
 
 
-def _one_of(names: typing.Iterable[str]) -> typing.Callable[[object], object]:
-    known = tuple(names)
+def _floor(value: object) -> float:
+    # Below a twentieth of the life an outage of a working day could not be survived any more.
+    return _percent(value, low=2, high=50)
 
-    def validate(value: object) -> object:
-        if value in known:
-            return value
-        near = nearest(str(value), known)
-        hint = f' (did you mean "{near}"?)' if near else ""
-        msg = f"{value!r} is none of {', '.join(known)}{hint}"
-        raise ValueError(msg)
 
-    return validate
+def _share(value: object) -> float:
+    return _percent(value, low=1, high=100)
 
 
 def _check_every(value: timedelta) -> timedelta:
@@ -104,15 +99,14 @@ def _check_every(value: timedelta) -> timedelta:
     return value
 
 
-KeyName = Annotated[str, BeforeValidator(_one_of(kind.value for kind in KeyKind))]
-UsageName = Annotated[str, BeforeValidator(_one_of(usage.value for usage in Usage))]
+KeyName = Annotated[str, BeforeValidator(Choice({kind.value: kind.value for kind in KeyKind}))]
+UsageName = Annotated[str, BeforeValidator(Choice({usage.value: usage.value for usage in Usage}))]
 RenewAt = Annotated[float | timedelta, BeforeValidator(_renew_at)]
 Window = Annotated[ChangeWindow, BeforeValidator(_window)]
 Listener = Annotated[tuple[str, int], BeforeValidator(_listener)]
-# Below a twentieth of the life an outage of a working day could not be survived any more.
-Floor = Annotated[float, BeforeValidator(lambda value: _percent(value, low=2, high=50))]
+Floor = Annotated[float, BeforeValidator(_floor)]
 CheckEvery = Annotated[Duration, AfterValidator(_check_every)]
-Share = Annotated[float, BeforeValidator(lambda value: _percent(value, low=1, high=100))]
+Share = Annotated[float, BeforeValidator(_share)]
 Command = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=64)
 ]

@@ -10,10 +10,10 @@ More than 400 lines: a table of the keys of every section, and the types that th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
@@ -47,21 +47,33 @@ def _text(value: object) -> str:
     return value
 
 
-def choice(table: dict[str, T]) -> Callable[[object], T]:
+class Choice(Generic[T]):
     """
-    A validator that takes one of the table's names, and names the nearest for any other.
+    A validator that takes one of a table's names, and names the nearest for any other.
+
+    Args:
+        table: what each name stands for.
+
     """
 
-    def validate(value: object) -> T:
+    def __init__(self, table: Mapping[str, T]) -> None:
+        self.table = table
+
+    def __call__(self, value: object) -> T:
+        """
+        What the name stands for.
+
+        Raises:
+            ValueError: it is none.
+
+        """
         text = _text(value)
-        if text not in table:
-            near = nearest(text, table)
+        if text not in self.table:
+            near = nearest(text, self.table)
             hint = f' (did you mean "{near}"?)' if near else ""
-            msg = f"{text!r} is none of {', '.join(table)}{hint}"
+            msg = f"{text!r} is none of {', '.join(self.table)}{hint}"
             raise ValueError(msg)
-        return table[text]
-
-    return validate
+        return self.table[text]
 
 
 def _duration(value: object) -> timedelta:
@@ -178,20 +190,20 @@ Cidr = Annotated[Network, BeforeValidator(_network)]
 End = Annotated[datetime, BeforeValidator(_end)]
 User = Annotated[int | str, BeforeValidator(_user)]
 PhaseName = Annotated[Phase, BeforeValidator(_phase)]
-DirectionName = Annotated[Direction, BeforeValidator(choice(_names(Direction)))]
-SourceName = Annotated[SourceKind, BeforeValidator(choice(_names(SourceKind)))]
-LeniencyName = Annotated[Leniency, BeforeValidator(choice(_names(Leniency)))]
-FormName = Annotated[Form, BeforeValidator(choice({form.value: form for form in (Form.COMMON, Form.STRICT)}))]
-NonceName = Annotated[NonceMode, BeforeValidator(choice(_names(NonceMode)))]
-ActionName = Annotated[Action, BeforeValidator(choice(_names(Action)))]
-DepthName = Annotated[Depth, BeforeValidator(choice(_names(Depth)))]
-EnforcementName = Annotated[Enforcement, BeforeValidator(choice(_names(Enforcement)))]
-CauseName = Annotated[Cause, BeforeValidator(choice(_names(Cause)))]
+DirectionName = Annotated[Direction, BeforeValidator(Choice(_names(Direction)))]
+SourceName = Annotated[SourceKind, BeforeValidator(Choice(_names(SourceKind)))]
+LeniencyName = Annotated[Leniency, BeforeValidator(Choice(_names(Leniency)))]
+FormName = Annotated[Form, BeforeValidator(Choice({form.value: form for form in (Form.COMMON, Form.STRICT)}))]
+NonceName = Annotated[NonceMode, BeforeValidator(Choice(_names(NonceMode)))]
+ActionName = Annotated[Action, BeforeValidator(Choice(_names(Action)))]
+DepthName = Annotated[Depth, BeforeValidator(Choice(_names(Depth)))]
+EnforcementName = Annotated[Enforcement, BeforeValidator(Choice(_names(Enforcement)))]
+CauseName = Annotated[Cause, BeforeValidator(Choice(_names(Cause)))]
 AlertCode = Annotated[int, BeforeValidator(_alert)]
-ModuleCallsName = Annotated[ModuleCalls, BeforeValidator(choice(_names(ModuleCalls)))]
-UnreachableName = Annotated[Unreachable, BeforeValidator(choice(_names(Unreachable)))]
-TlsVersion = Annotated[int, BeforeValidator(choice(TLS_VERSIONS))]
-LogFormat = Annotated[str, BeforeValidator(choice({"json": "json", "console": "console"}))]
+ModuleCallsName = Annotated[ModuleCalls, BeforeValidator(Choice(_names(ModuleCalls)))]
+UnreachableName = Annotated[Unreachable, BeforeValidator(Choice(_names(Unreachable)))]
+TlsVersion = Annotated[int, BeforeValidator(Choice(TLS_VERSIONS))]
+LogFormat = Annotated[str, BeforeValidator(Choice({"json": "json", "console": "console"}))]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Oid = Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]{0,38})){1,32}$")]
 

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from cftpki_ext.config.client_files import certificates_of, file_of, secret_file
 from cftpki_ext.config.credentials import MAX_PASSWORD_BYTES
-from cftpki_ext.config.models import Cidr, Duration, Section, choice
+from cftpki_ext.config.models import Choice, Cidr, Duration, Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
 from cftpki_ext.core.notify import (
@@ -56,7 +56,7 @@ _ADDRESS = re.compile(
 _HOST = re.compile(r"\[?[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,253}[A-Za-z0-9_])?\]?|::1")
 _UDP = re.compile(r"udp://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
 
-Kind = Annotated[NoticeKind, BeforeValidator(choice({one.value: one for one in sorted(ALL_KINDS)}))]
+Kind = Annotated[NoticeKind, BeforeValidator(Choice({one.value: one for one in sorted(ALL_KINDS)}))]
 
 
 class NotifyModel(Section):
@@ -97,7 +97,7 @@ class MailModel(Section):
     allow_networks: Annotated[list[Cidr], Field(default_factory=list)]
     host: str | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    security: Annotated[MailSecurity, BeforeValidator(choice({one.value: one for one in MailSecurity}))] = (
+    security: Annotated[MailSecurity, BeforeValidator(Choice({one.value: one for one in MailSecurity}))] = (
         MailSecurity.STARTTLS
     )
     sender: str | None = None
@@ -115,7 +115,7 @@ class SyslogModel(Section):
     only: list[Kind] | None = None
     allow_networks: Annotated[list[Cidr], Field(default_factory=list)]
     address: str = "/dev/log"
-    facility: Annotated[int, BeforeValidator(choice(FACILITIES))] = FACILITIES["daemon"]
+    facility: Annotated[int, BeforeValidator(Choice(FACILITIES))] = FACILITIES["daemon"]
 
 
 def read_notify(reader: Reader, raw: object) -> NotifySettings:
