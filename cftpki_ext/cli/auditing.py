@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from cftpki_ext.cli.evidence import audit, moment_text, reading_ledger, rows_of, state_option
+from cftpki_ext.cli.evidence import audit, reading_ledger, rows_of, state_option
 from cftpki_ext.cli.keeping import archive, backup, hold
 from cftpki_ext.cli.options import Since, config_option, json_option
 from cftpki_ext.cli.remarks import remarks_of
@@ -31,6 +31,7 @@ from cftpki_ext.core.verdict import Reason
 from cftpki_ext.evidence import Row
 from cftpki_ext.evidence.choosing import Choice, Chooser, partner_term, reasons_of
 from cftpki_ext.evidence.grouping import By, Groups, answer_of
+from cftpki_ext.looking.records import moment_text
 from cftpki_ext.ports import EvidenceReader
 
 # Pages that somebody still turns; the spreadsheet has everything.

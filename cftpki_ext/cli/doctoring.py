@@ -7,9 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,49 +19,24 @@ from cftpki_ext.cli.options import INPUT, Since, config_option, config_path, jso
 from cftpki_ext.cli.render import working
 from cftpki_ext.config import load
 from cftpki_ext.config.faults import nearest
-from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
+from cftpki_ext.core.errors import CftPkiError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings, TrustSet
-from cftpki_ext.core.values import dataclass
 from cftpki_ext.doctor import (
     Finding,
     Level,
-    Subject,
     Survey,
-    Unanswered,
-    chain_of,
     examine_ca,
-    examine_identity,
-    examine_ledger,
-    examine_machine,
-    examine_memory,
-    examine_past,
-    examine_places,
-    examine_plain,
-    examine_policies,
-    examine_service,
     exit_status,
-    is_trusted,
-    key_of,
-    left_out,
-    look_back,
-    silence_of,
     survey,
-    to_ask_for,
-    unreadable,
-    untrusted_now,
 )
 from cftpki_ext.identity.enroller_port import Finding as CaFinding
 from cftpki_ext.identity.enroller_port import Inspected
-from cftpki_ext.identity.renewal.overview import Overview
-from cftpki_ext.identity.store.layout import site_of
-from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status
-from cftpki_ext.service.renewals import make_enroller, make_manager, managed
-from cftpki_ext.stores import revocation_reader, stored_evidence
+from cftpki_ext.looking.health import ask_service, here, lately, service_findings
+from cftpki_ext.service.renewals import make_enroller, managed
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import read_input, shown_name
 from cftpki_ext.support.pem import MAX_INPUT_BYTES
-from cftpki_ext.support.version import version
 
 # For one CA: long enough for a slow one, DNS and TLS included.
 CA_S = 30.0
@@ -117,93 +90,19 @@ def doctor(
             msg = f"chain: {shown_name(file)} holds no certificate"
             raise InputError(msg)
     found: list[Finding] = []
-    past = _past(settings, since)
+    with working("reading the evidence"):
+        past = lately(settings, since, clock=SystemClock())
     chains += past.chains
     if not trust_names:
         found += past.findings
-        now = SystemClock().now()
-        service = settings.service
-        found += examine_service(
-            service.socket,
-            _status(service.socket),
-            version=version(),
-            ran_before=past.records > 0,
-        )
-        found += examine_policies(settings, past.shadows, now=now)
-        found += examine_machine(settings, now=now)
-        found += examine_places(service.state, managed(settings), now=now)
-        found += asyncio.run(_identities(settings))
-        found += examine_memory(lambda: stored_evidence(service), lambda: revocation_reader(service), now=now)
+        socket = settings.service.socket
+        found += service_findings(socket, ask_service(socket), ran_before=past.records > 0)
         with working("verifying the evidence"):
-            found += examine_ledger(lambda: stored_evidence(service), monotonic=SystemClock().monotonic)
+            found += asyncio.run(here(settings, past, clock=SystemClock()))
+        found += asyncio.run(_cas(settings))
     found += asyncio.run(_asked(settings, trusts, chains))
     tell(found, as_json=as_json, show_all=show_all, words=_WORDS)
     ctx.exit(exit_status(found))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lately:
-    """
-    What the evidence gave: findings, chains to ask for, and what policies that only audit let in.
-    """
-
-    findings: tuple[Finding, ...] = ()
-    chains: tuple[tuple[bytes, ...], ...] = ()
-    shadows: Mapping[str, Counter[str]] = field(default_factory=dict)
-    records: int = 0
-
-
-def _past(settings: Settings, since: datetime) -> _Lately:
-    """
-    The last days, as the evidence has them; nothing where there is none yet.
-    """
-    clock = SystemClock()
-    now = clock.now()
-    try:
-        ledger = stored_evidence(settings.service)
-        if ledger is None:
-            return _Lately()
-        with contextlib.closing(ledger), working("reading the evidence"):
-            past = look_back(ledger, now=now, since=since, monotonic=clock.monotonic)
-            found = [
-                *examine_past(
-                    past, now=now, skew=settings.limits.clock_skew, key_of=lambda seen: key_of(seen, ledger)
-                )
-            ]
-            chains = []
-            for seen in to_ask_for(past, now=now):
-                chain = chain_of(seen, ledger)
-                if chain is None:
-                    continue  # `audit verify` says what is gone
-                chains.append(chain)
-                leads = any(
-                    is_trusted(chain, trust, limits=settings.limits, now=now)
-                    for trust in settings.trusts.values()
-                )
-                if not (leads or seen.refused):
-                    found.append(untrusted_now(seen))
-            found += left_out(past, len(chains))
-            count = ledger.count()
-    except StoreError as exc:
-        return _Lately(
-            findings=(
-                Finding(
-                    level=Level.WARN,
-                    about="evidence",
-                    check="records",
-                    detail=f"the last days cannot be read: {exc}",
-                    action="run this as the service's user; see cftpki audit verify",
-                ),
-            )
-        )
-    return _Lately(findings=tuple(found), chains=tuple(chains), shadows=past.shadows, records=count)
-
-
-def _status(socket: Path) -> Mapping[str, object] | Unanswered:
-    try:
-        return ask_status(socket)
-    except ServiceUnreachableError as error:
-        return silence_of(error)
 
 
 def _chosen(settings: Settings, names: Sequence[str]) -> tuple[TrustSet, ...]:
@@ -216,31 +115,16 @@ def _chosen(settings: Settings, names: Sequence[str]) -> tuple[TrustSet, ...]:
     return tuple(trust for name, trust in settings.trusts.items() if not names or name in names)
 
 
-async def _identities(settings: Settings) -> list[Finding]:
+async def _cas(settings: Settings) -> list[Finding]:
     """
-    How our own certificates stand, and whether their CAs would have us; all that is asked of these orders nothing.
+    Whether the CAs of our own certificates would have us; all that is asked of them orders nothing.
     """
-    clock = SystemClock()
-    found: list[Finding] = []
-    async with contextlib.aclosing(
-        make_manager(settings, clock=clock, event=_quiet, look_only=True)
-    ) as manager:
-        for row in await manager.rows():
-            identity = managed(settings).get(row.name)
-            if identity is None:
-                found.append(examine_plain(row))
-            elif not isinstance(row, Overview):
-                found.append(unreadable(row.name, row.trouble or ""))
-            else:
-                anchors = None if identity.trust is None else settings.trusts[identity.trust].anchors
-                site = site_of(settings.service.state, identity)
-                found += examine_identity(Subject(site=site, overview=row, anchors=anchors))
     users: dict[str, list[str]] = {}
     for name, identity in managed(settings).items():
         for enroller in identity.enrollers:
             users.setdefault(enroller, []).append(name)
     asked = await asyncio.gather(*(_ca(settings, name, of) for name, of in sorted(users.items())))
-    return [*found, *(finding for findings in asked for finding in findings)]
+    return [finding for findings in asked for finding in findings]
 
 
 async def _ca(settings: Settings, name: str, users: Sequence[str]) -> tuple[Finding, ...]:
@@ -256,12 +140,6 @@ async def _ca(settings: Settings, name: str, users: Sequence[str]) -> tuple[Find
             return examine_ca(name, users, await enroller.check(deadline=clock.monotonic() + CA_S))
     except (CftPkiError, OSError) as error:
         return examine_ca(name, users, [CaFinding(what="state", detail=str(error), good=False)])
-
-
-def _quiet(event: str, **fields: object) -> None:
-    """
-    Looking makes no history.
-    """
 
 
 async def _asked(

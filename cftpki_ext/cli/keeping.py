@@ -22,7 +22,7 @@ from cftpki_ext.bootstrap.archiving import (
     lift_hold,
     record_hold,
 )
-from cftpki_ext.cli.evidence import moment_text, reading_ledger, state_of, state_option, tell_whole
+from cftpki_ext.cli.evidence import reading_ledger, state_of, state_option, tell_whole
 from cftpki_ext.cli.options import FILE, Since, config_option, json_option
 from cftpki_ext.cli.owning import go_on_as_owner_of
 from cftpki_ext.cli.remarks import remarks_of
@@ -33,6 +33,7 @@ from cftpki_ext.core.ledger_notes import HoldAct
 from cftpki_ext.evidence import row_from
 from cftpki_ext.evidence.choosing import Choice, Chooser, partner_term
 from cftpki_ext.identity.store.operator_log import this_actor
+from cftpki_ext.looking.records import moment_text
 from cftpki_ext.ports import EvidenceReader, Share
 from cftpki_ext.stores import back_up_ledger, ledger_remark, open_ledger
 

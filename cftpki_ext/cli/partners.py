@@ -16,7 +16,14 @@ import click
 
 from cftpki_ext.cli.blocking import block, unblock
 from cftpki_ext.cli.options import Since, config_option, config_path, json_option
-from cftpki_ext.cli.partner_overview import (
+from cftpki_ext.cli.render import console, counting, table
+from cftpki_ext.config import load
+from cftpki_ext.core.blocks import Block
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.policy import PartnerException
+from cftpki_ext.core.settings import Settings
+from cftpki_ext.evidence.partners import PartnerRow
+from cftpki_ext.looking.partners import (
     NoPartnerError,
     Overview,
     Standing,
@@ -25,12 +32,6 @@ from cftpki_ext.cli.partner_overview import (
     overview_of,
     standing_data,
 )
-from cftpki_ext.cli.render import console, table
-from cftpki_ext.config import load
-from cftpki_ext.core.blocks import Block
-from cftpki_ext.core.escape import printable
-from cftpki_ext.core.policy import PartnerException
-from cftpki_ext.evidence.partners import PartnerRow
 
 # Rows that a person is shown unless asked for more.
 _SHOWN = 100
@@ -72,7 +73,7 @@ def list_partners(
     Known are those that were accepted in the last days and those in the evidence, the last seen first.
     """
     now = datetime.now(UTC)
-    seen = overview_of(load(config_path(config_file), forgive_ended=True), since)
+    seen = _overview(load(config_path(config_file), forgive_ended=True), since)
     chosen = [one for one in seen.partners if not blocked or any(each.holds(now) for each in one.blocks)]
     if as_json:
         click.echo(json.dumps(overview_data(seen, chosen, now), indent=2))
@@ -123,7 +124,7 @@ def show_partner(who: str, since: datetime | None, config_file: Path | None, *, 
     Show one partner: all that is known of it. The beginning of its fingerprint will do.
     """
     now = datetime.now(UTC)
-    seen = overview_of(load(config_path(config_file), forgive_ended=True), since, whole=True)
+    seen = _overview(load(config_path(config_file), forgive_ended=True), since, whole=True)
     found = tuple(meant(who, seen.partners))
     if len(found) != 1:
         several = ", ".join(f"{one.row.subject} ({one.row.fingerprint[:_SHORT]})" for one in found[:10])
@@ -138,6 +139,13 @@ def show_partner(who: str, since: datetime | None, config_file: Path | None, *, 
         return
     out = console()
     out.print(table(("what", "value"), _facts(data)))
+
+
+def _overview(settings: Settings, since: datetime | None, *, whole: bool = False) -> Overview:
+    with counting("reading the evidence") as advance:
+        return overview_of(
+            settings, since, whole=whole, advance=advance, tell=lambda line: click.echo(line, err=True)
+        )
 
 
 def _notes(one: Standing, now: datetime) -> Iterator[str]:

@@ -17,10 +17,17 @@ from typing import Any
 
 import click
 
-from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding, Verdict
+from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Verdict
+from cftpki_ext.looking.explained import (
+    FAULT_HEADINGS,
+    detail_of,
+    fault_cells,
+    headline_of,
+    source_cells,
+    verdict_facts,
+)
 
 _STYLES = {
     CertificateStatus.GOOD: "green",
@@ -257,30 +264,11 @@ def show_verdict(verdict: Verdict, *, sources: bool = True) -> None:
     out = console()
     out.print(_headline(verdict))
     evidence = verdict.evidence
-    facts = [
-        ("reason", verdict.summary),
-        ("rule", evidence.rule),
-        ("trust", evidence.trust),
-        ("policy", evidence.policy),
-        ("decided", evidence.decided_at.isoformat(timespec="seconds")),
-        ("verdict", verdict.id),
-        *(("warning", warning) for warning in verdict.warnings),
-        *(("note", note) for note in evidence.notes if note not in verdict.warnings),
-    ]
-    for name, value in facts:
-        if value:
-            out.print(Text(f"{name:<9}").append(printable(str(value))), whole=True)
+    for name, value in verdict_facts(verdict):
+        out.print(Text(f"{name:<9}").append(printable(value)), whole=True)
     if evidence.faults:
         out.print()
-        out.print(
-            table(
-                ("depth", "fault", "rule", "detail"),
-                (
-                    ("-" if f.depth is None else f.depth, f.reason.value, f.rule, f.detail)
-                    for f in evidence.faults
-                ),
-            )
-        )
+        out.print(table(FAULT_HEADINGS, map(fault_cells, evidence.faults)))
     if evidence.findings and sources:
         out.print()
         out.print(
@@ -292,30 +280,16 @@ def show_verdict(verdict: Verdict, *, sources: bool = True) -> None:
 
 
 def _headline(verdict: Verdict) -> Text:
+    answer, alert = headline_of(verdict)
     if verdict.accepted:
-        return Text("ACCEPTED", style="bold green")
-    try:
-        name = Alert(verdict.alert).name.lower()
-    except ValueError:
-        name = "alert"
-    return Text("REFUSED", style="bold red").append(f"  {verdict.alert} {name}", style="default")
+        return Text(answer, style="bold green")
+    return Text(answer, style="bold red").append(f"  {alert}", style="default")
 
 
 def _rows(finding: CertificateFinding) -> Iterable[tuple[object, ...]]:
     status = Text(finding.status.value, style=_STYLES[finding.status])
-    detail = ": ".join(filter(None, (finding.cause and finding.cause.value, finding.detail)))
+    detail = detail_of(finding)
     yield finding.depth, finding.subject, status, "", "", "", "", detail
     for source in finding.sources:
-        yield _source_row(source)
-
-
-def _source_row(source: SourceFinding) -> tuple[object, ...]:
-    status = Text(source.status.value, style=_STYLES[source.status])
-    detail = ": ".join(filter(None, (source.cause and source.cause.value, source.detail)))
-    if source.revoked_at is not None:
-        reason = f" ({source.revocation_reason})" if source.revocation_reason else ""
-        detail = f"revoked {source.revoked_at.isoformat(timespec='seconds')}{reason} {detail}".strip()
-    place = source.origin.value if source.url is None else f"{source.origin.value} {source.url}"
-    age = "" if source.age_s is None else f"{source.age_s} s"
-    until = "" if source.next_update is None else source.next_update.isoformat(timespec="seconds")
-    return "", "", status, source.kind.value, place, age, until, detail
+        said = source_cells(source)
+        yield "", "", Text(said[0], style=_STYLES[source.status]), *said[1:]

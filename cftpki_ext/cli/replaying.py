@@ -7,26 +7,24 @@ Both only read; a service that runs is not disturbed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from cftpki_ext.cli.evidence import find, place_of, reading_ledger, state_option
+from cftpki_ext.cli.evidence import reading_ledger, state_option
 from cftpki_ext.cli.explaining import show_record, write_raw
 from cftpki_ext.cli.options import FILE, Since, config_option, json_option
 from cftpki_ext.cli.render import console, counting, table
 from cftpki_ext.config import load
-from cftpki_ext.core.errors import CftPkiError, StoreError
+from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.settings import Settings
-from cftpki_ext.evidence import Asked, Door, Record, Row, data_of, decode, row_from, row_of
+from cftpki_ext.evidence import Row, data_of, decode
 from cftpki_ext.evidence.again import plain_of, readable, repeated_by
-from cftpki_ext.evidence.grouping import Changes, answer_of
-from cftpki_ext.evidence.what_if import Trial, try_again, try_under
-from cftpki_ext.ports import EvidenceReader, LedgerEntry
-from cftpki_ext.support.failures import reason_of
+from cftpki_ext.evidence.what_if import Trial
+from cftpki_ext.looking.records import find, place_of
+from cftpki_ext.looking.trials import Trials, trial_data, trial_of, try_record
 
 NOT_DONE = 1
 
@@ -58,7 +56,7 @@ def explain(ctx: click.Context, /, verdict_id: str, **options: Any) -> None:
         data = data_of(entry.document, ledger.blob)
         repeats = repeated_by(plain_of(entry.document))
         repeated = None if repeats is None else ledger.blob(repeats)
-    trial = _tried(record, None) if options["again"] else None
+    trial = try_record(record, None) if options["again"] else None
     if isinstance(trial, str):
         raise StoreError(trial)
     if options["raw_directory"] is not None:
@@ -66,7 +64,7 @@ def explain(ctx: click.Context, /, verdict_id: str, **options: Any) -> None:
     if options["as_json"]:
         told: dict[str, Any] = {"record": place_of(entry), **data}
         if trial is not None:
-            told["replay"] = _trial_data(trial)
+            told["replay"] = trial_data(trial)
         click.echo(json.dumps(told, indent=2))
     else:
         show_record(record, place=entry)
@@ -103,62 +101,24 @@ def replay(ctx: click.Context, /, verdict_id: str | None, **options: Any) -> Non
     if verdict_id is not None and options["since"] is not None:
         msg = "an ID or --since, not both"
         raise click.UsageError(msg)
-    report = _Report()
+    found = Trials()
     with reading_ledger(options, under) as ledger, counting("deciding again") as advance:
         entries = iter((find(ledger, verdict_id),)) if verdict_id else ledger.since(options["since"])
         for number, entry in enumerate(entries, start=1):
-            report.add(entry, _trial(ledger, entry, under), ledger.blob)
+            found.add(entry, trial_of(ledger, entry, under), ledger.blob)
             advance(number)
-    report.show(as_json=options["as_json"], summary=options["summary"])
-    if report.differing or report.unreadable:
+    _Report(found).show(as_json=options["as_json"], summary=options["summary"])
+    if found.differing or found.unreadable:
         ctx.exit(NOT_DONE)
-
-
-def _trial(ledger: EvidenceReader, entry: LedgerEntry, under: Settings | None) -> Trial | str:
-    try:
-        record: Record = decode(entry.document, ledger.blob)
-    except CftPkiError as exc:
-        return str(exc)
-    return _tried(record, under)
-
-
-def _tried(record: Record, under: Settings | None) -> Trial | str:
-    """
-    Decide again, or say why that cannot be: times at the ends of the calendar, say, of a ledger from elsewhere.
-    """
-    try:
-        return try_again(record) if under is None else try_under(record, under)
-    except Exception as exc:  # noqa: BLE001 - the boundary: one record of a stranger's must not end the walk
-        return f"cannot be decided: {reason_of(exc)}"
 
 
 class _Report:
     """
-    What a replay found.
+    What a replay found, printed.
     """
 
-    def __init__(self) -> None:
-        self.replayed = 0
-        self.differing: list[tuple[Row, Trial]] = []
-        self.unreadable: list[tuple[str, str]] = []
-        self.skipped: list[tuple[str, str]] = []
-        self._changes = Changes()
-
-    def add(self, entry: LedgerEntry, trial: Trial | str, blob: Callable[[str], bytes | None]) -> None:
-        """
-        Count one record.
-        """
-        if isinstance(trial, str):
-            self.unreadable.append((entry.id, trial))
-            return
-        if trial.skipped:
-            self.skipped.append((entry.id, trial.skipped))
-            return
-        self.replayed += 1
-        if trial.differences:
-            row = row_from(entry.document, blob)
-            self.differing.append((row, trial))
-            self._changes.add(row, answer_of(row), _answer_now(row, trial))
+    def __init__(self, found: Trials) -> None:
+        self._found = found
 
     def show(self, *, as_json: bool, summary: bool) -> None:
         """
@@ -169,18 +129,19 @@ class _Report:
             summary: without what differs of each verdict.
 
         """
-        rows = () if summary else tuple(self.differing)
+        found = self._found
+        rows = () if summary else tuple(found.differing)
         if as_json:
             data = {
-                "replayed": self.replayed,
+                "replayed": found.replayed,
                 "summary": {
-                    "differing": len(self.differing),
-                    "changes": [asdict(change) for change in self._changes.found()],
+                    "differing": len(found.differing),
+                    "changes": [asdict(change) for change in found.changes()],
                 },
-                "skipped": [{"id": name, "why": why} for name, why in self.skipped],
-                "unreadable": [{"id": name, "why": why} for name, why in self.unreadable],
+                "skipped": [{"id": name, "why": why} for name, why in found.skipped],
+                "unreadable": [{"id": name, "why": why} for name, why in found.unreadable],
                 "differing": [
-                    {"id": row.id, "at": row.at, "partner": row.partner, **_trial_data(trial)}
+                    {"id": row.id, "at": row.at, "partner": row.partner, **trial_data(trial)}
                     for row, trial in rows
                 ],
             }
@@ -193,33 +154,20 @@ class _Report:
                     (line for row, trial in rows for line in _lines(row, trial)),
                 )
             )
-        for name, why in self.unreadable:
+        for name, why in found.unreadable:
             click.echo(printable(f"{name} cannot be decided again: {why}"))
         for row, trial in rows:
             if trial.not_asked:
                 click.echo(printable(f"{row.id}: nothing is recorded of {', '.join(trial.not_asked)}"))
-        for one in self._changes.found():
+        for one in found.changes():
             whose = f"{one.partners} partners" if one.partners > 1 else "1 partner"
             click.echo(printable(f"{one.times:5}  {one.recorded}, now {one.now}"))
             click.echo(f"       of {whose}, for instance {one.example}")
         click.echo(
-            f"{self.replayed} decided again, {len(self.differing)} differ"
-            + (f", {len(self.unreadable)} unreadable" if self.unreadable else "")
-            + (f", {len(self.skipped)} without a rule left out" if self.skipped else "")
+            f"{found.replayed} decided again, {len(found.differing)} differ"
+            + (f", {len(found.unreadable)} unreadable" if found.unreadable else "")
+            + (f", {len(found.skipped)} without a rule left out" if found.skipped else "")
         )
-
-
-def _answer_now(row: Row, trial: Trial) -> str:
-    """
-    What is answered now, in a few words; where that is the same as before, what else differs.
-    """
-    if trial.now is None:
-        now = {"status": row.status, **{one.what: one.now for one in trial.differences}}
-        return " ".join(now[what] for what in ("status", "alert", "reason") if now.get(what, "-") != "-")
-    answer = answer_of(row_of(trial.now, Asked(door=Door.CLI)))
-    if answer != answer_of(row):
-        return answer
-    return f"{answer} with another {', '.join(dict.fromkeys(one.what for one in trial.differences))}"
 
 
 def _lines(row: Row, trial: Trial) -> Iterator[tuple[object, ...]]:
@@ -237,13 +185,3 @@ def _show_replay(trial: Trial) -> None:
     console().print(
         table(("what", "recorded", "now"), ((d.what, d.recorded, d.now) for d in trial.differences))
     )
-
-
-def _trial_data(trial: Trial) -> dict[str, Any]:
-    return {
-        "agrees": not trial.differences,
-        "rule": trial.rule,
-        "summary": trial.now.summary if trial.now else None,
-        "differences": [asdict(difference) for difference in trial.differences],
-        "not_asked": list(trial.not_asked),
-    }

@@ -7,23 +7,20 @@ Reads only; a service that runs is not disturbed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-import click
-
 from cftpki_ext.checking.sightings import partner_from, unpack_chain
-from cftpki_ext.cli.render import counting
 from cftpki_ext.core.blocks import Block, Book, Lifted, block_to_plain, encode_blocks
 from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
-from cftpki_ext.core.escape import printable
 from cftpki_ext.core.policy import PartnerException
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.decision.blocked import blocked_names, fits, read_blocked
 from cftpki_ext.evidence.partners import PartnerRow, Partners
+from cftpki_ext.looking.records import unreadable_record
 from cftpki_ext.stores import open_blocks, seen_partners, stored_evidence
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 
@@ -64,7 +61,14 @@ class Overview:
     let_go: int
 
 
-def overview_of(settings: Settings, since: datetime | None, *, whole: bool = False) -> Overview:
+def overview_of(
+    settings: Settings,
+    since: datetime | None,
+    *,
+    whole: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Overview:
     """
     Gather what is known.
 
@@ -72,6 +76,8 @@ def overview_of(settings: Settings, since: datetime | None, *, whole: bool = Fal
         settings: name the state directory, and the exceptions.
         since: look at all evidence since then; by default at the newest records.
         whole: have everybody's own certificate at hand, also where nobody is blocked.
+        advance: told how many records were looked at; what it raises ends the look.
+        tell: told of records that cannot be read.
 
     Returns:
         Every partner that was seen, the last seen first.
@@ -81,7 +87,7 @@ def overview_of(settings: Settings, since: datetime | None, *, whole: bool = Fal
 
     """
     gathered = Partners()
-    records, oldest = _read_evidence(settings, since, gathered)
+    records, oldest = _read_evidence(settings, since, gathered, advance, tell)
     for row in _remembered(settings):
         gathered.add(row)
     book = open_blocks(settings.service).book()
@@ -113,7 +119,11 @@ def overview_of(settings: Settings, since: datetime | None, *, whole: bool = Fal
 
 
 def _read_evidence(
-    settings: Settings, since: datetime | None, gathered: Partners
+    settings: Settings,
+    since: datetime | None,
+    gathered: Partners,
+    advance: Callable[[int], None],
+    tell: Callable[[str], None],
 ) -> tuple[int, datetime | None]:
     """
     How many records were looked at, and when the first of them was kept.
@@ -122,7 +132,7 @@ def _read_evidence(
     if ledger is None:
         return 0, None
     count, oldest = 0, None
-    with contextlib.closing(ledger), counting("reading the evidence") as advance:
+    with contextlib.closing(ledger):
         entries = ledger.since(since) if since is not None else ledger.newest(NEWEST_RECORDS)
         for count, entry in enumerate(entries, start=1):
             oldest = oldest or entry.kept_at
@@ -130,9 +140,7 @@ def _read_evidence(
             try:
                 gathered.add_record(entry.document, ledger.blob)
             except StoreError as exc:
-                click.echo(
-                    f"record {entry.seq} ({printable(entry.id)}): {exc}; see cftpki audit verify", err=True
-                )
+                tell(unreadable_record(entry, exc))
     return count, oldest
 
 
@@ -225,7 +233,7 @@ def overview_data(seen: Overview, chosen: Sequence[Standing], now: datetime) -> 
         "partners": [standing_data(one, now) for one in chosen],
         "blocks": [block_to_plain(one) | {"in_force": one.holds(now)} for one in seen.book.blocks],
         "lifted": [_lifted_data(one) for one in seen.book.lifted],
-        "exceptions": [_exception_data(name, one, now) for name, one in seen.exceptions],
+        "exceptions": [exception_data(name, one, now) for name, one in seen.exceptions],
         "records": {
             "looked_at": seen.records,
             "oldest": _text(seen.oldest),
@@ -261,12 +269,15 @@ def standing_data(one: Standing, now: datetime) -> dict[str, Any]:
         "refused_at": _text(row.refused_at),
         "verdicts": row.verdicts,
         "excepted": {"at": _text(row.excepted_at), "times": row.excepted_times, "detail": row.excepted},
-        "exceptions": [_exception_data(name, each, now) for name, each in one.exceptions],
+        "exceptions": [exception_data(name, each, now) for name, each in one.exceptions],
         "blocks": [block_to_plain(each) | {"in_force": each.holds(now)} for each in one.blocks],
     }
 
 
-def _exception_data(policy: str, one: PartnerException, now: datetime) -> dict[str, Any]:
+def exception_data(policy: str, one: PartnerException, now: datetime) -> dict[str, Any]:
+    """
+    One exception of a policy as plain data.
+    """
     return {
         "policy": policy,
         "fingerprint": one.fingerprint,
