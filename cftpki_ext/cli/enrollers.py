@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from cftpki_ext.bootstrap.checker import SystemClock
+from cftpki_ext.cli.finding import find
 from cftpki_ext.cli.options import config_option, config_path, json_option
 from cftpki_ext.cli.owning import may_write
 from cftpki_ext.cli.render import console, table, working
@@ -75,9 +76,11 @@ class Known:
 @click.group()
 def enroller() -> None:
     """
-    Look at the CAs that our own certificates come from: accounts, roots, connection; change an account's key.
+    Look at the CAs that our own certificates come from: accounts, roots, connection; find out what a server speaks.
     """
 
+
+enroller.add_command(find)
 
 config_file_option = config_option(help_text="The configuration file.")
 timeout_option = click.option(

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import KeyKind, Usage
+from cftpki_ext.identity.recognition import Recognition
 from cftpki_ext.ports import Clock
 
 __all__ = [
@@ -290,9 +291,11 @@ class EnrollerPlugin:
 
     `options` is a frozen pydantic model with `extra="forbid"`; it is the table `[enroller.NAME]` without
     `type`. Fields of type `Path` are resolved against the configuration file's folder before validation of
-    their content; secrets are always files.
+    their content; secrets are always files. `recognition` is how `cftpki enroller find` knows a server of this
+    kind; without it, it is not looked for.
     """
 
     protocol: str
     options: type[BaseModel]
     make: Callable[[Any, EnrollerContext], Enroller]
+    recognition: Recognition | None = None

@@ -6,10 +6,12 @@ As in `targets`: one that returns has found nothing.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import ssl
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,12 +30,15 @@ from cftpki_connectors.est.request import parse_request
 from cftpki_connectors.stepca import client as stepca
 from cftpki_connectors.stepca.findings import go_seconds
 from cftpki_connectors.stepca.tokens import jwk_thumbprint, load_key
+from cftpki_ext.bootstrap.finding import Offer, recognitions, usable
+from cftpki_ext.cli.finding import table_lines
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, StoreError
 from cftpki_ext.core.pkcs11_uri import parse_token_uri
 from cftpki_ext.identity.enroller_port import MAX_STATE_BYTES
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.journal import Journal
 from cftpki_ext.identity.store.state import read_state
+from tests.support.exploring import Exploring
 from tests.support.pki import NOW, issue, make_root
 from tests.support.pki import pem as to_pem
 
@@ -107,6 +112,18 @@ def stepca_answer(data: bytes) -> None:
         except CaError:
             continue
     go_seconds(data.decode("latin-1"))
+
+
+def recognised(data: bytes) -> None:
+    """
+    Whatever a server says to `enroller find`: what is recognised in it is one table of TOML, and nothing besides.
+    """
+    for recognition in recognitions()[0].values():
+        for one in asyncio.run(recognition.look(Exploring("https://ca", anything=data))):
+            if usable(one):
+                offer = Offer(name="found", seen=one)
+                told = tomllib.loads("\n".join(table_lines(offer)))
+                assert told == {"enroller": {"found": dict(offer.table)}}
 
 
 def jwk(data: bytes) -> None:
@@ -209,6 +226,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         acme_objects,
         acme_chain,
         stepca_answer,
+        recognised,
         jwk,
         est_error,
         request,
@@ -231,6 +249,26 @@ _JWE = (
 )
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
+    "recognised": (
+        _json(
+            newNonce="https://ca/n",
+            newAccount="https://ca/a",
+            newOrder="https://ca/o",
+            meta={
+                "termsOfService": "https://ca/terms",
+                "externalAccountRequired": True,
+                "profiles": {"a": ""},
+            },
+        ),
+        _json(
+            crts=[to_pem(_ROOT.der).decode()],
+            provisioners=[
+                {"type": "JWK", "name": "mft", "key": {"kid": "a"}, "encryptedKey": "b"},
+                {"type": "ACME", "name": "acme"},
+            ],
+        ),
+        to_pem(_ROOT.der),
+    ),
     "answer_fields": (
         b"Fri, 31 Dec 9999 23:59:59 -0100",
         b"120",

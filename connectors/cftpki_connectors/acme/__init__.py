@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from cftpki_connectors.acme.enroller import AcmeEnroller
 from cftpki_connectors.acme.options import AcmeOptions
+from cftpki_connectors.acme.recognition import RECOGNITION
 from cftpki_ext.identity.enroller_port import EnrollerPlugin
 
-PLUGIN = EnrollerPlugin(protocol="acme", options=AcmeOptions, make=AcmeEnroller)
+PLUGIN = EnrollerPlugin(protocol="acme", options=AcmeOptions, make=AcmeEnroller, recognition=RECOGNITION)

@@ -54,9 +54,11 @@ __all__ = [
     "CaError",
     "CaRequest",
     "Channel",
+    "Progress",
     "fetch_pinned",
     "fetch_unverified",
     "http_date",
+    "mapped",
     "printable",
     "retry_after",
     "status_fault",
@@ -64,8 +66,7 @@ __all__ = [
 ]
 
 
-# One request with its redirects: EST servers ask a CA behind them, step-ca validates within the request. A server
-# that drips must not take the time of the whole attempt, and of the enrollers after it.
+# One request with its redirects: many servers ask a CA behind them. One that drips must not take all of the attempt's time.
 REQUEST_S = 120.0
 # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED: it may as well be our clock.
 _BY_THE_CLOCK = frozenset({9, 10})
@@ -252,9 +253,9 @@ def _client(context: ssl.SSLContext, proxy: str | None) -> httpx.AsyncClient:
 
 
 @dataclass(slots=True)
-class _Progress:
+class Progress:
     """
-    How far a request came.
+    How far a request came, for the words of an error.
     """
 
     clock: Clock
@@ -273,7 +274,7 @@ class _Progress:
 
 async def _send(client: httpx.AsyncClient, request: CaRequest, clock: Clock, deadline: float) -> CaAnswer:
     left_s = min(deadline - clock.monotonic(), REQUEST_S)
-    progress = _Progress(clock)
+    progress = Progress(clock)
     if left_s <= 0:
         raise CaError(Fault.UNREACHABLE, "no time left")
     try:
@@ -284,7 +285,7 @@ async def _send(client: httpx.AsyncClient, request: CaRequest, clock: Clock, dea
         raise CaError(Fault.UNREACHABLE, detail, sent=progress.sent) from None
 
 
-async def _follow(client: httpx.AsyncClient, request: CaRequest, progress: _Progress) -> CaAnswer:
+async def _follow(client: httpx.AsyncClient, request: CaRequest, progress: Progress) -> CaAnswer:
     url = request.url
     for _ in range(request.redirects + 1):
         answer = await _exchange(client, request, url, progress)
@@ -302,8 +303,8 @@ async def _follow(client: httpx.AsyncClient, request: CaRequest, progress: _Prog
     raise CaError(Fault.MISCONFIGURED, f"redirected more than {request.redirects} times")
 
 
-async def _exchange(client: httpx.AsyncClient, request: CaRequest, url: str, progress: _Progress) -> CaAnswer:
-    with _mapped(progress):
+async def _exchange(client: httpx.AsyncClient, request: CaRequest, url: str, progress: Progress) -> CaAnswer:
+    with mapped(progress):
         outgoing = httpx.Request(
             request.method,
             url,
@@ -341,9 +342,9 @@ async def _exchange(client: httpx.AsyncClient, request: CaRequest, url: str, pro
 
 
 @contextlib.contextmanager
-def _mapped(progress: _Progress) -> Iterator[None]:
+def mapped(progress: Progress) -> Iterator[None]:
     """
-    The one place where third-party exceptions become faults.
+    The one place where third-party exceptions become faults, as `CaError`.
     """
     try:
         yield

@@ -57,6 +57,7 @@ class Provisioner:
     name: str
     key: Mapping[str, object]
     claims: Mapping[str, object]
+    encrypted: bool = False  # the CA keeps its private key, encrypted, for everybody to ask for
 
     @property
     def kid(self) -> str:
@@ -117,9 +118,7 @@ class StepCaClient:
         for _ in range(_MAX_PAGES):
             query = {"limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})
             fields = _fields(await self._get(f"/provisioners?{urlencode(query)}", deadline))
-            page = fields.get("provisioners")
-            if isinstance(page, list):
-                found += [_provisioner(entry) for entry in page[:_PAGE] if isinstance(entry, dict)]
+            found += provisioners_in(fields)
             cursor = str(fields.get("nextCursor") or "")
             if not cursor:
                 return tuple(found)
@@ -257,6 +256,15 @@ def _granted(answer: CaAnswer) -> Granted:
     return Granted(chain=certificates(chain), date=answer.date)
 
 
+def provisioners_in(fields: Mapping[str, object]) -> tuple[Provisioner, ...]:
+    """
+    The provisioners of one page of the list; what is none is left out.
+    """
+    page = fields.get("provisioners")
+    entries = page[:_PAGE] if isinstance(page, list) else []
+    return tuple(_provisioner(entry) for entry in entries if isinstance(entry, dict))
+
+
 def _provisioner(fields: Mapping[str, object]) -> Provisioner:
     key, claims = fields.get("key"), fields.get("claims")
     return Provisioner(
@@ -264,6 +272,7 @@ def _provisioner(fields: Mapping[str, object]) -> Provisioner:
         name=str(fields.get("name", "")),
         key=key if isinstance(key, dict) else {},
         claims=claims if isinstance(claims, dict) else {},
+        encrypted=bool(fields.get("encryptedKey")),
     )
 
 
