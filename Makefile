@@ -43,9 +43,9 @@ native: $(VENV)/.run ## libcftpkie.so, libcftpki_board.so, libcftpki_ssl.so and 
 	$(BIN)/cmake --build $(BUILD)
 
 .PHONY: demo
-demo: native ## real handshakes with a small PKI: one partner accepted, one refused 44, one 45, and why
+demo: native ## real handshakes with a small PKI: one partner accepted, one refused 44, one 45, and why (PICTURE=FILE.svg: as a picture)
 	scripts/system-packages demo
-	$(BIN)/python scripts/demo --build $(BUILD)
+	$(BIN)/python scripts/demo --build $(BUILD) $(if $(PICTURE),--picture $(PICTURE))
 
 .PHONY: test
 test: native $(VENV)/.ready ## every test, against real servers and real TLS peers
