@@ -87,7 +87,9 @@ class Order:
 
     `id` is unique and stays the same over restarts; so do key and CSR. `current` is the identity's chain in
     use, if there is one that its CA issued: protocols that renew authenticate with it. `revoked` says that
-    `current` must not be used for anything any more.
+    `current` must not be used for anything any more. `objection` says what our own judgement has against an answer:
+    for protocols in which a certificate is confirmed, before they confirm. What it has nothing against is judged
+    again when it is handed in.
     """
 
     id: str
@@ -99,6 +101,7 @@ class Order:
     lifetime_s: int | None = None  # asked for where the protocol can; the CA decides
     current: Held | None = None
     revoked: bool = False
+    objection: Callable[[Issued], Awaitable[str | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

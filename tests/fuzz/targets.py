@@ -39,7 +39,7 @@ from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode
 from cftpki_ext.service.board import told
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
-from tests.fuzz import enrolment, notices, reading, remembered
+from tests.fuzz import cmp, enrolment, notices, reading, remembered
 from tests.support import evidence_samples
 from tests.support.board_host import told as datagram
 from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
@@ -276,6 +276,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = (
             est_attributes,
         )
     }
+    | cmp.TARGETS
     | enrolment.TARGETS
     | reading.TARGETS
     | remembered.TARGETS
@@ -319,6 +320,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             b'[trust.a]\nanchors = ["a.pem"]\n[[rule]]\nname = "in"\ndirection = "server"\ntrust = "a"\n',
         ),
     }
+    | cmp.SEEDS
     | enrolment.SEEDS
     | reading.SEEDS
     | remembered.SEEDS

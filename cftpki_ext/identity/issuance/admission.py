@@ -11,8 +11,8 @@ import asyncio
 from datetime import datetime, timedelta
 
 from cftpki_ext.core.errors import KeyUnavailableError
-from cftpki_ext.identity.enroller_port import Failed, Fault, PrivateKey
-from cftpki_ext.identity.issuance.gate import compare
+from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, PrivateKey
+from cftpki_ext.identity.issuance.gate import Passage, compare
 from cftpki_ext.identity.issuance.normalise import Chain, Unusable, normalise
 from cftpki_ext.identity.issuance.requested import changed, wanted_of
 from cftpki_ext.identity.issuance.task import Activated, OrderTask, Result, Waits, line
@@ -49,7 +49,7 @@ async def admit(task: OrderTask, record: OrderRecord) -> Result:
         raise KeyUnavailableError(msg)
     key = await asyncio.to_thread(site.journal.key, record, password=task.password)
     now = task.clock.now()
-    chain = await _chain(task, record, received, key, now)
+    chain = await _chain(task, record, received.issued(), key, now)
     if isinstance(chain, Unusable):
         trust = site.identity.trust
         hint = ""
@@ -81,12 +81,34 @@ async def admit(task: OrderTask, record: OrderRecord) -> Result:
     return Activated(generation=generation)
 
 
+async def objection(task: OrderTask, record: OrderRecord, issued: Issued, key: PrivateKey) -> str | None:
+    """
+    What `admit` would have against an answer for the order's key, asked before it is confirmed. Writes nothing.
+
+    Args:
+        task: for whom it was asked.
+        record: its order.
+        issued: the answer, unverified.
+        key: the order's.
+
+    Returns:
+        One line, `None` where there is nothing; one that is to be held for a while is as good as any.
+
+    """
+    now = task.clock.now()
+    chain = await _chain(task, record, issued, key, now)
+    if isinstance(chain, Unusable):
+        return line(chain.detail)
+    differences = _passage(task, chain, now, own_key=True).differences
+    return line("; ".join(map(str, differences))) if differences else None
+
+
 async def _chain(
-    task: OrderTask, record: OrderRecord, received: Received, key: PrivateKey, now: datetime
+    task: OrderTask, record: OrderRecord, issued: Issued, key: PrivateKey, now: datetime
 ) -> Chain | Unusable:
     def to(anchors: tuple[bytes, ...]) -> Chain | Unusable:
         return normalise(
-            received.issued(),
+            issued,
             public_key=private_keys.public_bytes(key),
             anchors=tuple(_readable(anchors)),
             now=now,
@@ -106,16 +128,13 @@ async def _compared(
     """
     What speaks against this chain, or against it today.
     """
-    site, current = task.site, task.current
+    site = task.site
     same = await asyncio.to_thread(site.generations.of_leaf, chain.leaf) if received.own_key else None
     if same is not None:
         # Nothing was issued: with a key that is used again an old answer looks like a new one.
         detail = f"the certificate of generation {same.number} came again"
         return await _reject(task, record, detail, None)
-    # A certificate that must go is replaced also by one that does not live longer.
-    goes = task.revoked or (current is not None and changed(site.identity, current, now))
-    wanted = wanted_of(site.identity, None if goes else current, now, own_key=received.own_key)
-    passage = compare(wanted, chain, now=now)
+    passage = _passage(task, chain, now, own_key=received.own_key)
     if passage.differences:
         said = "; ".join(map(str, passage.differences))
         return await _reject(task, record, said, chain.leaf.serial_hex)
@@ -123,6 +142,14 @@ async def _compared(
         detail = f"issued, but not valid before {passage.hold_until.isoformat()}"
         return Waits(order=record.id, retry_at=passage.hold_until + HOLD_MARGIN, detail=detail)
     return None
+
+
+def _passage(task: OrderTask, chain: Chain, now: datetime, *, own_key: bool) -> Passage:
+    identity, current = task.site.identity, task.current
+    # A certificate that must go is replaced also by one that does not live longer.
+    goes = task.revoked or (current is not None and changed(identity, current, now))
+    wanted = wanted_of(identity, None if goes else current, now, own_key=own_key)
+    return compare(wanted, chain, now=now)
 
 
 async def _reject(task: OrderTask, record: OrderRecord, detail: str, serial: str | None) -> Failed:

@@ -24,7 +24,7 @@ from cftpki_ext.identity.enroller_port import (
     PrivateKey,
     Progress,
 )
-from cftpki_ext.identity.issuance.admission import admit
+from cftpki_ext.identity.issuance.admission import admit, objection
 from cftpki_ext.identity.issuance.late import NotMadeError
 from cftpki_ext.identity.issuance.request import make_request
 from cftpki_ext.identity.issuance.requested import names_of, still_wanted
@@ -209,6 +209,7 @@ async def _advance(task: OrderTask, record: OrderRecord) -> OrderRecord | Waits 
         lifetime_s=record.lifetime_s,
         current=await asyncio.to_thread(_held, task),
         revoked=task.revoked,
+        objection=lambda issued: objection(task, record, issued, key),
     )
     progress = await _asked(task, order, record.state, save)
     record = kept[0]

@@ -22,6 +22,7 @@ from cftpki_ext.config import load
 from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.identity.store.private_keys import public_bytes
 from tests.support import forked
+from tests.support.ca_cmp import make_cmp_ca
 from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
 from tests.support.ca_servers import make_step_ca, write_secret
@@ -82,6 +83,13 @@ def est(folder):
             "password_file": secret,
         }
         yield Authority(table, lambda: server.issued)
+
+
+@contextlib.contextmanager
+def cmp(folder):
+    ca = make_cmp_ca(folder)
+    with ca.issuing() as front:
+        yield Authority({"type": "cmp", **ca.options(front)}, lambda: len(ca.issued))
 
 
 def toml(value):
@@ -189,7 +197,7 @@ class Site:
         return sum(looked in one.detail for one in self.site.journal.orders())
 
 
-@pytest.mark.parametrize("authority_of", [stepca, acme, est], ids=["stepca", "acme", "est"])
+@pytest.mark.parametrize("authority_of", [stepca, acme, est, cmp], ids=["stepca", "acme", "est", "cmp"])
 def test_command_killed_at_any_moment_leaves_one_certificate_and_no_second_order(tmp_path, authority_of):
     draw = random.Random(SEED)  # noqa: S311 - it chooses when to kill
     kills = rounds = told = more = 0

@@ -1,0 +1,187 @@
+"""
+Who we are to a CMP server, and whom we believe: secrets, certificates and roots, read anew for every attempt.
+
+Owns the reading of those files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from cftpki_connectors.ca.client import CaError, printable
+from cftpki_connectors.cmp.options import CmpOptions
+from cftpki_connectors.cmp.protection import Believed, Means, Secret, signer, signer_fault
+from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
+from cftpki_ext.identity.enroller_port import Fault, Held
+from cftpki_ext.support import pem
+from cftpki_ext.support.files import MAX_PEM_BYTES
+from cftpki_ext.support.guarded import read_guarded
+from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
+from cftpki_ext.x509.name import parse_name
+
+# An RSA-4096 key in PEM has 3.3 KB.
+_MAX_KEY_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """
+    What protects our requests besides the certificate that is renewed, and whose answers count.
+
+    `recipient` and `issuer` are Names (DER).
+    """
+
+    secret: Secret | None = field(default=None, repr=False)
+    identity: Held | None = field(default=None, repr=False)
+    believed: Believed
+    recipient: bytes
+    issuer: bytes | None = None
+    tls_roots: tuple[bytes, ...] | None = None
+
+    @property
+    def present(self) -> bool:
+        """
+        Whether there is something besides the certificate that is renewed.
+        """
+        return self.secret is not None or self.identity is not None
+
+    @property
+    def means(self) -> Means | None:
+        """
+        What protects a request that is no renewal.
+        """
+        if self.secret is not None:
+            return self.secret
+        return None if self.identity is None else signer(self.identity)
+
+
+def load(options: CmpOptions, now: datetime) -> Credentials:
+    """
+    Read the files. Blocking.
+
+    Args:
+        options: which files.
+        now: the identity must be valid then.
+
+    Raises:
+        CaError: MISCONFIGURED, with the file and what is wrong with it.
+
+    """
+    try:
+        roots = certificates_in(options.roots, "roots")
+        pinned: tuple[bytes, ...] = ()
+        if options.server_certificate is not None:
+            pinned = certificates_in(options.server_certificate, "server_certificate")[:1]
+        names = () if options.server_name is None else (parse_name(_name(options.server_name)).key,)
+        recipient = options.recipient or options.issuer
+        return Credentials(
+            secret=_secret(options),
+            identity=_identity(options, now),
+            believed=Believed(roots=roots, pinned=frozenset(pinned), names=frozenset(names)),
+            recipient=parse_certificate(roots[0]).subject.der if recipient is None else _name(recipient),
+            issuer=None if options.issuer is None else _name(options.issuer),
+            tls_roots=None if options.tls_roots is None else certificates_in(options.tls_roots, "tls_roots"),
+        )
+    except InputError as error:
+        raise CaError(Fault.MISCONFIGURED, printable(str(error))) from error
+    except MalformedCertificateError as error:
+        detail = f"the first certificate of roots {options.roots}: {printable(str(error))}"
+        raise CaError(Fault.MISCONFIGURED, detail) from error
+
+
+def certificates_in(path: Path, what: str) -> tuple[bytes, ...]:
+    """
+    The certificates of a file (DER). Blocking.
+
+    Raises:
+        InputError: unreadable, somebody else could have written it, or it holds none.
+
+    """
+    found = pem.certificates(read_guarded(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
+    if not found:
+        msg = f"{what} {path} holds no certificate"
+        raise InputError(msg)
+    return found
+
+
+def _name(text: str) -> bytes:
+    return x509.Name.from_rfc4514_string(text).public_bytes()
+
+
+def _secret(options: CmpOptions) -> Secret | None:
+    path = options.secret_file
+    if path is None:
+        return None
+    secret = secret_bytes(path, "secret_file", MAX_PASSWORD_BYTES).rstrip(b"\r\n")
+    if not secret:
+        msg = f"secret_file {path} is empty"
+        raise InputError(msg)
+    key_id = None if options.reference is None else options.reference.encode()
+    return Secret(secret=secret, key_id=key_id, mac=options.mac)
+
+
+def _identity(options: CmpOptions, now: datetime) -> Held | None:
+    chain_file, key_file = options.identity_chain_file, options.identity_key_file
+    if chain_file is None or key_file is None:
+        return None
+    chain = certificates_in(chain_file, "identity_chain_file")
+    password = None
+    if options.identity_password_file is not None:
+        secret = secret_bytes(options.identity_password_file, "identity_password_file", MAX_PASSWORD_BYTES)
+        password = secret.rstrip(b"\r\n")
+    data = secret_bytes(key_file, "identity_key_file", _MAX_KEY_BYTES)
+    load_key = load_pem_private_key if data.lstrip().startswith(b"-----") else load_der_private_key
+    try:
+        key = load_key(data, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        msg = f"identity_key_file {key_file} is no private key, or its password is missing or wrong"
+        raise InputError(msg) from None
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        msg = f"identity_key_file {key_file} is neither RSA nor ECDSA"
+        raise InputError(msg)
+    try:
+        leaf = parse_certificate(chain[0])
+    except MalformedCertificateError as error:
+        msg = f"identity_chain_file {chain_file}: {error}"
+        raise InputError(msg) from error
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    fault = f"is not that of the key in {key_file}" if leaf.spki != spki else signer_fault(leaf, now)
+    if fault is not None:
+        msg = f"identity_chain_file {chain_file}: its first certificate {fault}"
+        raise InputError(msg)
+    return Held(chain=chain, key=key)
+
+
+def usable(held: Held | None, now: datetime) -> tuple[Certificate | None, str | None]:
+    """
+    A certificate that we hold, and why it cannot protect a request now.
+
+    Args:
+        held: may be missing.
+        now: it must be valid then.
+
+    Returns:
+        The certificate where it can be read, and what is wrong; `None` twice where there is none.
+
+    """
+    if held is None:
+        return None, None
+    try:
+        leaf = parse_certificate(held.chain[0])
+    except (MalformedCertificateError, IndexError):
+        return None, "cannot be read"
+    return leaf, signer_fault(leaf, now)
