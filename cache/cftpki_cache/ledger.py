@@ -12,6 +12,7 @@ Reading and verifying: `cftpki_cache.ledger_reader`.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -80,6 +81,8 @@ class EvidenceLedger:
         self._folding: threading.Thread | None = None
         self._folder = folder
         self._path = folder / DATABASE
+        # They are looked at with each append.
+        self._names = os.fspath(self._path), f"{self._path}-wal"
         self._bound = Bound(self._path, max_bytes, before)
         self._closed = False
         try:
@@ -129,8 +132,8 @@ class EvidenceLedger:
             raise
 
     def _identities(self) -> tuple[tuple[int, int] | None, ...]:
-        log = self._path.with_name(f"{self._path.name}-wal")
-        return identity_of(self._path), identity_of(log)
+        database, log = self._names
+        return identity_of(database), identity_of(log)
 
     def _follow(self) -> None:
         """

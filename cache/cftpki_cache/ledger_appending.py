@@ -26,6 +26,9 @@ from cftpki_ext.ports import BlobsMissingError, EntryKind, EvidenceEntry, Repeat
 
 # Documents that are repeated and known to be there, some 100 bytes each.
 _WHOLES = 8192
+# A blob that is named again and again is noted as used ahead of that: by so large a part of the times that it was named here,
+# and for so many records at most. Until then nothing need be written for it; it stays so much longer.
+_AHEAD_PART, _MOST_AHEAD = 8, 1024
 
 
 @dataclass(slots=True)
@@ -39,6 +42,9 @@ class _Known:
     previous: bytes
     place: int  # the greatest number that a record ever had
     wholes: dict[str, int] = field(default_factory=dict)
+    uses: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # of blobs: how often, and up to which record noted
 
 
 class Appender:
@@ -75,7 +81,7 @@ class Appender:
         known = self.look()
         used: dict[str, int] = {}
         digests = [self._keep(known, entry, used) for entry in entries]
-        self._use(used, known.seq)
+        self._use(known, used)
         return digests
 
     def committed(self) -> None:
@@ -128,7 +134,7 @@ class Appender:
         )
         self._note(known, note)
         self._guard.keep(self._db, broken)
-        self._use({}, known.seq)
+        self._use(known, {})
 
     def _note(self, known: _Known, entry: EvidenceEntry) -> bytes:
         """
@@ -155,12 +161,13 @@ class Appender:
         """
         if entry.kind is EntryKind.NOTE:
             return self._note(known, entry)
-        if head_of(entry) is None:
+        head = head_of(entry)
+        if head is None:
             kept = self._same(entry)
             if kept is not None:
                 return kept
         try:
-            digest = self._insert(known, known.place + 1, entry)
+            digest = self._insert(known, known.place + 1, entry, head)
         except sqlite3.IntegrityError:
             kept = self._same(entry)
             if kept is None:
@@ -199,20 +206,32 @@ class Appender:
         row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
         return 0 if row is None else int(row[0])
 
-    def _use(self, used: Mapping[str, int], seq: int) -> None:
+    def _use(self, known: _Known, used: Mapping[str, int]) -> None:
         """
-        Note by which record each blob was named last, and the greatest number.
+        Note up to which record each blob is named, no record less than it is, and the greatest number.
         """
-        self._db.executemany(
-            "INSERT INTO blob_use VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET last_use = excluded.last_use",
-            used.items(),
+        noted = []
+        for name, seq in used.items():
+            count, until = known.uses.pop(name, (0, 0))
+            if seq > until:
+                until = seq + min(count // _AHEAD_PART, _MOST_AHEAD)
+                noted.append((name, until))
+            known.uses[name] = count + 1, until
+        while len(known.uses) > _WHOLES:
+            del known.uses[next(iter(known.uses))]
+        if noted:
+            self._db.executemany(
+                "INSERT INTO blob_use VALUES (?, ?)"
+                " ON CONFLICT (digest) DO UPDATE SET last_use = max(last_use, excluded.last_use)",
+                noted,
+            )
+        self._db.execute(
+            "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'record' AND seq < ?1", (known.seq,)
         )
-        self._db.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'record' AND seq < ?1", (seq,))
 
-    def _insert(self, known: _Known, seq: int, entry: EvidenceEntry) -> bytes:
+    def _insert(self, known: _Known, seq: int, entry: EvidenceEntry, head: bytes | None) -> bytes:
         kept_at, names = int(entry.kept_at.timestamp()), _names(entry)
         digest = link(known.previous, entry.id, kept_at, names, entry.document)
-        head = head_of(entry)
         if head is not None and entry.repeats is not None:
             document = entry.repeats.document
             whole = known.wholes.get(document)

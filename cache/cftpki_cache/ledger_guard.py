@@ -160,8 +160,7 @@ class Guard:
             self.noticed += tuple(self._unwritten)
             append_breaks(self._folder, self._unwritten)
             self._unwritten.clear()
-        self._head.write(end)
-        self._copy.write(end)
+        self._head.write(end, self._copy)
         self._witnessed = end
 
     def closed(self) -> None:
@@ -171,8 +170,7 @@ class Guard:
         end = self._witnessed
         if end is not None:
             with contextlib.suppress(OSError):
-                for file in (self._head, self._copy):
-                    file.write(End(seq=end.seq, hash=end.hash, written_in=CLOSED))
+                self._head.write(End(seq=end.seq, hash=end.hash, written_in=CLOSED), self._copy)
 
     def close(self) -> None:
         """

@@ -84,6 +84,8 @@ class SharedLedger:
         """
         See `EvidenceStore`. Those of one share are kept all or none; where strangers' cannot be, partners' may have been.
         """
+        if entries and all(entry.share is Share.PARTNERS for entry in entries):
+            return self._partners.append(entries)
         digests: dict[int, str] = {}
         for share in Share:
             places = [place for place, entry in enumerate(entries) if entry.share is share]
