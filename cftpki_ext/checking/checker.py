@@ -19,7 +19,7 @@ from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Recall
 from cftpki_ext.checking.collector import Collector
 from cftpki_ext.checking.list_versions import Versions
 from cftpki_ext.checking.looked import Checked, Known, Looked, News
-from cftpki_ext.checking.responses import Responses
+from cftpki_ext.checking.responses import Responses, noted
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
@@ -38,7 +38,6 @@ from cftpki_ext.ports import (
     ResponseStore,
     StatusSource,
     StoreChanges,
-    StoredResponse,
 )
 
 _log = logging.getLogger(__name__)
@@ -260,7 +259,7 @@ class Checker:
             looked=None
             if collector.has_asked or handed_in
             else Looked(
-                responses={key: _noted(found) for key, found in collector.found.items()},
+                responses={key: noted(found) for key, found in collector.found.items()},
                 recalls=collector.recalled,
                 state=state,
             ),
@@ -321,10 +320,7 @@ class Checker:
             StoreError: the memory of revocations cannot be read.
 
         """
-        return all(
-            (known := self._store.at_hand(key))[0] and _noted(known[1]) == before
-            for key, before in looked.responses.items()
-        ) and self.knows_no_more(looked)
+        return self._store.has_still(looked.responses) is True and self.knows_no_more(looked)
 
     async def finds_the_same(self, looked: Looked) -> bool:
         """
@@ -337,9 +333,12 @@ class Checker:
             StoreError: the memory of revocations cannot be read.
 
         """
-        for key in looked.keys:
-            await self._store.look_again(key)
-        return self.is_still(looked)
+        same = self._store.has_still(looked.responses, at_once=True)
+        if same is None:
+            for key in looked.keys:
+                await self._store.look_again(key)
+            same = self._store.has_still(looked.responses)
+        return same is True and self.knows_no_more(looked)
 
     def knows_no_more(self, looked: Looked) -> bool:
         """
@@ -388,10 +387,3 @@ class Checker:
                 _log.error("verdict %s: %s", outcome.verdict.id, printable(str(error)))
             # What was judged while it was being written did not know of it.
             self.news.revoked((one.key,))
-
-
-def _noted(found: StoredResponse | None) -> tuple[datetime, str] | None:
-    """
-    What identifies an answer of the cache without holding it.
-    """
-    return None if found is None else (found.received_at, digest_of(found.raw))

@@ -12,12 +12,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 
 from cftpki_ext.checking.held import Held, Partner, asks_each_time, due, spread
 from cftpki_ext.core.settings import Limits, RefreshSettings, TrustSet
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.decision.grounds import refresh_age
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -42,8 +42,22 @@ async def hashed(raw: bytes | LargeOctets) -> None:
     """
     Have the SHA-256 of some octets at hand (`core.digest`), hashed in a thread where they are many.
     """
-    if isinstance(raw, bytes) and len(raw) > LARGE_OCTETS and not is_hashed(raw):
+    if isinstance(raw, bytes) and is_long_hashed(raw):
         await asyncio.to_thread(digest_of, raw)
+
+
+def is_long_hashed(raw: bytes | LargeOctets) -> bool:
+    """
+    Whether octets are to be hashed, and are so many that nobody should wait for it.
+    """
+    return len(raw) > LARGE_OCTETS and not is_hashed(raw)
+
+
+def noted(found: StoredResponse | None) -> tuple[datetime, str] | None:
+    """
+    What identifies an answer of the cache without holding it.
+    """
+    return None if found is None else (found.received_at, digest_of(found.raw))
 
 
 class Responses:
@@ -89,6 +103,28 @@ class Responses:
             return True, found
         missing = self._missing.get(key)
         return missing is not None and missing > self._monotonic(), None
+
+    def has_still(
+        self, seen: Mapping[str, tuple[datetime, str] | None], *, at_once: bool = False
+    ) -> bool | None:
+        """
+        Whether what was seen is at hand as it was.
+
+        Args:
+            seen: by name, what `noted` made of it.
+            at_once: leave out what takes long to be hashed.
+
+        Returns:
+            `None` where only the disk, or who hashes that, could say.
+
+        """
+        for key, before in seen.items():
+            known, found = self.at_hand(key)
+            if not known or (at_once and found is not None and is_long_hashed(found.raw)):
+                return None
+            if noted(found) != before:
+                return False
+        return True
 
     async def find(self, key: str) -> StoredResponse | None:
         """

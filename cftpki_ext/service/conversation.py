@@ -27,6 +27,7 @@ from cftpki_ext.identity.serving.choose import leads_to
 from cftpki_ext.identity.serving.keys import check, public_key
 from cftpki_ext.protocol.codec import FIELDS, Frame, Message, Tag, Value, clip, encode
 from cftpki_ext.protocol.tls_vectors import decode_ca_list
+from cftpki_ext.service.deadline import Deadline
 from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.monitoring.fitting import fitting
 from cftpki_ext.service.monitoring.measures import Tier, tier_of
@@ -35,6 +36,8 @@ from cftpki_ext.support.files import read_regular
 
 # Of the call's time, what is left for the answer itself once the evidence is kept.
 ANSWER_S = 0.1
+# What begins something gets a number that nobody can guess.
+_BEGIN = frozenset({Message.START_TASK, Message.START_HANDSHAKE})
 
 
 class Conversation:
@@ -44,8 +47,9 @@ class Conversation:
     Calls to `answer` must not overlap.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, deadline: Deadline) -> None:
         self._service = service
+        self._deadline = deadline
         self._session: SessionContext | None = None
         self._held: HeldIdentity | None = None  # the generation whose chain was given, for CryptData
         self._begun = 0.0  # of the call under way
@@ -106,7 +110,7 @@ class Conversation:
         self._begun = service.clock.monotonic()
         failed: Fail | None = None
         try:
-            async with asyncio.timeout(limit_s):
+            with self._deadline.within(limit_s):
                 final = self._with_board(await self._run(request))
             raw = encode(phases.answer(request.message, request.sequence, final))
         except TimeoutError:
@@ -176,12 +180,16 @@ class Conversation:
 
     async def _run(self, request: Frame) -> Final:
         service = self._service
+        if request.message is Message.CHECK and self._session is None:
+            known = service.known_checks.find(service.settings, request)
+            if known is not None:
+                return await self._judge(known)
         opening = request.message is Message.START_HANDSHAKE and self._session is None
         if opening and service.sessions >= service.settings.service.max_sessions:
             return Fail(None, f"{service.sessions} sessions are open, service.max_sessions allows no more")
         plan = phases.Plan(
             settings=service.settings,
-            fresh=secrets.randbits(64) or 1,
+            fresh=secrets.randbits(64) or 1 if request.message in _BEGIN else 0,
             board=service.board.format if service.board is not None else 0,
         )
         decision = phases.decide(plan, self._session, request)
@@ -192,7 +200,7 @@ class Conversation:
             case steps.NeedPassword():
                 final = Reply(None, {**decision.fields, Tag.PASSWORD: await self._password()})
             case steps.NeedVerdict():
-                return await self._judge(decision)
+                return await self._judge(decision, request)
             case steps.NeedChain():
                 final = await self._chain(decision)
             case steps.NeedCaList():
@@ -206,7 +214,7 @@ class Conversation:
         service.trail.outcome(request, final)
         return await self._account(request, final) if isinstance(final, Refuse | Fail) else final
 
-    async def _judge(self, need: steps.NeedVerdict) -> Final:
+    async def _judge(self, need: steps.NeedVerdict, asked_by: Frame | None = None) -> Final:
         service = self._service
         settings, rule = service.settings, need.rule
         now = service.clock.now()
@@ -232,8 +240,10 @@ class Conversation:
             extra: dict[Tag, Value] = {
                 Tag.RULE: clip(Tag.RULE, rule.name),
                 Tag.POLICY: clip(Tag.POLICY, verdict.evidence.policy),
-                Tag.JSON: verdict_to_json(verdict, octets=FIELDS[Tag.JSON].cap),
+                Tag.JSON: _text(judged),
             }
+            if verdict.accepted and asked_by is not None:
+                service.known_checks.add(settings, asked_by, need)
             final = replace(final, fields={**final.fields, **extra})
         return final
 
@@ -249,7 +259,7 @@ class Conversation:
         checker.recorded(judged, question, kept=not isinstance(kept, NotKept))
         if isinstance(kept, Counted):
             # Whoever looks for it finds the one that it is the same as.
-            judged = replace(judged, verdict=replace(judged.verdict, id=kept.of))
+            judged = replace(judged, verdict=replace(judged.verdict, id=kept.of), text=None)
         return judged, kept
 
     async def _keep(
@@ -353,6 +363,13 @@ class Conversation:
             msg = f"datafile password in {path}: 1 to {FIELDS[Tag.PASSWORD].cap} bytes without NUL expected"
             raise InputError(msg)
         return password
+
+
+def _text(judged: Judged) -> str:
+    most = FIELDS[Tag.JSON].cap
+    if judged.text is not None and len(judged.text) <= most:
+        return judged.text
+    return verdict_to_json(judged.verdict, octets=most)
 
 
 def unreadable(error: WireError, sequence: int) -> bytes:

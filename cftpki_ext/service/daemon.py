@@ -23,6 +23,7 @@ from cftpki_ext.service import listener as listening
 from cftpki_ext.service.beside import allowed_users
 from cftpki_ext.service.board.handing import send_with
 from cftpki_ext.service.conversation import Conversation, unreadable
+from cftpki_ext.service.deadline import Deadline
 from cftpki_ext.service.descriptors import SPARE_CONNECTIONS, connections_that_fit, raise_limit
 from cftpki_ext.service.incoming import Incoming
 from cftpki_ext.service.listener import BACKLOG, Listener, listen
@@ -270,7 +271,8 @@ class Daemon:
         task = asyncio.current_task()
         if task is None:  # pragma: no cover - asyncio runs every connection in a task
             return
-        conversation = Conversation(self._service)
+        deadline = Deadline()
+        conversation = Conversation(self._service, deadline)
         connection = self._connections[task] = _Connection(conversation=conversation)
         self._accept_error = None
         try:
@@ -279,7 +281,7 @@ class Daemon:
                 connection.refused = True
                 await self._refuse(writer, refusal)
                 return
-            await self._converse(connection, reader, writer)
+            await self._converse(connection, deadline, reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             # A timeout is an OSError too. The peer is gone, silent or stuck: its session ends with the connection.
             return
@@ -287,6 +289,7 @@ class Daemon:
             # Only `_drain` cancels; the stop goes on by itself.
             return
         finally:
+            deadline.close()
             conversation.close()
             del self._connections[task]
             writer.close()
@@ -316,11 +319,12 @@ class Daemon:
     async def _converse(
         self,
         connection: _Connection,
+        deadline: Deadline,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         conversation = connection.conversation
-        incoming = Incoming(reader, idle_s=self._idle_s, frame_s=self._frame_s)
+        incoming = Incoming(reader, deadline, idle_s=self._idle_s, frame_s=self._frame_s)
         while not self._stop.is_set() or (conversation.awaited and not self._cut_off):
             try:
                 request = await incoming.next()

@@ -11,6 +11,7 @@ import asyncio
 
 from cftpki_ext.core.errors import WireError
 from cftpki_ext.protocol.codec import HEADER, Frame, Header, decode_header, decode_payload
+from cftpki_ext.service.deadline import Deadline
 
 _PIECE_BYTES = 64 * 1024
 
@@ -21,13 +22,17 @@ class Incoming:
 
     Args:
         reader: of the connection.
+        deadline: its limits.
         idle_s: how long the first octet of a request may be waited for.
         frame_s: how long the rest of it may take.
 
     """
 
-    def __init__(self, reader: asyncio.StreamReader, *, idle_s: float, frame_s: float) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, deadline: Deadline, *, idle_s: float, frame_s: float
+    ) -> None:
         self._reader = reader
+        self._deadline = deadline
         self._idle_s = idle_s
         self._frame_s = frame_s
         self._received = bytearray()
@@ -49,11 +54,11 @@ class Incoming:
         """
         self.sequence = 0
         if not self._received:
-            async with asyncio.timeout(self._idle_s):
+            with self._deadline.within(self._idle_s):
                 await self._more()
         found = self._whole()
         if found is None:
-            async with asyncio.timeout(self._frame_s):
+            with self._deadline.within(self._frame_s):
                 while found is None:
                     await self._more()
                     found = self._whole()

@@ -24,6 +24,7 @@ from cftpki_ext.identity import IdentityProvider
 from cftpki_ext.ports import Clock
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.judging.remote import Judged
+from cftpki_ext.service.known_checks import KnownChecks
 from cftpki_ext.service.monitoring.exceptions import exceptions_of
 from cftpki_ext.service.monitoring.measures import Measures
 from cftpki_ext.service.monitoring.reloads import Reloads
@@ -138,6 +139,7 @@ class Service:
         self.trail = Trail(audit, clock)
         self.sessions = 0
         self.board: Board | None = None
+        self.known_checks = KnownChecks()
         self._certificates = certificates
         self._renewals = renewals
         self._processes = processes

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, cast
 
@@ -34,7 +35,8 @@ class LineLog:
 
     def __init__(self, render: Processor, *, stream: TextIO, level: int) -> None:
         self._render = render
-        self._lines = structlog.PrintLogger(stream)
+        self._stream = stream
+        self._writing = threading.Lock()
         self._level = level
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
@@ -75,7 +77,10 @@ class LineLog:
         lines = [
             str(self._render(None, name, {**fields, "event": event, **about})) for event, fields in events
         ]
-        self._lines.msg("\n".join(lines))
+        # In one piece: two writes are two system calls, and another's line could come in between.
+        with self._writing:
+            self._stream.write("\n".join((*lines, "")))
+            self._stream.flush()
 
 
 def configure(log_format: str, *, stream: TextIO | None = None, level: int = logging.INFO) -> BatchLog:

@@ -16,7 +16,7 @@ from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.processes.child import Handler
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.frames import Message
-from cftpki_ext.processes.worker import Role, WorkerError
+from cftpki_ext.processes.worker import Role, Worker, WorkerError, WorkerLostError
 from cftpki_ext.revocation.list_indexing import prepare_indexing
 from cftpki_ext.service.children import Children
 from cftpki_ext.service.judging.judge import import_late
@@ -69,18 +69,30 @@ class IndexInProcess:
             return Indexed.FAILED, b""
         worker = self._children.begin(ROLE, setup=Message)
         try:
-            call = Message(
-                {"digest": raw.digest, "size": len(raw)}, (), (raw.fileno(), writing.target, writing.scratch)
-            )
-            answer = await worker.call(call, within_s=_INDEX_S)
+            answer = await self._asked(worker, raw, writing)
             done, root = Indexed(answer.value["done"]), bytes.fromhex(answer.value["root"])
-        except (WorkerError, KeyError, TypeError, ValueError) as error:
+        except (WorkerError, OSError, KeyError, TypeError, ValueError) as error:
             self._log.warning("list_not_indexed", digest=raw.digest, error=str(error))
             return Indexed.FAILED, b""
         finally:
             await self._children.end(worker)
         self._log.info("list_indexed", digest=raw.digest, octets=len(raw), result=done.value)
         return done, root
+
+    async def _asked(self, worker: Worker, raw: FileOctets, writing: IndexWriting) -> Message:
+        """
+        What the process answers, or the one after it: somebody may have killed it. A list that kills them both stays as it is.
+        """
+        files = (raw.fileno(), writing.target, writing.scratch)
+        call = Message({"digest": raw.digest, "size": len(raw)}, (), files)
+        try:
+            return await worker.call(call, within_s=_INDEX_S)
+        except WorkerLostError as error:
+            self._log.warning("list_indexed_again", digest=raw.digest, error=str(error))
+        for number in (writing.target, writing.scratch):
+            os.ftruncate(number, 0)
+            os.lseek(number, 0, os.SEEK_SET)
+        return await worker.call(call, within_s=_INDEX_S)
 
 
 def make(_setup: Message) -> Handler:

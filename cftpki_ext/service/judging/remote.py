@@ -17,10 +17,12 @@ from cftpki_ext.checking.checker import Checker, new_verdict_id
 from cftpki_ext.checking.looked import Checked, Known
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.verdict_json import VerdictText
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, RecordBytes
 from cftpki_ext.evidence.again import again
@@ -33,6 +35,8 @@ from cftpki_ext.service.judging.standing import Mirror, Standing, StandingVerdic
 _PARTNERS = 8192
 # How often a partner is judged anew because another list of blocked partners came meanwhile.
 _BLOCKED_MEANWHILE = 3
+# Verdicts as text, without what is another one each time: some thousand of chains of three certificates.
+_TEXT_OCTETS = 16 * 1024 * 1024
 # Verdicts whose record is being written.
 _UNKEPT = 1024
 
@@ -42,12 +46,14 @@ class Judged:
     """
     A verdict, what it rests on, and the stored form of its record where the judge made it.
 
-    Of one that was given again (`stored.repeats`), what it rests on stands in the record that it repeats.
+    Of one that was given again (`stored.repeats`), what it rests on stands in the record that it repeats. `text` is the verdict as
+    JSON, where somebody who asked by CHECK wants to have it and it is at hand.
     """
 
     verdict: Verdict
     statements: tuple[Statement, ...]
     stored: RecordBytes | None = None
+    text: str | None = None
 
 
 class Watcher(Protocol):
@@ -90,6 +96,8 @@ class Judges:
         self._standing = StandingVerdicts()
         # Those whose record is being written, by the id of the verdict.
         self._unkept: OrderedDict[str, Standing] = OrderedDict()
+        # The text of those that are asked for by CHECK; who is refused has none.
+        self._texts: Memo[str, VerdictText] = Memo(_TEXT_OCTETS)
         self._given_again = 0
         self._flushes = 0  # times that the cache was emptied on purpose, and everybody is judged anew
         self._count = 0
@@ -326,11 +334,24 @@ class Judges:
         self._standing.given(question, standing)
         verdict_id = new_verdict_id(int(question.at.timestamp() * 1000))
         repeated = Repeated(id=standing.verdict.id, document=standing.document)
+        verdict = standing.at(question.at, verdict_id)
         return Judged(
-            verdict=standing.at(question.at, verdict_id),
+            verdict=verdict,
             statements=(),
             stored=again(repeated, verdict_id=verdict_id, at=question.at, asked=asked),
+            text=self._text(standing, verdict) if asked.door is Door.SOCKET else None,
         )
+
+    def _text(self, standing: Standing, verdict: Verdict) -> str | None:
+        """
+        A verdict that is given again as text.
+        """
+        name = standing.verdict.id
+        text = self._texts.get(name)
+        if text is None:
+            text = VerdictText(standing.verdict)
+            self._texts.keep(name, text, text.octets)
+        return text.of(verdict)
 
     def _may_stand(
         self, question: Question, checked: Checked, stored: RecordBytes | None, *, begun: float

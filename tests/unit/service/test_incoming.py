@@ -9,6 +9,7 @@ import pytest
 from cftpki_ext.bootstrap.service import _load_late
 from cftpki_ext.core.errors import ConfigError, WireError
 from cftpki_ext.protocol.codec import HEADER, Frame, Message, encode
+from cftpki_ext.service.deadline import Deadline
 from cftpki_ext.service.incoming import Incoming
 from tests.support.logs import CapturedLog
 
@@ -23,7 +24,7 @@ def incoming(*pieces, ended=False, idle_s=30.0, frame_s=30.0):
         reader.feed_data(piece)
     if ended:
         reader.feed_eof()
-    return reader, Incoming(reader, idle_s=idle_s, frame_s=frame_s)
+    return reader, Incoming(reader, Deadline(), idle_s=idle_s, frame_s=frame_s)
 
 
 async def test_requests_that_come_in_one_piece_are_read_one_after_the_other():
