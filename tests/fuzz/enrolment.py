@@ -24,7 +24,8 @@ from cftpki_connectors.acme.dns01 import parse_key_file
 from cftpki_connectors.acme.jose import decode_secret
 from cftpki_connectors.ca import anchors
 from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest
-from cftpki_connectors.est import answers, credentials
+from cftpki_connectors.ca.said import first_line
+from cftpki_connectors.est import credentials
 from cftpki_connectors.est import state as est_state
 from cftpki_connectors.est.request import parse_request
 from cftpki_connectors.stepca import client as stepca
@@ -145,7 +146,7 @@ def est_error(data: bytes) -> None:
     The text of an EST server's error, and what is kept of its roots.
     """
     for kind in (b"text/html", b"text/plain", b"application/problem+json"):
-        line = answers.first_line(_answer(data, status=500, kind=kind))
+        line = first_line(_answer(data, status=500, kind=kind))
         assert line.isprintable()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / anchors.FILE_NAME

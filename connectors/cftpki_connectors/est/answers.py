@@ -7,7 +7,6 @@ Owns requests' fields and the mapping from EST's statuses to `enroller_port.Faul
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from datetime import datetime
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from types import MappingProxyType
 import httpx
 
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaRequest, printable, status_fault
+from cftpki_connectors.ca.said import TEXT_BYTES, first_line
 from cftpki_connectors.est.credentials import Credentials, authorization
 from cftpki_connectors.est.encoding import LIBEST_LIMIT, LIBEST_REQUEST_BYTES, MAX_BODY_BYTES, encode
 from cftpki_connectors.est.options import EstOptions
@@ -35,9 +35,6 @@ CERTIFICATE_ALERTS = frozenset(
     }
 )
 
-_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
-# What is looked at of a foreign error text before one line is made of it.
-_TEXT_BYTES = 4096
 _PROOF = re.compile(rb"proof.of.possession|tls.?unique|channel.binding|challenge.?password", re.IGNORECASE)
 
 
@@ -129,7 +126,7 @@ def failed(
     detail = f"{step}: HTTP {answer.status}" + (f": {said}" if said else "")
     fault, retry_at = status_fault(answer, now)
     refused = answer.status in {400, 401, 403}
-    if refused and (binding_asked or _PROOF.search(answer.body[:_TEXT_BYTES])):
+    if refused and (binding_asked or _PROOF.search(answer.body[:TEXT_BYTES])):
         fault = Fault.MISCONFIGURED
         detail += (
             "; the server wants the request bound to the TLS session (challengePassword, RFC 7030 3.5), which "
@@ -190,34 +187,4 @@ def _unsupported(answer: CaAnswer) -> str | None:
         return "the server made a key itself (serverkeygen), which is not supported: keys are made here"
     if "smime-type=cmc-response" in field.replace(" ", "").replace('"', ""):
         return "the server answers in full CMC, which is not supported"
-    return None
-
-
-def first_line(answer: CaAnswer) -> str:
-    """
-    The first line of an error text, be it text, HTML, JSON or a problem document (RFC 9457); bounded, printable.
-    """
-    raw = answer.body[:_TEXT_BYTES]
-    if b"\x00" in raw or not raw.strip():
-        return ""
-    text = raw.decode("utf-8", errors="replace")
-    if answer.content_type.endswith("json") or text.lstrip().startswith("{"):
-        text = _from_json(answer.body) or text
-    elif "<" in text:
-        text = _TAG.sub(" ", text)
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return printable(next((line for line in lines if line), ""))
-
-
-def _from_json(body: bytes) -> str | None:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict):
-        return None
-    for key in ("detail", "message", "error_description", "error", "title", "reason"):
-        value = document.get(key)
-        if isinstance(value, str) and value.strip():
-            return value
     return None

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable
+from cftpki_connectors.ca.said import first_line
 from cftpki_connectors.est import answers, attributes, encoding
 from cftpki_connectors.est.credentials import Credentials, load
 from cftpki_connectors.est.inspection import look
@@ -168,7 +169,7 @@ class EstEnroller:
         if answer.status == 202:
             attempt = dataclasses.replace(attempt, answered=attempt.answered + 1)
             await setting.save(attempt.document())
-            said = answers.first_line(answer)
+            said = first_line(answer)
             return Pending(
                 retry_at=answer.retry_at(now) or now + timedelta(seconds=self._options.retry_s),
                 detail=f"{step}: the CA has not decided yet" + (f": {said}" if said else ""),
@@ -235,7 +236,7 @@ class EstEnroller:
         if answer.status in {204, 404} or (answer.status == 200 and not answer.body.strip()):
             return attempt
         if answer.status != 200:
-            said = answers.first_line(answer)
+            said = first_line(answer)
             return _noted(attempt, f"csrattrs: HTTP {answer.status}" + (f": {said}" if said else ""))
         try:
             data, odd = encoding.decode(answer.body)

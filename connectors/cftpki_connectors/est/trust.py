@@ -15,6 +15,7 @@ from cftpki_connectors.ca import anchors
 from cftpki_connectors.ca.anchors import Kept
 from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, fetch_pinned, fetch_unverified
+from cftpki_connectors.ca.said import first_line
 from cftpki_connectors.est import answers, encoding
 from cftpki_connectors.est.credentials import roots_in
 from cftpki_connectors.est.encoding import Certificates
@@ -308,7 +309,7 @@ class Trust:
 
 def _certificates(answer: CaAnswer) -> Certificates:
     if answer.status != 200:
-        said = answers.first_line(answer)
+        said = first_line(answer)
         # A plain GET of what everybody may read: where that is wrong, an operator has to act.
         wrong = 400 <= answer.status < 500 and answer.status not in {408, 429}
         fault = Fault.MISCONFIGURED if wrong else Fault.UNREACHABLE

@@ -25,6 +25,7 @@ from tests.support import forked
 from tests.support.ca_cmp import make_cmp_ca
 from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
+from tests.support.ca_scep import with_scep
 from tests.support.ca_servers import make_step_ca, write_secret
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("enrolment-chaos")]
@@ -90,6 +91,13 @@ def cmp(folder):
     ca = make_cmp_ca(folder)
     with ca.issuing() as front:
         yield Authority({"type": "cmp", **ca.options(front)}, lambda: len(ca.issued))
+
+
+@contextlib.contextmanager
+def scep(folder):
+    site = with_scep(make_step_ca(folder))
+    with site.ca.running():
+        yield Authority({"type": "scep", **site.options()}, lambda: site.issued)
 
 
 def toml(value):
@@ -197,7 +205,9 @@ class Site:
         return sum(looked in one.detail for one in self.site.journal.orders())
 
 
-@pytest.mark.parametrize("authority_of", [stepca, acme, est, cmp], ids=["stepca", "acme", "est", "cmp"])
+@pytest.mark.parametrize(
+    "authority_of", [stepca, acme, est, cmp, scep], ids=["stepca", "acme", "est", "cmp", "scep"]
+)
 def test_command_killed_at_any_moment_leaves_one_certificate_and_no_second_order(tmp_path, authority_of):
     draw = random.Random(SEED)  # noqa: S311 - it chooses when to kill
     kills = rounds = told = more = 0

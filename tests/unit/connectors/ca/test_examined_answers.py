@@ -15,8 +15,8 @@ from cftpki_connectors.acme import resources
 from cftpki_connectors.ca import anchors, certs_only
 from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, http_date, retry_after
+from cftpki_connectors.ca.said import first_line
 from cftpki_connectors.est import encoding
-from cftpki_connectors.est.answers import first_line
 from cftpki_connectors.est.attributes import parse_csr_attributes
 from cftpki_connectors.est.credentials import Credentials, authorization
 from cftpki_connectors.est.options import HttpAuth
