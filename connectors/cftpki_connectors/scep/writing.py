@@ -125,7 +125,7 @@ def with_challenge(csr: bytes, key: PrivateKey, challenge: str) -> bytes:
         info = der.children(csr, der.whole(csr))[0]
         version, subject, spki, *rest = der.children(csr, info)
         attributes = [der.encoded(csr, one) for one in der.children(csr, rest[0])] if rest else []
-    except (der.DerError, ValueError) as error:
+    except (der.DerError, IndexError, ValueError) as error:
         msg = "the order's request is no PKCS#10"
         raise InputError(msg) from error
     tag = _PRINTABLE_STRING if _PRINTABLE.issuperset(challenge) else _UTF8_STRING
