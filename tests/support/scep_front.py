@@ -248,6 +248,7 @@ class ScepFront:
         assert sid["issuer"].dump() == certificate.chosen.issuer.dump()
         signed_attributes = b"\x31" + signer["signed_attrs"].dump()[1:]
         key = pyca.load_der_x509_certificate(certificate.chosen.dump()).public_key()
+        assert isinstance(key, rsa.RSAPublicKey)
         key.verify(signer["signature"].native, signed_attributes, padding.PKCS1v15(), _HASHES[digest]())
         values = {name: attributes[oid].native for name, oid in ATTRIBUTES.items() if oid in attributes}
         envelope = cms.ContentInfo.load(content, strict=True)["content"]
