@@ -7,6 +7,8 @@ Owns the folder's and the file's modes, the waiting for other processes, and tra
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -52,17 +54,43 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """
     One more connection to a database; transactions are the caller's to begin.
 
+    Who only reads, and can write no file at all, reads a database that nobody has open as it is: SQLite would want to make
+    the index of a log that there is not. Somebody who begins to write meanwhile may make that reading fail: whoever reads so
+    does it for seconds, and again.
+
     Raises:
         sqlite3.Error: it cannot be opened.
 
     """
+    address = f"{path.absolute().as_uri()}?mode=ro" if read_only else path
+    if read_only and _can_write_nothing(path) and not _is_open(path):
+        address = f"{address}&immutable=1"
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
+        address,
         uri=read_only,
         timeout=BUSY_MS / 1000,
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def _can_write_nothing(path: Path) -> bool:
+    """
+    Whether this process may write no file there: by its limits, or by the file system.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return soft == 0 or not os.access(path.parent, os.W_OK)
+
+
+def _is_open(path: Path) -> bool:
+    """
+    Whether somebody has a database open, or has left a log that belongs to it.
+    """
+    for ending in ("-shm", "-wal"):
+        with contextlib.suppress(OSError):
+            if path.with_name(path.name + ending).stat().st_size > 0:
+                return True
+    return False
 
 
 def abandon(db: sqlite3.Connection) -> None:

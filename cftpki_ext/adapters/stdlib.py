@@ -59,7 +59,7 @@ def verify(
     """
     server = connection.server_side if server is None else server
     answer = service.check(
-        _chain_of(connection), server=server, profile=profile, partner=_partner_of(connection, server=server)
+        chain_of(connection), server=server, profile=profile, partner=_partner_of(connection, server=server)
     )
     if not answer.accepted:
         connection.close()
@@ -135,9 +135,16 @@ class VerifiedListener:
         self._listener.close()
 
 
-def _chain_of(connection: ssl.SSLSocket) -> list[bytes]:
+def chain_of(connection: ssl.SSLSocket | ssl.SSLObject) -> list[bytes]:
     """
     What the partner presented, its certificate first; none where it presented none.
+
+    Args:
+        connection: whose handshake is done.
+
+    Returns:
+        DER.
+
     """
     leaf = connection.getpeercert(binary_form=True)
     if leaf is None:
@@ -146,7 +153,7 @@ def _chain_of(connection: ssl.SSLSocket) -> list[bytes]:
     if public is not None:
         presented = [bytes(one) for one in public()]
     else:
-        inner: Any = connection._sslobj  # type: ignore[attr-defined]  # noqa: SLF001  # the same function, not public yet
+        inner: Any = connection._sslobj  # type: ignore[union-attr]  # noqa: SLF001  # the same function, not public yet
         presented = [one.public_bytes(_ssl.ENCODING_DER) for one in inner.get_unverified_chain() or ()]
     # A server's OpenSSL may leave out what it keeps apart: the leaf.
     return presented if leaf in presented else [leaf, *presented]

@@ -162,6 +162,7 @@ for later in (
     Later("cache", "caching", "Look at the cache of OCSP responses and CRLs, or empty it."),
     Later("check", "checking", "Judge certificate chains."),
     Later("config", "configuration", "Look at the configuration file."),
+    Later("console", "consoling", "Serve pages that show how all is."),
     Later("doctor", "doctoring", "Ask every responder; look at machine, host and cache."),
     Later("enroller", "enrollers", "Look at the CAs of our own certificates; change account keys."),
     Later("explain", "replaying", "Say what was asked, heard and decided for a verdict."),

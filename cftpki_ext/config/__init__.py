@@ -10,10 +10,10 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from cftpki_ext.core.settings import ServiceSettings, Settings
+from cftpki_ext.core.settings import ConsoleSettings, ServiceSettings, Settings
 from cftpki_ext.support.collector import nothing_dies
 
-__all__ = ["DEFAULT_CONFIG", "load", "load_service"]
+__all__ = ["DEFAULT_CONFIG", "load", "load_console", "load_service"]
 
 DEFAULT_CONFIG = Path("/etc/cftpki/cftpki.toml")
 
@@ -67,3 +67,23 @@ def load_service(path: Path) -> ServiceSettings:
         from cftpki_ext.config.loader import read_service  # noqa: PLC0415 - as in `load`
 
     return read_service(path)
+
+
+def load_console(path: Path) -> ConsoleSettings:
+    """
+    Read `[console]` alone, whatever is wrong with the other sections: it is the console that shows what.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Where the console is, and who may see it.
+
+    Raises:
+        ConfigError: the file is no TOML, others can write it, or this section has faults.
+
+    """
+    with nothing_dies():
+        from cftpki_ext.config.loader import read_console_alone  # noqa: PLC0415 - as in `load`
+
+    return read_console_alone(path)

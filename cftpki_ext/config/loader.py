@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from cftpki_ext.config.credentials import FaultsOf, key_faults
 from cftpki_ext.config.evidence import read_evidence
@@ -31,7 +31,7 @@ from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.notify import NotifySettings
 from cftpki_ext.core.policy import PROFILES
-from cftpki_ext.core.settings import Rule, ServiceSettings, Settings
+from cftpki_ext.core.settings import ConsoleSettings, Rule, ServiceSettings, Settings
 from cftpki_ext.core.vocabulary import Phase
 from cftpki_ext.decision.rules import overlaps
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
@@ -44,6 +44,7 @@ _SECTIONS = (
     "refresh",
     "notify",
     "metrics",
+    "console",
     "trust",
     "policy",
     "identity",
@@ -52,6 +53,7 @@ _SECTIONS = (
 )
 # The keys of a rule that say which sessions it applies to.
 _CONDITIONS = ("direction", "profile", "networks", "port")
+T = TypeVar("T")
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -93,21 +95,45 @@ def read_service(path: Path) -> ServiceSettings:
     """
     See `cftpki_ext.config.load_service`.
     """
+    document, reader = _alone(path)
+    return _sound(reader, reader.service(document.get("service", {})))
+
+
+def read_console_alone(path: Path) -> ConsoleSettings:
+    """
+    See `cftpki_ext.config.load_console`.
+    """
+    document, reader = _alone(path)
+    trusts = document.get("trust")
+    names = replace(reader.names, trusts=frozenset(trusts if isinstance(trusts, dict) else ()))
+    reader = replace(reader, names=names)
+    return _sound(reader, _console(reader, document))
+
+
+def _alone(path: Path) -> tuple[dict[str, Any], Reader]:
+    """
+    A file, and what reads one section of it.
+    """
     origin = printable(str(path))
     document, text = _parse(path, origin)
-    faults = Faults(origin=origin, lines=key_lines(text))
     reader = Reader(
-        faults=faults,
+        faults=Faults(origin=origin, lines=key_lines(text)),
         directory=path.absolute().parent,
         guard=Guard(users=trusted_users(_state_of(document, path))),
         now=datetime.now(UTC),
         names=Names(trusts=frozenset(), identities=frozenset(), policies=frozenset()),
     )
-    service = reader.service(document.get("service", {}))
-    report = faults.report()
+    return document, reader
+
+
+def _sound(reader: Reader, made: T) -> T:
+    """
+    What was read, where it has no fault.
+    """
+    report = reader.faults.report()
     if report:
         raise ConfigError(report)
-    return service
+    return made
 
 
 def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Settings:
@@ -129,6 +155,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         refresh=read_refresh(reader, document.get("refresh", {})),
         notify=_notify(reader, document),
         metrics=read_metrics(reader, document.get("metrics", {})),
+        console=_console(reader, document),
         trusts=MappingProxyType(
             {
                 name: with_ldap(reader, with_rest(reader, reader.trust(name, raw, policies), raw), raw)
@@ -142,6 +169,18 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         policies=policies,
         rules=_rules(reader, document.get("rule", [])),
     )
+
+
+def _console(reader: Reader, document: Mapping[str, Any]) -> ConsoleSettings:
+    """
+    The console; what reads it is imported where there is something to read (ADR 0030).
+    """
+    if "console" not in document:
+        return ConsoleSettings()
+    made: ConsoleSettings = import_module("cftpki_ext.config.console").read_console(
+        reader, document["console"]
+    )
+    return made
 
 
 def _notify(reader: Reader, document: Mapping[str, Any]) -> NotifySettings:

@@ -493,6 +493,22 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleSettings:
+    """
+    Where the console is served, and who may see it (`cftpki_ext.console`).
+    """
+
+    listen: str | None = None  # `None`: a unix socket in the directory of the unit, or beside the service's
+    hosts: tuple[str, ...] = ()  # by which names it is asked for, besides its address
+    group: str | None = None  # of the unix socket
+    certificate: Path | None = None  # TLS, leaf first
+    key: Path | None = None  # `None`: in the same file
+    key_password_file: Path | None = None
+    token_file: Path | None = None
+    client_trust: str | None = None  # the trust set that judges client certificates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
     The whole configuration, checked.
@@ -504,6 +520,7 @@ class Settings:
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, AnyIdentity] = field(default_factory=lambda: MappingProxyType({}))
     enrollers: Mapping[str, EnrollerSettings] = field(default_factory=lambda: MappingProxyType({}))

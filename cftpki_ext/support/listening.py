@@ -24,6 +24,19 @@ class TcpAddress:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        """
+        As it is written.
+        """
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """
+        Whether only this machine can connect to it.
+        """
+        return ip_address(self.host).is_loopback
+
 
 def read_address(text: str) -> TcpAddress | Path:
     """

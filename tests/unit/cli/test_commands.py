@@ -185,7 +185,7 @@ def test_command_that_comes_later_is_the_one_that_was_named(later):
 def test_completion_offers_commands_and_their_options(monkeypatch):
     monkeypatch.setenv("_CFTPKI_COMPLETE", "bash_complete")
     offered = []
-    for words in ("cftpki con", "cftpki config s", "cftpki check --no-f"):
+    for words in ("cftpki conf", "cftpki config s", "cftpki check --no-f"):
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
         offered += (

@@ -1,0 +1,3 @@
+"""
+From plain data to the blocks of a page, one module for each page. Pure.
+"""
