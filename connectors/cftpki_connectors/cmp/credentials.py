@@ -42,15 +42,24 @@ class Credentials:
     """
     What protects our requests besides the certificate that is renewed, and whose answers count.
 
-    `recipient` and `issuer` are Names (DER).
+    `recipient` and `issuer` are Names (DER) where they are configured, `root` is the subject of the first root.
     """
 
     secret: Secret | None = field(default=None, repr=False)
     identity: Held | None = field(default=None, repr=False)
     believed: Believed
-    recipient: bytes
+    root: bytes
+    recipient: bytes | None = None
     issuer: bytes | None = None
     tls_roots: tuple[bytes, ...] | None = None
+
+    def addressed(self, certificate: Certificate | None = None) -> bytes:
+        """
+        The CA to which a message goes: the configured one, else who issued the certificate that it is about, else the root.
+        """
+        if self.recipient is not None or certificate is None:
+            return self.recipient or self.root
+        return certificate.issuer.der
 
     @property
     def present(self) -> bool:
@@ -92,7 +101,8 @@ def load(options: CmpOptions, now: datetime) -> Credentials:
             secret=_secret(options),
             identity=_identity(options, now),
             believed=Believed(roots=roots, pinned=frozenset(pinned), names=frozenset(names)),
-            recipient=parse_certificate(roots[0]).subject.der if recipient is None else _name(recipient),
+            root=parse_certificate(roots[0]).subject.der,
+            recipient=None if recipient is None else _name(recipient),
             issuer=None if options.issuer is None else _name(options.issuer),
             tls_roots=None if options.tls_roots is None else certificates_in(options.tls_roots, "tls_roots"),
         )

@@ -9,10 +9,10 @@ from __future__ import annotations
 from cftpki_connectors.ca.client import CaError, printable
 from cftpki_connectors.cmp import inspection, revoking
 from cftpki_connectors.cmp.credentials import certificates_in, load
-from cftpki_connectors.cmp.flow import Flow
+from cftpki_connectors.cmp.flow import Flow, issued
 from cftpki_connectors.cmp.options import CmpOptions
 from cftpki_connectors.cmp.protection import ProtectionError
-from cftpki_connectors.cmp.state import resume
+from cftpki_connectors.cmp.state import Phase, resume
 from cftpki_connectors.support import threads
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import (
@@ -53,13 +53,16 @@ class CmpEnroller:
         """
         Ask for the certificate, poll for it, or confirm it.
         """
+        attempt = resume(state, order.csr)
+        if attempt.phase is Phase.DONE:
+            return issued(attempt)
         try:
             flow = Flow(
                 self._options,
                 self._clock,
                 await threads.call(lambda: load(self._options, self._clock.now())),
                 order=order,
-                attempt=resume(state, order.csr),
+                attempt=attempt,
                 save=save,
                 deadline=deadline,
             )

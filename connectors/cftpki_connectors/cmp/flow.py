@@ -31,6 +31,8 @@ from cftpki_ext.ports import Clock
 # A clock further off makes certificates that are not valid yet, or no longer.
 _SKEW = timedelta(seconds=60)
 _REPLIES = {Kind.IR: Kind.IP, Kind.CR: Kind.CP, Kind.P10CR: Kind.CP, Kind.KUR: Kind.KUP}
+# Answers in an open transaction that were not to be believed, before another one begins.
+_MAX_DOUBTS = 3
 _WHOLE = -1  # polled for: the whole answer, and not one certificate of it
 _NOT_ASKED = "the server answers with something that was not asked"
 
@@ -74,17 +76,33 @@ class Flow:
 
     async def advance(self) -> Progress:
         """
-        Ask for the certificate, poll for it, or confirm it, whatever comes next.
+        Ask for the certificate, poll for it, or confirm it, whatever comes next. An order that has it is handed out before.
         """
-        match self._attempt.phase:
-            case Phase.DONE:
-                return issued(self._attempt)
-            case Phase.WAITING:
-                return await self._poll(self._transaction(again=True))
-            case Phase.CONFIRMING:
-                return await self._confirm(self._transaction(again=True), again=True)
-            case _:
-                return await self._ask()
+        if self._attempt.phase not in {Phase.WAITING, Phase.CONFIRMING}:
+            return await self._ask()
+        if self._attempt.by is By.CURRENT and (self._order.current is None or self._order.revoked):
+            detail = "cmp: the certificate that protected the order's first message protects nothing any more"
+            return Failed(fault=Fault.ORDER_LOST, detail=detail)
+        try:
+            transaction = self._transaction(again=True)
+            if self._attempt.phase is Phase.WAITING:
+                return await self._poll(transaction)
+            return await self._confirm(transaction, again=True)
+        except CaError as error:
+            return await self._doubted(error)
+
+    async def _doubted(self, error: CaError) -> Failed:
+        """
+        Give a transaction up in which only errors come that nobody has protected: servers that forgot it answer so.
+        """
+        if not _unbelievable(error):
+            return error.failed("cmp")
+        self._change(doubts=self._attempt.doubts + 1)
+        await self._keep()
+        if self._attempt.doubts < _MAX_DOUBTS:
+            return error.failed("cmp")
+        detail = f"cmp: no answer in this transaction was to be believed for {_MAX_DOUBTS} attempts: {error.detail}"
+        return Failed(fault=Fault.ORDER_LOST, detail=detail)
 
     async def _ask(self) -> Progress:
         """
@@ -119,7 +137,7 @@ class Flow:
             outcome = await self._submit(Kind.KUR, By.CURRENT)
         except CaError as error:
             # A server that does not know the certificate mostly says so in an error that nobody has protected.
-            if not (error.untrusted and self._credentials.present):
+            if not (_unbelievable(error) and self._credentials.present):
                 raise
             return error.detail
         refused = isinstance(outcome, Failed) and outcome.fault in {Fault.REFUSED, Fault.MISCONFIGURED}
@@ -131,7 +149,7 @@ class Flow:
         """
         A request in a transaction of its own, and its answer.
         """
-        self._change(kind=kind, by=by, phase=Phase.NEW, answered=b"")
+        self._change(kind=kind, by=by, phase=Phase.NEW, answered=b"", doubts=0)
         body = await threads.call(lambda: self._request(kind))
         infos = [] if self._options.profile is None else [writing.cert_profile(self._options.profile)]
         if self._options.confirmation is Confirmation.IMPLICIT:
@@ -155,12 +173,13 @@ class Flow:
         not_after = None
         if order.lifetime_s is not None:
             not_after = self._clock.now() + timedelta(seconds=order.lifetime_s)
+        old = usable(order.current, self._clock.now())[0] if kind is Kind.KUR else None
         return writing.certificate_request(
             kind,
             writing.read_request(order.csr),
             order.key,
-            old=usable(order.current, self._clock.now())[0] if kind is Kind.KUR else None,
-            issuer=self._credentials.issuer,
+            old=old,
+            issuer=self._credentials.issuer or (None if old is None else old.issuer.der),
             not_after=not_after,
         )
 
@@ -322,11 +341,13 @@ class Flow:
 
     def _transaction(self, *, again: bool = False) -> Transaction:
         attempt = self._attempt
+        about = usable(self._order.current, self._clock.now())[0] if attempt.by is By.CURRENT else None
         return Transaction(
             self._options,
             self._credentials,
             self._means(),
             self._clock,
+            recipient=self._credentials.addressed(about),
             operation=OPERATIONS[attempt.kind or Kind.IR],
             identifier=attempt.transaction if again else b"",
             answered=attempt.answered if again else b"",
@@ -349,6 +370,13 @@ class Flow:
 
     async def _keep(self) -> None:
         await self._save(self._attempt.document())
+
+
+def _unbelievable(error: CaError) -> bool:
+    """
+    Whether an answer came that was not to be believed; a server that TLS does not let us trust was not asked.
+    """
+    return error.untrusted and error.sent
 
 
 def issued(attempt: Attempt) -> Issued:

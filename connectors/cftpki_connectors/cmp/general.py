@@ -70,7 +70,14 @@ class General:
         return None if value is None else _parsed(parse_root_update, value)
 
     async def _value(self, question: bytes, kind: str, operation: str, deadline: float) -> bytes | None:
-        transaction = Transaction(self.options, self.credentials, self.means, self.clock, operation=operation)
+        transaction = Transaction(
+            self.options,
+            self.credentials,
+            self.means,
+            self.clock,
+            recipient=self.credentials.addressed(),
+            operation=operation,
+        )
         answer = await transaction.ask_patiently(writing.general_message(question), deadline=deadline)
         if answer.kind is Kind.ERROR:
             status = read(parse_error, answer)

@@ -41,6 +41,8 @@ _PBM_ITERATIONS = 10_000
 _PBKDF2_ITERATIONS = 100_000
 _SALT_OCTETS = 16
 _MAX_SALT_OCTETS = 128
+# How many certificates may be tried for one signature.
+_MAX_CANDIDATES = 8
 
 PBM = "1.2.840.113533.7.66.13"
 PBMAC1 = "1.2.840.113549.1.5.14"
@@ -322,16 +324,18 @@ def _check_signature(
     candidates = _readable((*message.extra, *believed.pinned, *believed.roots))
     if named is not None:
         candidates.sort(key=lambda one: one.subject_key_id != named)
-    found = None
+    found, unusable = None, None
     # Each costs a signature; whoever signs is named by senderKID or stands first (RFC 9483 3.3).
-    for candidate in candidates[:8]:
+    for candidate in candidates[:_MAX_CANDIDATES]:
         status = verify(signed, candidate.spki, remember=False)
         if status is SignatureStatus.VALID:
             found = candidate
             break
-        if status in {SignatureStatus.UNSUPPORTED, SignatureStatus.WEAK} and candidate is candidates[0]:
-            msg = f"its signature ({signature_name(identifier)}) is {status.value}"
-            raise ProtectionError(msg)
+        if status in {SignatureStatus.UNSUPPORTED, SignatureStatus.WEAK}:
+            unusable = unusable or status
+    if found is None and unusable is not None:
+        msg = f"its signature ({signature_name(identifier)}) is {unusable.value}"
+        raise ProtectionError(msg)
     if found is None:
         msg = "its signature is of no certificate that came along or is configured"
         raise ProtectionError(msg)

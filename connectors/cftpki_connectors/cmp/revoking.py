@@ -49,7 +49,14 @@ async def revoke(
         detail = f"cmp rr: nothing can protect the request: the certificate {fault}"
         return Failed(fault=Fault.MISCONFIGURED, detail=detail)
     body = writing.revocation_request(leaf, reason)
-    transaction = Transaction(options, credentials, means, clock, operation=OPERATIONS[Kind.RR])
+    transaction = Transaction(
+        options,
+        credentials,
+        means,
+        clock,
+        recipient=credentials.addressed(leaf),
+        operation=OPERATIONS[Kind.RR],
+    )
     status = _status(await transaction.ask_patiently(body, deadline=deadline))
     return None if revoked(status) else Failed(fault=fault_of(status), detail=f"cmp rr: {words(status)}")
 

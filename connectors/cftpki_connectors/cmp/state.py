@@ -18,6 +18,7 @@ from cftpki_ext.identity.enroller_port import OrderState
 # Certificates are written down where they fit beside the rest into 64 KiB of state; the leaf goes first.
 _MAX_ISSUED_BYTES = 30 * 1024
 _MAX_NOTES = 20
+_NOTE_CHARACTERS = 500
 _MAX_CERTIFICATES = 64
 _MAX_IDENTIFIER = 64
 
@@ -50,7 +51,7 @@ class Attempt:
 
     `transaction` and `answered` (the nonce that the server said last) go on where it is taken up again. `request` is
     the number that is polled for, -1 for a whole answer. `unanswered` counts the requests whose answer never came: the CA may have
-    issued for each. `issued` is the certificate, then what may complete its chain.
+    issued for each; `doubts` the answers in this transaction that were not to be believed. `issued` is the certificate, then what may complete its chain.
     """
 
     csr: str
@@ -61,6 +62,7 @@ class Attempt:
     answered: bytes = b""
     request: int = 0
     unanswered: int = 0
+    doubts: int = 0
     notes: tuple[str, ...] = ()
     issued: tuple[bytes, ...] = ()
 
@@ -83,7 +85,8 @@ class Attempt:
             "answered": self.answered.hex(),
             "request": self.request,
             "unanswered": self.unanswered,
-            "notes": list(self.notes[:_MAX_NOTES]),
+            "doubts": self.doubts,
+            "notes": [note[:_NOTE_CHARACTERS] for note in self.notes[:_MAX_NOTES]],
             "issued": kept,
         }
 
@@ -107,6 +110,7 @@ def resume(state: OrderState, csr: bytes) -> Attempt:
             answered=_identifier(state["answered"]),
             request=_number(state["request"]),
             unanswered=_number(state["unanswered"]),
+            doubts=_number(state["doubts"]),
             notes=tuple(_texts(state["notes"])),
             issued=tuple(binascii.a2b_base64(one, strict_mode=True) for one in _texts(state["issued"])),
         )

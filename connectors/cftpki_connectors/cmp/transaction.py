@@ -69,6 +69,7 @@ class Transaction:
         credentials: whose answers count.
         means: what protects our messages.
         clock: for deadlines, and the time in messages.
+        recipient: the Name of the CA (DER).
         operation: the path segment (RFC 9483 6.1) under which all of it is said.
         identifier: of a transaction that is taken up again.
         answered: the nonce that the server said last in it.
@@ -82,6 +83,7 @@ class Transaction:
         means: Means,
         clock: Clock,
         *,
+        recipient: bytes,
         operation: str,
         identifier: bytes = b"",
         answered: bytes = b"",
@@ -90,6 +92,7 @@ class Transaction:
         self._credentials = credentials
         self._means = means
         self._clock = clock
+        self._recipient = recipient
         self._url = options.target(operation)
         self.identifier = identifier or secrets.token_bytes(_NONCE_OCTETS)
         self.answered = answered
@@ -123,7 +126,9 @@ class Transaction:
             max_bytes=MAX_MESSAGE_BYTES,
             channel=Channel.ANY,
         )
-        client = CaClient(clock=self._clock, roots=self._credentials.tls_roots, proxy=self._options.proxy)
+        # Without TLS nobody's store is read.
+        roots = self._credentials.tls_roots if self._url.startswith("https:") else ()
+        client = CaClient(clock=self._clock, roots=roots, proxy=self._options.proxy)
         async with aclosing(client):
             answer = await client.send(request, deadline=deadline)
         found = await threads.call(lambda: self._believed(answer, nonce))
@@ -162,7 +167,7 @@ class Transaction:
         head = writing.header(
             writing.Fields(
                 sender=means.sender,
-                recipient=self._credentials.recipient,
+                recipient=self._recipient,
                 time=self._clock.now(),
                 algorithm=identifier,
                 key_id=means.key_id,

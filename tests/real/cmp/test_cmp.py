@@ -114,7 +114,7 @@ async def test_chain_that_the_answer_lacks_is_asked_for(ca):
 
 
 async def test_paths_are_those_of_the_label_and_the_operation(ca):
-    with ca.issuing() as front:
+    with ca.issuing("-rsp_newwithnew", ca.roots) as front:
         one = enroller(ca, front, label="mft")
         assert isinstance(await advance(one), Issued)
         await one.check(deadline=in_s(20))
@@ -147,6 +147,15 @@ async def test_certificate_for_another_key_is_refused_at_the_server(ca):
     assert isinstance(got, Issued), got
     assert ("refused at the CA: it is not for the key that was asked for",) == got.notes
     assert "certificate rejected by client" in said
+
+
+@pytest.mark.parametrize(("profile", "known"), [("profile1", True), ("profile2", False)])
+async def test_profile_is_named_in_the_message(ca, profile, known):
+    wanted = order()
+    # OpenSSL's server knows one, and looks at it with cr.
+    with ca.serving(ca.certify(wanted.key.public_key())) as server:
+        got = await advance(enroller(ca, server, request="cr", profile=profile), wanted)
+    assert known is isinstance(got, Issued), got
 
 
 # -- waiting -------------------------------------------------------------------------------------------------------
@@ -376,7 +385,9 @@ async def test_check_tells_a_new_root_that_nothing_proves(ca):
 async def test_check_of_a_server_that_delays_its_answers_waits_for_them(ca):
     path = ca.folder / "policy.pem"
     path.write_bytes(ca.policy.pem)
-    with ca.serving(None, "-poll_count", "1", "-check_after", "1", "-rsp_capubs", path) as server:
+    with ca.serving(
+        None, "-poll_count", "1", "-check_after", "1", "-rsp_capubs", path, "-rsp_newwithnew", ca.roots
+    ) as server:
         found = await enroller(ca, server).check(deadline=in_s(30))
     assert "1: 'CN=CMP Policy CA'" == found[1].detail, found
 

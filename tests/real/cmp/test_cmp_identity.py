@@ -24,12 +24,12 @@ class Door:
     """
 
     def __init__(self, folder, ca, front, run):
-        self.ca, self.front, self._run = ca, front, run
+        self.ca, self.front, self.run = ca, front, run
         table = {"type": "cmp", **ca.options(front)}
         self.site = Site(folder, {"corp": table}, anchors=[ca.roots], lifetime="12h")
 
     def command(self, *arguments, status=0):
-        got, told = self._run(["identity", *arguments, "--config", self.site.config])
+        got, told = self.run(["identity", *arguments, "--config", self.site.config])
         assert status == got, told
         return told
 
@@ -54,7 +54,7 @@ STRANGER = pki.issue(pki.make_root("Stranger Root"), "Stranger Issuing", ca=True
 def door(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cmp")
     ca = make_cmp_ca(folder)
-    with forked_commands() as run, ca.issuing(**HONEST) as front:
+    with forked_commands() as run, ca.issuing("-rsp_newwithnew", ca.roots, **HONEST) as front:
         found = Door(folder, ca, front, run)
         found.command("issue", "mft")
         assert 1 == found.site.current().number
@@ -76,6 +76,12 @@ def test_identity_is_issued_updated_shown_checked_and_revoked(door):
     # What was revoked protects nothing: its successor is asked for with the secret.
     door.honest()
     assert "initialization" == door.front.seen[-1].rpartition("/")[2]
+
+
+def test_doctor_asks_the_ca_and_is_well(door):
+    _, told = door.run(["doctor", "--config", door.site.config, "--json"])
+    (about,) = [one for one in json.loads(told) if one["about"] == "enroller corp"]
+    assert ("ok", "reached; keeps mft") == (about["level"], about["detail"])
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def attempt(**changes):
         "answered": b"n" * 16,
         "request": -1,
         "unanswered": 2,
+        "doubts": 1,
         "notes": ("one", "two"),
     }
     return Attempt(**(fields | changes))
