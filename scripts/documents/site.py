@@ -111,6 +111,8 @@ def _relinked(text: str, root: Path, name: str, to: Path) -> str:
             page = f"files/{inside}"
             (to / page).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, to / page)
+        elif words == Path(place).name and file.suffix == ".md":
+            words = _title(file)  # nobody who reads a site knows files by their names
         return f"{mark}[{words}]({os.path.relpath(page, here)}{sharp}{anchor})"
 
     # Code spans are put back after the links around them were looked at: a link's words may be code.
@@ -122,6 +124,11 @@ def _relinked(text: str, root: Path, name: str, to: Path) -> str:
 
     changed = _LINK.sub(link, _CODE.sub(keep, text))
     return re.sub(r"\0(\d+)\0", lambda found: kept[int(found[1])], changed)
+
+
+def _title(document: Path) -> str:
+    with document.open(encoding="utf-8") as file:
+        return file.readline().removeprefix("# ").strip()
 
 
 def _navigation(index: str) -> str:

@@ -69,6 +69,7 @@ def made(tmp_path, text):
     ("written", "laid_out"),
     [
         ("[a](adr/0001-first.md#x)", "[a](adr/0001-first.md#x)"),
+        ("[0001-first.md](adr/0001-first.md)", "[First](adr/0001-first.md)"),
         ("[`a`](adr/)", "[`a`](adr/README.md)"),
         ("[a](../SECURITY.md)", "[a](project/SECURITY.md)"),
         ("[a](../README.md)", "[a](index.md)"),
