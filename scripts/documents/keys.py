@@ -77,7 +77,6 @@ _PLAIN: Mapping[Any, str] = {
 }
 _MANY = {"string": "strings", "file": "files", "whole number": "whole numbers", "table": "tables"}
 _ROW = re.compile(r"\| (`[^|]*) \|(?: ([^|]*) \|)? ((?:[^|]|\\\|)*) \|$")
-_HEAD = re.compile(r"\| key\b[^|]*\| (default \| )?")
 _TABLE = re.compile(r"\*\*`\[enroller\.NAME\.(\w+)\]`\*\*")
 
 

@@ -82,6 +82,7 @@ def made(tmp_path, text):
 )
 def test_links_of_a_page_lead_to_pages_or_files_of_the_site(tmp_path, monkeypatch, written, laid_out):
     monkeypatch.setattr("documents.site.key_reference", lambda _: iter(()))
+    monkeypatch.setattr("documents.site.command_reference", lambda: iter(()))
     root = made(tmp_path, written)
     lay_out(root, tmp_path / "source")
     assert laid_out == (tmp_path / "source/page.md").read_text()
