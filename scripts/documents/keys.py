@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from cftpki_ext.config.console import ConsoleModel
 from cftpki_ext.config.enrolment import ManagedModel
 from cftpki_ext.config.evidence import EvidenceModel
 from cftpki_ext.config.ldap import LdapModel
@@ -152,6 +153,7 @@ def sections() -> Iterator[Section]:
         places = (*_own("[notify]", words), *_own("[notify]", "key of a receiver"))
         yield Section(heading=f"[notify.{name}.NAME]", model=model, places=places)
     yield Section(heading="[metrics]", model=MetricsModel, places=_own("[metrics]"))
+    yield Section(heading="[console]", model=ConsoleModel, places=_own("[console]"))
     yield Section(heading="[trust.NAME]", model=TrustModel, places=_own("[trust.NAME]"))
     yield Section(heading="[trust.NAME.ldap]", model=LdapModel, places=(Place("ldap.md"),))
     yield Section(heading="[trust.NAME.rest]", model=RestModel, places=(Place("rest-lookup.md"),))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from cftpki_ext.config import loader
 from documents.keys import Place, Section, keys_of, sections
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -39,6 +40,11 @@ def test_defaults_that_a_document_writes_are_those_of_the_program(section):
         and plain(key.default) != plain(key.told.default)
     }
     assert {} == wrong
+
+
+def test_every_section_that_is_read_is_in_the_reference():
+    told = {re.findall(r"\w+", section.heading)[0] for section in SECTIONS}
+    assert set(loader._SECTIONS) == told
 
 
 class Model(BaseModel):
