@@ -125,6 +125,7 @@ class ScepFront:
     asked: list[Asked] = field(default_factory=list)
     operations: list[str] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
     issued: list[bytes] = field(default_factory=list)
 
     @property
@@ -469,6 +470,7 @@ def serving(front: ScepFront) -> Iterator[ScepFront]:
         def _reply(self, body: bytes, *, post: bool) -> None:
             parts = urlsplit(self.path)
             front.queries.append(parts.query)
+            front.targets.append(self.path)
             operation = parse_qs(parts.query).get("operation", [""])[0]
             if parts.path in PATHS:
                 status, content, kind = front.answer(operation, body, post=post)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from urllib.parse import quote
 
-from cftpki_connectors.ca.anchors import describe
+from cftpki_connectors.ca.anchors import parsed
 from cftpki_connectors.ca.client import CaError
 from cftpki_connectors.scep.authorities import sort_out
 from cftpki_connectors.scep.capabilities import parse_capabilities
@@ -38,6 +38,11 @@ _PLACES = (
 # A step-ca tells the names of its provisioners.
 _PROVISIONERS = "/provisioners?limit=100"
 _MAX_PROVISIONERS = 4
+# What a step-ca (0.30.2) needs.
+_STEP_CA = (
+    Key(name="renewal", value="both", note="it wants the password for renewals too"),
+    Key(name="legacy", value=["sha1"], note="it signs its answers with SHA-1"),
+)
 
 
 async def look(explorer: Explorer) -> tuple[Recognised, ...]:
@@ -52,12 +57,13 @@ async def look(explorer: Explorer) -> tuple[Recognised, ...]:
 
     """
     places = [explorer.url]
+    provisioners: list[str] = []
     if explorer.url == explorer.origin:
         places = [explorer.origin + place for place in _PLACES]
-        places += [f"{explorer.origin}/scep/{name}" for name in await _step_ca(explorer)]
+        provisioners = [f"{explorer.origin}/scep/{name}" for name in await _step_ca(explorer)]
     found = []
-    for place in places:
-        one = await _at(explorer, place)
+    for place in (*places, *provisioners):
+        one = await _at(explorer, place, habits=_STEP_CA if place in provisioners else ())
         if one is not None:
             found.append(one)
     return tuple(found)
@@ -103,7 +109,7 @@ async def _certificates(explorer: Explorer, place: str) -> tuple[bytes, ...]:
         return ()
 
 
-async def _at(explorer: Explorer, place: str) -> Recognised | None:
+async def _at(explorer: Explorer, place: str, *, habits: tuple[Key, ...]) -> Recognised | None:
     came = await _certificates(explorer, place)
     if not came:
         return None
@@ -114,7 +120,8 @@ async def _at(explorer: Explorer, place: str) -> Recognised | None:
         return None
     words = ", ".join(sorted(one.value for one in listed))
     detail = f"GetCACert has {len(came)} certificates; lists {words}"
-    return Recognised(protocol="scep", where=place, detail=detail, keys=_table(explorer, place, came, listed))
+    keys = (*_table(explorer, place, came, listed), *habits)
+    return Recognised(protocol="scep", where=place, detail=detail, keys=keys)
 
 
 def _table(
@@ -127,11 +134,9 @@ def _table(
     elif trust.file is not None and _vouched(came, trust.anchors):
         keys.append(Key(name="certificates", value=str(trust.file)))
     else:
-        shown = ", ".join(f"{describe(one)} {sha256(one).hexdigest()}" for one in came[:3])
+        shown = ", ".join(f"{one.subject.text[:30]!r} {one.digest.hex()}" for one in parsed(came)[:2])
         what = "PEM file with the certificate of the CA, from its operator"
-        keys.append(
-            placeholder("certificates", what, note=f"or fingerprints; unconfirmed, the server shows {shown}")
-        )
+        keys.append(placeholder("certificates", what, note=f"or fingerprints; unconfirmed: {shown}"))
     if place.startswith("https:"):
         keys += trust.root_keys("tls_roots")
     keys.append(placeholder("challenge_file", "file with the challenge password, mode 0600"))

@@ -41,7 +41,7 @@ password_file = "ldap-password"
 chain = "chain.pem"
 key = "key.pem"
 [identity.kept]
-enrollers = ["acme", "est", "file"]
+enrollers = ["acme", "est", "file", "scep"]
 names = ["mft.example"]
 issuers = ["issuer.pem"]
 password_file = "at-rest"
@@ -55,6 +55,11 @@ http01 = { hook = ["DIR/challenge", "x"] }
 type = "est"
 url = "https://est.example/.well-known/est"
 explicit_roots = "est.pem"
+[enroller.scep]
+type = "scep"
+url = "http://scep.example"
+certificates = "scep.pem"
+challenge_file = "scep-challenge"
 [enroller.file]
 type = "file"
 chain = "dropped.pem"
@@ -71,12 +76,22 @@ CERTIFICATES = [
     "issuer",
     "acme",
     "est",
+    "scep",
     "dropped-root",
     "client",
     "chain",
     "dropped",
 ]
-SECRETS = ["datafile", "token", "client-key.pem", "ldap-password", "key.pem", "at-rest", "dropped-key.pem"]
+SECRETS = [
+    "datafile",
+    "token",
+    "client-key.pem",
+    "ldap-password",
+    "key.pem",
+    "at-rest",
+    "scep-challenge",
+    "dropped-key.pem",
+]
 PLACES = (
     *(f"{name}.pem" for name in CERTIFICATES),
     *SECRETS,

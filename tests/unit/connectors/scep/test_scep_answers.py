@@ -18,7 +18,7 @@ from cftpki_connectors.scep import ScepEnroller
 from cftpki_ext.identity.enroller_port import Failed, Fault, Issued
 from tests.support import pki
 from tests.support.orders import Saves, context, in_s
-from tests.support.scep_front import REQUEST_AGENT, encrypted
+from tests.support.scep_front import REQUEST_AGENT, bundle, encrypted, signed
 from tests.unit.connectors.scep.conftest import ec_order, rsa_order
 
 CMC_RA = "1.3.6.1.5.5.7.3.28"
@@ -453,6 +453,18 @@ async def test_successor_that_somebody_else_has_signed_is_not_believed(start, si
     outcome = await site.issued()
 
     assert any(note.startswith("GetNextCACert: the message is signed by") for note in outcome.notes)
+    assert new.der not in await site.enroller()._trust.kept()
+
+
+async def test_successor_that_is_only_beside_the_signature_is_not_believed(start):
+    new = successor()
+    site = start(capabilities=CAPABLE)
+    # The certificates of a SignedData are not signed: anybody can put another one in.
+    body = signed(bundle([site.front.ca.der]), site.front.ca, [], "sha256", [new.der])
+    site.front.http = lambda operation: (200, body, "x/y") if operation == "GetNextCACert" else None
+
+    await site.issued()
+
     assert new.der not in await site.enroller()._trust.kept()
 
 

@@ -153,6 +153,23 @@ async def test_password_that_is_no_printable_string_arrives_as_it_is(start):
     assert "pass@wörd" == site.front.asked[0].challenge
 
 
+async def test_server_behind_a_proxy_is_asked_through_it(start, tmp_path):
+    site = start()
+    word = tmp_path / "proxy-password"
+    word.write_text("p@ss\n")
+    word.chmod(0o600)
+
+    # The front is the proxy: it answers whatever server it is asked for.
+    await site.issued(
+        url="http://ndes.invalid/certsrv/mscep/mscep.dll",
+        proxy=f"http://us@127.0.0.1:{site.front.port}",
+        proxy_password_file=word,
+    )
+
+    assert {"http://ndes.invalid"} == {target.partition("/certsrv")[0] for target in site.front.targets}
+    assert 3 == len(site.front.targets)
+
+
 # ---- pending orders ----------------------------------------------------------------------------------------
 
 
