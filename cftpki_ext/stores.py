@@ -24,6 +24,7 @@ from cftpki_cache.ledger_copies import back_up, copied_without_log
 from cftpki_cache.ledger_schema import DATABASE
 from cftpki_cache.ledger_shares import STRANGERS, SharedLedger
 from cftpki_cache.ledger_shares_reader import SharedLedgerReader
+from cftpki_cache.list_file import key_of
 from cftpki_cache.listed import ListedStore
 from cftpki_cache.lists import ListFiles, list_directory
 from cftpki_cache.location_locks import LocationLocks
@@ -43,6 +44,8 @@ from cftpki_ext.support.users import denied_text, user_text, user_word
 
 _log = logging.getLogger(__name__)
 
+# What answers without a signature are sealed by in the cache.
+ANSWERS_KEY = "answers.key"
 LOST_AND_FOUND = "lost+found"
 _OTHERS_MAY_WRITE = 0o022
 # Whoever could write there could put keys, accounts, kept roots, revocations or records of his own in place.
@@ -285,7 +288,11 @@ def open_stores(service: ServiceSettings) -> tuple[ResponseStore, ProofStore]:
     lists = _open_lists(service)
     proofs = RevocationMemory(service.state, lists)
     try:
-        disk = DiskStore(response_directory(service), max_bytes=service.cache_bytes)
+        disk = DiskStore(
+            response_directory(service),
+            max_bytes=service.cache_bytes,
+            key=lambda: key_of(service.state / ANSWERS_KEY),
+        )
     except StoreError:
         proofs.close()
         raise

@@ -3,12 +3,14 @@ The disk tier: raw responses that survive a restart, in one SQLite database that
 
 Owns the directory, the record format and the promise that no disk trouble becomes anything but a miss. The
 digest in a record finds accidents, not attackers: whoever can write here can write a digest as well, so that
-signatures are verified again by whoever gets the bytes.
+signatures are verified again by whoever gets the bytes. What bears no signature (`SEALED`) has a MAC instead, whose key is
+not in the directory.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import os
 import sqlite3
@@ -47,6 +49,8 @@ _MAGIC = b"CFR1"
 # When it was received, for whoever reads no more of a record.
 RECEIVED = struct.Struct(">q")
 RECEIVED_AT = 36
+# Names of answers that no signature vouches for.
+SEALED = ("directory:",)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SETTINGS = {
     # A reader that maps the file is killed by SIGBUS when another process cuts it short.
@@ -80,6 +84,7 @@ class DiskStore:
         max_bytes: size of the database; the oldest entries go first.
         wall: seconds since 1970; entries survive restarts, so their ends are wall-clock times.
         monotonic: seconds that only ever grow, for the pause after trouble.
+        key: gives the key of the MACs of answers without a signature; without it none of them is kept.
 
     Raises:
         StoreError: the directory is a symbolic link, another user's, or open to others.
@@ -93,8 +98,11 @@ class DiskStore:
         max_bytes: int = 512 * 1024 * 1024,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        key: Callable[[], bytes] | None = None,
     ) -> None:
         self._directory = directory
+        self._key = key
+        self._sealing: bytes | None = None
         self._max_bytes = max_bytes
         self._wall = wall
         self._monotonic = monotonic
@@ -120,6 +128,8 @@ class DiskStore:
         """
         See `LivedStore`. A row that is damaged, or was never written by this store, is dropped unread.
         """
+        if not self._vouches(key):
+            return None
 
         def work(cache: diskcache.Cache) -> Kept | None:
             try:
@@ -136,7 +146,7 @@ class DiskStore:
         """
         See `ResponseStore`. A response larger than half the store is not kept.
         """
-        if keep_s <= 0 or len(raw) > self._max_bytes // 2:
+        if keep_s <= 0 or len(raw) > self._max_bytes // 2 or not self._vouches(key):
             self.drop(key)
             return
         record = self._pack(key, bytes(raw), received_at, keep_s)
@@ -175,10 +185,32 @@ class DiskStore:
             self._closed = True
             self._disconnect()
 
+    def _vouches(self, name: str) -> bool:
+        """
+        Whether what is kept under a name is either signed, or can be sealed by us.
+        """
+        if not name.startswith(SEALED) or self._sealing is not None:
+            return True
+        try:
+            self._sealing = None if self._key is None else self._key()
+        except (StoreError, OSError) as error:
+            _log.warning("answers without a signature are not kept: %s", error)
+        return self._sealing is not None
+
+    def _digest(self, name: str, received: int, until: int, raw: bytes) -> bytes:
+        octets = name.encode()
+        head = struct.pack(">Qqq", len(octets), received, until)
+        if name.startswith(SEALED):
+            return hmac.digest(self._sealing or b"", head + octets + raw, "sha256")
+        state = hashlib.sha256(head)
+        state.update(octets)
+        state.update(raw)
+        return state.digest()
+
     def _pack(self, key: str, raw: bytes, received_at: datetime, keep_s: float) -> bytes:
         received = (received_at - _EPOCH) // timedelta(microseconds=1)
         until = int((self._wall() + keep_s) * 1_000_000)
-        return _HEADER.pack(_MAGIC, _digest(key, received, until, raw), received, until) + raw
+        return _HEADER.pack(_MAGIC, self._digest(key, received, until, raw), received, until) + raw
 
     def _unpack(self, key: str, record: bytes) -> Kept | None:
         if len(record) < _HEADER.size:
@@ -186,7 +218,7 @@ class DiskStore:
             raise CorruptRowError(msg)
         magic, digest, received, until = _HEADER.unpack_from(record)
         raw = record[_HEADER.size :]
-        if magic != _MAGIC or digest != _digest(key, received, until, raw):
+        if magic != _MAGIC or not hmac.compare_digest(digest, self._digest(key, received, until, raw)):
             msg = "the digest differs"
             raise CorruptRowError(msg)
         keep_s = until / 1_000_000 - self._wall()
@@ -257,14 +289,6 @@ class DiskStore:
                 cache.close()
             except sqlite3.Error as error:
                 _log.debug("closing the response cache: %s", error)
-
-
-def _digest(key: str, received: int, until: int, raw: bytes) -> bytes:
-    name = key.encode()
-    state = hashlib.sha256(struct.pack(">Qqq", len(name), received, until))
-    state.update(name)
-    state.update(raw)
-    return state.digest()
 
 
 _DISK_CODES = frozenset(

@@ -149,4 +149,6 @@ def source_kinds(settings: Settings) -> frozenset[SourceKind]:
     )
     if any(trust.api_crls for trust in settings.trusts.values()):
         named |= {SourceKind.CRL}  # an API that answers with a CRL is asked by the source of CRLs
+    if any(trust.directory is not None for trust in settings.trusts.values()):
+        named |= {SourceKind.DIRECTORY}
     return named if settings.trusts else frozenset(DEFAULT_SOURCES)

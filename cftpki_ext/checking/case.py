@@ -29,7 +29,7 @@ from cftpki_ext.decision.known_revoked import proof_key, proves
 from cftpki_ext.decision.other_paths import other_path, paths_tried
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, next_step
-from cftpki_ext.revocation.cache_key import certificate_key, list_key
+from cftpki_ext.revocation.cache_key import certificate_key, directory_key, list_key
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 # A large list of a file is kept under a name that nobody looks up, so that it has its index after a restart.
@@ -203,7 +203,7 @@ class Case:
             The turn; `outcome` is not made here.
 
         """
-        if not self._first.to_judge:
+        if not self._first.asks:
             return Turn()
         wrong = {one.lookup for one in looked_up if not self._is_place(one)}
         if wrong:
@@ -250,7 +250,7 @@ class Case:
         """
         heard = tuple(statements)
         verdict = conclude(self._first, heard, verdict_id=verdict_id)
-        if not self._first.to_judge:
+        if not self._first.asks:
             return Outcome(verdict=verdict)
         tried = paths_tried(self._first, heard)
         places = {id(statement): place for place, statement in enumerate(heard)}
@@ -288,7 +288,11 @@ class Case:
         return tuple(self._place(lookup) for lookup in lookups)
 
     def _place(self, lookup: Lookup) -> Place:
-        certificate, issuer = self._current.pair(lookup.depth)
+        if lookup.kind is SourceKind.DIRECTORY:
+            path = self._current.path
+            certificate, issuer = path[0], path[min(1, len(path) - 1)]  # an anchor may be a partner itself
+        else:
+            certificate, issuer = self._current.pair(lookup.depth)
         return Place(
             lookup=lookup,
             key=store_key(self._current, lookup),
@@ -359,6 +363,8 @@ def store_key(examination: Examination, lookup: Lookup) -> str:
         The key, see `revocation.cache_key`.
 
     """
+    if lookup.kind is SourceKind.DIRECTORY:
+        return _directory_key(examination, lookup)
     certificate, issuer = examination.pair(lookup.depth)
     if lookup.kind is SourceKind.CRL:
         return list_key(issuer_name=issuer.subject.der, issuer_spki=issuer.spki, url=lookup.url)
@@ -369,6 +375,16 @@ def store_key(examination: Examination, lookup: Lookup) -> str:
         serial=certificate.serial,
         url=lookup.url,
     )
+
+
+def _directory_key(examination: Examination, lookup: Lookup) -> str:
+    profile = examination.question.trust.directory
+    if profile is None:
+        msg = "there is no directory"
+        raise LookupError(msg)
+    access = profile.access
+    us = (access.bind_dn, access.client_certificate, access.starttls, *access.servers)
+    return directory_key(access=tuple(map(str, us)), url=lookup.url)
 
 
 def _lookup_of(statement: Statement) -> Lookup | None:
@@ -408,6 +424,21 @@ def _worth_keeping(
             if finding.next_update is not None:
                 life += max(timedelta(0), finding.next_update - now)
             yield name, statement, int(life.total_seconds())
+    yield from _of_directory(examination, statements)
+
+
+def _of_directory(
+    examination: Examination, statements: tuple[Statement, ...]
+) -> Iterator[tuple[str, Statement, int]]:
+    """
+    What a directory answered, whatever it said: that a partner was locked must not be forgotten when it falls silent.
+    """
+    limits = examination.question.limits
+    judged = examination.by_directory(statements) if examination.may_fetch else None
+    for statement in () if judged is None else judged.used:
+        if statement.origin is Origin.NETWORK and statement.url is not None:
+            name = store_key(examination, Lookup(depth=0, kind=SourceKind.DIRECTORY, url=statement.url))
+            yield name, statement, int((limits.directory_refresh + limits.keep_stale).total_seconds())
 
 
 def _worth_remembering(

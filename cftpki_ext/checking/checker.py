@@ -278,7 +278,7 @@ class Checker:
         said = next(
             (
                 source.this_update
-                for finding in (*evidence.findings, *evidence.beside)
+                for finding in evidence.heard
                 for source in finding.sources
                 if source.digest == digest
                 and source.this_update is not None

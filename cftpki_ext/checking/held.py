@@ -104,7 +104,7 @@ def held_of(
         if one.raw is not None and one.origin in _CACHED
     }
     evidence = verdict.evidence
-    for finding in evidence.findings:
+    for finding in (*evidence.findings, *((evidence.directory,) if evidence.directory else ())):
         issuer = evidence.path[finding.depth].issuer if finding.depth < len(evidence.path) else ""
         of_kind: dict[SourceKind, list[Held]] = {}
         for source in finding.sources:
@@ -134,7 +134,7 @@ def held_of(
             )
         first = next((kind for kind in trust.sources if kind in of_kind), None)
         for kind, them in of_kind.items():
-            if kind in {first, SourceKind.REST, *trust.cross_check}:
+            if kind in {first, SourceKind.REST, SourceKind.DIRECTORY, *trust.cross_check}:
                 for one in them:
                     before = found.get(one.key)
                     if before is None or one.received_at > before.received_at:

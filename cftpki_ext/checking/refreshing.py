@@ -339,7 +339,7 @@ class Ahead:
             if _is_newer(entry.held, before, now):
                 self.renewed += 1
                 self.last = now
-                self._resting.pop((trust, entry.held.url), None)
+                self._resting.pop((trust, self._place_of(trust, entry.held)), None)
                 self._plan(entry, now=now)
                 touched.update(entry.users)
                 continue
@@ -351,7 +351,7 @@ class Ahead:
                 self._again(entry, now, LONGEST_REST_S)
                 continue
             detail = failures.get(entry.held.url, "another source was heard instead")
-            place = self._rest(trust, entry.held.url, detail, now, monotonic)
+            place = self._rest(trust, self._place_of(trust, entry.held), detail, now, monotonic)
             self._again(entry, now, place.until - monotonic)
         return tuple(touched)
 
@@ -364,8 +364,10 @@ class Ahead:
         }
         entries: dict[str, list[_Entry]] = {location: [] for location in failing}
         for entry in self._entries.values() if failing else ():
-            if entry.held.url in failing:
-                entries[entry.held.url].append(entry)
+            trust = self._partners[next(reversed(entry.users))].trust if entry.users else ""
+            location = self._place_of(trust, entry.held)
+            if location in failing:
+                entries[location].append(entry)
         found = [
             Trouble(
                 location=location,
@@ -407,7 +409,7 @@ class Ahead:
             if not self._is_current(turn, key):
                 continue
             entry = self._entries[key]
-            place = self._resting.get((trust, entry.held.url))
+            place = self._resting.get((trust, self._place_of(trust, entry.held)))
             if place is not None and place.until > monotonic:
                 self._again(entry, now, place.until - monotonic)
                 continue
@@ -437,15 +439,17 @@ class Ahead:
         for one in keys:
             self._entries[one].turn = self._turn()  # nobody else takes it meanwhile
         limits = self._limits
-        for kind in (SourceKind.OCSP, SourceKind.CRL):
+        for kind in (SourceKind.OCSP, SourceKind.CRL, SourceKind.DIRECTORY):
             ages = [now - held.received_at for held in held_now if held.kind is kind and held.key in keys]
             if ages:
                 older = max(timedelta(0), min(ages) - timedelta(milliseconds=1))
                 age = min(older, refresh_age(kind, self._limits))
                 if kind is SourceKind.OCSP:
                     limits = replace(limits, ocsp_refresh=age)
-                else:
+                elif kind is SourceKind.CRL:
                     limits = replace(limits, crl_refresh=age)
+                else:
+                    limits = replace(limits, directory_refresh=age)
         return Job(partner=replace(partner, held=held_now), keys=frozenset(keys), limits=limits)
 
     def _due(self, held: Held) -> tuple[datetime | None, datetime]:
@@ -552,6 +556,14 @@ class Ahead:
                 short = 1 - self._budget(trust, monotonic).tokens
                 waits.append(max(0.0, short * 3600 / max(1, self._settings.requests_per_hour)))
         return min(waits, default=None)
+
+    def _place_of(self, trust: str, held: Held) -> str:
+        """
+        What fails together: a location, and of a directory, where each partner is another search, the whole of it.
+        """
+        known = self._trusts.get(trust)
+        directory = None if known is None or held.kind is not SourceKind.DIRECTORY else known.directory
+        return held.url if directory is None else directory.place
 
     def _rest(self, trust: str, location: str, detail: str, now: datetime, monotonic: float) -> _Place:
         place = self._resting.pop((trust, location), None) or _Place(now)

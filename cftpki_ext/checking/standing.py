@@ -97,7 +97,7 @@ def _ends(question: Question, verdict: Verdict, heard: Sequence[Statement]) -> I
     evidence, limits = verdict.evidence, question.limits
     yield from (entry.not_after for entry in evidence.path if entry.not_after is not None)
     yield from (one.received_at + refresh_age(one.kind, limits) for one in heard)
-    for finding in (*evidence.findings, *evidence.beside):
+    for finding in evidence.heard:
         for source in finding.sources:
             if source.this_update is not None:
                 yield fresh_until(source.kind, source.this_update, source.next_update, limits)
@@ -114,5 +114,5 @@ def _decided(verdict: Verdict) -> tuple[object, ...]:
         evidence.rows,
         evidence.faults,
         evidence.path,
-        tuple((one.fingerprint, one.status) for one in (*evidence.findings, *evidence.beside)),
+        tuple((one.fingerprint, one.status) for one in evidence.heard),
     )

@@ -171,7 +171,7 @@ def _trust(settings: Settings, name: str | None) -> TrustSet:
     kinds = {SourceKind.CRL, *((SourceKind.REST,) if trust.api_crls else ())}
     lists = tuple(kind for kind in trust.sources if kind in kinds)
     # Otherwise a quick responder would end the search before the list is there.
-    return replace(trust, sources=lists or trust.sources, cross_check=())
+    return replace(trust, sources=lists or trust.sources, cross_check=(), directory=None)
 
 
 async def _warm(settings: Settings, trust: TrustSet, chain: tuple[bytes, ...]) -> Verdict:

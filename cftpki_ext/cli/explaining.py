@@ -17,7 +17,12 @@ from cftpki_ext.evidence import Record
 from cftpki_ext.looking.explained import certificate_lines, facts_of, status_lines
 from cftpki_ext.ports import LedgerEntry
 
-_SUFFIXES = {SourceKind.OCSP: "ocsp.der", SourceKind.CRL: "crl.der", SourceKind.REST: "rest.json"}
+_SUFFIXES = {
+    SourceKind.OCSP: "ocsp.der",
+    SourceKind.CRL: "crl.der",
+    SourceKind.REST: "rest.json",
+    SourceKind.DIRECTORY: "directory.ldap",
+}
 
 
 def show_record(record: Record, *, place: LedgerEntry) -> None:
@@ -43,6 +48,12 @@ def show_record(record: Record, *, place: LedgerEntry) -> None:
             if finding.depth == index:
                 for line in status_lines(finding):
                     out.print(Text(f"         {printable(line)}"), whole=True)
+    known = record.verdict.evidence.directory
+    if known is not None:
+        out.print()
+        out.print(Text("directory", style="bold"), whole=True)
+        for line in status_lines(known):
+            out.print(Text(f"         {printable(line)}"), whole=True)
 
 
 def write_raw(directory: Path, document: bytes, record: Record, *, repeated: bytes | None = None) -> None:

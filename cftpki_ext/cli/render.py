@@ -269,12 +269,13 @@ def show_verdict(verdict: Verdict, *, sources: bool = True) -> None:
     if evidence.faults:
         out.print()
         out.print(table(FAULT_HEADINGS, map(fault_cells, evidence.faults)))
-    if evidence.findings and sources:
+    known = () if evidence.directory is None else (evidence.directory,)
+    if (evidence.findings or known) and sources:
         out.print()
         out.print(
             table(
                 ("depth", "certificate", "status", "source", "from", "age", "next update", "detail"),
-                (row for finding in evidence.findings for row in _rows(finding)),
+                (row for finding in (*evidence.findings, *known) for row in _rows(finding)),
             )
         )
 

@@ -56,6 +56,22 @@ def with_ldap(reader: Reader, trust: TrustSet, raw: object) -> TrustSet:
         return trust
     path: KeyPath = ("trust", trust.name, "ldap")
     model = reader.validate(LdapModel, path, section)
+    return replace(trust, ldap=access_of(reader, path, model))
+
+
+def access_of(reader: Reader, path: KeyPath, model: LdapModel) -> LdapAccess:
+    """
+    How directories are asked, by a table that says so.
+
+    Args:
+        reader: notes the faults.
+        path: the table.
+        model: what it says.
+
+    Returns:
+        The access; servers that are none are left out.
+
+    """
     for index, server in enumerate(model.servers):
         if not is_ldap_server(server):
             reader.faults.add(
@@ -68,7 +84,7 @@ def with_ldap(reader: Reader, trust: TrustSet, raw: object) -> TrustSet:
     password = file_of(reader, model.password_file)
     if password is not None:
         secret_file(reader, (*path, "password_file"), password, cap=MAX_PASSWORD_BYTES, what="password")
-    access = LdapAccess(
+    return LdapAccess(
         servers=tuple(server for server in model.servers if is_ldap_server(server)),
         starttls=model.starttls,
         roots=certificates_of(reader, (*path, "roots"), model.roots),
@@ -76,7 +92,6 @@ def with_ldap(reader: Reader, trust: TrustSet, raw: object) -> TrustSet:
         password_file=password,
         **client_files(reader, path, model),
     )
-    return replace(trust, ldap=access)
 
 
 def _who_we_are(reader: Reader, path: KeyPath, model: LdapModel) -> None:

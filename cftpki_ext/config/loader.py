@@ -31,7 +31,7 @@ from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.notify import NotifySettings
 from cftpki_ext.core.policy import PROFILES
-from cftpki_ext.core.settings import ConsoleSettings, Rule, ServiceSettings, Settings
+from cftpki_ext.core.settings import ConsoleSettings, Rule, ServiceSettings, Settings, TrustSet
 from cftpki_ext.core.vocabulary import Phase
 from cftpki_ext.decision.rules import overlaps
 from cftpki_ext.support.files import MAX_TEXT_BYTES, read_regular
@@ -158,7 +158,11 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         console=_console(reader, document),
         trusts=MappingProxyType(
             {
-                name: with_ldap(reader, with_rest(reader, reader.trust(name, raw, policies), raw), raw)
+                name: _with_directory(
+                    reader,
+                    with_ldap(reader, with_rest(reader, reader.trust(name, raw, policies), raw), raw),
+                    raw,
+                )
                 for name, raw in tables["trust"].items()
             }
         ),
@@ -179,6 +183,18 @@ def _console(reader: Reader, document: Mapping[str, Any]) -> ConsoleSettings:
         return ConsoleSettings()
     made: ConsoleSettings = import_module("cftpki_ext.config.console").read_console(
         reader, document["console"]
+    )
+    return made
+
+
+def _with_directory(reader: Reader, trust: TrustSet, raw: object) -> TrustSet:
+    """
+    A trust set with its directory; what reads it is imported where there is one (ADR 0030).
+    """
+    if not isinstance(raw, dict) or "directory" not in raw:
+        return trust
+    made: TrustSet = import_module("cftpki_ext.config.directory").with_directory(
+        reader, trust, raw["directory"]
     )
     return made
 

@@ -23,7 +23,7 @@ from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Depth, Enforcement
 from cftpki_ext.core.settings import Limits, ModuleCalls, Network, NonceMode, Unreachable
-from cftpki_ext.core.vocabulary import Direction, Form, Leniency, Phase, SourceKind
+from cftpki_ext.core.vocabulary import STATUS_KINDS, Direction, Form, Leniency, Phase, SourceKind
 
 T = TypeVar("T")
 
@@ -191,7 +191,9 @@ End = Annotated[datetime, BeforeValidator(_end)]
 User = Annotated[int | str, BeforeValidator(_user)]
 PhaseName = Annotated[Phase, BeforeValidator(_phase)]
 DirectionName = Annotated[Direction, BeforeValidator(Choice(_names(Direction)))]
-SourceName = Annotated[SourceKind, BeforeValidator(Choice(_names(SourceKind)))]
+SourceName = Annotated[
+    SourceKind, BeforeValidator(Choice({kind.value: kind for kind in SourceKind if kind in STATUS_KINDS}))
+]
 LeniencyName = Annotated[Leniency, BeforeValidator(Choice(_names(Leniency)))]
 FormName = Annotated[Form, BeforeValidator(Choice({form.value: form for form in (Form.COMMON, Form.STRICT)}))]
 NonceName = Annotated[NonceMode, BeforeValidator(Choice(_names(NonceMode)))]
@@ -253,6 +255,7 @@ class TrustModel(Section):
     # Read on its own (`config.rest`), so that a fault in one key hides none in another.
     rest: Any = None
     ldap: Any = None  # likewise (`config.ldap`)
+    directory: Any = None  # likewise (`config.directory`)
     cross_check: list[SourceName] = []
     deltas: bool = True
 
@@ -364,12 +367,14 @@ LIMIT_RANGES: dict[str, tuple[Any, Any]] = {
     "ocsp_bytes": (2 * 1024, 1 << 20),
     "crl_bytes": (1024, 1 << 30),
     "rest_bytes": (1024, 16 << 20),
+    "directory_bytes": (1024, 16 << 20),
     "clock_skew": (timedelta(0), timedelta(hours=1)),
     "ocsp_life_without_next_update": (timedelta(0), 30 * _DAY),
     "ocsp_max_age": (timedelta(minutes=1), 366 * _DAY),
     "crl_max_age": (timedelta(minutes=1), 366 * _DAY),
     "ocsp_refresh": (timedelta(0), 30 * _DAY),
     "crl_refresh": (timedelta(0), 30 * _DAY),
+    "directory_refresh": (timedelta(0), 30 * _DAY),
     "keep_stale": (timedelta(0), 366 * _DAY),
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 
+from cftpki_ext.core.causes import REFUSED_BY_DIRECTORY, Cause
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Reason
 
@@ -76,6 +77,20 @@ ALERTS: dict[Reason, Mapping] = {
     Reason.NO_RULE: Mapping(Alert.INTERNAL_ERROR, 1),
     Reason.INTERNAL_ERROR: Mapping(Alert.INTERNAL_ERROR, 1),
 }
+
+
+def reason_for(cause: Cause) -> Reason:
+    """
+    The reason of a refusal by a row of the policy table.
+
+    Args:
+        cause: of the row.
+
+    Returns:
+        That the partner may not in, where its directory said so; else that nothing was established.
+
+    """
+    return Reason.NOT_ALLOWED if cause in REFUSED_BY_DIRECTORY else Reason.STATUS_NOT_ESTABLISHED
 
 
 def alert_for(reason: Reason | None) -> int:

@@ -1,5 +1,5 @@
 """
-Why the status of a certificate could not be established: the rows of the policy table.
+Why the status of a certificate, or what a directory says of a partner, is not what it should be: the rows of the policy table.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ class Cause(enum.StrEnum):
     NO_REV_AVAIL = "no_rev_avail"  # the CA says that it tells nobody's status of this certificate (RFC 9608)
     DISAGREEMENT = "disagreement"  # cross-check: sources contradict each other
     MUST_STAPLE = "must_staple"  # RFC 7633 asks for a staple and none came
+    # What a directory says of the partner (`trust.NAME.directory`), or that it says nothing.
+    DIRECTORY_NOT_FOUND = "directory_not_found"  # no entry, or the certificate has nothing to search by
+    DIRECTORY_AMBIGUOUS = "directory_ambiguous"  # more entries than one
+    DIRECTORY_ASSERTION_FAILED = "directory_assertion_failed"  # the entry is not as it must be
+    DIRECTORY_UNREACHABLE = "directory_unreachable"  # no server answered in time
+    DIRECTORY_UNUSABLE = "directory_unusable"  # an answer that cannot be used, or our bind was refused
     # The three that let a "good" count with a warning: reservations, see `cftpki_ext.decision.grounds`.
     OLDER_GOOD = "older_good"  # the source did not answer, an older good one was used
     UNUSABLE_ANSWER = "unusable_answer"  # a source answered what cannot be used, another's "good" was used
@@ -41,3 +47,19 @@ class Cause(enum.StrEnum):
 
 # Why a "good" is not all that it should be. Each of them warns under every policy that does not refuse it.
 RESERVATIONS = frozenset({Cause.OLDER_GOOD, Cause.UNUSABLE_ANSWER, Cause.SILENT_SOURCE})
+
+# What is said of a partner, and not of a certificate's status.
+OF_DIRECTORY = frozenset(
+    {
+        Cause.DIRECTORY_NOT_FOUND,
+        Cause.DIRECTORY_AMBIGUOUS,
+        Cause.DIRECTORY_ASSERTION_FAILED,
+        Cause.DIRECTORY_UNREACHABLE,
+        Cause.DIRECTORY_UNUSABLE,
+    }
+)
+
+# What a directory has said of a partner: it does not lift itself because the directory is silent by now.
+REFUSED_BY_DIRECTORY = frozenset(
+    {Cause.DIRECTORY_NOT_FOUND, Cause.DIRECTORY_AMBIGUOUS, Cause.DIRECTORY_ASSERTION_FAILED}
+)

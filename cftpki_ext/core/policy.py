@@ -82,6 +82,7 @@ SOFT_CAUSES = frozenset(
         Cause.FORBIDDEN_URL,
         Cause.OLDER_GOOD,
         Cause.SILENT_SOURCE,
+        Cause.DIRECTORY_UNREACHABLE,
     }
 )
 
@@ -177,6 +178,7 @@ RESILIENT = Policy(
                 Cause.TRY_LATER,
                 Cause.RESPONDER_ERROR,
                 Cause.STALE,
+                Cause.DIRECTORY_UNREACHABLE,
             )
         }
     ),

@@ -60,6 +60,8 @@ class Limits:
     ocsp_bytes: int = 64 * 1024
     crl_bytes: int = 64 * 1024 * 1024
     rest_bytes: int = 256 * 1024
+    # What a directory answers to one search: an entry whose holder is in two thousand groups.
+    directory_bytes: int = 256 * 1024
     # What clocks differ by where nobody looks: OpenSSL's and nginx' 300 s, and what CAs date back for.
     clock_skew: timedelta = timedelta(minutes=5)
     # Life of an OCSP answer without nextUpdate, and the oldest thisUpdate that counts, whatever nextUpdate says.
@@ -72,6 +74,9 @@ class Limits:
     # own nextUpdate allows, but only when the source cannot be asked: this bounds how late a revocation is seen.
     ocsp_refresh: timedelta = timedelta(minutes=5)
     crl_refresh: timedelta = timedelta(minutes=15)
+    # Likewise what a directory says of a partner; nothing in it says how long it counts, so afterwards it counts only
+    # where a policy lets it. This bounds how late a locked account is seen.
+    directory_refresh: timedelta = timedelta(minutes=5)
     # How long a statement is kept past its own end: for `max_stale`, and because old proof of revocation counts.
     keep_stale: timedelta = timedelta(days=7)
 
@@ -185,6 +190,100 @@ class LdapAccess:
     client_password_file: Path | None = None
 
 
+class Scope(enum.StrEnum):
+    """
+    Which entries a search means, from its base on (RFC 4511 4.5.1.2).
+    """
+
+    BASE = "base"
+    ONE = "one"
+    SUBTREE = "subtree"
+
+
+class Matching(enum.StrEnum):
+    """
+    How a value of an entry is compared with one of ours (RFC 4517 4.2, by what the rules do).
+
+    `CASE_IGNORE` without regard to capitals and to how many blanks, `EXACT` octet by octet, `BOOLEAN` as TRUE or FALSE,
+    `INTEGER` as a number.
+    """
+
+    CASE_IGNORE = "case_ignore"
+    EXACT = "exact"
+    BOOLEAN = "boolean"
+    INTEGER = "integer"
+
+
+class Demand(enum.StrEnum):
+    """
+    What is demanded of a partner's entry.
+
+    `VALUE`: one of its attribute's values is one of ours; `PRESENT` and `ABSENT`: the attribute; `MEMBER`: the attribute
+    names a group; `GROUP`: a search finds a group that names the entry.
+    """
+
+    VALUE = "value"
+    PRESENT = "present"
+    ABSENT = "absent"
+    MEMBER = "member"
+    GROUP = "group"
+
+
+class Several(enum.StrEnum):
+    """
+    What is done where a search finds several entries: refuse, or have any or all of them meet every requirement.
+    """
+
+    REFUSE = "refuse"
+    ANY = "any"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """
+    One thing that a partner's entry must meet (`cftpki_ext.directory.requirements` compares).
+
+    `values` are compared by `matching`. `group` is the name of the group for `MEMBER`; `base`, `scope` and `filter` (a
+    template) are the search for `GROUP`.
+    """
+
+    demand: Demand
+    attribute: str = ""
+    values: tuple[str, ...] = ()
+    matching: Matching = Matching.CASE_IGNORE
+    group: str = ""
+    base: str = ""
+    scope: Scope = Scope.SUBTREE
+    filter: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryProfile:
+    """
+    How a partner is found in a directory by its certificate, and what its entry must be like (`cftpki_ext.directory`).
+
+    `base` and `filter` are templates (`directory.templates`, `directory.fields`). `certificate` is the attribute that
+    must hold the very certificate. By default a search that finds two entries refuses, and any entry will do.
+    """
+
+    access: LdapAccess
+    base: str
+    filter: str
+    scope: Scope = Scope.SUBTREE
+    several: Several = Several.REFUSE
+    certificate: str | None = None
+    requirements: tuple[Requirement, ...] = ()
+    unsafe_plain_ldap: bool = False  # believe an answer without TLS: nothing else proves who gave it
+
+    @property
+    def place(self) -> str:
+        """
+        Where it is, for a person and for monitoring: the first server with the base.
+        """
+        return f"{self.access.servers[0] if self.access.servers else 'ldap://'}/{self.base}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partners:
     """
@@ -229,7 +328,8 @@ class TrustSet:
     https_roots: tuple[bytes, ...] = ()  # for TLS to https locations, instead of the system's trust store
     nonce: NonceMode = NonceMode.SEND
     rest: RestProfile | None = None  # asked where `sources` names "rest"
-    ldap: LdapAccess | None = None  # how directories are asked; `None`: not at all
+    ldap: LdapAccess | None = None  # how directories are asked for lists; `None`: not at all
+    directory: DirectoryProfile | None = None  # who must know the partner as well
     policy_inputs: PolicyInputs = field(default_factory=PolicyInputs)
     compat: frozenset[Leniency] = frozenset()
     form: Form = Form.COMMON

@@ -263,6 +263,8 @@ class Evidence:
     rows: tuple[AppliedRow, ...] = ()
     # Certificates that were looked at beside the path: those of a path that was given up, and others of its keys.
     beside: tuple[CertificateFinding, ...] = ()
+    # What the directory says of the partner, where the trust set has one: "good" where it is found and as it must be.
+    directory: CertificateFinding | None = None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -270,6 +272,13 @@ class Evidence:
         How pydantic is to store the findings as `hops`, as 0.1.0 did: scripts and earlier records can be read.
         """
         return with_name(source, handler, field="findings", stored="hops")
+
+    @property
+    def heard(self) -> tuple[CertificateFinding, ...]:
+        """
+        All that sources were heard for: the path, what was looked at beside it, and the directory.
+        """
+        return (*self.findings, *self.beside, *(() if self.directory is None else (self.directory,)))
 
     @property
     def hops(self) -> tuple[CertificateFinding, ...]:

@@ -40,7 +40,7 @@ def verdict_to_json(verdict: Verdict, *, indent: int | None = None, octets: int 
     text = form_of(Verdict).dump_json(verdict, indent=indent, ensure_ascii=True, by_alias=True).decode()
     if octets is None or len(text) <= octets:
         return text
-    evidence = replace(verdict.evidence, path=(), faults=(), findings=(), notes=("too long",))
+    evidence = replace(verdict.evidence, path=(), faults=(), findings=(), directory=None, notes=("too long",))
     return verdict_to_json(replace(verdict, evidence=evidence), indent=indent)
 
 

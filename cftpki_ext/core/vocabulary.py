@@ -41,12 +41,17 @@ class Phase(enum.IntEnum):
 
 class SourceKind(enum.StrEnum):
     """
-    What kind of statement about a certificate's status this is.
+    What kind of statement this is: about a certificate's status, or (`DIRECTORY`) about its holder.
     """
 
     OCSP = "ocsp"
     CRL = "crl"
     REST = "rest"
+    DIRECTORY = "directory"
+
+
+# The kinds that say something of a certificate's status. A directory says whom we do business with.
+STATUS_KINDS = frozenset({SourceKind.OCSP, SourceKind.CRL, SourceKind.REST})
 
 
 class Origin(enum.StrEnum):

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from cftpki_ext.core.alerts import reason_for
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Action, Policy, Treatment
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.core.verdict import CertificateFinding, Fault, Reason, at_depth
+from cftpki_ext.core.verdict import CertificateFinding, Fault, at_depth
 from cftpki_ext.decision.grounds import Reservation
 from cftpki_ext.decision.summary import moment, shorten, span
 
@@ -146,7 +147,7 @@ class _Row:
 
     def refuse(self, treatment: Treatment, why_not: str) -> Treated:
         fault = Fault(
-            reason=Reason.STATUS_NOT_ESTABLISHED,
+            reason=reason_for(self.cause),
             depth=self.finding.depth,
             rule=f"policy {self.policy.name}: {self.cause.value}",
             detail=f"{self.cause.value}: {self.detail}{why_not}",

@@ -23,11 +23,11 @@ from cftpki_ext.core.escape import excerpt, printable
 from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Fault, Reason
-from cftpki_ext.decision.dn_text import names_of
 from cftpki_ext.decision.partner_lists import SAN_KINDS, common_names, compared_san, sans_of
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.summary import moment
 from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.dn_text import names_of
 from cftpki_ext.x509.name import COMMON_NAME, Name
 
 FINGERPRINT, SPKI, EITHER, SUBJECT = "fingerprint", "spki", "sha256", "subject"

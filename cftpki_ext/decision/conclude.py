@@ -92,6 +92,13 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
             faults.append(treated.fault)
             if treated.alert is not None:
                 alerts[treated.fault] = treated.alert
+    by_directory = _by_directory(examination, statements, findings)
+    if by_directory is not None:
+        treated = _treat_directory(examination, by_directory, statements, told)
+        if treated is not None:
+            faults.append(treated.fault)
+            if treated.alert is not None:
+                alerts[treated.fault] = treated.alert
     faults += _dead(examination, statements)
     if faults:
         # What is refused on the other path as well is refused for what was wrong with the first.
@@ -103,7 +110,7 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
     summary = (
         refusal(examination.path or examination.presented, deciding, alert)
         if deciding
-        else acceptance(examination.path, findings, path_only=question.path_only)
+        else acceptance(examination.path, findings, by_directory, path_only=question.path_only)
     )
     # A fault that was found before anything was judged refuses by itself, whatever its reason.
     audited = (
@@ -137,6 +144,7 @@ def conclude(examination: Examination, statements: Sequence[Statement], *, verdi
             notes=tuple(told.notes),
             rows=tuple(told.rows),
             beside=(*given_up, *same_key),
+            directory=by_directory,
         ),
         warnings=tuple(told.warnings),
     )
@@ -195,6 +203,47 @@ def _treat(
         cause = finding.cause or Cause.NO_SOURCE
     told.rows.append(
         AppliedRow(depth=finding.depth, cause=cause, action=treated.action, excepted=treated.excepted)
+    )
+    if treated.fault is not None:
+        return _Refused(treated.fault, treated.alert)
+    if treated.warn:
+        told.warn(treated.note)
+    else:
+        told.notes.append(treated.note)
+    return None
+
+
+def _by_directory(
+    examination: Examination, statements: Sequence[Statement], findings: Sequence[CertificateFinding]
+) -> CertificateFinding | None:
+    """
+    What the directory says of the partner; `None` where there is none, or nobody was asked because the chain is refused.
+    """
+    judged = examination.by_directory(statements) if examination.may_fetch else None
+    if judged is None:
+        return None
+    bad = any(finding.status in BAD_NEWS for finding in findings)
+    return None if bad and not judged.finding.sources else judged.finding
+
+
+def _treat_directory(
+    examination: Examination, finding: CertificateFinding, statements: Sequence[Statement], told: _Told
+) -> _Refused | None:
+    """
+    What it comes to that a directory does not say "found, and as it must be"; `None` where the partner is let in.
+    """
+    case, question = examination.directory, examination.question
+    if finding.status is CertificateStatus.GOOD or finding.cause is None or case is None:
+        return None
+    treated = treat(
+        question.trust.policy,
+        finding,
+        at=question.at,
+        partner=examination.path[0].digest.hex(),
+        good_until=partial(case.good_until, statements),
+    )
+    told.rows.append(
+        AppliedRow(depth=0, cause=finding.cause, action=treated.action, excepted=treated.excepted)
     )
     if treated.fault is not None:
         return _Refused(treated.fault, treated.alert)

@@ -3,6 +3,8 @@ The examination of a chain: its path, which certificates need a status, and what
 
 Owns the numbers of certificates, the judgement of one certificate by what was heard, and other paths of the same
 chain. Pure; what was judged once is remembered by the examination itself.
+
+More than 400 lines: one object, what a chain is and what was said of each of its certificates and of its holder.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import field, replace
 from datetime import datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Fault, Reason
-from cftpki_ext.core.vocabulary import Direction, Rules
+from cftpki_ext.core.vocabulary import Direction, Rules, SourceKind
 from cftpki_ext.core.work import Work
 from cftpki_ext.decision.blocked import blocked_faults
 from cftpki_ext.decision.grounds import Reservation, Scene, deltas_matter, reservation, words_of
@@ -27,6 +30,9 @@ from cftpki_ext.revocation.freshness import fresh_until
 from cftpki_ext.revocation.judge import cross_check, judge_certificate, require_staple
 from cftpki_ext.revocation.plan import depths_to_judge, plan_deltas, plan_lookups
 from cftpki_ext.x509.certificate import Certificate
+
+if TYPE_CHECKING:
+    from cftpki_ext.directory.judge import DirectoryCase, Judged
 
 _TIME = frozenset({Reason.EXPIRED, Reason.NOT_YET_VALID})
 # Each moment costs one judgement of the certificate; a file of thousands of old lists must not buy as many.
@@ -147,7 +153,45 @@ class Examination:
         """
         Whether anything may be fetched: a trusted path whose only faults are those of time.
         """
-        return bool(self.to_judge) and all(fault.reason in _TIME for fault in self.faults)
+        return self.asks and all(fault.reason in _TIME for fault in self.faults)
+
+    @property
+    def asks(self) -> bool:
+        """
+        Whether there is anything to be asked: the status of a certificate, or a directory about the partner.
+        """
+        return bool(self.to_judge) or self.directory is not None
+
+    @cached_property
+    def directory(self) -> DirectoryCase | None:
+        """
+        The partner before the directory that must know it; `None` where there is no directory, or nothing is to be asked.
+        """
+        question = self.question
+        if question.trust.directory is None or not self.trusted or question.path_only:
+            return None
+        from cftpki_ext.directory.judge import DirectoryCase  # noqa: PLC0415 - most trust sets have none
+
+        return DirectoryCase(
+            profile=question.trust.directory,
+            limits=question.limits,
+            certificate=self.path[0],
+            at=question.at,
+        )
+
+    def by_directory(self, statements: Sequence[Statement]) -> Judged | None:
+        """
+        What the directory says of the partner, by what was heard so far; `None` where there is none.
+        """
+        if self.directory is None:
+            return None
+        heard = tuple(one for one in statements if one.kind is SourceKind.DIRECTORY)
+        for before, judged in self._by_directory:
+            if before == heard:
+                return judged
+        judged = self.directory.judge(heard)
+        self._by_directory[:] = [(heard, judged)]
+        return judged
 
     def pair(self, number: int) -> tuple[Certificate, Certificate]:
         """
@@ -209,7 +253,11 @@ class Examination:
         """
         The statements that a certificate is judged by, in the order of its finding's sources.
         """
-        return tuple(s for s in statements if s.depth is None or s.depth == number)
+        return tuple(
+            s
+            for s in statements
+            if (s.depth is None or s.depth == number) and s.kind is not SourceKind.DIRECTORY
+        )
 
     def deltas(self, finding: CertificateFinding, statements: Sequence[Statement]) -> tuple[Lookup, ...]:
         """
@@ -256,6 +304,7 @@ class Examination:
 
     def _judge(self, number: int, statements: Sequence[Statement], at: datetime) -> CertificateFinding:
         path, depth = self._route(number)
+        statements = tuple(s for s in statements if s.kind is not SourceKind.DIRECTORY)
         context = RevocationContext(
             now=at,
             path=path,
@@ -263,13 +312,13 @@ class Examination:
             limits=self.question.limits,
             pool=self.pool,
             issuer_path=self._issuer_path,
-            statements=tuple(statements),
+            statements=statements,
             rules=self.question.rules,
         )
         if depth != number:
-            statements = [
+            statements = tuple(
                 s if s.depth is None else replace(s, depth=depth) for s in self.about(number, statements)
-            ]
+            )
         finding = judge_certificate(context, depth, statements)
         if number == 0 and self.question.direction is Direction.CLIENT:
             finding = require_staple(self.path[0], finding)
@@ -378,6 +427,10 @@ class Examination:
                 limits=self.question.limits,
             )
         return self._issuer_paths[key]
+
+    @cached_property
+    def _by_directory(self) -> list[tuple[tuple[Statement, ...], Judged]]:
+        return []
 
     @cached_property
     def _findings(self) -> dict[int, tuple[tuple[Statement, ...], CertificateFinding]]:

@@ -118,6 +118,8 @@ def refresh_age(kind: SourceKind, limits: Limits) -> timedelta:
     """
     How old a statement may be to stand alone.
     """
+    if kind is SourceKind.DIRECTORY:
+        return limits.directory_refresh
     return limits.crl_refresh if kind is SourceKind.CRL else limits.ocsp_refresh
 
 

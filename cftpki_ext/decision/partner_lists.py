@@ -13,8 +13,8 @@ from ipaddress import ip_address
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Partners
-from cftpki_ext.decision.dn_text import names_of
 from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.dn_text import names_of
 from cftpki_ext.x509.general_name import GeneralName
 from cftpki_ext.x509.name import COMMON_NAME, Name
 

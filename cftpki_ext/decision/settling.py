@@ -126,7 +126,10 @@ class _Turn:
         waits = [
             wait for number in self._examination.to_judge if (wait := self._certificate(number)) is not None
         ]
+        is_refused = not waits and self._is_refused()
         waits += self._same_key(path_is_open=bool(waits))
+        wait = None if is_refused else self._directory()
+        waits += () if wait is None else (wait,)
         return Step(
             look_up=tuple(self._look_up),
             hear=tuple(self._hear),
@@ -139,6 +142,8 @@ class _Turn:
         Whether what the cache has may stand alone for its age, or is bad news, whatever its age.
         """
         number = 0 if statement.depth is None else statement.depth
+        if statement.kind is SourceKind.DIRECTORY:
+            return self._is_known_by(statement)
         if is_young(self._examination.scene(number), statement, None):
             return True
         return self._examination.alone(number, statement).status in BAD_NEWS
@@ -166,7 +171,9 @@ class _Turn:
             elif waiting or unasked:
                 return self._ask_next(view, needed, unasked)
             else:
-                old = [one for one in self._kept if one.depth == number]
+                old = [
+                    one for one in self._kept if one.depth == number and one.kind is not SourceKind.DIRECTORY
+                ]
                 if not old or view.stands:
                     return None
                 self._take(old)
@@ -233,6 +240,59 @@ class _Turn:
             if wait is not None:
                 waits.append(max(wait, 0))
         return waits
+
+    def _is_refused(self) -> bool:
+        """
+        Whether bad news of a certificate is settled: then no directory needs to be asked.
+        """
+        examination = self._examination
+        return any(
+            examination.finding(number, self._statements).status in BAD_NEWS
+            for number in examination.to_judge
+        )
+
+    def _is_known_by(self, statement: Statement) -> bool:
+        """
+        Whether what the cache has of a directory's words may stand alone: young, and nothing against the partner.
+
+        Who was refused is asked for anew: the directory may have been put right because of it.
+        """
+        case = self._examination.directory
+        if case is None or not case.stands(statement):
+            return False
+        judged = self._examination.by_directory((*self._statements, statement))
+        return judged is not None and not judged.is_refused
+
+    def _directory(self) -> int | None:
+        """
+        Ask the directory about the partner; how long to wait then, or `None` where it is at its end.
+        """
+        while (judged := self._examination.by_directory(self._statements)) is not None:
+            unseen = [one for one in judged.lookups if one not in self._situation.looked_up]
+            if unseen:
+                self._look_up += unseen
+                return 0
+            needed = [one for one in judged.open if one not in self._over]
+            waiting = [one for one in needed if one in self._waited]
+            unasked = [one for one in needed if one not in self._waited and self._may_ask_directory(one)]
+            old = [one for one in self._kept if one.kind is SourceKind.DIRECTORY]
+            if (waiting or unasked) and self._situation.left_ms <= 0:
+                self._give_up(waiting, unasked)
+            elif waiting or unasked:
+                self._ask += unasked
+                return self._situation.left_ms
+            elif old:
+                self._take(old)
+            else:
+                return None
+        return None
+
+    def _may_ask_directory(self, place: Lookup) -> bool:
+        return (
+            place not in self._situation.asked
+            and self._examination.may_fetch
+            and place.kind in self._situation.kinds
+        )
 
     def _give_up(self, waiting: Iterable[Lookup], unasked: Iterable[Lookup]) -> None:
         """

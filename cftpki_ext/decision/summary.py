@@ -42,7 +42,11 @@ def refusal(certificates: Sequence[Certificate], fault: Fault, alert: int) -> st
 
 
 def acceptance(
-    path: Sequence[Certificate], findings: Sequence[CertificateFinding], *, path_only: bool
+    path: Sequence[Certificate],
+    findings: Sequence[CertificateFinding],
+    by_directory: CertificateFinding | None = None,
+    *,
+    path_only: bool,
 ) -> str:
     """
     The line about an acceptance: whom, and on whose word.
@@ -50,6 +54,7 @@ def acceptance(
     Args:
         path: leaf first.
         findings: of the certificates whose status was judged.
+        by_directory: what the directory says of the partner, where there is one.
         path_only: revocation was left out.
 
     Returns:
@@ -65,7 +70,8 @@ def acceptance(
         else f"{at_depth(f.depth)} by policy, {(f.cause or Cause.NO_SOURCE).value}"
         for f in findings
     )
-    return shorten(f"accepted: {subject}" + (f"; {words}" if words else ", trusted itself"))
+    known = f"; {by_directory.detail}" if by_directory is not None else ""
+    return shorten(f"accepted: {subject}{f'; {words}' if words else ', trusted itself'}{known}")
 
 
 def shorten(text: str) -> str:

@@ -306,6 +306,7 @@ def _habits(
         SourceKind.OCSP: ("ocsp_bytes", limits.ocsp_bytes),
         SourceKind.CRL: ("crl_bytes", limits.crl_bytes),
         SourceKind.REST: ("rest_bytes", limits.rest_bytes),
+        SourceKind.DIRECTORY: ("directory_bytes", limits.directory_bytes),
     }
     name, cap = caps[source.kind]
     if statement.raw is not None and len(statement.raw) * 2 > cap:

@@ -18,10 +18,12 @@ from cftpki_ext.core.verdict import CertificateFinding
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.doctor.asked import Plan, Target, context_of, plan
 from cftpki_ext.doctor.clocks import judge_clocks
+from cftpki_ext.doctor.directories import judge_trial, trial_of
 from cftpki_ext.doctor.findings import Finding, Level
 from cftpki_ext.doctor.judged import Heard, judge_trust
 from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
 from cftpki_ext.revocation.judge import judge_certificate
+from cftpki_ext.x509.certificate import Certificate, parse_certificate
 
 # Long enough to see how slow a source is, and to get the largest list over a poor line.
 PATIENCE_MS = 60_000
@@ -105,7 +107,25 @@ async def _trust(
         for target, statements in zip(made.targets, answers, strict=True)
         if statements is not None
     ]
-    return judge_trust(made, heard, limits=given.limits, now=now)
+    return (*judge_trust(made, heard, limits=given.limits, now=now), *await _directory(given, trust, room))
+
+
+async def _directory(given: Survey, trust: TrustSet, room: _Room) -> tuple[Finding, ...]:
+    """
+    Try the directory of a trust set.
+    """
+    if trust.directory is None or not trust.anchors:
+        return ()
+    anchor = parse_certificate(trust.anchors[0], compat=trust.compat, form=trust.form.of_anchors)
+    trial = trial_of(trust.directory, f"cftpki-doctor-{secrets.token_hex(8)}")
+    asked = [one for one in (trial.base, trial.search) if one is not None]
+    said = [await _ask(given, trust, (anchor, anchor), one, room) for one in asked]
+    heard = {one.url: one for one in said if one is not None}
+    search = heard.get(trial.search.url)
+    if search is None:
+        return ()  # there was no time for it, which is told
+    base = None if trial.base is None else heard.get(trial.base.url)
+    return tuple(judge_trial(trust, trust.directory, base, search, given.limits))
 
 
 def _judged(
@@ -124,7 +144,10 @@ async def _ask_target(given: Survey, made: Plan, target: Target, room: _Room) ->
     What was heard about one certificate; `None` where not all could be asked in time: silence would be ours.
     """
     heard = await asyncio.gather(
-        *(_ask(given, made.trust, target, lookup, room) for lookup in target.lookups)
+        *(
+            _ask(given, made.trust, (target.certificate, target.issuer), lookup, room)
+            for lookup in target.lookups
+        )
     )
     if any(statement is None for statement in heard):
         return None
@@ -132,7 +155,7 @@ async def _ask_target(given: Survey, made: Plan, target: Target, room: _Room) ->
 
 
 async def _ask(
-    given: Survey, trust: TrustSet, target: Target, lookup: Lookup, room: _Room
+    given: Survey, trust: TrustSet, about: tuple[Certificate, Certificate], lookup: Lookup, room: _Room
 ) -> Statement | None:
     source = given.sources.get(lookup.kind)
     if source is None:
@@ -158,8 +181,8 @@ async def _ask(
         return await source.ask(
             StatusQuestion(
                 lookup=lookup,
-                certificate=target.certificate,
-                issuer=target.issuer,
+                certificate=about[0],
+                issuer=about[1],
                 trust=trust,
                 limits=replace(given.limits, request_ms=max(REQUEST_MS, given.limits.request_ms)),
                 deadline=given.clock.monotonic() + patience_ms / 1000,

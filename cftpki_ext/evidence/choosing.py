@@ -17,10 +17,10 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import Partners
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Leniency
-from cftpki_ext.decision.dn_text import names_of
 from cftpki_ext.decision.partner_lists import check_san, denied
 from cftpki_ext.evidence.listing import Row
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
+from cftpki_ext.x509.dn_text import names_of
 
 # Partners whose certificates are kept as they were read: those of a large company.
 _CERTIFICATES = 4096

@@ -42,6 +42,7 @@ MOST: Mapping[str, int] = MappingProxyType(
         "ocsp_bytes": 1 << 20,
         "crl_bytes": 1 << 30,
         "rest_bytes": 16 << 20,
+        "directory_bytes": 16 << 20,
     }
 )
 
@@ -93,7 +94,8 @@ def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:
         now: the later one.
 
     Returns:
-        One row for each of status, reason, alert, path, warnings and the status of each certificate that differs.
+        One row for each of status, reason, alert, path, warnings, what the directory says, and the status of each
+        certificate that differs.
 
     """
     pairs = [
@@ -104,6 +106,8 @@ def differences(recorded: Verdict, now: Verdict) -> tuple[Difference, ...]:
     ]
     if tuple(map(_warned, recorded.warnings)) != tuple(map(_warned, now.warnings)):
         pairs.append(("warnings", "; ".join(recorded.warnings) or "-", "; ".join(now.warnings) or "-"))
+    if recorded.evidence.directory is not None or now.evidence.directory is not None:
+        pairs.append(("directory", _known(recorded), _known(now)))
     then = {finding.depth: finding.status.value for finding in recorded.evidence.findings}
     today = {finding.depth: finding.status.value for finding in now.evidence.findings}
     pairs += [
@@ -122,6 +126,11 @@ def _warned(warning: str) -> tuple[str, int]:
         if match is not None:
             return kind, next((int(number) for number in match.groups() if number is not None), 0)
     return warning, 0
+
+
+def _known(verdict: Verdict) -> str:
+    finding = verdict.evidence.directory
+    return "-" if finding is None else (finding.cause or finding.status).value
 
 
 def _text(value: object) -> str:

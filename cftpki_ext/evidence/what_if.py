@@ -130,10 +130,7 @@ def _not_asked(examination: Examination, record: Record, now: Verdict) -> tuple[
         finding.depth for finding in now.evidence.findings if finding.status is CertificateStatus.UNDETERMINED
     }
     heard = {(statement.kind, statement.url) for statement in record.statements}
-    return tuple(
-        dict.fromkeys(
-            lookup.url
-            for lookup in examination.lookups
-            if lookup.depth in wanting and (lookup.kind, lookup.url) not in heard
-        )
-    )
+    searches = examination.by_directory(record.statements)
+    wanted = [lookup for lookup in examination.lookups if lookup.depth in wanting]
+    wanted += () if searches is None else searches.open
+    return tuple(dict.fromkeys(lookup.url for lookup in wanted if (lookup.kind, lookup.url) not in heard))

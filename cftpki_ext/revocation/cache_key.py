@@ -73,3 +73,18 @@ def list_key(*, issuer_name: bytes, issuer_spki: bytes, url: str) -> str:
 
     """
     return f"{SourceKind.CRL.value}:{_digest(issuer_name, issuer_spki, url.encode())}"
+
+
+def directory_key(*, access: tuple[str, ...], url: str) -> str:
+    """
+    The key of what a directory said of a partner.
+
+    Args:
+        access: the servers, and who we were there: others may say something else, or show something else to us.
+        url: the search.
+
+    Returns:
+        Printable ASCII, at most 80 characters.
+
+    """
+    return f"{SourceKind.DIRECTORY.value}:{_digest(*(one.encode() for one in access), url.encode())}"

@@ -21,7 +21,7 @@ def fresh_until(
     The end of a CRL is its nextUpdate: that of an offline root lives for half a year and more. Only one without
     nextUpdate ends by our own greatest age. An OCSP answer ends at its nextUpdate, and never later than our own
     greatest age after thisUpdate; one without nextUpdate ("newer information is available all the time",
-    RFC 6960 4.2.2.1) ends after its own short life.
+    RFC 6960 4.2.2.1) ends after its own short life. What a directory says of a partner ends when it is asked again.
 
     Args:
         kind: whose bounds apply.
@@ -33,6 +33,8 @@ def fresh_until(
         The end of the statement's life.
 
     """
+    if kind is SourceKind.DIRECTORY:
+        return _later(this_update, limits.directory_refresh)
     if kind is SourceKind.CRL:
         return next_update if next_update is not None else _later(this_update, limits.crl_max_age)
     greatest_age = limits.ocsp_max_age

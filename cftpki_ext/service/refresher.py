@@ -544,7 +544,7 @@ def _failures(checked: Checked) -> dict[str, str]:
     evidence = checked.outcome.verdict.evidence
     found = {
         source.url: f"{source.cause.value}{': ' if source.detail else ''}{source.detail}"
-        for finding in (*evidence.findings, *evidence.beside)
+        for finding in evidence.heard
         for source in finding.sources
         if source.url is not None and source.cause is not None
     }

@@ -185,7 +185,7 @@ def own_status(settings: Settings, checker: Checks, clock: Clock) -> OwnStatus:
         question = Question(
             chain=chain,
             direction=direction,
-            trust=settings.trusts[identity.trust],
+            trust=replace(settings.trusts[identity.trust], directory=None),  # we are no partner of ours
             limits=replace(
                 limits,
                 crl_refresh=min(limits.crl_refresh, max_age),

@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from cftpki_ext.config.console import ConsoleModel
+from cftpki_ext.config.directory import DirectoryModel, RequireModel
 from cftpki_ext.config.enrolment import ManagedModel
 from cftpki_ext.config.evidence import EvidenceModel
 from cftpki_ext.config.ldap import LdapModel
@@ -63,6 +64,7 @@ _WORDS = {
     "_floor": 'share, `"2%"` to `"50%"`',
     "_share": 'share, `"1%"` to `"100%"`',
     "_check_every": "duration, 10s to 24h",
+    "_values": "string, or strings",
     "_treatment": "action, or a table of action, max_stale, until, alert",
     "_fingerprint": "SHA-256, hexadecimal",
     "_https": "https URL",
@@ -156,6 +158,14 @@ def sections() -> Iterator[Section]:
     yield Section(heading="[console]", model=ConsoleModel, places=_own("[console]"))
     yield Section(heading="[trust.NAME]", model=TrustModel, places=_own("[trust.NAME]"))
     yield Section(heading="[trust.NAME.ldap]", model=LdapModel, places=(Place("ldap.md"),))
+    yield Section(
+        heading="[trust.NAME.directory]", model=DirectoryModel, places=(Place("directory.md", "Keys"),)
+    )
+    yield Section(
+        heading="[[trust.NAME.directory.require]]",
+        model=RequireModel,
+        places=(Place("directory.md", "Requirements"),),
+    )
     yield Section(heading="[trust.NAME.rest]", model=RestModel, places=(Place("rest-lookup.md"),))
     policy = "[policy.NAME]"
     causes = (

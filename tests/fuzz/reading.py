@@ -18,10 +18,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cftpki_cache.packing import DamagedChunkError, pack, unpack
 from cftpki_connectors.fetch.ldap_url import Published, parse_ldap_url
 from cftpki_connectors.fetch.url import ForbiddenUrlError
-from cftpki_connectors.ldap.messages import VALUES, AnswerError, Answers, Entry
+from cftpki_connectors.ldap.messages import VALUES, Answers, Entry
 from cftpki_ext.config.places import places_in
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.ldap_ber import AnswerError
 from cftpki_ext.core.octets import OctetsIndex
-from cftpki_ext.decision.dn_text import names_of
+from cftpki_ext.core.settings import Demand, DirectoryProfile, LdapAccess, Limits, Matching, Requirement
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Origin
+from cftpki_ext.directory.answer import read_answer
+from cftpki_ext.directory.judge import DirectoryCase
+from cftpki_ext.directory.templates import Missing, filled, parse_filter
 from cftpki_ext.revocation.crl_entries import MalformedEntriesError
 from cftpki_ext.revocation.crl_parse import CrlView, clear_kept, read_crl
 from cftpki_ext.revocation.list_index import DamagedIndexError, ListIndex
@@ -30,14 +37,27 @@ from cftpki_ext.support.listening import MAX_SOCKET_PATH_BYTES, read_address
 from cftpki_ext.support.pkcs7 import certificates_of
 from cftpki_ext.support.wrong_file import wrong_file
 from cftpki_ext.x509 import der
+from cftpki_ext.x509.certificate import parse_certificate
+from cftpki_ext.x509.dn_text import names_of
 from cftpki_ext.x509.loose_time import loose_time
+from tests.support.directory_answers import entries
 from tests.support.indexed_lists import index_of, indexed, reading
-from tests.support.pki import issue, key, key_pem, make_crl, make_root
+from tests.support.pki import NOW, issue, key, key_pem, make_crl, make_root
 
 _ROOT = make_root("Fuzz Reading Root")
 _LEAF = issue(_ROOT, "mft")
 _BUNDLE = pkcs7.serialize_certificates([_LEAF.certificate, _ROOT.certificate], Encoding.DER)
 _MOST = 64 * 1024
+_DIRECTORY = DirectoryProfile(
+    access=LdapAccess(servers=("ldaps://dc1.example",)),
+    base="dc=example",
+    filter="(cn={subject.CN})",
+    requirements=(
+        Requirement(
+            demand=Demand.VALUE, attribute="accountActive", values=("TRUE",), matching=Matching.BOOLEAN
+        ),
+    ),
+)
 _LIST = make_crl(_ROOT, [_LEAF.serial, 5])
 
 
@@ -133,6 +153,44 @@ def _heard(data: bytes, piece: int) -> tuple[object, ...]:
     return tuple(found)
 
 
+def directory_filter(data: bytes) -> None:
+    """
+    directory.templates: a template and a value; what is written is a filter, and the value comes back as it was.
+    """
+    template, _, value = data.partition(b"\n")
+    try:
+        found = parse_filter(template.decode("latin-1"))
+    except InputError:
+        return
+    text = filled(found, lambda _: (value,))
+    if isinstance(text, Missing):
+        return
+    assert text.isascii()
+    assert text.isprintable()
+    sansldap.LDAPFilter.from_string(text)
+    again = filled(parse_filter("(cn={subject.CN})"), lambda _: (value,))
+    if isinstance(again, str):
+        assert sansldap.FilterEquality("cn", value) == sansldap.LDAPFilter.from_string(again)
+
+
+def directory_answer(data: bytes) -> None:
+    """
+    directory.judge: any octets as the answer of a directory; nobody is let in by what is no answer.
+    """
+    case = DirectoryCase(
+        profile=_DIRECTORY, limits=Limits(), certificate=parse_certificate(_LEAF.der), at=NOW
+    )
+    (lookup,) = case.judge(()).lookups
+    said = Statement(
+        kind=lookup.kind, origin=Origin.NETWORK, received_at=NOW, depth=0, url=lookup.url, raw=data
+    )
+    finding = case.judge((said,)).finding
+    assert finding.detail.isprintable()
+    if finding.cause is None:
+        (entry,) = read_answer(data, most=Limits().directory_bytes).entries
+        assert b"TRUE" in {value.upper() for value in entry.values("accountActive")}
+
+
 def answer(*entries: tuple[str, bytes], number: int = 1, code: int = 0, words: str = "") -> bytes:
     """
     What a server answers to a search: one entry with these attributes and values, and the end.
@@ -206,6 +264,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "wrong_file": wrong_files,
     "ldap_url": ldap_url,
     "ldap_answer": ldap_answer,
+    "directory_filter": directory_filter,
+    "directory_answer": directory_answer,
     "list_indexing": list_indexing,
     "list_index": list_index,
 }
@@ -249,6 +309,16 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "ldap_url": (
         b"ldap:///CN=Corp%20CA,CN=dc1,CN=CDP,DC=corp?certificateRevocationList?base?objectClass=cRLDistributionPoint",
         b"ldaps://[2001:db8::1]:636/cn=a??sub?(&(cn=a*)(!(cn:2.5.13.2:=\\2a)))?x",
+    ),
+    "directory_filter": (
+        b"(&(objectClass=partner)(|(cn={subject.CN})(!(mail=*{san.email}*))))\n*)(cn=\0\\",
+        b"(cn:dn:2.5.13.2:={subject.CN})\nx",
+        b'(userCertificate={certificate_exact})\n{ serialNumber 1, issuer rdnSequence:"CN=a" }',
+    ),
+    "directory_answer": (
+        entries(("cn=x", {"accountActive": "TRUE", "memberOf;range=0-1": [b"a", b"b"]})),
+        entries(("cn=x", {"accountActive": "FALSE"}), ("cn=y", {}), referred=1),
+        entries(code=32),
     ),
     "ldap_answer": (
         answer(("certificateRevocationList;binary", make_crl(_ROOT)), ("cn", b"x")),

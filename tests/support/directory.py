@@ -138,7 +138,10 @@ def slapd(
     ldif.write_text(top + "".join(entries))
     program = shutil.which("slapd", path=os.environ["PATH"] + ":/usr/sbin") or "slapd"
     loaded = subprocess.run(
-        [program, "-T", "add", "-f", config, "-l", ldif], capture_output=True, text=True, check=False
+        [program, "-T", "add", "-q", "-f", config, "-l", ldif],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert loaded.returncode == 0, loaded.stderr
     log = base / "output.log"

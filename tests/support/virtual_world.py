@@ -196,7 +196,7 @@ class World:
     anchors: tuple[Entity, ...] = (ROOT,)
     trust: dict[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
-    kinds: tuple[SourceKind, ...] = (OCSP, CRL, REST)
+    kinds: tuple[SourceKind, ...] = (OCSP, CRL, REST, SourceKind.DIRECTORY)
     nonce: bytes | None = None  # what is sent with each question
     stalls: tuple[tuple[float, float], ...] = ()  # when this process stands still, and for how long
     gives_up: bool = False

@@ -32,13 +32,15 @@ from cftpki_ext.revocation import clear_memos as forget_lists
 from cftpki_ext.service.judging import exchange
 from cftpki_ext.support.file_octets import FileIndex, FileOctets
 
-# What libraries import in the moment in which they need it: a judge opens no file any more.
+# What is imported in the moment in which they need it: a judge opens no file any more.
 _LATE = (
+    "cftpki_ext.directory.judge",
     "cryptography.hazmat.backends.openssl.backend",
     "encodings.ascii",
     "encodings.idna",
     "encodings.latin_1",
     "encodings.punycode",
+    "encodings.unicode_escape",
     "encodings.utf_16_be",
     "encodings.utf_32_be",
     "stringprep",

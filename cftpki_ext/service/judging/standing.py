@@ -62,6 +62,7 @@ class Standing:
                 decided_at=moment,
                 findings=_aged(evidence.findings, older),
                 beside=_aged(evidence.beside, older),
+                directory=None if evidence.directory is None else _aged((evidence.directory,), older)[0],
             ),
         )
 
@@ -71,7 +72,7 @@ class Standing:
         About what it takes in memory.
         """
         evidence = self.verdict.evidence
-        findings = sum(1 + len(one.sources) for one in (*evidence.findings, *evidence.beside))
+        findings = sum(1 + len(one.sources) for one in evidence.heard)
         return (
             _FIXED
             + _PER_FINDING * (len(evidence.path) + findings)

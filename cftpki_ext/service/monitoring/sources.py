@@ -207,7 +207,7 @@ class SourceStates:
         What sources said was judged. Never raises.
         """
         evidence = verdict.evidence
-        for finding in (*evidence.findings, *evidence.beside):
+        for finding in evidence.heard:
             for source in finding.sources:
                 if source.origin is not Origin.NETWORK or source.url is None or evidence.trust is None:
                     continue
@@ -246,11 +246,13 @@ class SourceStates:
 
     def _location(self, trust: str, kind: SourceKind, url: str) -> str:
         """
-        The place itself: a CA's lookup has a URL of its own for each certificate.
+        The place itself: a CA's lookup, and a search in a directory, has a URL of its own for each certificate.
         """
         known = self._trusts.get(trust)
         if kind is SourceKind.REST and known is not None and known.rest is not None:
             return known.rest.url
+        if kind is SourceKind.DIRECTORY and known is not None and known.directory is not None:
+            return known.directory.place
         return url
 
     def _forget_one(self) -> None:

@@ -23,6 +23,8 @@ _PORTS = {"ldap": 389, "ldaps": 636}
 # Filters in CAs' locations name one object class; AND, OR and NOT within each other so deep are none of a CA's.
 FILTER_BYTES = 512
 FILTER_DEPTH = 16
+# A search with the values of a certificate, each octet of them percent-encoded and escaped at the worst.
+SEARCH_CHARACTERS = 64 * 1024
 # Lists of users, of CAs, and deltas, each with and without an option.
 ATTRIBUTES = 6
 
@@ -139,6 +141,50 @@ def parse_ldap_url(url: str, wanted: Published) -> LdapUrl:
         scope=_SCOPES[scope.lower()],
         filter=_filter(_text(text, "the filter")),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """
+    A search at configured servers.
+    """
+
+    dn: str
+    attributes: tuple[str, ...]
+    scope: Scope
+    filter: sansldap.LDAPFilter
+
+
+def parse_search(url: str) -> Search:
+    """
+    Take one of our own searches apart: an LDAP URL without a host, with all its parts (`cftpki_ext.directory.search`).
+
+    Values in it are a partner's, each escaped; what the filter is made of is an administrator's.
+
+    Args:
+        url: at most 64 KiB.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ForbiddenUrlError: it is none.
+
+    """
+    parts = url.removeprefix("ldap:///").split("?")
+    if len(url) > SEARCH_CHARACTERS or not url.startswith("ldap:///") or len(parts) != 4:
+        msg = "is no search of ours"
+        raise ForbiddenUrlError(msg)
+    dn, attributes, scope, text = (_text(part, "a part of the search") for part in parts)
+    if scope not in _SCOPES or not scope:
+        msg = f"the scope {excerpt(scope, 20)!r} is none of base, one and sub"
+        raise ForbiddenUrlError(msg)
+    try:
+        found = sansldap.LDAPFilter.from_string(text)
+    except (ValueError, RecursionError) as error:
+        msg = "the filter is none (RFC 4515)"
+        raise ForbiddenUrlError(msg) from error
+    return Search(dn=dn, attributes=tuple(attributes.split(",")), scope=_SCOPES[scope], filter=found)
 
 
 def parse_server(url: str) -> Target:

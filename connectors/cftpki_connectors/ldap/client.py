@@ -1,5 +1,5 @@
 """
-The guarded LDAP client: from an LDAP URL to what a CA has published there (RFC 4511, 4516, 4523).
+The guarded LDAP client: what a CA has published in a directory, and what one says of a partner (RFC 4511, 4516, 4523).
 
 Owns one question at one server after the other: permission, the wall clock, and who is told who we are. What is said
 is `link`'s business, connections and gates are those of `fetch`. Judges no content.
@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 import httpcore
 
 from cftpki_connectors.fetch.attempts import Progress, mapped, repeated, visited
 from cftpki_connectors.fetch.gate import Gates
 from cftpki_connectors.fetch.guard import Guard
-from cftpki_connectors.fetch.ldap_url import LdapUrl, Published, parse_ldap_url, parse_server
+from cftpki_connectors.fetch.ldap_url import LdapUrl, Published, parse_ldap_url, parse_search, parse_server
 from cftpki_connectors.fetch.network import GuardedBackend
 from cftpki_connectors.fetch.resolve import Resolver, SystemResolver
 from cftpki_connectors.fetch.url import ForbiddenUrlError, Target
@@ -25,10 +26,13 @@ from cftpki_connectors.fetch.values import FetchError
 from cftpki_connectors.fetch.wire import WireBackend
 from cftpki_connectors.ldap.access import Contexts, Login, UnusableFileError, is_ours, login_of
 from cftpki_connectors.ldap.link import Link
-from cftpki_connectors.ldap.messages import AnswerError, Answers
+from cftpki_connectors.ldap.messages import Answers
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.ldap_ber import AnswerError
 from cftpki_ext.core.settings import LdapAccess
 from cftpki_ext.core.values import dataclass
+
+T = TypeVar("T")
 
 # A password that a directory has refused is not offered again for so long, unless the file holds another by then: it
 # counts them, and locks the account after some (often five or ten in half an hour).
@@ -55,9 +59,25 @@ class LdapRequest:
     wanted: Published = Published.LISTS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """
+    One search at the servers of `access`, one after the other: what, by whose permission, how much at most and until when.
+
+    `url` names no host. `guard` permits the servers. The other fields are those of `LdapRequest`.
+    """
+
+    url: str
+    guard: Guard
+    access: LdapAccess
+    deadline: float
+    max_bytes: int
+    plain: bool = False  # believe what comes without TLS
+
+
 class Directory:
     """
-    Gets what CAs have published in directories, or says why not.
+    Gets what CAs have published in directories, and entries as they are there, or says why not.
 
     By default nobody says who we are, each question has a connection of its own, and of the servers for locations
     without a host each is given its share of the time that is left. Referrals are never followed, aliases not
@@ -108,25 +128,64 @@ class Directory:
                 request.guard.of_directories.check(target)
         except ForbiddenUrlError as error:
             raise FetchError(Cause.FORBIDDEN_URL, str(error), url=request.url) from error
-        *others, last = (
+        wanted = request.wanted
+        return await self._at_one_of(
+            targets,
             _Question(
-                url=url,
-                target=target,
+                told=request.url,
                 access=request.access,
                 guard=request.guard,
-                wanted=request.wanted,
                 max_bytes=request.max_bytes,
-            )
-            for target in targets
+                put=lambda link, seconds: link.search(url, wanted, seconds),
+            ),
+            request.deadline,
         )
-        for number, question in enumerate(others):
-            left_s = request.deadline - self._monotonic()
+
+    async def search(self, request: SearchRequest) -> bytes:
+        """
+        Have a search answered, by the first server that does.
+
+        Args:
+            request: what, where, how much and until when.
+
+        Returns:
+            The messages of the answer as they came: entries, references and the end. That nothing was found, that there is
+            no such base, and that there is more than was asked for, are answers.
+
+        Raises:
+            FetchError: no server gave one; with the cause for the policy table.
+
+        """
+        try:
+            search = parse_search(request.url)
+            targets = _servers(request)
+        except ForbiddenUrlError as error:
+            raise FetchError(Cause.FORBIDDEN_URL, str(error), url=request.url) from error
+        return await self._at_one_of(
+            targets,
+            _Question(
+                told=request.url,
+                access=request.access,
+                guard=request.guard,
+                max_bytes=request.max_bytes,
+                put=lambda link, seconds: link.entries(search, seconds),
+                unread=True,
+            ),
+            request.deadline,
+        )
+
+    async def _at_one_of(self, targets: tuple[Target, ...], question: _Question[T], deadline: float) -> T:
+        """
+        What the first server has that answers; each is given its share of the time that is left.
+        """
+        for number, target in enumerate(targets[:-1]):
+            left_s = deadline - self._monotonic()
             try:
-                return await self._at(question, request, left_s / (len(targets) - number))
+                return await self._at(question, target, left_s / (len(targets) - number))
             except FetchError as error:
                 if error.cause is Cause.TOO_LARGE:
                     raise
-        return await self._at(last, request, request.deadline - self._monotonic())
+        return await self._at(question, targets[-1], deadline - self._monotonic())
 
     async def aclose(self) -> None:
         """
@@ -135,7 +194,7 @@ class Directory:
         while self._shares:
             await self._shares.popitem()[1].aclose()
 
-    async def _at(self, question: _Question, request: LdapRequest, left_s: float) -> tuple[bytes, ...]:
+    async def _at(self, question: _Question[T], target: Target, left_s: float) -> T:
         """
         What one server has, within its share of the time.
         """
@@ -149,8 +208,8 @@ class Directory:
                 return await repeated(
                     lambda: visited(
                         share.gates,
-                        question.target,
-                        lambda: self._asked(question, share, progress, until),
+                        target,
+                        lambda: self._asked(question, target, share, progress, until),
                         progress=progress,
                         deadline=until,
                         monotonic=self._monotonic,
@@ -158,30 +217,30 @@ class Directory:
                     left_s=left_s,
                 )
         except TimeoutError:
-            detail = f"{question.target.origin}: no whole answer within {max(left_s, 0):.1f} s, {progress}"
-            raise FetchError(Cause.TIMED_OUT, detail, url=request.url) from None
+            detail = f"{target.origin}: no whole answer within {max(left_s, 0):.1f} s, {progress}"
+            raise FetchError(Cause.TIMED_OUT, detail, url=question.told) from None
 
     async def _asked(
-        self, question: _Question, share: _Share, progress: Progress, until: float
-    ) -> tuple[bytes, ...]:
+        self, question: _Question[T], target: Target, share: _Share, progress: Progress, until: float
+    ) -> T:
         """
         See `_ask`; a failure names the server, which the location need not do.
         """
         try:
-            return await self._ask(question, share, progress, until)
+            return await self._ask(question, target, share, progress, until)
         except FetchError as error:
             raise FetchError(
                 error.cause,
-                f"{question.target.origin}: {error.detail}",
+                f"{target.origin}: {error.detail}",
                 url=error.url or "",
                 status=error.status,
                 transient=error.transient,
             ) from error
 
     async def _ask(
-        self, question: _Question, share: _Share, progress: Progress, until: float
-    ) -> tuple[bytes, ...]:
-        target, access = question.target, question.access
+        self, question: _Question[T], target: Target, share: _Share, progress: Progress, until: float
+    ) -> T:
+        access = question.access
         url = str(target)
         ours = is_ours(access, target)
         secure = target.scheme == "ldaps" or access.starttls
@@ -199,7 +258,7 @@ class Directory:
         progress.step = f"connecting to {target.origin}"
         with mapped(url):
             stream = await share.backend.connect_tcp(target.host, target.port)
-            link = Link(stream, Answers(question.max_bytes), progress, url)
+            link = Link(stream, Answers(question.max_bytes, unread=question.unread), progress, url)
             try:
                 if tls is not None:
                     progress.step = f"beginning TLS with {target.origin}"
@@ -210,9 +269,7 @@ class Directory:
                     progress.step = "waiting for the answer to our bind"
                     await self._bound(link, login)
                 progress.step = "waiting for the answer"
-                return await link.search(
-                    question.url, question.wanted, max(1, math.ceil(until - self._monotonic()))
-                )
+                return await question.put(link, max(1, math.ceil(until - self._monotonic())))
             except AnswerError as error:
                 cause = Cause.TOO_LARGE if error.too_large else Cause.UNREADABLE
                 detail = f"{error}, {question.max_bytes} bytes allowed" if error.too_large else str(error)
@@ -248,17 +305,17 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
+class _Question(Generic[T]):
     """
-    One location at one server.
+    What is asked at one server after the other: `put` does it over a link, and is told how many seconds there are.
     """
 
-    url: LdapUrl
-    target: Target
+    told: str
     access: LdapAccess
     guard: Guard
-    wanted: Published
     max_bytes: int
+    put: Callable[[Link, int], Awaitable[T]]
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +331,22 @@ class _Share:
     async def aclose(self) -> None:
         if self.resolver is not None:
             await self.resolver.aclose()
+
+
+def _servers(request: SearchRequest) -> tuple[Target, ...]:
+    """
+    The servers of a search, each permitted.
+    """
+    targets = tuple(map(parse_server, request.access.servers))
+    for target in targets:
+        request.guard.of_directories.check(target)
+    if not targets:
+        msg = "no server is configured"
+        raise ForbiddenUrlError(msg)
+    if not (request.plain or request.access.starttls or all(one.scheme == "ldaps" for one in targets)):
+        msg = "an answer without TLS is believed only with unsafe_plain_ldap"
+        raise ForbiddenUrlError(msg)
+    return targets
 
 
 def _targets(url: LdapUrl, access: LdapAccess, trust: str) -> tuple[Target, ...]:

@@ -10,21 +10,12 @@ import httpcore
 import sansldap
 
 from cftpki_connectors.fetch.attempts import Progress
-from cftpki_connectors.fetch.ldap_url import LdapUrl, Published, attribute_is
+from cftpki_connectors.fetch.ldap_url import LdapUrl, Published, Search, attribute_is
 from cftpki_connectors.fetch.values import FetchError
 from cftpki_connectors.ldap.access import Login
-from cftpki_connectors.ldap.messages import (
-    BIND_RESPONSE,
-    ENTRIES,
-    EXTENDED_RESPONSE,
-    SEARCH_DONE,
-    AnswerError,
-    Answers,
-    Message,
-    Reference,
-    Result,
-)
+from cftpki_connectors.ldap.messages import ENTRIES, SEARCHED, Answers, Message, Reference, Result
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.ldap_ber import BIND_RESPONSE, EXTENDED_RESPONSE, SEARCH_DONE, AnswerError
 from cftpki_ext.core.values import dataclass
 
 _READ_BYTES = 64 * 1024
@@ -115,6 +106,30 @@ class Link:
             elsewhere = ", only a referral, which is never followed" if referred else ""
             raise self._failed(Cause.UNREACHABLE, f"{detail}{elsewhere}", code=_SUCCESS)
         return found
+
+    async def entries(self, search: Search, seconds: int) -> bytes:
+        """
+        Ask for entries, and take what comes, unread, until the server says how the search ended.
+        """
+        session = sansldap.LDAPClient()
+        session.search_request(
+            search.dn,
+            scope=int(search.scope),
+            size_limit=SEARCHED,
+            time_limit=seconds,
+            filter=search.filter,
+            attributes=list(search.attributes),
+        )
+        came: list[bytes] = []
+        await self.stream.write(session.data_to_send())
+        while not isinstance(message := await self._next(), Result):
+            came.append(self.answers.last)
+        if message.kind != SEARCH_DONE:
+            msg = "an answer to something else"
+            raise AnswerError(msg)
+        if message.code not in {_SUCCESS, _SIZE_LIMIT, _NO_SUCH_OBJECT}:
+            raise self._error(message, "the search")
+        return b"".join((*came, self.answers.last))
 
     async def _result(self, session: sansldap.LDAPClient, kind: int) -> Result:
         await self.stream.write(session.data_to_send())

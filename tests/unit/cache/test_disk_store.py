@@ -29,6 +29,7 @@ from cftpki_cache import disk
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.raw_disk import CorruptRowError, RawDisk
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.ports import StoredResponse
 
 RECEIVED = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 NOBODY = 65534
@@ -414,3 +415,26 @@ def test_disk_directory_opened_up_later_is_no_longer_used(directory: Path, store
     directory.chmod(0o777)
     assert again.get("key") is None
     again.close()
+
+
+def test_answer_without_a_signature_is_kept_by_its_seal_alone(tmp_path):
+    directory, name = tmp_path / "store", "directory:abc"
+    at = datetime(2026, 11, 20, tzinfo=UTC)
+    with closing(DiskStore(directory, key=lambda: b"k" * 32)) as store:
+        store.put(name, b"found", received_at=at, keep_s=60)
+        assert store.get(name) == StoredResponse(raw=b"found", received_at=at)
+    with closing(DiskStore(directory, key=lambda: b"another key")) as store:
+        assert store.get(name) is None  # and it is dropped
+    with closing(DiskStore(directory, key=lambda: b"k" * 32)) as store:
+        assert store.get(name) is None
+
+
+def test_answer_without_a_signature_is_not_kept_without_a_key(tmp_path):
+    def refuse():
+        msg = "not ours"
+        raise StoreError(msg)
+
+    for key in (None, refuse):
+        with closing(DiskStore(tmp_path / "store", key=key)) as store:
+            store.put("directory:abc", b"found", received_at=datetime(2026, 11, 20, tzinfo=UTC), keep_s=60)
+            assert store.get("directory:abc") is None

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cftpki_ext.core.causes import RESERVATIONS, Cause
+from cftpki_ext.core.causes import OF_DIRECTORY, RESERVATIONS, Cause
 from cftpki_ext.core.policy import AUDIT, RESILIENT, STRICT, Action, Depth, Policy, Treatment
 from cftpki_ext.core.settings import Limits, PolicyInputs, TrustSet
 from cftpki_ext.core.statement import Statement
@@ -245,7 +245,7 @@ def test_anchor_itself_needs_no_status():
 # -- policy --------------------------------------------------------------------------------------------------
 
 
-ESTABLISHED_NOTHING = [c for c in Cause if c not in {Cause.NO_REV_AVAIL, *RESERVATIONS}]
+ESTABLISHED_NOTHING = [c for c in Cause if c not in {Cause.NO_REV_AVAIL, *RESERVATIONS, *OF_DIRECTORY}]
 
 
 def policy(cause: Cause, **treatment: Any) -> Policy:

@@ -13,7 +13,7 @@ import pytest
 from cryptography.x509 import ReasonFlags
 
 from cftpki_ext.core.alerts import Alert
-from cftpki_ext.core.causes import RESERVATIONS, Cause
+from cftpki_ext.core.causes import OF_DIRECTORY, RESERVATIONS, Cause
 from cftpki_ext.core.policy import (
     AUDIT,
     RESILIENT,
@@ -96,7 +96,8 @@ def excepting(**fields: Any) -> Policy:
 
 
 @pytest.mark.parametrize(
-    "cause", [c for c in Cause if c not in {Cause.MUST_STAPLE, Cause.NO_REV_AVAIL, *RESERVATIONS}]
+    "cause",
+    [c for c in Cause if c not in {Cause.MUST_STAPLE, Cause.NO_REV_AVAIL, *RESERVATIONS, *OF_DIRECTORY}],
 )
 def test_exception_lifts_its_soft_causes_alone_unless_it_names_others(cause):
     named = excepting(causes=frozenset({cause}))

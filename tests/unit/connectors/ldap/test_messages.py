@@ -9,17 +9,8 @@ import sansldap
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_connectors.ldap.messages import (
-    BIND_RESPONSE,
-    OVERHEAD_BYTES,
-    SEARCH_DONE,
-    VALUES,
-    AnswerError,
-    Answers,
-    Entry,
-    Reference,
-    Result,
-)
+from cftpki_connectors.ldap.messages import OVERHEAD_BYTES, VALUES, Answers, Entry, Reference, Result
+from cftpki_ext.core.ldap_ber import BIND_RESPONSE, SEARCH_DONE, AnswerError
 from tests.fuzz.reading import answer
 
 NAME = "certificateRevocationList;binary"

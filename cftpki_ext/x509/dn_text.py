@@ -1,7 +1,7 @@
 """
 Distinguished names as people copy them: from openssl, from Windows, from our own output (RFC 4514).
 
-Owns the grammar of the text. Pure. Imports x509.
+Owns the grammar of the text, and how a value is written into one. Pure.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ _VALUE = r'"(?:[^"\\]|\\.)*"|(?:[^,;+"\\]|\\.)*'
 _PART = re.compile(rf"\s*(?P<label>[A-Za-z0-9.]+)\s*=\s*(?P<value>{_VALUE})\s*(?P<end>[,;+]|$)", re.DOTALL)
 _ESCAPE = re.compile(rb"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
 
+_AROUND = re.compile(r"(?<!\\)\s*([,=+])\s*")
+_MEANING = frozenset(b'"+,;<>\\=#/')
+
 _Relative = list[tuple[str, bytes]]
 
 
@@ -80,6 +83,59 @@ def names_of(text: str) -> tuple[Name, ...]:
     except (DerError, ValueError):
         return ()
     return tuple({name.key: name for name in names}.values())
+
+
+def attribute_type(label: str) -> str:
+    """
+    The dotted identifier of an attribute type by its name (any spelling of `names_of`), or as it is.
+
+    Raises:
+        ValueError: nobody knows a type of that name.
+
+    """
+    return _oid(label)
+
+
+def same_name(one: str, other: str) -> bool:
+    """
+    Whether two texts are the same distinguished name (RFC 5280 7.1), in the spelling of RFC 4514.
+
+    Attribute types that are not known here are compared as they are spelt. By default what is no name is no other one's
+    equal, but that of the same text.
+
+    Args:
+        one: RFC 4514 text.
+        other: likewise.
+
+    Returns:
+        Whether they are.
+
+    """
+    if spelt(one) == spelt(other):
+        return True
+    found, wanted = names_of(one)[:1], names_of(other)[:1]
+    return bool(found) and bool(wanted) and found[0].key == wanted[0].key
+
+
+def spelt(text: str) -> str:
+    """
+    A distinguished name without regard to capitals and to blanks around its separators, to be compared quickly.
+    """
+    return _AROUND.sub(r"\1", text.strip()).lower()
+
+
+def escaped(value: str) -> str:
+    """
+    A value as it stands in a distinguished name (RFC 4514 2.4): whatever could mean more than itself in hexadecimal.
+    """
+    octets = value.encode("utf-8", "surrogatepass")
+    last = len(octets) - 1
+    return "".join(
+        f"\\{octet:02X}"
+        if octet in _MEANING or octet < 0x20 or octet >= 0x7F or (octet == 0x20 and place in {0, last})
+        else chr(octet)
+        for place, octet in enumerate(octets)
+    )
 
 
 def _name(parts: list[_Relative]) -> Name:

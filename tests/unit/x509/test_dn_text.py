@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.decision.dn_text import names_of
+from cftpki_ext.x509.dn_text import names_of
 from cftpki_ext.x509.name import Name, parse_name
 from tests.support.pki import issue, make_root
 
