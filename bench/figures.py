@@ -50,6 +50,28 @@ class Figure(enum.Enum):
         False,
     )
     WARM_PER_S = "warm_per_s", "warm CHECKs through the socket, a second and core", 3000.0, "/s", False
+    FIRST_TO_PEER = (
+        "first_to_peer",
+        "first check with OCSP: pyhanko-certvalidator ÷ ours, CPU time",
+        1.0,
+        "",
+        False,
+    )
+    STORM_DOWNLOADS = (
+        "storm_downloads",
+        "1,000 first handshakes at once: downloads of the list",
+        1.0,
+        "",
+        True,
+    )
+    STORM_QUERIES = (
+        "storm_queries",
+        "1,000 first handshakes at once: OCSP queries for one of them",
+        1.0,
+        "",
+        True,
+    )
+    READY_S = "ready_s", "ready with 100,000 partners and a 1 M-entry list on disk", 2.0, "s", True
     LIST_USABLE_S = "list_usable_s", "1 M-entry list: usable after its last byte", 2.0, "s", True
     LIST_MB = "list_mb", "1 M-entry list: memory above idle at its highest", 60.0, "MB", True
     LIST_SERIAL_US = "list_serial_us", "1 M-entry list: a new serial number, CPU time", 20.0, "µs", True

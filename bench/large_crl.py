@@ -111,7 +111,10 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def _web(served: Served) -> AsyncIterator[str]:
+async def web_of(served: Served) -> AsyncIterator[str]:
+    """
+    A web server for a list; where it is.
+    """
     server = await asyncio.start_server(served.answer, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -189,7 +192,7 @@ async def _figures(folder: Path, directory: Path, entries: int, at_once: int, fi
     path, state = directory / "cftpki.sock", directory / "state"
     octets = served.path.stat().st_size
     print(f"a CRL of {entries:,} entries, {octets / 1e6:.0f} MB", flush=True)
-    async with _web(served) as origin:
+    async with web_of(served) as origin:
         url = f"{origin}/list.crl"
         chains = [
             encode_chain((other_partner(key, issuer, number, url, indirect=False),))

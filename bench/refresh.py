@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from bench.figures import Figure, Figures
+from bench.large_crl import ENTRIES, write_list
 from bench.under_attack import ask, serving
 from cftpki_ext.protocol.codec import Result
 from cftpki_ext.protocol.tls_vectors import encode_chain
@@ -41,7 +43,7 @@ _USAGE_CA = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
-_CONFIGURATION = """
+CONFIGURATION = """
 [service]
 socket = "cftpki.sock"
 state = "state"
@@ -66,15 +68,17 @@ class Ca:
     Root, CA and leaves (P-256), whose statuses are asked at a port.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, leaves: int = CERTIFICATES, ocsp_port: int | None = None) -> None:
         self.keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
         url = f"http://127.0.0.1:{port}"
         self.root = self._issue("Bench Root", self.keys[0], None, ca=True)
         self.ca = self._issue("Bench CA", self.keys[1], self.root, ca=True, crl=f"{url}/root.crl")
         # One key for all: what is presented is a certificate, and its key is not asked for.
         self.leaves = [
-            self._issue(f"partner {number}", self.keys[2], self.ca, ocsp_url=f"{url}/")
-            for number in range(CERTIFICATES)
+            self._issue(
+                f"partner {number}", self.keys[2], self.ca, ocsp_url=f"http://127.0.0.1:{ocsp_port or port}/"
+            )
+            for number in range(leaves)
         ]
         self.crl = (
             x509.CertificateRevocationListBuilder()
@@ -154,9 +158,14 @@ class Ca:
 
 
 @contextlib.asynccontextmanager
-async def answering() -> AsyncIterator[Ca]:
+async def answering(leaves: int = CERTIFICATES, *, ocsp_port: int | None = None) -> AsyncIterator[Ca]:
     """
     A CA that answers.
+
+    Args:
+        leaves: how many certificates it has issued.
+        ocsp_port: where its responder is; by default here.
+
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,18 +183,27 @@ async def answering() -> AsyncIterator[Ca]:
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    ca = Ca(server.sockets[0].getsockname()[1])
+    ca = Ca(server.sockets[0].getsockname()[1], leaves=leaves, ocsp_port=ocsp_port)
     async with server:
         yield ca
 
 
-async def storm(folder: Path) -> str:
+async def storm(folder: Path, figures: Figures, *, entries: int = 0) -> str:
     """
     All of them at once; what there is to say of it.
+
+    Args:
+        folder: empty.
+        figures: take what a CA is asked.
+        entries: of the list of the root; 0: a small one.
+
     """
     async with answering() as ca:
+        if entries:
+            write_list(folder / "list", ca.keys[0], ca.root.subject.public_bytes(), entries)
+            ca.crl = (folder / "list").read_bytes()
         (folder / "root.pem").write_bytes(ca.root.public_bytes(Encoding.PEM))
-        (folder / "cftpki.toml").write_text(_CONFIGURATION)
+        (folder / "cftpki.toml").write_text(CONFIGURATION)
         chains = [
             encode_chain((leaf.public_bytes(Encoding.DER), ca.ca.public_bytes(Encoding.DER)))
             for leaf in ca.leaves
@@ -196,21 +214,26 @@ async def storm(folder: Path) -> str:
             took_s = time.perf_counter() - begun
     accepted = sum(result == Result.DONE for _, result in answers)
     most = max(ca.queries.values(), default=0)
+    if entries:
+        figures.note(Figure.STORM_DOWNLOADS, ca.lists)
+        figures.note(Figure.STORM_QUERIES, most)
     return (
-        f"{len(answers)} first handshakes at once, {CERTIFICATES} certificates of one CA: {accepted} let in, "
+        f"{len(answers)} first handshakes at once, {CERTIFICATES} certificates of one CA"
+        f"{f', the list of {entries:,} entries' if entries else ''}: {accepted} let in, "
         f"{ca.lists} CRL downloads, {sum(ca.queries.values())} OCSP queries (at most {most} for one certificate); "
         f"{took_s:.1f} s"
     )
 
 
-def report() -> None:
+def report(figures: Figures) -> None:
     """
     Print the figures.
     """
-    with tempfile.TemporaryDirectory(prefix="cftpki-refresh-") as folder:
-        print(asyncio.run(storm(Path(folder))))
+    for entries in (0, ENTRIES):
+        with tempfile.TemporaryDirectory(prefix="cftpki-refresh-") as folder:
+            print(asyncio.run(storm(Path(folder), figures, entries=entries)), flush=True)
 
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()
-    report()
+    report(Figures())

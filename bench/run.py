@@ -11,7 +11,19 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import board, decision, evidence, handshakes, large_crl, refresh, sessions, under_attack, warm
+from bench import (
+    board,
+    decision,
+    evidence,
+    first_check,
+    handshakes,
+    large_crl,
+    ready,
+    refresh,
+    sessions,
+    under_attack,
+    warm,
+)
 from bench.figures import Figures, keep
 
 
@@ -26,7 +38,9 @@ def main() -> None:
         "handshakes": lambda build: handshakes.report(build, figures),
         "sessions": lambda build: sessions.report(build, figures),
         "warm": lambda _: warm.report(figures),
-        "refresh": lambda _: refresh.report(),
+        "refresh": lambda _: refresh.report(figures),
+        "first_check": lambda _: first_check.report(figures),
+        "ready": lambda _: ready.report(figures),
         "large_crl": lambda _: large_crl.report(figures),
         "under_attack": lambda _: under_attack.report(),
         "evidence": lambda _: evidence.report(figures),

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,9 @@ async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource],
     await daemon.ready.wait()
     try:
         await load_sources(sources.values())
+        # httpcore looks for this module six times with each request; where there is none, Python would search for it each time.
+        if find_spec("sniffio") is None:
+            sys.modules["sniffio"] = None  # type: ignore[assignment] # what that means: see importlib
     except ConfigError as error:
         # Whoever has to be asked through it is told 80, and the log names the call as well.
         logger.error("source_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
