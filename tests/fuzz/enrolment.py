@@ -31,6 +31,8 @@ from cftpki_connectors.est.request import parse_request
 from cftpki_connectors.stepca import client as stepca
 from cftpki_connectors.stepca.findings import go_seconds
 from cftpki_connectors.stepca.tokens import jwk_thumbprint, load_key
+from cftpki_connectors.vault import answers as vault
+from cftpki_connectors.vault.request import allowed as role_words
 from cftpki_ext.bootstrap.finding import Offer, recognitions, usable
 from cftpki_ext.cli.finding import table_lines
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, StoreError
@@ -113,6 +115,22 @@ def stepca_answer(data: bytes) -> None:
         except CaError:
             continue
     go_seconds(data.decode("latin-1"))
+
+
+def vault_answer(data: bytes) -> None:
+    """
+    Every JSON object of a Vault, and its errors.
+    """
+    assert all(text.isprintable() for text in vault.words_of(_answer(data, status=400)))
+    with contextlib.suppress(CaError):
+        vault.granted(_answer(data))
+    try:
+        fields = vault.fields_of(_answer(data))
+    except CaError:
+        return
+    role_words(vault.data_of(fields))
+    with contextlib.suppress(CaError):
+        assert vault.is_token(vault.login_of(fields).token)
 
 
 def recognised(data: bytes) -> None:
@@ -228,6 +246,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         acme_chain,
         stepca_answer,
         recognised,
+        vault_answer,
         jwk,
         est_error,
         request,
@@ -250,6 +269,12 @@ _JWE = (
 )
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
+    "vault_answer": (
+        _json(data={"certificate": to_pem(_LEAF.der).decode(), "ca_chain": [to_pem(_ROOT.der).decode()]}),
+        _json(auth={"client_token": "hvs.a", "lease_duration": 3600, "renewable": True}),
+        _json(errors=["1 error occurred:\n\t* permission denied\n\n"]),
+        _json(data={"allowed_domains": ["corp.example"], "max_ttl": 3600, "allow_subdomains": True}),
+    ),
     "recognised": (
         _json(
             newNonce="https://ca/n",

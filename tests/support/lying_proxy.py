@@ -38,6 +38,7 @@ ANSWERS = {
     "stepca": r"POST /1\.0/(sign|renew|rekey)$",
     "acme": r"POST /certZ/[0-9a-f]+$",
     "est": r"POST .*/simple(re)?enroll$",
+    "vault": r"POST /v1/pki/sign/mft$",
 }
 Lie = Callable[["Exchange"], "Answer | None"]
 
@@ -235,6 +236,9 @@ def decode(protocol: str, body: bytes) -> list[bytes]:
         return [one.chosen.dump() for one in info["content"]["certificates"]]
     if protocol == "acme":
         found = x509.load_pem_x509_certificates(body)
+    elif protocol == "vault":
+        data = json.loads(body)["data"]
+        found = x509.load_pem_x509_certificates("\n".join([data["certificate"], *data["ca_chain"]]).encode())
     else:
         found = x509.load_pem_x509_certificates("".join(json.loads(body)["certChain"]).encode())
     return [one.public_bytes(Encoding.DER) for one in found]
@@ -250,6 +254,9 @@ def encode(protocol: str, ders: Sequence[bytes]) -> bytes:
     if protocol == "acme":
         return pki.pem(*ders)
     texts = [pki.pem(der).decode() for der in ders]
+    if protocol == "vault":
+        data = {"certificate": texts[0], "issuing_ca": texts[-1], "ca_chain": texts[1:]}
+        return json.dumps({"data": data}).encode()
     return json.dumps({"crt": texts[0], "ca": texts[-1], "certChain": texts}).encode()
 
 

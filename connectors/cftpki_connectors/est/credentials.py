@@ -13,26 +13,14 @@ from datetime import datetime
 from pathlib import Path
 
 import httpx
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_private_key,
-    load_pem_private_key,
-)
 
 from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest, printable
+from cftpki_connectors.ca.identity_files import identity_in
 from cftpki_connectors.est.options import EstOptions, HttpAuth
-from cftpki_connectors.est.request import client_fault
 from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Held
-from cftpki_ext.support import pem
-from cftpki_ext.support.files import MAX_PEM_BYTES
-from cftpki_ext.support.guarded import read_guarded
-from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 # An RSA-4096 key in PEM has 3.3 KB.
 MAX_KEY_BYTES = 64 * 1024
@@ -88,53 +76,8 @@ def load(options: EstOptions, now: datetime) -> Credentials:
     )
 
 
-def roots_in(path: Path, what: str) -> tuple[bytes, ...]:
-    """
-    The certificates of a file of roots.
-
-    Raises:
-        CaError: MISCONFIGURED: unreadable, or holds none.
-
-    """
-    try:
-        found = pem.certificates(read_guarded(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
-    except InputError as error:
-        raise CaError(Fault.MISCONFIGURED, printable(str(error))) from error
-    if not found:
-        raise CaError(Fault.MISCONFIGURED, f"{what} {path} holds no certificate")
-    return found
-
-
 def _identity(options: EstOptions, chain_file: Path, key_file: Path, now: datetime) -> Held:
-    chain = roots_in(chain_file, "identity_chain_file")
-    password = None
-    if options.identity_password_file is not None:
-        secret = secret_bytes(options.identity_password_file, "identity_password_file", MAX_PASSWORD_BYTES)
-        password = secret.rstrip(b"\r\n")
-    data = secret_bytes(key_file, "identity_key_file", MAX_KEY_BYTES)
-    load_key = load_pem_private_key if data.lstrip().startswith(b"-----") else load_der_private_key
-    try:
-        key = load_key(data, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        msg = f"identity_key_file {key_file} is no private key, or its password is missing or wrong"
-        raise InputError(msg) from None
-    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        msg = f"identity_key_file {key_file} is neither RSA nor ECDSA"
-        raise InputError(msg)
-    try:
-        leaf = parse_certificate(chain[0])
-    except MalformedCertificateError as error:
-        msg = f"identity_chain_file {chain_file}: {error}"
-        raise InputError(msg) from error
-    fault = client_fault(leaf)
-    if leaf.spki != key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        fault = f"is not that of the key in {key_file}"
-    elif not leaf.not_before <= now <= leaf.not_after:
-        fault = f"is valid from {leaf.not_before} to {leaf.not_after} only"
-    if fault is not None:
-        msg = f"identity_chain_file {chain_file}: its first certificate {fault}"
-        raise InputError(msg)
-    return Held(chain=chain, key=key)
+    return identity_in(chain_file, key_file, options.identity_password_file, prefix="identity_", now=now)
 
 
 def authorization(credentials: Credentials, request: CaRequest, answer: CaAnswer) -> str | None:

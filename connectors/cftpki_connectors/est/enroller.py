@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable
+from cftpki_connectors.ca.identity_files import client_fault
 from cftpki_connectors.ca.said import first_line
 from cftpki_connectors.est import answers, attributes, encoding
 from cftpki_connectors.est.credentials import Credentials, load
 from cftpki_connectors.est.inspection import look
 from cftpki_connectors.est.options import EstOptions
-from cftpki_connectors.est.request import Operation, client_fault, outlook, parse_request
+from cftpki_connectors.est.request import Operation, outlook, parse_request
 from cftpki_connectors.est.request import plan as plan_of
 from cftpki_connectors.est.state import Attempt, resume
 from cftpki_connectors.est.trust import Domain, Trust

@@ -11,17 +11,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
 
+from cftpki_connectors.ca.identity_files import client_fault
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Order
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
-from cftpki_ext.x509.extensions import KeyUsage
 
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 _SUBJECT_ALT_NAME = "2.5.29.17"
-_CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
-_ANY_USAGE = "2.5.29.37.0"
 _ATTRIBUTES = 0xA0
 
 
@@ -160,19 +158,6 @@ def _obstacles(current: Certificate, requested: Requested, now: datetime) -> lis
     if (None if held is None else held.value) != requested.subject_alt_name:
         found.append("the subjectAltName asked for is not, byte for byte, that of the certificate in use")
     return found
-
-
-def client_fault(certificate: Certificate) -> str | None:
-    """
-    Why a certificate cannot authenticate a TLS client (RFC 5280 4.2.1.3, 4.2.1.12), `None` where it can.
-    """
-    usages = certificate.extended_key_usage
-    if usages is not None and not usages & {_CLIENT_AUTH, _ANY_USAGE}:
-        return "lacks the extended key usage clientAuth"
-    bits = certificate.key_usage
-    if bits is not None and KeyUsage.DIGITAL_SIGNATURE not in bits:
-        return "lacks the key usage digitalSignature"
-    return None
 
 
 def outlook(leaf: bytes, *, reenroll: bool, others: bool) -> str:

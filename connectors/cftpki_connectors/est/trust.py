@@ -15,9 +15,9 @@ from cftpki_connectors.ca import anchors
 from cftpki_connectors.ca.anchors import Kept
 from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, fetch_pinned, fetch_unverified
+from cftpki_connectors.ca.identity_files import roots_in
 from cftpki_connectors.ca.said import first_line
 from cftpki_connectors.est import answers, encoding
-from cftpki_connectors.est.credentials import roots_in
 from cftpki_connectors.est.encoding import Certificates
 from cftpki_connectors.est.options import EstOptions, ServerTrust
 from cftpki_connectors.support import threads

@@ -12,14 +12,15 @@ import hashlib
 from cryptography import x509
 
 from cftpki_connectors.ca.client import CaClient, CaError, printable
+from cftpki_connectors.ca.clocks import skew_notes
 from cftpki_connectors.ca.options import with_password
+from cftpki_connectors.ca.unanswered import Journal
 from cftpki_connectors.stepca import credentials as credentials_of
 from cftpki_connectors.stepca import planner
 from cftpki_connectors.stepca.client import ErrorAnswerError, Granted, StepCaClient
 from cftpki_connectors.stepca.credentials import Credentials
-from cftpki_connectors.stepca.findings import explained, skew_notes
+from cftpki_connectors.stepca.findings import explained
 from cftpki_connectors.stepca.inspection import look
-from cftpki_connectors.stepca.journal import Journal
 from cftpki_connectors.stepca.options import StepCaOptions
 from cftpki_connectors.stepca.planner import Way
 from cftpki_connectors.stepca.tokens import make_token, renewal_signer

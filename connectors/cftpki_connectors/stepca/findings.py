@@ -7,19 +7,15 @@ Pure: times are arguments.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from cftpki_connectors.ca.client import CaError
+from cftpki_connectors.ca.clocks import SKEW_SEEN, SKEW_TOLD, skew_text
 from cftpki_connectors.stepca.client import ErrorAnswerError
 from cftpki_connectors.stepca.credentials import Credentials
 from cftpki_connectors.stepca.options import StepCaOptions
 from cftpki_ext.identity.enroller_port import Order
-
-# Beyond this the operator is told; step-ca tolerates a minute.
-SKEW_TOLD = timedelta(seconds=30)
-# `Date` has whole seconds, and an answer takes a moment: less than this is no difference.
-SKEW_SEEN = timedelta(seconds=3)
 
 _UNAUTHORIZED = 401
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -67,23 +63,6 @@ def explained(
         host = urlsplit(options.audience or options.url).hostname
         told.append(f"{host!r} must be among the CA's dnsNames (option audience names another one)")
     return CaError(error.fault, "; ".join(told), sent=error.sent, retry_at=error.retry_at)
-
-
-def skew_notes(date: datetime | None, now: datetime) -> tuple[str, ...]:
-    """
-    What to tell about the CA's clock when all went well.
-    """
-    if date is None or abs(now - date) <= SKEW_TOLD:
-        return ()
-    return (skew_text(now - date),)
-
-
-def skew_text(ahead: timedelta) -> str:
-    """
-    The difference of two clocks in words.
-    """
-    way = "behind" if ahead < timedelta(0) else "ahead of"
-    return f"this host's clock is {abs(ahead.total_seconds()):.0f} s {way} the CA's"
 
 
 def go_seconds(text: str) -> float | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from cftpki_connectors.ca.client import CaError
+from cftpki_connectors.ca.clocks import skew_notes
 from cftpki_connectors.stepca.client import StepCaClient
 from cftpki_connectors.stepca.credentials import Credentials
-from cftpki_connectors.stepca.findings import skew_notes
 from cftpki_connectors.stepca.options import StepCaOptions
 from cftpki_ext.identity.enroller_port import Finding
 from cftpki_ext.ports import Clock

@@ -27,6 +27,7 @@ from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
 from tests.support.ca_scep import with_scep
 from tests.support.ca_servers import make_step_ca, write_secret
+from tests.support.ca_vault import vault as vault_server
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("enrolment-chaos")]
 
@@ -98,6 +99,12 @@ def scep(folder):
     site = with_scep(make_step_ca(folder))
     with site.ca.running():
         yield Authority({"type": "scep", **site.options()}, lambda: site.issued)
+
+
+@contextlib.contextmanager
+def vault(folder):
+    with vault_server(folder) as ca:
+        yield Authority({"type": "vault", **ca.options()}, lambda: ca.issued)
 
 
 def toml(value):
@@ -206,7 +213,9 @@ class Site:
 
 
 @pytest.mark.parametrize(
-    "authority_of", [stepca, acme, est, cmp, scep], ids=["stepca", "acme", "est", "cmp", "scep"]
+    "authority_of",
+    [stepca, acme, est, cmp, scep, vault],
+    ids=["stepca", "acme", "est", "cmp", "scep", "vault"],
 )
 def test_command_killed_at_any_moment_leaves_one_certificate_and_no_second_order(tmp_path, authority_of):
     draw = random.Random(SEED)  # noqa: S311 - it chooses when to kill

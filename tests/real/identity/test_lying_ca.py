@@ -25,6 +25,7 @@ from tests.support import pki
 from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
 from tests.support.ca_servers import make_step_ca, write_secret
+from tests.support.ca_vault import vault as vault_server
 from tests.support.forked_command import Run, forked_commands
 from tests.support.lying_proxy import ANSWERS, LyingProxy, cut, decode, encode, endless, forged, lying_proxy
 from tests.support.ports import free_port
@@ -32,7 +33,7 @@ from tests.support.ports import free_port
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lying-ca")]
 
 NAMES = [NAME, "second.corp.example"]
-PROTOCOLS = ("stepca", "acme", "est")
+PROTOCOLS = ("stepca", "acme", "est", "vault")
 
 
 @dataclass(kw_only=True)
@@ -181,8 +182,30 @@ def est(folder: Path) -> Iterator[Door]:
 
 
 @contextlib.contextmanager
+def vault(folder: Path) -> Iterator[Door]:
+    port = free_port()
+    with vault_server(folder) as ca:
+        own = pki.issue(ca.tls_root, "proxy", san=["ip:127.0.0.1"])
+        (folder / "root.pem").write_bytes(ca.root.pem)
+        table = {"type": "vault", **ca.options(url=f"https://127.0.0.1:{port}")}
+        site = Site(folder, {"corp": table}, anchors=["root.pem"], names=NAMES, lifetime="12h")
+        with lying_proxy(folder, own, port=port, upstream=ca.port) as running:
+            yield Door(
+                protocol="vault",
+                site=site,
+                proxy=running,
+                count=lambda: ca.issued,
+                issuer=lambda: ca.issuing,
+                root=lambda: ca.root.pem,
+            )
+
+
+MAKERS = {"stepca": stepca, "acme": acme, "est": est, "vault": vault}
+
+
+@contextlib.contextmanager
 def opened(protocol: str, folder: Path) -> Iterator[Door]:
-    with forked_commands() as run, {"stepca": stepca, "acme": acme, "est": est}[protocol](folder) as door:
+    with forked_commands() as run, MAKERS[protocol](folder) as door:
         door.run = run
         door.proxy.hold(lambda: door.site.site.directory / "current")
         door.site.run("issue", "mft")
@@ -362,6 +385,7 @@ _TYPES = {
     "stepca": b"application/json",
     "acme": b"application/pem-certificate-chain",
     "est": b"application/pkcs7-mime",
+    "vault": b"application/json",
 }
 
 
@@ -439,6 +463,7 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[31mok\r\n\u202eteg\u2028\x9b2J"
 @pytest.mark.parametrize("door", PROTOCOLS, indirect=True)
 def test_words_of_a_ca_reach_no_terminal_as_they_are(door):
     said = {"type": "urn:ietf:params:acme:error:malformed", "detail": EVIL, "message": EVIL, "instance": EVIL}
+    said |= {"errors": [EVIL]}
     kind = "application/problem+json"
 
     def refuses(exchange):

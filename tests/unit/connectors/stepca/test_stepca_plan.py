@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cftpki_connectors.ca.clocks import skew_notes
+from cftpki_connectors.ca.unanswered import MAX_UNANSWERED, Journal
 from cftpki_connectors.stepca.client import ErrorAnswerError, Provisioner
 from cftpki_connectors.stepca.credentials import Credentials
-from cftpki_connectors.stepca.findings import explained, go_seconds, skew_notes
-from cftpki_connectors.stepca.journal import MAX_UNANSWERED, Journal
+from cftpki_connectors.stepca.findings import explained, go_seconds
 from cftpki_connectors.stepca.options import Renewal, StepCaOptions
 from cftpki_connectors.stepca.planner import Way, alternatives, outlook, plan, subject
 from cftpki_connectors.stepca.tokens import jwk_signer

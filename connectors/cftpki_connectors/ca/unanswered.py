@@ -1,7 +1,7 @@
 """
-What an order with step-ca leaves behind: which requests may have made a certificate that we never saw.
+What an order leaves behind at a CA without orders: which requests may have made a certificate that we never saw.
 
-step-ca has no order that could be asked for again: each request is a new one. So it is written down before it
+step-ca, Vault and EJBCA issue while one waits, and each request is a new one. So it is written down before it
 is made, and whoever takes the order up again knows. Pure; plain JSON values.
 """
 
