@@ -57,31 +57,33 @@ class ScepSite:
         return len(_ISSUED.findall(self.ca.log_text()))
 
 
-def with_scep(ca: StepCa) -> ScepSite:
+def with_scep(ca: StepCa, *, ra: bool = True) -> ScepSite:
     """
-    Add the provisioners to a step-ca that is not running yet.
+    Add the provisioners to a step-ca that is not running yet; without an RA, its CA has an RSA key and does it all.
     """
-    ra = pki.issue(
+    if not ra:
+        issuing = pki.issue(
+            ca.root, "Step RSA Issuing CA", ca=True, path_length=0, private=pki.key("rsa", "step scep")
+        )
+        ca.configure(intermediate=issuing)
+    decrypter = pki.issue(
         ca.intermediate,
         "SCEP Decrypter",
         private=pki.key("rsa", "step scep"),
         usage=["digitalSignature", "keyEncipherment"],
     )
     claims = {"minTLSCertDuration": "5s", "maxTLSCertDuration": "48h", "defaultTLSCertDuration": "24h"}
-    common = {
-        "type": "SCEP",
-        "challenge": CHALLENGE,
-        "decrypterCertificate": base64.b64encode(ra.pem).decode(),
-        "decrypterKeyPEM": base64.b64encode(ra.key_pem).decode(),
-        "claims": claims,
-    }
+    common = {"type": "SCEP", "challenge": CHALLENGE, "claims": claims}
+    if ra:
+        common["decrypterCertificate"] = base64.b64encode(decrypter.pem).decode()
+        common["decrypterKeyPEM"] = base64.b64encode(decrypter.key_pem).decode()
     ca.provisioners += [
         common | {"name": "scep", "encryptionAlgorithmIdentifier": 2},
         common | {"name": "old"},
     ]
     ca.configure()
     believed = ca.folder / "scep.pem"
-    believed.write_bytes(pki.pem(ca.root.der, ra.der))
+    believed.write_bytes(pki.pem(ca.root.der, *([decrypter.der] if ra else [])))
     believed.chmod(0o644)
     secret = write_secret(ca.folder / "scep-challenge", f"{CHALLENGE}\n".encode())
-    return ScepSite(ca=ca, ra=ra, believed=believed, secret=secret)
+    return ScepSite(ca=ca, ra=decrypter if ra else ca.intermediate, believed=believed, secret=secret)

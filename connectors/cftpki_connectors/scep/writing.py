@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -218,7 +219,7 @@ def enveloped(data: bytes, recipient: bytes, cipher: Cipher) -> bytes:
     try:
         certificate = x509.load_der_x509_certificate(recipient)
         key = certificate.public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         msg = "the certificate that requests are encrypted to cannot be read"
         raise InputError(msg) from error
     if not isinstance(key, rsa.RSAPublicKey):

@@ -96,6 +96,17 @@ async def test_renewal_signed_by_the_certificate_in_force_carries_the_password_w
     assert Fault.REFUSED is bare.fault
 
 
+async def test_ca_with_an_rsa_key_does_without_an_ra(tmp_path):
+    alone = with_scep(make_step_ca(tmp_path), ra=False)
+    with alone.ca.running():
+        outcome = await advance(alone, tmp_path)
+        findings = {one.what: one.detail for one in await enroller(alone, tmp_path).check(deadline=in_s(60))}
+
+    assert isinstance(outcome, Issued), outcome
+    assert "2 CAs and 0 RAs are believed" in findings["GetCACert"]
+    assert "encrypted to the CA 'CN=Step RSA Issuing CA'" in findings["GetCACert"]
+
+
 async def test_wrong_password_is_refused_and_told_without_the_password(site, tmp_path):
     secret = write_secret(tmp_path / "wrong", b"something else\n")
 
