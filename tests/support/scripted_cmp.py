@@ -59,6 +59,8 @@ class ScriptedCmp:
 
     port: int
     requests: list[Message] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    proxied: list[str | None] = field(default_factory=list)  # Proxy-Authorization
 
     @property
     def url(self) -> str:
@@ -84,6 +86,8 @@ def scripted_cmp(
         def do_POST(self) -> None:
             message = parse_message(self.rfile.read(int(self.headers["Content-Length"])))
             running.requests.append(message)
+            running.paths.append(self.path)
+            running.proxied.append(self.headers["Proxy-Authorization"])
             body = script(Request(message=message, number=len(running.requests), means=means))
             self.send_response(status)
             self.send_header("Content-Type", content)

@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cftpki_connectors.ca.client import CaError, printable
+from cftpki_connectors.ca.options import with_password
 from cftpki_connectors.cmp.options import CmpOptions
 from cftpki_connectors.cmp.protection import Believed, Means, Secret, signer, signer_fault
-from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
+from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes, secret_text
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Held
@@ -42,16 +43,18 @@ class Credentials:
     """
     What protects our requests besides the certificate that is renewed, and whose answers count.
 
-    `recipient` and `issuer` are Names (DER) where they are configured, `root` is the subject of the first root.
+    `trouble` is why the configured secret or certificate cannot be used now: an update needs neither. `recipient` and `issuer` are Names (DER) where they are configured, `root` is the subject of the first root.
     """
 
     secret: Secret | None = field(default=None, repr=False)
     identity: Held | None = field(default=None, repr=False)
+    trouble: str | None = None
     believed: Believed
     root: bytes
     recipient: bytes | None = None
     issuer: bytes | None = None
     tls_roots: tuple[bytes, ...] | None = None
+    proxy: str | None = field(default=None, repr=False)
 
     def addressed(self, certificate: Certificate | None = None) -> bytes:
         """
@@ -66,13 +69,19 @@ class Credentials:
         """
         Whether there is something besides the certificate that is renewed.
         """
-        return self.secret is not None or self.identity is not None
+        return self.secret is not None or self.identity is not None or self.trouble is not None
 
     @property
     def means(self) -> Means | None:
         """
         What protects a request that is no renewal.
+
+        Raises:
+            CaError: it is configured, and cannot be used.
+
         """
+        if self.trouble is not None:
+            raise CaError(Fault.MISCONFIGURED, self.trouble)
         if self.secret is not None:
             return self.secret
         return None if self.identity is None else signer(self.identity)
@@ -86,10 +95,18 @@ def load(options: CmpOptions, now: datetime) -> Credentials:
         options: which files.
         now: the identity must be valid then.
 
+    Returns:
+        The credentials, perhaps with `trouble`.
+
     Raises:
-        CaError: MISCONFIGURED, with the file and what is wrong with it.
+        CaError: MISCONFIGURED, with the file that says whom to believe, and what is wrong with it.
 
     """
+    secret, identity, trouble = None, None, None
+    try:
+        secret, identity = _secret(options), _identity(options, now)
+    except InputError as error:
+        trouble = printable(str(error))
     try:
         roots = certificates_in(options.roots, "roots")
         pinned: tuple[bytes, ...] = ()
@@ -98,12 +115,14 @@ def load(options: CmpOptions, now: datetime) -> Credentials:
         names = () if options.server_name is None else (parse_name(_name(options.server_name)).key,)
         recipient = options.recipient or options.issuer
         return Credentials(
-            secret=_secret(options),
-            identity=_identity(options, now),
+            secret=secret,
+            identity=identity,
+            trouble=trouble,
             believed=Believed(roots=roots, pinned=frozenset(pinned), names=frozenset(names)),
             root=parse_certificate(roots[0]).subject.der,
             recipient=None if recipient is None else _name(recipient),
             issuer=None if options.issuer is None else _name(options.issuer),
+            proxy=_proxy(options),
             tls_roots=None if options.tls_roots is None else certificates_in(options.tls_roots, "tls_roots"),
         )
     except InputError as error:
@@ -130,6 +149,12 @@ def certificates_in(path: Path, what: str) -> tuple[bytes, ...]:
 
 def _name(text: str) -> bytes:
     return x509.Name.from_rfc4514_string(text).public_bytes()
+
+
+def _proxy(options: CmpOptions) -> str | None:
+    if options.proxy is None or options.proxy_password_file is None:
+        return options.proxy
+    return with_password(options.proxy, secret_text(options.proxy_password_file, "proxy_password_file"))
 
 
 def _secret(options: CmpOptions) -> Secret | None:

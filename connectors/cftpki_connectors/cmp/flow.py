@@ -329,8 +329,10 @@ class Flow:
         """
         What protects this order's messages.
         """
-        means = self._credentials.means
-        if self._attempt.by is By.CURRENT:
+        means: Means | None
+        if self._attempt.by is By.CONFIGURED:
+            means = self._credentials.means
+        else:
             means = None if self._order.current is None else signer(self._order.current)
         if means is None:
             msg = "what protected the order's first message is not there any more"

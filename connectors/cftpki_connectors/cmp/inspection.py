@@ -41,8 +41,8 @@ async def look(options: CmpOptions, clock: Clock, *, deadline: float) -> tuple[F
     found: list[Finding] = []
     try:
         credentials = await threads.call(lambda: load(options, clock.now()))
-        found.append(Finding(what=what, detail=_who(credentials)))
         means = credentials.means
+        found.append(Finding(what=what, detail=_who(credentials)))
         if means is None:
             return tuple(found)
         general = General(options=options, credentials=credentials, means=means, clock=clock)

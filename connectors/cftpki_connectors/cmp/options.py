@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cftpki_connectors.ca.options import Proxy
+from cftpki_connectors.ca.options import Proxy, has_user
 from cftpki_connectors.cmp.protection import Mac
 from cftpki_connectors.cmp.values import Kind
 
@@ -125,6 +125,7 @@ class CmpOptions(BaseModel):
     # When to ask again where a server that has not decided names no time.
     retry_s: Annotated[int, Field(ge=10, le=86400)] = 300
     proxy: Proxy | None = None
+    proxy_password_file: Path | None = None
 
     def target(self, operation: str) -> str:
         """
@@ -161,6 +162,8 @@ class CmpOptions(BaseModel):
             )
         if self.tls_roots is not None and not self.url.startswith("https:"):
             faults.append("tls_roots needs an https URL")
+        if self.proxy_password_file is not None and not has_user(self.proxy):
+            faults.append("proxy_password_file needs a proxy with a user")
         if faults:
             raise ValueError("; ".join(faults))
         return self

@@ -128,7 +128,7 @@ class Transaction:
         )
         # Without TLS nobody's store is read.
         roots = self._credentials.tls_roots if self._url.startswith("https:") else ()
-        client = CaClient(clock=self._clock, roots=roots, proxy=self._options.proxy)
+        client = CaClient(clock=self._clock, roots=roots, proxy=self._credentials.proxy)
         async with aclosing(client):
             answer = await client.send(request, deadline=deadline)
         found = await threads.call(lambda: self._believed(answer, nonce))
@@ -188,7 +188,9 @@ class Transaction:
             hint = "; is the path (label, operations) right?" if wrong_place else ""
             # HTTP is nobody's word here: an order is not refused by it.
             fault = Fault.MISCONFIGURED if fault is Fault.REFUSED else fault
-            raise CaError(fault, f"HTTP {answer.status}{hint}", sent=True, retry_at=retry_at)
+            # Below 500 nobody has looked into the message.
+            sent = answer.status >= 500 or answer.status < 400 or answer.status == 408
+            raise CaError(fault, f"HTTP {answer.status}{hint}", sent=sent, retry_at=retry_at)
         try:
             message = parse_message(answer.body)
         except MalformedMessageError as error:

@@ -1,5 +1,7 @@
 """
 Certificates from OpenSSL's CMP server: asked for, waited for, confirmed, updated, revoked.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import pytest
@@ -8,7 +10,9 @@ from cftpki_connectors.cmp import CmpEnroller, CmpOptions
 from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Pending
 from tests.support import pki
 from tests.support.ca_cmp import NEW, OLD, make_cmp_ca
-from tests.support.orders import Saves, context, in_s, make_order
+from tests.support.orders import KilledError, Saves, context, in_s, make_order
+from tests.support.ports import free_port
+from tests.support.servers import nginx
 
 pytestmark = pytest.mark.real
 
@@ -165,7 +169,7 @@ async def test_order_that_waits_goes_on_in_its_transaction_by_another_enroller(c
     wanted = order()
     leaf = ca.certify(wanted.key.public_key())
     saves = Saves()
-    with ca.serving(leaf, "-poll_count", "2", "-check_after", "7") as server:
+    with ca.serving(leaf, "-poll_count", "2", "-check_after", "1") as server:
         first = await advance(enroller(ca, server), wanted, saves)
         assert isinstance(first, Pending), first
         assert "waiting" == saves.last["phase"]
@@ -188,6 +192,27 @@ async def test_order_whose_transaction_the_server_has_forgotten_is_lost(ca):
         got = await advance(enroller(ca, server), wanted, saves)
     assert isinstance(got, Failed), got
     assert Fault.ORDER_LOST is got.fault
+
+
+@pytest.mark.parametrize("killed_at", range(4))
+async def test_order_that_waits_and_is_killed_at_any_save_ends_with_a_certificate(ca, killed_at):
+    wanted = order()
+    leaf = ca.certify(wanted.key.public_key())
+    saves = Saves(killed_at=killed_at)
+    with ca.serving(leaf, "-poll_count", "1", "-check_after", "1") as server:
+        one, got, kills = enroller(ca, server), None, 0
+        for _ in range(6):
+            try:
+                got = await advance(one, wanted, saves)
+            except KilledError:
+                kills, saves.killed_at = kills + 1, None
+                continue
+            if isinstance(got, Failed) and got.fault is Fault.ORDER_LOST:
+                saves.states.clear()  # as whoever carries orders does: another one begins
+            if isinstance(got, Issued):
+                break
+    assert isinstance(got, Issued), got
+    assert ((leaf.der,), 1) == (got.certificates, kills)
 
 
 async def test_request_that_nobody_answered_is_made_anew_and_told(ca):
@@ -253,6 +278,27 @@ async def test_revoked_certificate_updates_nothing(ca):
         got = await advance(enroller(ca, server), wanted)
     assert isinstance(got, Issued), got
     assert "asked with ir and not kur: the certificate in use is revoked" in got.notes
+
+
+# -- over TLS ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_server_behind_tls_is_verified_by_its_own_roots(ca, known):
+    wanted, port = order(), free_port()
+    web = pki.make_root("Web Root")
+    roots = ca.folder / "web-root.pem"
+    roots.write_bytes(web.pem if known else ca.root.pem)
+    own = pki.issue(web, "cmp", san=["ip:127.0.0.1"])
+    with ca.serving(ca.certify(wanted.key.public_key())) as server:
+        through = f"location / {{ proxy_pass http://127.0.0.1:{server.port}; }}"
+        with nginx(ca.folder, None, through, port=port, certificate=own):
+            url = f"https://127.0.0.1:{port}/pkix/"
+            got = await advance(enroller(ca, server, url=url, tls_roots=roots), wanted)
+    if known:
+        assert isinstance(got, Issued), got
+    else:
+        assert (Fault.MISCONFIGURED, True) == (got.fault, "is not trusted" in got.detail), got
 
 
 # -- errors --------------------------------------------------------------------------------------------------------

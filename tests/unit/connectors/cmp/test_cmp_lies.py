@@ -1,5 +1,7 @@
 """
 A CMP server that protects what it says, and says what no server should.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from datetime import timedelta
 import pytest
 
 from cftpki_connectors.cmp import CmpEnroller, CmpOptions, writing
+from cftpki_connectors.cmp.protection import PBMAC1, Believed, Mac, check
 from cftpki_connectors.cmp.transaction import MAX_CHECK_AFTER
 from cftpki_connectors.cmp.values import Kind
 from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Pending
@@ -298,6 +301,21 @@ async def test_certificate_that_was_confirmed_before_a_kill_is_handed_out_withou
     assert [] == server.requests
 
 
+async def test_mac_by_pbkdf2_is_spoken_both_ways(tmp_path):
+    means = shared(SECRET, Mac.PBMAC1)
+    got, server = await heard(tmp_path, granting(), means=means, mac="pbmac1")
+    assert isinstance(got, Issued), got
+    assert {PBMAC1} == {one.header.algorithm.oid for one in server.requests}
+    for one in server.requests:
+        check(one, secret=SECRET, believed=Believed(roots=()), now=pki.NOW)
+
+
+async def test_clock_of_the_server_that_is_off_is_noted(tmp_path):
+    got, _ = await heard(tmp_path, granting(time=context(tmp_path).clock.now() - timedelta(hours=2)))
+    assert isinstance(got, Issued), got
+    assert any(note.startswith("the server's clock and ours are 72") for note in got.notes), got.notes
+
+
 async def test_wish_for_profile_lifetime_and_issuer_is_written_into_the_request(tmp_path):
     order = make_order(NAME, common_name=NAME, lifetime_s=3600)
     _, server = await heard(tmp_path, granting(), order=order, profile="tls", issuer="CN=CMP Issuing CA")
@@ -364,9 +382,26 @@ async def test_new_root_is_told_with_what_proves_it(tmp_path, value, said, good)
 @pytest.mark.parametrize(("http", "fault"), [(404, Fault.MISCONFIGURED), (503, Fault.UNREACHABLE)])
 async def test_error_of_http_without_a_message_refuses_no_order(tmp_path, http, fault):
     with scripted_cmp(lambda _: b"no", shared(SECRET), status=http, content="text/plain") as server:
-        got = await enroller(tmp_path, server.url).advance(ORDER, {}, Saves(), deadline=in_s(20))
+        saves = Saves()
+        got = await enroller(tmp_path, server.url).advance(ORDER, {}, saves, deadline=in_s(20))
     assert isinstance(got, Failed), got
     assert (fault, True) == (got.fault, f"HTTP {http}" in got.detail)
+    # Whether a server with trouble has issued is not known; one that knows no such place has not.
+    assert (http >= 500) is (saves.last["unanswered"] == 1)
+
+
+async def test_proxy_passes_messages_on_and_is_told_its_password(tmp_path):
+    (tmp_path / "proxy").write_text("open sesame\n")
+    (tmp_path / "proxy").chmod(0o600)
+    with scripted_cmp(granting(), shared(SECRET)) as server:
+        # Who answers at the proxy's place is the server itself: a request in absolute form is one to it, too.
+        proxy = f"http://me@127.0.0.1:{server.port}"
+        more = {"proxy": proxy, "proxy_password_file": tmp_path / "proxy"}
+        one = enroller(tmp_path, "http://cmp.corp.example/pkix/", **more)
+        got = await one.advance(ORDER, {}, Saves(), deadline=in_s(20))
+    assert isinstance(got, Issued), got
+    assert {"Basic bWU6b3BlbiBzZXNhbWU="} == set(server.proxied)
+    assert {"http://cmp.corp.example/pkix/"} == set(server.paths)
 
 
 async def test_message_beside_an_error_of_http_counts(tmp_path):
@@ -386,6 +421,17 @@ async def test_secret_that_is_none_asks_nobody(tmp_path, content, mode, said):
         got = await one.advance(ORDER, {}, Saves(), deadline=in_s(20))
     assert (Fault.MISCONFIGURED, True) == (got.fault, said in got.detail), got
     assert [] == server.requests
+
+
+async def test_secret_that_is_none_hinders_no_update(tmp_path):
+    order = make_order(NAME, common_name=NAME, current=Held(chain=(LEAF.der,), key=ORDER.key))
+    with scripted_cmp(granting(kind=Kind.KUP), signing(ROOT)) as server:
+        one = enroller(tmp_path, server.url)
+        (tmp_path / "secret").unlink()
+        got = await one.advance(order, {}, Saves(), deadline=in_s(20))
+        (looked,) = await one.check(deadline=in_s(20))
+    assert isinstance(got, Issued), got
+    assert (False, True) == (looked.good, "secret_file" in looked.detail)
 
 
 async def test_nothing_to_protect_a_request_with_is_told(tmp_path):

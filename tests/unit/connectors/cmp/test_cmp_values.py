@@ -63,6 +63,8 @@ def test_target_is_the_well_known_path_or_the_one_given(url, more, target):
         ({"identity_key_file": "k", "identity_chain_file": "c"}, "exclude each other"),
         ({"secret_file": None, "identity_password_file": "p"}, "needs identity_key_file"),
         ({"tls_roots": "r"}, "needs an https URL"),
+        ({"proxy": "http://p:1", "proxy_password_file": "f"}, "needs a proxy with a user"),
+        ({"proxy": "http://u:secret@p:1"}, "belongs into proxy_password_file"),
         ({"mac": "md5"}, "pbm"),
         ({"secret": "shown"}, "Extra inputs"),
     ],
