@@ -166,6 +166,7 @@ def verdict_data(service: ServiceSettings, verdict_id: str) -> dict[str, Any]:
         record = decode(entry.document, ledger.blob)
     verdict = record.verdict
     evidence = verdict.evidence
+    known = () if evidence.directory is None else (evidence.directory,)
     answer, alert = headline_of(verdict)
     return {
         "id": verdict.id,
@@ -178,7 +179,7 @@ def verdict_data(service: ServiceSettings, verdict_id: str) -> dict[str, Any]:
             {
                 "subject": one.subject,
                 "lines": list(certificate_lines(one)),
-                "statuses": [_status(each) for each in evidence.findings if each.depth == depth],
+                "statuses": [_status(each) for each in (*evidence.findings, *known) if each.depth == depth],
             }
             for depth, one in enumerate(evidence.path)
         ],

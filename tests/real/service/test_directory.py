@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("given-again")]
 ROOT = pki.make_root("Directory Root")
 TLS = pki.issue(ROOT, "127.0.0.1", san=["ip:127.0.0.1"])
 PARTNERS = f"ou=partners,{SUFFIX}"
-_TABLE = """
+TABLE = """
 [trust.partners.directory]
 servers = ["{server}"]
 roots = ["directory-root.pem"]
@@ -61,7 +61,7 @@ def directory(tmp_path):
 @contextlib.contextmanager
 def serving(company, directory, name):
     config = company.configure(name)
-    table = _TABLE.format(server=directory.tls_server, base=PARTNERS)
+    table = TABLE.format(server=directory.tls_server, base=PARTNERS)
     config.write_text(config.read_text() + table)
     with real_service.running(config) as service:
         yield config, service
