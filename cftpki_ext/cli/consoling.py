@@ -10,7 +10,7 @@ import click
 
 from cftpki_ext.cli.options import config_option, config_path
 from cftpki_ext.console.serving import serve_console
-from cftpki_ext.support.logs import event_log
+from cftpki_ext.support.logs import SteadyLog, event_log
 
 
 @click.command()
@@ -26,4 +26,4 @@ def console(config_file: Path | None, listen: str | None) -> None:
     They change nothing. By default on a unix socket, for its user and group; on a loopback address for whoever has the link
     that is printed; elsewhere by TLS alone, for who has a token or a client certificate (`[console]`).
     """
-    serve_console(config_path(config_file), listen, event_log())
+    serve_console(config_path(config_file), listen, SteadyLog(event_log()))

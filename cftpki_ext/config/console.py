@@ -19,7 +19,7 @@ from cftpki_ext.config.sections import Reader
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import ConsoleSettings
 from cftpki_ext.support.files import read_regular
-from cftpki_ext.support.listening import read_address
+from cftpki_ext.support.listening import TcpAddress, read_address
 
 MAX_TOKEN_BYTES = 1024
 # 128 bits in hexadecimal: less could be guessed by whoever has the patience.
@@ -72,7 +72,7 @@ def read_console(reader: Reader, raw: object) -> ConsoleSettings:
     token = file_of(reader, model.token_file)
     if token is not None:
         _token(reader, token)
-    return ConsoleSettings(
+    made = ConsoleSettings(
         listen=_listen(reader, model.listen),
         hosts=tuple(host.lower() for host in model.hosts),
         group=model.group,
@@ -80,6 +80,35 @@ def read_console(reader: Reader, raw: object) -> ConsoleSettings:
         client_trust=model.client_trust,
         **_certificate(reader, model),
     )
+    # What is said of one file is not said of the whole.
+    if not reader.faults.within(_PATH):
+        _say_unfit(reader, made)
+    return made
+
+
+def _say_unfit(reader: Reader, made: ConsoleSettings) -> None:
+    """
+    Note that the section as a whole may not be served.
+    """
+    address = Path("/") if made.listen is None else read_address(made.listen)
+    why = unfit(made, address)
+    if why is not None:
+        reader.faults.add((*_PATH, "listen" if made.listen is not None else "client_trust"), why)
+
+
+def unfit(settings: ConsoleSettings, address: TcpAddress | Path) -> str | None:
+    """
+    Why an address may not be served with these settings; `None` where it may.
+    """
+    if settings.client_trust is not None and settings.certificate is None:
+        return "console.client_trust needs console.certificate: client certificates come by TLS"
+    if isinstance(address, Path) or address.is_loopback:
+        return None
+    if settings.certificate is None:
+        return f"{address} is not loopback: the console serves it by TLS alone (console.certificate)"
+    if settings.token_file is None and settings.client_trust is None:
+        return f"{address} is not loopback: say who may see the console (console.token_file, console.client_trust)"
+    return None
 
 
 def _listen(reader: Reader, text: str | None) -> str | None:

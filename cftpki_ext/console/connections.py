@@ -70,16 +70,15 @@ class _Protocol(H11Protocol):
         See `asyncio.Protocol`.
         """
         super().data_received(data)
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.more_body:
-            self._end_waiting()
+        self._settle()
 
     def on_response_complete(self) -> None:
         """
         See `H11Protocol`.
         """
-        super().on_response_complete()
         self._wait()
+        super().on_response_complete()
+        self._settle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """
@@ -100,6 +99,14 @@ class _Protocol(H11Protocol):
         """
         self._end_waiting()
         self._deadline = self.loop.call_later(HEAD_S, self.close)
+
+    def _settle(self) -> None:
+        """
+        A request that is there whole is not waited for.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            self._end_waiting()
 
     def _end_waiting(self) -> None:
         if self._deadline is not None:

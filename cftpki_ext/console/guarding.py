@@ -127,7 +127,13 @@ class Guard:
                     scope, receive, sending
                 )
         finally:
-            self._log.info(
+            # Our own two files come with every page.
+            tell = (
+                self._log.debug
+                if _is_file(scope["path"]) and told.status == HTTPStatus.OK
+                else self._log.info
+            )
+            tell(
                 "console_asked",
                 who=told.who,
                 method=excerpt(scope["method"], 16),
@@ -182,6 +188,10 @@ class _Told:
 
     who: str = "nobody"
     status: int = 0
+
+
+def _is_file(path: str) -> bool:
+    return path.startswith("/static/")
 
 
 def _shown_path(path: str) -> str:

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +24,11 @@ from cftpki_ext.console.trying import try_policy
 from cftpki_ext.core.blocks import block_to_plain
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import ServiceSettings, Settings
+from cftpki_ext.doctor.machine import Onlooker
 from cftpki_ext.evidence import Row
 from cftpki_ext.looking.health import here, lately
 from cftpki_ext.looking.partners import (
+    NEWEST_RECORDS,
     NoPartnerError,
     Overview,
     exception_data,
@@ -50,6 +53,8 @@ _YOUNG_S = 30.0
 # The evidence's chain is looked through for so long each time: `cftpki audit verify` looks through all of it.
 _VERIFY_S, _READ_S = 3.0, 5.0
 _PAST = timedelta(days=7)
+# How many of the newest records are looked at: the next step where it takes no longer than that, as far as can be told.
+_STEPS, _AFFORDED_S = (1_000, 5_000, NEWEST_RECORDS), 10.0
 
 
 def role(name: str) -> Role:
@@ -137,10 +142,14 @@ class Looker:
         return Settings(service=ServiceSettings(socket=found.places.socket, state=found.places.state))
 
     def _overview(self) -> Overview:
-        return self._remember("partners", lambda: overview_of(self._settings(), None))
+        return self._remember(
+            "partners", lambda: affordable(lambda most: overview_of(self._settings(), None, most=most))
+        )
 
     def _rows(self) -> tuple[Row, ...]:
-        return self._remember("rows", lambda: stored.rows(self._settings().service))
+        return self._remember(
+            "rows", lambda: affordable(lambda most: stored.rows(self._settings().service, most))
+        )
 
     # --- the looks ------------------------------------------------------------------------------------------------
 
@@ -156,7 +165,9 @@ class Looker:
             return data
         clock = SystemClock()
         past = lately(found.settings, clock.now() - _PAST, clock=clock, within_s=_READ_S)
-        on_disk = self._loop.run_until_complete(here(found.settings, past, clock=clock, verify_s=_VERIFY_S))
+        on_disk = self._loop.run_until_complete(
+            here(found.settings, past, clock=clock, verify_s=_VERIFY_S, onlooker=Onlooker.READER)
+        )
         data["records"] = past.records
         data["findings"] = [stored.finding_data(one) for one in (*past.findings, *on_disk)]
         with contextlib.suppress(CftPkiError):  # that it cannot be read is among the findings
@@ -202,7 +213,7 @@ class Looker:
                 | {"subject": subjects.get(one.fingerprint), "times": used.get(one.fingerprint, 0)}
                 for name, one in seen.exceptions
             ],
-            "rows": stored.rows_with_end(settings, now),
+            "rows": stored.ending_rows(settings, now),
             "blocks": [block_to_plain(one) | {"in_force": one.holds(now)} for one in seen.book.blocks],
             "audits": sorted(
                 name for name, one in settings.trusts.items() if one.policy.enforcement.value == "audit"
@@ -219,6 +230,28 @@ class Looker:
 
     def _trial(self, given: Given) -> dict[str, Any]:
         return try_policy(self._settings(), given["trust"], given["policy"], timedelta(hours=given["hours"]))
+
+
+def affordable(read: Callable[[int], T], *, monotonic: Callable[[], float] = time.monotonic) -> T:
+    """
+    Read as many of the newest records as there is time for.
+
+    Args:
+        read: reads so many.
+        monotonic: seconds that only ever grow.
+
+    Returns:
+        What it gave for the most that could be afforded.
+
+    """
+    begun = monotonic()
+    found = read(_STEPS[0])
+    for fewer, most in pairwise(_STEPS):
+        took, begun = monotonic() - begun, monotonic()
+        if took * most / fewer > _AFFORDED_S:
+            break
+        found = read(most)
+    return found
 
 
 def _text(at: datetime) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_ext.config import load, load_console
+from cftpki_ext.config.console import unfit
 from cftpki_ext.config.places import places_of
 from cftpki_ext.console import judge, looks
 from cftpki_ext.console.connections import Connections
@@ -106,21 +107,6 @@ def door_of(config: Path, listen_at: str | None) -> Door:
     return Door(settings=settings, address=address, anchors=anchors)
 
 
-def unfit(settings: ConsoleSettings, address: TcpAddress | Path) -> str | None:
-    """
-    Why an address may not be served with these settings; `None` where it may.
-    """
-    if settings.client_trust is not None and settings.certificate is None:
-        return "console.client_trust needs console.certificate: client certificates come by TLS"
-    if isinstance(address, Path) or address.is_loopback:
-        return None
-    if settings.certificate is None:
-        return f"{address} is not loopback: the console serves it by TLS alone (console.certificate)"
-    if settings.token_file is None and settings.client_trust is None:
-        return f"{address} is not loopback: say who may see the console (console.token_file, console.client_trust)"
-    return None
-
-
 def _default_socket(config: Path) -> Path:
     """
     In the directory that systemd made for the unit, else beside the service's own socket.
@@ -144,18 +130,25 @@ def serve_console(config: Path, listen_at: str | None, log: Log) -> None:
         CftPkiError: it cannot be listened at.
 
     """
-    door = door_of(config, listen_at)
-    tls = TlsContexts(door.settings, door.anchors, log) if door.is_tls else None
-    listener = _bound(door)
+    # Before anything else: there is no thread yet, and no key was read.
+    nursery = Nursery(_PRELOAD)
+    nursery.fork()
     try:
-        asyncio.run(_Console(config.absolute(), door, listener, tls, log).run())
+        door = door_of(config, listen_at)
+        tls = TlsContexts(door.settings, door.anchors, log) if door.is_tls else None
+        listener = _bound(door)
+        try:
+            made = _Console(config.absolute(), door, listener, tls=tls, nursery=nursery, log=log)
+            asyncio.run(made.run())
+        finally:
+            listener.release()
     finally:
-        listener.release()
+        nursery.close()
 
 
 def _bound(door: Door) -> Listener:
     if isinstance(door.address, TcpAddress):
-        return bind(str(door.address))
+        return bind(str(door.address), what="the console")
     listener = listen(door.address)
     if door.settings.group is not None:
         try:
@@ -173,14 +166,21 @@ class _Console:
     """
 
     def __init__(
-        self, config: Path, door: Door, listener: Listener, tls: TlsContexts | None, log: Log
+        self,
+        config: Path,
+        door: Door,
+        listener: Listener,
+        *,
+        tls: TlsContexts | None,
+        nursery: Nursery,
+        log: Log,
     ) -> None:
         self._config = config
         self._door = door
         self._listener = listener
         self._tls = tls
         self._log = log
-        self._nursery = Nursery(_PRELOAD)
+        self._nursery = nursery
         self._setup = Message({"config": str(config)})
         self._judge: Worker | None = None
 
@@ -216,7 +216,6 @@ class _Console:
             warming.cancel()
         finally:
             await asyncio.gather(*(worker.aclose() for worker in workers))
-            self._nursery.close()
 
     def _worker(self, role: Any) -> Worker:
         return Worker(role, self._nursery, setup=lambda: self._setup, log=self._log)

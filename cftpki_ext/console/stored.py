@@ -14,6 +14,7 @@ from cftpki_ext.bootstrap.checker import SystemClock
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import ServiceSettings, Settings
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.verdict import CertificateFinding
 from cftpki_ext.doctor import Finding
 from cftpki_ext.evidence import Door, Row, decode
@@ -32,11 +33,10 @@ from cftpki_ext.looking.explained import (
 )
 from cftpki_ext.looking.partners import NoPartnerError, Overview, Standing
 from cftpki_ext.looking.records import find, place_of, read_rows
+from cftpki_ext.service.monitoring.exceptions import rows_with_end
 from cftpki_ext.service.renewals import make_manager, managed
 from cftpki_ext.stores import stored_evidence
 
-# The newest records: some seconds.
-RECORDS = 20_000
 # Of one partner, and of those that were refused last.
 PARTNERS_VERDICTS, REFUSED = 50, 10
 GENERATIONS = 12
@@ -44,6 +44,8 @@ GENERATIONS = 12
 PAGE = 50
 ENDING = timedelta(days=30)
 CHARACTERS = 200
+# Of a text, in the lists that are searched.
+_KEPT = 1024
 FILTERS = ("all", "accepted", "refused", "blocked", "excepted", "ending")
 ANSWERS = ("all", "refused", "warned", "exception")
 
@@ -61,16 +63,30 @@ def finding_data(one: Finding) -> dict[str, Any]:
     }
 
 
-def rows(service: ServiceSettings) -> tuple[Row, ...]:
+def rows(service: ServiceSettings, most: int) -> tuple[Row, ...]:
     """
     The rows of the newest records, the newest first; none where there is no evidence yet.
+
+    Args:
+        service: where the evidence is.
+        most: how many records.
+
+    Returns:
+        The rows; a text of thousands of characters is cut, the page of its verdict has it whole.
+
     """
     ledger = stored_evidence(service)
     if ledger is None:
         return ()
     with contextlib.closing(ledger):
-        found = list(read_rows(ledger.newest(RECORDS), ledger, tell=lambda _: None))
+        found = [_cut(row) for row in read_rows(ledger.newest(most), ledger, tell=lambda _: None)]
     return tuple(reversed(found))
+
+
+def _cut(row: Row) -> Row:
+    if len(row.partner) <= _KEPT and len(row.summary) <= _KEPT:
+        return row
+    return replace(row, partner=row.partner[:_KEPT], summary=row.summary[:_KEPT])
 
 
 def row_data(row: Row) -> dict[str, Any]:
@@ -328,20 +344,13 @@ def _quiet(event: str, **fields: object) -> None:
     """
 
 
-def rows_with_end(settings: Settings, now: datetime) -> list[dict[str, Any]]:
+def ending_rows(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     """
-    The rows of policies that hold for a while, of the policies that trust sets have.
+    The rows of policies that hold for a while.
     """
-    policies = {one.policy.name: one.policy for one in settings.trusts.values()}
-    found = [
-        (treatment.until, name, cause.value, treatment.action.value)
-        for name, policy in policies.items()
-        for cause, treatment in policy.treatments.items()
-        if treatment.until is not None
-    ]
     return [
         {"policy": name, "cause": cause, "action": action, "until": _text(until), "in_force": now < until}
-        for until, name, cause, action in sorted(found)
+        for until, name, cause, action in rows_with_end(settings)
     ]
 
 

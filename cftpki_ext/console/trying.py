@@ -108,6 +108,7 @@ def _try(
         return  # found ahead: it let nobody in
     trial = try_record(record, under)
     found.add(entry, trial, ledger.blob)
+    found.differing.clear()  # what differs is counted: the verdicts themselves would take room
     if not isinstance(trial, str) and trial.differences:
         partners.add(row_from(entry.document, ledger.blob), trial)
 

@@ -5,6 +5,7 @@ What is on this machine: the service's state directory, and the files of identit
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import shutil
 import stat
@@ -29,7 +30,18 @@ _SPARE_FILES = 1000
 _OTHERS = 0o077
 
 
-def examine_machine(settings: Settings, *, now: datetime) -> tuple[Finding, ...]:
+class Onlooker(enum.Enum):
+    """
+    Who looks: whoever could write as the service does, or somebody whose own view of the disk may be read-only (a unit's `ProtectSystem`).
+    """
+
+    WRITER = "writer"
+    READER = "reader"
+
+
+def examine_machine(
+    settings: Settings, *, now: datetime, onlooker: Onlooker = Onlooker.WRITER
+) -> tuple[Finding, ...]:
     """
     Look at what the service needs of this machine. Nothing is written.
 
@@ -38,12 +50,13 @@ def examine_machine(settings: Settings, *, now: datetime) -> tuple[Finding, ...]
     Args:
         settings: the configuration.
         now: what certificates' ends are compared with.
+        onlooker: who looks; what a reader cannot write says nothing of the service.
 
     Returns:
         Findings.
 
     """
-    found = [*_state(settings.service), *_folders(settings.service.state)]
+    found = [*_state(settings.service, onlooker), *_folders(settings.service.state, onlooker)]
     found += (
         _identity(identity, now)
         for identity in settings.identities.values()
@@ -52,7 +65,7 @@ def examine_machine(settings: Settings, *, now: datetime) -> tuple[Finding, ...]
     return tuple(found)
 
 
-def _state(service: ServiceSettings) -> Iterator[Finding]:
+def _state(service: ServiceSettings, onlooker: Onlooker) -> Iterator[Finding]:
     check = f"state {service.state}"
     try:
         state = service.state.stat()
@@ -75,7 +88,8 @@ def _state(service: ServiceSettings) -> Iterator[Finding]:
     if not stat.S_ISDIR(state.st_mode):
         yield _of("service", Level.FAIL, check, "is no directory", "name another in service.state")
         return
-    if not os.access(service.state, os.R_OK | os.W_OK | os.X_OK):
+    writes = os.W_OK if onlooker is Onlooker.WRITER else 0
+    if not os.access(service.state, os.R_OK | writes | os.X_OK):
         detail = (
             f"belongs to {user_text(state.st_uid)} and cannot be written by {user_text(os.geteuid())}: "
             "nobody is judged"
@@ -105,7 +119,7 @@ def _state(service: ServiceSettings) -> Iterator[Finding]:
         yield _of("service", Level.OK, check, f"{free} bytes are free on its disk", "", free=free)
 
 
-def _folders(state: Path) -> Iterator[Finding]:
+def _folders(state: Path, onlooker: Onlooker) -> Iterator[Finding]:
     """
     What the service writes to and cannot, whoever runs this: root may write where the owner may not.
     """
@@ -124,7 +138,7 @@ def _folders(state: Path) -> Iterator[Finding]:
             continue
         check = f"{'folder' if stat.S_ISDIR(status.st_mode) else 'file'} {path}"
         wanted = stat.S_IWUSR | (stat.S_IXUSR if stat.S_ISDIR(status.st_mode) else 0)
-        if room.f_flag & os.ST_RDONLY:
+        if room.f_flag & os.ST_RDONLY and onlooker is Onlooker.WRITER:
             detail = f"its file system is mounted read-only: {what}"
             yield _of(
                 "service",

@@ -39,6 +39,7 @@ from cftpki_ext.doctor import (
     untrusted_now,
 )
 from cftpki_ext.doctor.ledger import VERIFY_S
+from cftpki_ext.doctor.machine import Onlooker
 from cftpki_ext.doctor.past import READ_S
 from cftpki_ext.identity.renewal.overview import Overview
 from cftpki_ext.identity.store.layout import site_of
@@ -144,7 +145,12 @@ def service_findings(
 
 
 async def here(
-    settings: Settings, past: Lately, *, clock: Clock, verify_s: float = VERIFY_S
+    settings: Settings,
+    past: Lately,
+    *,
+    clock: Clock,
+    verify_s: float = VERIFY_S,
+    onlooker: Onlooker = Onlooker.WRITER,
 ) -> tuple[Finding, ...]:
     """
     What is found on this machine, without asking anybody.
@@ -154,6 +160,7 @@ async def here(
         past: from `lately`.
         clock: the time.
         verify_s: how long the chain of records is looked through.
+        onlooker: who looks.
 
     Returns:
         Findings on policies, machine, state directory, identities, memory of revocations and evidence.
@@ -162,7 +169,7 @@ async def here(
     now, service = clock.now(), settings.service
     return (
         *examine_policies(settings, past.shadows, now=now),
-        *examine_machine(settings, now=now),
+        *examine_machine(settings, now=now, onlooker=onlooker),
         *examine_places(service.state, managed(settings), now=now),
         *await _identities(settings, clock),
         *examine_memory(lambda: stored_evidence(service), lambda: revocation_reader(service), now=now),

@@ -66,6 +66,7 @@ def overview_of(
     since: datetime | None,
     *,
     whole: bool = False,
+    most: int = NEWEST_RECORDS,
     advance: Callable[[int], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Overview:
@@ -76,6 +77,7 @@ def overview_of(
         settings: name the state directory, and the exceptions.
         since: look at all evidence since then; by default at the newest records.
         whole: have everybody's own certificate at hand, also where nobody is blocked.
+        most: how many of the newest records are looked at, where nothing says since when.
         advance: told how many records were looked at; what it raises ends the look.
         tell: told of records that cannot be read.
 
@@ -87,7 +89,7 @@ def overview_of(
 
     """
     gathered = Partners()
-    records, oldest = _read_evidence(settings, since, gathered, advance, tell)
+    records, oldest = _read_evidence(settings, since, most, gathered, advance=advance, tell=tell)
     for row in _remembered(settings):
         gathered.add(row)
     book = open_blocks(settings.service).book()
@@ -121,7 +123,9 @@ def overview_of(
 def _read_evidence(
     settings: Settings,
     since: datetime | None,
+    most: int,
     gathered: Partners,
+    *,
     advance: Callable[[int], None],
     tell: Callable[[str], None],
 ) -> tuple[int, datetime | None]:
@@ -133,7 +137,7 @@ def _read_evidence(
         return 0, None
     count, oldest = 0, None
     with contextlib.closing(ledger):
-        entries = ledger.since(since) if since is not None else ledger.newest(NEWEST_RECORDS)
+        entries = ledger.since(since) if since is not None else ledger.newest(most)
         for count, entry in enumerate(entries, start=1):
             oldest = oldest or entry.kept_at
             advance(count)

@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -198,14 +198,20 @@ class Console:
 
 
 @contextlib.contextmanager
-def running(config: Path, *options: str) -> Iterator[Console]:
+def running(config: Path, *options: str, program: Sequence[str | Path] | None = None) -> Iterator[Console]:
     """
     Serve a configuration's console until the end of the block; its exit status must be 0.
+
+    `program` begins it otherwise than as a fork of the tests' own: as another user, say.
     """
     log = config.with_name(f"console-{time.monotonic_ns()}.log")
     with log.open("wb") as output:
-        process = forked.Popen(
-            ["console", "--config", config, *options], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        arguments: list[str | Path] = ["console", "--config", config, *options]
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        process = (
+            forked.Popen(arguments, **streams)
+            if program is None
+            else subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *program, *arguments], **streams)
         )
     console = Console(config=config, log=log, process=process)
     try:

@@ -1,5 +1,5 @@
 """
-Listening where metrics are served.
+Listening where metrics, or the console, are served.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ class CannotServeError(CftPkiError):
     """
 
 
-def bind(address: str) -> Listener:
+def bind(address: str, *, what: str = "metrics") -> Listener:
     """
     Listen at an address.
 
     Args:
         address: as `[metrics] listen` has it.
+        what: what is served, for the message.
 
     Returns:
         The listener; whoever has it releases it.
@@ -45,5 +46,5 @@ def bind(address: str) -> Listener:
         bound = socket.create_server((place.host, place.port), family=family, backlog=_BACKLOG)
         return Listener(socket=bound, path=None)
     except (OSError, ValueError, CftPkiError) as error:
-        msg = f"metrics cannot be served at {printable(address)}: {reason_of(error)}"
+        msg = f"{what} cannot be served at {printable(address)}: {reason_of(error)}"
         raise CannotServeError(msg) from error

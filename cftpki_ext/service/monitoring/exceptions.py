@@ -30,12 +30,7 @@ def exceptions_of(settings: Settings, now: datetime) -> dict[str, Any]:
         ((one.until, name, one) for name, policy in policies.items() for one in policy.exceptions),
         key=lambda one: (one[0], one[1], one[2].fingerprint),
     )
-    rows = sorted(
-        (treatment.until, name, cause.value, treatment.action.value)
-        for name, policy in policies.items()
-        for cause, treatment in policy.treatments.items()
-        if treatment.until is not None
-    )
+    rows = rows_with_end(settings)
     holding = [one for one in them if one[0] > now]
     return {
         "in_force": len(holding),
@@ -55,3 +50,16 @@ def exceptions_of(settings: Settings, now: datetime) -> dict[str, Any]:
             for until, name, cause, action in rows[:_SHOWN]
         ],
     }
+
+
+def rows_with_end(settings: Settings) -> list[tuple[datetime, str, str, str]]:
+    """
+    The rows with an end of the policies that trust sets have: until when, policy, cause, action; by time.
+    """
+    policies = {trust.policy.name: trust.policy for trust in settings.trusts.values()}
+    return sorted(
+        (treatment.until, name, cause.value, treatment.action.value)
+        for name, policy in policies.items()
+        for cause, treatment in policy.treatments.items()
+        if treatment.until is not None
+    )

@@ -3,12 +3,15 @@ Who may see the console and who not, over real sockets and real TLS: a local use
 client certificate that our engine accepts.
 """
 
+import os
 import signal
 import socket
 import ssl
 import stat
 import subprocess
+import tempfile
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +22,7 @@ from tests.support import console_site, real_service
 from tests.support.console_site import configure, keep
 from tests.support.ports import free_port
 
+NOBODY = 65534
 TOKEN = "0123456789abcdef" * 4
 
 
@@ -114,6 +118,35 @@ def test_service_that_is_frozen_or_gone_is_red_and_one_that_runs_is_green(compan
             True,
             True,
         )
+
+
+def test_state_that_the_user_may_not_read_is_said_and_no_traceback():
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        config = configure(place)
+        keep(place / "state", 2)
+        (place / "run").mkdir()
+        os.chown(place / "run", NOBODY, -1)
+        program = (
+            "setpriv",
+            f"--reuid={NOBODY}",
+            f"--regid={NOBODY}",
+            "--clear-groups",
+            real_service.PROGRAM,
+        )
+        with (
+            console_site.running(config, "--listen", str(place / "run" / "c"), program=program) as console,
+            over(place / "run" / "c") as browser,
+        ):
+            page = browser.get("/")
+            assert (200, True) == (page.status_code, "Red:" in page.text)
+            answer = browser.get("/partners")
+            assert (503, True, False) == (
+                answer.status_code,
+                "cannot be read by user nobody" in answer.text,
+                "Traceback" in answer.text + console.log.read_text(),
+            )
 
 
 # --- loopback, and the link -----------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cftpki_ext.config import load, load_console
-from cftpki_ext.console.serving import door_of, unfit
+from cftpki_ext.config.console import unfit
+from cftpki_ext.console.serving import door_of
 from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.settings import ConsoleSettings
 from cftpki_ext.support.listening import TcpAddress
@@ -44,13 +45,12 @@ def test_section_is_read_whole_and_alone_alike(tmp_path):
     (tmp_path / "token").chmod(0o600)
     config = configure(
         tmp_path,
-        '[console]\nlisten = "run/c.sock"\nhosts = ["PKI.example", "[2001:db8::1]"]\ntoken_file = "token"\nclient_trust = "partners"\n',
+        '[console]\nlisten = "run/c.sock"\nhosts = ["PKI.example", "[2001:db8::1]"]\ntoken_file = "token"\n',
     )
     expected = ConsoleSettings(
         listen=str(tmp_path / "run/c.sock"),
         hosts=("pki.example", "[2001:db8::1]"),
         token_file=tmp_path / "token",
-        client_trust="partners",
     )
     assert (expected, expected) == (load(config).console, load_console(config))
     config.write_text(config.read_text() + "[nonsense]\n")
@@ -71,6 +71,8 @@ def test_section_is_read_whole_and_alone_alike(tmp_path):
         ('key = "root.pem"', "without certificate means nothing"),
         ('certificate = "root.pem"', "root.pem"),
         ('colour = "red"', "unknown key"),
+        ('listen = "192.0.2.1:8443"', "by TLS alone"),
+        ('client_trust = "partners"', "needs console.certificate"),
     ],
 )
 def test_fault_is_named_with_its_key(tmp_path, line, fault):

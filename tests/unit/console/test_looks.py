@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cftpki_cache.blocked import BlockFile
-from cftpki_ext.console.looks import Looker
+from cftpki_ext.console.looks import Looker, affordable
 from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.processes.frames import Message
@@ -192,10 +192,13 @@ def test_hostile_and_long_names_come_through_every_look(tmp_path):
     assert 0 == found(looker, "trial", trust="partners", policy="audit", hours=1)["refused"]["count"]
 
 
-def test_ten_thousand_partners_are_one_page_at_a_time(tmp_path):
-    config = configure(tmp_path)
-    keep(tmp_path / "state", 10_000, texts=("CN=partner,O=company",))
-    looker = Looker(config)
-    data = found(looker, "partners", **ALL | {"page": 200})
-    assert (10_000, 200, 50) == (data["chosen"], data["pages"], len(data["rows"]))
-    assert 1 == found(looker, "partners", **ALL | {"q": "company 9999"})["chosen"]
+def test_records_are_read_as_far_as_there_is_time_for():
+    read = []
+
+    def reads(most):
+        read.append(most)
+        return most
+
+    assert 5_000 == affordable(reads, monotonic=iter([0.0, 1.0, 1.0, 5.0, 5.0]).__next__)
+    assert [1_000, 5_000] == read
+    assert 20_000 == affordable(reads, monotonic=iter([0.0, 0.1, 0.1, 0.4, 0.4]).__next__)
