@@ -7,6 +7,7 @@ As in `targets`: one that returns has found nothing.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import ssl
@@ -25,6 +26,7 @@ from cftpki_connectors.acme.jose import decode_secret
 from cftpki_connectors.ca import anchors
 from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest
 from cftpki_connectors.ca.said import first_line
+from cftpki_connectors.ejbca import answers as ejbca
 from cftpki_connectors.est import credentials
 from cftpki_connectors.est import state as est_state
 from cftpki_connectors.est.request import parse_request
@@ -131,6 +133,18 @@ def vault_answer(data: bytes) -> None:
     role_words(vault.data_of(fields))
     with contextlib.suppress(CaError):
         assert vault.is_token(vault.login_of(fields).token)
+
+
+def ejbca_answer(data: bytes) -> None:
+    """
+    Every JSON object of an EJBCA, and its errors.
+    """
+    assert ejbca.error_of(_answer(data, status=400), NOW).detail.isprintable()
+    for status in (201, 202):
+        with contextlib.suppress(CaError):
+            ejbca.enrolled(_answer(data, status=status), NOW)
+    with contextlib.suppress(CaError):
+        ejbca.cas_of(_answer(data))
 
 
 def recognised(data: bytes) -> None:
@@ -247,6 +261,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         stepca_answer,
         recognised,
         vault_answer,
+        ejbca_answer,
         jwk,
         est_error,
         request,
@@ -269,6 +284,15 @@ _JWE = (
 )
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
+    "ejbca_answer": (
+        _json(
+            certificate=base64.b64encode(_LEAF.der).decode(),
+            certificate_chain=[base64.b64encode(_ROOT.der).decode()],
+        ),
+        _json(status_code=202, info_message="Waiting for Approval. Request ID: 1804289383"),
+        _json(certificate_authorities=[{"name": "Corp CA", "subject_dn": "CN=Corp CA,O=Corp"}]),
+        _json(error_code=403, error_message="This REST API is not enabled."),
+    ),
     "vault_answer": (
         _json(data={"certificate": to_pem(_LEAF.der).decode(), "ca_chain": [to_pem(_ROOT.der).decode()]}),
         _json(auth={"client_token": "hvs.a", "lease_duration": 3600, "renewable": True}),
