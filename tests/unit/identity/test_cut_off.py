@@ -207,7 +207,7 @@ FULL = """
 [trust.own]
 anchors = ["root.pem"]
 [identity.mft]
-enrollers = ["drop", "public", "est", "step"]
+enrollers = ["drop", "public", "est", "scep", "step"]
 names = ["mft.corp.example", "a.example", "10.0.0.1"]
 usages = ["client", "server"]
 policies = ["1.2.3", "1.2.4", "1.2.5", "1.2.6"]
@@ -232,6 +232,12 @@ hook = ["/bin/true"]
 type = "est"
 url = "https://est.example"
 implicit_roots = "root.pem"
+[enroller.scep]
+type = "scep"
+url = "http://scep.example"
+certificates = "root.pem"
+challenge_file = "secret"
+legacy = ["sha1", "3des"]
 [enroller.step]
 type = "stepca"
 url = "https://step.example"
@@ -261,7 +267,9 @@ def test_configuration_with_every_type_of_enroller_is_told_alike_in_every_proces
         told.add(done.stdout)
     assert 1 == len(told), told
     (text,) = told
-    assert all(name in text for name in ("FileOptions", "AcmeOptions", "EstOptions", "StepCaOptions"))
+    assert all(
+        name in text for name in ("FileOptions", "AcmeOptions", "EstOptions", "ScepOptions", "StepCaOptions")
+    )
     assert " at 0x" not in text
 
 
