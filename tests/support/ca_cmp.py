@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -131,6 +132,7 @@ class CmpCa:
             knows: whether it knows the shared secret.
 
         """
+        assert shutil.which(program[0]), f"{program[0]} is missing: scripts/get-openssl"
         port = free_port()
         folder = self.folder / f"cmp-{port}"
         folder.mkdir()

@@ -14,6 +14,7 @@ from tests.real.identity.test_enrolment_matrix import NAME, Site, assert_normal
 from tests.support import pki
 from tests.support.ca_cmp import make_cmp_ca
 from tests.support.forked_command import forked_commands
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cmp-identity")]
 
@@ -76,6 +77,18 @@ def test_identity_is_issued_updated_shown_checked_and_revoked(door):
     # What was revoked protects nothing: its successor is asked for with the secret.
     door.honest()
     assert "initialization" == door.front.seen[-1].rpartition("/")[2]
+
+
+def test_identity_fails_over_to_a_cmp_server_and_its_order_at_the_dead_one_is_kept(door, tmp_path):
+    (tmp_path / "root.pem").write_bytes(door.ca.root.pem)
+    dead = {"type": "cmp", **door.ca.options(door.front, url=f"http://127.0.0.1:{free_port()}/pkix/")}
+    live = {"type": "cmp", **door.ca.options(door.front)}
+    site = Site(tmp_path, {"first": dead, "second": live}, anchors=["root.pem"], lifetime="12h")
+    got, told = door.run(["identity", "issue", "mft", "--config", site.config])
+    assert (0, "second") == (got, site.current().meta.enroller), told
+    assert ["first"] == list(site.site.journal.open_orders())
+    got, told = door.run(["identity", "list", "--json", "--config", site.config])
+    assert "unreachable" == json.loads(told)[0]["last_failure"]["fault"]
 
 
 def test_doctor_asks_the_ca_and_is_well(door):
