@@ -23,7 +23,7 @@ from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.support.users import user_text
 
-_SECRET = re.compile(r"(.*_)?(key|(challenge|key|password|secret|token|tsig)_file)")
+_SECRET = re.compile(r"(.*_)?(key|(challenge|jwt|key|password|role_id|secret|secret_id|token|tsig)_file)")
 # A key without a file of its own is in the one of the certificate.
 _BESIDE = {"client_certificate": "client_key", "chain": "key"}
 

@@ -130,7 +130,7 @@ class Vault:
         """
         if not {"token", "approle", "certificate", "kubernetes"} & changes.keys():
             file = write_secret(self.folder / "token", self.token("signs").encode() + b"\n")
-            changes["token"] = {"file": file}
+            changes["token"] = {"token_file": file}
         table = {"url": self.url, "root_file": self.roots, "role": "mft"} | changes
         return {name: value for name, value in table.items() if value is not None}
 

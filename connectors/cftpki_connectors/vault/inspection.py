@@ -101,7 +101,7 @@ async def _role(
 
 def _who(options: VaultOptions) -> str:
     if options.token is not None:
-        return f"the server takes the token in {options.token.file}"
+        return f"the server takes the token in {options.token.token_file}"
     if options.approle is not None:
         return f"the server takes our AppRole at auth/{options.approle.mount}"
     if options.kubernetes is not None:

@@ -83,7 +83,7 @@ class TokenAuth(_Table):
     A token that somebody made for us. It is read anew for each attempt, and kept alive by renewing it.
     """
 
-    file: Path
+    token_file: Path
     content: Wrapping = Wrapping.PLAIN
 
 

@@ -104,7 +104,7 @@ class Session:
         if way is None:
             raise CaError(Fault.MISCONFIGURED, "no token is configured")
         token = await self._secrets.value(
-            way.file, "token.file", way.content, client, pick=_wrapped_token, deadline=deadline
+            way.token_file, "token.token_file", way.content, client, pick=_wrapped_token, deadline=deadline
         )
         if self._login is None or self._login.token != token:
             try:
@@ -112,7 +112,7 @@ class Session:
             except ErrorAnswerError as error:
                 if error.status not in _INVALID:
                     raise
-                detail = f"token.file {way.file}: the server does not take the token, which may have ended ({error.detail})"
+                detail = f"token.token_file {way.token_file}: the server does not take the token, which may have ended ({error.detail})"
                 raise CaError(Fault.MISCONFIGURED, detail) from error
         held = self._login
         if held is not None and held.renewable and self._is_due(held):

@@ -184,7 +184,7 @@ async def test_server_that_makes_the_key_is_asked_only_where_configured(ca, make
     file = write_secret(ca.folder / "issues", ca.token("issues").encode())
     order = make_order("mft.corp.example")
     saves = Saves()
-    enroller = make(ca.options(role="server-keys", keys="server", token={"file": file}))
+    enroller = make(ca.options(role="server-keys", keys="server", token={"token_file": file}))
     issued = await issue(enroller, order, saves)
     assert issued.key.public_key() == leaf_of(issued).public_key()
     assert order.key.public_key() != leaf_of(issued).public_key()
@@ -208,13 +208,13 @@ async def test_names_and_keys_that_the_role_forbids_are_refused_with_the_rule(ca
 
 async def test_token_without_the_policy_is_told_apart_from_one_that_has_ended(ca, make):
     poor = write_secret(ca.folder / "poor", ca.token("nothing").encode())
-    failed = await refusal(make(ca.options(token={"file": poor})))
+    failed = await refusal(make(ca.options(token={"token_file": poor})))
     assert Fault.MISCONFIGURED is failed.fault
     assert "no policy of the token allows update on pki/sign/mft" in failed.detail
     gone = write_secret(ca.folder / "gone", b"hvs.nobody-knows-me")
-    failed = await refusal(make(ca.options(token={"file": gone})))
+    failed = await refusal(make(ca.options(token={"token_file": gone})))
     assert Fault.MISCONFIGURED is failed.fault
-    assert f"token.file {gone}: the server does not take the token" in failed.detail
+    assert f"token.token_file {gone}: the server does not take the token" in failed.detail
     assert "hvs.nobody" not in failed.detail
 
 
@@ -232,7 +232,7 @@ async def test_token_that_the_server_forgot_is_had_anew_and_a_token_file_is_read
 
 async def test_token_of_the_operator_is_renewed_and_one_that_we_made_is_given_back(ca, tmp_path):
     file = write_secret(ca.folder / "short", ca.token("signs", ttl="40s").encode())
-    enroller = VaultEnroller(PLUGIN.options(**ca.options(token={"file": file})), context(tmp_path))
+    enroller = VaultEnroller(PLUGIN.options(**ca.options(token={"token_file": file})), context(tmp_path))
     order = make_order(*NAMES)
     issued = await issue(enroller, order)
     before = ca.log_text().count("auth/token/renew-self")
@@ -264,7 +264,7 @@ async def test_wrapped_secrets_are_used_once_and_kept_for_the_next_process(ca, m
     assert "cut short" in (await refusal(make(options, name="thief"))).detail
     token = ca.wrapped("auth/token/create", {"policies": ["signs"]})
     options = ca.options(
-        token={"file": write_secret(ca.folder / "wrapped-token", token.encode()), "content": "wrapped"}
+        token={"token_file": write_secret(ca.folder / "wrapped-token", token.encode()), "content": "wrapped"}
     )
     await issue(make(options, name="by-token"))
     await issue(make(options, name="by-token"))
@@ -279,11 +279,11 @@ async def test_wrapping_token_of_something_else_is_refused(ca, make):
 
 async def test_secrets_that_others_can_read_are_not_used(ca, make):
     options = ca.options()
-    options["token"]["file"].chmod(0o644)
+    options["token"]["token_file"].chmod(0o644)
     failed = await refusal(make(options))
     assert (Fault.MISCONFIGURED, True) == (failed.fault, "chmod 0600" in failed.detail)
-    options["token"]["file"].chmod(0o600)
-    write_secret(options["token"]["file"], b"two words")
+    options["token"]["token_file"].chmod(0o600)
+    write_secret(options["token"]["token_file"], b"two words")
     assert "holds no token" in (await refusal(make(options))).detail
 
 
@@ -352,7 +352,7 @@ async def test_check_tells_health_login_role_and_issuer_and_signs_nothing(ca, ma
     assert "CN=Vault Issuing CA, until" in found["issuer"].detail
     assert before == ca.signed
     gone = write_secret(ca.folder / "gone", b"hvs.nobody-knows-me")
-    found = await make(ca.options(token={"file": gone})).check(deadline=in_s(WAIT_S))
+    found = await make(ca.options(token={"token_file": gone})).check(deadline=in_s(WAIT_S))
     assert [("health", True), ("login", False)] == [(one.what, one.good) for one in found]
     found = await make(ca.options(role="nobody")).check(deadline=in_s(WAIT_S))
     assert ("role", False) == (found[-1].what, found[-1].good)

@@ -41,7 +41,7 @@ password_file = "ldap-password"
 chain = "chain.pem"
 key = "key.pem"
 [identity.kept]
-enrollers = ["acme", "est", "file", "scep"]
+enrollers = ["acme", "est", "file", "scep", "vault", "pod"]
 names = ["mft.example"]
 issuers = ["issuer.pem"]
 password_file = "at-rest"
@@ -60,6 +60,18 @@ type = "scep"
 url = "http://scep.example"
 certificates = "scep.pem"
 challenge_file = "scep-challenge"
+[enroller.vault]
+type = "vault"
+url = "https://vault.example"
+root_file = "vault.pem"
+role = "mft"
+approle = { role_id_file = "vault-role", secret_id_file = "vault-secret" }
+[enroller.pod]
+type = "vault"
+url = "https://vault.example"
+system_roots = true
+role = "mft"
+kubernetes = { role = "mft", jwt_file = "pod-token" }
 [enroller.file]
 type = "file"
 chain = "dropped.pem"
@@ -77,6 +89,7 @@ CERTIFICATES = [
     "acme",
     "est",
     "scep",
+    "vault",
     "dropped-root",
     "client",
     "chain",
@@ -90,6 +103,9 @@ SECRETS = [
     "key.pem",
     "at-rest",
     "scep-challenge",
+    "vault-role",
+    "vault-secret",
+    "pod-token",
     "dropped-key.pem",
 ]
 PLACES = (

@@ -25,7 +25,12 @@ from tests.support.pki import issue, make_root, pem
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ROOT = make_root("Vault Root")
 LEAF = issue(ROOT, "mft")
-TABLE = {"url": "https://vault.corp.example:8200", "root_file": "r", "role": "mft", "token": {"file": "t"}}
+TABLE = {
+    "url": "https://vault.corp.example:8200",
+    "root_file": "r",
+    "role": "mft",
+    "token": {"token_file": "t"},
+}
 
 
 def answer(value: object, status: int = 200, **headers: str) -> CaAnswer:
