@@ -9,6 +9,12 @@
  * partners with long chains need more, and nobody needs more than this. */
 #define CHAIN_MESSAGE_MAX (1u << 20)
 
+/* Since OpenSSL 3.2; also for one that is newer than the headers, and unknown to an older one. */
+#ifndef SSL_OP_NO_TX_CERTIFICATE_COMPRESSION
+#define SSL_OP_NO_TX_CERTIFICATE_COMPRESSION SSL_OP_BIT(32)
+#define SSL_OP_NO_RX_CERTIFICATE_COMPRESSION SSL_OP_BIT(33)
+#endif
+
 static int from_hex(char c) {
   if (c >= '0' && c <= '9') {
     return c - '0';
@@ -72,6 +78,9 @@ static int configure(struct host *host) {
   (void)SSL_CTX_set_session_cache_mode(host->tls, SSL_SESS_CACHE_OFF);
   (void)SSL_CTX_set_options(host->tls, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
   (void)SSL_CTX_set_num_tickets(host->tls, 0);
+  /* The exit gets the chain in the octets that came in, which a CompressedCertificate (RFC 8879) has not. */
+  (void)SSL_CTX_set_options(host->tls, SSL_OP_NO_TX_CERTIFICATE_COMPRESSION |
+                                           SSL_OP_NO_RX_CERTIFICATE_COMPRESSION);
   SSL_CTX_set_max_cert_list(host->tls, CHAIN_MESSAGE_MAX);
   SSL_CTX_set_cert_verify_callback(host->tls, callback_verify, NULL);
   SSL_CTX_set_keylog_callback(host->tls, take_secret);

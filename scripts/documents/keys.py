@@ -166,6 +166,13 @@ def sections() -> Iterator[Section]:
         model=RequireModel,
         places=(Place("directory.md", "Requirements"),),
     )
+    directory = "[trust.NAME.directory]"
+    yield Section(heading=directory, model=DirectoryModel, places=(Place("directory.md", "Keys"),))
+    yield Section(
+        heading="[[trust.NAME.directory.require]]",
+        model=RequireModel,
+        places=(Place("directory.md", "Requirements"),),
+    )
     yield Section(heading="[trust.NAME.rest]", model=RestModel, places=(Place("rest-lookup.md"),))
     policy = "[policy.NAME]"
     causes = (

@@ -103,6 +103,20 @@ def test_a_key_that_nobody_knows_would_be_named(tmp_path):
     assert 1 == sum("allow_user" in fault for fault in check(path).output.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [
+        ("deb/postinst", 'units="(.*)"'),
+        ("deb/postrm", 'units="(.*)"'),
+        ("deb/prerm", "deb-systemd-invoke stop (.*) >"),
+        ("rpm/preun", "disable --now (.*) \\|\\|"),
+    ],
+)
+def test_every_unit_is_known_to_the_scripts(script, line):
+    (units,) = re.findall(line, (PACKAGE / script).read_text())
+    assert sorted(path.name for path in (ROOT / "deploy/systemd").iterdir()) == sorted(units.split())
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_scripts_are_posix_shell(script):
     subprocess.run(["sh", "-n", script], check=True)

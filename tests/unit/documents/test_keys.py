@@ -4,13 +4,16 @@ The reference of the configuration: every key of the program is explained, and e
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from cftpki_ext.config import loader
+from cftpki_ext import config
+from cftpki_ext.config import loader, models
 from documents.keys import Place, Section, keys_of, sections
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -45,6 +48,17 @@ def test_defaults_that_a_document_writes_are_those_of_the_program(section):
 def test_every_section_that_is_read_is_in_the_reference():
     told = {re.findall(r"\w+", section.heading)[0] for section in SECTIONS}
     assert set(loader._SECTIONS) == told
+
+
+def test_every_table_that_is_read_is_in_the_reference():
+    for one in pkgutil.iter_modules(config.__path__, f"{config.__name__}."):
+        importlib.import_module(one.name)
+
+    def below(model):
+        return {model}.union(*(below(one) for one in model.__subclasses__()))
+
+    tables = {one for one in below(models.Section) if not one.__name__.startswith("_")} - {models.Section}
+    assert set() == tables - {section.model for section in SECTIONS}
 
 
 class Model(BaseModel):
