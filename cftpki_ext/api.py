@@ -193,7 +193,7 @@ async def check_each_async(
                 Statement(kind=kind, origin=origin, received_at=moment, raw=der)
                 for kind, origin, der in given
             ]
-            checker = checker or make_checker(settings, fetch=fetch and not path_only)
+            checker = checker or make_checker(settings, fetch=fetch and not path_only, trusts=(chosen,))
             if settings is not None:
                 question = replace(question, blocks=_blocked(settings))
             verdict, statements = await checker.check_with_statements(question, handed_in)

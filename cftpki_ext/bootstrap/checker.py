@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from cftpki_cache.memory import MemoryStore
 from cftpki_ext.checking.checker import Checker
-from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import StatusSource
@@ -103,6 +103,7 @@ def make_checker(
     *,
     fetch: bool = True,
     sources: Mapping[SourceKind, StatusSource] | None = None,
+    trusts: Iterable[TrustSet] = (),
     tell: Callable[..., None] = _warn,
 ) -> Checker:
     """
@@ -115,7 +116,8 @@ def make_checker(
     Args:
         settings: the configuration, or none.
         fetch: whether the network may be asked.
-        sources: those that are asked, by kind; by default such as the settings' trust sets name.
+        sources: those that are asked, by kind; by default such as the settings' trust sets name, and these.
+        trusts: trust sets that the settings need not have.
         tell: is told by event and fields when the memory of revocations was not whole.
 
     Returns:
@@ -129,7 +131,8 @@ def make_checker(
     if not fetch:
         sources = {}
     elif sources is None:
-        sources = make_sources(DEFAULT_SOURCES if settings is None else source_kinds(settings))
+        named = DEFAULT_SOURCES if settings is None else source_kinds(settings)
+        sources = make_sources({*named, *kinds_of(trusts)})
     if settings is None:
         return Checker(sources=sources, store=MemoryStore(), clock=SystemClock())
     from cftpki_ext.bootstrap.kept import open_kept  # noqa: PLC0415 - see the module
@@ -144,11 +147,18 @@ def source_kinds(settings: Settings) -> frozenset[SourceKind]:
     """
     The kinds of source that the settings need; the usual ones where there is no trust set at all.
     """
-    named = frozenset(
-        kind for trust in settings.trusts.values() for kind in (*trust.sources, *trust.cross_check)
-    )
-    if any(trust.api_crls for trust in settings.trusts.values()):
-        named |= {SourceKind.CRL}  # an API that answers with a CRL is asked by the source of CRLs
-    if any(trust.directory is not None for trust in settings.trusts.values()):
-        named |= {SourceKind.DIRECTORY}
-    return named if settings.trusts else frozenset(DEFAULT_SOURCES)
+    return kinds_of(settings.trusts.values()) if settings.trusts else frozenset(DEFAULT_SOURCES)
+
+
+def kinds_of(trusts: Iterable[TrustSet]) -> frozenset[SourceKind]:
+    """
+    The kinds of source that trust sets need.
+    """
+    named: set[SourceKind] = set()
+    for trust in trusts:
+        named |= {*trust.sources, *trust.cross_check}
+        if trust.api_crls:
+            named.add(SourceKind.CRL)  # an API that answers with a CRL is asked by the source of CRLs
+        if trust.directory is not None:
+            named.add(SourceKind.DIRECTORY)
+    return frozenset(named)

@@ -22,6 +22,7 @@ from cftpki_connectors.fetch.values import FetchError
 from cftpki_connectors.ldap.client import Directory, SearchRequest
 from cftpki_connectors.registry import load_factories
 from cftpki_connectors.status.directory import guard_for
+from cftpki_ext.api import check_certificate_async
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import RESILIENT
@@ -263,6 +264,18 @@ async def test_base_that_is_not_there_is_no_refusal_of_a_partner(directory):
     verdict = await check(ACTIVE, profile(directory.tls_server, base=f"ou=gone,{SUFFIX}"))
     assert 46 == verdict.alert
     assert f"directory_unusable: the base ou=gone,{SUFFIX} is not there, or not for us" == words(verdict)
+
+
+@pytest.mark.parametrize(("leaf", "alert"), [(ACTIVE, 0), (LOCKED, 49)])
+async def test_partner_is_looked_up_through_the_python_door(directory, leaf, alert):
+    trust = TrustSet(
+        name="partners",
+        anchors=(ROOT.der,),
+        directory=profile(directory.tls_server, IS_ACTIVE),
+        allow_hosts=("127.0.0.1",),
+    )
+    verdict = await check_certificate_async([leaf.der, CA.der], trust=trust, crls=list(LISTS))
+    assert alert == verdict.alert, verdict.summary
 
 
 # -- hostile entries -------------------------------------------------------------------------------------------------
