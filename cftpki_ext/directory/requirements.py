@@ -18,8 +18,10 @@ from cftpki_ext.x509.dn_text import same_name, spelt
 # Longer values are none of those that a person wrote into a configuration, and folding them costs time.
 _COMPARED_OCTETS = 1024
 _INTEGER = re.compile(rb"-?[0-9]{1,40}")
-# Groups whose names are read in full, where none was spelt as the configuration spells it.
-_READ_NAMES = 256
+# Groups whose names are read in full, where none was spelt as the configuration spells it: of those that are about as long
+# (each octet in hexadecimal takes three), a few.
+_READ_NAMES = 32
+_LONGER = 3
 _SHOWN = 60
 
 
@@ -95,4 +97,7 @@ def _is_member(group: str, values: tuple[bytes, ...]) -> bool:
     texts = [value.decode("utf-8", "replace") for value in values if len(value) <= _COMPARED_OCTETS]
     if any(spelt(text) == wanted for text in texts):
         return True
-    return any(same_name(text, group) for text in texts[:_READ_NAMES])
+    near = (
+        text for text in texts if len(wanted) <= _LONGER * len(text) and len(text) <= _LONGER * len(wanted)
+    )
+    return any(same_name(text, group) for text, _ in zip(near, range(_READ_NAMES), strict=False))

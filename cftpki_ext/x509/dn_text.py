@@ -121,7 +121,8 @@ def spelt(text: str) -> str:
     """
     A distinguished name without regard to capitals and to blanks around its separators, to be compared quickly.
     """
-    return _AROUND.sub(r"\1", text.strip()).lower()
+    lowered = text.strip().lower()
+    return _AROUND.sub(r"\1", lowered) if " " in lowered else lowered
 
 
 def escaped(value: str) -> str:

@@ -221,6 +221,17 @@ def test_group_is_named_in_any_spelling(spelt):
     assert None is judged(entries((NAME, {"memberOf": [b"cn=a", spelt.encode()]})), requiring(member)).cause
 
 
+def test_group_is_found_behind_thousands_of_others():
+    others = [b"cn=g%d,ou=groups,dc=example" % number for number in range(4000)]
+    member = Requirement(demand=Demand.MEMBER, attribute="memberOf", group="cn=mft,ou=groups,dc=example")
+    last = entries((NAME, {"memberOf": [*others, b"CN=mft, OU=groups, DC=example"]}))
+    assert None is judged(last, requiring(member)).cause
+    assert (
+        Cause.DIRECTORY_ASSERTION_FAILED
+        is judged(entries((NAME, {"memberOf": others})), requiring(member)).cause
+    )
+
+
 def test_entry_must_hold_the_very_certificate():
     profile = replace(PROFILE, certificate="userCertificate;binary")
     holds = {"userCertificate;binary": [OTHER.der, LEAF.der]}
