@@ -177,7 +177,9 @@ async def survey(
 
     async with aclosing(client):
         explorers = {kind: _explorer(target, server.trust, send, clock, deadline) for kind in known}
-        looked = await asyncio.gather(*(_look(kind, known[kind], one) for kind, one in explorers.items()))
+        left_s = deadline - clock.monotonic()
+        looks = (_look(kind, known[kind], one, left_s) for kind, one in explorers.items())
+        looked = await asyncio.gather(*looks)
     seen = {(one.protocol, one.where): one for _, found, _ in reversed(looked) for one in reversed(found)}
     misses = {kind: said for kind, found, said in looked if not found} | broken
     closed = any(one.closed for one in explorers.values())
@@ -250,7 +252,8 @@ async def _handed_out(
             continue
         explorer = _explorer(target, trust, send, clock, deadline)
         try:
-            der = await recognition.root(explorer, fingerprint)
+            async with asyncio.timeout(deadline - clock.monotonic()):
+                der = await recognition.root(explorer, fingerprint)
         except Exception:  # noqa: BLE001, S112  # a third party's plug-in: another one may have it
             continue
         if der is not None and len(der) <= _MAX_ROOT_BYTES and hashlib.sha256(der).hexdigest() == fingerprint:
@@ -263,13 +266,17 @@ def _explorer(target: Target, trust: Trusted, send: Send, clock: Clock, deadline
 
 
 async def _look(
-    kind: str, recognition: Recognition, explorer: CaExplorer
+    kind: str, recognition: Recognition, explorer: CaExplorer, left_s: float
 ) -> tuple[str, tuple[Recognised, ...], str]:
     try:
-        found = await recognition.look(explorer)
+        async with asyncio.timeout(left_s):
+            found = await recognition.look(explorer)
+        usable_ones = tuple(one for one in tuple(found)[:MAX_OFFERS] if usable(one))
+    except TimeoutError:
+        return kind, (), f"no end within the time; {explorer.noted()}"
     except Exception as error:  # noqa: BLE001  # a third party's plug-in: the others are asked all the same
         return kind, (), f"the plug-in failed: {reason_of(error)}"
-    return kind, tuple(one for one in tuple(found)[:MAX_OFFERS] if usable(one)), explorer.noted()
+    return kind, usable_ones, explorer.noted()
 
 
 def usable(one: Recognised) -> bool:
@@ -299,7 +306,7 @@ def _named(host: str, seen: Iterable[Recognised]) -> tuple[Offer, ...]:
     offers: list[Offer] = []
     taken: set[str] = set()
     for one in seen:
-        plain = f"{stem}-{one.protocol}"
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{stem}-{one.protocol}")[:60]
         name = next(
             name for name in (plain, *(f"{plain}-{number}" for number in range(2, 99))) if name not in taken
         )

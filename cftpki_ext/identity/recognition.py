@@ -127,7 +127,7 @@ class Explorer(Protocol):
 
     async def get(self, url: str) -> Heard | None:
         """
-        Ask for a resource; redirects of a GET are followed as the enrollers' client does.
+        Ask for a resource; a verified server's redirects are followed as the enrollers' client does.
 
         Args:
             url: absolute, at the host that the operator named.

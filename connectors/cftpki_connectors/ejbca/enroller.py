@@ -51,7 +51,7 @@ REASONS = {
     "aACompromise": "AA_COMPROMISE",
 }
 _REQUEST = "request"
-_CONFLICT = 409
+_BAD_REQUEST, _CONFLICT = 400, 409
 
 
 class EjbcaEnroller:
@@ -92,13 +92,14 @@ class EjbcaEnroller:
             if journal.requests:  # nothing was asked yet: there is nothing to write down
                 await save({**journal.state(), _REQUEST: request})
             fault = error.fault
-            if request is not None and "has already been finalized" in error.detail:
-                fault = Fault.ORDER_LOST
-                orphan = "; the certificate was handed out in an answer that was lost: revoke it at the CA"
-            elif request is not None and (
-                "Could not find request" in error.detail or "expired" in error.detail
-            ):
-                fault = Fault.ORDER_LOST
+            if request is not None and isinstance(error, RestError) and error.status == _BAD_REQUEST:
+                if "has already been finalized" in error.detail:
+                    fault = Fault.ORDER_LOST
+                    orphan = (
+                        "; the certificate was handed out in an answer that was lost: revoke it at the CA"
+                    )
+                elif "Could not find request" in error.detail or "has expired" in error.detail:
+                    fault = Fault.ORDER_LOST
             return Failed(fault=fault, detail=f"{step}: {error.detail}{orphan}", retry_at=error.retry_at)
 
     async def revoke(self, held: Held, *, reason: str, deadline: float) -> Failed | None:

@@ -158,7 +158,9 @@ class VaultClient:
         data = data_of(fields_of(await self._get(f"{mount}/issuers?list=true", None, deadline)))
         keys = data.get("keys")
         listed = keys[:MAX_ISSUERS] if isinstance(keys, list) else []
-        return tuple(key for key in listed if isinstance(key, str) and key.replace("-", "").isalnum())
+        return tuple(
+            key for key in listed if isinstance(key, str) and key.isascii() and key.replace("-", "").isalnum()
+        )
 
     async def issuer_chain(self, mount: str, reference: str, *, deadline: float) -> tuple[bytes, ...]:
         """

@@ -173,7 +173,7 @@ def _used(what: str, path: Path, detail: str, *, tried: bool) -> str:
     if tried:
         return (
             f"{what} {path}: the wrapping token was used in an attempt of ours that was cut short, or has ended "
-            f"({detail}): put a new one there"
+            f"({detail}): put a new one there, and if you cannot be sure that it was ours, revoke what was in it"
         )
     return (
         f"{what} {path}: the wrapping token has ended or somebody else has used it ({detail}): find out which, revoke what was "
