@@ -41,7 +41,7 @@ password_file = "ldap-password"
 chain = "chain.pem"
 key = "key.pem"
 [identity.kept]
-enrollers = ["acme", "est", "file", "scep", "vault", "pod"]
+enrollers = ["acme", "cmp", "device", "est", "file", "scep", "vault", "pod"]
 names = ["mft.example"]
 issuers = ["issuer.pem"]
 password_file = "at-rest"
@@ -51,6 +51,19 @@ type = "acme"
 directory = "https://acme.example/dir"
 root_file = "acme.pem"
 http01 = { hook = ["DIR/challenge", "x"] }
+[enroller.cmp]
+type = "cmp"
+url = "https://cmp.example"
+roots = "cmp.pem"
+server_certificate = "cmp-server.pem"
+tls_roots = "cmp-web.pem"
+secret_file = "cmp-secret"
+[enroller.device]
+type = "cmp"
+url = "http://cmp.example"
+roots = "cmp.pem"
+identity_chain_file = "device.pem"
+identity_key_file = "device-key.pem"
 [enroller.est]
 type = "est"
 url = "https://est.example/.well-known/est"
@@ -87,6 +100,10 @@ CERTIFICATES = [
     "ldap",
     "issuer",
     "acme",
+    "cmp",
+    "cmp-server",
+    "cmp-web",
+    "device",
     "est",
     "scep",
     "vault",
@@ -102,6 +119,8 @@ SECRETS = [
     "ldap-password",
     "key.pem",
     "at-rest",
+    "cmp-secret",
+    "device-key.pem",
     "scep-challenge",
     "vault-role",
     "vault-secret",

@@ -207,7 +207,7 @@ FULL = """
 [trust.own]
 anchors = ["root.pem"]
 [identity.mft]
-enrollers = ["drop", "public", "est", "scep", "step"]
+enrollers = ["drop", "public", "cmp", "est", "scep", "step"]
 names = ["mft.corp.example", "a.example", "10.0.0.1"]
 usages = ["client", "server"]
 policies = ["1.2.3", "1.2.4", "1.2.5", "1.2.6"]
@@ -228,6 +228,13 @@ challenges = ["dns-01", "http-01"]
 webroot = "."
 [enroller.public.dns01]
 hook = ["/bin/true"]
+[enroller.cmp]
+type = "cmp"
+url = "http://cmp.example"
+roots = "root.pem"
+reference = "mft01"
+secret_file = "secret"
+server_name = "CN=Server,O=Example"
 [enroller.est]
 type = "est"
 url = "https://est.example"
@@ -268,7 +275,8 @@ def test_configuration_with_every_type_of_enroller_is_told_alike_in_every_proces
     assert 1 == len(told), told
     (text,) = told
     assert all(
-        name in text for name in ("FileOptions", "AcmeOptions", "EstOptions", "ScepOptions", "StepCaOptions")
+        name in text
+        for name in ("FileOptions", "AcmeOptions", "CmpOptions", "EstOptions", "ScepOptions", "StepCaOptions")
     )
     assert " at 0x" not in text
 
