@@ -131,7 +131,7 @@ def _named(found: StoredResponse | None) -> tuple[str, int] | None:
     """
     Digest and size of the list that a stored answer refers to, if it does.
     """
-    if found is None or isinstance(found.raw, LargeOctets) or len(found.raw) != _REFERENCE.size:
+    if found is None or not isinstance(found.raw, bytes) or len(found.raw) != _REFERENCE.size:
         return None
     magic, digest, size = _REFERENCE.unpack(found.raw)
     return (digest.hex(), size) if magic == _MAGIC else None

@@ -35,11 +35,8 @@ class SystemClock:
         """
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        """
-        Seconds that only ever grow.
-        """
-        return time.monotonic()
+    # Seconds that only ever grow. Asked nine times for each partner: without a call of ours in between.
+    monotonic = staticmethod(time.monotonic)
 
 
 def make_sources(kinds: Iterable[SourceKind]) -> Mapping[SourceKind, StatusSource]:

@@ -31,7 +31,7 @@ def digest_of(raw: bytes | LargeOctets) -> str:
         The digest; of a large object that was asked for before it is not computed again.
 
     """
-    if isinstance(raw, LargeOctets):
+    if not isinstance(raw, bytes):
         return raw.digest
     if len(raw) < _LARGE_OCTETS:
         return sha256(raw).hexdigest()

@@ -21,6 +21,8 @@ from cftpki_ext.evidence.record import Asked, Door
 MAX_PARTNERS = 1024
 _NO_PARTNER = "(no certificate)"
 _EXCEPTED = " exception"
+# Asked for each verdict, and the value of an enumeration is two calls of functions.
+_ACCEPTED, _REFRESH = Status.ACCEPTED.value, Door.REFRESH.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class Row:
         """
         Whether the partner was turned away.
         """
-        return self.status != Status.ACCEPTED.value
+        return self.status != _ACCEPTED
 
     @property
     def by_exception(self) -> bool:
@@ -199,7 +201,7 @@ class Tally:
         """
         Count one verdict; one that was found ahead let nobody in and refused nobody.
         """
-        if row.door == Door.REFRESH.value:
+        if row.door == _REFRESH:
             return
         if row.policy_rows:
             self.policy_rows.update(row.policy_rows)

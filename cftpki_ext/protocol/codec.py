@@ -11,7 +11,8 @@ Payload: fields in ascending tag order, each `tag u16 | length u32 | value`, non
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import assert_never
 
 from cftpki_ext.core.errors import WireError
@@ -119,11 +120,10 @@ def decode_header(data: bytes) -> Header:
         raise WireError(msg)
     if version != VERSION:
         raise WireVersionError(version, sequence)
-    try:
-        message = Message(number & ~RESPONSE_BIT)
-    except ValueError as error:
+    message = _MESSAGES.get(number & ~RESPONSE_BIT)
+    if message is None:
         msg = f"unknown message {number}"
-        raise WireError(msg) from error
+        raise WireError(msg)
     response = bool(number & RESPONSE_BIT)
     if message is Message.UNREADABLE and not response:
         msg = "message 127 is never a request"
@@ -153,9 +153,9 @@ def decode_payload(header: Header, payload: bytes) -> Frame:
         msg = f"payload of {len(payload)} bytes, header says {header.length}"
         raise WireError(msg)
     fields: dict[Tag, Value] = {}
-    offset, last = 0, 0
-    while offset < len(payload):
-        if len(payload) - offset < FIELD.size:
+    offset, last, size = 0, 0, len(payload)
+    while offset < size:
+        if size - offset < FIELD.size:
             msg = "payload ends inside a field's head"
             raise WireError(msg)
         number, length = FIELD.unpack_from(payload, offset)
@@ -164,19 +164,20 @@ def decode_payload(header: Header, payload: bytes) -> Frame:
             msg = f"tag {number} after tag {last}"
             raise WireError(msg)
         last = number
-        try:
-            tag = Tag(number)
-        except ValueError as error:
+        tag = _TAGS.get(number)
+        if tag is None:
             msg = f"unknown tag {number}"
-            raise WireError(msg) from error
-        if length > FIELDS[tag].cap:
-            msg = f"{tag.name} of {length} bytes, {FIELDS[tag].cap} allowed"
             raise WireError(msg)
-        if length > len(payload) - offset:
+        field = FIELDS[tag]
+        if length > field.cap:
+            msg = f"{tag.name} of {length} bytes, {field.cap} allowed"
+            raise WireError(msg)
+        end = offset + length
+        if end > size:
             msg = f"payload ends inside {tag.name}"
             raise WireError(msg)
-        fields[tag] = _decode_value(tag, payload[offset : offset + length])
-        offset += length
+        fields[tag] = _decode_value(tag, field, payload[offset:end])
+        offset = end
     _check_presence(header.message, fields, response=header.response)
     return Frame(header.message, header.response, header.sequence, fields)
 
@@ -223,13 +224,15 @@ def encode(frame: Frame) -> bytes:
 
     """
     _check_presence(frame.message, frame.fields, response=frame.response)
-    parts = []
+    parts: list[bytes] = []
     for tag in sorted(frame.fields):
-        raw = _encode_value(tag, frame.fields[tag])
-        if len(raw) > FIELDS[tag].cap:
-            msg = f"{tag.name} of {len(raw)} bytes, {FIELDS[tag].cap} allowed"
+        field = FIELDS[tag]
+        raw = _encode_value(tag, field, frame.fields[tag])
+        length = len(raw)
+        if length > field.cap:
+            msg = f"{tag.name} of {length} bytes, {field.cap} allowed"
             raise WireError(msg)
-        parts += [FIELD.pack(tag, len(raw)), raw]
+        parts += (FIELD.pack(tag, length), raw)
     payload = b"".join(parts)
     if len(payload) > MAX_PAYLOAD:
         msg = f"payload of {len(payload)} bytes, {MAX_PAYLOAD} allowed"
@@ -250,19 +253,23 @@ def clip(tag: Tag, text: str) -> str:
         Text that `encode` takes.
 
     """
+    if text.isascii() and len(text) <= FIELDS[tag].cap and "\0" not in text:
+        return text  # most are
     raw = text.replace("\0", "\ufffd").encode("utf-8", "replace")[: FIELDS[tag].cap]
     return raw.decode("utf-8", "ignore")
 
 
-def _decode_value(tag: Tag, raw: bytes) -> Value:
-    field = FIELDS[tag]
+def _decode_value(tag: Tag, field: Field, raw: bytes) -> Value:
     match field.type:
+        case FieldType.BYTES:
+            return raw
         case FieldType.U32 | FieldType.U64:
             if len(raw) != field.cap:
                 msg = f"{tag.name} of {len(raw)} bytes, {field.cap} expected"
                 raise WireError(msg)
             number = int.from_bytes(raw, "big")
-            _check_range(tag, number)
+            if not field.least <= number <= field.most:
+                raise WireError(_out_of_range(tag, field, number))
             return number
         case FieldType.TEXT:
             try:
@@ -270,74 +277,86 @@ def _decode_value(tag: Tag, raw: bytes) -> Value:
             except UnicodeDecodeError as error:
                 msg = f"{tag.name} is not UTF-8"
                 raise WireError(msg) from error
-            _check_text(tag, text)
+            if "\0" in text:
+                msg = f"{tag.name} contains a NUL"
+                raise WireError(msg)
             return text
-        case FieldType.BYTES:
-            return raw
         case _ as never:
             assert_never(never)
 
 
-def _encode_value(tag: Tag, value: Value) -> bytes:
-    field = FIELDS[tag]
+def _encode_value(tag: Tag, field: Field, value: Value) -> bytes:
     match field.type:
+        case FieldType.BYTES:
+            if isinstance(value, bytes):
+                return value
         case FieldType.U32 | FieldType.U64:
             if isinstance(value, int):
-                _check_range(tag, value)
+                if not field.least <= value <= field.most:
+                    raise WireError(_out_of_range(tag, field, value))
                 return (U32 if field.type is FieldType.U32 else U64).pack(value)
         case FieldType.TEXT:
             if isinstance(value, str):
-                _check_text(tag, value)
+                if "\0" in value:
+                    msg = f"{tag.name} contains a NUL"
+                    raise WireError(msg)
                 try:
                     return value.encode("utf-8")
                 except UnicodeEncodeError as error:
                     msg = f"{tag.name} is not UTF-8"
                     raise WireError(msg) from error
-        case FieldType.BYTES:
-            if isinstance(value, bytes):
-                return value
         case _ as never:
             assert_never(never)
     msg = f"{tag.name} is {type(value).__name__}, {field.type.value} expected"
     raise WireError(msg)
 
 
-def _check_range(tag: Tag, number: int) -> None:
-    field = FIELDS[tag]
-    if not field.least <= number <= field.most:
-        msg = f"{tag.name} is {number}, {field.least} to {field.most} allowed"
-        raise WireError(msg)
-
-
-def _check_text(tag: Tag, text: str) -> None:
-    if "\0" in text:
-        msg = f"{tag.name} contains a NUL"
-        raise WireError(msg)
+def _out_of_range(tag: Tag, field: Field, number: int) -> str:
+    return f"{tag.name} is {number}, {field.least} to {field.most} allowed"
 
 
 def _check_presence(message: Message, fields: Mapping[Tag, Value], *, response: bool) -> None:
-    signature = MESSAGES[message]
-    if not response:
-        required, optional = signature.request, signature.request_optional
-    else:
+    result = None
+    if response:
         number = fields.get(Tag.RESULT)
-        if not isinstance(number, int) or not 1 <= number <= len(Result):
+        result = _RESULTS.get(number) if isinstance(number, int) else None
+        if result is None:
             msg = f"{message.name} response without RESULT"
             raise WireError(msg)
-        result = Result(number)
         if message is Message.UNREADABLE and result is not Result.FAILED:
             msg = f"UNREADABLE response with {result.name}"
             raise WireError(msg)
-        required, optional = RESULTS.get(result, (signature.response, signature.response_optional))
-        required = (Tag.RESULT, *required)
-    missing = [tag.name for tag in required if tag not in fields]
+    required, allowed = _EXPECTED[message, result]
+    there = fields.keys()
+    if required <= there <= allowed:
+        return
+    missing = [tag.name for tag in sorted(required) if tag not in fields]
     if missing:
         msg = f"{message.name} without {', '.join(missing)}"
         raise WireError(msg)
-    extra = [tag.name for tag in fields if tag not in required and tag not in optional]
-    if extra:
-        msg = f"{message.name} does not take {', '.join(extra)}"
-        raise WireError(msg)
+    extra = [tag.name for tag in fields if tag not in allowed]
+    msg = f"{message.name} does not take {', '.join(extra)}"
+    raise WireError(msg)
+
+
+def _expected() -> Iterator[tuple[tuple[Message, Result | None], tuple[frozenset[Tag], frozenset[Tag]]]]:
+    """
+    The fields that a request, or a response with a result, must have, and those that it may have.
+    """
+    for message, signature in MESSAGES.items():
+        asked = frozenset(signature.request)
+        yield (message, None), (asked, asked.union(signature.request_optional))
+        for result in Result:
+            told, more = RESULTS.get(result, (signature.response, signature.response_optional))
+            required = frozenset((Tag.RESULT, *told))
+            yield (message, result), (required, required.union(more))
+
+
+# By number: an enumeration that is called is two calls of functions, and the tables are asked for each field.
+_MESSAGES: Mapping[int, Message] = {int(one): one for one in Message}
+_TAGS: Mapping[int, Tag] = {int(one): one for one in Tag}
+_RESULTS: Mapping[int, Result] = {int(one): one for one in Result}
+_EXPECTED = MappingProxyType(dict(_expected()))
 
 
 if __name__ == "__main__":

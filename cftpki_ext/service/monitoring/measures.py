@@ -18,6 +18,7 @@ from cftpki_ext.service.monitoring.latencies import Latencies
 # Rules, outcomes, reasons and tiers that were seen together.
 _MOST = 300
 _OTHER = "(others)"
+_REFRESH = Door.REFRESH.value
 
 
 class Tier(enum.StrEnum):
@@ -85,7 +86,7 @@ class Measures:
             seconds: how long the call took until then; `None` where a host answered by itself.
 
         """
-        if row.door == Door.REFRESH.value:
+        if row.door == _REFRESH:
             return
         if row.refused:
             outcome, reason = Outcome.REFUSED, row.reason or ""
@@ -93,12 +94,13 @@ class Measures:
             outcome, reason = Outcome.WOULD_BE_REFUSED, row.would_refuse
         else:
             outcome, reason = Outcome.ACCEPTED_WITH_WARNINGS if row.warned else Outcome.ACCEPTED, ""
-        key = (row.rule or "", outcome.value, reason, tier.value)
+        # Both are texts as they are.
+        key: tuple[str, str, str, str] = (row.rule or "", outcome, reason, tier)
         if key not in self._verdicts and len(self._verdicts) >= _MOST:
-            key = (_OTHER, outcome.value, reason, tier.value)
+            key = (_OTHER, outcome, reason, tier)
         self._verdicts[key] += 1
         if seconds is not None:
-            self._verdict_s[tier.value].add(seconds)
+            self._verdict_s[tier].add(seconds)
 
     def request(self, message: str, seconds: float) -> None:
         """
