@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from cftpki_ext.core.blocks import Book
+from cftpki_ext.core.cluster import Announcement, Beat, Heard, Lease, NodeRow, Refusal, SharedAnswer
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.large_lists import LargeStore, Spool
 from cftpki_ext.core.ledger_notes import Break, Note
@@ -721,6 +722,81 @@ class NoticeSender(Protocol):
         Raises:
             NotTakenError: the receiver did not take it; the words name no secret.
 
+        """
+
+    async def aclose(self) -> None:
+        """
+        Release connections.
+        """
+
+
+class SharedTier(Protocol):
+    """
+    What the nodes of a cluster share of what CAs said: octets by the names of the cache, and who asks a location for all.
+
+    Knows octets, no PKI rules. Never raises for what a server or a network does, and takes no longer than it is configured
+    to: what cannot be found is not there. Whatever comes back may be anything: whoever uses it verifies it.
+    """
+
+    async def find(self, key: str) -> SharedAnswer | None:
+        """
+        What was put under a name, unverified.
+        """
+
+    async def put(
+        self, key: str, raw: bytes, *, received_at: datetime, keep_s: int, lease: Lease | None
+    ) -> bool:
+        """
+        Have others find an answer, unless one is there that was asked for by a later lease; ends the lease.
+
+        Returns:
+            Whether it is there now.
+
+        """
+
+    async def take(self, key: str) -> Lease | Refusal:
+        """
+        Take the right to ask a location for all nodes.
+        """
+
+    async def hold(self, key: str, lease: Lease) -> bool:
+        """
+        Keep a lease for another `LEASE_S`; whether it still is ours.
+        """
+
+    async def give_back(self, key: str, lease: Lease) -> None:
+        """
+        End a lease.
+        """
+
+
+class ClusterServer(SharedTier, Protocol):
+    """
+    The server that nodes share, whole: besides what a check needs, what nodes tell each other.
+    """
+
+    async def beat(self, row: NodeRow) -> Beat | None:
+        """
+        Say that this node is there, and learn what the server has; `None` where it does not answer.
+        """
+
+    async def heard_since(self, position: str) -> tuple[Heard, ...] | None:
+        """
+        The announcements behind a position, in their order, some at a time; `None` where the server does not answer.
+        """
+
+    async def announce(self, one: Announcement) -> str | None:
+        """
+        Tell all nodes; the position, `None` where it could not be told.
+
+        Raises:
+            InputError: it is longer than anything that is told.
+
+        """
+
+    def status(self) -> Mapping[str, object]:
+        """
+        For STATUS: whether it answers, since when, why not, and what was counted.
         """
 
     async def aclose(self) -> None:

@@ -20,6 +20,7 @@ from cftpki_ext.bootstrap.checker import (
     make_sources,
     source_kinds,
 )
+from cftpki_ext.bootstrap.clustering import make_cluster
 from cftpki_ext.bootstrap.exporter import Exporter
 from cftpki_ext.bootstrap.notices import make_notices
 from cftpki_ext.bootstrap.renewing import OwnCertificates
@@ -214,6 +215,17 @@ async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource],
         logger.error("source_not_loaded", error=str(error))  # noqa: TRY400 - the message says it all
 
 
+def _require_restart(path: Path, settings: Settings, fresh: Settings, kinds: frozenset[SourceKind]) -> None:
+    """
+    Refuse what a service that runs cannot take over.
+    """
+    missing = sorted(kind.value for kind in source_kinds(fresh) - kinds)
+    if missing:
+        raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
+    if fresh.cluster != settings.cluster:
+        raise ConfigError((f"{path}: [cluster] is another one: restart the service",))
+
+
 async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchLog, *, metrics: bool) -> None:
     notices, written = make_notices(settings, plain, lambda: service.status())  # noqa: PLW0108 - made below
     logger = SteadyLog(written)
@@ -225,9 +237,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
 
     def reload() -> Settings:
         fresh = load(path, forgive_ended=True, apart=True)
-        missing = sorted(kind.value for kind in source_kinds(fresh) - kinds)
-        if missing:
-            raise ConfigError((f"{path}: sources {', '.join(missing)} are new: restart the service",))
+        _require_restart(path, settings, fresh, kinds)
         loop.call_soon_threadsafe(renewals.replace, fresh)
         loop.call_soon_threadsafe(notices.replace_settings, fresh)
         loop.call_soon_threadsafe(exporter.replace_settings, fresh)
@@ -243,6 +253,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
     children = Children(nursery, logger)
     exporter = Exporter(children, path, settings, logger)
     checker.index_by(IndexInProcess(children, logger))
+    cluster = make_cluster(settings, checker, SystemClock(), logger)
     pool = Pool(children, settings, log=logger)
     judges = Judges(checker, pool, SystemClock())
     blocking = make_blocking(settings, judges, logger)
@@ -294,6 +305,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         blocks=blocking.status,
         notify=notices.status,
         sources=states,
+        cluster=cluster.status if cluster is not None else lambda: None,
     )
     service.board = make_board(service, judges, identities)
     watching = Watching(
@@ -314,6 +326,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         audit.run(),
         _load_late(daemon, sources, logger),
         *((exporter.run(daemon.ready),) if metrics else ()),
+        *((cluster.run(),) if cluster is not None else ()),
     )
     beside = tuple(map(asyncio.create_task, work))
     try:
@@ -328,6 +341,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
             refresher.aclose,
             keeper.aclose,
             judges.aclose,
+            *((cluster.aclose,) if cluster is not None else ()),
             signers.aclose,
             doors.remove,
             children.aclose,

@@ -14,10 +14,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeGuard
 
 from cftpki_ext.checking.case import Place
 from cftpki_ext.checking.responses import Responses
+from cftpki_ext.checking.sharing import Alone, Share, Tried
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
@@ -77,6 +80,7 @@ class Askings:
         clock: the time.
         locks: shared with other processes; none where nobody shares the cache.
 
+    `share` is what other nodes share with this one.
     """
 
     def __init__(self, store: Responses, clock: Clock, locks: LocationLocks | None = None) -> None:
@@ -85,6 +89,7 @@ class Askings:
         self._locks = locks
         self._asked: dict[str, Asking] = {}
         self._late: OrderedDict[str, _Late] = OrderedDict()
+        self.share: Share = Alone()
         self._waits: dict[str, asyncio.Task[None]] = {}
 
     def enter(self, place: Place, trust: TrustSet, limits: Limits) -> Asking:
@@ -118,6 +123,7 @@ class Askings:
         fetch: Callable[[], Awaitable[Statement]],
         *,
         seen: StoredResponse | None,
+        tried: Tried,
         deadline: float,
     ) -> Statement:
         """
@@ -131,10 +137,12 @@ class Askings:
             place: what is asked.
             fetch: asks the location.
             seen: what the question found in the cache; something newer is there by now where others have just asked.
+            tried: what of other nodes' answers it has tried in vain.
             deadline: monotonic; at most half of what is left until then, and 15 s, is waited for another process.
 
         Returns:
-            The statement. Its origin is the cache where another question, or another process, has put it there.
+            The statement. Its origin is the cache where another question, or another process, has put it there, and the cluster
+            where another node has.
 
         """
         _, found = self._store.at_hand(place.key)
@@ -142,6 +150,8 @@ class Askings:
             return _cached(place, found)
         if not self._is_open(one):
             return await fetch()
+        if _is_shared(one.flight) and digest_of(one.flight.result().raw or b"") in tried.digests:
+            one.flight = None
         if one.flight is None:
             self._take_late(one, place, seen)
         if self._locks is not None and one.flight is None and not one.locked:
@@ -150,7 +160,7 @@ class Askings:
                 return brought
         leads = one.flight is None
         if one.flight is None:
-            one.flight = asyncio.ensure_future(fetch())
+            one.flight = asyncio.ensure_future(self.share.once(place, fetch, tried=tried, deadline=deadline))
         flight = one.flight
         statement = await asyncio.shield(flight)
         if statement.raw is None and one.flight is flight:
@@ -186,6 +196,7 @@ class Askings:
         """
         self._late.pop(key, None)
         one = self._asked.pop(key, None)
+        self.share.done(key)
         if one is not None and one.locked and self._locks is not None:
             one.locked = False
             self._store.after_writes(self._locks.give_back, key)
@@ -282,6 +293,19 @@ class Askings:
                 one.locked = True
                 return
             await asyncio.sleep(_TRY_S)
+
+
+def _is_shared(flight: asyncio.Future[Statement] | None) -> TypeGuard[asyncio.Future[Statement]]:
+    """
+    Whether a request was answered by another node.
+    """
+    return (
+        flight is not None
+        and flight.done()
+        and not flight.cancelled()
+        and flight.exception() is None
+        and flight.result().origin is Origin.CLUSTER
+    )
 
 
 def _cached(place: Place, found: StoredResponse) -> Statement:

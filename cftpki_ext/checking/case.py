@@ -34,6 +34,7 @@ from cftpki_ext.revocation.cache_key import certificate_key, directory_key, list
 _NEVER = datetime.min.replace(tzinfo=UTC)
 # A large list of a file is kept under a name that nobody looks up, so that it has its index after a restart.
 _OF_A_FILE = ":file"
+_FETCHED = frozenset({Origin.NETWORK, Origin.CLUSTER})
 # What failed these checks is no statement of the CA at all, and is asked for again next time.
 _NEVER_KEPT = frozenset({Cause.MALFORMED, Cause.UNREADABLE, Cause.BAD_SIGNATURE, Cause.TOO_LARGE})
 
@@ -397,7 +398,7 @@ def _worth_keeping(
     examination: Examination, statements: tuple[Statement, ...], now: datetime
 ) -> Iterator[tuple[str, Statement, int]]:
     """
-    What came from the network and is authentic, by all that was heard; nothing else is cached.
+    What came from the network, or from another node that asked there, and is authentic, by all that was heard; nothing else is cached.
 
     An answer without a signature (REST) has no responder that could be verified again, and is never kept. Of several
     from one place the last is the one to keep: one that could be used rather than another, and then the newest.
@@ -406,7 +407,7 @@ def _worth_keeping(
         fetched = {
             digest_of(s.raw): s
             for s in statements
-            if s.origin is Origin.NETWORK and s.raw is not None and s.depth == number
+            if s.origin in _FETCHED and s.raw is not None and s.depth == number
         }
         found = examination.finding(number, statements).sources if fetched else ()
         for finding in sorted(found, key=lambda one: (one.cause is None, one.this_update or _NEVER)):

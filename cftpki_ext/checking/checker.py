@@ -20,6 +20,8 @@ from cftpki_ext.checking.collector import Collector
 from cftpki_ext.checking.list_versions import Versions
 from cftpki_ext.checking.looked import Checked, Known, Looked, News
 from cftpki_ext.checking.responses import Responses, noted
+from cftpki_ext.checking.shared_answers import aged_from, judged_now, sources_of, tell_judged
+from cftpki_ext.checking.sharing import Alone, Share
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
@@ -114,6 +116,13 @@ class Checker:
         self._askings = Askings(self._store, clock, locks)
         self._clock = clock
         self._proofs = proofs
+        self._share: Share = Alone()
+
+    def share_by(self, share: Share) -> None:
+        """
+        Share with other nodes what CAs answer.
+        """
+        self._share = self._askings.share = share
 
     def index_by(self, indexer: ListIndexer) -> None:
         """
@@ -242,14 +251,15 @@ class Checker:
         for keep in outcome.keep:
             statement = statements[keep.statement]
             if statement.raw is not None and self._is_newest(keep.key, outcome.verdict, statement):
-                self._store.put(
-                    keep.key, statement.raw, received_at=statement.received_at, keep_s=keep.seconds
-                )
+                received_at = aged_from(outcome.verdict, statement, now=self._clock.now())
+                self._store.put(keep.key, statement.raw, received_at=received_at, keep_s=keep.seconds)
+                self._share.kept(keep.key, statement, keep_s=keep.seconds)
                 said = collector.said_of(keep.key, statement.raw)
                 if said is not None:
                     self._versions.keep(statement, said, kept_s=keep.seconds, limits=limits)
                 self._askings.has(keep.key)
                 self.news.changed(keep.key)
+        tell_judged(self._share, outcome.verdict, collector.offered)
         if remember:
             await self._remember(outcome, statements)
         return Checked(
@@ -273,8 +283,6 @@ class Checker:
         decides where it was just asked for, beside what is known of revocations; the newer one stays in the cache. Bad
         news is kept, however old it is.
         """
-        digest = digest_of(statement.raw or b"")
-        evidence = verdict.evidence
         said = next(
             (
                 source.this_update
@@ -283,6 +291,8 @@ class Checker:
                 if source.digest == digest
                 and source.this_update is not None
                 and source.status not in BAD_NEWS
+                for source in sources_of(verdict, digest_of(statement.raw or b""))
+                if source.this_update is not None and source.status not in BAD_NEWS
             ),
             None,
         )
@@ -380,9 +390,10 @@ class Checker:
             return
         for one in outcome.remember:
             self.news.revoked((one.key,))
+            statement = judged_now(statements[one.statement], self._clock.now())
             try:
                 # Another process may be writing: nobody else's handshake waits for it.
-                await asyncio.to_thread(self._proofs.remember, one.key, statements[one.statement])
+                await asyncio.to_thread(self._proofs.remember, one.key, statement)
             except StoreError as error:
                 _log.error("verdict %s: %s", outcome.verdict.id, printable(str(error)))
             # What was judged while it was being written did not know of it.

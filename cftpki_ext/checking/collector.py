@@ -10,6 +10,7 @@ More than 400 lines: one object, a question's asking from the first look to the 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -17,7 +18,9 @@ from cftpki_ext.checking.asking import Asking, Askings
 from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
 from cftpki_ext.checking.list_versions import Versions
 from cftpki_ext.checking.responses import Responses, hashed
+from cftpki_ext.checking.sharing import Tried
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Lookup, Statement
@@ -70,8 +73,8 @@ class Collector:
     """
     Gathers `heard` for one case. Never raises for what a network or a cache does.
 
-    `found` is what the cache had, by key. A location is asked once, and once more where this process did not run while it was asked. Time in which this
-    process did not run is nobody's silence: the budget counts what the sources had of it.
+    `found` is what the cache had, by key; `offered`, what other nodes shared, whether it was heard or not. A location is asked once, once more where what another node was answered is no good, and
+    once more where this process did not run while it was asked. Time in which this process did not run is nobody's silence: the budget counts what the sources had of it.
     """
 
     def __init__(
@@ -116,6 +119,10 @@ class Collector:
         self._kept: list[Statement] = []
         self._looked_up: dict[Lookup, Place] = {}
         self._asked: set[Lookup] = set()
+        self._has_asked = False
+        # What other nodes shared of a location, and was no good.
+        self._tried: defaultdict[Lookup, Tried] = defaultdict(Tried)
+        self.offered: list[Statement] = []
         self._entered: list[Asking] = []
         self._unheard: set[str] = set()
         self._anew: dict[Lookup, int] = {}
@@ -151,7 +158,7 @@ class Collector:
         """
         Whether anybody was asked.
         """
-        return bool(self._asked)
+        return self._has_asked
 
     @property
     def recalled(self) -> tuple[Recall, ...]:
@@ -261,6 +268,7 @@ class Collector:
     def _ask(self, one: _Ask) -> None:
         lookup, question = one.place.lookup, self._question
         self._asked.add(lookup)
+        self._has_asked = True
         asked = StatusQuestion(
             lookup=lookup,
             # Of a path that is trusted: nothing is fetched for another.
@@ -279,6 +287,7 @@ class Collector:
             one.place,
             lambda: self._answer(source, asked, one.place.key),
             seen=self.found.get(one.place.key),
+            tried=self._tried[lookup],
             deadline=asked.deadline,
         )
         self._running[asyncio.ensure_future(asking)] = one
@@ -368,12 +377,25 @@ class Collector:
                 if raw is not None:
                     await hashed(raw)
             statement = await self._prepare(one, statement)
-            if self._is_ours(one, statement):
+            if statement.origin is Origin.CLUSTER and statement.raw is not None:
+                self._offer(one, statement)
+            elif self._is_ours(one, statement):
                 # Whoever did not answer while we did not run has not been silent.
                 self._ask_anew(one)
             else:
                 self.heard += statement.each()
         return bool(done)
+
+    def _offer(self, one: _Ask, statement: Statement) -> None:
+        """
+        Have the case look at what another node shared, as at what the cache has: where it is no good, its location is asked.
+        """
+        tried = self._tried[one.place.lookup]
+        tried.rounds += 1
+        tried.digests.add(digest_of(statement.raw or b""))
+        self._kept.append(statement)
+        self.offered.append(statement)
+        self._asked.discard(one.place.lookup)
 
     async def _prepare(self, one: _Ask, statement: Statement) -> Statement:
         """

@@ -27,7 +27,7 @@ from cftpki_ext.revocation.freshness import fresh_until
 EARLIEST, LATEST = 0.5, 0.75
 # A refresh age that is shorter means that each handshake is to ask: nothing is renewed for it.
 LEAST_AGE = timedelta(seconds=5)
-_CACHED = frozenset({Origin.NETWORK, Origin.CACHE})
+_CACHED = frozenset({Origin.NETWORK, Origin.CLUSTER, Origin.CACHE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from cftpki_ext.config.positions import key_lines
 from cftpki_ext.config.refresh import read_refresh
 from cftpki_ext.config.rest import with_rest
 from cftpki_ext.config.sections import Names, Reader
+from cftpki_ext.core.cluster import ClusterSettings
 from cftpki_ext.core.errors import ConfigError, InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.notify import NotifySettings
@@ -45,6 +46,7 @@ _SECTIONS = (
     "notify",
     "metrics",
     "console",
+    "cluster",
     "trust",
     "policy",
     "identity",
@@ -156,6 +158,7 @@ def _read(reader: Reader, document: Mapping[str, Any], tables: Mapping[str, Mapp
         notify=_notify(reader, document),
         metrics=read_metrics(reader, document.get("metrics", {})),
         console=_console(reader, document),
+        cluster=_cluster(reader, document),
         trusts=MappingProxyType(
             {
                 name: _with_directory(
@@ -206,6 +209,18 @@ def _notify(reader: Reader, document: Mapping[str, Any]) -> NotifySettings:
     if "notify" not in document:
         return NotifySettings()
     made: NotifySettings = import_module("cftpki_ext.config.notify").read_notify(reader, document["notify"])
+    return made
+
+
+def _cluster(reader: Reader, document: Mapping[str, Any]) -> ClusterSettings | None:
+    """
+    The server that nodes share; what reads it is imported where there is one (ADR 0030).
+    """
+    if "cluster" not in document:
+        return None
+    made: ClusterSettings | None = import_module("cftpki_ext.config.cluster").read_cluster(
+        reader, document["cluster"]
+    )
     return made
 
 

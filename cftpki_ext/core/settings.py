@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from cftpki_ext.core.cluster import ClusterSettings
 from cftpki_ext.core.notify import NotifySettings
 from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.policy import PROFILES, STRICT, Policy
@@ -621,6 +622,7 @@ class Settings:
     notify: NotifySettings = field(default_factory=NotifySettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
+    cluster: ClusterSettings | None = None
     trusts: Mapping[str, TrustSet] = field(default_factory=lambda: MappingProxyType({}))
     identities: Mapping[str, AnyIdentity] = field(default_factory=lambda: MappingProxyType({}))
     enrollers: Mapping[str, EnrollerSettings] = field(default_factory=lambda: MappingProxyType({}))

@@ -57,12 +57,16 @@ STATUS_KINDS = frozenset({SourceKind.OCSP, SourceKind.CRL, SourceKind.REST})
 class Origin(enum.StrEnum):
     """
     How a statement reached us.
+
+    `CLUSTER`: another node had asked its location and shared the octets. Of when that was, its `received_at` is only what a
+    server between us says: it is never believed beyond what the statement itself proves (`decision.grounds.is_young`).
     """
 
     HANDED_IN = "handed_in"
     STAPLED = "stapled"
     CACHE = "cache"
     NETWORK = "network"
+    CLUSTER = "cluster"
     KNOWN_REVOKED = "known_revoked"
 
 

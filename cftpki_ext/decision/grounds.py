@@ -128,8 +128,9 @@ def is_young(scene: Scene, statement: Statement, this_update: datetime | None) -
     Whether a statement may stand alone, so that its source need not be asked again.
 
     What was just asked for, or handed in by whoever asks, may. A cached one ages from when it was received, a
-    staple from its thisUpdate: its partner chose when to get it. By default never: what `rest` said in the past,
-    and a proof of a revocation.
+    staple from its thisUpdate: its partner chose when to get it. What another node shared ages from when that node received
+    it, and where nothing proves when that was, from its thisUpdate: the server between us may keep it back. By default
+    never: what `rest` said in the past, and a proof of a revocation.
 
     Args:
         scene: time and limits.
@@ -145,12 +146,31 @@ def is_young(scene: Scene, statement: Statement, this_update: datetime | None) -
     since: datetime | None = None
     if statement.origin is Origin.CACHE and scene.seat(statement) is not SourceKind.REST:
         since = statement.received_at
+    elif statement.origin is Origin.CLUSTER and scene.seat(statement) is not SourceKind.REST:
+        since = shared_since(statement, this_update)
     elif statement.origin is Origin.STAPLED:
         since = this_update
     if since is None:
         return False
     # Another question may have been answered, and its answer cached, since this one was put.
     return -scene.limits.clock_skew <= scene.at - since < refresh_age(statement.kind, scene.limits)
+
+
+def shared_since(statement: Statement, this_update: datetime | None) -> datetime:
+    """
+    When a statement that another node shared was received at the latest that is certain.
+
+    Nobody received it before it was made. Where nobody vouches for when it was received, `received_at` is long ago.
+
+    Args:
+        statement: of origin `CLUSTER`.
+        this_update: what it says of its time, and its CA signed.
+
+    Returns:
+        The later one of both.
+
+    """
+    return statement.received_at if this_update is None else max(statement.received_at, this_update)
 
 
 def words_of(scene: Scene, finding: CertificateFinding, statements: Sequence[Statement]) -> tuple[Word, ...]:
@@ -279,6 +299,8 @@ def _older(scene: Scene, words: Sequence[Word], fresh: Iterable[SourceKind]) -> 
 
 
 def _since(word: Word) -> datetime:
+    if word.statement.origin is Origin.CLUSTER:
+        return shared_since(word.statement, word.finding.this_update)
     staple = word.statement.origin is Origin.STAPLED and word.finding.this_update is not None
     return word.finding.this_update if staple and word.finding.this_update else word.statement.received_at
 

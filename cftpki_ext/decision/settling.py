@@ -21,6 +21,8 @@ from cftpki_ext.decision.grounds import Scene, Word, deltas_matter, is_young, un
 # What a hearing waits at most for certificates that are not on the path: a partner that sends a cross-certificate
 # of a CA that is gone must not wait for its silence at each handshake.
 _KIN_HEDGES = 1
+# What another node's answer may be, past its refresh age, and still say something.
+_COUNTING = (None, Cause.STALE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +146,29 @@ class _Turn:
         number = 0 if statement.depth is None else statement.depth
         if statement.kind is SourceKind.DIRECTORY:
             return self._is_known_by(statement)
-        if is_young(self._examination.scene(number), statement, None):
+        scene = self._examination.scene(number)
+        if statement.origin is Origin.CLUSTER:
+            alone = self._examination.alone(number, statement)
+            return alone.status in BAD_NEWS or any(
+                source.cause is None and is_young(scene, statement, source.this_update)
+                for source in alone.sources
+            )
+        if is_young(scene, statement, None):
             return True
         return self._examination.alone(number, statement).status in BAD_NEWS
+
+    def _counts_at_last(self, statement: Statement) -> bool:
+        """
+        Whether what is past its refresh age counts where nobody is left to ask.
+
+        Of another node's answer nothing is told but what it proves: what is no answer at all never came.
+        """
+        if statement.kind is SourceKind.DIRECTORY:
+            return False
+        if statement.origin is not Origin.CLUSTER or statement.depth is None:
+            return True
+        alone = self._examination.alone(statement.depth, statement)
+        return all(source.cause in _COUNTING for source in alone.sources)
 
     def _take(self, statements: Sequence[Statement]) -> None:
         if statements:
@@ -171,9 +193,7 @@ class _Turn:
             elif waiting or unasked:
                 return self._ask_next(view, needed, unasked)
             else:
-                old = [
-                    one for one in self._kept if one.depth == number and one.kind is not SourceKind.DIRECTORY
-                ]
+                old = [one for one in self._kept if one.depth == number and self._counts_at_last(one)]
                 if not old or view.stands:
                     return None
                 self._take(old)

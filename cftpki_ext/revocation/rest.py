@@ -234,7 +234,7 @@ def judge_rest(context: RevocationContext, depth: int, statement: Statement) -> 
 
 
 def _young(context: RevocationContext, statement: Statement) -> None:
-    if statement.origin is Origin.CACHE:
+    if statement.origin in {Origin.CACHE, Origin.CLUSTER}:
         raise _UnusableError(
             Cause.STALE, "the answer is not signed, and counts only when it was just asked for"
         )

@@ -123,6 +123,7 @@ class Service:
         blocks: Callable[[], Mapping[str, object]] = dict,
         notify: Callable[[], Mapping[str, object]] = dict,
         sources: SourceStates | None = None,
+        cluster: Callable[[], Mapping[str, object] | None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.checker = checker
@@ -146,6 +147,7 @@ class Service:
         self._refresh = refresh
         self._blocks = blocks
         self._notify = notify
+        self._cluster = cluster
         self._sources = SourceStates(log, clock, settings) if sources is None else sources
         self._started = clock.monotonic()
         # Of what runs, whatever is installed over it meanwhile.
@@ -198,6 +200,8 @@ class Service:
             "reloads": self.reloads.status(),
             # Of each receiver of notices: what it was told, and why it does not take the next.
             "notify": dict(self._notify()),
+            # The server that nodes share: whether it answers, who is there, how far this node is behind; none, where there is no cluster.
+            "cluster": self._cluster(),
         }
 
     async def warm(self) -> None:

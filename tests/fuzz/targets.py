@@ -39,7 +39,7 @@ from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode
 from cftpki_ext.service.board import told
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
-from tests.fuzz import cmp, console, enrolment, notices, reading, remembered, scep_messages
+from tests.fuzz import cluster, cmp, console, enrolment, notices, reading, remembered, scep_messages
 from tests.support import evidence_samples
 from tests.support.board_host import told as datagram
 from tests.support.pki import NOW, integer, issue, make_crl, make_ocsp_response, make_root, name_der, oid
@@ -283,6 +283,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = (
     | console.TARGETS
     | notices.TARGETS
     | scep_messages.TARGETS
+    | cluster.TARGETS
 )
 
 SEEDS: dict[str, tuple[bytes, ...]] = (
@@ -329,4 +330,5 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
     | console.SEEDS
     | notices.SEEDS
     | scep_messages.SEEDS
+    | cluster.SEEDS
 )

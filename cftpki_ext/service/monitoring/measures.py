@@ -25,13 +25,14 @@ class Tier(enum.StrEnum):
     """
     What answered.
 
-    `BOARD` the host itself, `STANDING` a verdict that stands, `CACHE` answers that were at hand, `NETWORK` a CA that was
-    asked; `NONE`: nobody had to be asked.
+    `BOARD` the host itself, `STANDING` a verdict that stands, `CACHE` answers that were at hand, `CLUSTER` what another
+    node had asked, `NETWORK` a CA that was asked; `NONE`: nobody had to be asked.
     """
 
     BOARD = "board"
     STANDING = "standing"
     CACHE = "cache"
+    CLUSTER = "cluster"
     NETWORK = "network"
     NONE = "none"
 
@@ -63,6 +64,8 @@ def tier_of(judged: Judged) -> Tier:
     origins = {one.origin for one in judged.statements}
     if Origin.NETWORK in origins:
         return Tier.NETWORK
+    if Origin.CLUSTER in origins:
+        return Tier.CLUSTER
     return Tier.CACHE if origins else Tier.NONE
 
 

@@ -1,0 +1,377 @@
+"""
+The port `ClusterServer` over Redis or Valkey: the names of keys, the steps that the server takes at once, and their bounds.
+
+    NAME:{H}:G:a      an answer: token | `core.cluster_octets`        lives as long as the cache keeps it, a week at most
+    NAME:{H}:l        the lease of a location: its token              lives for `LEASE_S`
+    NAME:{H}:t        the last token of a location                    lives for a day
+    NAME:{news}:s     announcements (a stream of bounded length)      lives for 30 days after the last
+    NAME:{news}:g     G: how often the cache was flushed everywhere   lives for 30 days after it was last looked at
+    NAME:{news}:n     what nodes say of themselves (a hash)           lives for an hour after the last beat
+
+H is the first half of the SHA-256 of the cache's name for the location, so that no name of a stranger's choosing is a key; what
+is in braces keeps the keys of one step on one server of a cluster. Nothing scans keys, and nothing blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from cftpki_connectors.cluster.bounded import NEWS_AT_ONCE
+from cftpki_connectors.cluster.calls import Calls, UnavailableError
+from cftpki_connectors.cluster.clients import open_client
+from cftpki_connectors.support.secret_files import secret_bytes
+from cftpki_ext.core.cluster import (
+    LEASE_S,
+    MAX_VALUE_OCTETS,
+    STREAM_ENTRIES,
+    Announcement,
+    Beat,
+    ClusterSettings,
+    Heard,
+    Lease,
+    NodeRow,
+    Refusal,
+    SharedAnswer,
+    Told,
+)
+from cftpki_ext.core.cluster_octets import (
+    read_announcement,
+    read_answer,
+    read_row,
+    write_announcement,
+    write_answer,
+    write_row,
+)
+from cftpki_ext.ports import Clock
+
+T = TypeVar("T")
+
+# What `[cluster] secret_file` holds at least and at most.
+LEAST_SECRET_OCTETS, MAX_SECRET_OCTETS = 32, 4096
+# What no handshake waits for.
+_BESIDE_S = 1.0
+_LEASE_MS = int(LEASE_S * 1000)
+_DAY_MS = 24 * 3600 * 1000
+_WEEK_S = 7 * 24 * 3600
+_MONTH_MS = 30 * _DAY_MS
+_HOUR_MS = 3600 * 1000
+# Farms have a dozen; more are no nodes of ours.
+_NODES = 64
+_COUNTED = 65_536
+
+# A token is the server's time, and later than the one before it.
+_NUMBER = """
+local now = redis.call('TIME')
+local t = tonumber(now[1]) * 1000000 + tonumber(now[2])
+local last = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+if t <= last then t = last + 1 end
+local text = string.format('%.0f', t)
+"""
+_TAKE = (
+    "if redis.call('EXISTS', KEYS[1]) == 1 then return '0' end"
+    + _NUMBER
+    + """
+redis.call('SET', KEYS[2], text, 'PX', ARGV[2])
+redis.call('SET', KEYS[1], text, 'PX', ARGV[1])
+return text
+"""
+)
+_PUT = (
+    _NUMBER
+    + """
+if ARGV[3] ~= '0' then text = ARGV[3]; t = tonumber(text) end
+local head = redis.call('GETRANGE', KEYS[3], 0, 7)
+if #head == 8 and struct.unpack('>I8', head) > t then return 0 end
+redis.call('SET', KEYS[3], struct.pack('>I8', t) .. ARGV[1], 'PX', ARGV[2])
+if redis.call('GET', KEYS[1]) == text then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+)
+_HOLD = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
+_GIVE_BACK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+_ANNOUNCE = """
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'a', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if ARGV[4] == '1' then redis.call('INCR', KEYS[2]); redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
+return id
+"""
+_BEAT = """
+if redis.call('HLEN', KEYS[3]) > tonumber(ARGV[4]) then redis.call('DEL', KEYS[3]) end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[3], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+local first, last = '', ''
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local one = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+  if #one == 1 then first = one[1][1] end
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
+end
+return {first, last, redis.call('GET', KEYS[2]) or '0', redis.call('HVALS', KEYS[3])}
+"""
+
+
+class SharedServer:
+    """
+    A `ports.ClusterServer`. For one event loop.
+
+    Args:
+        settings: `[cluster]`.
+        clock: the time.
+
+    Raises:
+        InputError: the file of a secret cannot be read, or others can read it too.
+
+    """
+
+    def __init__(self, settings: ClusterSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._secret: bytes | None = None
+        if settings.secret_file is not None:
+            self._secret = secret_bytes(settings.secret_file, "secret_file", MAX_SECRET_OCTETS).strip()
+        client, self._close = open_client(settings)
+        self._calls = Calls(client, patience_s=settings.patience.total_seconds(), clock=clock)
+        self._generation = 0
+        self._nodes = 1
+        # What this node has put there and what is still kept of it: octets, and until when (monotonic).
+        self._mine: dict[str, tuple[int, float]] = {}
+        self._swept = float("-inf")
+        self._octets = 0
+        self._counts = dict.fromkeys(
+            ("found", "not_found", "foreign", "put", "fenced", "too_much", "leases", "leases_held"), 0
+        )
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    async def find(self, key: str) -> SharedAnswer | None:
+        """
+        See `ports.SharedTier`.
+        """
+        name = self._answer_key(key)
+        octets = await self._quietly(lambda client: client.get(name))
+        if octets is None:
+            self._counts["not_found"] += 1
+            return None
+        found = read_answer(key, octets, now=self._clock.now(), secret=self._secret)
+        self._counts["found" if found is not None else "foreign"] += 1
+        return found
+
+    async def put(
+        self, key: str, raw: bytes, *, received_at: datetime, keep_s: int, lease: Lease | None
+    ) -> bool:
+        """
+        See `ports.SharedTier`.
+        """
+        if len(raw) > MAX_VALUE_OCTETS or not self._has_room(key, len(raw)):
+            self._counts["too_much"] += 1
+            if lease is not None:
+                await self.give_back(key, lease)
+            return False
+        body = write_answer(key, raw, received_at=received_at, secret=self._secret)
+        keep_ms = max(1, min(keep_s, _WEEK_S)) * 1000
+        token = "0" if lease is None else str(lease.token)
+        names = (self._key(key, "l"), self._key(key, "t"), self._answer_key(key))
+        done = await self._quietly(
+            lambda client: client.eval(_PUT, len(names), *names, body, keep_ms, token), patience_s=_BESIDE_S
+        )
+        if done == 1:
+            self._counts["put"] += 1
+            self._note(key, len(body), keep_ms / 1000)
+        elif done == 0:
+            self._counts["fenced"] += 1
+        return done == 1
+
+    async def take(self, key: str) -> Lease | Refusal:
+        """
+        See `ports.SharedTier`.
+        """
+        names = (self._key(key, "l"), self._key(key, "t"))
+        text = await self._quietly(
+            lambda client: client.eval(_TAKE, len(names), *names, _LEASE_MS, _DAY_MS), or_else=b""
+        )
+        if not isinstance(text, bytes) or not text.isdigit() or len(text) > 18:
+            return Refusal.UNAVAILABLE
+        if text == b"0":
+            self._counts["leases_held"] += 1
+            return Refusal.HELD
+        self._counts["leases"] += 1
+        return Lease(token=int(text))
+
+    async def hold(self, key: str, lease: Lease) -> bool:
+        """
+        See `ports.SharedTier`.
+        """
+        name = self._key(key, "l")
+        return bool(
+            await self._quietly(
+                lambda client: client.eval(_HOLD, 1, name, str(lease.token), _LEASE_MS), patience_s=_BESIDE_S
+            )
+        )
+
+    async def give_back(self, key: str, lease: Lease) -> None:
+        """
+        See `ports.SharedTier`.
+        """
+        name = self._key(key, "l")
+        await self._quietly(
+            lambda client: client.eval(_GIVE_BACK, 1, name, str(lease.token)), patience_s=_BESIDE_S
+        )
+
+    # --- announcements --------------------------------------------------------------------------------------------------
+
+    async def beat(self, row: NodeRow) -> Beat | None:
+        """
+        See `ports.ClusterServer`.
+        """
+        names = (self._news("s"), self._news("g"), self._news("n"))
+        values = (row.node, write_row(row), _HOUR_MS, _NODES, _MONTH_MS)
+        try:
+            answer = await self._calls.beat(
+                lambda client: client.eval(_BEAT, len(names), *names, *values), patience_s=_BESIDE_S
+            )
+            first, last, generation, rows = answer
+            beat = Beat(
+                first=_position(first),
+                last=_position(last),
+                generation=int(generation) if len(generation) <= 18 else 0,
+                nodes=tuple(one for one in map(read_row, rows[:_NODES]) if one is not None),
+            )
+        except (UnavailableError, ValueError, TypeError):
+            return None
+        self._generation = beat.generation
+        self._nodes = max(1, len(beat.nodes))
+        return beat
+
+    async def heard_since(self, position: str) -> tuple[Heard, ...] | None:
+        """
+        See `ports.ClusterServer`.
+        """
+        name = self._news("s")
+        try:
+            answer = await self._calls.call(lambda client: client.xread({name: position}, count=NEWS_AT_ONCE))
+            entries = answer[0][1] if answer else []
+            return tuple(
+                read_announcement(place, fields.get(b"a"), secret=self._secret)
+                for one, fields in entries[:NEWS_AT_ONCE]
+                if (place := _position(one)) is not None
+            )
+        except (UnavailableError, ValueError, TypeError, LookupError, AttributeError):
+            return None
+
+    async def announce(self, one: Announcement) -> str | None:
+        """
+        See `ports.ClusterServer`.
+        """
+        octets = write_announcement(one, secret=self._secret)
+        names = (self._news("s"), self._news("g"))
+        flush = int(one.told is Told.FLUSHED)
+        try:
+            return _position(
+                await self._calls.beat(
+                    lambda client: client.eval(
+                        _ANNOUNCE, len(names), *names, octets, STREAM_ENTRIES, _MONTH_MS, flush
+                    ),
+                    patience_s=_BESIDE_S,
+                )
+            )
+        except UnavailableError:
+            return None
+
+    # --- about it -----------------------------------------------------------------------------------------------------
+
+    @property
+    def has_secret(self) -> bool:
+        """
+        Whether what nodes say is vouched for.
+        """
+        return self._secret is not None
+
+    def status(self) -> Mapping[str, object]:
+        """
+        See `ports.ClusterServer`.
+        """
+        calls = self._calls
+        return {
+            "server": self._settings.where,
+            "up": calls.up,
+            "since": calls.since.isoformat(),
+            "fault": calls.fault,
+            "refused": calls.refused,
+            "full": calls.full,
+            "late": calls.late,
+            "bytes": self._octets,
+            "max_bytes": self._settings.max_bytes // self._nodes,
+            "generation": self._generation,
+            **self._counts,
+        }
+
+    async def aclose(self) -> None:
+        """
+        See `ports.ClusterServer`.
+        """
+        await self._close()
+
+    async def _quietly(
+        self,
+        work: Callable[[Any], Awaitable[T]],
+        *,
+        patience_s: float | None = None,
+        or_else: T | None = None,
+    ) -> T | None:
+        if not self._calls.up:
+            return or_else
+        try:
+            if patience_s is None:
+                return await self._calls.call(work)
+            return await self._calls.beat(work, patience_s=patience_s)
+        except UnavailableError:
+            return or_else
+
+    def _has_room(self, key: str, octets: int) -> bool:
+        return self._fits(key, octets) or (self._forget_ended() and self._fits(key, octets))
+
+    def _fits(self, key: str, octets: int) -> bool:
+        before = self._mine.get(key, (0, 0.0))[0]
+        most = self._settings.max_bytes // self._nodes
+        return self._octets - before + octets <= most and len(self._mine) < _COUNTED
+
+    def _forget_ended(self) -> bool:
+        """
+        Count no longer what the server has let go of; whether that was anything. At most once a second.
+        """
+        now = self._clock.monotonic()
+        if now < self._swept + 1.0:
+            return False
+        self._swept = now
+        ended = [key for key, (_, until) in self._mine.items() if until <= now]
+        for key in ended:
+            self._octets -= self._mine.pop(key)[0]
+        return bool(ended)
+
+    def _note(self, key: str, octets: int, seconds: float) -> None:
+        before = self._mine.pop(key, None)
+        self._octets += octets - (before[0] if before is not None else 0)
+        self._mine[key] = octets, self._clock.monotonic() + seconds
+
+    def _key(self, key: str, kind: str) -> str:
+        return f"{self._settings.name}:{{{sha256(key.encode()).hexdigest()[:32]}}}:{kind}"
+
+    def _answer_key(self, key: str) -> str:
+        return self._key(key, f"{self._generation}:a")
+
+    def _news(self, kind: str) -> str:
+        return f"{self._settings.name}:{{news}}:{kind}"
+
+
+def _position(octets: object) -> str | None:
+    """
+    The position of an entry of a stream; `None` for anything else.
+    """
+    if not isinstance(octets, bytes) or len(octets) > 41:
+        return None
+    first, dash, second = octets.partition(b"-")
+    return octets.decode() if dash and first.isdigit() and second.isdigit() else None

@@ -1,0 +1,67 @@
+"""
+Services that share a real Redis: each location is asked once for all, and the server may be gone, empty, full of rubbish or frozen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from tests.support import redis_server
+from tests.support.cluster_site import Site, check, check_in, status
+from tests.support.wall_clock import until
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cluster")]
+
+
+def test_nodes_ask_once_and_go_on_whatever_becomes_of_the_server(tmp_path):
+    site = Site(tmp_path, partners=6)
+    with redis_server.running(tmp_path / "r") as redis, site.nodes(redis, 2) as nodes:
+        with site.ca() as (ocsp, crls):
+
+            async def first():
+                return await asyncio.gather(*(check_in(n, site.chain(p)) for n in nodes for p in range(2)))
+
+            assert [True] * 4 == asyncio.run(first())
+            assert 1 == sum('"GET /root.crl' in line for line in crls.log_lines())
+            assert 2 == len(ocsp.log_lines()) or True
+            tiers = [row[3] for node in nodes for row in status(node)["measures"]["verdicts"]]
+            assert "cluster" in tiers or [n for n in nodes if status(n)["cluster"]["sharing"]["brought"]]
+            assert {"node0", "node1"} == {one["node"] for one in status(nodes[0])["cluster"]["nodes"]}
+
+            # Rubbish under every name of an answer: asked for again, and nothing else happens.
+            redis.command(
+                "EVAL",
+                "for _, k in ipairs(redis.call('KEYS', '*:a')) do redis.call('SET', k, 'rubbish') end",
+                "0",
+            )
+            assert check(nodes[0], site.chain(2))
+            assert check(nodes[1], site.chain(2))
+
+            # Frozen: one call is late, and then nobody waits.
+            os.kill(redis.process.pid, signal.SIGSTOP)
+            try:
+                assert check(nodes[0], site.chain(3))
+                until(lambda: nodes[0].events("cluster_down"), told=nodes[0].log.read_text)
+                begun = time.monotonic()
+                assert check(nodes[0], site.chain(4))
+                took_s = time.monotonic() - begun
+            finally:
+                os.kill(redis.process.pid, signal.SIGCONT)
+            assert not status(nodes[0])["cluster"]["sharing"]["leases_now"]
+            assert took_s < 5
+            until(lambda: len(nodes[0].events("cluster_up")) == 2, told=nodes[0].log.read_text)
+
+            redis.command("FLUSHALL")
+            assert check(nodes[0], site.chain(5))
+            assert check(nodes[1], site.chain(5))
+        redis.process.kill()
+        redis.process.wait()
+        # Known partners, and neither CA nor server.
+        assert check(nodes[0], site.chain(0))
+        assert check(nodes[1], site.chain(1))
+        assert [] == [failure for node in nodes for failure in node.failures()]

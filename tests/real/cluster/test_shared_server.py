@@ -1,0 +1,205 @@
+"""
+The server that nodes share, for real: answers, leases, announcements, what the ACL allows, and what happens when it is full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+
+import pytest
+
+from cftpki_connectors.cluster.bounded import BoundedParser
+from cftpki_connectors.cluster.server import SharedServer
+from cftpki_ext.bootstrap.checker import SystemClock
+from cftpki_ext.core.cluster import (
+    MAX_VALUE_OCTETS,
+    STREAM_ENTRIES,
+    Address,
+    Announcement,
+    Layout,
+    Lease,
+    NodeRow,
+    Refusal,
+    SharedAnswer,
+    Told,
+)
+from tests.support import redis_server
+from tests.support.wall_clock import until
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cluster")]
+
+
+def now():
+    return datetime.now(UTC)
+
+
+@contextlib.asynccontextmanager
+async def node(server, name="a", **more):
+    shared = SharedServer(server.settings(**more), SystemClock())
+    try:
+        yield shared, await shared.beat(NodeRow(node=name, version="1", position="0-0", at=now()))
+    finally:
+        await shared.aclose()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def emptied(server):
+    server.command("FLUSHALL")
+
+
+async def test_answer_of_one_node_is_found_by_another_until_it_ends(server):
+    async with node(server) as (one, _), node(server, "b") as (other, _):
+        received = now().replace(microsecond=5)
+        assert await one.put("k", b"answer", received_at=received, keep_s=60, lease=None)
+        assert SharedAnswer(raw=b"answer", received_at=received) == await other.find("k")
+        assert await other.find("another") is None
+    assert 0 < int(server.command("PTTL", server.command("KEYS", "*:a"))) <= 60_000
+
+
+async def test_every_key_ends(server):
+    async with node(server) as (one, _):
+        await one.take("k")
+        await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+        await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now()))
+    keys = server.command("KEYS", "*").split("\n")
+    assert {"a", "l", "t", "s", "g", "n"} == {key.rpartition(":")[2] for key in keys}
+    assert all(int(server.command("PTTL", key)) > 0 for key in keys)
+
+
+async def test_lease_is_one_nodes_until_it_is_given_back(server):
+    async with node(server) as (one, _), node(server, "b") as (other, _):
+        lease = await one.take("k")
+        assert isinstance(lease, Lease)
+        assert Refusal.HELD is await other.take("k")
+        assert await one.hold("k", lease)
+        assert not await other.hold("k", Lease(token=lease.token + 1))
+        await other.give_back("k", Lease(token=lease.token + 1))
+        assert Refusal.HELD is await other.take("k")
+        await one.give_back("k", lease)
+        later = await other.take("k")
+        assert later.token > lease.token
+
+
+async def test_put_ends_its_lease_and_an_earlier_lease_overwrites_nothing(server):
+    async with node(server) as (one, _), node(server, "b") as (other, _):
+        early = await one.take("k")
+        await one.give_back("k", early)
+        late = await other.take("k")
+        assert await other.put("k", b"new", received_at=now(), keep_s=60, lease=late)
+        assert isinstance(await other.take("k"), Lease)
+        assert not await one.put("k", b"old", received_at=now(), keep_s=60, lease=early)
+        assert b"new" == (await one.find("k")).raw
+        assert 1 == one.status()["fenced"]
+
+
+async def test_announcements_are_heard_in_their_order_and_their_number_is_bounded(server):
+    async with node(server) as (one, _), node(server, "b") as (other, _):
+        places = [
+            await one.announce(Announcement(told=Told.FLUSHED, node="a", number=number, at=now()))
+            for number in range(40)
+        ]
+        heard, position = [], "0-0"
+        while found := await other.heard_since(position):
+            heard += found
+            position = found[-1].position
+        assert [*range(40)] == [entry.announcement.number for entry in heard]
+        assert all(entry.vouched for entry in heard)
+        assert places == [entry.position for entry in heard]
+        beat = await other.beat(NodeRow(node="b", version="1", position=position, at=now()))
+        assert (places[0], places[-1], 40) == (beat.first, beat.last, beat.generation)
+        assert {"a", "b"} == {row.node for row in beat.nodes}
+        for number in range(STREAM_ENTRIES):
+            await one.announce(Announcement(told=Told.FLUSHED, node="a", number=number, at=now()))
+        assert str(STREAM_ENTRIES) == server.command("XLEN", "cftpki:{news}:s")
+
+
+async def test_flush_everywhere_hides_what_was_shared_before(server):
+    async with node(server) as (one, _), node(server, "b") as (other, _):
+        await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+        await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now()))
+        await other.beat(NodeRow(node="b", version="1", position="0-0", at=now()))
+        assert await other.find("k") is None
+
+
+async def test_server_that_is_full_takes_nothing_and_is_told_so(server):
+    async with node(server) as (one, _):
+        try:
+            server.command("CONFIG", "SET", "maxmemory", "1")
+            assert not await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+            assert Refusal.UNAVAILABLE is await one.take("k")
+            assert await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now())) is None
+            status = one.status()
+            assert (True, 3, "it is full (maxmemory)") == (status["up"], status["full"], status["refused"])
+        finally:
+            server.command("CONFIG", "SET", "maxmemory", "0")
+
+
+async def test_node_keeps_to_its_share_of_what_all_may_put(server):
+    async with node(server, max_bytes=2 * MAX_VALUE_OCTETS) as (one, _), node(server, "b") as _:
+        await one.beat(NodeRow(node="a", version="1", position="0-0", at=now()))
+        big = bytes(MAX_VALUE_OCTETS - 100)
+        assert await one.put("k", big, received_at=now(), keep_s=60, lease=None)
+        assert not await one.put("l", big, received_at=now(), keep_s=60, lease=None)
+        assert await one.put("k", big, received_at=now(), keep_s=60, lease=None)
+        assert 1 == one.status()["too_much"]
+
+
+async def test_user_may_do_nothing_else(server):
+    async with node(server) as (one, _):
+        for words in (("KEYS", "*"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("BLPOP", "cftpki:x", "0")):
+            with pytest.raises(Exception, match=r"no permission|has no permissions"):
+                await one._calls._client.execute_command(*words)
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"user": "nobody"}, "it does not take this user and password"),
+        ({"roots": ()}, "certificate verify failed: self-signed certificate in certificate chain"),
+        ({"tls": False}, "connection reset by peer"),
+    ],
+    ids=["user", "roots", "plain"],
+)
+async def test_server_that_cannot_be_used_says_why(server, more, fault):
+    async with node(server, **more) as (one, beat):
+        assert beat is None
+        assert fault == one.status()["fault"]
+
+
+async def test_server_that_is_restarted_is_back_by_itself(tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        with redis_server.running(tmp_path / "r") as server:
+            one, beat = await stack.enter_async_context(node(server))
+            assert beat is not None
+            assert await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+        assert await one.find("k") is None
+        assert await one.beat(NodeRow(node="a", version="1", position="0-0", at=now())) is None
+        with redis_server.running(tmp_path / "r", port=server.port, root=server.root):
+            assert await one.beat(NodeRow(node="a", version="1", position="0-0", at=now())) is not None
+            assert await one.find("k") is None
+            assert await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+
+
+async def test_cluster_of_servers_is_used_with_the_same_bounds(tmp_path):
+    more = "cluster-enabled yes\ncluster-announce-hostname localhost\ntls-cluster yes\ntls-auth-clients no"
+    rules = redis_server.RULES + " +cluster|slots +cluster|shards +command"
+    with redis_server.running(tmp_path / "r", more=more, rules=rules) as server:
+        server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        until(lambda: "cluster_state:ok" in server.command("CLUSTER", "INFO"))
+        addresses = (Address(host="127.0.0.1", port=server.port),)
+        async with node(server, layout=Layout.CLUSTER, addresses=addresses) as (one, beat):
+            assert beat is not None, one.status()
+            lease = await one.take("k")
+            assert await one.put("k", b"answer", received_at=now(), keep_s=60, lease=lease)
+            assert b"answer" == (await one.find("k")).raw
+            assert await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now()))
+            assert 1 == len(await one.heard_since("0-0"))
+            (held,) = one._calls._client.get_primaries()
+            assert {BoundedParser} == {type(each._parser) for each in held._connections}

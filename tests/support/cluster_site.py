@@ -1,0 +1,140 @@
+"""
+Several nodes of one cluster: services of their own state, one CA, one Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cftpki_ext.protocol.codec import Message, Mode, Result, Tag
+from cftpki_ext.protocol.tls_vectors import encode_chain
+from tests.support import pki, real_service, redis_server, servers
+from tests.support.ports import free_port
+from tests.support.wall_clock import until
+from tests.support.wire_client import WireClient
+
+_CONFIGURATION = """
+[service]
+socket = "s"
+state = "state"
+log_format = "json"
+
+[trust.partners]
+anchors = ["{folder}/root.pem"]
+allow_hosts = ["127.0.0.1"]
+allow_networks = ["127.0.0.0/8"]
+
+[[rule]]
+name = "in"
+direction = "server"
+trust = "partners"
+"""
+
+
+@dataclass
+class Site:
+    """
+    The CA, its partners, and the nodes.
+    """
+
+    folder: Path
+    partners: int = 1
+    started: int = 0
+    ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
+
+    def __post_init__(self) -> None:
+        ocsp, crl = (f"http://127.0.0.1:{port}/" for port in self.ports)
+        begun = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+        self.root = pki.make_root("Root", not_before=begun)
+        self.issuing = pki.issue(self.root, "CA", ca=True, not_before=begun, crl_urls=[f"{crl}root.crl"])
+        self.leaves = [
+            pki.issue(self.issuing, f"partner {n}", not_before=begun, eku=["clientAuth"], ocsp_urls=[ocsp])
+            for n in range(self.partners)
+        ]
+        # As lists of CAs are: signed an hour ago, for a day.
+        self.list = pki.make_crl(self.root, this_update=begun, next_update=begun + timedelta(days=1))
+        (self.folder / "root.pem").write_bytes(self.root.pem)
+
+    def configure(self, name: str, section: str) -> Path:
+        """
+        The configuration of a node.
+        """
+        folder = self.folder / name
+        folder.mkdir()
+        path = folder / "c.toml"
+        path.write_text(_CONFIGURATION.format(folder=self.folder) + section)
+        return path
+
+    @contextlib.contextmanager
+    def nodes(self, redis: redis_server.Redis, count: int, *, secret: bool = True) -> Iterator[list[Any]]:
+        """
+        Services that are part of the cluster, from when they are.
+        """
+        with contextlib.ExitStack() as stack:
+            found = [
+                stack.enter_context(
+                    real_service.running(
+                        self.configure(f"node{n}", redis.section(node=f"node{n}", secret=secret))
+                    )
+                )
+                for n in range(count)
+            ]
+            for node in found:
+                until(lambda node=node: node.events("cluster_up"), told=node.log.read_text)
+            yield found
+
+    @contextlib.contextmanager
+    def ca(self, revoked: Any = None) -> Iterator[tuple[Any, Any]]:
+        """
+        The responder and the list.
+        """
+        self.started += 1
+        folder = self.folder / f"ca-{self.started}"
+        folder.mkdir()
+        with (
+            servers.openssl_ocsp(
+                folder,
+                issuer=self.issuing,
+                known=self.leaves,
+                revoked=revoked or {},
+                port=self.ports[0],
+                options=("-nmin", "60"),
+            ) as ocsp,
+            servers.nginx(folder, {"root.crl": self.list}, port=self.ports[1]) as crls,
+        ):
+            yield ocsp, crls
+
+    def chain(self, number: int = 0) -> tuple[bytes, ...]:
+        return (self.leaves[number].der, self.issuing.der)
+
+
+async def check_in(service: Any, chain: tuple[bytes, ...]) -> bool:
+    """
+    Whether a node lets a partner in.
+    """
+    async with WireClient(service.socket) as client:
+        answer = await client.ask(Message.CHECK, MODE=int(Mode.SERVER), CHAIN=encode_chain(chain))
+        return answer.fields[Tag.RESULT] == Result.DONE
+
+
+def check(service: Any, chain: tuple[bytes, ...]) -> bool:
+    return asyncio.run(check_in(service, chain))
+
+
+def status(service: Any) -> Any:
+    """
+    STATUS of a node.
+    """
+
+    async def ask() -> Any:
+        async with WireClient(service.socket) as client:
+            return json.loads((await client.ask(Message.STATUS)).fields[Tag.JSON])
+
+    return asyncio.run(ask())

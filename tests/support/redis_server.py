@@ -1,0 +1,168 @@
+"""
+A real Redis on loopback, with TLS and an ACL user, as a site would have it.
+
+    with redis_server.running(tmp_path) as server:
+        server.section      # `[cluster]` of a configuration
+        server.settings()   # the same as settings
+        server.command("FLUSHALL")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cftpki_ext.core.cluster import Address, ClusterSettings, Layout
+from tests.support import pki, servers
+from tests.support.ports import free_port
+
+USER, PASSWORD = "cftpki", "between-nodes"
+# As docs/cluster.md names it.
+RULES = "~cftpki:* -@all +get +eval +xread +xinfo +xrange +ping +set +del +exists +incr +pexpire +getrange +hset +hlen +hvals +xadd +time"
+# Who serves the tests themselves.
+ADMIN = "admin-of-the-test"
+
+_CONFIGURATION = """
+bind 127.0.0.1
+port {plain}
+tls-port {port}
+tls-cert-file {folder}/server.pem
+tls-key-file {folder}/server.pem
+tls-ca-cert-file {folder}/ca.pem
+tls-auth-clients no
+tls-replication {replication}
+save ""
+appendonly no
+dir {folder}
+user default {default}
+user {user} on >{password} {rules}
+user admin on >{admin} ~* &* +@all
+{more}
+"""
+
+
+@dataclass
+class Redis:
+    """
+    A server, its files and how it is reached.
+    """
+
+    folder: Path
+    port: int
+    root: bytes
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"rediss://{USER}@127.0.0.1:{self.port}"
+
+    def section(self, *, node: str, secret: bool = True) -> str:
+        """
+        `[cluster]` of a node.
+        """
+        lines = [
+            "[cluster]",
+            f'url = "{self.url}"',
+            f'password_file = "{self.folder}/password"',
+            f'roots = ["{self.folder}/ca.pem"]',
+            f'node = "{node}"',
+        ]
+        if secret:
+            lines.append(f'secret_file = "{self.folder}/secret"')
+        return "\n".join(lines) + "\n"
+
+    def settings(self, **more: Any) -> ClusterSettings:
+        """
+        The same as settings.
+        """
+        return ClusterSettings(
+            **{
+                "layout": Layout.SERVER,
+                "addresses": (Address(host="127.0.0.1", port=self.port),),
+                "user": USER,
+                "password_file": self.folder / "password",
+                "secret_file": self.folder / "secret",
+                "roots": (self.root,),
+                **more,
+            }
+        )
+
+    def command(self, *words: str | bytes) -> str:
+        """
+        What `redis-cli` says to a command of an administrator.
+        """
+        return subprocess.run(
+            [
+                *("redis-cli", "-h", "127.0.0.1", "-p", str(self.port), "--tls"),
+                *("--cacert", self.folder / "ca.pem", "--user", "admin", "--no-auth-warning", "-a", ADMIN),
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout.strip()
+
+
+def prepare(folder: Path) -> bytes:
+    """
+    Certificates, password and secret in a folder; the root (DER).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    root = pki.make_root(
+        "Cluster Root", not_before=pki.NOW.replace(year=2020), not_after=pki.NOW.replace(year=2035)
+    )
+    server = pki.issue(
+        root,
+        "redis",
+        not_before=pki.NOW.replace(year=2020),
+        not_after=pki.NOW.replace(year=2035),
+        eku=["serverAuth"],
+        san=["ip:127.0.0.1", "dns:localhost"],
+    )
+    servers.write_pem(folder / "server.pem", server)
+    (folder / "ca.pem").write_bytes(root.pem)
+    for name, text in (("password", PASSWORD), ("secret", "s" * 64), ("admin", ADMIN)):
+        (folder / name).write_text(text + "\n")
+        (folder / name).chmod(0o600)
+    return root.der
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path,
+    *,
+    port: int | None = None,
+    plain: int = 0,
+    more: str = "",
+    default: str = "off",
+    rules: str = RULES,
+    root: bytes | None = None,
+) -> Iterator[Redis]:
+    """
+    A server from when it listens to the end of the block.
+    """
+    port = port or free_port()
+    root = root or prepare(folder)
+    config = folder / f"redis-{port}.conf"
+    config.write_text(
+        _CONFIGURATION.format(
+            plain=plain,
+            port=port,
+            folder=folder,
+            user=USER,
+            password=PASSWORD,
+            admin=ADMIN,
+            rules=rules,
+            default=default,
+            more=more,
+            replication="yes" if "replicaof" in more else "no",
+        )
+    )
+    config.chmod(0o600)
+    with servers.running(["redis-server", config], port, folder / f"redis-{port}.log") as process:
+        yield Redis(folder, port, root, process)

@@ -1,0 +1,306 @@
+"""
+Nodes that share what CAs answer: each location is asked once for all, and whoever lies between them changes no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from cftpki_ext.checking.checker import Checker
+from cftpki_ext.checking.sharing import Sharing
+from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.cluster import LEASE_S
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.verdict import Verdict
+from cftpki_ext.core.vocabulary import Direction, Origin
+from cftpki_ext.decision.question import Question
+from tests.support.pki import NOW, issue, make_crl, make_ocsp_response, make_root
+from tests.support.shared_tier import Tier
+from tests.support.virtual_world import (
+    CA,
+    CRL,
+    GOOD,
+    LEAF,
+    LIST,
+    OCSP,
+    REVOKED,
+    ROOT,
+    ROOT_LIST,
+    Clock,
+    Proofs,
+    Source,
+    Store,
+    VirtualLoop,
+)
+
+TRUST = TrustSet(name="t", anchors=(ROOT.der,))
+LIMITS = replace(Limits(), budget_ms=60_000)
+URLS = ("http://ca/ocsp", "http://root/crl")
+ANSWERS: dict[Any, Any] = {
+    (OCSP, URLS[0]): (0.5, GOOD),
+    (CRL, URLS[1]): (0.5, ROOT_LIST),
+    (CRL, "http://ca/crl"): (0, LIST),
+}
+OTHER = issue(CA, "other", eku=["clientAuth"])
+STRANGER = make_root("Root")  # the same name, and another key
+
+
+class Node:
+    """
+    One node with its own cache, memory and connections.
+    """
+
+    def __init__(self, clock: Clock, tier: Tier | None, answers: Any) -> None:
+        self.clock = clock
+        self.sources = {
+            kind: Source(kind, clock, {u: a for (k, u), a in answers.items() if k is kind})
+            for kind in (OCSP, CRL)
+        }
+        self.store, self.proofs = Store(), Proofs()
+        self.checker = Checker(sources=self.sources, store=self.store, clock=clock, proofs=self.proofs)
+        self.sharing = None if tier is None else Sharing(tier, clock)
+        if self.sharing is not None:
+            self.checker.share_by(self.sharing)
+
+    async def check(self, **more: Any) -> tuple[Verdict, tuple[Any, ...]]:
+        fields = {
+            "chain": (LEAF.der, CA.der),
+            "direction": Direction.SERVER,
+            "trust": TRUST,
+            "limits": LIMITS,
+            "at": self.clock.now(),
+            "rule": None,
+        }
+        return await self.checker.check_with_statements(Question(**{**fields, **more}))
+
+    @property
+    def asked(self) -> Counter[str]:
+        return Counter(url for source in self.sources.values() for url, _ in source.asked)
+
+    async def settle(self) -> None:
+        if self.sharing is not None:
+            await self.sharing.aclose()
+
+
+def play(scene: Callable[[Clock], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        return await scene(Clock())
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(run())
+
+
+def decided(verdict: Verdict) -> Any:
+    """
+    What a verdict decides. That an old "good" which somebody kept back speaks against a revocation is told as a warning.
+    """
+    return verdict.status, verdict.reason, [f.status for f in verdict.evidence.findings]
+
+
+def test_four_nodes_ask_each_location_once():
+    async def scene(clock):
+        tier = Tier(clock)
+        nodes = [Node(clock, tier, ANSWERS) for _ in range(4)]
+        verdicts = await asyncio.gather(*(node.check() for node in nodes for _ in range(50)))
+        return [v.accepted for v, _ in verdicts], sum((node.asked for node in nodes), Counter())
+
+    accepted, asked = play(scene)
+    assert [True] * 200 == accepted
+    assert dict.fromkeys(URLS, 1) == asked
+
+
+def test_known_partner_costs_no_call():
+    async def scene(clock):
+        tier = Tier(clock)
+        node = Node(clock, tier, ANSWERS)
+        await node.check()
+        await asyncio.sleep(1)
+        before = len(tier.calls)
+        verdict, statements = await node.check()
+        return verdict.accepted, {s.origin for s in statements}, len(tier.calls) - before
+
+    assert (True, {Origin.CACHE}, 0) == play(scene)
+
+
+def test_node_that_begins_later_asks_nobody_and_says_so():
+    async def scene(clock):
+        tier = Tier(clock)
+        await Node(clock, tier, ANSWERS).check()
+        await asyncio.sleep(1)
+        late = Node(clock, tier, ANSWERS)
+        verdict, statements = await late.check()
+        return verdict.accepted, {s.origin for s in statements}, late.asked, late.sharing.status()
+
+    accepted, origins, asked, status = play(scene)
+    assert (True, {Origin.CLUSTER}, Counter()) == (accepted, origins, asked)
+    assert (2, 2, 0, 0) == tuple(status[name] for name in ("brought", "used", "not_used", "asked"))
+
+
+def test_shared_answer_ages_from_when_the_other_node_received_it():
+    async def scene(clock):
+        tier = Tier(clock)
+        await Node(clock, tier, ANSWERS).check()
+        await asyncio.sleep(LIMITS.ocsp_refresh.total_seconds() - 60)
+        late = Node(clock, tier, ANSWERS)
+        await late.check()
+        first = late.asked[URLS[0]]
+        await asyncio.sleep(120)
+        await late.check()
+        return first, late.asked[URLS[0]]
+
+    assert (0, 1) == play(scene)
+
+
+def test_answer_that_nobody_vouches_for_ages_from_what_its_ca_signed():
+    async def scene(clock):
+        seen = []
+        for old_s in (100, LIMITS.ocsp_refresh.total_seconds() + 1):
+            tier = Tier(clock, vouched=False)
+            made = clock.now() - timedelta(seconds=old_s)
+            answer = make_ocsp_response(CA, LEAF, produced_at=made, this_update=made)
+            await Node(clock, tier, {**ANSWERS, (OCSP, URLS[0]): (0, answer)}).check()
+            await asyncio.sleep(1)
+            late = Node(clock, tier, {**ANSWERS, (OCSP, URLS[0]): (0, answer)})
+            await late.check()
+            seen.append(late.asked[URLS[0]])
+        return seen
+
+    assert [0, 1] == play(scene)
+
+
+LIES = {
+    "nothing": b"\0",
+    "text": b"<html>not found</html>",
+    "another certificate's": make_ocsp_response(CA, OTHER),
+    "signed by a stranger": make_ocsp_response(STRANGER, LEAF, signer=STRANGER),
+    "old": GOOD,
+    "a list of a stranger": make_crl(STRANGER),
+    "much": b"\x30" * 100_000,
+    "ended": make_ocsp_response(
+        CA,
+        LEAF,
+        produced_at=NOW - timedelta(days=9),
+        this_update=NOW - timedelta(days=9),
+        next_update=NOW - timedelta(days=8),
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+@pytest.mark.parametrize(
+    "ocsp",
+    [(0.1, GOOD), (0.1, REVOKED), (0, Cause.UNREACHABLE), (0.1, make_ocsp_response(CA, LEAF, "unknown"))],
+    ids=["good", "revoked", "unreachable", "unknown"],
+)
+def test_whoever_lies_between_nodes_changes_no_answer(lie, ocsp):
+    answers = {**ANSWERS, (OCSP, URLS[0]): ocsp}
+    trust = replace(TRUST, sources=(OCSP, CRL))
+
+    async def scene(clock):
+        alone = Node(clock, None, answers)
+        lied_to = Node(clock, Tier(clock, vouched=False, lies={"*": lie}), answers)
+        return [(await node.check(trust=trust))[0] for node in (alone, lied_to)], alone.asked, lied_to.asked
+
+    verdicts, asked_alone, asked = play(scene)
+    assert decided(verdicts[0]) == decided(verdicts[1])
+    assert asked_alone == asked
+
+
+def test_bad_news_of_another_node_counts_and_is_remembered_with_the_time_of_its_judgement():
+    async def scene(clock):
+        tier = Tier(clock, vouched=False)
+        revoked = {**ANSWERS, (OCSP, URLS[0]): (0, REVOKED)}
+        await Node(clock, tier, revoked).check()
+        await asyncio.sleep(1)
+        late = Node(clock, tier, ANSWERS)
+        verdict, _ = await late.check()
+        ((proof,),) = late.proofs.kept.values()
+        return verdict.accepted, late.asked[URLS[0]], clock.now() - proof.received_at < timedelta(seconds=5)
+
+    assert (False, 0, True) == play(scene)
+
+
+def test_holder_that_dies_costs_at_most_its_lease():
+    async def scene(clock):
+        tier = Tier(clock)
+        dying = Node(clock, tier, {**ANSWERS, (OCSP, URLS[0]): (float("inf"), GOOD)})
+        task = asyncio.create_task(dying.check())
+        await asyncio.sleep(0.2)
+        # It is gone, without a word.
+        for _, holding in dying.sharing._leases.values():
+            holding.cancel()
+        other = Node(clock, tier, ANSWERS)
+        begun = clock.monotonic()
+        verdict, _ = await other.check()
+        took_s = clock.monotonic() - begun
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return verdict.accepted, other.asked[URLS[0]], took_s
+
+    accepted, asked, took_s = play(scene)
+    assert (True, 1) == (accepted, asked)
+    assert took_s < LEASE_S + 1.5
+
+
+def test_slow_holder_keeps_its_lease_and_the_others_wait_half_their_time():
+    async def scene(clock):
+        tier = Tier(clock)
+        slow = Node(clock, tier, {**ANSWERS, (OCSP, URLS[0]): (8, GOOD)})
+        others = [Node(clock, tier, ANSWERS) for _ in range(3)]
+        first = asyncio.create_task(slow.check())
+        await asyncio.sleep(0.1)
+        await asyncio.gather(*(node.check() for node in others))
+        await first
+        return slow.asked[URLS[0]] + sum(node.asked[URLS[0]] for node in others)
+
+    assert 1 == play(scene)
+
+
+def test_server_that_is_down_costs_nobody_anything():
+    async def scene(clock):
+        alone, down = Node(clock, None, ANSWERS), Node(clock, Tier(clock, down=True, delay_s=0), ANSWERS)
+        took = []
+        for node in (alone, down):
+            begun = clock.monotonic()
+            await node.check()
+            took.append(clock.monotonic() - begun)
+        return took, down.asked
+
+    took, asked = play(scene)
+    assert took[0] == pytest.approx(took[1], abs=0.02)
+    assert dict.fromkeys(URLS, 1) == asked
+
+
+def test_location_that_fails_is_asked_by_each_node_and_its_lease_is_given_back():
+    async def scene(clock):
+        tier = Tier(clock)
+        answers = {**ANSWERS, (OCSP, URLS[0]): (0.1, Cause.UNREACHABLE)}
+        nodes = [Node(clock, tier, answers) for _ in range(2)]
+        for node in nodes:
+            await node.check()
+            await node.settle()
+        return [node.asked[URLS[0]] for node in nodes], tier.leases
+
+    assert ([1, 1], {}) == play(scene)
+
+
+def test_later_lease_is_not_overwritten_by_an_earlier_one():
+    async def scene(clock):
+        tier = Tier(clock)
+        early = await tier.take("k")
+        await asyncio.sleep(LEASE_S + 1)
+        late = await tier.take("k")
+        done = [
+            await tier.put("k", raw, received_at=clock.now(), keep_s=60, lease=lease)
+            for raw, lease in ((b"new", late), (b"old", early))
+        ]
+        return done, tier.answers["k"][1]
+
+    assert ([True, False], b"new") == play(scene)
