@@ -770,14 +770,51 @@ class SharedTier(Protocol):
         """
 
 
+class PlaceStore(Protocol):
+    """
+    Keeps where a node was in what a cluster tells, as octets.
+    """
+
+    def load(self) -> bytes | None:
+        """
+        What was saved last; `None` where nothing was, or it cannot be read.
+        """
+
+    def save(self, octets: bytes) -> None:
+        """
+        Save in one step.
+
+        Raises:
+            StoreError: the disk refuses.
+
+        """
+
+
 class ClusterServer(SharedTier, Protocol):
     """
     The server that nodes share, whole: besides what a check needs, what nodes tell each other.
     """
 
-    async def beat(self, row: NodeRow) -> Beat | None:
+    @property
+    def up(self) -> bool:
+        """
+        Whether it answered when it was last asked.
+        """
+
+    @property
+    def has_secret(self) -> bool:
+        """
+        Whether nodes vouch for what they say.
+        """
+
+    async def beat(self, row: NodeRow, told: str | None = None) -> Beat | None:
         """
         Say that this node is there, and learn what the server has; `None` where it does not answer.
+
+        Args:
+            row: what the node says of itself.
+            told: the position of what it told last.
+
         """
 
     async def heard_since(self, position: str) -> tuple[Heard, ...] | None:

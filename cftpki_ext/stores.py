@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cftpki_cache.blocked import BlockFile
+from cftpki_cache.cluster_place import PlaceFile
 from cftpki_cache.disk import DATABASE as CACHE
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.gap_file import GapFile
@@ -316,6 +317,13 @@ def open_blocks(service: ServiceSettings) -> BlockFile:
     The partners that operators have shut out; nothing is made before the first is.
     """
     return BlockFile(service.state)
+
+
+def cluster_place(service: ServiceSettings) -> PlaceFile:
+    """
+    Where this node was in what its cluster tells.
+    """
+    return PlaceFile(service.state)
 
 
 def open_sightings(service: ServiceSettings) -> Sightings:

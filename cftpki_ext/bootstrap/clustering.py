@@ -4,16 +4,37 @@ A node of a cluster put together from settings; what speaks with the server is i
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Callable
 
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.checking.sharing import Sharing
-from cftpki_ext.core.cluster import ClusterSettings
-from cftpki_ext.core.errors import ConfigError, InputError
+from cftpki_ext.core.cluster import Announcement, ClusterSettings, Told
+from cftpki_ext.core.errors import ConfigError, InputError, StoreError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports import Clock, ClusterServer
+from cftpki_ext.service.cluster.hearing import Acts, Hearing
 from cftpki_ext.service.cluster.node import ClusterNode
+from cftpki_ext.service.cluster.revocations import Revocations
+from cftpki_ext.service.cluster.telling import Telling
+from cftpki_ext.service.judging.remote import Judges
+from cftpki_ext.service.refresher import Refresher
+from cftpki_ext.stores import cluster_place, flush_cache, open_blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """
+    The parts of a service that a node works on. `settings` are those in force.
+    """
+
+    checker: Checker
+    judges: Judges
+    refresher: Refresher
+    settings: Callable[[], Settings]
 
 
 def open_server(settings: ClusterSettings, clock: Clock) -> ClusterServer:
@@ -46,13 +67,13 @@ def node_name(settings: ClusterSettings) -> str:
     return settings.node or socket.gethostname()[:64] or "node"
 
 
-def make_cluster(settings: Settings, checker: Checker, clock: Clock, log: Log) -> ClusterNode | None:
+def make_cluster(settings: Settings, parts: Parts, clock: Clock, log: Log) -> ClusterNode | None:
     """
     Make this node of a cluster.
 
     Args:
         settings: the configuration.
-        checker: shares what it is answered.
+        parts: the service.
         clock: the time.
         log: is told of a server that does not answer, and is back.
 
@@ -65,13 +86,57 @@ def make_cluster(settings: Settings, checker: Checker, clock: Clock, log: Log) -
     """
     if settings.cluster is None:
         return None
-    server = open_server(settings.cluster, clock)
-    sharing = Sharing(server, clock)
-    checker.share_by(sharing)
-    return ClusterNode(
-        server,
-        sharing,
-        name=node_name(settings.cluster),
-        clock=clock,
-        log=log,
+    server, name, service = (
+        open_server(settings.cluster, clock),
+        node_name(settings.cluster),
+        settings.service,
     )
+
+    async def flush() -> None:
+        await asyncio.to_thread(flush_cache, service)
+
+    def doubt() -> None:
+        parts.judges.end_standing()
+        parts.refresher.doubt()
+
+    revocations = Revocations(
+        parts.judges, parts.refresher.record, settings=parts.settings, clock=clock, log=log
+    )
+    sharing, telling = Sharing(server, clock), Telling(server, name=name, clock=clock, log=log)
+    acts = Acts(revoked=revocations.hear, flush=flush, doubt=doubt, blocks=open_blocks(service))
+    hearing = Hearing(server, telling, acts, cluster_place(service), name=name, clock=clock, log=log)
+    node = ClusterNode(server, sharing, telling, hearing, name=name, clock=clock, log=log)
+    parts.checker.share_by(sharing)
+    parts.checker.revealed = node.revealed
+    return node
+
+
+def tell_flushed(settings: Settings, clock: Clock) -> None:
+    """
+    Have all nodes forget what they and the server have cached, from a command.
+
+    Args:
+        settings: the configuration, which has a cluster.
+        clock: the time.
+
+    Raises:
+        ConfigError: see `open_server`.
+        StoreError: the server does not take it.
+
+    """
+    if settings.cluster is not None:
+        asyncio.run(_tell_flushed(settings.cluster, clock))
+
+
+async def _tell_flushed(settings: ClusterSettings, clock: Clock) -> None:
+    server, now = open_server(settings, clock), clock.now()
+    one = Announcement(
+        told=Told.FLUSHED, node=node_name(settings), number=int(now.timestamp() * 1_000_000), at=now
+    )
+    try:
+        if await server.announce(one) is None:
+            status = server.status()
+            msg = f"{status['server']}: {status['fault'] or status['refused']}: the other nodes have not forgotten"
+            raise StoreError(msg)
+    finally:
+        await server.aclose()

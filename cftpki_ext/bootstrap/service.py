@@ -20,7 +20,7 @@ from cftpki_ext.bootstrap.checker import (
     make_sources,
     source_kinds,
 )
-from cftpki_ext.bootstrap.clustering import make_cluster
+from cftpki_ext.bootstrap.clustering import Parts, make_cluster
 from cftpki_ext.bootstrap.exporter import Exporter
 from cftpki_ext.bootstrap.notices import make_notices
 from cftpki_ext.bootstrap.renewing import OwnCertificates
@@ -253,7 +253,6 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
     children = Children(nursery, logger)
     exporter = Exporter(children, path, settings, logger)
     checker.index_by(IndexInProcess(children, logger))
-    cluster = make_cluster(settings, checker, SystemClock(), logger)
     pool = Pool(children, settings, log=logger)
     judges = Judges(checker, pool, SystemClock())
     blocking = make_blocking(settings, judges, logger)
@@ -290,6 +289,8 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
     )
     judges.watcher = refresher
     judges.told = states.judged
+    parts = Parts(checker=checker, judges=judges, refresher=refresher, settings=lambda: service.settings)
+    cluster = make_cluster(settings, parts, SystemClock(), logger)
     service = Service(
         settings=settings,
         checker=judges,

@@ -3,6 +3,8 @@ The driver of CheckCertificate: gathers statements within one budget and lets `d
 
 Owns what is remembered: the memory of revocations, and what goes into the cache. `collector` asks. Decides nothing:
 every answer comes from a `case`, whose decision sees the same statements when a verdict is replayed.
+
+More than 400 lines: one object, what is known before a check and what is kept after it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -31,7 +33,7 @@ from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, Verdict
-from cftpki_ext.core.vocabulary import SourceKind
+from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import (
     Clock,
@@ -85,7 +87,7 @@ class Checker:
     Judges chains with whatever sources and store it is given.
 
     Safe for many concurrent checks in one event loop. Never raises for what a network or a store does. `news` is told of
-    all that changes what a check would see.
+    all that changes what a check would see, `revealed` of each proof of a revocation that this node established, with the chain.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Checker:
 
         """
         self.news: News = _Nobody()
+        self.revealed: Callable[[tuple[bytes, ...], Statement], None] = lambda _, __: None
         self._sources = sources
         self._store = Responses(store, clock.monotonic)
         self._versions = Versions(self._store)
@@ -261,7 +264,7 @@ class Checker:
                 self.news.changed(keep.key)
         tell_judged(self._share, outcome.verdict, collector.offered)
         if remember:
-            await self._remember(outcome, statements)
+            await self._remember(outcome, statements, collector.chain)
         return Checked(
             outcome=outcome,
             statements=statements,
@@ -380,7 +383,9 @@ class Checker:
             return []
         return [replace(proof, depth=what.number) for proof in self._proofs.recall(what.key)]
 
-    async def _remember(self, outcome: Outcome, statements: tuple[Statement, ...]) -> None:
+    async def _remember(
+        self, outcome: Outcome, statements: tuple[Statement, ...], chain: tuple[bytes, ...]
+    ) -> None:
         """
         Keep what proved a revocation or hold.
 
@@ -398,3 +403,5 @@ class Checker:
                 _log.error("verdict %s: %s", outcome.verdict.id, printable(str(error)))
             # What was judged while it was being written did not know of it.
             self.news.revoked((one.key,))
+            if statement.origin is not Origin.CLUSTER:
+                self.revealed(chain, statement)

@@ -132,6 +132,13 @@ class Collector:
         self._left_s = (limits.budget_ms - limits.reserve_ms) / 1000
 
     @property
+    def chain(self) -> tuple[bytes, ...]:
+        """
+        The certificates of the question.
+        """
+        return self._question.chain
+
+    @property
     def places(self) -> tuple[Place, ...]:
         """
         Where the cache was looked into.

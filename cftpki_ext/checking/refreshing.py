@@ -258,6 +258,13 @@ class Ahead:
             if not entry.users:
                 del self._entries[held.key]
 
+    def doubt(self, now: datetime) -> None:
+        """
+        Have everything renewed as soon as it can be afforded: something may have been said that was not heard.
+        """
+        for entry in self._entries.values():
+            self._again(entry, now, 0.0)
+
     # --- what is due ----------------------------------------------------------------------------------------------
 
     def take(self, now: datetime, monotonic: float) -> Job | None:

@@ -77,15 +77,34 @@ def stats(config_file: Path | None, *, as_json: bool) -> None:
 
 @cache.command()
 @config_option(help_text="The configuration file.")
-def flush(config_file: Path | None) -> None:
+@click.option(
+    "--cluster", "everywhere", is_flag=True, help="At all nodes of the cluster, and what they share."
+)
+def flush(config_file: Path | None, *, everywhere: bool) -> None:
     """
     Forget every cached response; each is asked for again when it is needed.
 
     A running service forgets them, too, and judges every partner anew: that is waited for. Status 1 where a service
-    answers and does not take notice.
+    answers and does not take notice. With --cluster the other nodes are told once this one has forgotten; that they have is
+    not waited for, and a node that is cut off forgets when it is back.
     """
     settings = load(config_path(config_file))
+    if everywhere and settings.cluster is None:
+        msg = "--cluster: the configuration has no [cluster]"
+        raise InputError(msg)
     go_on_as_owner(settings)
+    _flush_here(settings)
+    if everywhere:
+        # Only who tells a cluster loads what does.
+        from cftpki_ext.bootstrap.clustering import tell_flushed  # noqa: PLC0415
+
+        tell_flushed(settings, SystemClock())
+        click.echo("the other nodes are told")
+    elif settings.cluster is not None:
+        click.echo("other nodes share what they were answered: --cluster forgets that, too")
+
+
+def _flush_here(settings: Settings) -> None:
     before = _flushes(settings.service.socket)
     count = flush_cache(settings.service)
     click.echo(f"forgot {count} responses")

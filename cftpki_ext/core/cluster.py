@@ -141,6 +141,8 @@ class Told(enum.StrEnum):
 class RevokedNews:
     """
     A statement that proves a certificate of a chain revoked or on hold: octets, to be verified by whoever hears of it.
+
+    `raw` is empty where it is too large to travel: whoever hears of it asks the location.
     """
 
     chain: tuple[bytes, ...]
@@ -195,9 +197,29 @@ class NodeRow:
 class Beat:
     """
     What the server has at a moment: the ends of the stream, which flush counts, and who is there.
+
+    `mine`: whether it still has what this node told last, where that was asked.
     """
 
     first: str | None
     last: str | None
     generation: int
+    mine: bool = True
     nodes: tuple[NodeRow, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """
+    What was learned of the server by trying it.
+
+    `fault` is why it does not answer, `refused` what it did not do; `kept`: whether a probe that was put there was found again. `anonymous`:
+    whether it does what somebody without user and password says, `None` where that was not tried.
+    """
+
+    fault: str | None = None
+    refused: str | None = None
+    kept: bool = False
+    took_ms: int = 0
+    anonymous: bool | None = None
+    nodes: tuple[NodeRow, ...] = ()

@@ -134,8 +134,9 @@ def write_announcement(one: Announcement, *, secret: bytes | None = None) -> byt
     }
     parts: tuple[bytes, ...] = ()
     if one.revoked is not None:
-        plain |= {"kind": one.revoked.kind.value, "url": one.revoked.url}
-        parts = (*one.revoked.chain, one.revoked.raw)
+        proof = (one.revoked.raw,) if one.revoked.raw else ()
+        plain |= {"kind": one.revoked.kind.value, "url": one.revoked.url, "proof": bool(proof)}
+        parts = (*one.revoked.chain, *proof)
     if one.block is not None:
         plain["block"] = block_to_plain(one.block)
     text = json.dumps(plain, separators=(",", ":"), sort_keys=True).encode()
@@ -208,12 +209,14 @@ def _announcement(plain: Mapping[str, Any], parts: Sequence[bytes]) -> Announcem
         return None
     revoked = None
     if told is Told.REVOKED:
-        if len(parts) < 2 or not (url is None or (isinstance(url, str) and len(url) <= _LONGEST_URL)):
+        proof = plain["proof"] is True
+        if len(parts) <= proof or not (url is None or (isinstance(url, str) and len(url) <= _LONGEST_URL)):
             return None
         kind = SourceKind(plain["kind"])
         if kind is SourceKind.REST:  # without a signature, so that nobody could verify it
             return None
-        revoked = RevokedNews(chain=tuple(parts[:-1]), kind=kind, url=url, raw=parts[-1])
+        chain = tuple(parts[:-1] if proof else parts)
+        revoked = RevokedNews(chain=chain, kind=kind, url=url, raw=parts[-1] if proof else b"")
     block = None
     if told in {Told.BLOCKED, Told.UNBLOCKED}:
         (block,) = blocks_from_plain([plain["block"]])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -27,6 +27,7 @@ from cftpki_ext.checking.sightings import document_of, pack_chain, partner_from,
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Limits, Settings
+from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, Reason, Verdict
 from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.decision.question import Question
@@ -70,7 +71,7 @@ class Judges(Protocol):
         Judge for the sake of what is fetched.
         """
 
-    async def judge(self, question: Question, *, asked: Asked) -> Judged:
+    async def judge(self, question: Question, handed_in: Sequence[Statement] = (), *, asked: Asked) -> Judged:
         """
         Judge for a record.
         """
@@ -199,6 +200,13 @@ class Refresher:
         """
         self._settings = settings
         self._ahead.replace_settings(settings.refresh, settings.limits, settings.trusts)
+        self._wake.set()
+
+    def doubt(self) -> None:
+        """
+        Have the evidence of all partners renewed as soon as it can be afforded.
+        """
+        self._ahead.doubt(self._clock.now())
         self._wake.set()
 
     # --- what it does -----------------------------------------------------------------------------------------------
@@ -402,11 +410,22 @@ class Refresher:
         """
         Judge a partner as in a handshake, and keep the record: what is bad news is remembered by it.
         """
+        await self.record(replace(question, limits=self._settings.limits))
+
+    async def record(self, question: Question, handed_in: Sequence[Statement] = ()) -> None:
+        """
+        Judge a chain of which something bad was heard, keep the record, and remember what proves it.
+
+        Args:
+            question: what is asked; its time is now.
+            handed_in: what was heard.
+
+        """
         begun = self._clock.monotonic()
-        question = replace(question, at=self._clock.now(), limits=self._settings.limits)
+        question = replace(question, at=self._clock.now())
         asked = Asked(door=Door.REFRESH)
         try:
-            judged = await self._judges.judge(question, asked=asked)
+            judged = await self._judges.judge(question, handed_in, asked=asked)
         except CftPkiError as error:
             self._log.warning("refresh_not_judged", error=str(error))
             return

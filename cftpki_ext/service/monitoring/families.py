@@ -243,6 +243,75 @@ def of_board(board: Mapping[str, Any] | None) -> Iterator[Metric]:
         yield CounterMetricFamily(f"cftpki_board_{key}", words, value=board[key])
 
 
+def of_cluster(cluster: Mapping[str, Any] | None) -> Iterator[Metric]:
+    """
+    How a node stands among the others.
+
+    Args:
+        cluster: `cluster` of STATUS; nothing where there is none.
+
+    Yields:
+        The families.
+
+    """
+    if not cluster:
+        return
+    yield GaugeMetricFamily(
+        "cftpki_cluster_up", "1 where the server that nodes share answers, else 0.", value=int(cluster["up"])
+    )
+    yield GaugeMetricFamily(
+        "cftpki_cluster_since_timestamp_seconds",
+        "Since when it answers, or does not.",
+        value=_moment(cluster["since"]),
+    )
+    nodes = cluster["nodes"]
+    yield GaugeMetricFamily(
+        "cftpki_cluster_nodes",
+        "Nodes that said lately that they are there.",
+        value=sum(n["here"] for n in nodes),
+    )
+    yield GaugeMetricFamily(
+        "cftpki_cluster_lag_seconds",
+        "By how much what this node heard last is older than what was told last.",
+        value=cluster["lag_s"],
+    )
+    yield GaugeMetricFamily(
+        "cftpki_cluster_bytes", "Octets of this node's that the server keeps.", value=cluster["bytes"]
+    )
+    yield GaugeMetricFamily(
+        "cftpki_cluster_bytes_max", "Octets that it may keep of this node's.", value=cluster["max_bytes"]
+    )
+    sharing, news = cluster["sharing"], cluster["news"]
+    yield GaugeMetricFamily(
+        "cftpki_cluster_leases", "Locations that this node is asking for all.", value=sharing["leases_now"]
+    )
+    yield GaugeMetricFamily(
+        "cftpki_cluster_waiting", "Announcements that could not be told yet.", value=news["waiting"]
+    )
+    for key, words, found in (
+        ("brought", "Answers that other nodes had shared.", sharing),
+        ("used", "Of those, the ones that were heard and could be used.", sharing),
+        ("not_used", "Of those, the ones that were too old to stand alone, or no answer at all.", sharing),
+        ("asked", "Requests of this node to locations.", sharing),
+        ("leases_held", "Times that another node was asking already.", cluster),
+        ("put", "Answers that this node shared.", cluster),
+        ("fenced", "Answers that came behind one of a later lease.", cluster),
+        ("too_much", "Answers that were not shared for their size.", cluster),
+        ("full", "Times that the server had no room.", cluster),
+        ("late", "Calls of the server that were late.", cluster),
+        ("told", "Announcements of this node.", news),
+        ("dropped", "Announcements that waited in vain.", news),
+        ("missed", "Times that announcements may have been missed.", news),
+    ):
+        yield CounterMetricFamily(f"cftpki_cluster_{key}", words, value=found[key])
+    heard = CounterMetricFamily(
+        "cftpki_cluster_heard", "Announcements of other nodes, by what came of them.", labels=("what",)
+    )
+    for what, count in news["heard"].items():
+        heard.add_metric((what,), count)
+    yield heard
+
+
 def histogram(
     name: str, words: str, label: str, found: Mapping[str, Mapping[str, Any]]
 ) -> HistogramMetricFamily:

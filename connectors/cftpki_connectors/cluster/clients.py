@@ -169,7 +169,9 @@ def _of_cluster(
     settings: ClusterSettings, options: dict[str, Any]
 ) -> tuple[Client, Callable[[], Awaitable[None]]]:
     # What a cluster's client does not take, and its connections do.
-    beside = {name: options.pop(name) for name in ("parser_class", "ssl_password") if name in options}
+    beside: dict[str, Any] = {
+        name: options.pop(name) for name in ("parser_class", "ssl_password") if name in options
+    }
     client = RedisCluster(
         startup_nodes=[ClusterNode(one.host, one.port) for one in settings.addresses],
         ssl=settings.tls,

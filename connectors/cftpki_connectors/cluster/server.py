@@ -103,14 +103,16 @@ if redis.call('HLEN', KEYS[3]) > tonumber(ARGV[4]) then redis.call('DEL', KEYS[3
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[3], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
-local first, last = '', ''
+local first, last, mine = '', '', 1
+if ARGV[6] ~= '' then mine = 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local one = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
   if #one == 1 then first = one[1][1] end
+  if mine == 0 then mine = #redis.call('XRANGE', KEYS[1], ARGV[6], ARGV[6], 'COUNT', 1) end
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
 end
-return {first, last, redis.call('GET', KEYS[2]) or '0', redis.call('HVALS', KEYS[3])}
+return {first, last, redis.call('GET', KEYS[2]) or '0', mine, redis.call('HVALS', KEYS[3])}
 """
 
 
@@ -223,21 +225,36 @@ class SharedServer:
 
     # --- announcements --------------------------------------------------------------------------------------------------
 
-    async def beat(self, row: NodeRow) -> Beat | None:
+    @property
+    def up(self) -> bool:
+        """
+        See `ports.ClusterServer`.
+        """
+        return self._calls.up
+
+    @property
+    def has_secret(self) -> bool:
+        """
+        See `ports.ClusterServer`.
+        """
+        return self._secret is not None
+
+    async def beat(self, row: NodeRow, told: str | None = None) -> Beat | None:
         """
         See `ports.ClusterServer`.
         """
         names = (self._news("s"), self._news("g"), self._news("n"))
-        values = (row.node, write_row(row), _HOUR_MS, _NODES, _MONTH_MS)
+        values = (row.node, write_row(row), _HOUR_MS, _NODES, _MONTH_MS, told or "")
         try:
             answer = await self._calls.beat(
                 lambda client: client.eval(_BEAT, len(names), *names, *values), patience_s=_BESIDE_S
             )
-            first, last, generation, rows = answer
+            first, last, generation, mine, rows = answer
             beat = Beat(
                 first=_position(first),
                 last=_position(last),
                 generation=int(generation) if len(generation) <= 18 else 0,
+                mine=bool(mine),
                 nodes=tuple(one for one in map(read_row, rows[:_NODES]) if one is not None),
             )
         except (UnavailableError, ValueError, TypeError):
@@ -282,13 +299,6 @@ class SharedServer:
             return None
 
     # --- about it -----------------------------------------------------------------------------------------------------
-
-    @property
-    def has_secret(self) -> bool:
-        """
-        Whether what nodes say is vouched for.
-        """
-        return self._secret is not None
 
     def status(self) -> Mapping[str, object]:
         """

@@ -90,7 +90,7 @@ def test_defaults_are_those_of_the_program(read):
         ('url = "redis://h"', "[cluster.url] is not rediss://"),
         ('url = "rediss://u@h"', "[cluster.password_file] is missing: the URL names a user"),
         ('url = "rediss://h"\nsecret_file = "short"', "has 31 octets, at least 32"),
-        ('url = "rediss://h"\nsecret_file = "open"', "can be read by others"),
+        ('url = "rediss://h"\nsecret_file = "open"', "be read or written by others"),
         ('url = "rediss://h"\nsecret_file = "gone"', "[cluster.secret_file]"),
         ('url = "rediss://h"\nname = "a b"', "[cluster.name] 'a b' is no name"),
         ('url = "rediss://h"\npatience = "3s"', "[cluster.patience]"),

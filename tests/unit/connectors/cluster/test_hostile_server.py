@@ -19,7 +19,7 @@ from cftpki_ext.core.cluster import Address, ClusterSettings, NodeRow, Refusal
 
 ROW = NodeRow(node="a", version="1", position="0-0", at=datetime(2026, 6, 1, tzinfo=UTC))
 # What was seen of commands so far is a server that works.
-_WELL = b"*4\r\n$0\r\n\r\n$0\r\n\r\n$1\r\n0\r\n*0\r\n"
+_WELL = b"*5\r\n$0\r\n\r\n$0\r\n\r\n$1\r\n0\r\n:1\r\n*0\r\n"
 
 
 def behaviour(replies, sent=None):

@@ -1,0 +1,249 @@
+"""
+What this node hears from the others, in the order of the stream, and does; and what it does where it may have missed something.
+
+Owns the position, and when it is saved. Whatever is heard may come from a server that lies: a revocation is verified by this node;
+blocks, lifted blocks and flushes are done where the cluster's secret vouches for them, or, where there is no secret, by the word of the
+server, whose users are then all that guards them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import field
+from typing import Any
+
+from cftpki_ext.core.blocks import Block, decode_blocks
+from cftpki_ext.core.cluster import Announcement, Beat, Heard, RevokedNews, Told
+from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.escape import printable
+from cftpki_ext.core.log import Log
+from cftpki_ext.core.values import dataclass, replace
+from cftpki_ext.ports import BlockList, Clock, ClusterServer, PlaceStore
+from cftpki_ext.service.cluster.blocks import agreed_after, to_tell, with_told
+from cftpki_ext.service.cluster.place import (
+    Missed,
+    Place,
+    from_the_end,
+    load_place,
+    missed,
+    order_of,
+    save_place,
+)
+from cftpki_ext.service.cluster.telling import Telling
+
+# Batches of announcements that are heard before others have their turn.
+_BATCHES = 8
+# The list of blocks is told whole so often: the stream does not hold what is older than its length.
+_TOLD_WHOLE_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acts:
+    """
+    What this node does with what it hears.
+
+    `revoked` verifies and remembers; `flush` empties the cache; `doubt`: everything is to be renewed, since something may have been
+    missed.
+    """
+
+    revoked: Callable[[RevokedNews], Awaitable[bool]]
+    flush: Callable[[], Awaitable[None]]
+    doubt: Callable[[], None]
+    blocks: BlockList = field()
+
+
+class Hearing:
+    """
+    The way in of one node. For one event loop.
+
+    Args:
+        server: what nodes share.
+        telling: the way out.
+        acts: what is done.
+        store: keeps the position.
+        name: of this node.
+        clock: the time.
+        log: is told of what was missed, and what cannot be done.
+
+    """
+
+    def __init__(
+        self,
+        server: ClusterServer,
+        telling: Telling,
+        acts: Acts,
+        store: PlaceStore,
+        *,
+        name: str,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._server = server
+        self._telling = telling
+        self._acts = acts
+        self._store = store
+        self._name = name
+        self._clock = clock
+        self._log = log
+        self._place = load_place(store.load())
+        self._saved = self._place
+        self._whole_at = clock.monotonic()
+        self._document: bytes | None = None
+        self._counts: Counter[str] = Counter()
+        self._fault: str | None = None
+
+    @property
+    def position(self) -> str:
+        """
+        Behind which entry it goes on.
+        """
+        return self._place.position
+
+    def compare(self, beat: Beat) -> bool:
+        """
+        Compare with what the server has; whether something may have been missed, and what follows from it is begun.
+        """
+        found = missed(self._place.position, beat)
+        if found is not Missed.NOTHING:
+            self._place = Place(position=from_the_end(beat))
+            self._acts.doubt()
+        if found is not Missed.NOTHING or not beat.mine:
+            again = self._telling.again()
+            self._counts["missed"] += found is not Missed.NOTHING
+            self._log.warning("cluster_forgot", what=found.value, told_again=again)
+            return True
+        return False
+
+    async def round(self) -> bool:
+        """
+        Tell and hear what there is; whether a flush was heard.
+        """
+        await self._telling.flush()
+        await self._tell_blocks()
+        flushed = False
+        for _ in range(_BATCHES):
+            entries = await self._server.heard_since(self._place.position)
+            if not entries:
+                break
+            flushed |= await self._do(entries)
+        await self._save()
+        return flushed
+
+    async def _do(self, entries: tuple[Heard, ...]) -> bool:
+        """
+        Do what some entries say; one flush is enough for all of them.
+        """
+        flush = False
+        for one in entries:
+            if order_of(one.position) <= order_of(self._place.position):
+                continue  # no order of a stream
+            announcement = one.announcement
+            if announcement is None:
+                self._counts["not_understood"] += 1
+            elif announcement.told is Told.REVOKED:
+                await self._revoked(announcement)
+            elif self._server.has_secret and not one.vouched:
+                self._counts["not_vouched_for"] += 1
+            elif announcement.told is Told.FLUSHED:
+                flush |= announcement.node != self._name
+            elif announcement.block is not None:
+                await self._block(announcement, announcement.block)
+            self._place = replace(self._place, position=one.position)
+        if flush:
+            self._counts["flushed"] += 1
+            self._log.info("cluster_flushed", detail="another node emptied all caches")
+            await self._acts.flush()
+        return flush
+
+    async def _revoked(self, announcement: Announcement) -> None:
+        if announcement.node == self._name or announcement.revoked is None:
+            return
+        proves = await self._acts.revoked(announcement.revoked)
+        self._counts["revoked" if proves else "not_proven"] += 1
+
+    # --- blocks ---------------------------------------------------------------------------------------------------------
+
+    async def _block(self, announcement: Announcement, block: Block) -> None:
+        """
+        Do what an operator did elsewhere.
+
+        Raises:
+            StoreError: the list cannot be changed; the position stays before the entry.
+
+        """
+        told, blocks = announcement.told, self._acts.blocks
+        try:
+            book = await asyncio.to_thread(blocks.book)
+            after = with_told(book, told, block, node=announcement.node, at=announcement.at)
+            if after is not book:
+                after = await asyncio.to_thread(
+                    blocks.change,
+                    lambda now: with_told(now, told, block, node=announcement.node, at=announcement.at),
+                )
+                self._counts[told.value] += 1
+        except InputError as error:
+            self._log.error("cluster_block_not_taken", partner=block.what, error=printable(str(error)))
+            return
+        here = frozenset(after.blocks)
+        if told is Told.UNBLOCKED or block in here:
+            agreed = agreed_after(self._place.agreed, told, block)
+            # What another entry of the same partner took the place of is no longer anybody's.
+            kept = frozenset(one for one in agreed if one.what != block.what or one in here)
+            self._place = replace(self._place, agreed=kept)
+
+    async def _tell_blocks(self) -> None:
+        """
+        Tell what operators did here since; now and then the whole list.
+        """
+        if not self._server.up:
+            return
+        try:
+            document = self._acts.blocks.document()
+        except StoreError:
+            return  # told by whoever judges: nobody is let in
+        now = self._clock.monotonic()
+        if now - self._whole_at > _TOLD_WHOLE_S:
+            self._whole_at = now
+            self._place = replace(self._place, agreed=frozenset())
+        here = () if document is None else decode_blocks(document)
+        for told, block in to_tell(here, self._place.agreed):
+            if not await self._telling.block(told, block):
+                return
+            self._place = replace(self._place, agreed=agreed_after(self._place.agreed, told, block))
+
+    async def _save(self) -> None:
+        if self._place == self._saved:
+            return
+        try:
+            await asyncio.to_thread(self._store.save, save_place(self._place))
+        except StoreError as error:
+            if self._fault is None:
+                self._log.error("cluster_place_not_saved", error=str(error))
+            self._fault = str(error)
+            return
+        self._saved, self._fault = self._place, None
+
+    def status(self) -> dict[str, Any]:
+        """
+        For STATUS.
+        """
+        names = (
+            "revoked",
+            "not_proven",
+            "blocked",
+            "unblocked",
+            "flushed",
+            "not_vouched_for",
+            "not_understood",
+        )
+        return {
+            "position": self._place.position,
+            "heard": {name: self._counts[name] for name in names},
+            "missed": self._counts["missed"],
+            "told": self._telling.told,
+            "waiting": self._telling.waiting,
+            "dropped": self._telling.dropped,
+            "place_fault": self._fault,
+        }

@@ -1,0 +1,113 @@
+"""
+How far this node has heard, and which blocks all nodes know of: over a restart, and against what the server has.
+
+Owns the form of what is saved, and the decision whether anything was missed. Pure.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from collections.abc import Iterable
+
+from cftpki_ext.core.blocks import Block, block_to_plain, blocks_from_plain
+from cftpki_ext.core.cluster import Beat
+from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import dataclass
+
+# Before the first entry of any stream.
+BEGIN = "0-0"
+_POSITION = re.compile("[0-9]{1,20}-[0-9]{1,20}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """
+    Behind which entry to go on, and the blocks that were told to all.
+    """
+
+    position: str = BEGIN
+    agreed: frozenset[Block] = frozenset()
+
+
+class Missed(enum.StrEnum):
+    """
+    Whether something was told that this node cannot hear any more.
+    """
+
+    NOTHING = "nothing"
+    TRIMMED = "trimmed"  # more was told than the stream holds, while this node was cut off; or it was emptied meanwhile
+    LOST = "lost"  # the server has forgotten what it told: it was emptied, or another one took over that lagged behind
+
+
+def save_place(place: Place) -> bytes:
+    """
+    A place as it is saved.
+    """
+    blocks = sorted(place.agreed, key=lambda one: (one.what, one.at))
+    plain = {"format": 1, "position": place.position, "agreed": [block_to_plain(one) for one in blocks]}
+    return json.dumps(plain, indent=1).encode() + b"\n"
+
+
+def load_place(octets: bytes | None) -> Place:
+    """
+    The other way; the beginning, where it is none of ours: then everything is heard again.
+    """
+    try:
+        plain = json.loads(octets or b"")
+        if plain["format"] != 1 or not _POSITION.fullmatch(plain["position"]):
+            return Place()
+        return Place(position=plain["position"], agreed=frozenset(blocks_from_plain(plain["agreed"])))
+    except (ValueError, TypeError, KeyError, RecursionError, InputError):
+        return Place()
+
+
+def order_of(position: str) -> tuple[int, int]:
+    """
+    A position, so that a later one is greater.
+    """
+    first, _, second = position.partition("-")
+    return int(first), int(second)
+
+
+def missed(position: str, beat: Beat) -> Missed:
+    """
+    Compare where a node is with what the server has.
+
+    Args:
+        position: of the node.
+        beat: the ends of the stream.
+
+    Returns:
+        `LOST` where the stream ends before it, `TRIMMED` where it begins behind it. A node that has heard nothing yet
+        misses nothing: it has all evidence from its CAs.
+
+    """
+    if position == BEGIN:
+        return Missed.NOTHING
+    if beat.last is None or order_of(beat.last) < order_of(position):
+        return Missed.LOST
+    if beat.first is None or order_of(beat.first) > order_of(position):
+        # Of a stream from which all was trimmed the last position stands, and it is ours: then nothing is missing.
+        return Missed.NOTHING if beat.last == position else Missed.TRIMMED
+    return Missed.NOTHING
+
+
+def from_the_end(beat: Beat) -> str:
+    """
+    Where a node goes on whose position the server does not know: from the beginning of what is there.
+    """
+    return BEGIN if beat.first is None else _before(beat.first)
+
+
+def _before(position: str) -> str:
+    first, second = order_of(position)
+    return f"{first}-{second - 1}" if second else f"{max(0, first - 1)}-{(1 << 64) - 1}" if first else BEGIN
+
+
+def newest(positions: Iterable[str]) -> str:
+    """
+    The latest of some positions.
+    """
+    return max(positions, key=order_of, default=BEGIN)

@@ -1,0 +1,121 @@
+"""
+Blocks that travel: who wins, and that an old message changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cftpki_ext.core.blocks import Block, Book
+from cftpki_ext.core.cluster import Told
+from cftpki_ext.service.cluster.blocks import agreed_after, to_tell, with_told
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+
+
+def block(what="CN=a", at=NOW, by="op"):
+    return Block(what=what, reason="stolen", by=by, at=at)
+
+
+def told(book, kind, one, at=LATER):
+    return with_told(book, kind, one, node="b", at=at)
+
+
+def test_entry_of_another_node_is_taken_and_lifted():
+    book = told(Book(), Told.BLOCKED, block())
+    assert (block(),) == book.blocks
+    book = told(book, Told.UNBLOCKED, block())
+    assert () == book.blocks
+    assert ("op at b", "lifted at another node") == (book.lifted[-1].by, book.lifted[-1].reason)
+
+
+def test_entry_that_is_known_changes_nothing():
+    book = told(Book(), Told.BLOCKED, block())
+    assert book is told(book, Told.BLOCKED, block())
+
+
+def test_message_that_comes_again_after_its_entry_was_lifted_blocks_nobody():
+    book = told(told(Book(), Told.BLOCKED, block()), Told.UNBLOCKED, block())
+    assert book is told(book, Told.BLOCKED, block())
+
+
+def test_entry_that_was_lifted_before_it_came_does_not_come():
+    book = told(Book(), Told.UNBLOCKED, block())
+    assert () == told(book, Told.BLOCKED, block()).blocks
+
+
+def test_old_lifting_lifts_no_newer_entry():
+    book = told(Book(), Told.BLOCKED, block(at=LATER + timedelta(hours=1)))
+    assert book.blocks == told(book, Told.UNBLOCKED, block()).blocks
+
+
+def test_later_entry_of_the_same_partner_takes_the_place_of_the_earlier():
+    newer = block(at=LATER)
+    for order in ((block(), newer), (newer, block())):
+        book = Book()
+        for one in order:
+            book = told(book, Told.BLOCKED, one)
+        assert (newer,) == book.blocks
+
+
+def test_what_was_done_here_is_told_once():
+    one, other = block(), block("CN=b")
+    assert ((Told.BLOCKED, one),) == to_tell([one], [])
+    assert () == to_tell([one], [one])
+    assert ((Told.UNBLOCKED, other),) == to_tell([one], [one, other])
+
+
+def test_entry_that_another_took_the_place_of_is_not_told_as_lifted():
+    assert ((Told.BLOCKED, block(at=LATER)),) == to_tell([block(at=LATER)], [block()])
+
+
+@given(st.data())
+def test_nodes_that_heard_the_same_shut_out_the_same(data):
+    """
+    Whatever two operators do at the same time: once all is heard, in one order, both nodes shut out the same partners, and nobody is let in
+    whom nobody lifted.
+    """
+    nodes = {"a": Book(), "b": Book()}
+    agreed = {"a": frozenset(), "b": frozenset()}
+    stream: list[tuple[str, Told, Block, datetime]] = []
+    heard = {"a": 0, "b": 0}
+    lifted: set[str] = set()
+    ever: set[str] = set()
+    for step in range(data.draw(st.integers(1, 12))):
+        at = NOW + timedelta(seconds=step)
+        name = data.draw(st.sampled_from(["a", "b"]))
+        what = data.draw(st.sampled_from(["CN=a", "CN=b"]))
+        act = data.draw(st.sampled_from(["block", "lift", "talk"]))
+        book = nodes[name]
+        if act == "block":
+            nodes[name] = book.with_block(block(what, at, name))
+            ever.add(what)
+        elif act == "lift" and any(one.what == what for one in book.blocks):
+            nodes[name] = book.without(what, by=name, at=at, reason="x")
+            lifted.add(what)
+        else:
+            _talk(name, nodes, agreed, stream, heard, at)
+    for _ in range(4):
+        for name in nodes:
+            _talk(name, nodes, agreed, stream, heard, NOW + timedelta(hours=1))
+    assert nodes["a"].blocks == nodes["b"].blocks or {b.what for b in nodes["a"].blocks} == {
+        b.what for b in nodes["b"].blocks
+    }
+    assert ever - lifted <= {b.what for b in nodes["a"].blocks}
+
+
+def _talk(name, nodes, agreed, stream, heard, at):
+    for kind, one in to_tell(nodes[name].blocks, agreed[name]):
+        stream.append((name, kind, one, at))
+        agreed[name] = agreed_after(agreed[name], kind, one)
+    while heard[name] < len(stream):
+        node, kind, one, when = stream[heard[name]]
+        heard[name] += 1
+        book = nodes[name] = with_told(nodes[name], kind, one, node=node, at=when)
+        if kind is Told.UNBLOCKED or one in book.blocks:
+            after = agreed_after(agreed[name], kind, one)
+            agreed[name] = frozenset(x for x in after if x.what != one.what or x in book.blocks)

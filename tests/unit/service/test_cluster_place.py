@@ -1,0 +1,79 @@
+"""
+How far a node has heard: over a restart, and whether it missed anything.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cftpki_ext.core.blocks import Block
+from cftpki_ext.core.cluster import Beat
+from cftpki_ext.service.cluster.place import (
+    BEGIN,
+    Missed,
+    Place,
+    from_the_end,
+    load_place,
+    missed,
+    order_of,
+    save_place,
+)
+
+BLOCK = Block(what="CN=a", reason="r", by="op", at=datetime(2026, 6, 1, tzinfo=UTC))
+
+
+def beat(first, last):
+    return Beat(first=first, last=last, generation=0)
+
+
+@pytest.mark.parametrize(
+    ("position", "first", "last", "expected"),
+    [
+        (BEGIN, "5-0", "9-0", Missed.NOTHING),
+        (BEGIN, None, None, Missed.NOTHING),
+        ("7-0", "5-0", "9-0", Missed.NOTHING),
+        ("9-0", "5-0", "9-0", Missed.NOTHING),
+        ("9-0", None, "9-0", Missed.NOTHING),
+        ("4-0", "5-0", "9-0", Missed.TRIMMED),
+        ("4-0", None, "9-0", Missed.TRIMMED),
+        ("10-0", "5-0", "9-5", Missed.LOST),
+        ("10-0", None, None, Missed.LOST),
+    ],
+)
+def test_what_was_missed_is_seen(position, first, last, expected):
+    assert expected is missed(position, beat(first, last))
+
+
+@pytest.mark.parametrize("first", ["5-0", "5-3", "1-0", "0-1"])
+def test_who_missed_something_goes_on_from_the_beginning_of_what_is_there(first):
+    assert order_of(from_the_end(beat(first, "9-0"))) < order_of(first)
+
+
+def test_place_comes_back():
+    place = Place(position="17-4", agreed=frozenset({BLOCK}))
+    assert place == load_place(save_place(place))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        None,
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b'{"format":2,"position":"1-1","agreed":[]}',
+        b'{"format":1,"position":"x","agreed":[]}',
+    ],
+)
+def test_what_is_no_place_is_the_beginning(octets):
+    assert Place() == load_place(octets)
+
+
+@given(st.binary(max_size=200))
+def test_whatever_is_on_the_disk_is_read(octets):
+    load_place(octets)
