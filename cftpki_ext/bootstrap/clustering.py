@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.checking.sharing import Sharing
-from cftpki_ext.core.cluster import Announcement, ClusterSettings, Told
+from cftpki_ext.core.cluster import Announcement, ClusterSettings, Probe, Told
 from cftpki_ext.core.errors import ConfigError, InputError, StoreError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
@@ -23,6 +23,7 @@ from cftpki_ext.service.cluster.telling import Telling
 from cftpki_ext.service.judging.remote import Judges
 from cftpki_ext.service.refresher import Refresher
 from cftpki_ext.stores import cluster_place, flush_cache, open_blocks
+from cftpki_ext.support.version import version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,3 +141,23 @@ async def _tell_flushed(settings: ClusterSettings, clock: Clock) -> None:
             raise StoreError(msg)
     finally:
         await server.aclose()
+
+
+def probe_server(settings: ClusterSettings, clock: Clock) -> Probe:
+    """
+    Try the server that nodes share, for the doctor.
+
+    Args:
+        settings: `[cluster]`.
+        clock: the time.
+
+    Returns:
+        What was learned.
+
+    """
+    from cftpki_connectors.cluster.probing import probe  # noqa: PLC0415 - see the module
+
+    try:
+        return asyncio.run(probe(settings, clock, node=node_name(settings), version=version()))
+    except InputError as exc:
+        return Probe(fault=str(exc))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from cftpki_ext.doctor import (
     Finding,
     Level,
     Survey,
+    Unanswered,
     examine_ca,
     exit_status,
     survey,
@@ -96,7 +97,9 @@ def doctor(
     if not trust_names:
         found += past.findings
         socket = settings.service.socket
-        found += service_findings(socket, ask_service(socket), ran_before=past.records > 0)
+        told = ask_service(socket)
+        found += service_findings(socket, told, ran_before=past.records > 0)
+        found += _cluster(settings, told)
         with working("verifying the evidence"):
             found += asyncio.run(here(settings, past, clock=SystemClock()))
         found += asyncio.run(_cas(settings))
@@ -113,6 +116,28 @@ def _chosen(settings: Settings, names: Sequence[str]) -> tuple[TrustSet, ...]:
             msg = f"there is no trust set {printable(name)!r}{hint}"
             raise InputError(msg)
     return tuple(trust for name, trust in settings.trusts.items() if not names or name in names)
+
+
+def _cluster(settings: Settings, told: Mapping[str, object] | Unanswered) -> tuple[Finding, ...]:
+    """
+    How the server stands that nodes share, where there is one; what looks is loaded for it alone.
+    """
+    if settings.cluster is None:
+        return ()
+    from cftpki_ext.bootstrap.clustering import probe_server  # noqa: PLC0415 - see above
+    from cftpki_ext.doctor.cluster import examine_cluster  # noqa: PLC0415
+
+    clock = SystemClock()
+    with working("asking the server that nodes share"):
+        probe = probe_server(settings.cluster, clock)
+    status = told.get("cluster") if isinstance(told, Mapping) else None
+    return examine_cluster(
+        settings.cluster,
+        probe,
+        status if isinstance(status, Mapping) else None,
+        limits=settings.limits,
+        now=clock.now(),
+    )
 
 
 async def _cas(settings: Settings) -> list[Finding]:

@@ -24,6 +24,7 @@ from pydantic_core import PydanticUndefined
 
 from cftpki_ext.config.console import ConsoleModel
 from cftpki_ext.config.directory import DirectoryModel, RequireModel
+from cftpki_ext.config.cluster import ClusterModel
 from cftpki_ext.config.enrolment import ManagedModel
 from cftpki_ext.config.evidence import EvidenceModel
 from cftpki_ext.config.ldap import LdapModel
@@ -156,6 +157,7 @@ def sections() -> Iterator[Section]:
         yield Section(heading=f"[notify.{name}.NAME]", model=model, places=places)
     yield Section(heading="[metrics]", model=MetricsModel, places=_own("[metrics]"))
     yield Section(heading="[console]", model=ConsoleModel, places=_own("[console]"))
+    yield Section(heading="[cluster]", model=ClusterModel, places=_own("[cluster]"))
     yield Section(heading="[trust.NAME]", model=TrustModel, places=_own("[trust.NAME]"))
     yield Section(heading="[trust.NAME.ldap]", model=LdapModel, places=(Place("ldap.md"),))
     yield Section(

@@ -19,6 +19,7 @@ from typing import Any
 from cftpki_ext.core.cluster import Address, ClusterSettings, Layout
 from tests.support import pki, servers
 from tests.support.ports import free_port
+from tests.support.wall_clock import until
 
 USER, PASSWORD = "cftpki", "between-nodes"
 # As docs/cluster.md names it.
@@ -142,6 +143,7 @@ def running(
     default: str = "off",
     rules: str = RULES,
     root: bytes | None = None,
+    replicated: bool = False,
 ) -> Iterator[Redis]:
     """
     A server from when it listens to the end of the block.
@@ -160,9 +162,51 @@ def running(
             rules=rules,
             default=default,
             more=more,
-            replication="yes" if "replicaof" in more else "no",
+            replication="yes" if replicated else "no",
         )
     )
     config.chmod(0o600)
     with servers.running(["redis-server", config], port, folder / f"redis-{port}.log") as process:
         yield Redis(folder, port, root, process)
+
+
+_SENTINEL = """
+bind 127.0.0.1
+port 0
+tls-port {port}
+tls-cert-file {folder}/server.pem
+tls-key-file {folder}/server.pem
+tls-ca-cert-file {folder}/ca.pem
+tls-auth-clients no
+tls-replication yes
+dir {folder}
+sentinel monitor farm 127.0.0.1 {master} 1
+sentinel auth-user farm admin
+sentinel auth-pass farm {admin}
+sentinel down-after-milliseconds farm 500
+sentinel failover-timeout farm 2000
+"""
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[tuple[Redis, Redis, int]]:
+    """
+    A server, another that follows it, and the port of a Sentinel that watches both (it calls them `farm`).
+    """
+    with running(folder, replicated=True) as first:
+        follow = f"replicaof 127.0.0.1 {first.port}\nmasteruser admin\nmasterauth {ADMIN}\nreplica-announce-ip 127.0.0.1"
+        with running(folder, root=first.root, more=follow, replicated=True) as second:
+            until(lambda: "master_link_status:up" in second.command("INFO", "replication"))
+            port = free_port()
+            config = folder / f"sentinel-{port}.conf"
+            config.write_text(_SENTINEL.format(port=port, folder=folder, master=first.port, admin=ADMIN))
+            config.chmod(0o600)
+            with servers.running(["redis-sentinel", config], port, folder / f"sentinel-{port}.log"):
+                # It has heard of the one that follows.
+                until(
+                    lambda: (
+                        f":{second.port} " in (folder / f"sentinel-{port}.log").read_text()
+                        or f" {second.port} @" in (folder / f"sentinel-{port}.log").read_text()
+                    )
+                )
+                yield first, second, port

@@ -4,6 +4,7 @@ The server that nodes share, for real: answers, leases, announcements, what the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import UTC, datetime
 
@@ -203,3 +204,22 @@ async def test_cluster_of_servers_is_used_with_the_same_bounds(tmp_path):
             assert 1 == len(await one.heard_since("0-0"))
             (held,) = one._calls._client.get_primaries()
             assert {BoundedParser} == {type(each._parser) for each in held._connections}
+
+
+async def test_server_that_another_takes_over_from_is_followed_by_its_sentinel(tmp_path):
+    with redis_server.watched(tmp_path / "r") as (first, second, port):
+        addresses = (Address(host="127.0.0.1", port=port),)
+        async with node(first, layout=Layout.SENTINEL, addresses=addresses, service="farm") as (one, beat):
+            assert beat is not None, one.status()
+            position = await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now()))
+            assert await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+            until(lambda: "1" == second.command("XLEN", "cftpki:{news}:s"))
+            first.process.kill()
+            first.process.wait()
+            async with asyncio.timeout(60):
+                row = NodeRow(node="a", version="1", position=position, at=now())
+                while (beat := await one.beat(row, position)) is None:  # noqa: ASYNC110 - it is another process
+                    await asyncio.sleep(0.1)
+            assert (position, True) == (beat.last, beat.mine)
+            assert b"answer" == (await one.find("k")).raw
+            assert await one.announce(Announcement(told=Told.FLUSHED, node="a", number=2, at=now()))
