@@ -141,14 +141,20 @@ class Ca:
         asked = ocsp.load_der_ocsp_request(body)
         self.queries[asked.serial_number] += 1
         leaf = next(one for one in self.leaves if one.serial_number == asked.serial_number)
+        return self.say(leaf, asked, ocsp.OCSPCertStatus.GOOD)
+
+    def say(self, leaf: x509.Certificate, asked: ocsp.OCSPRequest, status: ocsp.OCSPCertStatus) -> bytes:
+        """
+        An answer about one certificate.
+        """
         builder = ocsp.OCSPResponseBuilder().add_response(
             cert=leaf,
             issuer=self.ca,
             algorithm=asked.hash_algorithm,
-            cert_status=ocsp.OCSPCertStatus.GOOD,
+            cert_status=status,
             this_update=_NOW,
             next_update=_NOW + timedelta(hours=12),
-            revocation_time=None,
+            revocation_time=_NOW if status is ocsp.OCSPCertStatus.REVOKED else None,
             revocation_reason=None,
         )
         builder = builder.responder_id(ocsp.OCSPResponderEncoding.NAME, self.ca)

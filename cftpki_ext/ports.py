@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from cftpki_ext.core.blocks import Book
-from cftpki_ext.core.cluster import Announcement, Beat, Heard, Lease, NodeRow, Refusal, SharedAnswer
+from cftpki_ext.core.cluster import Announcement, Beat, Heard, Lease, NodeRow, Parts, Refusal, SharedAnswer
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.large_lists import LargeStore, Spool
 from cftpki_ext.core.ledger_notes import Break, Note
@@ -752,6 +752,23 @@ class SharedTier(Protocol):
         Returns:
             Whether it is there now.
 
+        """
+
+    async def find_part(self, key: str, parts: Parts, number: int) -> bytes | None:
+        """
+        One part of a large list, unverified.
+        """
+
+    async def put_part(self, key: str, parts: Parts, number: int, octets: bytes, *, keep_s: int) -> bool:
+        """
+        Have others find one part of a large list; whether it is there now.
+        """
+
+    async def put_parts(
+        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | None
+    ) -> bool:
+        """
+        See `put`, of a large list whose parts are there.
         """
 
     async def take(self, key: str) -> Lease | Refusal:

@@ -105,7 +105,7 @@ def make_cluster(settings: Settings, parts: Parts, clock: Clock, log: Log) -> Cl
     )
     sharing, telling = Sharing(server, clock), Telling(server, name=name, clock=clock, log=log)
     acts = Acts(revoked=revocations.hear, flush=flush, doubt=doubt, blocks=open_blocks(service))
-    hearing = Hearing(server, telling, acts, cluster_place(service), name=name, clock=clock, log=log)
+    hearing = Hearing(server, telling, acts, cluster_place(service), clock=clock, log=log)
     node = ClusterNode(server, sharing, telling, hearing, name=name, clock=clock, log=log)
     parts.checker.share_by(sharing)
     parts.checker.revealed = node.revealed

@@ -294,7 +294,7 @@ class Collector:
             one.place,
             lambda: self._answer(source, asked, one.place.key),
             seen=self.found.get(one.place.key),
-            tried=self._tried[lookup],
+            tried=self._tried_of(lookup, asked),
             deadline=asked.deadline,
         )
         self._running[asyncio.ensure_future(asking)] = one
@@ -392,6 +392,15 @@ class Collector:
             else:
                 self.heard += statement.each()
         return bool(done)
+
+    def _tried_of(self, lookup: Lookup, asked: StatusQuestion) -> Tried:
+        """
+        What of other nodes' answers was tried, and where their large lists may go.
+        """
+        tried = self._tried[lookup]
+        if lookup.kind is SourceKind.CRL:
+            tried.spool, tried.most = asked.spool, asked.limits.crl_bytes
+        return tried
 
     def _offer(self, one: _Ask, statement: Statement) -> None:
         """

@@ -17,8 +17,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from cftpki_ext.checking.case import Place
-from cftpki_ext.core.cluster import LEASE_S, Lease, Refusal, SharedAnswer
+from cftpki_ext.checking.shared_lists import gather, scatter
+from cftpki_ext.core.cluster import LEASE_S, Lease, Parts, Refusal
 from cftpki_ext.core.digest import digest_of
+from cftpki_ext.core.large_lists import Spool
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
@@ -44,10 +46,24 @@ _PUTTING = 64
 class Tried:
     """
     What of other nodes' answers a question has tried for one location, in vain.
+
+    Large lists go to `spool`, of at most `most` octets; without one they are not taken.
     """
 
+    spool: Spool | None = None
+    most: int = 0
     rounds: int = 0
     digests: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """
+    Another node's answer, whole.
+    """
+
+    raw: bytes | LargeOctets
+    received_at: datetime
 
 
 class Share(Protocol):
@@ -124,6 +140,8 @@ class Sharing:
         self._leases: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts: Counter[str] = Counter()
+        self._putting_list = False
+        self._uploading: set[str] = set()
 
     async def once(
         self, place: Place, fetch: Callable[[], Awaitable[Statement]], *, tried: Tried, deadline: float
@@ -144,7 +162,7 @@ class Sharing:
         if place.lookup.kind is SourceKind.REST or tried.rounds >= ROUNDS or place.key in self._leases:
             return await self._asked(fetch)
         if tried.rounds == 0:
-            found = self._news(await self._tier.find(place.key), tried)
+            found = await self._find(place.key, tried, deadline)
             if found is not None:
                 return self._statement(place, found)
         brought = await self._lead_or_wait(place, tried, deadline)
@@ -154,7 +172,7 @@ class Sharing:
         self._counts["asked"] += 1
         return await fetch()
 
-    async def _lead_or_wait(self, place: Place, tried: Tried, deadline: float) -> SharedAnswer | None:
+    async def _lead_or_wait(self, place: Place, tried: Tried, deadline: float) -> _Found | None:
         """
         What another node was answered meanwhile; `None` where this one asks, for all or, after a while, for itself.
         """
@@ -164,22 +182,22 @@ class Sharing:
         while True:
             lease = await self._tier.take(place.key)
             if isinstance(lease, Lease):
-                return await self._lead(place.key, lease, tried)
+                return await self._lead(place.key, lease, tried, deadline)
             if lease is Refusal.UNAVAILABLE or self._clock.monotonic() >= until:
                 self._counts["waited_in_vain"] += lease is Refusal.HELD
                 return None
             await asyncio.sleep(look_s)
             look_s = min(2 * look_s, _LONGEST_LOOK_S)
-            found = self._news(await self._tier.find(place.key), tried)
+            found = await self._find(place.key, tried, deadline)
             if found is not None:
                 return found
 
-    async def _lead(self, key: str, lease: Lease, tried: Tried) -> SharedAnswer | None:
+    async def _lead(self, key: str, lease: Lease, tried: Tried, deadline: float) -> _Found | None:
         """
         Ask for all; but whoever had the lease just now may have had the answer.
         """
         self._leases[key] = lease, self._begin(self._hold(key, lease))
-        found = self._news(await self._tier.find(key), tried)
+        found = await self._find(key, tried, deadline)
         if found is not None:
             self.done(key)
         return found
@@ -193,17 +211,29 @@ class Sharing:
             if not await self._tier.hold(key, lease):
                 return
 
-    def _news(self, found: SharedAnswer | None, tried: Tried) -> SharedAnswer | None:
-        if found is None:
+    async def _find(self, key: str, tried: Tried, deadline: float) -> _Found | None:
+        """
+        What another node shared, whole; `None` where it was tried already.
+        """
+        found = await self._tier.find(key)
+        raw = None if found is None else found.raw
+        if isinstance(raw, Parts):
+            large = None
+            if raw.digest not in tried.digests and tried.spool is not None and raw.size <= tried.most:
+                large = await gather(
+                    self._tier, key, raw, tried.spool, in_time=lambda: self._clock.monotonic() < deadline
+                )
+            raw = large
+        if found is None or raw is None or digest_of(raw) in tried.digests:
             return None
-        return None if digest_of(found.raw) in tried.digests else found
+        return _Found(raw=raw, received_at=found.received_at or UNKNOWN)
 
-    def _statement(self, place: Place, found: SharedAnswer) -> Statement:
+    def _statement(self, place: Place, found: _Found) -> Statement:
         self._counts["brought"] += 1
         return Statement(
             kind=place.lookup.kind,
             origin=Origin.CLUSTER,
-            received_at=found.received_at or UNKNOWN,
+            received_at=found.received_at,
             depth=place.lookup.depth,
             url=place.lookup.url,
             raw=found.raw,
@@ -216,7 +246,12 @@ class Sharing:
         if statement.origin is not Origin.NETWORK or statement.kind is SourceKind.REST:
             return
         raw = statement.raw
-        if raw is None or isinstance(raw, LargeOctets) or len(self._tasks) > _PUTTING:
+        if raw is None or len(self._tasks) > _PUTTING:
+            return
+        if isinstance(raw, LargeOctets):
+            if not self._putting_list:
+                self._putting_list = True
+                self._begin(self._put_list(key, raw, statement.received_at, keep_s))
             return
         held = self._leases.pop(key, None)
         if held is not None:
@@ -229,10 +264,31 @@ class Sharing:
     ) -> None:
         await self._tier.put(key, raw, received_at=received_at, keep_s=keep_s, lease=lease)
 
+    async def _put_list(self, key: str, raw: LargeOctets, received_at: datetime, keep_s: int) -> None:
+        """
+        Put a large list part by part; its lease is kept meanwhile. One list at a time, so that memory is bounded.
+        """
+        self._uploading.add(key)
+        try:
+            done = await scatter(self._tier, key, raw, keep_s=keep_s)
+        finally:
+            self._putting_list = False
+            self._uploading.discard(key)
+        held = self._leases.pop(key, None)
+        if held is not None:
+            held[1].cancel()
+        lease = None if held is None else held[0]
+        if done is not None:
+            await self._tier.put_parts(key, done, received_at=received_at, keep_s=keep_s, lease=lease)
+        elif lease is not None:
+            await self._tier.give_back(key, lease)
+
     def done(self, key: str) -> None:
         """
         See `Share`.
         """
+        if key in self._uploading:
+            return
         held = self._leases.pop(key, None)
         if held is not None:
             held[1].cancel()

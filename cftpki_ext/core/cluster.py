@@ -20,6 +20,8 @@ from cftpki_ext.core.vocabulary import SourceKind
 MAX_VALUE_OCTETS = 1024 * 1024
 # What stands before the octets of an answer, and some room.
 MAX_HEAD_OCTETS = 1024
+# A list in parts: each of so many octets, but the last.
+PART_OCTETS = 512 * 1024
 # One announcement: a chain as it comes in a handshake, and a proof.
 MAX_ANNOUNCED_OCTETS = 256 * 1024
 # Announcements that the stream holds; who was cut off for longer asks the CAs again, as a node by itself does.
@@ -102,10 +104,29 @@ class ClusterSettings:
 class SharedAnswer:
     """
     What a location answered another node, unverified. `received_at` is when, where somebody who may vouches for it.
+
+    `raw` of a large list says where its parts are.
     """
 
-    raw: bytes | LargeOctets
+    raw: bytes | LargeOctets | Parts
     received_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """
+    A large list that the server has in parts: its SHA-256 (hex), and how many octets it has.
+    """
+
+    digest: str
+    size: int
+
+    @property
+    def count(self) -> int:
+        """
+        How many parts it has.
+        """
+        return -(-self.size // PART_OCTETS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@ is `None`, never an exception, and what it costs is bounded by its length. Pure.
     answer          token (8) | "CFTA" | form (1) | received, microseconds since 1970 (8) | MAC (32) | octets as received
     announcement    "CFTN" | form (1) | MAC (32) | length of JSON (4) | JSON | each part behind its length (4)
 
+The answer of a large list is `_PARTS`: magic, SHA-256 and size. No CA's answer begins so: those are DER.
+
 The MAC is HMAC-SHA256 by the cluster's secret over all that it vouches for; zeros where there is none.
 """
 
@@ -27,6 +29,7 @@ from cftpki_ext.core.cluster import (
     Announcement,
     Heard,
     NodeRow,
+    Parts,
     RevokedNews,
     SharedAnswer,
     Told,
@@ -37,6 +40,8 @@ from cftpki_ext.core.vocabulary import SourceKind
 FORM = 1
 TOKEN_OCTETS = 8
 _ANSWER = struct.Struct(">4sBQ32s")
+_PARTS = struct.Struct(">16s32sQ")
+_PARTS_MAGIC = b"\0cftpki parts 1\n"
 _NEWS = struct.Struct(">4sB32sI")
 _LENGTH = struct.Struct(">I")
 _NO_MAC = bytes(32)
@@ -101,7 +106,21 @@ def read_answer(
     received_at = _EPOCH + timedelta(microseconds=moment) if vouched else None
     if received_at is not None and received_at > now:
         received_at = now if received_at <= now + _AHEAD else None
-    return SharedAnswer(raw=raw, received_at=received_at)
+    return SharedAnswer(raw=_parts_of(raw) or raw, received_at=received_at)
+
+
+def write_parts(parts: Parts) -> bytes:
+    """
+    What stands in the place of a large list.
+    """
+    return _PARTS.pack(_PARTS_MAGIC, bytes.fromhex(parts.digest), parts.size)
+
+
+def _parts_of(raw: bytes) -> Parts | None:
+    if len(raw) != _PARTS.size:
+        return None
+    magic, digest, size = _PARTS.unpack(raw)
+    return Parts(digest=digest.hex(), size=size) if magic == _PARTS_MAGIC and 0 < size < 1 << 40 else None
 
 
 def _mac_of_answer(key: str, raw: bytes, moment: int, secret: bytes | None) -> bytes:

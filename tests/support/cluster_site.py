@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class Site:
                 for n in range(count)
             ]
             for node in found:
-                until(lambda node=node: node.events("cluster_up"), told=node.log.read_text)
+                until(partial(node.events, "cluster_up"), told=node.log.read_text)
             yield found
 
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cftpki_ext.core.cluster import LEASE_S, Lease, Refusal, SharedAnswer
+from cftpki_ext.core.cluster import LEASE_S, Lease, Parts, Refusal, SharedAnswer
 
 
 @dataclass
@@ -23,7 +23,8 @@ class Tier:
     lies: dict[str, bytes] | None = None
     down: bool = False
     delay_s: float = 0.001
-    answers: dict[str, tuple[int, bytes, datetime]] = field(default_factory=dict)
+    answers: dict[str, tuple[int, Any, datetime]] = field(default_factory=dict)
+    parts: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
     leases: dict[str, tuple[int, float]] = field(default_factory=dict)
     tokens: int = 0
     calls: list[str] = field(default_factory=list)
@@ -40,7 +41,7 @@ class Tier:
         )
 
     async def put(
-        self, key: str, raw: bytes, *, received_at: datetime, keep_s: int, lease: Lease | None
+        self, key: str, raw: Any, *, received_at: datetime, keep_s: int, lease: Lease | None
     ) -> bool:
         await self._call("put")
         assert keep_s > 0
@@ -51,6 +52,21 @@ class Tier:
         if lease is not None:
             self._end(key, lease)
         return True
+
+    async def find_part(self, key: str, parts: Parts, number: int) -> bytes | None:
+        await self._call("find_part")
+        return self.parts.get((key, parts.digest, number))
+
+    async def put_part(self, key: str, parts: Parts, number: int, octets: bytes, *, keep_s: int) -> bool:
+        await self._call("put_part")
+        assert keep_s > 0
+        self.parts[key, parts.digest, number] = octets
+        return not self.down
+
+    async def put_parts(
+        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | None
+    ) -> bool:
+        return await self.put(key, parts, received_at=received_at, keep_s=keep_s, lease=lease)
 
     async def take(self, key: str) -> Lease | Refusal:
         await self._call("take")

@@ -60,7 +60,7 @@ def with_told(book: Book, told: Told, block: Block, *, node: str, at: datetime) 
             return book
         return book.with_block(block)
     by, reason = f"{block.by} at {node}"[:MAX_BY], "lifted at another node"
-    if there is not None and (there == block or there.at <= at):
+    if there == block:
         return book.without(block.what, by=by, at=at, reason=reason)
     if lifted:
         return book

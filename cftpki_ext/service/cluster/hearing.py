@@ -35,6 +35,8 @@ from cftpki_ext.service.cluster.telling import Telling
 
 # Batches of announcements that are heard before others have their turn.
 _BATCHES = 8
+# Everything is renewed no more often than this, however often the server forgets.
+_DOUBT_S = 60.0
 # The list of blocks is told whole so often: the stream does not hold what is older than its length.
 _TOLD_WHOLE_S = 24 * 3600.0
 
@@ -63,7 +65,6 @@ class Hearing:
         telling: the way out.
         acts: what is done.
         store: keeps the position.
-        name: of this node.
         clock: the time.
         log: is told of what was missed, and what cannot be done.
 
@@ -76,7 +77,6 @@ class Hearing:
         acts: Acts,
         store: PlaceStore,
         *,
-        name: str,
         clock: Clock,
         log: Log,
     ) -> None:
@@ -84,12 +84,12 @@ class Hearing:
         self._telling = telling
         self._acts = acts
         self._store = store
-        self._name = name
         self._clock = clock
         self._log = log
         self._place = load_place(store.load())
         self._saved = self._place
         self._whole_at = clock.monotonic()
+        self._to_doubt, self._doubted = False, float("-inf")
         self._document: bytes | None = None
         self._counts: Counter[str] = Counter()
         self._fault: str | None = None
@@ -108,6 +108,10 @@ class Hearing:
         found = missed(self._place.position, beat)
         if found is not Missed.NOTHING:
             self._place = Place(position=from_the_end(beat))
+            self._to_doubt = True
+        now = self._clock.monotonic()
+        if self._to_doubt and now - self._doubted > _DOUBT_S:
+            self._to_doubt, self._doubted = False, now
             self._acts.doubt()
         if found is not Missed.NOTHING or not beat.mine:
             again = self._telling.again()
@@ -147,7 +151,7 @@ class Hearing:
             elif self._server.has_secret and not one.vouched:
                 self._counts["not_vouched_for"] += 1
             elif announcement.told is Told.FLUSHED:
-                flush |= announcement.node != self._name
+                flush = True
             elif announcement.block is not None:
                 await self._block(announcement, announcement.block)
             self._place = replace(self._place, position=one.position)
@@ -158,8 +162,9 @@ class Hearing:
         return flush
 
     async def _revoked(self, announcement: Announcement) -> None:
-        if announcement.node == self._name or announcement.revoked is None:
+        if announcement.revoked is None:
             return
+        # Also what this node told: names of nodes are given by people, and what is known costs little.
         proves = await self._acts.revoked(announcement.revoked)
         self._counts["revoked" if proves else "not_proven"] += 1
 

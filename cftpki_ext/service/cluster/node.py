@@ -68,7 +68,6 @@ class ClusterNode:
         self._version = version()
         self._beat: Beat | None = None
         self._was_up: bool | None = None
-        self._failing = False
         self._wake, self._say_now = asyncio.Event(), asyncio.Event()
 
     def revealed(self, chain: tuple[bytes, ...], statement: Statement) -> None:
@@ -100,18 +99,19 @@ class ClusterNode:
         self, work: Callable[[], Awaitable[None]], wake: asyncio.Event, pause_s: Callable[[], float]
     ) -> None:
         """
-        Do something again and again; a fault of ours ends it only once.
+        Do something again and again; a fault of ours does not end it, and is told once.
         """
+        failing = False
         while True:
             wake.clear()
             try:
                 await work()
-                self._failing = False
+                failing = False
             except Exception as error:  # noqa: BLE001 - the service goes on without a cluster
-                if not self._failing:
+                if not failing:
                     with contextlib.suppress(Exception):
                         self._log.error("cluster_failed", error=repr(error))
-                self._failing = True
+                failing = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s()):
                     await wake.wait()

@@ -2,6 +2,7 @@
 The port `ClusterServer` over Redis or Valkey: the names of keys, the steps that the server takes at once, and their bounds.
 
     NAME:{H}:G:a      an answer: token | `core.cluster_octets`        lives as long as the cache keeps it, a week at most
+    NAME:{H}:G:p:D:N  part N of a large list, D the first half of its SHA-256   as long
     NAME:{H}:l        the lease of a location: its token              lives for `LEASE_S`
     NAME:{H}:t        the last token of a location                    lives for a day
     NAME:{news}:s     announcements (a stream of bounded length)      lives for 30 days after the last
@@ -26,6 +27,7 @@ from cftpki_connectors.support.secret_files import secret_bytes
 from cftpki_ext.core.cluster import (
     LEASE_S,
     MAX_VALUE_OCTETS,
+    PART_OCTETS,
     STREAM_ENTRIES,
     Announcement,
     Beat,
@@ -33,6 +35,7 @@ from cftpki_ext.core.cluster import (
     Heard,
     Lease,
     NodeRow,
+    Parts,
     Refusal,
     SharedAnswer,
     Told,
@@ -43,6 +46,7 @@ from cftpki_ext.core.cluster_octets import (
     read_row,
     write_announcement,
     write_answer,
+    write_parts,
     write_row,
 )
 from cftpki_ext.ports import Clock
@@ -168,13 +172,52 @@ class SharedServer:
         """
         See `ports.SharedTier`.
         """
-        if len(raw) > MAX_VALUE_OCTETS or not self._has_room(key, len(raw)):
+        return await self._put(key, raw, len(raw), received_at=received_at, keep_s=keep_s, lease=lease)
+
+    async def put_parts(
+        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | None
+    ) -> bool:
+        """
+        See `ports.SharedTier`.
+        """
+        raw = write_parts(parts)
+        return await self._put(key, raw, parts.size, received_at=received_at, keep_s=keep_s, lease=lease)
+
+    async def put_part(self, key: str, parts: Parts, number: int, octets: bytes, *, keep_s: int) -> bool:
+        """
+        See `ports.SharedTier`.
+        """
+        if len(octets) > PART_OCTETS or not self._has_room(key, parts.size):
+            return False
+        name, keep_ms = self._part_key(key, parts, number), _keep_ms(keep_s)
+        done = await self._quietly(lambda client: client.set(name, octets, px=keep_ms), patience_s=_BESIDE_S)
+        return done is True
+
+    async def find_part(self, key: str, parts: Parts, number: int) -> bytes | None:
+        """
+        See `ports.SharedTier`.
+        """
+        name = self._part_key(key, parts, number)
+        found = await self._quietly(lambda client: client.get(name), patience_s=_BESIDE_S)
+        return found if isinstance(found, bytes) and len(found) <= PART_OCTETS else None
+
+    async def _put(
+        self,
+        key: str,
+        raw: bytes,
+        size: int,
+        *,
+        received_at: datetime,
+        keep_s: int,
+        lease: Lease | None,
+    ) -> bool:
+        if len(raw) > MAX_VALUE_OCTETS or not self._has_room(key, size):
             self._counts["too_much"] += 1
             if lease is not None:
                 await self.give_back(key, lease)
             return False
         body = write_answer(key, raw, received_at=received_at, secret=self._secret)
-        keep_ms = max(1, min(keep_s, _WEEK_S)) * 1000
+        keep_ms = _keep_ms(keep_s)
         token = "0" if lease is None else str(lease.token)
         names = (self._key(key, "l"), self._key(key, "t"), self._answer_key(key))
         done = await self._quietly(
@@ -182,7 +225,7 @@ class SharedServer:
         )
         if done == 1:
             self._counts["put"] += 1
-            self._note(key, len(body), keep_ms / 1000)
+            self._note(key, max(size, len(body)), keep_ms / 1000)
         elif done == 0:
             self._counts["fenced"] += 1
         return done == 1
@@ -373,8 +416,15 @@ class SharedServer:
     def _answer_key(self, key: str) -> str:
         return self._key(key, f"{self._generation}:a")
 
+    def _part_key(self, key: str, parts: Parts, number: int) -> str:
+        return self._key(key, f"{self._generation}:p:{parts.digest[:32]}:{number}")
+
     def _news(self, kind: str) -> str:
         return f"{self._settings.name}:{{news}}:{kind}"
+
+
+def _keep_ms(keep_s: int) -> int:
+    return max(1, min(keep_s, _WEEK_S)) * 1000
 
 
 def _position(octets: object) -> str | None:

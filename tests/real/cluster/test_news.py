@@ -61,14 +61,13 @@ def test_revocation_block_and_flush_of_one_node_hold_at_the_other(tmp_path):
             _add(redis, octets)
             until(lambda: heard(other)["not_proven"] == 1)
             assert check(other, site.chain(1))
+            cftpki("partners", "block", "CN=partner 2", "--reason", "stolen", "--config", one.config)
+            until(lambda: not check(other, site.chain(2)))
+            cftpki("partners", "unblock", "CN=partner 2", "--config", other.config)
+            until(lambda: check(one, site.chain(2)))
         assert late_s < 5
         assert 1 == heard(other)["revoked"]
         assert other.events("partner_refused_ahead")
-
-        cftpki("partners", "block", "CN=partner 2", "--reason", "stolen", "--config", one.config)
-        until(lambda: not check(other, site.chain(2)))
-        cftpki("partners", "unblock", "CN=partner 2", "--config", other.config)
-        until(lambda: check(one, site.chain(2)))
 
         # Blocked by whoever may write to the server, without the secret: nobody is.
         lie = write_announcement(Announcement(told=Told.FLUSHED, node="x", number=1, at=pki.NOW))

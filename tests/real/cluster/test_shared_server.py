@@ -13,6 +13,7 @@ import pytest
 from cftpki_connectors.cluster.bounded import BoundedParser
 from cftpki_connectors.cluster.server import SharedServer
 from cftpki_ext.bootstrap.checker import SystemClock
+from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.cluster import (
     MAX_VALUE_OCTETS,
     STREAM_ENTRIES,
@@ -211,7 +212,10 @@ async def test_server_that_another_takes_over_from_is_followed_by_its_sentinel(t
         addresses = (Address(host="127.0.0.1", port=port),)
         async with node(first, layout=Layout.SENTINEL, addresses=addresses, service="farm") as (one, beat):
             assert beat is not None, one.status()
-            position = await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now()))
+            block = Block(what="CN=a", reason="r", by="op", at=now())
+            position = await one.announce(
+                Announcement(told=Told.BLOCKED, node="a", number=1, at=now(), block=block)
+            )
             assert await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
             until(lambda: "1" == second.command("XLEN", "cftpki:{news}:s"))
             first.process.kill()

@@ -16,6 +16,7 @@ from cftpki_ext.core.cluster import (
     MAX_VALUE_OCTETS,
     Announcement,
     NodeRow,
+    Parts,
     RevokedNews,
     SharedAnswer,
     Told,
@@ -26,6 +27,7 @@ from cftpki_ext.core.cluster_octets import (
     read_row,
     write_announcement,
     write_answer,
+    write_parts,
     write_row,
 )
 from cftpki_ext.core.errors import InputError
@@ -94,6 +96,12 @@ def test_time_of_a_clock_that_is_ahead_is_now_and_of_one_far_ahead_none(ahead, e
 )
 def test_what_is_no_answer_is_none(octets):
     assert read_answer("k", octets, now=NOW, secret=SECRET) is None
+
+
+def test_large_list_is_named_by_where_its_parts_are():
+    parts = Parts(digest="ab" * 32, size=57_000_000)
+    found = read_answer("k", kept(raw=write_parts(parts)), now=NOW, secret=SECRET)
+    assert SharedAnswer(raw=parts, received_at=NOW) == found
 
 
 BLOCK = Block(what="sha256:00", reason="stolen", by="operator", at=NOW)
