@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -74,15 +74,25 @@ class Site:
         return path
 
     @contextlib.contextmanager
-    def nodes(self, redis: redis_server.Redis, count: int, *, secret: bool = True) -> Iterator[list[Any]]:
+    def nodes(
+        self,
+        redis: redis_server.Redis,
+        count: int,
+        *,
+        secret: bool = True,
+        ports: Mapping[int, int] | None = None,
+    ) -> Iterator[list[Any]]:
         """
-        Services that are part of the cluster, from when they are.
+        Services that are part of the cluster, from when they are; some reach the server at other ports.
         """
+        ports = ports or {}
         with contextlib.ExitStack() as stack:
             found = [
                 stack.enter_context(
                     real_service.running(
-                        self.configure(f"node{n}", redis.section(node=f"node{n}", secret=secret))
+                        self.configure(
+                            f"node{n}", redis.section(node=f"node{n}", secret=secret, port=ports.get(n))
+                        )
                     )
                 )
                 for n in range(count)

@@ -61,13 +61,13 @@ class Redis:
     def url(self) -> str:
         return f"rediss://{USER}@127.0.0.1:{self.port}"
 
-    def section(self, *, node: str, secret: bool = True) -> str:
+    def section(self, *, node: str, secret: bool = True, port: int | None = None) -> str:
         """
-        `[cluster]` of a node.
+        `[cluster]` of a node; it reaches the server at another port where a link is between them.
         """
         lines = [
             "[cluster]",
-            f'url = "{self.url}"',
+            f'url = "rediss://{USER}@127.0.0.1:{port or self.port}"',
             f'password_file = "{self.folder}/password"',
             f'roots = ["{self.folder}/ca.pem"]',
             f'node = "{node}"',

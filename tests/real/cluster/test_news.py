@@ -15,6 +15,7 @@ from cftpki_ext.core.cluster_octets import write_announcement
 from cftpki_ext.core.vocabulary import SourceKind
 from tests.support import pki, redis_server
 from tests.support.cluster_site import Site, check, status
+from tests.support.cut_link import link_to
 from tests.support.wall_clock import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cluster")]
@@ -85,20 +86,32 @@ def test_revocation_block_and_flush_of_one_node_hold_at_the_other(tmp_path):
         until(lambda: not check(one, site.chain(1)))
 
 
-def test_node_that_was_away_hears_what_was_told_meanwhile(tmp_path):
+@pytest.mark.parametrize("how", ["stopped", "cut off"])
+def test_node_that_was_away_hears_what_was_told_meanwhile(tmp_path, how):
     site = Site(tmp_path, partners=2)
-    with redis_server.running(tmp_path / "r") as redis, site.nodes(redis, 2) as (one, other):
+    with (
+        redis_server.running(tmp_path / "r") as redis,
+        link_to(redis.port) as link,
+        site.nodes(redis, 2, ports={1: link.port}) as (one, other),
+    ):
         with site.ca():
             assert all(check(node, site.chain(n)) for node in (one, other) for n in range(2))
-        until(lambda: heard(other) is not None)
-        other.stop()
+        if how == "stopped":
+            other.stop()
+        else:
+            link.cut()
+            until(lambda: other.events("cluster_down"), told=other.log.read_text)
         forget(redis, one)
         with site.ca(revoked={site.leaves[0].serial: "keyCompromise"}):
             assert not check(one, site.chain(0))
             until(lambda: status(one)["cluster"]["news"]["told"] == 1)
         cftpki("partners", "block", "CN=partner 1", "--reason", "stolen", "--config", one.config)
         until(lambda: status(one)["cluster"]["news"]["told"] == 2)
-        other.start()
+        if how == "stopped":
+            other.start()
+        else:
+            assert check(other, site.chain(0))  # by what it knows, as a node by itself
+            link.mend()
         # No CA answers any more: what it knows it has heard.
         until(lambda: heard(other)["revoked"] == 1 and heard(other)["blocked"] == 1)
         assert not check(other, site.chain(0))
