@@ -90,7 +90,6 @@ class Hearing:
         self._saved = self._place
         self._whole_at = clock.monotonic()
         self._to_doubt, self._doubted = False, float("-inf")
-        self._document: bytes | None = None
         self._counts: Counter[str] = Counter()
         self._fault: str | None = None
 
@@ -101,11 +100,16 @@ class Hearing:
         """
         return self._place.position
 
-    def compare(self, beat: Beat) -> bool:
+    def compare(self, position: str, beat: Beat) -> bool:
         """
         Compare with what the server has; whether something may have been missed, and what follows from it is begun.
+
+        Args:
+            position: where this node was when the server was asked: what it has heard since, the server did not tell of.
+            beat: what the server had.
+
         """
-        found = missed(self._place.position, beat)
+        found = missed(position, beat)
         if found is not Missed.NOTHING:
             self._place = Place(position=from_the_end(beat))
             self._to_doubt = True

@@ -117,15 +117,16 @@ class ClusterNode:
                     await wake.wait()
 
     async def _say(self) -> None:
+        position = self._hearing.position
         row = NodeRow(
             node=self._name,
             version=self._version,
-            position=self._hearing.position,
+            position=position,
             at=self._clock.now(),
             format=FORM,
         )
         self._beat = await self._server.beat(row, self._telling.last)
-        if self._beat is not None and self._hearing.compare(self._beat):
+        if self._beat is not None and self._hearing.compare(position, self._beat):
             self._wake.set()
         self._tell()
 

@@ -101,9 +101,10 @@ class Telling:
         Send what waits, until the server does not take it.
         """
         while self._waiting and self._server.up:
-            if not await self._tell(self._waiting[0]):
+            one = self._waiting.popleft()
+            if not await self._tell(one):
+                self._waiting.appendleft(one)
                 return
-            self._waiting.popleft()
 
     def again(self) -> int:
         """

@@ -1,0 +1,243 @@
+"""
+What a node tells and hears: also where the server forgets, is full, or says what it must not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cftpki_cache.blocked import BlockFile
+from cftpki_cache.cluster_place import PlaceFile
+from cftpki_ext.core.blocks import Block
+from cftpki_ext.core.cluster import MAX_ANNOUNCED_OCTETS, Announcement, Beat, Heard, RevokedNews, Told
+from cftpki_ext.core.cluster_octets import write_announcement
+from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.service.cluster.hearing import Acts, Hearing
+from cftpki_ext.service.cluster.telling import Telling
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+BLOCK = Block(what="CN=a", reason="stolen", by="op", at=NOW)
+
+
+@dataclass
+class Clock:
+    seconds: float = 0.0
+
+    def now(self):
+        return NOW + timedelta(seconds=self.seconds)
+
+    def monotonic(self):
+        return self.seconds
+
+
+@dataclass
+class Server:
+    """
+    A stream in memory; `trusted`: there is a secret, and whoever wrote an entry knew it or not.
+    """
+
+    trusted: bool = True
+    up: bool = True
+    full: bool = False
+    entries: list = field(default_factory=list)
+    number: int = 100
+
+    @property
+    def has_secret(self):
+        return self.trusted
+
+    async def announce(self, one, *, vouched=True):
+        write_announcement(one)  # what is too long raises
+        if not self.up or self.full:
+            return None
+        self.number += 1
+        self.entries.append(Heard(position=f"{self.number}-0", announcement=one, vouched=vouched))
+        return self.entries[-1].position
+
+    async def heard_since(self, position):
+        if not self.up:
+            return None
+        return tuple(one for one in self.entries if int(one.position[:-2]) > int(position.partition("-")[0]))[
+            :16
+        ]
+
+    def beat(self, told=None):
+        places = [one.position for one in self.entries]
+        return Beat(
+            first=places[0] if places else None,
+            last=places[-1] if places else None,
+            generation=0,
+            mine=told is None or told in places,
+        )
+
+
+class Log:
+    def __init__(self):
+        self.events = []
+
+    def __getattr__(self, level):
+        return lambda event, **_: self.events.append(event)
+
+
+class Node:
+    def __init__(self, folder, server, name="a", clock=None):
+        folder.mkdir(exist_ok=True)
+        self.folder, self.server, self.clock, self.log = folder, server, clock or Clock(), Log()
+        self.blocks, self.news, self.flushes, self.doubts = BlockFile(folder), [], 0, 0
+        self.telling = Telling(server, name=name, clock=self.clock, log=self.log)
+        acts = Acts(revoked=self._revoked, flush=self._flush, doubt=self._doubt, blocks=BlockFile(folder))
+        self.hearing = Hearing(server, self.telling, acts, PlaceFile(folder), clock=self.clock, log=self.log)
+
+    async def _revoked(self, news):
+        self.news.append(news)
+        return True
+
+    async def _flush(self):
+        self.flushes += 1
+
+    def _doubt(self):
+        self.doubts += 1
+
+    def compare(self):
+        return self.hearing.compare(self.hearing.position, self.server.beat(self.telling.last))
+
+    @property
+    def blocked(self):
+        return [one.what for one in self.blocks.book().blocks]
+
+
+def proof(raw=b"proof", kind=SourceKind.OCSP):
+    return Statement(kind=kind, origin=Origin.NETWORK, received_at=NOW, url="http://ca/", raw=raw)
+
+
+def told(kind, **more):
+    return Announcement(told=kind, node="x", number=1, at=NOW, **more)
+
+
+async def test_revocation_reaches_the_other_node_once(tmp_path):
+    server = Server()
+    one, other = Node(tmp_path / "a", server), Node(tmp_path / "b", server, "b")
+    one.telling.revoked((b"leaf", b"ca"), proof())
+    for _ in range(2):
+        await one.hearing.round()
+        await other.hearing.round()
+    assert [
+        RevokedNews(chain=(b"leaf", b"ca"), kind=SourceKind.OCSP, url="http://ca/", raw=b"proof")
+    ] == other.news
+
+
+async def test_proof_that_is_too_large_is_told_without_it_and_an_unsigned_one_not_at_all(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    node.telling.revoked((b"leaf",), proof(raw=bytes(MAX_ANNOUNCED_OCTETS)))
+    node.telling.revoked((b"leaf",), proof(kind=SourceKind.REST))
+    await node.hearing.round()
+    assert [b""] == [one.announcement.revoked.raw for one in server.entries]
+
+
+async def test_what_cannot_be_told_waits_and_the_oldest_goes(tmp_path):
+    server = Server(full=True)
+    node = Node(tmp_path / "a", server)
+    for number in range(600):
+        node.telling.revoked((b"leaf",), proof(raw=b"%d" % number))
+    await node.hearing.round()
+    assert (512, 88, 0) == (node.telling.waiting, node.telling.dropped, node.telling.told)
+    server.full = False
+    await node.hearing.round()
+    assert (0, b"88") == (node.telling.waiting, server.entries[0].announcement.revoked.raw)
+
+
+async def test_blocks_travel_both_ways_and_over_a_restart(tmp_path):
+    server = Server()
+    one, other = Node(tmp_path / "a", server), Node(tmp_path / "b", server, "b")
+    one.blocks.change(lambda book: book.with_block(BLOCK))
+    for node in (one, other, one):
+        await node.hearing.round()
+    assert ["CN=a"] == other.blocked
+    assert 1 == len(server.entries)
+    # Lifted by a command while no service runs.
+    other.blocks.change(lambda book: book.without("CN=a", by="op", at=NOW, reason="found"))
+    other = Node(tmp_path / "b", server, "b")
+    for node in (other, one, other):
+        await node.hearing.round()
+    assert ([], []) == (one.blocked, other.blocked)
+    assert [Told.BLOCKED, Told.UNBLOCKED] == [entry.announcement.told for entry in server.entries]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "vouched", "done"), [(True, True, True), (True, False, False), (False, False, True)]
+)
+async def test_block_and_flush_are_done_where_they_are_vouched_for_or_nobody_could(
+    tmp_path, trusted, vouched, done
+):
+    server = Server(trusted=trusted)
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(Told.BLOCKED, block=BLOCK), vouched=vouched)
+    for _ in range(3):
+        await server.announce(told(Told.FLUSHED), vouched=vouched)
+    assert done is await node.hearing.round()
+    assert (["CN=a"] if done else []) == node.blocked
+    assert int(done) == node.flushes
+    assert (0 if done else 4) == node.hearing.status()["heard"]["not_vouched_for"]
+
+
+async def test_position_outlives_a_restart(tmp_path):
+    server = Server()
+    await server.announce(told(Told.FLUSHED))
+    for expected in (1, 0):
+        node = Node(tmp_path / "a", server)
+        await node.hearing.round()
+        assert expected == node.flushes
+
+
+async def test_what_no_version_understands_is_passed_over(tmp_path):
+    server = Server(entries=[Heard(position="5-0", announcement=None)])
+    node = Node(tmp_path / "a", server)
+    await node.hearing.round()
+    assert ("5-0", 1) == (node.hearing.position, node.hearing.status()["heard"]["not_understood"])
+
+
+async def test_server_that_forgot_is_told_again_and_everything_is_renewed_once_a_minute(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    node.telling.revoked((b"leaf",), proof())
+    node.blocks.change(lambda book: book.with_block(BLOCK))
+    await node.hearing.round()
+    assert not node.compare()
+    for seconds, doubts in ((0, 1), (1, 1), (61, 2)):
+        node.clock.seconds = seconds
+        server.entries.clear()
+        assert node.compare()
+        await node.hearing.round()
+        assert {Told.REVOKED, Told.BLOCKED} == {one.announcement.told for one in server.entries}
+        assert doubts == node.doubts
+        assert not node.compare()
+
+
+async def test_what_came_while_the_server_was_asked_is_nothing_that_it_forgot(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(Told.FLUSHED))
+    await node.hearing.round()
+    asked_at, beat = node.hearing.position, server.beat()
+    await server.announce(told(Told.FLUSHED))
+    await node.hearing.round()
+    assert not node.hearing.compare(asked_at, beat)
+
+
+async def test_list_of_blocks_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(Told.BLOCKED, block=BLOCK))
+    lock = node.folder / "blocked.lock"
+    lock.mkdir()
+    with pytest.raises(Exception, match=r"blocked\.lock"):
+        await node.hearing.round()
+    assert "0-0" == node.hearing.position
+    lock.rmdir()
+    await node.hearing.round()
+    assert ["CN=a"] == node.blocked
