@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 from cftpki_ext.config.console import ConsoleModel
 from cftpki_ext.config.directory import DirectoryModel, RequireModel
 from cftpki_ext.config.cluster import ClusterModel
+from cftpki_ext.config.console import ConsoleModel
 from cftpki_ext.config.enrolment import ManagedModel
 from cftpki_ext.config.evidence import EvidenceModel
 from cftpki_ext.config.ldap import LdapModel
