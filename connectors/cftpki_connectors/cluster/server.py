@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from cftpki_connectors.cluster.bounded import NEWS_AT_ONCE
 from cftpki_connectors.cluster.calls import Calls, UnavailableError
 from cftpki_connectors.cluster.clients import open_client
+from cftpki_connectors.cluster.steps import ANNOUNCE, BEAT, GIVE_BACK, HOLD, PUT, TAKE
 from cftpki_connectors.support.secret_files import secret_bytes
 from cftpki_ext.core.cluster import (
     LEASE_S,
@@ -65,59 +66,6 @@ _HOUR_MS = 3600 * 1000
 # Farms have a dozen; more are no nodes of ours.
 _NODES = 64
 _COUNTED = 65_536
-
-# A token is the server's time, and later than the one before it.
-_NUMBER = """
-local now = redis.call('TIME')
-local t = tonumber(now[1]) * 1000000 + tonumber(now[2])
-local last = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
-if t <= last then t = last + 1 end
-local text = string.format('%.0f', t)
-"""
-_TAKE = (
-    "if redis.call('EXISTS', KEYS[1]) == 1 then return '0' end"
-    + _NUMBER
-    + """
-redis.call('SET', KEYS[2], text, 'PX', ARGV[2])
-redis.call('SET', KEYS[1], text, 'PX', ARGV[1])
-return text
-"""
-)
-_PUT = (
-    _NUMBER
-    + """
-if ARGV[3] ~= '0' then text = ARGV[3]; t = tonumber(text) end
-local head = redis.call('GETRANGE', KEYS[3], 0, 7)
-if #head == 8 and struct.unpack('>I8', head) > t then return 0 end
-redis.call('SET', KEYS[3], struct.pack('>I8', t) .. ARGV[1], 'PX', ARGV[2])
-if redis.call('GET', KEYS[1]) == text then redis.call('DEL', KEYS[1]) end
-return 1
-"""
-)
-_HOLD = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
-_GIVE_BACK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
-_ANNOUNCE = """
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'a', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-if ARGV[4] == '1' then redis.call('INCR', KEYS[2]); redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
-return id
-"""
-_BEAT = """
-if redis.call('HLEN', KEYS[3]) > tonumber(ARGV[4]) then redis.call('DEL', KEYS[3]) end
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[3], ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
-local first, last, mine = '', '', 1
-if ARGV[6] ~= '' then mine = 0 end
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  local one = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
-  if #one == 1 then first = one[1][1] end
-  if mine == 0 then mine = #redis.call('XRANGE', KEYS[1], ARGV[6], ARGV[6], 'COUNT', 1) end
-  local info = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
-end
-return {first, last, redis.call('GET', KEYS[2]) or '0', mine, redis.call('HVALS', KEYS[3])}
-"""
 
 
 class SharedServer:
@@ -221,7 +169,7 @@ class SharedServer:
         token = "0" if lease is None else str(lease.token)
         names = (self._key(key, "l"), self._key(key, "t"), self._answer_key(key))
         done = await self._quietly(
-            lambda client: client.eval(_PUT, len(names), *names, body, keep_ms, token), patience_s=_BESIDE_S
+            lambda client: client.eval(PUT, len(names), *names, body, keep_ms, token), patience_s=_BESIDE_S
         )
         if done == 1:
             self._counts["put"] += 1
@@ -236,7 +184,7 @@ class SharedServer:
         """
         names = (self._key(key, "l"), self._key(key, "t"))
         text = await self._quietly(
-            lambda client: client.eval(_TAKE, len(names), *names, _LEASE_MS, _DAY_MS), or_else=b""
+            lambda client: client.eval(TAKE, len(names), *names, _LEASE_MS, _DAY_MS), or_else=b""
         )
         if not isinstance(text, bytes) or not text.isdigit() or len(text) > 18:
             return Refusal.UNAVAILABLE
@@ -253,7 +201,7 @@ class SharedServer:
         name = self._key(key, "l")
         return bool(
             await self._quietly(
-                lambda client: client.eval(_HOLD, 1, name, str(lease.token), _LEASE_MS), patience_s=_BESIDE_S
+                lambda client: client.eval(HOLD, 1, name, str(lease.token), _LEASE_MS), patience_s=_BESIDE_S
             )
         )
 
@@ -263,7 +211,7 @@ class SharedServer:
         """
         name = self._key(key, "l")
         await self._quietly(
-            lambda client: client.eval(_GIVE_BACK, 1, name, str(lease.token)), patience_s=_BESIDE_S
+            lambda client: client.eval(GIVE_BACK, 1, name, str(lease.token)), patience_s=_BESIDE_S
         )
 
     # --- announcements --------------------------------------------------------------------------------------------------
@@ -290,7 +238,7 @@ class SharedServer:
         values = (row.node, write_row(row), _HOUR_MS, _NODES, _MONTH_MS, told or "")
         try:
             answer = await self._calls.beat(
-                lambda client: client.eval(_BEAT, len(names), *names, *values), patience_s=_BESIDE_S
+                lambda client: client.eval(BEAT, len(names), *names, *values), patience_s=_BESIDE_S
             )
             first, last, generation, mine, rows = answer
             beat = Beat(
@@ -333,7 +281,7 @@ class SharedServer:
             return _position(
                 await self._calls.beat(
                     lambda client: client.eval(
-                        _ANNOUNCE, len(names), *names, octets, STREAM_ENTRIES, _MONTH_MS, flush
+                        ANNOUNCE, len(names), *names, octets, STREAM_ENTRIES, _MONTH_MS, flush
                     ),
                     patience_s=_BESIDE_S,
                 )
