@@ -289,11 +289,6 @@ class Checker:
         said = next(
             (
                 source.this_update
-                for finding in evidence.heard
-                for source in finding.sources
-                if source.digest == digest
-                and source.this_update is not None
-                and source.status not in BAD_NEWS
                 for source in sources_of(verdict, digest_of(statement.raw or b""))
                 if source.this_update is not None and source.status not in BAD_NEWS
             ),

@@ -22,12 +22,8 @@ def sources_of(verdict: Verdict, digest: str) -> list[SourceFinding]:
     """
     What was made of the statement of a SHA-256 (hex), once for each certificate that it was judged for.
     """
-    evidence = verdict.evidence
     return [
-        source
-        for finding in (*evidence.findings, *evidence.beside)
-        for source in finding.sources
-        if source.digest == digest
+        source for finding in verdict.evidence.heard for source in finding.sources if source.digest == digest
     ]
 
 

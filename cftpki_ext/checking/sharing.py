@@ -18,13 +18,13 @@ from typing import Any, Protocol
 
 from cftpki_ext.checking.case import Place
 from cftpki_ext.checking.shared_lists import gather, scatter
-from cftpki_ext.core.cluster import LEASE_S, Lease, Parts, Refusal
+from cftpki_ext.core.cluster import LEASE_S, SIGNED, Lease, Parts, Refusal
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.large_lists import Spool
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.core.vocabulary import Origin, SourceKind
+from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.ports import Clock, SharedTier
 
 # What nobody vouches for was received no later than now; this says nothing at all.
@@ -150,7 +150,8 @@ class Sharing:
         The answer of a location, asked by this node or by another.
 
         Args:
-            place: the location. A CA's JSON lookup is asked by every node for itself: nothing proves what it said.
+            place: the location. A CA's JSON lookup, and a directory, is asked by every node for itself: nothing proves what
+                it said.
             fetch: asks it.
             tried: what of other nodes' answers was no good.
             deadline: monotonic; at most half of what is left until then, and 15 s, is waited for another node.
@@ -159,7 +160,7 @@ class Sharing:
             The statement; of origin `CLUSTER` where it came from another node.
 
         """
-        if place.lookup.kind is SourceKind.REST or tried.rounds >= ROUNDS or place.key in self._leases:
+        if place.lookup.kind not in SIGNED or tried.rounds >= ROUNDS or place.key in self._leases:
             return await self._asked(fetch)
         if tried.rounds == 0:
             found = await self._find(place.key, tried, deadline)
@@ -243,7 +244,7 @@ class Sharing:
         """
         See `Share`. What another node was answered is there already, and what is unsigned is shared with nobody.
         """
-        if statement.origin is not Origin.NETWORK or statement.kind is SourceKind.REST:
+        if statement.origin is not Origin.NETWORK or statement.kind not in SIGNED:
             return
         raw = statement.raw
         if raw is None or len(self._tasks) > _PUTTING:

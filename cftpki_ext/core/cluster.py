@@ -16,6 +16,8 @@ from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import SourceKind
 
+# What a CA signs, so that nobody need believe whoever brings it.
+SIGNED = frozenset({SourceKind.OCSP, SourceKind.CRL})
 # What is longer is a list in parts, and never one value: no reply that is longer is read.
 MAX_VALUE_OCTETS = 1024 * 1024
 # What stands before the octets of an answer, and some room.

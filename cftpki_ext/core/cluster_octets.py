@@ -26,6 +26,7 @@ from cftpki_ext.core.blocks import block_to_plain, blocks_from_plain
 from cftpki_ext.core.cluster import (
     MAX_ANNOUNCED_OCTETS,
     MAX_VALUE_OCTETS,
+    SIGNED,
     Announcement,
     Heard,
     NodeRow,
@@ -232,7 +233,7 @@ def _announcement(plain: Mapping[str, Any], parts: Sequence[bytes]) -> Announcem
         if len(parts) <= proof or not (url is None or (isinstance(url, str) and len(url) <= _LONGEST_URL)):
             return None
         kind = SourceKind(plain["kind"])
-        if kind is SourceKind.REST:  # without a signature, so that nobody could verify it
+        if kind not in SIGNED:  # without a signature, so that nobody could verify it
             return None
         chain = tuple(parts[:-1] if proof else parts)
         revoked = RevokedNews(chain=chain, kind=kind, url=url, raw=parts[-1] if proof else b"")

@@ -22,10 +22,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from cftpki_ext.config.console import ConsoleModel
-from cftpki_ext.config.directory import DirectoryModel, RequireModel
 from cftpki_ext.config.cluster import ClusterModel
 from cftpki_ext.config.console import ConsoleModel
+from cftpki_ext.config.directory import DirectoryModel, RequireModel
 from cftpki_ext.config.enrolment import ManagedModel
 from cftpki_ext.config.evidence import EvidenceModel
 from cftpki_ext.config.ldap import LdapModel

@@ -11,12 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cftpki_ext.core.blocks import Block
-from cftpki_ext.core.cluster import Announcement, RevokedNews, Told
+from cftpki_ext.core.cluster import SIGNED, Announcement, RevokedNews, Told
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass, replace
-from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports import Clock, ClusterServer
 
 # What waits while the server does not answer; the oldest goes, and its certificate is asked about when its evidence is too old.
@@ -84,7 +83,7 @@ class Telling:
             statement: what proves it.
 
         """
-        if statement.kind is SourceKind.REST or not chain:
+        if statement.kind not in SIGNED or not chain:
             return
         raw = statement.raw if isinstance(statement.raw, bytes) else b""
         news = RevokedNews(chain=chain, kind=statement.kind, url=statement.url, raw=raw)
