@@ -160,6 +160,10 @@ async def test_user_may_do_nothing_else(server):
                 await one._calls._client.execute_command(*words)
 
 
+# asyncio leaves the transport of a TLS handshake that failed to the collector of rubbish.
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning"
+)
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
