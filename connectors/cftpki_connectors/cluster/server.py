@@ -15,6 +15,7 @@ is in braces keeps the keys of one step on one server of a cluster. Nothing scan
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from hashlib import sha256
@@ -56,6 +57,8 @@ T = TypeVar("T")
 
 # What `[cluster] secret_file` holds at least and at most.
 LEAST_SECRET_OCTETS, MAX_SECRET_OCTETS = 32, 4096
+# Connections that are made before any is needed.
+_WARM = 4
 # What no handshake waits for.
 _BESIDE_S = 1.0
 _LEASE_MS = int(LEASE_S * 1000)
@@ -90,6 +93,7 @@ class SharedServer:
         client, self._close = open_client(settings)
         self._calls = Calls(client, patience_s=settings.patience.total_seconds(), clock=clock)
         self._generation = 0
+        self._is_warm = False
         self._nodes = 1
         # What this node has put there and what is still kept of it: octets, and until when (monotonic).
         self._mine: dict[str, tuple[int, float]] = {}
@@ -249,10 +253,22 @@ class SharedServer:
                 nodes=tuple(one for one in map(read_row, rows[:_NODES]) if one is not None),
             )
         except (UnavailableError, ValueError, TypeError):
+            self._is_warm = False
             return None
+        if not self._is_warm:
+            await self._warm()
         self._generation = beat.generation
         self._nodes = max(1, len(beat.nodes))
         return beat
+
+    async def _warm(self) -> None:
+        """
+        Have some connections ready before a handshake needs one.
+        """
+        self._is_warm = True
+        await asyncio.gather(
+            *(self._quietly(lambda client: client.ping(), patience_s=_BESIDE_S) for _ in range(_WARM))
+        )
 
     async def heard_since(self, position: str) -> tuple[Heard, ...] | None:
         """

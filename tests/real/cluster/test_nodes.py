@@ -27,8 +27,10 @@ def test_nodes_ask_once_and_go_on_whatever_becomes_of_the_server(tmp_path):
                 return await asyncio.gather(*(check_in(n, site.chain(p)) for n in nodes for p in range(2)))
 
             assert [True] * 4 == asyncio.run(first())
-            assert 1 == sum('"GET /root.crl' in line for line in crls.log_lines())
-            assert 3 == sum(status(node)["cluster"]["sharing"]["asked"] for node in nodes)
+            # A machine that is busy with other things may be late for a call of the server: then a node asks by itself.
+            late = sum(status(node)["cluster"]["late"] for node in nodes)
+            assert 1 <= sum('"GET /root.crl' in line for line in crls.log_lines()) <= 1 + late
+            assert 3 <= sum(status(node)["cluster"]["sharing"]["asked"] for node in nodes) <= 3 + 3 * late
             until(lambda: {"node0", "node1"} == {one["node"] for one in status(nodes[0])["cluster"]["nodes"]})
 
             # Rubbish under every name of an answer: asked for again, and nothing else happens.

@@ -30,7 +30,7 @@ def behaviour(replies, sent=None):
     async def behave(reader, writer):
         while line := await reader.readline():
             words = [await _word(reader) for _ in range(int(line[1:]))]
-            if words[0] == b"CLIENT":
+            if words[0] in {b"CLIENT", b"PING"}:
                 writer.write(b"+OK\r\n")
             elif words[0] == b"EVAL" and b"HVALS" in words[1]:
                 writer.write(_WELL)
