@@ -1,5 +1,16 @@
 """
-The steps that the server takes at once: scripts, each over keys of one place (`server` has their names).
+The keys that the server has, and the steps that it takes at once: scripts, each over keys of one place.
+
+    NAME:{H}:G:a      an answer: token | `core.cluster_octets`        lives as long as the cache keeps it, a week at most
+    NAME:{H}:G:p:D:N  part N of a large list, D the first half of its SHA-256   as long
+    NAME:{H}:l        the lease of a location: its token              lives for `LEASE_S`
+    NAME:{H}:t        the last token of a location                    lives for a day
+    NAME:{news}:s     announcements (a stream of bounded length)      lives for 30 days after the last
+    NAME:{news}:g     G: how often the cache was flushed everywhere   lives for 30 days after it was last looked at
+    NAME:{news}:n     what nodes say of themselves (a hash)           lives for an hour after the last beat
+
+H is the first half of the SHA-256 of the cache's name for the location, so that no name of a stranger's choosing is a key; what
+is in braces keeps the keys of one step on one server of a cluster. Nothing scans keys, and nothing blocks.
 """
 
 from __future__ import annotations
