@@ -111,13 +111,12 @@ def error(said: bytes) -> bytes:
     return der.encode(der.SEQUENCE, said)
 
 
-def poll_reply(number: int, after_s: int) -> bytes:
+def poll_reply(number: int, after_s: int, reason: str = "") -> bytes:
     """
     PollRepContent.
     """
-    return der.encode(
-        der.SEQUENCE, der.encode(der.SEQUENCE, writing.integer(number), writing.integer(after_s))
-    )
+    texts = der.encode(der.SEQUENCE, der.encode(der.UTF8_STRING, reason.encode())) if reason else b""
+    return writing.sequence(writing.sequence(writing.integer(number), writing.integer(after_s), texts))
 
 
 def revocation_reply(*statuses: bytes) -> bytes:

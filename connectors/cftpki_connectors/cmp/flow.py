@@ -21,7 +21,7 @@ from cftpki_connectors.cmp.options import CmpOptions, Confirmation
 from cftpki_connectors.cmp.protection import Means, Secret, signer
 from cftpki_connectors.cmp.state import Attempt, By, Phase
 from cftpki_connectors.cmp.status import fault_of, granted, words
-from cftpki_connectors.cmp.transaction import OPERATIONS, Transaction, check_after, read, waits
+from cftpki_connectors.cmp.transaction import OPERATIONS, Transaction, check_after, read, undecided, waits
 from cftpki_connectors.cmp.values import CertResponse, Kind, Message, Outcome, Status
 from cftpki_connectors.support import threads
 from cftpki_ext.core.errors import InputError
@@ -192,7 +192,7 @@ class Flow:
         later = check_after(answer, self._attempt.request) if answer.kind is Kind.POLLREP else None
         return Pending(
             retry_at=self._clock.now() + (later or timedelta(seconds=self._options.retry_s)),
-            detail="cmp: the CA has not decided yet",
+            detail=undecided(answer),
         )
 
     async def _heard(self, transaction: Transaction, answer: Message) -> Progress:

@@ -32,6 +32,7 @@ from cftpki_connectors.cmp.protection import Means, ProtectionError, Secret
 from cftpki_connectors.cmp.status import words
 from cftpki_connectors.cmp.values import Kind, MalformedMessageError, Message, Outcome
 from cftpki_connectors.support import threads
+from cftpki_ext.core.escape import excerpt
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports import Clock
 
@@ -272,6 +273,19 @@ def check_after(message: Message, request: int) -> timedelta | None:
                 )
             )
     return None
+
+
+def undecided(message: Message) -> str:
+    """
+    What an answer that is to come later says to an operator, with the server's reason where it gives one.
+
+    Raises:
+        CaError: the message cannot be read.
+
+    """
+    replies = read(parse_poll_reply, message) if message.kind is Kind.POLLREP else ()
+    said = "; ".join(text for one in replies for text in one.texts)
+    return "cmp: the CA has not decided yet" + (f": {excerpt(said, 200)}" if said else "")
 
 
 def _said(message: Message) -> str:

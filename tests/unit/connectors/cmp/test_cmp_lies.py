@@ -187,6 +187,16 @@ async def test_time_to_ask_again_is_kept_within_bounds(tmp_path, after_s, most):
     assert 2 == len(server.requests)
 
 
+async def test_reason_for_waiting_is_told_in_one_printable_line(tmp_path):
+    def script(request):
+        if request.number == 1:
+            return request.reply(Kind.IP, cert_reply(outcome=status(3)))
+        return request.reply(Kind.POLLREP, poll_reply(0, 30, "an officer\nlooks at it"))
+
+    got, _ = await heard(tmp_path, script)
+    assert "cmp: the CA has not decided yet: an officer\\nlooks at it" == got.detail
+
+
 async def test_answer_that_is_always_to_come_is_asked_for_once_an_attempt(tmp_path):
     def script(request):
         if request.kind is Kind.POLLREQ:
