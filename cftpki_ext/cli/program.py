@@ -164,7 +164,9 @@ for later in (
     Later("config", "configuration", "Look at the configuration file."),
     Later("console", "consoling", "Serve pages that show how all is."),
     Later("doctor", "doctoring", "Ask every responder; look at machine, host and cache."),
-    Later("enroller", "enrollers", "Look at the CAs of our own certificates; change account keys."),
+    Later(
+        "enroller", "enrollers", "Look at CAs, also at one that is not configured yet; change account keys."
+    ),
     Later("explain", "replaying", "Say what was asked, heard and decided for a verdict."),
     Later("identity", "identities", "Look at our own certificates; issue, renew, revoke."),
     Later("init", "beginning", "Write a first configuration."),

@@ -23,6 +23,7 @@ from cftpki_ext.identity.store.layout import site_of
 from cftpki_ext.identity.store.private_keys import public_bytes
 from tests.support import forked
 from tests.support.ca_cmp import make_cmp_ca
+from tests.support.ca_ejbca import ejbca as ejbca_server
 from tests.support.ca_est import PASSWORD, USER, estserver
 from tests.support.ca_pebble import pebble
 from tests.support.ca_scep import with_scep
@@ -105,6 +106,15 @@ def scep(folder):
 def vault(folder):
     with vault_server(folder) as ca:
         yield Authority({"type": "vault", **ca.options()}, lambda: ca.issued)
+
+
+@contextlib.contextmanager
+def ejbca(folder):
+    """
+    No real one: a server that answers as its documents say.
+    """
+    with ejbca_server(folder) as ca:
+        yield Authority({"type": "ejbca", **ca.options()}, lambda: len(ca.issued))
 
 
 def toml(value):
@@ -214,8 +224,8 @@ class Site:
 
 @pytest.mark.parametrize(
     "authority_of",
-    [stepca, acme, est, cmp, scep, vault],
-    ids=["stepca", "acme", "est", "cmp", "scep", "vault"],
+    [stepca, acme, est, cmp, scep, vault, ejbca],
+    ids=["stepca", "acme", "est", "cmp", "scep", "vault", "ejbca"],
 )
 def test_command_killed_at_any_moment_leaves_one_certificate_and_no_second_order(tmp_path, authority_of):
     draw = random.Random(SEED)  # noqa: S311 - it chooses when to kill
