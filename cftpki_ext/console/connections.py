@@ -12,6 +12,7 @@ import contextlib
 import errno
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -21,15 +22,18 @@ from uvicorn.server import ServerState
 
 from cftpki_ext.adapters.stdlib import chain_of
 from cftpki_ext.console.doorkeepers import Peer
-from cftpki_ext.console.guarding import App
+from cftpki_ext.console.guarding import REQUEST_S, App
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.log import Log
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.service.listener import peer_uid
 
-# A browser opens six at once. Of more, the one that has been idle longest is closed; where all are busy, the new one.
+# A browser opens six at once. Of more, one is closed where nobody waits for an answer, of whoever has the most; where all are busy, the new one.
 CONNECTIONS = 64
 # A request's head, and its form, are there at once; a connection without a request is a browser's spare one.
 HEAD_S, IDLE_S, HANDSHAKE_S = 10.0, 15.0, 10.0
+# What the door gives an answer, and some more for what is still on its way.
+ANSWER_S = REQUEST_S + 15.0
 HEAD_BYTES = 16 * 1024
 # Answers under way at the end.
 _END_S = 3.0
@@ -102,16 +106,34 @@ class _Protocol(H11Protocol):
 
     def _settle(self) -> None:
         """
-        A request that is there whole is not waited for.
+        A request that is there whole has the time of its answer, whoever reads that how slowly.
         """
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
             self._end_waiting()
+            self._deadline = self.loop.call_later(ANSWER_S, self.close)
 
     def _end_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+@dataclass(slots=True)
+class _Open:
+    """
+    A connection; without a protocol as long as its handshake goes on.
+    """
+
+    peer: Peer
+    protocol: _Protocol | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """
+        Whether nobody waits for an answer.
+        """
+        return self.protocol is None or self.protocol.is_idle
 
 
 class Connections:
@@ -148,7 +170,7 @@ class Connections:
         )
         self._config.load()
         self._state = ServerState()
-        self._open: dict[asyncio.Task[None], _Protocol | None] = {}
+        self._open: dict[asyncio.Task[None], _Open] = {}
 
     async def serve(self, until: asyncio.Event) -> None:
         """
@@ -178,22 +200,28 @@ class Connections:
             if len(self._open) >= CONNECTIONS and not self._close_idle():
                 connection.close()
                 continue
-            task = asyncio.create_task(self._begin(connection, _peer(connection, address)))
-            self._open[task] = None
+            peer = _peer(connection, address)
+            task = asyncio.create_task(self._begin(connection, peer))
+            self._open[task] = _Open(peer)
             task.add_done_callback(lambda done: self._open.pop(done, None))
 
     def _close_idle(self) -> bool:
         """
-        Close the connection that was opened first of those where nobody waits; whether there was one.
+        Close a connection where nobody waits, the oldest of whoever has the most of them; whether there was one.
+
+        So who opens many, and shakes no hands or asks nothing, keeps nobody else out.
         """
-        for task, protocol in self._open.items():
-            if protocol is None:
-                continue  # its handshake has a deadline of its own
-            if protocol.is_idle:
-                protocol.close()
-                self._open.pop(task)
-                return True
-        return False
+        idle = {task: one for task, one in self._open.items() if one.is_idle}
+        if not idle:
+            return False
+        (most, _), *_ = Counter((one.peer.address, one.peer.uid) for one in idle.values()).most_common(1)
+        task = next(task for task, one in idle.items() if (one.peer.address, one.peer.uid) == most)
+        one = self._open.pop(task)
+        if one.protocol is None:
+            task.cancel()
+        else:
+            one.protocol.close()
+        return True
 
     async def _begin(self, connection: socket.socket, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
@@ -219,19 +247,19 @@ class Connections:
             return
         task = asyncio.current_task()
         if task is not None and task in self._open:
-            self._open[task] = protocol
+            self._open[task].protocol = protocol
         await over.wait()
 
     async def _end(self) -> None:
-        for protocol in tuple(self._open.values()):
-            if protocol is not None and protocol.is_idle:
-                protocol.close()
+        for one in tuple(self._open.values()):
+            if one.protocol is not None and one.is_idle:
+                one.protocol.close()
         tasks = tuple(self._open)
         if tasks:
             await asyncio.wait(tasks, timeout=_END_S)
-        for task, protocol in tuple(self._open.items()):
-            if protocol is not None:
-                protocol.close()
+        for task, one in tuple(self._open.items()):
+            if one.protocol is not None:
+                one.protocol.close()
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -20,7 +20,7 @@ from cftpki_ext.core.values import dataclass
 # A certificate that was judged is judged again after so long, whatever connection it comes by.
 _YOUNG_S = 60.0
 _JUDGED = 256
-_NAME = 128
+_NAME, _WORDS = 128, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +114,15 @@ class ClientCertificates:
         if not chain:
             return _forbidden("a client certificate is wanted")
         found = await self._of(chain)
+        who = excerpt(f"certificate {found.subject or '(empty subject)'}", _NAME)
         if not found.accepted:
-            return _forbidden(f"the client certificate is not accepted: {found.words}")
+            return _forbidden(f"the client certificate is not accepted: {excerpt(found.words, _WORDS)}")
         if self._then is not None:
             also = await self._then.admit(scope)
             if also.who is None:
                 return also
-            return Admission(who=f"certificate {found.subject}, {also.who}", can_leave=also.can_leave)
-        return Admission(who=f"certificate {found.subject}")
+            return Admission(who=f"{who}, {also.who}", can_leave=also.can_leave)
+        return Admission(who=who)
 
     async def _of(self, chain: Sequence[bytes]) -> Judgement:
         name = sha256(b"".join(sha256(one).digest() for one in chain)).digest()

@@ -103,7 +103,8 @@ def door_of(config: Path, listen_at: str | None) -> Door:
         raise InputError(why)
     anchors: tuple[bytes, ...] = ()
     if settings.client_trust is not None:
-        anchors = load(config, forgive_ended=True).trusts[settings.client_trust].anchors
+        trust = load(config, forgive_ended=True).trusts[settings.client_trust]
+        anchors = (*trust.anchors, *trust.intermediates)
     return Door(settings=settings, address=address, anchors=anchors)
 
 

@@ -18,7 +18,6 @@ from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import read_regular
 
 _MAX_PASSWORD_BYTES = 1024
-_VERIFY_PARTIAL_CHAIN = 0x80000
 
 
 class CannotServeTlsError(CftPkiError):
@@ -33,7 +32,8 @@ class TlsContexts:
 
     Args:
         settings: name the files.
-        anchors: whom client certificates must lead to (DER); none where nobody is asked for one.
+        anchors: certificates that client certificates must lead to (DER), intermediates that clients forget among them: who is
+            accepted is not said here. None where nobody is asked for one.
         log: is told where files that have changed cannot be used: those of before go on.
 
     Raises:
@@ -96,8 +96,13 @@ class TlsContexts:
             raise CannotServeTlsError(msg) from error
         if self._anchors:
             context.verify_mode = ssl.CERT_REQUIRED
-            context.verify_flags |= ssl.VerifyFlags(_VERIFY_PARTIAL_CHAIN)
-            context.load_verify_locations(cadata=b"".join(self._anchors))
+            # An anchor need not sign itself.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            try:
+                context.load_verify_locations(cadata=b"".join(self._anchors))
+            except (OSError, ValueError) as error:
+                msg = f"the anchors of {settings.client_trust} cannot be used for client certificates: {reason_of(error)}"
+                raise CannotServeTlsError(msg) from error
         return context
 
     def _password(self) -> bytes:

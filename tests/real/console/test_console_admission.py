@@ -321,7 +321,7 @@ def test_client_that_is_blocked_is_refused(company, by_certificate, tmp_path):
 
 def test_handshake_that_never_ends_keeps_nobody_out(company, by_certificate):
     _, port, _ = by_certificate
-    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(80)]
     try:
         with client(company, port, "good") as browser:
             assert 200 == browser.get("/partners").status_code

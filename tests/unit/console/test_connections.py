@@ -162,3 +162,25 @@ def test_many_busy_connections_refuse_the_next_and_end_with_the_console(tmp_path
             writer.close()
 
     serving(tmp_path, act, never)
+
+
+def test_answer_that_nobody_takes_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(connections, "ANSWER_S", 0.2)
+    given_up = asyncio.Event()
+
+    async def endless(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(1000):  # more than any socket holds; once nobody is there it goes nowhere
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+            await asyncio.sleep(0)
+        given_up.set()
+
+    async def act(site):
+        reader, writer = await site.connect()
+        writer.write(REQUEST)
+        assert b"200" in await reader.readline()
+        writer.transport.pause_reading()
+        await given_up.wait()
+        writer.transport.abort()
+
+    serving(tmp_path, act, endless)
