@@ -103,6 +103,12 @@ def test_a_key_that_nobody_knows_would_be_named(tmp_path):
     assert 1 == sum("allow_user" in fault for fault in check(path).output.splitlines())
 
 
+def test_description_has_no_line_that_is_too_long_for_a_terminal():
+    text = (PACKAGE / "nfpm.yaml").read_text()
+    (description,) = re.findall(r"^description: \|\n((?:  .*\n|\n)+)", text, re.MULTILINE)
+    assert [] == [line for line in description.splitlines() if len(line.strip()) > 79]
+
+
 @pytest.mark.parametrize(
     ("script", "line"),
     [
