@@ -2,7 +2,7 @@
 Blocks that travel: what an operator did here is told to all, and what one did elsewhere is done here.
 
 Owns who wins. An entry is told whole, and lifting names the entry that is lifted, so that an old message that comes once more
-blocks nobody whose entry was lifted, and lifts no newer entry. Where nodes differ, a partner stays out. Pure.
+blocks nobody whose entry was lifted, and lifts no newer entry. Whoever nobody lifted stays out at every node. Pure.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def with_told(book: Book, told: Told, block: Block, *, node: str, at: datetime) 
     there = next((one for one in book.blocks if one.what == block.what), None)
     lifted = any(one.block == block for one in book.lifted)
     if told is Told.BLOCKED:
-        if lifted or (there is not None and _order(there) >= _order(block)):
+        # The earlier one stays: what another operator did later, and perhaps lifts, must not take its place.
+        if lifted or (there is not None and _order(there) <= _order(block)):
             return book
         return book.with_block(block)
     by, reason = f"{block.by} at {node}"[:MAX_BY], "lifted at another node"

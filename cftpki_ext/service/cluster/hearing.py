@@ -197,10 +197,7 @@ class Hearing:
             return
         here = frozenset(after.blocks)
         if told is Told.UNBLOCKED or block in here:
-            agreed = agreed_after(self._place.agreed, told, block)
-            # What another entry of the same partner took the place of is no longer anybody's.
-            kept = frozenset(one for one in agreed if one.what != block.what or one in here)
-            self._place = replace(self._place, agreed=kept)
+            self._place = replace(self._place, agreed=agreed_after(self._place.agreed, told, block))
 
     async def _tell_blocks(self) -> None:
         """

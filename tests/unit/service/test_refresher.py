@@ -140,9 +140,9 @@ class HereJudges:
     async def renew(self, question: Question) -> Checked:
         return await self.checker.run(HereCase(question, self.clock.now), question, remember=False)
 
-    async def judge(self, question: Question, *, asked: Asked) -> Judged:
+    async def judge(self, question: Question, handed_in: Any = (), *, asked: Asked) -> Judged:
         self.asked.append(asked)
-        checked = await self.checker.run(HereCase(question, self.clock.now), question)
+        checked = await self.checker.run(HereCase(question, self.clock.now), question, handed_in)
         return Judged(verdict=checked.outcome.verdict, statements=checked.statements)
 
     def recorded(self, *_: object, **__: object) -> None:
