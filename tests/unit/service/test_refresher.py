@@ -491,10 +491,10 @@ def test_fault_of_ours_refuses_no_partner_and_ends_no_judging(
             assert (await world.handshake()).accepted
             judge, faults = world.judges.judge, [ValueError("a fault of ours")]
 
-            async def fails_once(question: Question, *, asked: Asked) -> Judged:
+            async def fails_once(question: Question, handed_in: Any = (), *, asked: Asked) -> Judged:
                 if faults:
                     raise faults.pop()
-                return await judge(question, asked=asked)
+                return await judge(question, handed_in, asked=asked)
 
             world.judges.judge = fails_once  # type: ignore[method-assign]
             for _ in range(2):
