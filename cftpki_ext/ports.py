@@ -194,6 +194,11 @@ class StoreWatch(Protocol):
 
         """
 
+    def remembered(self) -> None:
+        """
+        Take note that this process has kept a proof of revocation: the next look reads the memory of them, whether or not it was there.
+        """
+
     def close(self) -> None:
         """
         Release files.

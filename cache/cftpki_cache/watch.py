@@ -88,6 +88,13 @@ class StateWatch:
         was, self._flushed = self._flushed, flushed
         return StoreChanges(flushed=flushed != was, responses=self._responses(), revoked=revoked)
 
+    def remembered(self) -> None:
+        """
+        See `StoreWatch`.
+        """
+        self._has_proofs = True
+        self._proofs.look_again()
+
     def close(self) -> None:
         """
         See `StoreWatch`.

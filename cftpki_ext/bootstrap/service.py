@@ -317,6 +317,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         restore=lambda: recollect_again(settings.service, now=SystemClock().now(), tell=event_log().error),
         also=blocking.look,
     )
+    checker.remembered = watching.remembered
     daemon = Daemon(service, reload=reload)
     work = (
         watching.run(),

@@ -87,7 +87,8 @@ class Checker:
     Judges chains with whatever sources and store it is given.
 
     Safe for many concurrent checks in one event loop. Never raises for what a network or a store does. `news` is told of
-    all that changes what a check would see, `revealed` of each proof of a revocation that this node established, with the chain.
+    all that changes what a check would see, `revealed` of each proof of a revocation that this node established, with the chain, and
+    `remembered` of each certificate (`Recall.key`) of which a proof is on the disk from then on.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Checker:
         """
         self.news: News = _Nobody()
         self.revealed: Callable[[tuple[bytes, ...], Statement], None] = lambda _, __: None
+        self.remembered: Callable[[str], None] = lambda _: None
         self._sources = sources
         self._store = Responses(store, clock.monotonic)
         self._versions = Versions(self._store)
@@ -394,6 +396,7 @@ class Checker:
             try:
                 # Another process may be writing: nobody else's handshake waits for it.
                 await asyncio.to_thread(self._proofs.remember, one.key, statement)
+                self.remembered(one.key)
             except StoreError as error:
                 _log.error("verdict %s: %s", outcome.verdict.id, printable(str(error)))
             # What was judged while it was being written did not know of it.

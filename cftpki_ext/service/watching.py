@@ -129,6 +129,13 @@ class Watching:
             self._to_restore = True
             self._log.error("revocations_gone", certificates=len(gone), detail=_GONE)
 
+    def remembered(self, certificate: str) -> None:
+        """
+        A proof is kept of a certificate: it is missed also where it is taken away before the next look.
+        """
+        self._revoked |= {certificate}
+        self._watch.remembered()
+
     async def _put_back(self) -> None:
         try:
             await asyncio.to_thread(self._restore)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -212,3 +213,24 @@ def test_memory_that_was_taken_away_knows_nobody_and_is_told_once(tmp_path, watc
 def test_memory_that_was_never_there_is_not_missed(tmp_path):
     with contextlib.closing(StateWatch(tmp_path / "no", tmp_path / "responses")) as watch:
         assert [None, None] == [watch.look().revoked for _ in range(2)]
+
+
+def test_memory_that_this_process_wrote_to_and_somebody_emptied_between_two_looks_is_read_again(
+    tmp_path, watch, memory
+):
+    watch.look()
+    memory.remember("leaf", proof())
+    emptied = sqlite3.connect(tmp_path / "revocations.sqlite3")
+    with contextlib.closing(emptied), emptied:
+        emptied.execute("DELETE FROM proof")
+    assert frozenset() == watch.look().revoked
+    assert None is watch.look().revoked
+    watch.remembered()
+    assert frozenset() == watch.look().revoked
+
+
+def test_memory_that_this_process_wrote_to_and_somebody_deleted_between_two_looks_is_missed(tmp_path):
+    with contextlib.closing(StateWatch(tmp_path, tmp_path / "responses")) as watch:
+        assert None is watch.look().revoked
+        watch.remembered()  # and gone it is
+        assert [frozenset(), None] == [watch.look().revoked for _ in range(2)]

@@ -65,6 +65,9 @@ class World:
             raise self.seen
         return self.seen
 
+    def remembered(self):
+        self.told.append("remembered")
+
     def learn(self, changes):
         self.told.append(changes)
 
@@ -182,3 +185,20 @@ async def test_revocations_that_somebody_took_away_are_told_and_put_back(world):
     assert ["revocations_gone"] == world.events()
     assert 1 == world.logs.calls[0].kwargs["certificates"]
     assert 1 == world.told.count("restored")
+
+
+async def test_revocation_that_was_taken_away_before_any_look_is_told(world):
+    world.loop = asyncio.get_running_loop()
+    world.watching.remembered("leaf")
+    assert ["remembered"] == world.told
+    world.seen = StoreChanges(revoked=frozenset())
+    world.watching.look()
+    assert ["revocations_gone"] == world.events()
+
+
+async def test_revocation_that_was_kept_here_is_not_missed_while_it_is_there(world):
+    world.watching.remembered("leaf")
+    for revoked in (frozenset({"leaf"}), None, frozenset({"leaf", "other"})):
+        world.seen = StoreChanges(revoked=revoked)
+        world.watching.look()
+    assert [] == world.events()
