@@ -235,7 +235,11 @@ class _Evaluation:
                     Cause.DIRECTORY_ASSERTION_FAILED, f"{name}: nothing to search a group by, {url.why}"
                 )
             answer = self._answer(url)
-            if not answer.entries and not answer.is_more:
+            if not answer.entries and answer.is_more:
+                raise _Refusal(
+                    Cause.DIRECTORY_UNUSABLE, f"{name}: too many groups to look at, and none was sent"
+                )
+            if not answer.entries:
                 raise _Refusal(
                     Cause.DIRECTORY_ASSERTION_FAILED, f"{name}: no group is found by {_question(url)}"
                 )

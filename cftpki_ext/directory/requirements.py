@@ -11,7 +11,8 @@ import unicodedata
 
 from cftpki_ext.core.escape import excerpt
 from cftpki_ext.core.settings import Demand, DirectoryProfile, Matching, Requirement
-from cftpki_ext.directory.answer import Entry
+from cftpki_ext.directory.answer import Entry, base_of
+from cftpki_ext.directory.search import wanted_of
 from cftpki_ext.x509.certificate import Certificate
 from cftpki_ext.x509.dn_text import same_name, spelt
 
@@ -41,10 +42,16 @@ def unmet(profile: DirectoryProfile, entry: Entry, certificate: Certificate) -> 
     if profile.certificate is not None and certificate.der not in entry.values(profile.certificate):
         count = len(entry.values(profile.certificate))
         return f"its {profile.certificate} has {count or 'no'} values, and none is the partner's certificate"
+    asked = {base_of(name) for name in wanted_of(profile)}
+    others = sorted(name for name, values in entry.attributes.items() if values and name not in asked)
     for requirement in profile.requirements:
         why = None if requirement.demand is Demand.GROUP else _unmet(requirement, entry)
         if why is not None:
             return why
+        if requirement.demand is Demand.ABSENT and others:
+            # A directory may answer by another name of the same attribute (RFC 4511 4.5.2): then it is there.
+            named = excerpt(others[0], _SHOWN)
+            return f"whether it has {requirement.attribute} is not known: the directory answered by the name {named}"
     return None
 
 

@@ -248,7 +248,7 @@ def filled(found: Filter, values_of: ValuesOf) -> str | Missing:
     The filter with its values, as text (RFC 4515).
 
     A comparison with a field that the certificate lacks is never true: alone, within `&` and within `!` there is nothing to
-    search by, within `|` the others count. A field with several values is compared with each, and any will do.
+    search by, within `|` the others count where no `!` is around it. A field with several values is compared with each, and any will do.
 
     Args:
         found: the tree.
@@ -264,13 +264,15 @@ def filled(found: Filter, values_of: ValuesOf) -> str | Missing:
     return text
 
 
-def _filled(found: Filter, values_of: ValuesOf) -> str | Missing:
+def _filled(found: Filter, values_of: ValuesOf, *, negated: bool = False) -> str | Missing:
     if isinstance(found, Item):
         return _compared(found, values_of)
-    texts = [_filled(one, values_of) for one in found.filters]
+    # Within a `!` what is left out of a `|` would count as false, and match.
+    negated = negated or found.sign is Sign.NOT
+    texts = [_filled(one, values_of, negated=negated) for one in found.filters]
     missing = next((text for text in texts if isinstance(text, Missing)), None)
     there = [text for text in texts if isinstance(text, str)]
-    if missing is not None and (found.sign is not Sign.OR or not there):
+    if missing is not None and (negated or found.sign is not Sign.OR or not there):
         return missing
     return f"({found.sign.value}{''.join(there)})"
 

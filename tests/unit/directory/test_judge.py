@@ -215,6 +215,23 @@ def test_entry_that_is_not_as_it_must_be_says_why(requirement, attributes, detai
     assert (Cause.DIRECTORY_ASSERTION_FAILED, f"{NAME}: {detail}") == (finding.cause, finding.detail)
 
 
+@pytest.mark.parametrize(
+    ("asked", "came"),
+    [("1.3.6.1.4.1.42.2.27.8.1.17", "pwdAccountLockedTime"), ("fax", "facsimileTelephoneNumber")],
+)
+def test_attribute_that_comes_by_another_name_is_not_absent(asked, came):
+    absent = requiring(Requirement(demand=Demand.ABSENT, attribute=asked))
+    finding = judged(entries((NAME, {came: "x"})), absent)
+    assert (Cause.DIRECTORY_ASSERTION_FAILED, True) == (
+        finding.cause,
+        finding.detail.endswith(
+            f"whether it has {asked} is not known: the directory answered by the name {came.lower()}"
+        ),
+    )
+    assert None is judged(entries((NAME, {})), absent).cause
+    assert None is judged(entries((NAME, {f"{asked};x-option": ()})), absent).cause
+
+
 @pytest.mark.parametrize("spelt", ["cn=mft,dc=x", "CN=MFT, DC=x", "2.5.4.3=mft,dc=x", "cn=\\6dft,dc=x"])
 def test_group_is_named_in_any_spelling(spelt):
     member = Requirement(demand=Demand.MEMBER, attribute="memberOf", group="cn=mft,dc=x")
@@ -288,6 +305,16 @@ def test_entry_in_no_group_is_not_as_it_must_be():
     assert (
         "no group is found by (&(cn=mft)(member=cn=partner,ou=partners,dc=example)) under" in finding.detail
     )
+
+
+def test_groups_that_are_too_many_to_look_at_are_no_group():
+    finding, _ = of_group(FOUND, entries(code=4))
+    assert (Cause.DIRECTORY_UNUSABLE, True) == (
+        finding.cause,
+        finding.detail.endswith("too many groups to look at, and none was sent"),
+    )
+    finding, _ = of_group(FOUND, entries(("cn=mft", {}), code=4))
+    assert None is finding.cause
 
 
 def test_group_of_an_entry_that_is_refused_anyway_is_not_searched_for():

@@ -96,7 +96,9 @@ def test_template_that_is_no_filter_is_a_fault(template, why):
         ("(!(cn={b}))", Missing("the certificate has no b")),
         ("(|(cn={b})(uid={b}))", Missing("the certificate has no b")),
         ("(|(cn={b})(uid={a}))", "(|(uid=x))"),
-        ("(!(|(cn={b})(uid={a})))", "(!(|(uid=x)))"),
+        ("(!(|(cn={b})(uid={a})))", Missing("the certificate has no b")),
+        ("(&(uid={a})(!(&(o=c)(|(cn={b})(uid={a})))))", Missing("the certificate has no b")),
+        ("(|(!(cn={b}))(uid={a}))", "(|(uid=x))"),
         ("(&(|(cn={b})(uid={a}))(o={b}))", Missing("the certificate has no b")),
     ],
 )
