@@ -54,10 +54,10 @@ class _Protocol(H11Protocol):
     @property
     def is_idle(self) -> bool:
         """
-        Whether nobody waits for an answer here.
+        Whether nobody waits for an answer here: nothing was asked, or not all of it yet, or what was answered is not taken.
         """
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's own annotation leaves that out
-        return cycle is None or cycle.response_complete
+        return cycle is None or cycle.response_complete or cycle.more_body or self.flow.write_paused
 
     def connection_made(self, transport: Any) -> None:
         """

@@ -14,7 +14,7 @@ from typing import Any
 
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.revocations import RevocationReader
-from cftpki_ext.bootstrap.checker import SystemClock, make_sources
+from cftpki_ext.bootstrap.checker import SystemClock, kinds_of, make_sources
 from cftpki_ext.bootstrap.configured import configured
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.errors import CftPkiError, InputError
@@ -79,7 +79,7 @@ async def _judged(config: Path, name: str, chain: tuple[bytes, ...]) -> dict[str
     )
     reader = revocation_reader(settings.service)
     checker = Checker(
-        sources=make_sources({*trust.sources, *trust.cross_check}),
+        sources=make_sources(kinds_of((trust,))),
         store=MemoryStore(),
         clock=SystemClock(),
         proofs=None if reader is None else _Known(reader),

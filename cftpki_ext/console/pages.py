@@ -235,7 +235,7 @@ class Pages:
             name: value[:_CHARACTERS] for name, value in request.query_params.items() if name != "refresh"
         }
         asked = Asked(
-            path=request.url.path,
+            path="/" + request.url.path.lstrip("/"),  # with two slashes it would name another host
             query=query,
             refreshes="refresh" in request.query_params,
             can_leave=bool(getattr(request.state, "can_leave", False)),
@@ -253,6 +253,8 @@ class Pages:
         login = self._login
         if login is None or request.method != "POST":
             return HTMLResponse(self._renderer.login(None))
+        # Read first: of several forms at once each is counted before the next one is looked at.
+        given = await _token(request)
         address, now = peer_of(request.scope).address, time.monotonic()
         wait_s = login.attempts.wait_s(address, now)
         if wait_s > 0:
@@ -261,7 +263,7 @@ class Pages:
                 status_code=HTTPStatus.TOO_MANY_REQUESTS,
                 headers={"Retry-After": str(int(wait_s) + 1)},
             )
-        wanted, given = login.token(), await _token(request)
+        wanted = login.token()
         if wanted is None or given is None or not same(given, wanted):
             login.attempts.wrong(address, now)
             login.log.warning("console_login_failed", address=address)
@@ -273,11 +275,11 @@ class Pages:
 
     async def _enter(self, request: Request) -> Response:
         login = self._login
-        address, now = peer_of(request.scope).address, time.monotonic()
+        address = peer_of(request.scope).address
         if request.method != "GET" or login is None or login.link is None:
             return self._html(request, _trouble("there is no such page", HTTPStatus.NOT_FOUND))
-        if login.attempts.wait_s(address, now) > 0 or not login.link.use(request.path_params["key"]):
-            login.attempts.wrong(address, now)
+        # Nobody guesses 256 bits; if wrong ones had to wait, any user of the machine could shut out who has the right one.
+        if not login.link.use(request.path_params["key"]):
             login.log.warning("console_login_failed", address=address)
             return HTMLResponse(self._renderer.login(_USED), status_code=HTTPStatus.UNAUTHORIZED)
         login.log.info("console_login", address=address, by="link")

@@ -3,6 +3,7 @@ Who may see the console and who not, over real sockets and real TLS: a local use
 client certificate that our engine accepts.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -159,7 +160,8 @@ def test_link_counts_once_and_without_it_nothing_is_seen(tmp_path):
         with httpx.Client(base_url=base, timeout=60) as stranger:
             for place in ("/", "/partners", "/verdicts/abcdef", "/trial", "/nope"):
                 assert 401 == stranger.get(place).status_code
-            assert 401 == stranger.get("/enter/wrong").status_code
+            # Whoever tries wrong ones shuts nobody out.
+            assert [401] * 10 == [stranger.get(f"/enter/wrong{number}").status_code for number in range(10)]
             assert 401 == stranger.get("/", headers={"Cookie": f"cftpki-{port}=guessed"}).status_code
             assert 401 == stranger.post("/login", data={"token": ""}).status_code
             assert 200 == stranger.get("/static/console.css").status_code
@@ -176,6 +178,8 @@ def test_link_counts_once_and_without_it_nothing_is_seen(tmp_path):
                 link.rpartition("/")[2] in cookie,
             )
             assert 200 == browser.get(base + "/").status_code
+            elsewhere = browser.get(base + "//evil.example/x")
+            assert (404, False) == (elsewhere.status_code, 'href="//' in elsewhere.text)
             assert 401 == httpx.get(link, timeout=60).status_code
         following = console.until("console_link", 2)[-1]["link"]
         assert following != link
@@ -230,6 +234,35 @@ def test_token_over_tls_begins_a_session_and_wrong_ones_are_held_back(company, t
         wrong = [browser.post("/login", data={"token": TOKEN}).status_code for _ in range(6)]
         assert [401, 401, 401, 401, 429, 429] == wrong
         assert TOKEN not in console.log.read_text()
+
+
+def test_wrong_tokens_that_come_at_once_are_counted_one_by_one(company, tmp_path):
+    port = free_port()
+    name = secret(tmp_path / "token", TOKEN)
+    config = configure(tmp_path, tls_section(company, tmp_path, port, f'token_file = "{name}"\n'))
+    context = ssl.create_default_context(cafile=str(company.path("root.pem")))
+    body = b"token=" + b"0" * 64
+    with console_site.running(config), contextlib.ExitStack() as opened:
+        connections = [
+            opened.enter_context(
+                context.wrap_socket(
+                    socket.create_connection(("127.0.0.1", port), timeout=60), server_hostname="localhost"
+                )
+            )
+            for _ in range(12)
+        ]
+        head = (
+            b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        for one in connections:
+            one.sendall(head)
+        # Each of them is being looked at.
+        assert {b"HTTP/1.1 100"} == {one.recv(4096)[:12] for one in connections}
+        for one in connections:
+            one.sendall(body)
+        given = sorted(one.recv(12)[-3:] for one in connections)
+    assert [b"401"] * 5 + [b"429"] * 7 == given
 
 
 def test_form_that_is_too_long_or_none_is_a_wrong_token(company, tmp_path):

@@ -164,6 +164,39 @@ def test_many_busy_connections_refuse_the_next_and_end_with_the_console(tmp_path
     serving(tmp_path, act, never)
 
 
+FORM = b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize("octets", [FORM, REQUEST * 3], ids=["half a form", "an answer that is not taken"])
+def test_connections_where_nobody_waits_for_an_answer_keep_nobody_out(tmp_path, octets):
+    asked, all_asked = [], asyncio.Event()
+
+    async def answering(scope, receive, send):
+        asked.append(1)
+        if scope["method"] == "POST":
+            if len(asked) == CONNECTIONS:
+                all_asked.set()
+            while (await receive()).get("more_body"):
+                pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        # More than any socket holds: the next answer waits for whoever is to take it.
+        await send({"type": "http.response.body", "body": b"x" * 4_000_000})
+        if len(asked) >= CONNECTIONS:
+            all_asked.set()
+
+    async def act(site):
+        held = [await site.connect() for _ in range(CONNECTIONS)]
+        for _, writer in held:
+            writer.transport.pause_reading()
+            writer.write(octets)
+        await all_asked.wait()
+        assert b"200" in await site.ask()
+        for _, writer in held:
+            writer.transport.abort()
+
+    serving(tmp_path, act, answering)
+
+
 def test_answer_that_nobody_takes_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(connections, "ANSWER_S", 0.2)
     given_up = asyncio.Event()

@@ -205,6 +205,28 @@ def source(**more):
     } | more
 
 
+TOLD = {
+    "sources": {
+        "locations": [
+            {
+                "trust": "partners",
+                "kind": "ocsp",
+                "location": "http://ca/",
+                "up": False,
+                "since": AT,
+                "asked": AT,
+                "answered": None,
+                "next_update": None,
+                "answers": 1,
+                "failures": 9,
+                "cause": "timed_out",
+                "detail": "nothing came",
+            }
+        ]
+    }
+}
+
+
 def test_sources_have_latency_and_next_update_as_plots_and_in_a_table():
     page = sources_page({"series": [source()], "records": 2, "at": AT}, None, now=NOW)
     assert Mark.NOTE is page.lead.mark
@@ -215,24 +237,14 @@ def test_sources_have_latency_and_next_update_as_plots_and_in_a_table():
         made.count('<rect class="late"'),
     )
     assert "12 ms" in made
-    told = {
-        "trust": "partners",
-        "kind": "ocsp",
-        "location": "http://ca/",
-        "up": False,
-        "since": AT,
-        "asked": AT,
-        "answered": None,
-        "next_update": None,
-        "answers": 1,
-        "failures": 9,
-        "cause": "timed_out",
-        "detail": "nothing came",
-    }
-    page = sources_page(
-        {"series": [source()], "records": 2, "at": AT}, {"sources": {"locations": [told]}}, now=NOW
-    )
+    page = sources_page({"series": [source()], "records": 2, "at": AT}, TOLD, now=NOW)
     assert (Mark.WARN, ("ocsp http://ca/: timed_out: nothing came",)) == (page.lead.mark, page.lead.more)
+
+
+def test_table_of_many_columns_moves_within_a_frame_of_its_own():
+    frame = '<div class="scroll" role="region" tabindex="0" aria-label="Sources">'
+    assert 1 == html(sources_page({"series": [source()], "records": 2, "at": AT}, TOLD, now=NOW)).count(frame)
+    assert 0 == html(first()).count('class="scroll"')
 
 
 def test_partners_have_pages_that_keep_what_was_asked():
