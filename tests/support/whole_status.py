@@ -77,6 +77,20 @@ STATUS: dict[str, Any] = {
     },
     "processes": [{"role": "judge", "ready": True, "queue": 0, "rss_bytes": 1, "restarts": 0}],
     "judging": {"known_waiting": 0, "strangers_waiting": 0, "standing": 1, "given_again": 1},
+    "cluster": {
+        "up": True,
+        "since": _TIME,
+        "nodes": [{"here": True}],
+        "lag_s": 1,
+        **dict.fromkeys(
+            ("bytes", "max_bytes", "leases_held", "put", "fenced", "too_much", "full", "late"), 1
+        ),
+        "sharing": dict.fromkeys(("leases_now", "brought", "used", "not_used", "asked"), 1),
+        "news": {
+            "heard": {"revoked": 1},
+            **dict.fromkeys(("waiting", "told", "dropped", "missed"), 1),
+        },
+    },
     "measures": {
         "verdicts": [["in", "accepted", "", "cache", 2], ["in", "refused", "revoked", "cache", 1]],
         "verdict_seconds": {"cache": _seconds()},

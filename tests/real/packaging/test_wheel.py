@@ -88,4 +88,4 @@ def test_installed_sources_are_found_by_their_entry_points(installed, tmp_path):
         "print(sorted(e.name for e in m.entry_points(group='cftpki.status_sources') if e.load()))"
     )
     done = run(installed, "python", "-I", "-c", program, cwd=tmp_path)
-    assert "['crl', 'ocsp', 'rest']" == done.stdout.strip(), done.stderr
+    assert "['crl', 'directory', 'ocsp', 'rest']" == done.stdout.strip(), done.stderr

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from cftpki_ext.core.causes import RESERVATIONS, Cause
+from cftpki_ext.core.causes import OF_DIRECTORY, RESERVATIONS, Cause
 from cftpki_ext.core.policy import (
     AUDIT,
     RESILIENT,
@@ -216,9 +216,9 @@ LEAF_ONLY = replace(STRICT, name="leaf", depth=Depth.LEAF)
 
 
 # Each refuses by default. The others say how well a "good" is founded, or that the CA publishes no status at all:
-# test_who_is_heard.py and unit/decision/test_decide_policy.py.
+# test_who_is_heard.py and unit/decision/test_decide_policy.py. What a directory says is no status: test_directory.py.
 @pytest.mark.parametrize(
-    "cause", [cause for cause in Cause if cause not in {*RESERVATIONS, Cause.NO_REV_AVAIL}]
+    "cause", [cause for cause in Cause if cause not in {*RESERVATIONS, *OF_DIRECTORY, Cause.NO_REV_AVAIL}]
 )
 async def test_cause_provoked_by_a_server_meets_every_action(cause: Cause, tmp_path: Path) -> None:
     async with WORLDS[cause](tmp_path) as site:
