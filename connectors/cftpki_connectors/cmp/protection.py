@@ -41,6 +41,8 @@ _PBM_ITERATIONS = 10_000
 _PBKDF2_ITERATIONS = 100_000
 _SALT_OCTETS = 16
 _MAX_SALT_OCTETS = 128
+# A server's parameters may not shorten the key: one octet is guessed by anybody in 256 answers.
+_MIN_KEY_OCTETS, _MAX_KEY_OCTETS = 20, 64
 # How many certificates may be tried for one signature.
 _MAX_CANDIDATES = 8
 
@@ -300,7 +302,7 @@ def _pbmac1_key(parameters: bytes, secret: bytes) -> tuple[bytes, str]:
     rest = fields[2:]
     if rest and rest[0].tag == der.INTEGER:
         octets = der.integer(given, rest.pop(0))
-        if not 1 <= octets <= 64:
+        if not _MIN_KEY_OCTETS <= octets <= _MAX_KEY_OCTETS:
             msg = "the key of its MAC has no length that is used"
             raise ProtectionError(msg)
     if rest:

@@ -4,6 +4,7 @@ Who is believed: MACs with bounded work, signatures of those who may speak for t
 
 from __future__ import annotations
 
+import hmac
 import subprocess
 from dataclasses import replace
 from datetime import timedelta
@@ -18,7 +19,7 @@ from cftpki_connectors.cmp.values import Kind
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.signed import algorithm
 from tests.support import pki
-from tests.support.cmp_messages import AT, made, protected, shared, signing
+from tests.support.cmp_messages import AT, fields, made, protected, shared, signing
 
 ROOT = pki.make_root("CMP Root")
 ISSUER = pki.issue(ROOT, "CMP Issuing CA", ca=True)
@@ -106,7 +107,7 @@ def test_message_without_protection_is_not_believed():
         (pbm(10, mac="1.2.3"), "MAC algorithm 1.2.3"),
         (pbm(10, salt=bytes(200)), "salt of 200 octets"),
         (pbmac1(protection.MAX_PBKDF2_ITERATIONS + 1), "at most 1000000 are counted"),
-        (pbmac1(10, length=2**30), "no length that is used"),
+        *((pbmac1(10, length=one), "no length that is used") for one in (0, 1, 8, 19, 65, 2**30)),
         (pbmac1(10, prf="1.2.3"), "function of PBKDF2 1.2.3"),
         (pbmac1(10, kdf="1.2.3"), "key derivation 1.2.3"),
         (writing.attribute(protection.PBM, None), "not known, or without parameters"),
@@ -117,6 +118,23 @@ def test_message_without_protection_is_not_believed():
 def test_mac_that_asks_for_too_much_or_nothing_known_is_refused(parameters, said):
     data = made(Kind.PKICONF, writing.NULL, algorithm=parameters)
     assert said in refused(data, secret=SECRET)
+
+
+def test_mac_under_a_key_that_can_be_guessed_is_never_believed():
+    head = writing.header(fields(algorithm=pbmac1(10, length=1)))
+    part = writing.tagged(Kind.PKICONF, writing.NULL)
+    for guess in range(256):
+        mac = hmac.digest(bytes([guess]), writing.sequence(head, part), "sha256")
+        assert "no length that is used" in refused(writing.message(head, part, mac, ()), secret=SECRET)
+
+
+@pytest.mark.parametrize("length", [None, 20, 32, 64])
+def test_mac_under_a_key_of_a_length_that_is_used_is_believed(length):
+    parameters = pbmac1(10, length=length)
+    head = writing.header(fields(algorithm=parameters))
+    part = writing.tagged(Kind.PKICONF, writing.NULL)
+    mac = mac_of(identifier(parameters), SECRET, writing.sequence(head, part))
+    looked_at(writing.message(head, part, mac, ()), secret=SECRET)
 
 
 def test_pbmac1_is_what_openssl_makes_of_the_same_parameters():
