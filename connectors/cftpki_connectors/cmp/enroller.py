@@ -9,7 +9,8 @@ from __future__ import annotations
 from cftpki_connectors.ca.client import CaError, printable
 from cftpki_connectors.cmp import inspection, revoking
 from cftpki_connectors.cmp.credentials import certificates_in, load
-from cftpki_connectors.cmp.flow import Flow, issued
+from cftpki_connectors.cmp.flow import Flow
+from cftpki_connectors.cmp.judging import handed_out
 from cftpki_connectors.cmp.options import CmpOptions
 from cftpki_connectors.cmp.protection import ProtectionError
 from cftpki_connectors.cmp.state import Phase, resume
@@ -55,7 +56,7 @@ class CmpEnroller:
         """
         attempt = resume(state, order.csr)
         if attempt.phase is Phase.DONE:
-            return issued(attempt)
+            return await handed_out(attempt, order)
         try:
             flow = Flow(
                 self._options,

@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from cftpki_connectors.ca.client import CaError
 from cftpki_connectors.cmp import writing
 from cftpki_connectors.cmp.bodies import parse_cert_reply, parse_error
-from cftpki_connectors.cmp.chains import completing, confirmation_of, for_key, lacks_issuer
+from cftpki_connectors.cmp.chains import completing, confirmation_of, lacks_issuer
 from cftpki_connectors.cmp.credentials import Credentials, usable
 from cftpki_connectors.cmp.general import General
+from cftpki_connectors.cmp.judging import handed_out, objection_to
 from cftpki_connectors.cmp.options import CmpOptions, Confirmation
 from cftpki_connectors.cmp.protection import Means, Secret, signer
 from cftpki_connectors.cmp.state import Attempt, By, Phase
@@ -149,7 +148,7 @@ class Flow:
         """
         A request in a transaction of its own, and its answer.
         """
-        self._change(kind=kind, by=by, phase=Phase.NEW, answered=b"", doubts=0)
+        self._change(kind=kind, by=by, phase=Phase.NEW, answered=b"", doubts=0, refused=None)
         body = await threads.call(lambda: self._request(kind))
         infos = [] if self._options.profile is None else [writing.cert_profile(self._options.profile)]
         if self._options.confirmation is Confirmation.IMPLICIT:
@@ -275,7 +274,13 @@ class Flow:
         self._change(phase=Phase.CONFIRMING)
         await self._keep()
         await self._complete()
-        objection = await self._objection()
+        # A no that may have been heard is never taken back: the CA may have revoked by now.
+        objection = self._attempt.refused
+        if objection is None:
+            objection = await objection_to(self._attempt, self._order)
+            if objection is not None:
+                self._change(refused=objection)
+                await self._keep()
         body, version = confirmation_of(self._attempt.issued[0], self._attempt.request, refusal=objection)
         answer = await transaction.ask_patiently(body, deadline=self._deadline, version=version)
         if answer.kind is Kind.PKICONF:
@@ -310,20 +315,11 @@ class Flow:
         leaf, *others = self._attempt.issued
         self._change(issued=(leaf, *completing(leaf, others, told)))
 
-    async def _objection(self) -> str | None:
-        """
-        What the order's own judgement has against the certificate; that it is for our key is looked at in any case.
-        """
-        spki = self._order.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if not for_key(self._attempt.issued[0], spki):
-            return "it is not for the key that was asked for"
-        return None if self._order.objection is None else await self._order.objection(issued(self._attempt))
-
-    async def _done(self, note: str) -> Issued:
+    async def _done(self, note: str) -> Issued | Failed:
         self._note(note)
         self._change(phase=Phase.DONE)
         await self._keep()
-        return issued(self._attempt)
+        return await handed_out(self._attempt, self._order)
 
     def _means(self) -> Means:
         """
@@ -379,18 +375,3 @@ def _unbelievable(error: CaError) -> bool:
     Whether an answer came that was not to be believed; a server that TLS does not let us trust was not asked.
     """
     return error.untrusted and error.sent
-
-
-def issued(attempt: Attempt) -> Issued:
-    """
-    The certificate of an attempt that has one, with what completes its chain and what is to be told.
-    """
-    notes = list(attempt.notes)
-    if attempt.unanswered:
-        notes.append(
-            f"{attempt.unanswered} earlier request(s) of this order had no answer: the CA may have issued "
-            "certificates for the same key that nobody received"
-        )
-    return Issued(
-        certificates=attempt.issued[:1], extra=attempt.issued[1:], notes=tuple(dict.fromkeys(notes))
-    )

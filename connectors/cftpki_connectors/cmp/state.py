@@ -51,7 +51,8 @@ class Attempt:
 
     `transaction` and `answered` (the nonce that the server said last) go on where it is taken up again. `request` is
     the number that is polled for, -1 for a whole answer. `unanswered` counts the requests whose answer never came: the CA may have
-    issued for each; `doubts` the answers in this transaction that were not to be believed. `issued` is the certificate, then what may complete its chain.
+    issued for each; `doubts` the answers in this transaction that were not to be believed. `issued` is the certificate, then what may complete its chain;
+    `refused` is what the CA was told against it, if it was.
     """
 
     csr: str
@@ -65,6 +66,7 @@ class Attempt:
     doubts: int = 0
     notes: tuple[str, ...] = ()
     issued: tuple[bytes, ...] = ()
+    refused: str | None = None
 
     def document(self) -> OrderState:
         """
@@ -88,6 +90,7 @@ class Attempt:
             "doubts": self.doubts,
             "notes": [note[:_NOTE_CHARACTERS] for note in self.notes[:_MAX_NOTES]],
             "issued": kept,
+            "refused": None if self.refused is None else self.refused[:_NOTE_CHARACTERS],
         }
 
 
@@ -100,7 +103,7 @@ def resume(state: OrderState, csr: bytes) -> Attempt:
     if state.get("csr") != digest:
         return new
     try:
-        kind = state["kind"]
+        kind, refused = state["kind"], state.get("refused")
         found = Attempt(
             csr=digest,
             phase=Phase(str(state["phase"])),
@@ -113,6 +116,7 @@ def resume(state: OrderState, csr: bytes) -> Attempt:
             doubts=_number(state["doubts"]),
             notes=tuple(_texts(state["notes"])),
             issued=tuple(binascii.a2b_base64(one, strict_mode=True) for one in _texts(state["issued"])),
+            refused=None if refused is None else str(refused)[:_NOTE_CHARACTERS],
         )
     except (KeyError, ValueError):
         return new

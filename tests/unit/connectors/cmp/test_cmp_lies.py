@@ -273,6 +273,68 @@ async def test_confirmation_after_a_kill_that_the_server_does_not_know_loses_the
     assert "nobody knows whether it counts" in got.detail
 
 
+async def against(_issued):
+    return "lifetime: wanted 1 day, got 2"
+
+
+async def for_it(_issued):
+    return None
+
+
+REFUSING, CONTENT = replace(ORDER, objection=against), replace(ORDER, objection=for_it)
+REFUSED_THERE = "refused at the CA: lifetime: wanted 1 day, got 2"
+
+
+def refusals(server):
+    return [b"lifetime: wanted 1 day, got 2" in one.body for one in server.requests]
+
+
+@pytest.mark.parametrize("lost", ["kill", "answer", "state"])
+async def test_refusal_at_the_ca_is_not_taken_back_after_its_answer_was_lost(tmp_path, lost):
+    def script(request):
+        if request.number == 1:
+            return request.reply(Kind.IP, GRANTED)
+        return request.reply(
+            Kind.PKICONF, writing.NULL, means=shared(b"another") if lost == "answer" else None
+        )
+
+    saves = Saves(killed_at={"kill": 3, "answer": None, "state": 2}[lost])
+    if lost == "answer":
+        got, server = await heard(tmp_path, script, saves=saves, order=REFUSING)
+        assert isinstance(got, Failed), got
+        assert [False, True] == refusals(server)
+    else:
+        with pytest.raises(KilledError):
+            await heard(tmp_path, script, saves=saves, order=REFUSING)
+    saves.killed_at = None
+    assert "confirming" == saves.last["phase"]
+
+    def taking(request):
+        return request.reply(Kind.PKICONF, writing.NULL)
+
+    got, server = await heard(tmp_path, taking, saves=saves, order=CONTENT)
+    assert [Kind.CERTCONF] == [one.kind for one in server.requests]
+    if lost == "state":
+        # Killed before it was written down, and so before it was said.
+        assert ([False], True) == (refusals(server), isinstance(got, Issued)), got
+    else:
+        assert ([True], True) == (refusals(server), isinstance(got, Failed)), got
+        assert Fault.REFUSED is got.fault
+        assert "refused at the CA, and is not taken any more: lifetime" in got.detail
+
+
+async def test_certificate_that_was_refused_at_the_ca_is_handed_out_only_to_be_refused(tmp_path):
+    saves = Saves()
+    first, _ = await heard(tmp_path, granting(), saves=saves, order=REFUSING)
+    again, server = await heard(tmp_path, granting(), saves=saves, order=REFUSING)
+    content, _ = await heard(tmp_path, granting(), saves=saves, order=CONTENT)
+    unasked, _ = await heard(tmp_path, granting(), saves=saves)
+
+    assert isinstance(first, Issued), first
+    assert (REFUSED_THERE, first, []) == (first.notes[-1], again, server.requests)
+    assert (Fault.REFUSED, Fault.REFUSED) == (content.fault, unasked.fault)
+
+
 async def test_transaction_in_which_nothing_is_to_be_believed_is_given_up_after_a_while(tmp_path):
     def waiting(request):
         kind = Kind.POLLREP if request.kind is Kind.POLLREQ else Kind.IP
