@@ -382,6 +382,39 @@ def signed(
     return cms.ContentInfo({"content_type": "signed_data", "content": cms.SignedData(body)}).dump()
 
 
+def signed_plainly(content: bytes, signer: pki.Entity, *, signature: bytes | None = None) -> bytes:
+    """
+    A SignedData without signed attributes (RFC 5652 5.4), by an RSA key: the signature, unless it is given, is that of the content.
+    """
+    certificate = x509.Certificate.load(signer.der)
+    if signature is None:
+        signature = signer.key.sign(content, padding.PKCS1v15(), hashes.SHA256())
+    named = {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
+    information = {
+        "version": "v1",
+        "sid": cms.SignerIdentifier("issuer_and_serial_number", named),
+        "digest_algorithm": {"algorithm": "sha256"},
+        "signature_algorithm": {"algorithm": "rsassa_pkcs1v15"},
+        "signature": signature,
+    }
+    body = {
+        "version": "v1",
+        "digest_algorithms": [{"algorithm": "sha256"}],
+        "encap_content_info": {"content_type": "data", "content": content},
+        "signer_infos": [information],
+    }
+    return cms.ContentInfo({"content_type": "signed_data", "content": cms.SignedData(body)}).dump()
+
+
+def attributes_as_content(message: bytes, signer: pki.Entity) -> bytes:
+    """
+    The signature of a message over its signed attributes, passed off as one over a content that is those attributes.
+    """
+    (information,) = cms.ContentInfo.load(message)["content"]["signer_infos"]
+    attributes = b"\x31" + information["signed_attrs"].dump()[1:]
+    return signed_plainly(attributes, signer, signature=information["signature"].native)
+
+
 def encrypted(data: bytes, recipient: bytes, cipher: str) -> bytes:
     """
     An EnvelopedData for one recipient. `des` is what must never be read.

@@ -211,6 +211,10 @@ def read_signed(data: bytes, signers: Signers, legacy: frozenset[Legacy]) -> Sig
     if scheme == _RSASSA_PSS:
         msg = "the answer is signed with RSASSA-PSS, which is not supported"
         raise AlgorithmError(msg)
+    if raw is None and content[:1] == b"\x31":
+        # Signed attributes of another message, handed in as content: the signature over both is the same (RFC 5652 5.4).
+        msg = "the message's content is a SET, as are the signed attributes of another one"
+        raise MessageError(msg)
     attributes = {} if raw is None else _attributes(raw)
     if raw is not None:
         _check_digest(content, attributes, make)

@@ -167,9 +167,9 @@ class Trust:
         """
         options, now = self._options, self._context.clock.now()
         body = await exchange.ask(client, options, exchange.NEXT_CA_CERT, now, deadline=deadline)
-        # Not by an RA: it may ask for certificates, and not say who is a CA.
-        message = read_signed(body, lambda _: domain.authorities.cas, options.legacy)
-        listed, _ = certificates_of(message.content, exchange.NEXT_CA_CERT)
+        # Not by an RA, nor by a CA below: who is an anchor is said by an anchor.
+        message = read_signed(body, lambda _: domain.authorities.anchors, options.legacy)
+        listed = _announced(message.content)
         new = [
             one
             for one in anchors.parsed(listed)
@@ -206,6 +206,22 @@ class Trust:
             await threads.call(lambda: anchors.save(self._context.state, kept))
         except StoreError as error:
             raise CaError(Fault.MISCONFIGURED, f"the CA's certificates cannot be kept: {error}") from error
+
+
+def _announced(content: bytes) -> tuple[bytes, ...]:
+    """
+    The certificates in a signed GetNextCACert: PKCS#7 and nothing else.
+
+    A CA's key signs much that others choose parts of (nonces, names). PEM would be found within any of it.
+    """
+    step = exchange.NEXT_CA_CERT
+    try:
+        found, odd = read_certificates(content)
+    except MalformedBodyError as error:
+        raise CaError(Fault.UNREACHABLE, f"{step}: {excerpt(str(error), _LINE)}") from error
+    if odd is not None or not 0 < len(found) <= MAX_CERTIFICATES:
+        raise CaError(Fault.UNREACHABLE, f"{step}: what is signed is no list of certificates")
+    return tuple(dict.fromkeys(found))
 
 
 def certificates_in(path: Path, what: str) -> tuple[bytes, ...]:

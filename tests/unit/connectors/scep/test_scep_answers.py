@@ -12,13 +12,22 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
+from asn1crypto import cms, core
 
 from cftpki_connectors.ca import anchors
 from cftpki_connectors.scep import ScepEnroller
 from cftpki_ext.identity.enroller_port import Failed, Fault, Issued
 from tests.support import pki
 from tests.support.orders import Saves, context, in_s
-from tests.support.scep_front import REQUEST_AGENT, bundle, encrypted, signed
+from tests.support.scep_front import (
+    ATTRIBUTES,
+    REQUEST_AGENT,
+    attributes_as_content,
+    bundle,
+    encrypted,
+    signed,
+    signed_plainly,
+)
 from tests.unit.connectors.scep.conftest import ec_order, rsa_order
 
 CMC_RA = "1.3.6.1.5.5.7.3.28"
@@ -466,6 +475,68 @@ async def test_successor_that_is_only_beside_the_signature_is_not_believed(start
     await site.issued()
 
     assert new.der not in await site.enroller()._trust.kept()
+
+
+def echo(front, nonce):
+    """
+    What the CA answers to anybody, with the nonce of whoever asks in its signed attributes.
+    """
+    attribute = cms.CMSAttribute({"type": ATTRIBUTES["recipient"], "values": [core.OctetString(nonce)]})
+    return signed(b"", front.ca, [attribute], "sha256")
+
+
+FORGERIES = {
+    # RFC 5652 5.4: the signature is that of a SET, whether it stands for signed attributes or for the content.
+    "attributes": (
+        lambda front, new: attributes_as_content(echo(front, b"\n" + pki.pem(new.der)), front.ca),
+        "content is a SET, as are the signed attributes of another one",
+    ),
+    "around-pem": (lambda front, new: signed_plainly(b"x" + pki.pem(new.der), front.ca), "PKCS#7"),
+    "pem": (lambda front, new: signed_plainly(pki.pem(new.der), front.ca), "PKCS#7"),
+    "certificate": (lambda front, new: signed_plainly(new.der, front.ca), "no list of certificates"),
+    "nothing": (lambda front, _: signed_plainly(b"", front.ca), "PKCS#7"),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_successor_within_something_else_that_the_ca_has_signed_is_not_believed(start, forgery):
+    new = successor()
+    site = start(capabilities=CAPABLE)
+    make, said = FORGERIES[forgery]
+    body = make(site.front, new)
+    site.front.http = lambda operation: (200, body, "x/y") if operation == "GetNextCACert" else None
+
+    outcome = await site.issued()
+
+    assert (site.front.ca.der,) == await site.enroller()._trust.kept()
+    assert any(note.startswith("GetNextCACert: ") and said in note for note in outcome.notes), outcome.notes
+
+
+async def test_successor_that_is_signed_without_attributes_is_believed(start):
+    new = successor()
+    site = start(capabilities=CAPABLE)
+    body = signed_plainly(bundle([new.der]), site.front.ca)
+    site.front.http = lambda operation: (200, body, "x/y") if operation == "GetNextCACert" else None
+
+    await site.issued()
+
+    assert (site.front.ca.der, new.der) == await site.enroller()._trust.kept()
+
+
+@pytest.mark.parametrize(("signer", "kept"), [("root", True), ("ca", False)])
+async def test_successor_is_believed_of_the_ca_that_is_named_and_of_none_below_it(start, signer, kept):
+    new = successor()
+    site = start(capabilities=CAPABLE, next_root=new)
+    front = site.front
+    front.next_signer = {"root": front.root, "ca": front.ca}[signer]
+    front.ca_certificates = [front.signing.der, front.encryption.der, front.ca.der, front.root.der]
+    named = [sha256(front.root.der).hexdigest()]
+
+    outcome = await site.issued(fingerprints=named)
+
+    assert kept is (new.der in await site.enroller(fingerprints=named)._trust.kept())
+    told = any(note.startswith("GetNextCACert: the message is signed by") for note in outcome.notes)
+    assert kept is not told
 
 
 async def test_successor_is_only_told_where_a_file_says_who_is_believed(start):
