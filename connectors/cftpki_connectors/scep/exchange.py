@@ -70,9 +70,7 @@ async def ask(
     if answer.status == httpx.codes.OK:
         return answer.body
     failure = refusal(operation, answer, now)
-    # What everybody may read: where that is wrong, an operator has to act.
-    wrong = Fault.MISCONFIGURED if failure.fault is Fault.REFUSED else failure.fault
-    raise CaError(wrong, failure.detail, retry_at=failure.retry_at)
+    raise CaError(failure.fault, failure.detail, retry_at=failure.retry_at)
 
 
 def refusal(step: str, answer: CaAnswer, now: datetime) -> Failed:
@@ -98,6 +96,7 @@ def refusal(step: str, answer: CaAnswer, now: datetime) -> Failed:
     elif answer.status == httpx.codes.NOT_FOUND:
         fault = Fault.MISCONFIGURED
         detail += "; is the url right?"
-    elif answer.status in {401, 405, 501} or answer.status < 400:
+    elif answer.status in {401, 405, 501} or answer.status < 400 or fault is Fault.REFUSED:
+        # HTTP is nobody's word here: an order is refused, and ended, by a signed answer alone.
         fault = Fault.MISCONFIGURED
     return Failed(fault=fault, detail=detail, retry_at=retry_at)

@@ -196,7 +196,8 @@ async def test_answer_that_is_cut_off_is_no_answer(start, cut):
     [
         (500, b"<html><p>boom</p></html>", "text/html", Fault.UNREACHABLE, "HTTP 500: boom"),
         (404, b"nothing", "text/plain", Fault.MISCONFIGURED, "is the url right?"),
-        (403, b"no", "text/plain", Fault.REFUSED, "HTTP 403: no"),
+        (400, b"no", "text/plain", Fault.MISCONFIGURED, "HTTP 400: no"),
+        (403, b"no", "text/plain", Fault.MISCONFIGURED, "HTTP 403: no"),
         (401, b"", "text/plain", Fault.MISCONFIGURED, "HTTP 401"),
         (429, b"", "text/plain", Fault.RATE_LIMITED, "HTTP 429"),
         (302, b"", "text/plain", Fault.MISCONFIGURED, "HTTP 302"),

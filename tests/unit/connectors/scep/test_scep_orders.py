@@ -224,6 +224,27 @@ async def test_pending_order_that_is_denied_is_refused(start):
     assert "password" not in outcome.detail
 
 
+async def test_pending_order_is_not_ended_by_what_http_says(start):
+    site = start(manual=True)
+    saves = Saves()
+    first = await site.advance(saves=saves)
+    site.front.http = lambda operation: (403, b"no", "text/plain") if operation == "PKIOperation" else None
+    barred = await site.advance(saves=saves)
+    site.front.http = lambda _: None
+    second = await site.advance(saves=saves)
+    site.front.approved = True
+
+    outcome = await site.advance(saves=saves)
+
+    assert isinstance(first, Pending)
+    assert isinstance(barred, Failed)
+    assert Fault.MISCONFIGURED is barred.fault
+    assert isinstance(second, Pending)
+    assert isinstance(outcome, Issued)
+    assert ["19", "20", "20"] == [one.type for one in site.front.asked]
+    assert 1 == len({one.transaction for one in site.front.asked})
+
+
 async def test_pending_order_whose_key_for_answers_was_removed_begins_anew(start):
     site = start(manual=True, reusable=True)
     saves = Saves()
@@ -410,6 +431,24 @@ async def test_renewal_that_is_refused_is_asked_with_the_password_instead(start)
     assert ["17", "19"] == [one.type for one in site.front.asked]
     assert 2 == len({one.transaction for one in site.front.asked})
     assert any("RenewalReq was refused: badRequest" in note for note in outcome.notes)
+
+
+async def test_renewal_that_http_refuses_is_not_asked_with_the_password(start):
+    site = start()
+    entity = pki.issue(site.front.ca, NAME, private=RSA_KEY, usage=["digitalSignature", "keyEncipherment"])
+    order = rsa_order(current=Held(chain=(entity.der,), key=RSA_KEY))
+    site.front.http = lambda operation: (403, b"no", "text/plain") if operation == "PKIOperation" else None
+    saves = Saves()
+
+    barred = await site.advance(order, saves)
+    site.front.http = lambda _: None
+    outcome = await site.advance(order, saves)
+
+    assert isinstance(barred, Failed)
+    assert Fault.MISCONFIGURED is barred.fault
+    assert "RenewalReq: HTTP 403" in barred.detail
+    assert isinstance(outcome, Issued)
+    assert ["17"] == [one.type for one in site.front.asked]
 
 
 async def test_renewal_where_the_server_lists_none_is_asked_with_the_password(start):
