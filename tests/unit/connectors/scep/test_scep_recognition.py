@@ -107,6 +107,26 @@ def test_file_that_vouches_for_the_ca_is_in_the_table_and_another_is_for_tls_alo
     assert keys(two)["certificates"].startswith("<")
 
 
+TLS_KEY = pki.key("rsa", "scep stranger")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pki.make_root("TLS", private=TLS_KEY),
+        pki.issue(None, "server", private=TLS_KEY, usage=["keyEncipherment"]),
+    ],
+    ids=["root", "leaf"],
+)
+def test_file_whose_own_certificate_could_decrypt_does_not_vouch_for_the_ca_by_that(other):
+    trust = Trusted(by=TrustedBy.FILE, file=Path("/etc/ca.pem"), anchors=(other.der,))
+
+    (one,) = looked(server(HTTPS, trust=trust))
+
+    assert "/etc/ca.pem" == keys(one)["tls_roots"]
+    assert keys(one)["certificates"].startswith("<")
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", CAME, CAPABILITIES.encode(), pki.pem(FRONT.ca.der)])
 def test_server_that_answers_everything_with_the_same_is_not_recognised(body):
     assert () == looked(Exploring(HTTPS, anything=body))
