@@ -211,8 +211,11 @@ def lease(value: object) -> float:
     """
     Seconds of a token's life; 0 for what is no number, and for a token that does not end.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return min(max(float(value), 0.0), _MAX_LEASE_S) if is_number and value == value else 0.0  # type: ignore[arg-type]  # noqa: PLR0124
+    # NaN is not above 0 either.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return 0.0
+    # Bounded before it is a float: JSON has whole numbers that no float holds.
+    return float(min(value, _MAX_LEASE_S))
 
 
 def texts_of(value: object) -> list[str]:

@@ -64,10 +64,10 @@ def _path(text: str) -> str:
 
 
 def _segment(text: str) -> str:
-    if "/" in _path(text):
+    if "/" in text:
         msg = "a name has no /"
         raise ValueError(msg)
-    return text
+    return _path(text)
 
 
 MountPath = Annotated[str, Field(max_length=512), AfterValidator(_path)]

@@ -56,7 +56,7 @@ def options(**changes: object) -> VaultOptions:
         ({"kubernetes": {"role": "mft"}}, "exactly one of token, approle, certificate and kubernetes"),
         ({"mount": "../sys"}, "does not go up"),
         ({"mount": "pki?x"}, "names of letters"),
-        ({"role": "a/b"}, "a name has no /"),
+        *(({"role": role}, "a name has no /") for role in ("a/b", "mft/", "/mft", "/")),
         ({"issuer": "a b"}, "names of letters"),
         ({"namespace": "a\r\nX-Vault-Token: b"}, "names of letters"),
         ({"proxy_password_file": "p"}, "needs a proxy with a user"),
@@ -171,6 +171,8 @@ def test_login_has_a_token_that_a_header_can_hold_and_a_bounded_lease():
     for lease in (None, "60", True, -1, float("nan")):
         assert 0.0 == answers.login_of({"auth": auth | {"lease_duration": lease}}).lease_s
     assert 100 * 365 * 86400 == answers.login_of({"auth": auth | {"lease_duration": 1e300}}).lease_s
+    assert 100 * 365 * 86400 == answers.login_of({"auth": auth | {"lease_duration": 10**400}}).lease_s
+    assert 0.0 == answers.login_of({"auth": auth | {"lease_duration": -(10**400)}}).lease_s
     for token in (None, "", "a b", "a\r\nb", "ä", "a" * 20000, 5):
         with pytest.raises(CaError, match="no token"):
             answers.login_of({"auth": {"client_token": token}})
