@@ -250,6 +250,7 @@ def test_outage_longer_than_the_life_is_told_and_ends_when_the_cas_are_back(tmp_
                     lambda: all(company.events("identity_activated", name) for name in healed),
                     told=lambda: str(company.told(*names)),
                 )
+                until(lambda: all(company.served(name) != first[name] for name in healed))
                 told = company.told(*names)
                 for name in healed:
                     # The CA's clock is eight days behind ours: a tenth of the life is nearly over as it comes.
@@ -259,7 +260,6 @@ def test_outage_longer_than_the_life_is_told_and_ends_when_the_cas_are_back(tmp_
                         r" renewed at 10% of that",
                         told[name]["trouble"],
                     )
-                    until(lambda name=name: company.served(name) != first[name])
                     assert 1 == len(company.events("identity_activated", name))
                 assert first["tells"] == company.served("tells")
                 assert "EXPIRED" in told["tells"]["trouble"]
