@@ -17,7 +17,6 @@ from redis.exceptions import (
     AuthorizationError,
     NoPermissionError,
     OutOfMemoryError,
-    RedisError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,6 +31,9 @@ from cftpki_ext.support.failures import reason_of
 
 T = TypeVar("T")
 
+# Of the connections that a client makes at most (twice as many as handshakes use), what is done beside all handshakes
+# may use so many: some are left for what beats.
+_BESIDE = CONNECTIONS * 3 // 4
 _LONGEST_WORDS = 200
 _MOST_LINKS = 8
 
@@ -59,6 +61,7 @@ class Calls:
         self._clock = clock
         self._left: set[asyncio.Future[Any]] = set()
         self._room = asyncio.Semaphore(CONNECTIONS)
+        self._room_beside = asyncio.Semaphore(_BESIDE)
         self.up = False
         self.since: datetime = clock.now()
         self.fault: str | None = "not asked yet"
@@ -84,9 +87,22 @@ class Calls:
             raise UnavailableError(self.fault or "")
         return await self._call(self._in_turn(work), self._patience_s)
 
+    async def beside(self, work: Callable[[Any], Awaitable[T]], *, patience_s: float) -> T:
+        """
+        Call it for what no handshake waits for, of which there may be much at once; patience begins when it is its turn.
+
+        Raises:
+            UnavailableError: there is no answer.
+
+        """
+        async with self._room_beside:
+            if not self.up:
+                raise UnavailableError(self.fault or "")
+            return await self.beat(work, patience_s=patience_s)
+
     async def beat(self, work: Callable[[Any], Awaitable[T]], *, patience_s: float) -> T:
         """
-        Call it beside all handshakes, whether it answers or not; where it does, it is there again.
+        Call it beside all handshakes, whether it answers or not; where it does, it is there again. One at a time.
 
         Raises:
             UnavailableError: there is no answer.
@@ -138,8 +154,8 @@ class Calls:
         except ResponseError as exc:
             self.refused = _words(exc)
             raise UnavailableError(self.refused) from exc
-        except (RedisError, OSError, ValueError, TypeError, LookupError, AttributeError) as exc:
-            # The latter ones of what the library makes of replies that are none.
+        except Exception as exc:
+            # Of replies that are none the library makes what it likes; that a cluster has no servers is no `RedisError`.
             error = self._down(_words(exc))
             raise error from exc
 

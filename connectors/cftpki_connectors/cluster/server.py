@@ -333,7 +333,7 @@ class SharedServer:
         try:
             if patience_s is None:
                 return await self._calls.call(work)
-            return await self._calls.beat(work, patience_s=patience_s)
+            return await self._calls.beside(work, patience_s=patience_s)
         except UnavailableError:
             return or_else
 

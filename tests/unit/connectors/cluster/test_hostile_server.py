@@ -175,3 +175,16 @@ async def test_many_who_wait_for_a_silent_server_wait_together():
         return time.monotonic() - begun
 
     assert await with_server(behaviour([]), scene, patience=timedelta(milliseconds=300)) < 3
+
+
+async def test_many_who_put_at_once_take_no_more_connections_than_there_are():
+    async def scene(shared):
+        done = await asyncio.gather(
+            *(shared.put(str(one), b"x", received_at=ROW.at, keep_s=60, lease=None) for one in range(200)),
+            *(shared.find(str(one)) for one in range(200)),
+        )
+        return done, shared.status()
+
+    done, status = await with_server(behaviour([b":1\r\n"]), scene, patience=timedelta(seconds=20))
+    assert [True] * 200 == done[:200]
+    assert (True, 0) == (status["up"], status["late"])
