@@ -8,11 +8,13 @@ blocks nobody whose entry was lifted, and lifts no newer entry. Whoever nobody l
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from cftpki_ext.core.blocks import MAX_BY, MAX_LIFTED, Block, Book, Lifted
 from cftpki_ext.core.cluster import Told
 from cftpki_ext.core.values import replace
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_tell(here: Iterable[Block], agreed: Iterable[Block]) -> tuple[tuple[Told, Block], ...]:
@@ -56,8 +58,9 @@ def with_told(book: Book, told: Told, block: Block, *, node: str, at: datetime) 
     there = next((one for one in book.blocks if one.what == block.what), None)
     lifted = any(one.block == block for one in book.lifted)
     if told is Told.BLOCKED:
-        # The earlier one stays: what another operator did later, and perhaps lifts, must not take its place.
-        if lifted or (there is not None and _order(there) <= _order(block)):
+        # The one that lasts longest stays, lest one that ends, or has ended, lets in whom another shuts out. Of equals the
+        # earlier: what another operator did later, and perhaps lifts, must not take its place.
+        if lifted or (there is not None and _precedence(there) <= _precedence(block)):
             return book
         return book.with_block(block)
     by, reason = f"{block.by} at {node}"[:MAX_BY], "lifted at another node"
@@ -75,6 +78,13 @@ def agreed_after(agreed: frozenset[Block], told: Told, block: Block) -> frozense
     What all nodes were told of, after one more.
     """
     return agreed | {block} if told is Told.BLOCKED else agreed - {block}
+
+
+def _precedence(block: Block) -> tuple[bool, timedelta, tuple[datetime, str, str, str]]:
+    """
+    The least of several entries of one partner is the one that holds: without an end, or the latest one, and then the earliest.
+    """
+    return block.until is not None, _EPOCH - (block.until or _EPOCH), _order(block)
 
 
 def _order(block: Block) -> tuple[datetime, str, str, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +18,8 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 
 
-def block(what="CN=a", at=NOW, by="op"):
-    return Block(what=what, reason="stolen", by=by, at=at)
+def block(what="CN=a", at=NOW, by="op", until=None):
+    return Block(what=what, reason="stolen", by=by, at=at, until=until)
 
 
 def told(book, kind, one, at=LATER):
@@ -53,13 +54,29 @@ def test_old_lifting_lifts_no_newer_entry():
     assert book.blocks == told(book, Told.UNBLOCKED, block()).blocks
 
 
-def test_of_two_entries_of_the_same_partner_the_earlier_stays():
-    newer = block(at=LATER)
-    for order in ((block(), newer), (newer, block())):
+HOUR = NOW + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("stays", "goes"),
+    [
+        (block(), block(at=LATER)),
+        (block(until=HOUR), block(at=LATER, until=HOUR)),
+        (block(at=LATER), block(until=HOUR)),
+        (block(), block(at=LATER, until=HOUR)),
+        (block(at=LATER, until=HOUR + timedelta(microseconds=1)), block(until=HOUR)),
+        (block(at=NOW + timedelta(days=30)), block(until=HOUR)),
+    ],
+    ids=["earlier", "earlier of one end", "no end, later", "no end, earlier", "later end", "other has ended"],
+)
+def test_of_two_entries_of_the_same_partner_the_one_that_lasts_longest_stays_and_then_the_earlier(
+    stays, goes
+):
+    for order in ((stays, goes), (goes, stays)):
         book = Book()
         for one in order:
             book = told(book, Told.BLOCKED, one)
-        assert (block(),) == book.blocks
+        assert (stays,) == book.blocks
 
 
 def test_what_was_done_here_is_told_once():
@@ -77,13 +94,16 @@ def test_entry_that_another_took_the_place_of_is_not_told_as_lifted():
 def test_partner_that_nobody_lifted_is_shut_out_by_all_nodes(data):
     """
     Whatever two operators do at the same time: once all is heard, in one order, both nodes shut out whomever anybody shut out and nobody lifted.
+
+    They do so for as long as anybody did, but where an operator put a shorter entry in place of it.
     """
     nodes = {"a": Book(), "b": Book()}
     agreed = {"a": frozenset(), "b": frozenset()}
     stream: list[tuple[str, Told, Block, datetime]] = []
     heard = {"a": 0, "b": 0}
     lifted: set[str] = set()
-    ever: set[str] = set()
+    ever: set[Block] = set()
+    replaced: set[Block] = set()
     for step in range(data.draw(st.integers(1, 12))):
         at = NOW + timedelta(seconds=step)
         name = data.draw(st.sampled_from(["a", "b"]))
@@ -91,8 +111,10 @@ def test_partner_that_nobody_lifted_is_shut_out_by_all_nodes(data):
         act = data.draw(st.sampled_from(["block", "lift", "talk"]))
         book = nodes[name]
         if act == "block":
-            nodes[name] = book.with_block(block(what, at, name))
-            ever.add(what)
+            until = data.draw(st.none() | st.integers(-5, 5).map(lambda hours: NOW + timedelta(hours=hours)))
+            replaced.update(one for one in book.blocks if one.what == what)
+            nodes[name] = book.with_block(block(what, at, name, until))
+            ever.add(block(what, at, name, until))
         elif act == "lift" and any(one.what == what for one in book.blocks):
             nodes[name] = book.without(what, by=name, at=at, reason="x")
             lifted.add(what)
@@ -101,8 +123,14 @@ def test_partner_that_nobody_lifted_is_shut_out_by_all_nodes(data):
     for _ in range(4):
         for name in nodes:
             _talk(name, nodes, agreed, stream, heard, NOW + timedelta(hours=1))
-    for book in nodes.values():
-        assert ever - lifted <= {one.what for one in book.blocks}
+    for what in {one.what for one in ever} - lifted:
+        longest = min(
+            (one for one in ever if one.what == what),
+            key=lambda one: (one.until is not None, NOW - (one.until or NOW), one.at, one.by),
+        )
+        for book in nodes.values():
+            assert what in {one.what for one in book.blocks}
+            assert longest in book.blocks or longest in replaced
 
 
 def _talk(name, nodes, agreed, stream, heard, at):
