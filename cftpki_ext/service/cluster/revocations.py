@@ -13,14 +13,16 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from cftpki_ext.core.cluster import RevokedNews
+from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import BAD_NEWS, Verdict
+from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin
 from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import Clock
+from cftpki_ext.revocation.ocsp import NON_ISSUED
 from cftpki_ext.service.judging.remote import Judged
 
 # A chain may be good for several trust sets; more than so many are not tried for one announcement.
@@ -93,12 +95,13 @@ class Revocations:
             )
         elif not self._may_doubt(now):
             return False
+        told = frozenset(digest_of(one.raw) for one in handed_in if one.raw is not None)
         for question in self._questions(news, now):
             try:
                 judged = await self._judges.judge(question, handed_in, remember=False)
                 if not _proves(judged.verdict):
                     continue
-                if not _is_known(judged.verdict):
+                if not _is_known(judged.verdict, told):
                     await self._record(question, handed_in)
             except CftPkiError as error:
                 # No judge, no memory: what was not remembered is asked for when its evidence is too old.
@@ -143,10 +146,24 @@ def _proves(verdict: Verdict) -> bool:
     return any(one.status in BAD_NEWS for one in (*verdict.evidence.findings, *verdict.evidence.beside))
 
 
-def _is_known(verdict: Verdict) -> bool:
-    return any(
-        source.origin is Origin.KNOWN_REVOKED
+def _is_known(verdict: Verdict, told: frozenset[str]) -> bool:
+    """
+    Whether all that an announcement proves is remembered already: that very proof, or one that nothing can lift.
+
+    A hold that was remembered, and may have been lifted since, makes no later revocation known.
+    """
+    return all(
+        _is_remembered(one, told)
         for one in (*verdict.evidence.findings, *verdict.evidence.beside)
         if one.status in BAD_NEWS
-        for source in one.sources
     )
+
+
+def _is_remembered(finding: CertificateFinding, told: frozenset[str]) -> bool:
+    bad = [one for one in finding.sources if one.status in BAD_NEWS]
+    known = [one for one in bad if one.origin is Origin.KNOWN_REVOKED]
+    if any(one.status is CertificateStatus.REVOKED and one.revocation_reason != NON_ISSUED for one in known):
+        return True
+    digests = {one.digest for one in known}
+    # Where the proof was too large to travel, what was asked for instead; a list and its delta prove it together only.
+    return bool(bad or told) and all(one.digest in digests for one in bad if not told or one.digest in told)

@@ -1,0 +1,166 @@
+"""
+A revocation that another node tells: verified and remembered here, once, whatever is known already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+
+from cryptography import x509
+
+from cftpki_ext.checking.case import HereCase
+from cftpki_ext.checking.checker import Checker
+from cftpki_ext.core.cluster import RevokedNews
+from cftpki_ext.core.settings import Rule, Settings, TrustSet
+from cftpki_ext.core.vocabulary import Direction
+from cftpki_ext.decision.question import Question
+from cftpki_ext.service.cluster.revocations import Revocations
+from cftpki_ext.service.judging.remote import Judged
+from tests.support.pki import NOW, make_crl
+from tests.support.pki.crl import Revoked
+from tests.support.virtual_world import (
+    CA,
+    CRL,
+    LEAF,
+    ROOT,
+    ROOT_LIST,
+    Clock,
+    Proofs,
+    Source,
+    Store,
+    VirtualLoop,
+)
+
+HOUR = timedelta(hours=1)
+LOCATION = "http://ca/crl"
+TRUST = TrustSet(name="t", anchors=(ROOT.der,), sources=(CRL,))
+SETTINGS = replace(
+    Settings(),
+    rules=(Rule(name="r", trust="t", direction=Direction.SERVER),),
+    trusts=MappingProxyType({"t": TRUST}),
+)
+
+
+def listed(age: timedelta, reason: str | None = None) -> bytes:
+    """
+    A list of that age, which names the partner for a reason.
+    """
+    then = NOW - age
+    entries = () if reason is None else (Revoked(LEAF.serial, then, getattr(x509.ReasonFlags, reason)),)
+    return make_crl(
+        CA, entries, number=100 - age // HOUR, this_update=then, next_update=NOW + timedelta(days=7)
+    )
+
+
+def news(raw: bytes) -> RevokedNews:
+    return RevokedNews(chain=(LEAF.der, CA.der), kind=CRL, url=LOCATION, raw=raw)
+
+
+class Node:
+    """
+    A node with one location, its cache and its memory.
+    """
+
+    def __init__(self) -> None:
+        self.clock, self.store, self.proofs = Clock(), Store(), Proofs()
+        self.source = Source(CRL, self.clock, {"http://root/crl": (0, ROOT_LIST)})
+        self.checker = Checker(
+            sources={CRL: self.source}, store=self.store, clock=self.clock, proofs=self.proofs
+        )
+        self.records: list[Any] = []
+        self.revocations = Revocations(
+            self, self._record, settings=lambda: SETTINGS, clock=self.clock, log=None
+        )
+
+    async def judge(self, question: Question, handed_in: Any = (), *, remember: bool = True) -> Judged:
+        case = HereCase(question, self.clock.now)
+        checked = await self.checker.run(case, question, handed_in, remember=remember)
+        return Judged(verdict=checked.outcome.verdict, statements=checked.statements)
+
+    async def _record(self, question: Question, handed_in: Any) -> None:
+        self.records.append((await self.judge(question, handed_in)).verdict)
+
+    async def check(self, raw: bytes | None = None) -> bool:
+        """
+        Whether the partner is let in; by a list that the location gives now.
+        """
+        if raw is not None:
+            self.source.answers = {**self.source.answers, LOCATION: (0, raw)}
+            self.store.kept.clear()
+        question = Question(
+            chain=(LEAF.der, CA.der),
+            direction=Direction.SERVER,
+            trust=TRUST,
+            limits=SETTINGS.limits,
+            at=self.clock.now(),
+            rule="r",
+        )
+        return (await self.judge(question)).verdict.accepted
+
+    @property
+    def remembered(self) -> list[Any]:
+        return [one.raw for kept in self.proofs.kept.values() for one in kept]
+
+
+def play(scene: Any) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scene())
+
+
+def test_revocation_of_a_partner_whose_hold_was_lifted_is_remembered_once():
+    held, free, revoked = (
+        listed(3 * HOUR, "certificate_hold"),
+        listed(2 * HOUR),
+        listed(HOUR, "key_compromise"),
+    )
+
+    async def scene():
+        node = Node()
+        assert not await node.check(held)
+        assert await node.check(free)
+        for _ in range(2):
+            assert await node.revocations.hear(news(revoked))
+            assert [held, revoked] == node.remembered
+            assert 1 == len(node.records)
+        assert not await node.check()
+
+    play(scene)
+
+
+def test_hold_that_is_told_again_is_remembered_once():
+    held = listed(3 * HOUR, "certificate_hold")
+
+    async def scene():
+        node = Node()
+        for _ in range(2):
+            assert await node.revocations.hear(news(held))
+        assert [held] == node.remembered
+        assert 1 == len(node.records)
+
+    play(scene)
+
+
+def test_another_proof_of_what_nothing_can_lift_is_not_remembered():
+    first, second = (listed(age * HOUR, "key_compromise") for age in (3, 1))
+
+    async def scene():
+        node = Node()
+        for raw in (first, second):
+            assert await node.revocations.hear(news(raw))
+        assert [first] == node.remembered
+        assert 1 == len(node.records)
+
+    play(scene)
+
+
+def test_list_that_names_nobody_proves_nothing():
+    async def scene():
+        node = Node()
+        assert not await node.revocations.hear(news(listed(HOUR)))
+        assert ([], []) == (node.remembered, node.records)
+
+    play(scene)
