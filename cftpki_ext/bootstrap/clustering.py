@@ -100,9 +100,7 @@ def make_cluster(settings: Settings, parts: Parts, clock: Clock, log: Log) -> Cl
         parts.judges.end_standing()
         parts.refresher.doubt()
 
-    revocations = Revocations(
-        parts.judges, parts.refresher.record, settings=parts.settings, clock=clock, log=log
-    )
+    revocations = Revocations(parts.judges, parts.refresher.record, settings=parts.settings, clock=clock)
     sharing, telling = Sharing(server, clock), Telling(server, name=name, clock=clock, log=log)
     acts = Acts(revoked=revocations.hear, flush=flush, doubt=doubt, blocks=open_blocks(service))
     hearing = Hearing(server, telling, acts, cluster_place(service), clock=clock, log=log)

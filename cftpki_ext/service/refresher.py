@@ -410,7 +410,10 @@ class Refresher:
         """
         Judge a partner as in a handshake, and keep the record: what is bad news is remembered by it.
         """
-        await self.record(replace(question, limits=self._settings.limits))
+        try:
+            await self.record(replace(question, limits=self._settings.limits))
+        except CftPkiError as error:
+            self._log.warning("refresh_not_judged", error=str(error))
 
     async def record(self, question: Question, handed_in: Sequence[Statement] = ()) -> None:
         """
@@ -420,15 +423,14 @@ class Refresher:
             question: what is asked; its time is now.
             handed_in: what was heard.
 
+        Raises:
+            CftPkiError: no judge answered, or the memory of revocations cannot be read: nothing is remembered.
+
         """
         begun = self._clock.monotonic()
         question = replace(question, at=self._clock.now())
         asked = Asked(door=Door.REFRESH)
-        try:
-            judged = await self._judges.judge(question, handed_in, asked=asked)
-        except CftPkiError as error:
-            self._log.warning("refresh_not_judged", error=str(error))
-            return
+        judged = await self._judges.judge(question, handed_in, asked=asked)
         record = Record(question=question, statements=judged.statements, verdict=judged.verdict, asked=asked)
         kept = None
         if judged.stored is None or judged.stored.repeats is None:

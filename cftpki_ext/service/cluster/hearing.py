@@ -16,7 +16,7 @@ from typing import Any
 
 from cftpki_ext.core.blocks import Block, decode_blocks
 from cftpki_ext.core.cluster import Announcement, Beat, Heard, RevokedNews, Told
-from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.values import dataclass, replace
@@ -37,6 +37,8 @@ from cftpki_ext.service.cluster.telling import Telling
 _BATCHES = 8
 # Everything is renewed no more often than this, however often the server forgets.
 _DOUBT_S = 60.0
+# A revocation that no judge could be found for is heard again so often, at one look after the other; then all evidence is renewed.
+_TRIES = 10
 # The list of blocks is told whole so often: the stream does not hold what is older than its length.
 _TOLD_WHOLE_S = 24 * 3600.0
 
@@ -46,7 +48,7 @@ class Acts:
     """
     What this node does with what it hears.
 
-    `revoked` verifies and remembers; `flush` empties the cache; `doubt`: everything is to be renewed, since something may have been
+    `revoked` verifies and remembers, and raises `CftPkiError` where that could not be done now; `flush` empties the cache; `doubt`: everything is to be renewed, since something may have been
     missed.
     """
 
@@ -90,6 +92,7 @@ class Hearing:
         self._saved = self._place
         self._whole_at = clock.monotonic()
         self._to_doubt, self._doubted = False, float("-inf")
+        self._tried = 0  # the entry behind the position
         self._counts: Counter[str] = Counter()
         self._fault: str | None = None
 
@@ -132,16 +135,19 @@ class Hearing:
         await self._tell_blocks()
         flushed = False
         for _ in range(_BATCHES):
-            entries = await self._server.heard_since(self._place.position)
+            before = self._place.position
+            entries = await self._server.heard_since(before)
             if not entries:
                 break
             flushed |= await self._do(entries)
+            if self._tried or self._place.position == before:
+                break  # one is to be heard again, or they are in no order
         await self._save()
         return flushed
 
     async def _do(self, entries: tuple[Heard, ...]) -> bool:
         """
-        Do what some entries say; one flush is enough for all of them.
+        Do what some entries say, up to one that cannot be done now; one flush is enough for all of them.
         """
         flush = False
         for one in entries:
@@ -151,7 +157,8 @@ class Hearing:
             if announcement is None:
                 self._counts["not_understood"] += 1
             elif announcement.told is Told.REVOKED:
-                await self._revoked(announcement)
+                if not await self._revoked(announcement):
+                    break
             elif self._server.has_secret and not one.vouched:
                 self._counts["not_vouched_for"] += 1
             elif announcement.told is Told.FLUSHED:
@@ -165,12 +172,27 @@ class Hearing:
             await self._acts.flush()
         return flush
 
-    async def _revoked(self, announcement: Announcement) -> None:
+    async def _revoked(self, announcement: Announcement) -> bool:
+        """
+        Have a revocation verified; whether to go on: it is heard again where it could not be judged.
+        """
         if announcement.revoked is None:
-            return
-        # Also what this node told: names of nodes are given by people, and what is known costs little.
-        proves = await self._acts.revoked(announcement.revoked)
-        self._counts["revoked" if proves else "not_proven"] += 1
+            return True
+        try:
+            # Also what this node told: names of nodes are given by people, and what is known costs little.
+            proves = await self._acts.revoked(announcement.revoked)
+        except CftPkiError as error:
+            self._tried += 1
+            if self._tried < _TRIES:
+                return False
+            self._log.error(
+                "announced_revocation_not_judged", told_by=announcement.node, error=printable(str(error))
+            )
+            self._to_doubt = True
+        else:
+            self._counts["revoked" if proves else "not_proven"] += 1
+        self._tried = 0
+        return True
 
     # --- blocks ---------------------------------------------------------------------------------------------------------
 

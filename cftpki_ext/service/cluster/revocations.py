@@ -14,8 +14,6 @@ from typing import Protocol
 
 from cftpki_ext.core.cluster import RevokedNews
 from cftpki_ext.core.digest import digest_of
-from cftpki_ext.core.errors import CftPkiError
-from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus, Verdict
@@ -56,7 +54,6 @@ class Revocations:
         record: judges once more, for a record, and remembers.
         settings: those in force.
         clock: the time.
-        log: is told of what could not be judged.
 
     """
 
@@ -67,13 +64,11 @@ class Revocations:
         *,
         settings: Callable[[], Settings],
         clock: Clock,
-        log: Log,
     ) -> None:
         self._judges = judges
         self._record = record
         self._settings = settings
         self._clock = clock
-        self._log = log
         self._doubts: list[datetime] = []
 
     async def hear(self, news: RevokedNews) -> bool:
@@ -86,6 +81,9 @@ class Revocations:
         Returns:
             Whether it proves a revocation to this node, or did before.
 
+        Raises:
+            CftPkiError: no judge answered, or the memory of revocations cannot be read: nothing is known of it yet.
+
         """
         now = self._clock.now()
         handed_in: tuple[Statement, ...] = ()
@@ -97,16 +95,11 @@ class Revocations:
             return False
         told = frozenset(digest_of(one.raw) for one in handed_in if one.raw is not None)
         for question in self._questions(news, now):
-            try:
-                judged = await self._judges.judge(question, handed_in, remember=False)
-                if not _proves(judged.verdict):
-                    continue
-                if not _is_known(judged.verdict, told):
-                    await self._record(question, handed_in)
-            except CftPkiError as error:
-                # No judge, no memory: what was not remembered is asked for when its evidence is too old.
-                self._log.warning("announced_revocation_not_judged", error=str(error))
-                return False
+            judged = await self._judges.judge(question, handed_in, remember=False)
+            if not _proves(judged.verdict):
+                continue
+            if not _is_known(judged.verdict, told):
+                await self._record(question, handed_in)
             return True
         return False
 

@@ -14,6 +14,7 @@ from cftpki_cache.cluster_place import PlaceFile
 from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.cluster import MAX_ANNOUNCED_OCTETS, Announcement, Beat, Heard, RevokedNews, Told
 from cftpki_ext.core.cluster_octets import write_announcement
+from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.service.cluster.hearing import Acts, Hearing
@@ -88,11 +89,16 @@ class Node:
         folder.mkdir(exist_ok=True)
         self.folder, self.server, self.clock, self.log = folder, server, clock or Clock(), Log()
         self.blocks, self.news, self.flushes, self.doubts = BlockFile(folder), [], 0, 0
+        self.silent = 0  # so often no judge answers
         self.telling = Telling(server, name=name, clock=self.clock, log=self.log)
         acts = Acts(revoked=self._revoked, flush=self._flush, doubt=self._doubt, blocks=BlockFile(folder))
         self.hearing = Hearing(server, self.telling, acts, PlaceFile(folder), clock=self.clock, log=self.log)
 
     async def _revoked(self, news):
+        if self.silent:
+            self.silent -= 1
+            msg = "no judge answered within 5 s"
+            raise CftPkiError(msg)
         self.news.append(news)
         return True
 
@@ -241,3 +247,41 @@ async def test_list_of_blocks_that_cannot_be_written_is_tried_again(tmp_path, mo
     lock.rmdir()
     await node.hearing.round()
     assert ["CN=a"] == node.blocked
+
+
+async def test_revocation_that_nobody_could_judge_is_heard_again_before_what_comes_after_it(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(Told.FLUSHED))
+    node.telling.revoked((b"leaf",), proof())
+    await node.telling.flush()
+    await server.announce(told(Told.BLOCKED, block=BLOCK))
+    node.silent = 2
+    for silent in (1, 0):
+        await node.hearing.round()
+        assert (silent, "101-0", [], []) == (node.silent, node.hearing.position, node.news, node.blocked)
+        assert 1 == node.flushes
+    await node.hearing.round()
+    assert ("103-0", 1, ["CN=a"]) == (node.hearing.position, len(node.news), node.blocked)
+    node.compare()
+    assert (0, []) == (node.doubts, node.log.events[1:])
+
+
+async def test_revocation_that_nobody_can_judge_has_all_evidence_renewed_and_holds_up_nothing_else(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    node.telling.revoked((b"leaf",), proof())
+    node.telling.revoked((b"leaf",), proof(raw=b"another"))
+    await node.telling.flush()
+    node.silent = 10
+    for _ in range(9):
+        await node.hearing.round()
+        assert "0-0" == node.hearing.position
+    await node.hearing.round()
+    assert (["announced_revocation_not_judged"], [b"another"]) == (
+        node.log.events,
+        [one.raw for one in node.news],
+    )
+    assert "102-0" == node.hearing.position
+    node.compare()
+    assert 1 == node.doubts

@@ -10,11 +10,13 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 from cryptography import x509
 
 from cftpki_ext.checking.case import HereCase
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.cluster import RevokedNews
+from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import Rule, Settings, TrustSet
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.decision.question import Question
@@ -72,9 +74,7 @@ class Node:
             sources={CRL: self.source}, store=self.store, clock=self.clock, proofs=self.proofs
         )
         self.records: list[Any] = []
-        self.revocations = Revocations(
-            self, self._record, settings=lambda: SETTINGS, clock=self.clock, log=None
-        )
+        self.revocations = Revocations(self, self._record, settings=lambda: SETTINGS, clock=self.clock)
 
     async def judge(self, question: Question, handed_in: Any = (), *, remember: bool = True) -> Judged:
         case = HereCase(question, self.clock.now)
@@ -162,5 +162,22 @@ def test_list_that_names_nobody_proves_nothing():
         node = Node()
         assert not await node.revocations.hear(news(listed(HOUR)))
         assert ([], []) == (node.remembered, node.records)
+
+    play(scene)
+
+
+async def _no_judge(*_, **__):
+    msg = "no judge answered within 5 s"
+    raise CftPkiError(msg)
+
+
+@pytest.mark.parametrize("silent", ["judge", "record"])
+def test_announcement_that_nobody_could_judge_is_no_announcement_that_proves_nothing(silent, monkeypatch):
+    async def scene():
+        node = Node()
+        at, name = (node, "judge") if silent == "judge" else (node.revocations, "_record")
+        monkeypatch.setattr(at, name, _no_judge)
+        with pytest.raises(CftPkiError, match="no judge answered"):
+            await node.revocations.hear(news(listed(HOUR, "key_compromise")))
 
     play(scene)

@@ -21,6 +21,7 @@ from cftpki_ext.checking.case import HereCase
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.checking.looked import Checked
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import RefreshSettings, Rule, Settings, TrustSet
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, SourceKind
@@ -278,6 +279,27 @@ def test_revocation_is_found_ahead_recorded_and_refuses_the_next_handshake(world
             assert asked == world.requests
             assert 0 == refresher.status()["partners"]
         assert {} == world.rows.rows
+
+    run(go())
+
+
+def test_record_without_a_judge_raises_and_a_refresh_without_one_is_told(world: World) -> None:
+    async def nobody(*_: object, **__: object) -> Judged:
+        msg = "no judge answered within 5 s"
+        raise CftPkiError(msg)
+
+    async def go() -> None:
+        async with world.service() as refresher:
+            assert (await world.handshake()).accepted
+            world.judges.judge = nobody  # type: ignore[method-assign]
+            world.status = "revoked"
+            await asyncio.sleep(300)
+            assert ["no judge answered within 5 s"] == [
+                event["error"] for event in world.log.named("refresh_not_judged")
+            ]
+            assert [] == world.log.named("refresh_failed")
+            with pytest.raises(CftPkiError, match="no judge answered"):
+                await refresher.record(world.question())
 
     run(go())
 
