@@ -14,12 +14,14 @@ from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import ExponentialWithJitterBackoff
 
 from cftpki_connectors.cluster.bounded import BoundedParser
+from cftpki_connectors.cluster.slots import bounded_slots
+from cftpki_connectors.cluster.tls import TlsConnection, WatchedTlsConnection
 from cftpki_connectors.support.secret_files import secret_text
 from cftpki_ext.core.cluster import ClusterSettings, Layout
 
@@ -56,7 +58,7 @@ def open_client(settings: ClusterSettings) -> tuple[Client, Callable[[], Awaitab
         host=address.host,
         port=address.port,
         db=settings.database,
-        connection_class=SSLConnection if settings.tls else Connection,
+        connection_class=TlsConnection if settings.tls else Connection,
         max_connections=2 * CONNECTIONS,
         **options,
     )
@@ -76,7 +78,7 @@ def unauthenticated(settings: ClusterSettings) -> tuple[Client, Callable[[], Awa
     pool = ConnectionPool(
         host=address.host,
         port=address.port,
-        connection_class=SSLConnection if settings.tls else Connection,
+        connection_class=TlsConnection if settings.tls else Connection,
         **options,
     )
     client = Redis(connection_pool=pool)
@@ -140,7 +142,7 @@ def _of_sentinels(
         ConnectionPool(
             host=address.host,
             port=address.port,
-            connection_class=SSLConnection if settings.tls else Connection,
+            connection_class=TlsConnection if settings.tls else Connection,
             **watching,
         )
         for address in settings.addresses
@@ -150,7 +152,7 @@ def _of_sentinels(
     pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
         settings.service or "",
         sentinel,
-        ssl=settings.tls,
+        connection_class=WatchedTlsConnection if settings.tls else SentinelManagedConnection,
         db=settings.database,
         max_connections=2 * CONNECTIONS,
         **options,
@@ -181,6 +183,12 @@ def _of_cluster(
     )
     for held in (client.connection_kwargs, *(node.connection_kwargs for node in client.startup_nodes)):
         held.update(beside)
+    if settings.tls:
+        client.connection_kwargs["connection_class"] = TlsConnection
+        for node in client.startup_nodes:
+            node.connection_class = TlsConnection
+    # All servers of the cluster have the same table.
+    client.response_callbacks["CLUSTER SLOTS"] = bounded_slots
     return client, client.aclose
 
 

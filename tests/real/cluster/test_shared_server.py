@@ -26,7 +26,7 @@ from cftpki_ext.core.cluster import (
     SharedAnswer,
     Told,
 )
-from tests.support import redis_server
+from tests.support import pki, redis_server
 from tests.support.wall_clock import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cluster")]
@@ -169,14 +169,33 @@ async def test_user_may_do_nothing_else(server):
     [
         ({"user": "nobody"}, "it does not take this user and password"),
         ({"roots": ()}, "certificate verify failed: self-signed certificate in certificate chain"),
+        (
+            {"addresses": "127.1"},
+            "certificate verify failed: Hostname mismatch, certificate is not valid for '127.1'.",
+        ),
         ({"tls": False}, "connection reset by peer"),
     ],
-    ids=["user", "roots", "plain"],
+    ids=["user", "roots", "name", "plain"],
 )
 async def test_server_that_cannot_be_used_says_why(server, more, fault):
+    if "addresses" in more:
+        more = {"addresses": (Address(host=more["addresses"], port=server.port),)}
     async with node(server, **more) as (one, beat):
         assert beat is None
         assert fault == one.status()["fault"]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning"
+)
+@pytest.mark.parametrize("layout", [Layout.SERVER, Layout.CLUSTER])
+async def test_server_that_only_the_system_knows_is_not_believed_where_there_are_roots(
+    server, layout, monkeypatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.folder / "ca.pem"))
+    async with node(server, layout=layout, roots=(pki.make_root("Another").der,)) as (one, beat):
+        assert beat is None
+        assert "self-signed certificate in certificate chain" in one.status()["fault"]
 
 
 async def test_server_that_is_restarted_is_back_by_itself(tmp_path):

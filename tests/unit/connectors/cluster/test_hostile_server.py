@@ -19,7 +19,7 @@ from cftpki_ext.core.cluster import Address, ClusterSettings, NodeRow, Refusal
 
 ROW = NodeRow(node="a", version="1", position="0-0", at=datetime(2026, 6, 1, tzinfo=UTC))
 # What was seen of commands so far is a server that works.
-_WELL = b"*5\r\n$0\r\n\r\n$0\r\n\r\n$1\r\n0\r\n:1\r\n*0\r\n"
+WELL = b"*5\r\n$0\r\n\r\n$0\r\n\r\n$1\r\n0\r\n:1\r\n*0\r\n"
 
 
 def behaviour(replies, sent=None):
@@ -29,11 +29,11 @@ def behaviour(replies, sent=None):
 
     async def behave(reader, writer):
         while line := await reader.readline():
-            words = [await _word(reader) for _ in range(int(line[1:]))]
+            words = [await word(reader) for _ in range(int(line[1:]))]
             if words[0] in {b"CLIENT", b"PING"}:
                 writer.write(b"+OK\r\n")
             elif words[0] == b"EVAL" and b"HVALS" in words[1]:
-                writer.write(_WELL)
+                writer.write(WELL)
             else:
                 for piece in replies() if callable(replies) else replies:
                     writer.write(piece)
@@ -45,7 +45,7 @@ def behaviour(replies, sent=None):
     return behave
 
 
-async def _word(reader):
+async def word(reader):
     length = int((await reader.readline())[1:])
     return (await reader.readexactly(length + 2))[:-2]
 
