@@ -32,7 +32,7 @@ from cftpki_ext.core.large_lists import ListIndexer
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.verdict import BAD_NEWS, Verdict
+from cftpki_ext.core.verdict import BAD_NEWS, CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import (
@@ -42,6 +42,7 @@ from cftpki_ext.ports import (
     ResponseStore,
     StatusSource,
     StoreChanges,
+    StoredResponse,
 )
 
 _log = logging.getLogger(__name__)
@@ -255,7 +256,8 @@ class Checker:
             outcome = await case.conclude(statements, verdict_id=verdict_id)
         for keep in outcome.keep:
             statement = statements[keep.statement]
-            if statement.raw is not None and self._is_newest(keep.key, outcome.verdict, statement):
+            held = collector.found.get(keep.key)
+            if statement.raw is not None and self._is_newest(keep.key, outcome.verdict, statement, held):
                 received_at = aged_from(outcome.verdict, statement, now=self._clock.now())
                 self._store.put(keep.key, statement.raw, received_at=received_at, keep_s=keep.seconds)
                 self._share.kept(keep.key, statement, keep_s=keep.seconds)
@@ -280,24 +282,27 @@ class Checker:
             ),
         )
 
-    def _is_newest(self, key: str, verdict: Verdict, statement: Statement) -> bool:
+    def _is_newest(
+        self, key: str, verdict: Verdict, statement: Statement, held: StoredResponse | None
+    ) -> bool:
         """
         Whether an answer is no older, by its own word, than the one that this process put under the same name.
+
+        What another node shared is no older than what is `held` either, which an earlier process may have put there.
 
         Of two servers behind one location one may be behind the other, and a list may have been put back. The older one
         decides where it was just asked for, beside what is known of revocations; the newer one stays in the cache. Bad
         news is kept, however old it is.
         """
-        said = next(
-            (
-                source.this_update
-                for source in sources_of(verdict, digest_of(statement.raw or b""))
-                if source.this_update is not None and source.status not in BAD_NEWS
-            ),
-            None,
-        )
+        said = _said(verdict, statement.raw or b"", but=BAD_NEWS)
         if said is None:
             return True
+        if statement.origin is Origin.CLUSTER and held is not None:
+            before = _said(verdict, held.raw)
+            # Where the one that is held was not heard this time, only when it came is known.
+            aged = aged_from(verdict, statement, now=self._clock.now())
+            if (said < before) if before is not None else (aged <= held.received_at):
+                return False
         newest = self._newest.pop(key, said)
         self._newest[key] = max(newest, said)
         if len(self._newest) > _NEWEST:
@@ -403,3 +408,19 @@ class Checker:
             self.news.revoked((one.key,))
             if statement.origin is not Origin.CLUSTER:
                 self.revealed(chain, statement)
+
+
+def _said(
+    verdict: Verdict, raw: bytes | LargeOctets, *, but: Collection[CertificateStatus] = ()
+) -> datetime | None:
+    """
+    What an answer that was heard says of its time, but where it says some statuses of a certificate.
+    """
+    return next(
+        (
+            source.this_update
+            for source in sources_of(verdict, digest_of(raw))
+            if source.this_update is not None and source.status not in but
+        ),
+        None,
+    )

@@ -17,6 +17,7 @@ from cftpki_ext.checking.checker import Checker
 from cftpki_ext.checking.sharing import Sharing
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.cluster import LEASE_S
+from cftpki_ext.core.policy import RESILIENT
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin
@@ -304,3 +305,44 @@ def test_later_lease_is_not_overwritten_by_an_earlier_one():
         return done, tier.answers["k"][1]
 
     assert ([True, False], b"new") == play(scene)
+
+
+LISTED = issue(CA, "listed", eku=["clientAuth"], crl_urls=["http://ca/crl"])
+
+
+@pytest.mark.parametrize(
+    ("vouched", "received_s"),
+    [(True, 9000), (False, 9000), (False, 2)],
+    ids=["vouched for", "not vouched for", "just now, and not vouched for"],
+)
+def test_list_of_another_node_takes_the_place_of_no_newer_one_that_an_earlier_process_put(
+    vouched, received_s
+):
+    older, newer = (
+        make_crl(
+            CA,
+            listed,
+            number=number,
+            this_update=NOW - timedelta(hours=hours),
+            next_update=NOW + timedelta(days=5),
+        )
+        for number, hours, listed in ((1, 5, ()), (2, 4, (LISTED.serial,)))
+    )
+    trust = replace(TRUST, sources=(CRL,), policy=RESILIENT)
+    location = (CRL, "http://ca/crl")
+
+    async def scene(clock):
+        tier = Tier(clock, vouched=vouched)
+        before = Node(clock, None, {**ANSWERS, location: (0, newer)})
+        await before.check(trust=trust)
+        await asyncio.sleep(9000 - received_s)
+        # The other node asks a server that is behind.
+        await Node(clock, tier, {**ANSWERS, location: (0, older)}).check(trust=trust)
+        await asyncio.sleep(received_s)
+        after = Node(clock, tier, {**ANSWERS, location: (0, Cause.UNREACHABLE)})
+        after.store.kept = before.store.kept
+        accepted = (await after.check(trust=trust))[0].accepted
+        verdict, _ = await after.check(trust=trust, chain=(LISTED.der, CA.der))
+        return accepted, newer in after.store.raws, older in after.store.raws, verdict.alert
+
+    assert (True, True, False, 44) == play(scene)
