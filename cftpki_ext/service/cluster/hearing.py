@@ -24,7 +24,6 @@ from cftpki_ext.ports import BlockList, Clock, ClusterServer, PlaceStore
 from cftpki_ext.service.cluster.blocks import agreed_after, to_tell, with_told
 from cftpki_ext.service.cluster.place import (
     Missed,
-    Place,
     from_the_end,
     load_place,
     missed,
@@ -114,7 +113,7 @@ class Hearing:
         """
         found = missed(position, beat)
         if found is not Missed.NOTHING:
-            self._place = Place(position=from_the_end(beat))
+            self._place = replace(self._place, position=from_the_end(beat), agreed=frozenset())
             self._to_doubt = True
         now = self._clock.monotonic()
         if self._to_doubt and now - self._doubted > _DOUBT_S:
@@ -162,7 +161,7 @@ class Hearing:
             elif self._server.has_secret and not one.vouched:
                 self._counts["not_vouched_for"] += 1
             elif announcement.told is Told.FLUSHED:
-                flush = True
+                flush |= self._flushed(announcement, vouched=one.vouched)
             elif announcement.block is not None:
                 await self._block(announcement, announcement.block)
             self._place = replace(self._place, position=one.position)
@@ -171,6 +170,17 @@ class Hearing:
             self._log.info("cluster_flushed", detail="another node emptied all caches")
             await self._acts.flush()
         return flush
+
+    def _flushed(self, announcement: Announcement, *, vouched: bool) -> bool:
+        """
+        Whether to flush: what was vouched for once can be told again by whoever may write to the server.
+        """
+        after = self._place.flushed(announcement.node, announcement.number) if vouched else self._place
+        if after is None:
+            self._counts["said_before"] += 1
+            return False
+        self._place = after
+        return True
 
     async def _revoked(self, announcement: Announcement) -> bool:
         """
@@ -264,6 +274,7 @@ class Hearing:
             "unblocked",
             "flushed",
             "not_vouched_for",
+            "said_before",
             "not_understood",
         )
         return {

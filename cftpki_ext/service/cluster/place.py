@@ -9,26 +9,40 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cftpki_ext.core.blocks import Block, block_to_plain, blocks_from_plain
 from cftpki_ext.core.cluster import Beat
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 
 # Before the first entry of any stream.
 BEGIN = "0-0"
+# Of so many nodes it is remembered which flush was the latest: as many as are told of at all. Those who flushed last stay.
+MAX_FLUSHES = 64
+_MAX_NODE = 200
 _POSITION = re.compile("[0-9]{1,20}-[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """
-    Behind which entry to go on, and the blocks that were told to all.
+    Behind which entry to go on, the blocks that were told to all, and the latest flush of each node (its number).
     """
 
     position: str = BEGIN
     agreed: frozenset[Block] = frozenset()
+    flushes: frozenset[tuple[str, int]] = frozenset()
+
+    def flushed(self, node: str, number: int) -> Place | None:
+        """
+        The place after a flush that was vouched for; `None` where that one, or a later one of the node, was heard before.
+        """
+        known = dict(self.flushes)
+        if number <= known.get(node, -1):
+            return None
+        latest = sorted({**known, node: number}.items(), key=lambda one: one[1])
+        return replace(self, flushes=frozenset(latest[-MAX_FLUSHES:]))
 
 
 class Missed(enum.StrEnum):
@@ -46,7 +60,12 @@ def save_place(place: Place) -> bytes:
     A place as it is saved.
     """
     blocks = sorted(place.agreed, key=lambda one: (one.what, one.at))
-    plain = {"format": 1, "position": place.position, "agreed": [block_to_plain(one) for one in blocks]}
+    plain = {
+        "format": 1,
+        "position": place.position,
+        "agreed": [block_to_plain(one) for one in blocks],
+        "flushes": dict(sorted(place.flushes)),
+    }
     return json.dumps(plain, indent=1).encode() + b"\n"
 
 
@@ -58,9 +77,22 @@ def load_place(octets: bytes | None) -> Place:
         plain = json.loads(octets or b"")
         if plain["format"] != 1 or not _POSITION.fullmatch(plain["position"]):
             return Place()
-        return Place(position=plain["position"], agreed=frozenset(blocks_from_plain(plain["agreed"])))
-    except (ValueError, TypeError, KeyError, RecursionError, InputError):
+        return Place(
+            position=plain["position"],
+            agreed=frozenset(blocks_from_plain(plain["agreed"])),
+            flushes=_flushes_from(plain.get("flushes", {})),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError):
         return Place()
+
+
+def _flushes_from(plain: Mapping[object, object]) -> frozenset[tuple[str, int]]:
+    found = [
+        (node, number)
+        for node, number in plain.items()
+        if isinstance(node, str) and len(node) <= _MAX_NODE and type(number) is int
+    ]
+    return frozenset(sorted(found, key=lambda one: one[1])[-MAX_FLUSHES:])
 
 
 def order_of(position: str) -> tuple[int, int]:

@@ -4,7 +4,7 @@ What a node tells and hears: also where the server forgets, is full, or says wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -285,3 +285,40 @@ async def test_revocation_that_nobody_can_judge_has_all_evidence_renewed_and_hol
     assert "102-0" == node.hearing.position
     node.compare()
     assert 1 == node.doubts
+
+
+async def test_flush_that_is_told_again_is_not_done_again_after_a_restart_or_where_the_server_forgot(
+    tmp_path,
+):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(Told.FLUSHED))
+    assert await node.hearing.round()
+    await server.announce(told(Told.FLUSHED))
+    assert not await node.hearing.round()
+    server.entries.clear()
+    await server.announce(told(Told.FLUSHED))
+    server.entries.insert(0, Heard(position="3-0", announcement=told(Told.FLUSHED), vouched=True))
+    del server.entries[1:]
+    assert node.compare()
+    assert not await node.hearing.round()
+    assert (1, "3-0", 2) == (
+        node.flushes,
+        node.hearing.position,
+        node.hearing.status()["heard"]["said_before"],
+    )
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(Told.FLUSHED))
+    assert not await node.hearing.round()
+    await server.announce(replace(told(Told.FLUSHED), number=2))
+    assert await node.hearing.round()
+    assert 1 == node.flushes
+
+
+async def test_flush_that_nobody_vouches_for_keeps_none_from_being_done(tmp_path):
+    server = Server(trusted=False)
+    node = Node(tmp_path / "a", server)
+    for number in (1 << 60, 1, 1):
+        await server.announce(replace(told(Told.FLUSHED), number=number), vouched=False)
+        assert await node.hearing.round()
+    assert 3 == node.flushes

@@ -14,6 +14,7 @@ from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.cluster import Beat
 from cftpki_ext.service.cluster.place import (
     BEGIN,
+    MAX_FLUSHES,
     Missed,
     Place,
     from_the_end,
@@ -54,8 +55,21 @@ def test_who_missed_something_goes_on_from_the_beginning_of_what_is_there(first)
 
 
 def test_place_comes_back():
-    place = Place(position="17-4", agreed=frozenset({BLOCK}))
+    place = Place(position="17-4", agreed=frozenset({BLOCK}), flushes=frozenset({("a", 7), ("b", 0)}))
     assert place == load_place(save_place(place))
+
+
+def test_place_of_an_earlier_version_comes_back():
+    assert Place(position="17-4") == load_place(b'{"format":1,"position":"17-4","agreed":[]}')
+
+
+def test_flush_is_done_once_and_those_of_the_nodes_that_flushed_last_are_remembered():
+    place = Place().flushed("a", 5)
+    assert (None, None) == (place.flushed("a", 5), place.flushed("a", 4))
+    assert {("a", 6), ("b", 1)} == place.flushed("a", 6).flushed("b", 1).flushes
+    for number in range(10, 10 + MAX_FLUSHES):
+        place = place.flushed(f"n{number}", number)
+    assert {(f"n{number}", number) for number in range(10, 10 + MAX_FLUSHES)} == place.flushes
 
 
 @pytest.mark.parametrize(
@@ -68,6 +82,7 @@ def test_place_comes_back():
         b"\xff",
         b'{"format":2,"position":"1-1","agreed":[]}',
         b'{"format":1,"position":"x","agreed":[]}',
+        b'{"format":1,"position":"1-1","agreed":[],"flushes":7}',
     ],
 )
 def test_what_is_no_place_is_the_beginning(octets):
