@@ -113,7 +113,8 @@ class Hearing:
         """
         found = missed(position, beat)
         if found is not Missed.NOTHING:
-            self._place = replace(self._place, position=from_the_end(beat), agreed=frozenset())
+            self._place = replace(self._place, position=from_the_end(beat))
+            self._tell_whole()
             self._to_doubt = True
         now = self._clock.monotonic()
         if self._to_doubt and now - self._doubted > _DOUBT_S:
@@ -237,19 +238,36 @@ class Hearing:
         """
         if not self._server.up:
             return
-        try:
-            document = self._acts.blocks.document()
-        except StoreError:
+        if self._clock.monotonic() - self._whole_at > _TOLD_WHOLE_S:
+            self._tell_whole()
+        here = self._here()
+        if here is None:
             return  # told by whoever judges: nobody is let in
-        now = self._clock.monotonic()
-        if now - self._whole_at > _TOLD_WHOLE_S:
-            self._whole_at = now
-            self._place = replace(self._place, agreed=frozenset())
-        here = () if document is None else decode_blocks(document)
         for told, block in to_tell(here, self._place.agreed):
             if not await self._telling.block(told, block):
                 return
             self._place = replace(self._place, agreed=agreed_after(self._place.agreed, told, block))
+
+    def _tell_whole(self) -> None:
+        """
+        Have the whole list told: of what all knew, only what was lifted since is left, so that it is told as lifted.
+        """
+        here = self._here()
+        if here is None:
+            self._whole_at = float("-inf")  # as soon as it can be read
+            return
+        self._whole_at = self._clock.monotonic()
+        self._place = replace(self._place, agreed=self._place.agreed - frozenset(here))
+
+    def _here(self) -> tuple[Block, ...] | None:
+        """
+        The entries of this node; `None` where they cannot be read.
+        """
+        try:
+            document = self._acts.blocks.document()
+        except StoreError:
+            return None
+        return () if document is None else decode_blocks(document)
 
     async def _save(self) -> None:
         if self._place == self._saved:

@@ -14,7 +14,7 @@ from cftpki_cache.cluster_place import PlaceFile
 from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.cluster import MAX_ANNOUNCED_OCTETS, Announcement, Beat, Heard, RevokedNews, Told
 from cftpki_ext.core.cluster_octets import write_announcement
-from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.errors import CftPkiError, StoreError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.service.cluster.hearing import Acts, Hearing
@@ -322,3 +322,49 @@ async def test_flush_that_nobody_vouches_for_keeps_none_from_being_done(tmp_path
         await server.announce(replace(told(Told.FLUSHED), number=number), vouched=False)
         assert await node.hearing.round()
     assert 3 == node.flushes
+
+
+@pytest.mark.parametrize("why", ["emptied", "a day"])
+async def test_entry_that_was_lifted_while_the_server_was_away_is_told_as_lifted(tmp_path, why):
+    server = Server()
+    one, other = Node(tmp_path / "a", server), Node(tmp_path / "b", server, "b")
+    one.blocks.change(lambda book: book.with_block(BLOCK))
+    one.blocks.change(lambda book: book.with_block(replace(BLOCK, what="CN=b")))
+    for node in (one, other, one):
+        await node.hearing.round()
+    server.up = False
+    one.blocks.change(lambda book: book.without("CN=a", by="op", at=NOW, reason="found"))
+    await one.hearing.round()
+    if why == "emptied":
+        server.entries.clear()
+    else:
+        one.clock.seconds = other.clock.seconds = 24 * 3600 + 1
+    server.up = True
+    for node in (other, one):
+        assert (why == "emptied") is node.compare()
+    for node in (other, one, other, one):
+        await node.hearing.round()
+    assert (["CN=b"], ["CN=b"]) == (one.blocked, other.blocked)
+
+
+async def test_list_that_cannot_be_read_where_the_server_forgot_is_told_as_soon_as_it_can(
+    tmp_path, monkeypatch
+):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    node.blocks.change(lambda book: book.with_block(BLOCK))
+    await node.hearing.round()
+    server.entries.clear()
+    node.clock.seconds = 3600  # nothing was told lately
+    with monkeypatch.context() as broken:
+
+        def unreadable(_):
+            msg = "its octets are not those that were written"
+            raise StoreError(msg)
+
+        broken.setattr(BlockFile, "document", unreadable)
+        assert node.compare()
+        await node.hearing.round()
+        assert [] == server.entries
+    await node.hearing.round()
+    assert [BLOCK] == [one.announcement.block for one in server.entries]
