@@ -47,8 +47,8 @@ class Acts:
     """
     What this node does with what it hears.
 
-    `revoked` verifies and remembers, and raises `CftPkiError` where that could not be done now; `flush` empties the cache; `doubt`: everything is to be renewed, since something may have been
-    missed.
+    `revoked` verifies and remembers, and raises `CftPkiError` where that could not be done now; `flush` empties the cache; `doubt`:
+    everything is to be renewed, since something may have been missed.
     """
 
     revoked: Callable[[RevokedNews], Awaitable[bool]]
@@ -91,7 +91,8 @@ class Hearing:
         self._saved = self._place
         self._whole_at = clock.monotonic()
         self._to_doubt, self._doubted = False, float("-inf")
-        self._tried = 0  # the entry behind the position
+        # The entry that no judge could be found for last, how often, and whether it is to be heard again.
+        self._tried, self._tries, self._again = "", 0, False
         self._counts: Counter[str] = Counter()
         self._fault: str | None = None
 
@@ -140,7 +141,7 @@ class Hearing:
             if not entries:
                 break
             flushed |= await self._do(entries)
-            if self._tried or self._place.position == before:
+            if self._again or self._place.position == before:
                 break  # one is to be heard again, or they are in no order
         await self._save()
         return flushed
@@ -149,7 +150,7 @@ class Hearing:
         """
         Do what some entries say, up to one that cannot be done now; one flush is enough for all of them.
         """
-        flush = False
+        flushed = self._again = False
         for one in entries:
             if order_of(one.position) <= order_of(self._place.position):
                 continue  # no order of a stream
@@ -157,33 +158,36 @@ class Hearing:
             if announcement is None:
                 self._counts["not_understood"] += 1
             elif announcement.told is Told.REVOKED:
-                if not await self._revoked(announcement):
+                self._again = not await self._revoked(announcement, one.position)
+                if self._again:
                     break
             elif self._server.has_secret and not one.vouched:
                 self._counts["not_vouched_for"] += 1
             elif announcement.told is Told.FLUSHED:
-                flush |= self._flushed(announcement, vouched=one.vouched)
+                flushed |= await self._flush(announcement, vouched=one.vouched, done=flushed)
             elif announcement.block is not None:
                 await self._block(announcement, announcement.block)
             self._place = replace(self._place, position=one.position)
-        if flush:
-            self._counts["flushed"] += 1
-            self._log.info("cluster_flushed", detail="another node emptied all caches")
-            await self._acts.flush()
-        return flush
+        return flushed
 
-    def _flushed(self, announcement: Announcement, *, vouched: bool) -> bool:
+    async def _flush(self, announcement: Announcement, *, vouched: bool, done: bool) -> bool:
         """
-        Whether to flush: what was vouched for once can be told again by whoever may write to the server.
+        Flush, unless that was done for an entry before; whether there was reason to.
+
+        What was vouched for once can be told again by whoever may write to the server.
         """
         after = self._place.flushed(announcement.node, announcement.number) if vouched else self._place
         if after is None:
             self._counts["said_before"] += 1
             return False
+        if not done:
+            self._counts["flushed"] += 1
+            self._log.info("cluster_flushed", detail="another node emptied all caches")
+            await self._acts.flush()
         self._place = after
         return True
 
-    async def _revoked(self, announcement: Announcement) -> bool:
+    async def _revoked(self, announcement: Announcement, position: str) -> bool:
         """
         Have a revocation verified; whether to go on: it is heard again where it could not be judged.
         """
@@ -193,8 +197,8 @@ class Hearing:
             # Also what this node told: names of nodes are given by people, and what is known costs little.
             proves = await self._acts.revoked(announcement.revoked)
         except CftPkiError as error:
-            self._tried += 1
-            if self._tried < _TRIES:
+            self._tried, self._tries = position, self._tries + 1 if self._tried == position else 1
+            if self._tries < _TRIES:
                 return False
             self._log.error(
                 "announced_revocation_not_judged", told_by=announcement.node, error=printable(str(error))
@@ -202,7 +206,6 @@ class Hearing:
             self._to_doubt = True
         else:
             self._counts["revoked" if proves else "not_proven"] += 1
-        self._tried = 0
         return True
 
     # --- blocks ---------------------------------------------------------------------------------------------------------

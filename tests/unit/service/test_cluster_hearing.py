@@ -368,3 +368,38 @@ async def test_list_that_cannot_be_read_where_the_server_forgot_is_told_as_soon_
         assert [] == server.entries
     await node.hearing.round()
     assert [BLOCK] == [one.announcement.block for one in server.entries]
+
+
+async def test_flush_before_an_entry_that_cannot_be_done_is_done_once(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(Told.FLUSHED))
+    await server.announce(told(Told.BLOCKED, block=BLOCK))
+    lock = node.folder / "blocked.lock"
+    lock.mkdir()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"blocked\.lock"):
+            await node.hearing.round()
+        assert (1, "101-0") == (node.flushes, node.hearing.position)
+    lock.rmdir()
+    assert not await node.hearing.round()
+    assert (1, ["CN=a"]) == (node.flushes, node.blocked)
+
+
+async def test_tries_are_those_of_one_entry(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    node.telling.revoked((b"leaf",), proof())
+    await node.telling.flush()
+    node.silent = 18
+    for _ in range(9):
+        await node.hearing.round()
+    server.entries.clear()
+    node.clock.seconds = 3600
+    node.telling.revoked((b"leaf",), proof(raw=b"another"))
+    await node.telling.flush()
+    for _ in range(9):
+        await node.hearing.round()
+    assert (0, "0-0") == (node.silent, node.hearing.position)
+    await node.hearing.round()
+    assert [b"another"] == [one.raw for one in node.news]
