@@ -1,6 +1,8 @@
 """
 Who may see the console and who not, over real sockets and real TLS: a local user, whoever has the link or the token, whoever has a
 client certificate that our engine accepts.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 import contextlib

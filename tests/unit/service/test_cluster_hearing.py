@@ -1,5 +1,7 @@
 """
 What a node tells and hears: also where the server forgets, is full, or says what it must not.
+
+More than 400 lines: one subject with all its cases, over one set of helpers.
 """
 
 from __future__ import annotations
