@@ -43,8 +43,8 @@ from cftpki_cache.sqlite import abandon, connect, create, transaction
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.ledger_notes import Break
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.values import replace
-from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import EvidenceEntry, Reach
 
 # Checkpoints wait for the disk (fsync), so none is made where records wait: a thread makes them each time so much has

@@ -20,8 +20,8 @@ from cftpki_cache.ledger_schema import count_revoked, is_there, link, newest
 from cftpki_cache.ledger_short import find_short, head_of, insert_short, number_of_whole, octets_of
 from cftpki_ext.core.ledger_notes import Break
 from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import BlobsMissingError, EntryKind, EvidenceEntry, Repeated
 
 # Documents that are repeated and known to be there, some 100 bytes each.

@@ -18,8 +18,8 @@ from cftpki_cache.ledger_head import beside
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.ledger_notes import Break
 from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.settings import strangers_bytes
-from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.ports import EvidenceEntry, Reach, Share
 
 STRANGERS = "strangers"

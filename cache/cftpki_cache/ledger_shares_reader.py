@@ -20,7 +20,7 @@ from cftpki_cache.ledger_schema import DATABASE
 from cftpki_cache.ledger_shares import folder_of_strangers
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.ledger_notes import Note
-from cftpki_ext.decision.known_revoked import Proven
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.ports import LedgerEntry, LedgerFault, Share
 
 

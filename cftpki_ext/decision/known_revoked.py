@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from cftpki_ext.core.digest import digest_of
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateStatus
@@ -20,21 +21,7 @@ from cftpki_ext.decision.other_paths import paths_tried
 from cftpki_ext.revocation.cache_key import certificate_key
 from cftpki_ext.revocation.ocsp import NON_ISSUED
 
-__all__ = ["BAD_NEWS", "Proof", "Proven", "proof_key", "proofs_in", "proves", "strongest_of"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proven:
-    """
-    That a statement proves a certificate revoked: by the key of the one and the SHA-256 (hex) of the other.
-
-    `final` is what no newer statement lifts; `ends` is the certificate's notAfter.
-    """
-
-    certificate: str
-    digest: str
-    final: bool
-    ends: datetime
+__all__ = ["BAD_NEWS", "Proof", "proof_key", "proofs_in", "proves", "strongest_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

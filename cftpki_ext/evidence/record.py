@@ -26,6 +26,7 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.forms import form_of
 from cftpki_ext.core.octets import LargeOctets, whole_of
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.settings import Limits, Partners, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
@@ -33,7 +34,7 @@ from cftpki_ext.core.verdict import Fault, Verdict
 from cftpki_ext.core.verdict_json import prepare_verdicts, verdict_to_json
 from cftpki_ext.core.vocabulary import Form, Rules
 from cftpki_ext.decision.examine import examine
-from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, Proven, proofs_in, strongest_of
+from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, proofs_in, strongest_of
 from cftpki_ext.decision.question import Question
 from cftpki_ext.ports import Repeated
 

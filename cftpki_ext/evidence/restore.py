@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from cftpki_ext.core.errors import StoreError
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.decision.examine import examine
-from cftpki_ext.decision.known_revoked import BAD_NEWS, Proven, proof_key, proves, strongest_of
+from cftpki_ext.decision.known_revoked import BAD_NEWS, proof_key, proves, strongest_of
 from cftpki_ext.evidence import decode, proofs_of
 from cftpki_ext.ports import EvidenceReader, ProofReader, ProofStore
 

@@ -23,11 +23,11 @@ from cftpki_ext.core.large_lists import LargeStore, Spool
 from cftpki_ext.core.ledger_notes import Break, Note
 from cftpki_ext.core.notify import NoticeMessage
 from cftpki_ext.core.octets import LargeOctets
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.validators import Validators
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.x509.certificate import Certificate
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from cftpki_cache.ledger_shares import SharedLedger
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.decision.known_revoked import Proven
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.ports import (
     BlobsMissingError,
     EntryKind,

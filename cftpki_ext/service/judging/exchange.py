@@ -22,12 +22,12 @@ from cftpki_ext.checking.standing import LONGEST
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.forms import form_of
 from cftpki_ext.core.octets import LargeOctets, whole_of
+from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.settings import Limits, Settings, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import Status, Verdict
 from cftpki_ext.core.verdict_json import verdict_from_json
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.decision.known_revoked import Proven
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, Waiting
 from cftpki_ext.evidence import Asked
