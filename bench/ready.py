@@ -28,7 +28,7 @@ from cftpki_ext import lab
 from cftpki_ext.checking.held import Held, Partner
 from cftpki_ext.checking.sightings import document_of
 from cftpki_ext.core.vocabulary import Direction, SourceKind
-from cftpki_ext.ports import Sighting
+from cftpki_ext.ports.partners import Sighting
 from cftpki_ext.protocol.codec import Result
 from cftpki_ext.protocol.tls_vectors import encode_chain
 

@@ -40,7 +40,11 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence.restore import Known, behind, known_by, restore
-from cftpki_ext.ports import EvidenceReader, ProofStore, ResponseStore, Sighting, StoreWatch
+from cftpki_ext.ports import EvidenceReader
+from cftpki_ext.ports.changes import StoreWatch
+from cftpki_ext.ports.partners import Sighting
+from cftpki_ext.ports.responses import ResponseStore
+from cftpki_ext.ports.revocations import ProofStore
 from cftpki_ext.support.users import denied_text, user_text, user_word
 
 _log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ import diskcache  # type: ignore[import-untyped]  # diskcache has no types
 from cftpki_cache.kept import Kept
 from cftpki_cache.raw_disk import CorruptRowError, RawDisk
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 
 T = TypeVar("T")
 

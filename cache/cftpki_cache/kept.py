@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.ports import ResponseStore, StoredResponse
+from cftpki_ext.ports.responses import ResponseStore, StoredResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

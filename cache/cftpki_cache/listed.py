@@ -13,7 +13,7 @@ from datetime import datetime
 from cftpki_cache.lists import ListFiles
 from cftpki_cache.tiered import TieredStore
 from cftpki_ext.core.octets import LargeOctets
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 
 _log = logging.getLogger(__name__)
 

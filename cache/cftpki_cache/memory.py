@@ -16,7 +16,7 @@ from datetime import datetime
 from cftpki_cache.kept import Kept
 from cftpki_ext.core.digest import forget_digest
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 
 # What an entry costs beside its bytes: key, record, table slot.
 _ENTRY_BYTES = 512

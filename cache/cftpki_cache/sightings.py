@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from cftpki_cache.sqlite import connect, create, transaction
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import Sighting
+from cftpki_ext.ports.partners import Sighting
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

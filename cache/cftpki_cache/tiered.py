@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cftpki_cache.kept import Kept, LivedStore
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 
 
 class _Upper(LivedStore, Protocol):

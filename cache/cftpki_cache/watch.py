@@ -20,7 +20,7 @@ from cftpki_cache.disk import RECEIVED, RECEIVED_AT
 from cftpki_cache.revocations import DATABASE as PROOFS
 from cftpki_cache.sqlite import connect
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import StoreChanges
+from cftpki_ext.ports.changes import StoreChanges
 
 _FLUSHED = "flushed"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import StatusSource
+from cftpki_ext.ports.sources import StatusSource
 
 _log = logging.getLogger(__name__)
 DEFAULT_SOURCES = (SourceKind.OCSP, SourceKind.CRL)

@@ -15,7 +15,8 @@ from cftpki_ext.core.errors import ConfigError, InputError, StoreError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.ports import Clock, ClusterServer
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.cluster import ClusterServer
 from cftpki_ext.service.cluster.hearing import Acts, Hearing
 from cftpki_ext.service.cluster.node import ClusterNode
 from cftpki_ext.service.cluster.revocations import Revocations

@@ -30,7 +30,7 @@ from cftpki_ext.core.escape import printable
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.issuance.plugins import known_types, load_plugin
 from cftpki_ext.identity.recognition import Key, Recognised, Recognition, Trusted, TrustedBy
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of
 
 # Of all plug-ins together: what a person reads, and far more than a server speaks.

@@ -16,7 +16,9 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence import Record, encode
 from cftpki_ext.evidence.shares import share_of
-from cftpki_ext.ports import EvidenceEntry, LocationLocks, ProofStore, ResponseStore, Share
+from cftpki_ext.ports import EvidenceEntry, Share
+from cftpki_ext.ports.responses import LocationLocks, ResponseStore
+from cftpki_ext.ports.revocations import ProofStore
 from cftpki_ext.stores import evidence_directory, location_locks, open_stores, recollect
 from cftpki_ext.support.logs import event_log
 

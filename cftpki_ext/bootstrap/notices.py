@@ -15,7 +15,7 @@ from cftpki_ext.core.escape import excerpt
 from cftpki_ext.core.log import BatchLog
 from cftpki_ext.core.notify import AnyReceiver, MailReceiver, SyslogReceiver, WebhookReceiver
 from cftpki_ext.core.settings import Settings
-from cftpki_ext.ports import NoticeSender
+from cftpki_ext.ports.notices import NoticeSender
 from cftpki_ext.service.notices.driver import Notices
 from cftpki_ext.support.logs import SteadyLog
 

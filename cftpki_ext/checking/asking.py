@@ -27,7 +27,8 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.grounds import refresh_age
-from cftpki_ext.ports import Clock, LocationLocks, StoredResponse
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.responses import LocationLocks, StoredResponse
 
 # How often it is tried to get a lock that another process has: a system call of a microsecond.
 _TRY_S = 0.02

@@ -35,15 +35,11 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import (
-    Clock,
-    LocationLocks,
-    ProofStore,
-    ResponseStore,
-    StatusSource,
-    StoreChanges,
-    StoredResponse,
-)
+from cftpki_ext.ports.changes import StoreChanges
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.responses import LocationLocks, ResponseStore, StoredResponse
+from cftpki_ext.ports.revocations import ProofStore
+from cftpki_ext.ports.sources import StatusSource
 
 _log = logging.getLogger(__name__)
 

@@ -29,7 +29,9 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, Waiting
-from cftpki_ext.ports import Clock, StatusQuestion, StatusSource, StoredResponse
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.responses import StoredResponse
+from cftpki_ext.ports.sources import StatusQuestion, StatusSource
 from cftpki_ext.x509.certificate import parse_certificate
 
 # How often the loop's own lateness is looked at while it waits.

@@ -17,7 +17,7 @@ from cftpki_ext.core.settings import Limits
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.validators import Validators, unpack
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import KnownVersion
+from cftpki_ext.ports.sources import KnownVersion
 from cftpki_ext.revocation.cache_key import validators_key
 
 # A list is confirmed for so many refresh ages after it came whole; no confirmation makes it longer.

@@ -18,7 +18,7 @@ from functools import partial
 from cftpki_ext.checking.large_lists import LargeLists
 from cftpki_ext.core.digest import digest_of, forget_digest, is_hashed
 from cftpki_ext.core.octets import LargeOctets, whole_of
-from cftpki_ext.ports import LastingStore, ListStore, ResponseStore, SharedStore, StoredResponse
+from cftpki_ext.ports.responses import LastingStore, ListStore, ResponseStore, SharedStore, StoredResponse
 from cftpki_ext.support.heap import give_back
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from cftpki_ext.core.cluster import PART_OCTETS, Parts
 from cftpki_ext.core.large_lists import Spool
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
-from cftpki_ext.ports import SharedTier
+from cftpki_ext.ports.cluster import SharedTier
 
 
 async def gather(

@@ -25,7 +25,8 @@ from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin
-from cftpki_ext.ports import Clock, SharedTier
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.cluster import SharedTier
 
 # What nobody vouches for was received no later than now; this says nothing at all.
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)

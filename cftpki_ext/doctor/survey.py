@@ -21,7 +21,8 @@ from cftpki_ext.doctor.clocks import judge_clocks
 from cftpki_ext.doctor.directories import judge_trial, trial_of
 from cftpki_ext.doctor.findings import Finding, Level
 from cftpki_ext.doctor.judged import Heard, judge_trust
-from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import StatusQuestion, StatusSource
 from cftpki_ext.revocation.judge import judge_certificate
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 

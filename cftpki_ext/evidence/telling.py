@@ -10,7 +10,8 @@ from typing import Any
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import EvidenceSettings
 from cftpki_ext.evidence.reach import falls_short, told
-from cftpki_ext.ports import Clock, Reach
+from cftpki_ext.ports import Reach
+from cftpki_ext.ports.clock import Clock
 
 # Between two warnings that the size of the evidence will not last.
 _TELL_S = 86400.0

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from cftpki_ext.identity.recognition import Recognition
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 __all__ = [
     "IGNORED",

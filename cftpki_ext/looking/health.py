@@ -43,7 +43,7 @@ from cftpki_ext.doctor.machine import Onlooker
 from cftpki_ext.doctor.past import READ_S
 from cftpki_ext.identity.renewal.overview import Overview
 from cftpki_ext.identity.store.layout import site_of
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.service.monitoring.asking import TIMEOUT_S, ServiceUnreachableError, ask_status
 from cftpki_ext.service.renewals import make_manager, managed
 from cftpki_ext.stores import revocation_reader, stored_evidence

@@ -16,7 +16,8 @@ from cftpki_ext.core.blocks import Block, decode_blocks
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import Log
-from cftpki_ext.ports import BlockList, Clock
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.partners import BlockList
 
 
 class Blocking:

@@ -17,7 +17,7 @@ from typing import Any
 from cftpki_ext.core.line_budget import LineBudget
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.exit.session import SessionContext
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.service.audit import AuditSink
 
 # A day of one cause is then 9,000 lines, some megabytes.

@@ -33,7 +33,8 @@ from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record
 from cftpki_ext.evidence.writer import EvidenceWriter, NotKept
-from cftpki_ext.ports import Clock, Sighting, SightingStore
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.partners import Sighting, SightingStore
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.judging.standing import name_of

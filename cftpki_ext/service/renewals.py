@@ -38,7 +38,7 @@ from cftpki_ext.identity.store.durable import make_directory
 from cftpki_ext.identity.store.layout import Log
 from cftpki_ext.identity.store.operator_log import Actor
 from cftpki_ext.identity.store.owners import not_ours
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # What could not be started is tried again: soon, as most faults of a disk pass, and then once a minute.
 FIRST_RESTART_S = 5.0

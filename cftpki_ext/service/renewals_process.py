@@ -38,7 +38,7 @@ from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log as Event
 from cftpki_ext.identity.store.layout import Site
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.processes.channel import ChildChannel
 from cftpki_ext.processes.child import Attended
 from cftpki_ext.processes.confine import Bounds, SystemCalls

@@ -21,7 +21,7 @@ from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Tally
 from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.identity import IdentityProvider
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.known_checks import KnownChecks

@@ -10,7 +10,7 @@ from typing import assert_never
 from cftpki_ext.exit.session import session_reference
 from cftpki_ext.exit.steps import Fail, Final, NotHandled, Refuse, Reply
 from cftpki_ext.identity.serving.doors import DoorsHeard
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.protocol.codec import Frame, Message, Tag
 from cftpki_ext.service.audit import AuditSink
 from cftpki_ext.service.key_use import KeyUse, KeyUses

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.log import Log
-from cftpki_ext.ports import Clock, StoreChanges, StoreWatch
+from cftpki_ext.ports.changes import StoreChanges, StoreWatch
+from cftpki_ext.ports.clock import Clock
 
 # Between two looks: what another process has stored, or a command has flushed, counts no later than 0.1 s after it.
 LOOK_S = 0.05

@@ -41,7 +41,7 @@ from cftpki_ext.identity.enroller_port import (
     RenewalHint,
     SaveState,
 )
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.files import others_may_use, read_regular
 from cftpki_ext.support.guarded import read_guarded
 from cftpki_ext.support.pem import certificates

@@ -15,7 +15,8 @@ from types import MappingProxyType
 
 from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import StatusQuestion, StatusSource
 from cftpki_ext.support.failures import reason_of
 
 GROUP = "cftpki.status_sources"

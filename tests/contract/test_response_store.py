@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.tiered import TieredStore
-from cftpki_ext.ports import ResponseStore, StoredResponse
+from cftpki_ext.ports.responses import ResponseStore, StoredResponse
 
 RECEIVED = datetime(2026, 11, 20, 8, 30, 15, 123456, tzinfo=UTC)
 

@@ -21,7 +21,8 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import StatusQuestion, StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
+from cftpki_ext.ports.sources import StatusQuestion
 from tests.support.pki import NOW, Entity, issue, make_crl, make_ocsp_response, make_root
 
 MINUTE = timedelta(minutes=1)

@@ -10,7 +10,7 @@ import pytest
 from cftpki_ext import stores
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
-from cftpki_ext.ports import ListStore
+from cftpki_ext.ports.responses import ListStore
 from cftpki_ext.stores import open_stores, unfit_state
 
 

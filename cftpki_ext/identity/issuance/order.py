@@ -40,7 +40,7 @@ from cftpki_ext.identity.store.journal import (
     seconds,
 )
 from cftpki_ext.identity.store.layout import Log, Site
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # One step at a CA with its challenges; DNS takes minutes to be seen everywhere.
 ADVANCE_S = 600.0

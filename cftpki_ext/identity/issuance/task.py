@@ -18,7 +18,7 @@ from cftpki_ext.identity.issuance.late import NotMadeError
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.journal import MAX_DETAIL, OrderRecord, Outcome
 from cftpki_ext.identity.store.layout import Log, Site
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 ANCHORS_S = 20.0
 # A third party's adapter that has not come back so long after its deadline never will; meanwhile it holds the identity's

@@ -19,7 +19,7 @@ from cftpki_ext.identity.renewal.schedule import pick
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site
 from cftpki_ext.identity.store.state import Hint, IdentityState, Status, write_state
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # How often the CA is asked where it does not say. RFC 9773 4.3 suggests hours.
 HINT_EVERY = timedelta(hours=6)

@@ -18,7 +18,7 @@ from cftpki_ext.identity.renewal.schedule import EARLY_SHARE, PAUSES, Plan, Why
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site
 from cftpki_ext.identity.store.state import Failure, IdentityState, Rollout, Waiting, write_state
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 
 class Attempter:

@@ -46,7 +46,7 @@ from cftpki_ext.identity.store.state import (
     look_at_state,
     write_state,
 )
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 
 class IdentityContext:

@@ -14,7 +14,7 @@ from cftpki_ext.identity.renewal.hooks import run_hooks
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.identity.store.layout import Log, Site
 from cftpki_ext.identity.store.state import IdentityState, Rollout, Task, write_state
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # At once, then after 10, 20, 40 … seconds: a host that restarts is back in minutes, one that is down is not pressed.
 FIRST_RETRY = timedelta(seconds=10)

@@ -20,7 +20,9 @@ from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.values import dataclass, replace
-from cftpki_ext.ports import BlockList, Clock, ClusterServer, PlaceStore
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.cluster import ClusterServer, PlaceStore
+from cftpki_ext.ports.partners import BlockList
 from cftpki_ext.service.cluster.blocks import agreed_after, to_tell, with_told
 from cftpki_ext.service.cluster.place import (
     Missed,

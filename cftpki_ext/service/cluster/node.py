@@ -17,7 +17,8 @@ from cftpki_ext.core.cluster import Beat, NodeRow
 from cftpki_ext.core.cluster_octets import FORM
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.ports import Clock, ClusterServer
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.cluster import ClusterServer
 from cftpki_ext.service.cluster.hearing import Hearing
 from cftpki_ext.service.cluster.place import order_of
 from cftpki_ext.service.cluster.telling import Telling

@@ -19,7 +19,7 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.revocation.ocsp import NON_ISSUED
 from cftpki_ext.service.judging.remote import Judged
 

@@ -16,7 +16,8 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass, replace
-from cftpki_ext.ports import Clock, ClusterServer
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.cluster import ClusterServer
 
 # What waits while the server does not answer; the oldest goes, and its certificate is asked about when its evidence is too old.
 _WAITING = 512

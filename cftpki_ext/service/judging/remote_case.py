@@ -20,7 +20,7 @@ from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation
 from cftpki_ext.evidence import Asked, RecordBytes
 from cftpki_ext.evidence.record import write_statement
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.processes.channel import close_all
 from cftpki_ext.processes.copying import memory_file_in_thread
 from cftpki_ext.processes.frames import Message

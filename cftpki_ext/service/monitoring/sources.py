@@ -23,7 +23,8 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import StatusQuestion, StatusSource
 from cftpki_ext.service.monitoring.labels import label
 from cftpki_ext.service.monitoring.latencies import Latencies
 

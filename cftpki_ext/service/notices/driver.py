@@ -20,7 +20,8 @@ from cftpki_ext.core.log import Log
 from cftpki_ext.core.notify import AnyReceiver, Condition, Notice, NoticeMessage
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.identity.store.durable import replace_file
-from cftpki_ext.ports import Clock, NoticeSender
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.notices import NoticeSender
 from cftpki_ext.service.notices.book import MOST_NOTICES, Book
 from cftpki_ext.service.notices.heard import Heard
 from cftpki_ext.service.notices.standing import standing

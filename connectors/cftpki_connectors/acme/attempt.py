@@ -38,7 +38,7 @@ from cftpki_connectors.acme.validation import Validation
 from cftpki_connectors.ca.client import CaError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Order, Pending, SaveState
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # A challenge that could not be published, or a CA that does not see it, is tried again after so long.
 TRY_AGAIN = timedelta(seconds=30)

@@ -32,7 +32,7 @@ from cftpki_connectors.acme.solver import Solver, SolverError
 from cftpki_connectors.ca.client import printable
 from cftpki_connectors.support.secret_files import secret_text
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of
 
 LABEL = "_acme-challenge"

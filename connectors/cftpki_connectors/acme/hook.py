@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cftpki_connectors.acme.solver import SolverError
 from cftpki_connectors.ca.client import printable
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.programs import run_program
 
 

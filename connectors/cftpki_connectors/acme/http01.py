@@ -23,7 +23,7 @@ from cftpki_connectors.acme.options import Http01, endpoint
 from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import Solver, SolverError
 from cftpki_connectors.ca.client import printable
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of
 
 PREFIX = "/.well-known/acme-challenge/"

@@ -8,7 +8,7 @@ import asyncio
 from datetime import datetime
 
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # What is kept of the deadline to end in order instead of being cut off.
 RESERVE_S = 1.0

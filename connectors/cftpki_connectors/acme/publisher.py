@@ -16,7 +16,7 @@ from cftpki_connectors.acme.http01 import make_http01
 from cftpki_connectors.acme.options import AcmeOptions, ChallengeKind
 from cftpki_connectors.acme.solver import Solver, SolverError
 from cftpki_connectors.acme.tlsalpn01 import TlsAlpnSolver
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # An order that nobody takes up again leaves no door open: what was published is taken away so long after.
 LEASE_S = 600.0

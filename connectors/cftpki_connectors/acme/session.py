@@ -17,7 +17,7 @@ from cftpki_connectors.acme.resources import Directory, decode_object, parse_dir
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # A server that loses two nonces of three is passed with certainty enough (1 in 170 000), one that takes none is not.
 MAX_NONCE_TRIES = 30

@@ -25,7 +25,7 @@ from cftpki_connectors.support.secret_files import secret_text
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of
 from cftpki_ext.support.files import read_regular
 from cftpki_ext.support.logs import event_log

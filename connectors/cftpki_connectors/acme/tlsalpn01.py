@@ -28,7 +28,7 @@ from cftpki_connectors.acme.options import TlsAlpn01, endpoint
 from cftpki_connectors.acme.resources import Identifier
 from cftpki_connectors.acme.solver import SolverError
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of
 
 PROTOCOL = "acme-tls/1"

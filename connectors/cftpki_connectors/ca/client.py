@@ -45,7 +45,7 @@ from cftpki_connectors.support.httpx_client import (
 )
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Held
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of
 
 __all__ = [

@@ -16,7 +16,7 @@ from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest, Channel, P
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.identity.recognition import Heard, Trusted, TrustedBy
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # One question. A server that speaks a protocol tells so at once; what is slow is told apart by the operator.
 PROBE_S = 10.0

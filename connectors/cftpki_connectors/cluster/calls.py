@@ -26,7 +26,7 @@ from cftpki_connectors.cluster.bounded import ReplyTooLargeError
 from cftpki_connectors.cluster.clients import CONNECTIONS, Client
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from datetime import datetime
 from cftpki_connectors.cluster.clients import unauthenticated
 from cftpki_connectors.cluster.server import SharedServer
 from cftpki_ext.core.cluster import ClusterSettings, NodeRow, Probe
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # Of a probe: longer than it takes to look.
 _KEPT_S = 10

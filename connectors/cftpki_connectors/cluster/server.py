@@ -40,7 +40,7 @@ from cftpki_ext.core.cluster_octets import (
     write_parts,
     write_row,
 )
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 T = TypeVar("T")
 

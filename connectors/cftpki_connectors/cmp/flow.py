@@ -25,7 +25,7 @@ from cftpki_connectors.cmp.values import CertResponse, Kind, Message, Outcome, S
 from cftpki_connectors.support import threads
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Order, Pending, Progress, SaveState
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # A clock further off makes certificates that are not valid yet, or no longer.
 _SKEW = timedelta(seconds=60)

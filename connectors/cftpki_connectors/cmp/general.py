@@ -27,7 +27,7 @@ from cftpki_connectors.cmp.values import Kind, MalformedMessageError, RootUpdate
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.identity.issuance.leads import fault_of_path
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 _CA_CERTS = "1.3.6.1.5.5.7.4.17"

@@ -14,7 +14,7 @@ from cftpki_connectors.cmp.options import CmpOptions
 from cftpki_connectors.cmp.protection import ProtectionError
 from cftpki_connectors.support import threads
 from cftpki_ext.identity.enroller_port import Fault, Finding
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 _NO_ANSWER = frozenset({Fault.REFUSED})
 # Each costs a message; a rollover has two.

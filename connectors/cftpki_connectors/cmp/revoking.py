@@ -16,7 +16,7 @@ from cftpki_connectors.cmp.status import fault_of, revoked, words
 from cftpki_connectors.cmp.transaction import OPERATIONS, Transaction, read
 from cftpki_connectors.cmp.values import Kind, Message, Status
 from cftpki_ext.identity.enroller_port import Failed, Fault, Held
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 
 async def revoke(

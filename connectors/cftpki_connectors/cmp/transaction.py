@@ -34,7 +34,7 @@ from cftpki_connectors.cmp.values import Kind, MalformedMessageError, Message, O
 from cftpki_connectors.support import threads
 from cftpki_ext.core.escape import excerpt
 from cftpki_ext.identity.enroller_port import Fault
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 _NONCE_OCTETS = 16
 _CONTENT_TYPE = "application/pkixcmp"

@@ -18,7 +18,7 @@ from cftpki_connectors.ca.values import printable
 from cftpki_connectors.ejbca.answers import Enrolled, Waiting, cas_of, enrolled, error_of, fields_of
 from cftpki_connectors.ejbca.options import EjbcaOptions, Request
 from cftpki_ext.identity.enroller_port import Fault
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 _JSON = frozenset({"application/json"})
 

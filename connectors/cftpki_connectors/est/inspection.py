@@ -16,7 +16,7 @@ from cftpki_connectors.est.options import EstOptions
 from cftpki_connectors.est.trust import Domain, Trust
 from cftpki_connectors.support import threads
 from cftpki_ext.identity.enroller_port import Failed, Finding
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 _CSRATTRS = "csrattrs"
 

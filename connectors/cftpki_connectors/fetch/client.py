@@ -47,7 +47,7 @@ from cftpki_ext.core.validators import Validators, validators_of
 from cftpki_ext.core.values import dataclass
 
 if TYPE_CHECKING:
-    from cftpki_ext.ports import KnownVersion
+    from cftpki_ext.ports.sources import KnownVersion
 
 _SAME_METHOD = frozenset({307, 308})
 

@@ -21,7 +21,7 @@ from cftpki_ext.core.validators import Validators
 from cftpki_ext.core.values import dataclass
 
 if TYPE_CHECKING:
-    from cftpki_ext.ports import KnownVersion
+    from cftpki_ext.ports.sources import KnownVersion
 
 
 class FetchError(SourceError):

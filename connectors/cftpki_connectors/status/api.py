@@ -29,7 +29,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.settings import RestAccess, TrustSet
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of
 
 # Vault's and OAuth's tokens have some hundred characters, a JWT with groups some thousand.

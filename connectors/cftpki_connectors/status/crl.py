@@ -30,7 +30,8 @@ from cftpki_ext.core.large_lists import Spool, Spooling
 from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import StatusQuestion, StatusSource
 from cftpki_ext.support.guarded import Guard
 
 _HEADERS = MappingProxyType({"Accept": "application/pkix-crl, application/octet-stream;q=0.9, */*;q=0.1"})

@@ -17,7 +17,8 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
 from cftpki_ext.core.settings import TrustSet
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import StatusQuestion, StatusSource
 
 
 class DirectorySource(FetchingSource):

@@ -24,7 +24,8 @@ from cftpki_connectors.status.source import Answer, FetchingSource
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import NonceMode
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import StatusQuestion, StatusSource
 from cftpki_ext.revocation.ocsp_request import build_request
 
 # RFC 5019 section 5: the whole URL, scheme and host included, for a GET that caches may answer.

@@ -21,7 +21,8 @@ from cftpki_ext.core.errors import SourceError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import RestProfile
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import Clock, StatusQuestion, StatusSource
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import StatusQuestion, StatusSource
 
 _HEADERS = MappingProxyType({"Accept": "application/json"})
 _NOT_FOUND = 404

@@ -18,7 +18,8 @@ from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.ports import Clock, StatusQuestion
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import StatusQuestion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable, status_fault
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 _JSON = frozenset({"application/json"})
 # `step` asks for a hundred at a time too; more than fifty pages is a list without end.

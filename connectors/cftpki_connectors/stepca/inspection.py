@@ -14,7 +14,7 @@ from cftpki_connectors.stepca.client import StepCaClient
 from cftpki_connectors.stepca.credentials import Credentials
 from cftpki_connectors.stepca.options import StepCaOptions
 from cftpki_ext.identity.enroller_port import Finding
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 
 async def look(

@@ -31,7 +31,7 @@ from cftpki_connectors.vault.answers import (
     words_of,
 )
 from cftpki_ext.identity.enroller_port import Fault
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 _JSON = frozenset({"application/json"})
 # Rotations leave an old issuer or two; a mount with more serves somebody else besides.

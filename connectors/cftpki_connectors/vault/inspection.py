@@ -14,7 +14,7 @@ from cftpki_connectors.vault.client import VaultClient
 from cftpki_connectors.vault.options import VaultOptions
 from cftpki_connectors.vault.request import allowed
 from cftpki_ext.identity.enroller_port import Fault, Finding
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
 Role = Mapping[str, object]

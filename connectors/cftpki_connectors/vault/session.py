@@ -15,7 +15,7 @@ from cftpki_connectors.vault.client import ErrorAnswerError, VaultClient
 from cftpki_connectors.vault.options import VaultOptions
 from cftpki_connectors.vault.secrets import Secrets
 from cftpki_ext.identity.enroller_port import Fault
-from cftpki_ext.ports import Clock
+from cftpki_ext.ports.clock import Clock
 
 # A token that ends sooner is not begun with: an order may take that long.
 SLACK_S = 30.0

@@ -21,7 +21,7 @@ from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports.sources import StatusQuestion
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support.pace import LATE_S
 from tests.support.pki import issue, make_root, pem

@@ -28,7 +28,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, NonceMode, RestProfile, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports.sources import StatusQuestion
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support.pki import Entity, issue, make_crl, make_ocsp_response, make_root, pem
 from tests.support.servers import Behaviour, answer, evil, in_turn, nginx, openssl_ocsp, response, silent

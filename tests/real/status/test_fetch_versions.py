@@ -21,7 +21,7 @@ from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup
 from cftpki_ext.core.vocabulary import Direction, SourceKind
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import KnownVersion, StatusQuestion
+from cftpki_ext.ports.sources import KnownVersion, StatusQuestion
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support.checking import ShiftedClock, make_checker
 from tests.support.pki import issue, make_crl, make_root, pem

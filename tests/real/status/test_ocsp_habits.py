@@ -21,7 +21,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
 from cftpki_ext.core.statement import Lookup
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports.sources import StatusQuestion
 from cftpki_ext.x509 import parse_certificate
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_ocsp_response, make_root
 from tests.support.servers import response

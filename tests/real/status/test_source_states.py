@@ -16,7 +16,7 @@ from cftpki_connectors.status.crl import CrlSource
 from cftpki_ext.core.settings import Limits, Settings, TrustSet
 from cftpki_ext.core.statement import Lookup
 from cftpki_ext.core.vocabulary import SourceKind
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports.sources import StatusQuestion
 from cftpki_ext.service.monitoring.sources import SourceStates, WatchedSource
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support.logs import CapturedLog

@@ -29,7 +29,7 @@ from cftpki_cache import disk
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.raw_disk import CorruptRowError, RawDisk
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 
 RECEIVED = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 NOBODY = 65534

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cftpki_cache.sightings import DATABASE, PAUSE_S, Sightings
-from cftpki_ext.ports import Sighting
+from cftpki_ext.ports.partners import Sighting
 
 ONE = Sighting(name=b"1" * 32, seen=2.0, document='{"a":1}', chain=b"chain 1")
 TWO = Sighting(name=b"2" * 32, seen=1.0, document='{"b":1}', chain=b"chain 2")

@@ -19,7 +19,7 @@ from cftpki_cache.watch import StateWatch, mark_flushed
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.ports import StoreChanges
+from cftpki_ext.ports.changes import StoreChanges
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 NOTHING = StoreChanges()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from cftpki_cache.kept import Kept
 from cftpki_cache.memory import MemoryStore
 from cftpki_cache.tiered import TieredStore
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 
 RECEIVED = datetime(2026, 11, 20, tzinfo=UTC)
 

@@ -27,7 +27,7 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports.sources import StatusQuestion
 from cftpki_ext.revocation.cache_key import certificate_key
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support.pki import NOW, make_ocsp_response

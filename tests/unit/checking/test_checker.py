@@ -17,7 +17,7 @@ from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports.sources import StatusQuestion
 from tests.support.pki import NOW, Entity, issue, make_crl, make_ocsp_response, make_root
 from tests.support.virtual_world import (
     CA,

@@ -37,7 +37,8 @@ from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record, decide_again, decode, encode
-from cftpki_ext.ports import StatusQuestion, StoreChanges
+from cftpki_ext.ports.changes import StoreChanges
+from cftpki_ext.ports.sources import StatusQuestion
 from cftpki_ext.revocation import clear_memos
 from cftpki_ext.stores import open_ledger
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_root

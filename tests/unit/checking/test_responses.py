@@ -17,7 +17,7 @@ from cftpki_cache.tiered import TieredStore
 from cftpki_ext.checking import responses as checking_responses
 from cftpki_ext.checking.responses import LARGE_OCTETS, Responses
 from cftpki_ext.core.digest import clear_digests, is_hashed
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 from tests.support.wall_clock import until
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

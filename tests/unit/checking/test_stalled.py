@@ -17,7 +17,7 @@ from cftpki_ext.core.statement import Lookup
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 from tests.support.pki import NOW, make_ocsp_response
 from tests.support.virtual_world import CA, CRL, EVER, LEAF, OCSP, REVOKED, ROOT, World, world
 

@@ -32,7 +32,7 @@ from cftpki_ext.decision.examination import Examination
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import proof_key
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import StoredResponse
+from cftpki_ext.ports.responses import StoredResponse
 from tests.support.pki import NOW, Revoked, make_crl, make_ocsp_response
 from tests.support.virtual_world import CA, CRL, EVER, LEAF, MINUTE, OCSP, REST, ROOT, Store, World
 

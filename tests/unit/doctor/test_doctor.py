@@ -24,7 +24,7 @@ from cftpki_ext.doctor import Level, Survey, examine_machine, exit_status, surve
 from cftpki_ext.doctor.asked import plan, stand_in
 from cftpki_ext.doctor.clocks import judge_clocks
 from cftpki_ext.doctor.findings import Finding
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports.sources import StatusQuestion
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support.pki import NOW, issue, make_crl, make_root
 

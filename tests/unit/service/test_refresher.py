@@ -27,7 +27,7 @@ from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door
-from cftpki_ext.ports import Sighting
+from cftpki_ext.ports.partners import Sighting
 from cftpki_ext.service.judging.remote import Judged
 from cftpki_ext.service.judging.standing import name_of
 from cftpki_ext.service.refresher import Refresher

@@ -23,7 +23,7 @@ from cftpki_ext.core.verdict import (
     Verdict,
 )
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind
-from cftpki_ext.ports import StatusQuestion
+from cftpki_ext.ports.sources import StatusQuestion
 from cftpki_ext.service.metrics import Seen, exposition
 from cftpki_ext.service.monitoring.exceptions import exceptions_of
 from cftpki_ext.service.monitoring.sources import SourceStates

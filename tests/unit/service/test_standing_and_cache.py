@@ -21,7 +21,7 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.evidence import encode
-from cftpki_ext.ports import StoreChanges
+from cftpki_ext.ports.changes import StoreChanges
 from cftpki_ext.processes.worker import WorkerError
 from cftpki_ext.service.judging.remote import Judged, Judges
 from cftpki_ext.service.judging.standing import Standing

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import StoreChanges
+from cftpki_ext.ports.changes import StoreChanges
 from cftpki_ext.service.watching import Watching
 from tests.support.logs import CapturedLog, FailingLog
 
