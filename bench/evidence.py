@@ -28,7 +28,7 @@ from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.versions import GROUP, base_places
 from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.evidence.again import again
-from cftpki_ext.ports import EvidenceEntry, Repeated
+from cftpki_ext.ports.evidence import EvidenceEntry, Repeated
 
 BEGUN = datetime(2027, 3, 1, tzinfo=UTC)
 SESSIONS = 30_000

@@ -40,8 +40,8 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence.restore import Known, behind, known_by, restore
-from cftpki_ext.ports import EvidenceReader
 from cftpki_ext.ports.changes import StoreWatch
+from cftpki_ext.ports.evidence import EvidenceReader
 from cftpki_ext.ports.partners import Sighting
 from cftpki_ext.ports.responses import ResponseStore
 from cftpki_ext.ports.revocations import ProofStore

@@ -45,7 +45,7 @@ from cftpki_ext.core.ledger_notes import Break
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.values import replace
-from cftpki_ext.ports import EvidenceEntry, Reach
+from cftpki_ext.ports.evidence import EvidenceEntry, Reach
 
 # Checkpoints wait for the disk (fsync), so none is made where records wait: a thread makes them each time so much has
 # been written, besides `tend`. Should neither come to it, the log is folded in at 512 MB.

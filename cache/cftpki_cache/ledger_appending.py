@@ -22,7 +22,7 @@ from cftpki_ext.core.ledger_notes import Break
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.ports import BlobsMissingError, EntryKind, EvidenceEntry, Repeated
+from cftpki_ext.ports.evidence import BlobsMissingError, EntryKind, EvidenceEntry, Repeated
 
 # Documents that are repeated and known to be there, some 100 bytes each.
 _WHOLES = 8192

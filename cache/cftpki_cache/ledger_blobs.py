@@ -12,7 +12,7 @@ from hashlib import sha256
 from cftpki_cache.documents import DocumentReader
 from cftpki_cache.ledger_short import octets_of
 from cftpki_cache.versions import DamagedVersionError, VersionReader, whole_version
-from cftpki_ext.ports import LedgerFault
+from cftpki_ext.ports.evidence import LedgerFault
 
 # Unpacked parts of lists that are kept while all are verified: three versions of the largest ordinary list, and the next.
 _VERIFY_OCTETS = 256 * 1024 * 1024

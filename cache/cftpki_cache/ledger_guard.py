@@ -18,7 +18,7 @@ from cftpki_cache.ledger_head import CLOSED, MOST_AHEAD, End, HeadFile, beside, 
 from cftpki_cache.ledger_schema import HEAD, chain_start
 from cftpki_cache.ledger_short import octets_of
 from cftpki_ext.core.ledger_notes import Break, BreakKind
-from cftpki_ext.ports import LedgerFault
+from cftpki_ext.ports.evidence import LedgerFault
 
 
 class Guard:

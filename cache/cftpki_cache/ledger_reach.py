@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from cftpki_cache.ledger_schema import used_bytes
 from cftpki_cache.sqlite import transaction
-from cftpki_ext.ports import Reach
+from cftpki_ext.ports.evidence import Reach
 
 _LET_GO = "let_go_bytes"
 _EARLY, _EARLY_NEWEST = "let_go_early", "let_go_early_newest"

@@ -30,7 +30,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.ledger_notes import MAX_NOTE_BYTES, Break, BreakKind, Note, note_from
 from cftpki_ext.core.proven import Proven
-from cftpki_ext.ports import LedgerEntry, LedgerFault
+from cftpki_ext.ports.evidence import LedgerEntry, LedgerFault
 
 # Records fetched at a time: a walk over a year must not hold it all.
 _PAGE = 500

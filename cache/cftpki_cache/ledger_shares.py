@@ -20,7 +20,7 @@ from cftpki_ext.core.ledger_notes import Break
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.proven import Proven
 from cftpki_ext.core.settings import strangers_bytes
-from cftpki_ext.ports import EvidenceEntry, Reach, Share
+from cftpki_ext.ports.evidence import EvidenceEntry, Reach, Share
 
 STRANGERS = "strangers"
 

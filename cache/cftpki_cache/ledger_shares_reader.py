@@ -21,7 +21,7 @@ from cftpki_cache.ledger_shares import folder_of_strangers
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.ledger_notes import Note
 from cftpki_ext.core.proven import Proven
-from cftpki_ext.ports import LedgerEntry, LedgerFault, Share
+from cftpki_ext.ports.evidence import LedgerEntry, LedgerFault, Share
 
 
 class SharedLedgerReader:

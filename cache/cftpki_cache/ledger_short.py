@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 
-from cftpki_ext.ports import SHORT_MARK, EvidenceEntry
+from cftpki_ext.ports.evidence import SHORT_MARK, EvidenceEntry
 
 _ID_OCTETS = 16
 _HEX_ID = re.compile("[0-9a-f]{32}")

@@ -16,7 +16,7 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence import Record, encode
 from cftpki_ext.evidence.shares import share_of
-from cftpki_ext.ports import EvidenceEntry, Share
+from cftpki_ext.ports.evidence import EvidenceEntry, Share
 from cftpki_ext.ports.responses import LocationLocks, ResponseStore
 from cftpki_ext.ports.revocations import ProofStore
 from cftpki_ext.stores import evidence_directory, location_locks, open_stores, recollect

@@ -35,7 +35,7 @@ from cftpki_ext.identity.serving.doors import DoorsHeard
 from cftpki_ext.identity.serving.files import FileIdentities
 from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
 from cftpki_ext.identity.serving.signers import Signers
-from cftpki_ext.ports import AsyncEvidenceStore
+from cftpki_ext.ports.evidence import AsyncEvidenceStore
 from cftpki_ext.ports.sources import StatusSource
 from cftpki_ext.processes.spawning import Nursery
 from cftpki_ext.service.audit import LogAudit

@@ -32,7 +32,7 @@ from cftpki_ext.evidence import Row
 from cftpki_ext.evidence.choosing import Choice, Chooser, partner_term, reasons_of
 from cftpki_ext.evidence.grouping import By, Groups, answer_of
 from cftpki_ext.looking.records import moment_text
-from cftpki_ext.ports import EvidenceReader
+from cftpki_ext.ports.evidence import EvidenceReader
 
 # Pages that somebody still turns; the spreadsheet has everything.
 _REPORTED = 2000

@@ -24,7 +24,7 @@ from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Row
 from cftpki_ext.looking.records import moment_text, place_of, read_rows
-from cftpki_ext.ports import EvidenceReader, LedgerEntry, LedgerFault
+from cftpki_ext.ports.evidence import EvidenceReader, LedgerEntry, LedgerFault
 from cftpki_ext.stores import ledger_remark, open_ledger
 
 NOT_DONE = 1

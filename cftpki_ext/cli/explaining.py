@@ -15,7 +15,7 @@ from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.evidence import Record
 from cftpki_ext.looking.explained import certificate_lines, facts_of, status_lines
-from cftpki_ext.ports import LedgerEntry
+from cftpki_ext.ports.evidence import LedgerEntry
 
 _SUFFIXES = {
     SourceKind.OCSP: "ocsp.der",

@@ -34,7 +34,7 @@ from cftpki_ext.evidence import row_from
 from cftpki_ext.evidence.choosing import Choice, Chooser, partner_term
 from cftpki_ext.identity.store.operator_log import this_actor
 from cftpki_ext.looking.records import moment_text
-from cftpki_ext.ports import EvidenceReader, Share
+from cftpki_ext.ports.evidence import EvidenceReader, Share
 from cftpki_ext.stores import back_up_ledger, ledger_remark, open_ledger
 
 NOT_DONE = 1

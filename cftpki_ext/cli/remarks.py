@@ -12,7 +12,7 @@ from cftpki_ext.bootstrap.forgotten import forgotten
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.ledger_notes import Break, BreakKind
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.ports import EvidenceReader, LedgerFault
+from cftpki_ext.ports.evidence import EvidenceReader, LedgerFault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

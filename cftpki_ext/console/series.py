@@ -15,7 +15,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.evidence import data_of
 from cftpki_ext.evidence.again import plain_of, repeated_by
-from cftpki_ext.ports import EvidenceReader
+from cftpki_ext.ports.evidence import EvidenceReader
 
 # The newest records: some seconds. Locations, and points of each, that are kept.
 RECORDS = 5_000

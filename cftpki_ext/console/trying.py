@@ -18,7 +18,7 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Door, Row, decode, row_from
 from cftpki_ext.evidence.what_if import Trial
 from cftpki_ext.looking.trials import Trials, try_record
-from cftpki_ext.ports import EvidenceReader, LedgerEntry
+from cftpki_ext.ports.evidence import EvidenceReader, LedgerEntry
 from cftpki_ext.stores import stored_evidence
 
 # So long it is decided again, the newest records of the time first in line: the rest is left out, and told.

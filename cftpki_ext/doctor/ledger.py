@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.doctor.findings import Finding, Level
-from cftpki_ext.ports import EvidenceReader
+from cftpki_ext.ports.evidence import EvidenceReader
 from cftpki_ext.support.failures import reason_of
 
 # Some hundred thousand records on a slow machine; who wants to know of all runs the command for it.

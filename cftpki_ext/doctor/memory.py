@@ -12,7 +12,7 @@ from types import MappingProxyType
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.doctor.findings import Finding, Level
 from cftpki_ext.evidence.restore import Known, behind, known_by, missing
-from cftpki_ext.ports import EvidenceReader
+from cftpki_ext.ports.evidence import EvidenceReader
 from cftpki_ext.ports.revocations import ProofReader
 
 _CHECK = "memory of revocations"

@@ -20,7 +20,7 @@ from cftpki_ext.core.verdict import RANK, Status
 from cftpki_ext.evidence.listing import Row, row_from
 from cftpki_ext.evidence.reading import data_of
 from cftpki_ext.evidence.record import Door, from_plain
-from cftpki_ext.ports import EvidenceReader
+from cftpki_ext.ports.evidence import EvidenceReader
 from cftpki_ext.x509.certificate import parse_certificate
 
 # A record takes a fraction of a millisecond: tens of thousands.

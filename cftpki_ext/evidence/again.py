@@ -31,7 +31,7 @@ from cftpki_ext.evidence.record import (
     asked_text,
     parsed,
 )
-from cftpki_ext.ports import SHORT_MARK, Repeated
+from cftpki_ext.ports.evidence import SHORT_MARK, Repeated
 
 _AGAIN = "again"
 _HEAD_OCTETS = 1 + 16 + 32

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from cftpki_ext.core.octets import LargeOctets
-from cftpki_ext.ports import EvidenceEntry, EvidenceStore, Reach
+from cftpki_ext.ports.evidence import EvidenceEntry, EvidenceStore, Reach
 
 
 class InThread:

@@ -19,8 +19,8 @@ from cftpki_ext.core.verdict import Status
 from cftpki_ext.evidence.record import Record
 from cftpki_ext.evidence.sameness import Sameness
 from cftpki_ext.evidence.unkept import GapStore, Unkept
-from cftpki_ext.ports import AsyncEvidenceStore, EntryKind, EvidenceEntry, Share
 from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.evidence import AsyncEvidenceStore, EntryKind, EvidenceEntry, Share
 
 # Lines that a record was not kept: a full disk must not fill what is left of it with them.
 _BURST, _EVERY_S = 256, 10.0

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cftpki_ext.core.settings import EvidenceSettings
-from cftpki_ext.ports import Reach
+from cftpki_ext.ports.evidence import Reach
 
 # From a few hours nothing can be told: the first version of a list is as large as a hundred later ones.
 _MEASURED_HOURS = 24

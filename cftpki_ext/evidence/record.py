@@ -36,7 +36,7 @@ from cftpki_ext.core.vocabulary import Form, Rules
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, Proof, proofs_in, strongest_of
 from cftpki_ext.decision.question import Question
-from cftpki_ext.ports import Repeated
+from cftpki_ext.ports.evidence import Repeated
 
 FORMAT = 1
 # A chain, a trust set and a handful of statements, all but the raw bytes.

@@ -19,7 +19,7 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.known_revoked import BAD_NEWS, proof_key, proves, strongest_of
 from cftpki_ext.evidence import decode, proofs_of
-from cftpki_ext.ports import EvidenceReader
+from cftpki_ext.ports.evidence import EvidenceReader
 from cftpki_ext.ports.revocations import ProofReader, ProofStore
 
 # A proof is kept before its verdict's record; a disk that hangs may lie between them.

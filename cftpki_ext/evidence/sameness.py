@@ -16,7 +16,7 @@ from cftpki_ext.core.ledger_notes import Repeats
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence.record import Record
 from cftpki_ext.evidence.shares import FROM_OUTSIDE
-from cftpki_ext.ports import Share
+from cftpki_ext.ports.evidence import Share
 
 # So many of one kind are kept: who looks into a partner's trouble finds enough of it, and no loop fills anything.
 KEPT = 128

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from cftpki_ext.core.verdict import Reason
 from cftpki_ext.evidence.record import Door, Record
-from cftpki_ext.ports import Share
+from cftpki_ext.ports.evidence import Share
 
 # Strangers come by these; the others are ours, or ask for partners that are known.
 FROM_OUTSIDE = frozenset({Door.EXIT, Door.SOCKET})

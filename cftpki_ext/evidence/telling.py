@@ -10,8 +10,8 @@ from typing import Any
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import EvidenceSettings
 from cftpki_ext.evidence.reach import falls_short, told
-from cftpki_ext.ports import Reach
 from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.evidence import Reach
 
 # Between two warnings that the size of the evidence will not last.
 _TELL_S = 86400.0

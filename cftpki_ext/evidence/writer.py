@@ -23,8 +23,8 @@ from cftpki_ext.evidence.noting import Noting
 from cftpki_ext.evidence.shares import share_of
 from cftpki_ext.evidence.telling import Telling
 from cftpki_ext.evidence.unkept import GapStore
-from cftpki_ext.ports import AsyncEvidenceStore, BlobsMissingError, EvidenceEntry, Share
 from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.evidence import AsyncEvidenceStore, BlobsMissingError, EvidenceEntry, Share
 
 # A disk that hangs must not use up the handshake: from then on the record counts as not kept.
 PATIENCE_S = 1.0

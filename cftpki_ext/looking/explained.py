@@ -13,7 +13,7 @@ from cftpki_ext.core.verdict import CertificateFinding, Fault, PathEntry, Source
 
 if TYPE_CHECKING:  # who judges one chain loads no evidence (docs/adr/0030-start-up.md)
     from cftpki_ext.evidence import Record
-    from cftpki_ext.ports import LedgerEntry
+    from cftpki_ext.ports.evidence import LedgerEntry
 
 FAULT_HEADINGS = ("depth", "fault", "rule", "detail")
 SOURCE_HEADINGS = ("status", "source", "from", "age", "next update", "detail")

@@ -12,7 +12,7 @@ from typing import Any
 from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.evidence import Row, row_from
-from cftpki_ext.ports import EvidenceReader, LedgerEntry
+from cftpki_ext.ports.evidence import EvidenceReader, LedgerEntry
 
 _ID_DIGITS = 32
 _REPEATED = 256

@@ -13,7 +13,7 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.evidence import Asked, Door, Record, Row, decode, row_from, row_of
 from cftpki_ext.evidence.grouping import Change, Changes, answer_of
 from cftpki_ext.evidence.what_if import Trial, try_again, try_under
-from cftpki_ext.ports import EvidenceReader, LedgerEntry
+from cftpki_ext.ports.evidence import EvidenceReader, LedgerEntry
 from cftpki_ext.support.failures import reason_of
 
 

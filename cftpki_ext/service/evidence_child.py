@@ -14,7 +14,14 @@ from typing import Any
 from cftpki_cache.ledger_shares import SharedLedger
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.proven import Proven
-from cftpki_ext.ports import BlobsMissingError, EntryKind, EvidenceEntry, EvidenceStore, Repeated, Share
+from cftpki_ext.ports.evidence import (
+    BlobsMissingError,
+    EntryKind,
+    EvidenceEntry,
+    EvidenceStore,
+    Repeated,
+    Share,
+)
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.memory_files import read_memory_file
 from cftpki_ext.service.short_records import SHORT, short_entries

@@ -20,7 +20,7 @@ from typing import Any
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.ledger_notes import Break, note_from
 from cftpki_ext.core.octets import LargeOctets, whole_of
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Reach, Share
+from cftpki_ext.ports.evidence import BlobsMissingError, EvidenceEntry, Reach, Share
 from cftpki_ext.processes.channel import close_all
 from cftpki_ext.processes.confine import MIB, Bounds, SystemCalls
 from cftpki_ext.processes.copying import memory_file_in_thread

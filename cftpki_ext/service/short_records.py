@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cftpki_ext.ports import SHORT_MARK, EvidenceEntry, Repeated
+from cftpki_ext.ports.evidence import SHORT_MARK, EvidenceEntry, Repeated
 from cftpki_ext.processes.frames import Message
 
 # The call's name.

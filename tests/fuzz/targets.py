@@ -30,7 +30,7 @@ from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, encode, row_from
 from cftpki_ext.evidence import decode as decode_record
 from cftpki_ext.evidence.again import again
-from cftpki_ext.ports import Repeated
+from cftpki_ext.ports.evidence import Repeated
 from cftpki_ext.processes import frames as processes
 from cftpki_ext.protocol.codec import Frame, Message, Tag, decode
 from cftpki_ext.protocol.codec import encode as encode_frame

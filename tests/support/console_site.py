@@ -21,7 +21,7 @@ from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.core.policy import STRICT, Policy
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.evidence import encode
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 from tests.support import evidence_samples as samples
 from tests.support import forked
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.octets import LargeOctets
-from cftpki_ext.ports import EvidenceEntry, Reach
+from cftpki_ext.ports.evidence import EvidenceEntry, Reach
 
 
 class MemoryEvidence:

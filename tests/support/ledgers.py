@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from cftpki_cache.documents import DocumentReader
 from cftpki_cache.ledger_reader import LedgerReader
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RAW = b"a response" * 20

@@ -16,7 +16,7 @@ from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, Record, encode
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 
 
 class PastLedger:

@@ -16,7 +16,7 @@ from cftpki_ext.core.values import dataclass
 from cftpki_ext.evidence import Row, row_of
 from cftpki_ext.evidence.again import again
 from cftpki_ext.evidence.writer import Repeat
-from cftpki_ext.ports import Repeated
+from cftpki_ext.ports.evidence import Repeated
 from cftpki_ext.protocol.codec import Ending
 from cftpki_ext.service.audit import decided
 from cftpki_ext.service.board.publisher import Given

@@ -26,9 +26,9 @@ from cftpki_ext.core.verdict_json import VerdictText
 from cftpki_ext.decision.question import Question
 from cftpki_ext.evidence import Asked, Door, RecordBytes
 from cftpki_ext.evidence.again import again
-from cftpki_ext.ports import Repeated
 from cftpki_ext.ports.changes import StoreChanges
 from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.evidence import Repeated
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote_case import RemoteCase
 from cftpki_ext.service.judging.standing import Mirror, Standing, StandingVerdicts, name_of

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cftpki_cache.documents import DOCUMENTS_SCHEMA, DocumentReader, DocumentWriter
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import BlobsMissingError, Repeated
+from cftpki_ext.ports.evidence import BlobsMissingError, Repeated
 from tests.support.ledgers import LARGE, NOON, details, edit, entry, faults, reading
 
 CHANCE = random.Random(4)  # noqa: S311 - no secret

@@ -19,7 +19,7 @@ from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_cache.ledger_schema import link
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, LedgerFault
+from cftpki_ext.ports.evidence import BlobsMissingError, EvidenceEntry, LedgerFault
 from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, details, edit, entry, faults, fill, reading
 
 
@@ -306,7 +306,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from cftpki_cache.ledger import EvidenceLedger
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 ledger = EvidenceLedger(Path(sys.argv[1]))
 for number in range(int(sys.argv[3])):
     name = f"{sys.argv[2]}{number:024x}"

@@ -21,7 +21,7 @@ from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_schema import link
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.octets import LargeOctets
-from cftpki_ext.ports import BlobsMissingError, Repeated
+from cftpki_ext.ports.evidence import BlobsMissingError, Repeated
 from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, details, edit, entry, faults, fill, reading
 
 # -- records that repeat another one ---------------------------------------------------------------------------------

@@ -399,7 +399,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from cftpki_cache import ledger_breaks, ledger_guard
 from cftpki_cache.ledger import EvidenceLedger
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 ledger = EvidenceLedger(Path(sys.argv[1]))
 def entry(number):
     return EvidenceEntry(id=f"{number:032x}", kept_at=datetime.now(UTC), document=b"x" * 500, blobs={})

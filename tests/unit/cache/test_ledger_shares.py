@@ -17,7 +17,7 @@ from cftpki_cache.ledger_shares import SharedLedger
 from cftpki_cache.ledger_shares_reader import SharedLedgerReader
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.ledger_notes import BreakKind
-from cftpki_ext.ports import EvidenceEntry, Share
+from cftpki_ext.ports.evidence import EvidenceEntry, Share
 from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, edit, entry
 
 MAX = 8 * 1024 * 1024

@@ -12,7 +12,7 @@ import pytest
 
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import Repeated
+from cftpki_ext.ports.evidence import Repeated
 from tests.support.ledgers import DIGEST, LARGE, NOON, RAW, entry, faults, reading
 
 BASE = entry(1, blobs={DIGEST: RAW})

@@ -28,7 +28,7 @@ from cftpki_ext.cli.verdict_lines import row_lines
 from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.evidence import encode, row_of
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 from tests.support import evidence_samples as samples
 from tests.support import pki
 from tests.support.ledgers import edit

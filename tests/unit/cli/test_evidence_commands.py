@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_ext.cli import main
 from cftpki_ext.evidence import encode
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 from tests.support import evidence_samples as samples
 from tests.support.ledgers import rewrite
 

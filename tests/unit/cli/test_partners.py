@@ -24,7 +24,7 @@ from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.evidence import encode
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 from cftpki_ext.ports.partners import Sighting
 from cftpki_ext.x509.certificate import parse_certificate
 from tests.support import evidence_samples as samples

@@ -18,7 +18,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.evidence import Asked, Door, data_of, decide_again, decode, differences, encode, row_from
 from cftpki_ext.evidence.again import again, plain_of, readable
 from cftpki_ext.evidence.record import asked_text
-from cftpki_ext.ports import Repeated
+from cftpki_ext.ports.evidence import Repeated
 from tests.support import evidence_samples as samples
 
 LATER = samples.NOW + timedelta(seconds=90)

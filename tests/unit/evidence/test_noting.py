@@ -19,7 +19,7 @@ from cftpki_ext.evidence import sameness as bounds
 from cftpki_ext.evidence.in_thread import InThread
 from cftpki_ext.evidence.unkept import Unkept
 from cftpki_ext.evidence.writer import Counted, EvidenceWriter, NotKept
-from cftpki_ext.ports import EntryKind, Share
+from cftpki_ext.ports.evidence import EntryKind, Share
 from tests.support import evidence_samples as samples
 from tests.support.evidence_store import MemoryEvidence
 from tests.support.logs import CapturedLog

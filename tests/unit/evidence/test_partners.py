@@ -16,7 +16,7 @@ from cftpki_ext.core.policy import STRICT, PartnerException
 from cftpki_ext.evidence import Asked, Door, encode
 from cftpki_ext.evidence.again import again
 from cftpki_ext.evidence.partners import PartnerRow, Partners
-from cftpki_ext.ports import Repeated
+from cftpki_ext.ports.evidence import Repeated
 from tests.support import evidence_samples as samples
 from tests.support.pki import NOW
 

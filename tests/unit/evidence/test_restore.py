@@ -33,7 +33,7 @@ from cftpki_ext.decision.question import Question
 from cftpki_ext.doctor import Level, examine_memory
 from cftpki_ext.evidence import Asked, Door, Record, encode
 from cftpki_ext.evidence.restore import Known, behind, known_by, missing, restore, unindexed
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 from tests.support.ledgers import edit, rewrite
 from tests.support.pki import NOW, Revoked, issue, make_crl, make_root
 

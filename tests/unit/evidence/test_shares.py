@@ -12,7 +12,7 @@ from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.core.verdict import Reason
 from cftpki_ext.evidence import Door
 from cftpki_ext.evidence.shares import share_of
-from cftpki_ext.ports import Share
+from cftpki_ext.ports.evidence import Share
 from tests.support import evidence_samples as samples
 
 

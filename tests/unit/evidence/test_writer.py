@@ -20,7 +20,7 @@ from cftpki_ext.evidence.in_thread import InThread
 from cftpki_ext.evidence.reach import falls_short, lasts, told
 from cftpki_ext.evidence.what_if import try_again, try_under
 from cftpki_ext.evidence.writer import EvidenceWriter, NotKept, Repeat
-from cftpki_ext.ports import BlobsMissingError, EntryKind, Reach, Repeated
+from cftpki_ext.ports.evidence import BlobsMissingError, EntryKind, Reach, Repeated
 from tests.support import evidence_samples as samples
 from tests.support.evidence_store import MemoryEvidence
 from tests.support.logs import CapturedLog

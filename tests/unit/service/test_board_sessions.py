@@ -23,7 +23,7 @@ from cftpki_ext.evidence.in_thread import InThread
 from cftpki_ext.evidence.reading import data_of
 from cftpki_ext.evidence.writer import EvidenceWriter
 from cftpki_ext.exit.session import SessionContext
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry
+from cftpki_ext.ports.evidence import BlobsMissingError, EvidenceEntry
 from cftpki_ext.service.audit import LogAudit
 from cftpki_ext.service.board import gathering, heard
 from cftpki_ext.service.board import sessions as board_sessions

@@ -17,7 +17,7 @@ import pytest
 from cftpki_cache.ledger import EvidenceLedger
 from cftpki_cache.ledger_reader import LedgerReader
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.ports import EvidenceEntry
+from cftpki_ext.ports.evidence import EvidenceEntry
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.service.evidence_child import serve_evidence
 from cftpki_ext.service.evidence_process import EvidenceProcess

@@ -11,7 +11,7 @@ import pytest
 
 from cftpki_ext.evidence import Asked, Door
 from cftpki_ext.evidence.again import again
-from cftpki_ext.ports import BlobsMissingError, EvidenceEntry, Repeated
+from cftpki_ext.ports.evidence import BlobsMissingError, EvidenceEntry, Repeated
 from cftpki_ext.processes.frames import Frame, FrameReader, Kind, Message, encode
 from cftpki_ext.service.evidence_child import serve_evidence
 from cftpki_ext.service.short_records import SHORT, short_call, short_entries

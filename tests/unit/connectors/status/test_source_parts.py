@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 
 from cftpki_connectors.registry import load_factories
 from cftpki_connectors.status import crl, encoding, ocsp
+from cftpki_ext import ports
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import ConfigError, SourceError
+from cftpki_ext.ports.clock import Clock
+from cftpki_ext.ports.sources import KnownVersion, StatusQuestion, StatusSource
 from tests.support.pki import make_crl, make_root, pem
 
 CRL = make_crl(make_root("Root"), [5])
@@ -195,6 +198,16 @@ def test_registry_loads_a_third_partys_and_nothing_that_was_not_asked_for() -> N
         EntryPoint("broken", "no_such_module:create", "cftpki.status_sources"),
     ]
     assert ["mine"] == list(load_factories(["mine"], found=points))
+
+
+def test_contract_of_a_third_partys_source_comes_from_the_ports_themselves() -> None:
+    assert [Clock, KnownVersion, StatusQuestion, StatusSource] == [
+        getattr(ports, name) for name in ports.__all__
+    ]
+
+
+def test_name_that_is_no_port_is_not_there() -> None:
+    assert not hasattr(ports, "Oracle")
 
 
 def test_registry_names_every_fault_at_once() -> None:
