@@ -53,6 +53,7 @@ test: native $(VENV)/.ready ## every test, against real servers and real TLS pee
 	scripts/go-tools
 	scripts/get-estserver
 	scripts/get-openssl
+	scripts/get-shared-servers
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 .PHONY: check
