@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import httpcore
-import httpx
 import tenacity
 
 from cftpki_connectors.fetch.gate import ClosedGateError, Gates, Visit
@@ -80,18 +80,30 @@ async def repeated(act: Callable[[], Awaitable[T]], *, left_s: float, statuses: 
         FetchError: of the last try.
 
     """
+
+    def may_pass(error: BaseException) -> bool:
+        return isinstance(error, FetchError) and error.transient and (statuses or error.status is None)
+
+    begun = time.monotonic()
+    failed: list[FetchError] = []
+    try:
+        return await act()
+    except FetchError as error:
+        if not may_pass(error):
+            raise
+        failed.append(error)
+    left_s -= time.monotonic() - begun
+    # Only what failed needs to be told how it is repeated; the first try is among those that are counted.
     retrying = tenacity.AsyncRetrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_before_delay(left_s),
         wait=tenacity.wait_random(0.01, RETRY_WAIT_S),
-        retry=tenacity.retry_if_exception(
-            lambda error: (
-                isinstance(error, FetchError) and error.transient and (statuses or error.status is None)
-            )
-        ),
+        retry=tenacity.retry_if_exception(may_pass),
         reraise=True,
     )
 
     async def once() -> T:  # tenacity waits for a function only where it is written so
+        if failed:
+            raise failed.pop()
         return await act()
 
     return await retrying(once)
@@ -178,11 +190,11 @@ def mapped(url: str) -> Iterator[None]:
         yield
     except ForbiddenUrlError as error:
         raise FetchError(Cause.FORBIDDEN_URL, str(error), url=url) from error
-    except (httpcore.TimeoutException, httpx.TimeoutException) as error:
+    except httpcore.TimeoutException as error:
         raise FetchError(Cause.TIMED_OUT, "could not connect in time", url=url) from error
-    except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, httpx.InvalidURL) as error:
+    except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as error:
         raise FetchError(Cause.FORBIDDEN_URL, _reason(error), url=url) from error
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, httpx.HTTPError) as error:
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
         # Where a certificate was refused another try will not change that.
         refused = any(isinstance(link, ssl.SSLCertVerificationError) for link in tls_errors(error))
         raise FetchError(Cause.UNREACHABLE, _reason(error), url=url, transient=not refused) from error

@@ -12,17 +12,16 @@ import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 import httpcore
-import httpx
 
 from cftpki_connectors.fetch.attempts import Progress, mapped, repeated, visited
 from cftpki_connectors.fetch.gate import Gates
 from cftpki_connectors.fetch.guard import Guard
-from cftpki_connectors.fetch.network import GuardedTransport
+from cftpki_connectors.fetch.network import Answer, GuardedPool
 from cftpki_connectors.fetch.resolve import Resolver, SystemResolver
 from cftpki_connectors.fetch.url import ForbiddenUrlError, Target, parse_url
 from cftpki_connectors.fetch.values import Fetched, FetchError, FetchRequest
@@ -33,7 +32,6 @@ from cftpki_connectors.support.httpx_client import (
     REDIRECTS,
     body_within,
     load_system_trust,
-    no_cookies,
     objection,
     private_tls,
     server_time,
@@ -44,7 +42,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import excerpt
 from cftpki_ext.core.octets import LargeOctets, whole_of
 from cftpki_ext.core.validators import Validators, validators_of
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from cftpki_ext.ports.sources import KnownVersion
@@ -202,22 +200,14 @@ class Fetcher:
         head_by = request.deadline if request.head_by is None else min(request.head_by, request.deadline)
         left_s = max(head_by - self._monotonic(), 0.001)
         secret = request.secret_headers if target.origin == parse_url(request.url).origin else {}
-        outgoing = httpx.Request(
-            request.method,
-            httpx.URL(
-                scheme=target.scheme,
-                host=target.host,
-                port=target.port,
-                raw_path=target.target.encode("ascii"),
-            ),
-            headers={**HEADERS, **request.headers, **conditions, **secret},
-            content=request.body or None,
-            extensions={"timeout": {"connect": left_s, "pool": left_s}},
-        )
-        if target.scheme == "https" and self._reach(request.guard).tls is system_tls():
+        headers = {**HEADERS, **request.headers, **conditions, **secret}
+        reach = self._reach(request.guard)
+        if target.scheme == "https" and reach.tls is system_tls():
             load_system_trust()
         with mapped(url):
-            sending = self._reach(request.guard).client.send(outgoing, stream=True, follow_redirects=False)
+            sending = reach.pool.send(
+                request.method, target, tuple(headers.items()), request.body, connect_s=left_s
+            )
             if request.head_by is None:
                 response = await sending
             else:
@@ -228,12 +218,12 @@ class Fetcher:
                     request.hear_time(target.origin, said)
                 if response.status_code in REDIRECTS:
                     return _redirect(request, response, url)
-                if known is not None and response.status_code == httpx.codes.NOT_MODIFIED:
+                if known is not None and response.status_code == HTTPStatus.NOT_MODIFIED:
                     return _confirmed(known, response, url)
                 try:
                     _check_head(request, response, url, moved=moved)
                 except FetchError as error:
-                    if error.status != httpx.codes.OK:
+                    if error.status != HTTPStatus.OK:
                         error.body = await _beginning(response, request.error_bytes)
                     raise
                 body = await _read(request, response, url, progress)
@@ -246,14 +236,8 @@ class Fetcher:
         if reach is None:
             own = SystemResolver() if self._resolver is None else None
             tls = self._tls or (private_tls(guard.https_roots) if guard.https_roots else system_tls())
-            transport = GuardedTransport(guard, own or self._resolver or SystemResolver(), tls, self._network)
-            client = httpx.AsyncClient(
-                transport=transport,
-                trust_env=False,
-                timeout=None,  # noqa: S113  # one deadline over everything, see fetch
-                cookies=no_cookies(),
-            )
-            reach = self._reaches[guard] = _Reach(client, Gates(self._monotonic), own, tls)
+            pool = GuardedPool(guard, own or self._resolver or SystemResolver(), tls, self._network)
+            reach = self._reaches[guard] = _Reach(pool, Gates(self._monotonic), own, tls)
         return reach
 
 
@@ -265,7 +249,7 @@ class _Reach:
     So the hosts, the names and the failures of one CA are its own trouble, also where another names the same host.
     """
 
-    client: httpx.AsyncClient
+    pool: GuardedPool
     gates: Gates
     resolver: SystemResolver | None
     tls: ssl.SSLContext
@@ -274,7 +258,7 @@ class _Reach:
         """
         Close all connections, and wait for no name.
         """
-        await self.client.aclose()
+        await self.pool.aclose()
         if self.resolver is not None:
             await self.resolver.aclose()
 
@@ -284,7 +268,7 @@ class _Moved:
     location: str
 
 
-def _redirect(request: FetchRequest, response: httpx.Response, url: str) -> _Moved:
+def _redirect(request: FetchRequest, response: Answer, url: str) -> _Moved:
     locations = response.headers.get_list("location")
     if len(locations) != 1:
         raise FetchError(
@@ -299,11 +283,11 @@ def _redirect(request: FetchRequest, response: httpx.Response, url: str) -> _Mov
         raise FetchError(Cause.FORBIDDEN_URL, "redirected to what is no URL", url=url) from error
 
 
-def _check_head(request: FetchRequest, response: httpx.Response, url: str, *, moved: bool) -> None:
+def _check_head(request: FetchRequest, response: Answer, url: str, *, moved: bool) -> None:
     status = response.status_code
     where = " (after a redirect)" if moved else ""
-    if status != httpx.codes.OK:
-        transient = status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS
+    if status != HTTPStatus.OK:
+        transient = status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS
         raise FetchError(
             Cause.UNREACHABLE, f"HTTP {status}{where}", url=url, status=status, transient=transient
         )
@@ -315,21 +299,19 @@ def _check_head(request: FetchRequest, response: httpx.Response, url: str, *, mo
         raise FetchError(cause, wrong.detail + where, url=url, status=status)
 
 
-def _validators(response: httpx.Response, url: str) -> Validators | None:
+def _validators(response: Answer, url: str) -> Validators | None:
     several = response.headers.get_list
     return validators_of(url, etags=several("etag"), modified=several("last-modified"), dates=several("date"))
 
 
-def _confirmed(known: KnownVersion, response: httpx.Response, url: str) -> Fetched:
+def _confirmed(known: KnownVersion, response: Answer, url: str) -> Fetched:
     if known.validators.are_denied_by(_validators(response, url)):
         detail = "HTTP 304 (not modified) of another version than was asked about"
         raise FetchError(Cause.UNREACHABLE, detail, url=url, status=response.status_code)
     return Fetched(raw=known.raw, validators=None, confirmed=True)
 
 
-async def _read(
-    request: FetchRequest, response: httpx.Response, url: str, progress: Progress
-) -> bytes | LargeOctets:
+async def _read(request: FetchRequest, response: Answer, url: str, progress: Progress) -> bytes | LargeOctets:
     progress.step = "waiting for the body"
     body: bytes | LargeOctets | None
     if request.spool is None:
@@ -342,7 +324,7 @@ async def _read(
     return body
 
 
-async def _within(sending: Awaitable[httpx.Response], left_s: float, url: str) -> httpx.Response:
+async def _within(sending: Awaitable[Answer], left_s: float, url: str) -> Answer:
     """
     The head of an answer within its own time, which is a part of the whole.
     """
@@ -353,12 +335,14 @@ async def _within(sending: Awaitable[httpx.Response], left_s: float, url: str) -
         raise FetchError(Cause.TIMED_OUT, f"no head of an answer within {left_s:.1f} s", url=url) from None
 
 
-async def _beginning(response: httpx.Response, most: int) -> bytes:
+async def _beginning(response: Answer, most: int) -> bytes:
     """
     What an error status brought along, as far as it came.
     """
     body = bytearray()
-    with contextlib.suppress(httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, OSError):
+    with contextlib.suppress(
+        httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError
+    ):
         if most > 0:
             async for part in response.aiter_raw():
                 body += part

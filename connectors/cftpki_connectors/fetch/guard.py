@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from cftpki_connectors.fetch.ldap_url import is_ldap, target_of
 from cftpki_connectors.fetch.url import Address, ForbiddenUrlError, Target, literal, parse_url
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.settings import Network, TrustSet
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Leniency
@@ -100,6 +101,16 @@ class Guard:
     proxy: str | None = None
     https_roots: tuple[bytes, ...] = ()
     directories: frozenset[str | tuple[Address, int]] | None = None
+    _hash: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """
+        By what is allowed. Made once: each request looks for what it shares with others of the same permissions.
+        """
+        if not self._hash:
+            parts = (self.names, self.suffixes, self.literals, self.hosts, self.ranges, self.networks)
+            self._hash.append(hash((*parts, self.proxy, self.https_roots, self.directories)))
+        return self._hash[0]
 
     @property
     def of_directories(self) -> Guard:
@@ -205,7 +216,11 @@ def guard_of(trust: TrustSet) -> Guard:
         The guard, the same object for the same permissions while it is remembered.
 
     """
-    return _guard_of(
+    # A trust set is the same object for thousands of requests, and hashing what it allows takes longer than a look at it.
+    known = _guards.get(id(trust))
+    if known is not None and known[0] is trust:
+        return known[1]
+    guard = _guard_of(
         certificates=trust.anchors + trust.intermediates,
         urls=(*trust.ocsp_urls, *trust.crl_urls, *_template(trust)),
         servers=None if trust.ldap is None else trust.ldap.servers,
@@ -215,9 +230,17 @@ def guard_of(trust: TrustSet) -> Guard:
         https_roots=trust.https_roots,
         compat=trust.compat,
     )
+    _guards.keep(id(trust), (trust, guard), 1)
+    return guard
 
 
-@functools.lru_cache(maxsize=256)  # as many as trust sets, a few generations of the configuration over
+# As many as trust sets, a few generations of the configuration over.
+_REMEMBERED = 256
+# The trust set beside its guard, so that its identity stays its own.
+_guards: Memo[int, tuple[TrustSet, Guard]] = Memo(_REMEMBERED)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
 def _guard_of(
     *,
     certificates: tuple[bytes, ...],

@@ -1,7 +1,7 @@
 """
 From an allowed host to a connection with a checked address: resolution, sockets, proxy, pool.
 
-Owns httpx's and httpcore's lower half. What is sent, and what came of it, is `fetch`'s business.
+Owns httpcore's lower half, and an answer as httpcore gives it. What is sent, and what came of it, is `fetch`'s business.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from ipaddress import ip_address
 from itertools import zip_longest
 from typing import Any
@@ -19,7 +19,7 @@ import httpx
 
 from cftpki_connectors.fetch.guard import Guard
 from cftpki_connectors.fetch.resolve import Resolver
-from cftpki_connectors.fetch.url import Address, ForbiddenUrlError
+from cftpki_connectors.fetch.url import Address, ForbiddenUrlError, Target
 from cftpki_ext.support.failures import reason_of
 
 # Addresses of one host that are tried; all of them are checked.
@@ -136,7 +136,8 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
         try:
             async with asyncio.timeout(timeout):
-                return await _first(connect, addresses)
+                # One alone has nobody to race with.
+                return await (connect(addresses[0]) if len(addresses) == 1 else _first(connect, addresses))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(str(error)) from error
 
@@ -235,21 +236,66 @@ def _proxy_port(proxy: httpx.URL) -> int:
     return proxy.port or (443 if proxy.scheme == "https" else 80)
 
 
-class _Body(httpx.AsyncByteStream):
+class Fields:
     """
-    A body whose connection is asked something else only where nothing is left of this answer.
+    The fields of an answer's head, by lower-case name.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._fields: dict[str, list[str]] = {}
+        for name, value in raw:
+            self._fields.setdefault(_text(name).lower(), []).append(_text(value))
+
+    def get(self, name: str, default: str = "") -> str:
+        """
+        What a field says, of several of one name all together (RFC 9110 5.3); `default` where there is none.
+        """
+        found = self._fields.get(name)
+        return default if found is None else ", ".join(found)
+
+    def get_list(self, name: str) -> list[str]:
+        """
+        What each field of a name says.
+        """
+        return self._fields.get(name, [])
+
+
+def _text(octets: bytes) -> str:
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
+
+
+class Answer:
+    """
+    An answer whose head has come. Its connection is asked something else only where nothing is left of it.
     """
 
     def __init__(self, response: httpcore.Response) -> None:
         self._response = response
         self._octets = 0
+        self._closed = False
+        self.status_code = response.status
+        self.headers = Fields(response.headers)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def aiter_raw(self) -> AsyncIterator[bytes]:
+        """
+        The body as it comes over the wire, undecoded.
+        """
         async for part in self._response.stream.__aiter__():  # type: ignore[union-attr]  # async pool, async stream
             self._octets += len(part)
             yield part
 
     async def aclose(self) -> None:
+        """
+        Be done with it; may be called again.
+        """
+        if self._closed:
+            return
+        self._closed = True
         stream = self._response.extensions.get("network_stream")
         if isinstance(stream, _Stream):
             stream.answered(self._announced())
@@ -259,14 +305,14 @@ class _Body(httpx.AsyncByteStream):
         """
         The length by the head, where that is what was read.
         """
-        lengths = [value for name, value in self._response.headers if name.lower() == b"content-length"]
-        coded = any(name.lower() == b"transfer-encoding" for name, _ in self._response.headers)
-        return self._octets if not coded and lengths == [b"%d" % self._octets] else None
+        if self.headers.get_list("transfer-encoding"):
+            return None
+        return self._octets if self.headers.get_list("content-length") == [str(self._octets)] else None
 
 
-class GuardedTransport(httpx.AsyncBaseTransport):
+class GuardedPool:
     """
-    httpx's way to httpcore's pool, with our backend below. One per guard: no connection is shared between them.
+    httpcore's pool, with our backend below. One per guard: no connection is shared between them.
     """
 
     def __init__(
@@ -298,30 +344,46 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             network_backend=backend,
         )
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(
+        self,
+        method: str,
+        target: Target,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        connect_s: float,
+    ) -> Answer:
         """
         Send one request, without following anything.
+
+        Args:
+            method: in upper case.
+            target: where.
+            headers: all but Host and Content-Length.
+            body: empty: none.
+            connect_s: how long may be waited for a connection.
+
+        Returns:
+            The answer; whoever has it closes it.
+
         """
-        response = await self._pool.handle_async_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(
-                    scheme=request.url.raw_scheme,
-                    host=request.url.raw_host,
-                    port=request.url.port,
-                    target=request.url.raw_path,
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
+        own = [(b"Host", target.authority.encode("ascii"))]
+        if body or method == "POST":
+            own.append((b"Content-Length", b"%d" % len(body)))
+        own += ((name.encode("ascii"), value.encode("ascii")) for name, value in headers)
+        request = httpcore.Request(
+            method=method,
+            url=httpcore.URL(
+                scheme=target.scheme.encode("ascii"),
+                host=target.host.encode("ascii"),
+                port=target.port,
+                target=target.target.encode("ascii"),
+            ),
+            headers=own,
+            content=body,
+            extensions={"timeout": {"connect": connect_s, "pool": connect_s}},
         )
-        return httpx.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=_Body(response),
-            extensions=response.extensions,
-        )
+        return Answer(await self._pool.handle_async_request(request))
 
     async def aclose(self) -> None:
         """

@@ -7,6 +7,7 @@ Pure: no DNS, no socket. Whether a host may be asked is `guard`'s business.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from cftpki_ext.core.errors import InputError
@@ -16,6 +17,8 @@ Address = IPv4Address | IPv6Address
 
 # Longer ones are seen only in attacks; an OCSP GET adds at most 255 bytes to a location.
 URL_BYTES = 2048
+# Those that were taken apart lately: a CA names a few locations in thousands of certificates.
+_REMEMBERED = 512
 
 # Scheme, authority, path and query. Visible ASCII only, neither backslash nor fragment, nothing in the
 # authority but host and port: whatever parsers disagree about is not in the grammar.
@@ -25,6 +28,7 @@ _URL = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<target>[/?][!$-;=?-Z_a-z~|\[\]]*)?"
 )
+_PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0[Xx][0-9A-Fa-f]*")
 
@@ -54,6 +58,14 @@ class Target:
         return literal(self.host)
 
     @property
+    def authority(self) -> str:
+        """
+        Host, and port where it is not the scheme's own, as a request's Host field says them (RFC 9110 7.2).
+        """
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
     def origin(self) -> str:
         """
         Scheme, host and port: what connections, breakers and bulkheads are told apart by.
@@ -68,6 +80,7 @@ class Target:
         return self.origin + self.target
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def literal(host: str) -> Address | None:
     """
     The address where a host is written as one.
@@ -78,6 +91,7 @@ def literal(host: str) -> Address | None:
         return None
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_url(url: str) -> Target:
     """
     Take a URL apart by a grammar that leaves nothing for parsers to disagree about (RFC 3986, a subset).
@@ -104,7 +118,7 @@ def parse_url(url: str) -> Target:
         msg = "not a plain http(s) URL"
         raise ForbiddenUrlError(msg)
     scheme = match["scheme"].lower()
-    port = int(match["port"]) if match["port"] else (443 if scheme == "https" else 80)
+    port = int(match["port"]) if match["port"] else _PORTS[scheme]
     if not 0 < port < 65536:
         msg = f"port {port} does not exist"
         raise ForbiddenUrlError(msg)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
 
 import httpcore
+
+T = TypeVar("T")
 
 # Octets that wait to be read before the peer is held up.
 _HIGH_WATER = 256 * 1024
@@ -97,6 +100,16 @@ def _as(timeout: type[Exception], broken: type[Exception]) -> Iterator[None]:
         raise broken(str(error) or type(error).__name__) from error
 
 
+async def _within(timeout_s: float | None, work: Coroutine[Any, Any, T]) -> T:
+    """
+    What comes of some work; where no time is set for it by itself, no timer is made.
+    """
+    if timeout_s is None:
+        return await work
+    async with asyncio.timeout(timeout_s):
+        return await work
+
+
 class WireStream(httpcore.AsyncNetworkStream):
     """
     One connection as httpcore uses it.
@@ -110,16 +123,14 @@ class WireStream(httpcore.AsyncNetworkStream):
         The next octets; none at the end.
         """
         with _as(httpcore.ReadTimeout, httpcore.ReadError):
-            async with asyncio.timeout(timeout):
-                return await self._wire.read(max_bytes)
+            return await _within(timeout, self._wire.read(max_bytes))
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's signature
         """
         Send octets.
         """
         with _as(httpcore.WriteTimeout, httpcore.WriteError):
-            async with asyncio.timeout(timeout):
-                await self._wire.write(buffer)
+            await _within(timeout, self._wire.write(buffer))
 
     async def aclose(self) -> None:
         """
@@ -195,8 +206,8 @@ class WireBackend(httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         local = None if local_address is None else (local_address, 0)
         with _as(httpcore.ConnectTimeout, httpcore.ConnectError):
-            async with asyncio.timeout(timeout):
-                transport, wire = await loop.create_connection(_Wire, host, port, local_addr=local)
+            connecting = loop.create_connection(_Wire, host, port, local_addr=local)
+            transport, wire = await _within(timeout, connecting)
         sock = transport.get_extra_info("socket")
         for option in socket_options or ():
             sock.setsockopt(*option)

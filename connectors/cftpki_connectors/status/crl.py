@@ -11,7 +11,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Hashable
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,6 +28,7 @@ from cftpki_ext.core.errors import SourceError
 from cftpki_ext.core.large_lists import Spool, Spooling
 from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.sources import StatusQuestion, StatusSource

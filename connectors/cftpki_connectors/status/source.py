@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from dataclasses import replace
 from typing import ClassVar
 
 from cftpki_connectors.fetch.client import Fetcher
@@ -16,7 +15,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import CftPkiError, SourceError
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.sources import StatusQuestion

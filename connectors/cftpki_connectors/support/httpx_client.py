@@ -13,13 +13,11 @@ import functools
 import http.cookiejar
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Self
-
-import httpx
+from typing import Protocol, Self
 
 from cftpki_ext.core.escape import excerpt
 from cftpki_ext.core.large_lists import Spool, Spooling
@@ -40,6 +38,28 @@ _IDENTITY = frozenset({"", "identity", "none", "binary", "8bit", "7bit"})
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 # Names of media types and encodings have less.
 _NAME_CHARACTERS = 80
+
+
+class Head(Protocol):
+    """
+    The fields of an answer's head (`httpx.Headers`, `fetch.network.Fields`).
+    """
+
+    def get(self, name: str, default: str) -> str:
+        """
+        What a field says, its name in lower case.
+        """
+
+
+class Body(Protocol):
+    """
+    An answer whose body is still to come (`httpx.Response`, `fetch.network.Answer`).
+    """
+
+    def aiter_raw(self) -> AsyncIterator[bytes]:
+        """
+        The body as it comes over the wire, undecoded.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +133,14 @@ def no_cookies() -> http.cookiejar.CookieJar:
     return http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
 
 
-def content_type(headers: httpx.Headers) -> str:
+def content_type(headers: Head) -> str:
     """
     Lower case, without parameters; empty when there is none.
     """
     return str(headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
-def server_time(headers: httpx.Headers) -> datetime | None:
+def server_time(headers: Head) -> datetime | None:
     """
     What time a server says it is, to the second: its Date, and how long caches on the way have had the answer.
 
@@ -143,7 +163,7 @@ def server_time(headers: httpx.Headers) -> datetime | None:
 
 
 def objection(
-    headers: httpx.Headers, *, success: bool, accepts: frozenset[str] | None, max_bytes: int
+    headers: Head, *, success: bool, accepts: frozenset[str] | None, max_bytes: int
 ) -> Objection | None:
     """
     Judge the head of an answer.
@@ -175,7 +195,7 @@ def objection(
 
 
 async def body_within(
-    response: httpx.Response, max_bytes: int, progress: Callable[[int], None] | None = None
+    response: Body, max_bytes: int, progress: Callable[[int], None] | None = None
 ) -> bytes | None:
     """
     The body as it comes over the wire, undecoded.
@@ -200,7 +220,7 @@ async def body_within(
 
 
 async def spooled_within(
-    response: httpx.Response, max_bytes: int, progress: Callable[[int], None], spool: Spool
+    response: Body, max_bytes: int, progress: Callable[[int], None], spool: Spool
 ) -> bytes | LargeOctets | None:
     """
     The body as it comes over the wire; a large one is written to where large octets are put, and hashed, while it comes.

@@ -56,6 +56,29 @@ def test_url_of_the_grammar_is_taken_apart(url: str, parts: tuple[str, str, int,
     assert parts == (target.scheme, target.host, target.port, target.target)
 
 
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("http://pki.example/x", "pki.example"),
+        ("http://PKI.example:80/", "pki.example"),
+        ("http://pki.example:443/", "pki.example:443"),
+        ("https://pki.example:443/", "pki.example"),
+        ("http://[2001:db8::1]:81/x", "[2001:db8::1]:81"),
+        ("https://[2001:db8::1]/x", "[2001:db8::1]"),
+    ],
+)
+def test_url_s_authority_is_what_httpx_sends_as_host(url: str, authority: str) -> None:
+    assert authority == parse_url(url).authority
+    assert authority == httpx.Request("GET", url).headers["host"]
+
+
+def test_guard_of_two_trust_sets_that_allow_the_same_is_one() -> None:
+    one, other, third = guard(allow_hosts=("a",)), guard(allow_hosts=("a",)), guard(allow_hosts=("b",))
+    assert one is other
+    assert (hash(one), True) == (hash(other), one != third)
+    assert hash(one) == hash(Guard(names=frozenset({"a"})))
+
+
 HOSTILE = [
     "",
     "http://",
