@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import TypeGuard
 
@@ -24,7 +23,7 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.grounds import refresh_age
 from cftpki_ext.ports.clock import Clock

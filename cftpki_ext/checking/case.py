@@ -11,7 +11,6 @@ More than 400 lines: one object, a question from its first look to what is kept 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import BAD_NEWS, Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.conclude import conclude

@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from cftpki_ext.checking.asking import Askings
@@ -32,6 +31,7 @@ from cftpki_ext.core.large_lists import ListIndexer
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.settings import Limits
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.verdict import BAD_NEWS, CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question

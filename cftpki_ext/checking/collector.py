@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from cftpki_ext.checking.asking import Asking, Askings
 from cftpki_ext.checking.case import OpenCase, Outcome, Place, Recall, Turn
@@ -25,14 +24,14 @@ from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.octets import LargeOctets
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.validators import Validators
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, Waiting
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.responses import StoredResponse
 from cftpki_ext.ports.sources import StatusQuestion, StatusSource
-from cftpki_ext.x509.certificate import parse_certificate
+from cftpki_ext.x509.outline import outline, outline_of_ca
 
 # How often the loop's own lateness is looked at while it waits.
 _BEAT_S = 0.05
@@ -281,8 +280,8 @@ class Collector:
         asked = StatusQuestion(
             lookup=lookup,
             # Of a path that is trusted: nothing is fetched for another.
-            certificate=parse_certificate(one.place.certificate, compat=question.trust.compat),
-            issuer=parse_certificate(one.place.issuer, compat=question.trust.compat),
+            certificate=outline(one.place.certificate),
+            issuer=outline_of_ca(one.place.issuer),
             trust=question.trust,
             limits=question.limits,
             deadline=self._clock.monotonic() + self._left_s + _GRACE_S,

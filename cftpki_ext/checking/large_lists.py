@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import replace
 from functools import partial
 
 from cftpki_ext.core.large_lists import Indexed, IndexWriting, LargeStore, ListIndexer
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.support.file_octets import read_at, write_all
 

@@ -7,12 +7,12 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from cftpki_ext.checking.sharing import Share
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.verdict import SourceFinding, Verdict
 from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.decision.grounds import shared_since

@@ -9,11 +9,11 @@ no time at all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cftpki_ext.checking.case import Case, Place
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.decision.grounds import refresh_age

@@ -7,14 +7,13 @@ values, so that a decision can be replayed from stored statements alone.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.forms import with_hop
 from cftpki_ext.core.octets import LargeOctets
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ statements give the same verdict at any later time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from functools import partial
 
 from cftpki_ext.core.alerts import alert_for
@@ -16,7 +16,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.policy import Enforcement
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import (
     BAD_NEWS,
     AppliedRow,

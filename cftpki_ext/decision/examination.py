@@ -10,14 +10,14 @@ More than 400 lines: one object, what a chain is and what was said of each of it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Lookup, Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Fault, Reason
 from cftpki_ext.core.vocabulary import Direction, Rules, SourceKind
 from cftpki_ext.core.work import Work

@@ -7,11 +7,11 @@ Owns the caps on a chain, what is left out of it with a note, and the faults of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.core.work import Work, WorkExceededError
 from cftpki_ext.decision.blocked import blocked_faults

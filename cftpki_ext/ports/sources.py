@@ -17,7 +17,7 @@ from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.validators import Validators
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.outline import AskedAbout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,8 @@ class StatusQuestion:
     """
 
     lookup: Lookup
-    certificate: Certificate
-    issuer: Certificate
+    certificate: AskedAbout
+    issuer: AskedAbout
     trust: TrustSet
     limits: Limits
     deadline: float

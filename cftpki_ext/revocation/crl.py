@@ -8,12 +8,11 @@ then weighs the lists against each other. Pure; the time is in the context.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import Depth
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Form, Leniency, Origin, SourceKind
 from cftpki_ext.revocation.context import RevocationContext

@@ -7,11 +7,10 @@ Owns the search for the signer among the path and the pool. Its own revocation i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.revocation.context import RevocationContext
 from cftpki_ext.revocation.crl_parse import CrlView

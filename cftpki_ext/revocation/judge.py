@@ -8,13 +8,12 @@ Owns the combination: bad news first, then good news, else the most telling caus
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.settings import TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding, at_depth
 from cftpki_ext.core.vocabulary import Form, Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext

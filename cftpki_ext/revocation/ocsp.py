@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from cftpki_ext.core.causes import Cause
@@ -17,7 +16,7 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.settings import NonceMode
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Form, Origin, Rules, SourceKind
 from cftpki_ext.revocation.context import RevocationContext

@@ -11,7 +11,7 @@ from typing import Literal
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.x509 import der
-from cftpki_ext.x509.certificate import Certificate
+from cftpki_ext.x509.outline import AskedAbout
 
 _HASHES = {
     "sha1": ("1.3.14.3.2.26", hashlib.sha1),
@@ -24,8 +24,8 @@ NONCE_MAX_BYTES = 128
 
 
 def build_request(
-    certificate: Certificate,
-    issuer: Certificate,
+    certificate: AskedAbout,
+    issuer: AskedAbout,
     *,
     nonce: bytes | None,
     hash_name: Literal["sha1", "sha256"] = "sha1",

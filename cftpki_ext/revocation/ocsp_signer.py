@@ -7,13 +7,12 @@ Owns the search for the signer. Never asks OCSP about an OCSP signer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from hashlib import sha1
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.core.work import Work, WorkExceededError

@@ -16,7 +16,6 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +27,7 @@ from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Limits, Settings
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import replace
 from cftpki_ext.core.verdict import BAD_NEWS, Reason, Verdict
 from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.decision.question import Question

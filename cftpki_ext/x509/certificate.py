@@ -10,7 +10,6 @@ More than 400 lines: the fields of RFC 5280 4.1 in their order, with what each m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
@@ -18,7 +17,7 @@ from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.memo import Memo
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import Fault, Reason
 from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.core.work import Work

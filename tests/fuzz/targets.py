@@ -39,6 +39,7 @@ from cftpki_ext.protocol.tls_vectors import decode_ca_list, decode_chain, encode
 from cftpki_ext.service.board import told
 from cftpki_ext.support.pem import certificates
 from cftpki_ext.x509 import der, parse_certificate
+from cftpki_ext.x509.outline import outline
 from tests.fuzz import cluster, cmp, console, enrolment, notices, reading, remembered, scep_messages
 from tests.support import evidence_samples
 from tests.support.board_host import told as datagram
@@ -86,12 +87,21 @@ _EXAMINATION = examine(
 
 def certificate(data: bytes) -> None:
     """
-    x509.parse_certificate.
+    x509.parse_certificate; what its outline says of what was read whole, and of what was not.
     """
     try:
-        parse_certificate(data)
+        found = parse_certificate(data)
     except InputError:
+        with contextlib.suppress(InputError):
+            outline(data)
         return
+    short = outline(data)
+    assert (found.digest, found.serial, found.issuer.der, found.key_bits) == (
+        short.digest,
+        short.serial,
+        short.issuer.der,
+        short.key_bits,
+    )
 
 
 def chain(data: bytes) -> None:

@@ -12,7 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import field, replace
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from cftpki_ext.checking.standing import stands_until
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict_json import verdict_to_json
 from cftpki_ext.evidence import Record
 from cftpki_ext.evidence.record import Written, assemble, write_statement

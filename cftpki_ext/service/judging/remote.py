@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from cftpki_ext.checking.case import HereCase
@@ -20,7 +19,7 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.memo import Memo
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.verdict_json import VerdictText
 from cftpki_ext.decision.question import Question

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from cftpki_ext.checking.case import Outcome, Place, Turn
@@ -16,6 +15,7 @@ from cftpki_ext.checking.checker import new_verdict_id
 from cftpki_ext.core.octets import LargeOctets, whole_of
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import replace
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation
 from cftpki_ext.evidence import Asked, RecordBytes

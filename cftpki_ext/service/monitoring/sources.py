@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +19,7 @@ from cftpki_ext.core.escape import excerpt
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
-from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.ports.clock import Clock
