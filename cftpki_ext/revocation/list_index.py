@@ -69,19 +69,19 @@ class Facts:
     entries: int
 
 
-def page_of(records: Sequence[bytes]) -> bytes:
+def page_of(ends: array[int], content: bytes) -> bytes:
     """
     The octets of a page.
 
     Args:
-        records: in the order in which they are found again.
+        ends: where in `content` its first record begins, where each ends: in the order in which they are found again.
+        content: all records, one after the other.
 
     Returns:
-        Their number, where each begins, and they.
+        Their number, where each begins and the last one ends (counted from anywhere), and they.
 
     """
-    offsets = array("I", accumulate(map(len, records), initial=0))
-    return b"".join((_LENGTH.pack(len(records)), offsets.tobytes(), *records))
+    return b"".join((_LENGTH.pack(len(ends) - 1), ends, content[ends[0] : ends[-1]]))
 
 
 def page_digest(page: bytes) -> bytes:

@@ -1,22 +1,27 @@
 """
-Sorting the entries of a large list in memory that does not grow with it: stretches are sorted, written, and merged in ranges.
+Sorting the entries of a large list in memory that does not grow with it: stretches are sorted, written, and merged.
 
 Owns the scratch file's layout, which nobody else reads and which ends with the sorting.
 """
 
 from __future__ import annotations
 
+import io
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import field
-from itertools import accumulate
 
 from cftpki_ext.core.octets import ReadOctets
 from cftpki_ext.core.values import dataclass
 
-# Each such record of a sorted stretch is remembered, to cut the stretch into ranges.
-_SAMPLE = 256
+# Sorted at once: such records lie in a processor's own memory, and what is in order by then is merged in little more time.
+_AT_ONCE = 8192
+# Of all stretches together so many records are held while they are merged, or so many octets of them ...
+_HELD = 8192
+_HELD_OCTETS = 4 * 1024 * 1024
+# ... and of each of them at least so many.
+_LEAST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,102 +34,92 @@ class Scratch:
     read: ReadOctets
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Run:
     """
-    A sorted stretch in the scratch file: where the lengths of its records are, where they are, and each 256th of them.
+    A sorted stretch in the scratch file: where the lengths of its records are, where they are, and how many are left there.
+
+    `each` are read at a time, and `held` are those that were read and not given yet.
     """
 
     lengths_at: int
     records_at: int
-    count: int
-    size: int
-    samples: list[bytes] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
+    left: int
+    octets: int
+    each: int = 0
+    held: list[bytes] = field(default_factory=list)
 
 
 class Runs:
     """
     The sorted stretches of a list.
+
+    Args:
+        scratch: takes them.
+        written: how many octets it has already.
+
     """
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: Scratch, written: int = 0) -> None:
+        self.written = written
         self._scratch = scratch
         self._runs: list[_Run] = []
-        self._written = 0
-        self._first: list[bytes] | None = None
 
     def add(self, records: list[bytes]) -> None:
         """
-        Take some more records. Those of the first stretch stay in memory until there is another.
+        Take some more records.
         """
-        records.sort()
-        if self._first is None and not self._runs:
-            self._first = records
-            return
-        if self._first is not None:
-            first, self._first = self._first, None
-            self._put(first)
-        self._put(records)
-
-    def _put(self, records: list[bytes]) -> None:
-        lengths = array("I", map(len, records))
-        places = array("Q", accumulate(lengths, initial=0))
-        written = lengths.tobytes(), b"".join(records)
-        run = _Run(
-            lengths_at=self._written,
-            records_at=self._written + len(written[0]),
-            count=len(records),
-            size=places[-1],
-            samples=records[::_SAMPLE],
-            places=places[:-1][::_SAMPLE].tolist(),
-        )
-        for piece in written:
+        ordered: list[bytes] = []
+        for begin in range(0, len(records), _AT_ONCE):
+            ordered += sorted(records[begin : begin + _AT_ONCE])
+        ordered.sort()
+        lengths, content = array("I", map(len, ordered)).tobytes(), b"".join(ordered)
+        lengths_at, records_at = self.written, self.written + len(lengths)
+        self._runs.append(_Run(lengths_at, records_at, len(ordered), len(content)))
+        for piece in (lengths, content):
             self._scratch.write(piece)
-            self._written += len(piece)
-        self._runs.append(run)
+            self.written += len(piece)
 
     def sorted(self) -> Iterator[list[bytes]]:
         """
-        All records in order, range by range.
+        All records in order, some thousands at a time.
         """
-        if self._first is not None:
-            yield self._first
-            return
-        samples = sorted(sample for run in self._runs for sample in run.samples)
-        step = max(1, max((run.count for run in self._runs), default=0) // _SAMPLE)
-        begins = [(0, 0)] * len(self._runs)
-        for border in (*samples[step::step], None):
-            ends = [self._cut(run, border) for run in self._runs]
-            found: list[bytes] = []
-            for run, (first, begin), (last, end) in zip(self._runs, begins, ends, strict=True):
-                found += self._records(run, first, last, begin, end)
-            found.sort()
-            yield found
-            begins = ends
+        runs = [run for run in self._runs if run.left]
+        for run in runs:
+            longest = _HELD_OCTETS // len(runs) * run.left // run.octets
+            run.each = max(1, min(longest, max(_LEAST, _HELD // len(runs))))
+        found: list[bytes] = []
+        while runs:
+            for run in runs:
+                if len(run.held) < run.each and run.left:
+                    run.held += self._next(run)
+            # No record that is still in the file is before the last one that was read of its stretch.
+            border = min((run.held[-1] for run in runs if run.left), default=None)
+            taken: list[bytes] = []
+            for run in runs:
+                count = len(run.held) if border is None else bisect_right(run.held, border)
+                taken += run.held[:count]
+                del run.held[:count]
+            taken.sort()
+            found += taken
+            runs = [run for run in runs if run.held or run.left]
+            if len(found) >= _HELD // 2 or not runs:
+                yield found
+                found = []
 
-    def _cut(self, run: _Run, border: bytes | None) -> tuple[int, int]:
+    def _next(self, run: _Run) -> Iterator[bytes]:
         """
-        The first record of a stretch that is not before a border, and where it begins.
+        Some more records of a stretch.
         """
-        if border is None:
-            return run.count, run.size
-        sample = bisect_left(run.samples, border)
-        if sample == 0:
-            return 0, 0
-        first, begin = (sample - 1) * _SAMPLE, run.places[sample - 1]
-        last = min(first + _SAMPLE, run.count)
-        end = run.places[sample] if sample < len(run.places) else run.size
-        records = self._records(run, first, last, begin, end)
-        before = bisect_left(records, border)
-        return first + before, begin + sum(map(len, records[:before]))
-
-    def _records(self, run: _Run, first: int, last: int, begin: int, end: int) -> list[bytes]:
-        if first == last:
-            return []
-        lengths = array("I", self._read(run.lengths_at + 4 * first, 4 * (last - first)))
-        content = self._read(run.records_at + begin, end - begin)
-        return _cut_up(content, lengths)
+        count = min(run.each, run.left)
+        lengths = array("I", self._read(run.lengths_at, 4 * count))
+        octets = sum(lengths)
+        content = self._read(run.records_at, octets)
+        run.lengths_at += 4 * count
+        run.records_at += octets
+        run.left -= count
+        # The quickest way to cut octets up that Python has: half of what slices take.
+        return map(io.BytesIO(content).read, lengths)
 
     def _read(self, offset: int, count: int) -> bytes:
         found = self._scratch.read(offset, count)
@@ -132,8 +127,3 @@ class Runs:
             msg = "the scratch file was cut off"
             raise OSError(msg)
         return found
-
-
-def _cut_up(content: bytes, lengths: Sequence[int]) -> list[bytes]:
-    ends = list(accumulate(lengths, initial=0))
-    return list(map(content.__getitem__, map(slice, ends, ends[1:])))

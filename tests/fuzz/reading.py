@@ -41,7 +41,7 @@ from cftpki_ext.x509.certificate import parse_certificate
 from cftpki_ext.x509.dn_text import names_of
 from cftpki_ext.x509.loose_time import loose_time
 from tests.support.directory_answers import entries
-from tests.support.indexed_lists import index_of, indexed, reading
+from tests.support.indexed_lists import begun_early, index_of, indexed, reading
 from tests.support.pki import NOW, issue, key, key_pem, make_crl, make_root
 
 _ROOT = make_root("Fuzz Reading Root")
@@ -215,6 +215,7 @@ def list_indexing(data: bytes) -> None:
     by_index, whole = read_crl(held), read_crl(data)
     assert held.index is not None
     assert not held.index.damaged
+    assert begun_early(data) in {None, held.index.root}
     assert whole.entries.strict
     for serial in (0, 1, 5, _LEAF.serial):
         assert _said(whole, serial) == _said(by_index, serial)

@@ -9,7 +9,7 @@ import io
 from hashlib import sha256
 
 from cftpki_ext.core.octets import LargeOctets, OctetsIndex, ReadOctets
-from cftpki_ext.revocation.list_indexing import NotIndexableError, index_list
+from cftpki_ext.revocation.list_indexing import Indexing, NamesIssuersError, NotIndexableError, index_list
 from cftpki_ext.revocation.list_sorting import Scratch
 
 
@@ -55,6 +55,19 @@ def index_of(content: bytes) -> tuple[bytes, bytes]:
     written = io.BytesIO()
     root = index_list(Held(content), written.write, scratch())
     return written.getvalue(), root
+
+
+def begun_early(content: bytes) -> bytes | None:
+    """
+    The root of an index that is begun when half of its list is there; `None` where it cannot be begun so.
+    """
+    held = Held(content)
+    indexing = Indexing(held.read, io.BytesIO().write, scratch())
+    try:
+        indexing.advance(len(content) // 2)
+        return indexing.finish(held.digest, len(content))
+    except (NotIndexableError, NamesIssuersError):
+        return None
 
 
 def indexed(content: bytes) -> Held:

@@ -20,7 +20,7 @@ from cftpki_ext.revocation import list_indexing, list_sorting
 from cftpki_ext.revocation.crl_entries import MalformedEntriesError, encode_integer
 from cftpki_ext.revocation.crl_parse import CrlView, clear_kept, outline, read_crl
 from cftpki_ext.revocation.list_index import DamagedIndexError, ListIndex
-from cftpki_ext.revocation.list_indexing import NotIndexableError, index_list
+from cftpki_ext.revocation.list_indexing import Indexing, NamesIssuersError, NotIndexableError, index_list
 from cftpki_ext.x509 import der
 from cftpki_ext.x509.name import Name, parse_name
 from cftpki_ext.x509.signed import SignatureStatus, verify
@@ -72,9 +72,10 @@ def with_entries(*encoded: bytes, indirect: bool = False) -> bytes:
 
 @pytest.fixture(autouse=True)
 def _small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Many stretches and ranges of a list that is made in a moment.
+    # Many stretches of a list that is made in a moment, and many rounds in which they are merged.
     monkeypatch.setattr(list_indexing, "_STRETCH", 8 * 1024)
-    monkeypatch.setattr(list_sorting, "_SAMPLE", 16)
+    monkeypatch.setattr(list_sorting, "_HELD", 64)
+    monkeypatch.setattr(list_sorting, "_LEAST", 4)
 
 
 @pytest.mark.parametrize("indirect", [False, True], ids=["direct", "indirect"])
@@ -135,14 +136,97 @@ def test_entries_that_come_again_and_again_say_the_same_by_their_index(
     listed: list[tuple[int, bytes, bytes]],
     indirect: bool,  # noqa: FBT001
     stretch: int,
-    sample: int,
+    held: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(list_indexing, "_STRETCH", stretch)
-        patch.setattr(list_sorting, "_SAMPLE", sample)
+        patch.setattr(list_sorting, "_HELD", held)
+        patch.setattr(list_sorting, "_LEAST", 1)
+        patch.setattr(list_sorting, "_AT_ONCE", held)
         patch.setattr(list_indexing, "_PAGE_RECORDS", 4)
         content = with_entries(*(entry(*one) for one in listed), indirect=indirect)
         compare(content, list(range(14)), (OWN, OTHER, parse_name(name("another"))))
+
+
+def begun_at(content: bytes, sizes: list[int], *, named: bool) -> tuple[bytes, bytes]:
+    """
+    The index of a list that comes in parts, and its root.
+    """
+    held, written = Held(content), io.BytesIO()
+    indexing = Indexing(held.read, written.write, scratch(), named=named)
+    for size in sorted(sizes):
+        held.content = content[:size]
+        indexing.advance(size)
+    held.content = content
+    root = indexing.finish(held.digest, len(content))
+    return written.getvalue(), root
+
+
+@settings(deadline=None, max_examples=40)
+@given(ENTRIES, st.booleans(), st.sampled_from([64, 500, 3000]), st.lists(st.floats(0, 1), max_size=6))
+def test_index_that_is_begun_while_its_list_comes_is_the_one_of_the_whole_list(
+    listed: list[tuple[int, bytes, bytes]],
+    indirect: bool,  # noqa: FBT001
+    stretch: int,
+    parts: list[float],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(list_indexing, "_STRETCH", stretch)
+        patch.setattr(list_indexing, "LONGEST_ENTRY", 500)
+        content = with_entries(*(entry(*one) for one in listed), indirect=indirect)
+        begins = outline(content).entries
+        assert begins is not None
+        sizes = [begins.content + 6 + int(part * (len(content) - begins.content - 6)) for part in parts]
+        expected = index_of(content)
+        try:
+            assert expected == begun_at(content, sizes, named=False)
+        except NamesIssuersError:
+            assert indirect or b"\x06\x03\x55\x1d\x1d" in content
+            assert expected == begun_at(content, sizes, named=True)
+
+
+def test_list_that_is_another_one_in_the_end_has_no_index_of_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(list_indexing, "_STRETCH", 512)
+    monkeypatch.setattr(list_indexing, "LONGEST_ENTRY", 500)
+    content = with_entries(*(entry(n, TIMES[0], b"") for n in range(1, 300)))
+    written = io.BytesIO()
+    held = Held(content)
+    indexing = Indexing(held.read, written.write, scratch())
+    held.content = content.replace(encode_integer(7), encode_integer(8), 1)
+    indexing.advance(len(content) // 2)
+    held.content = content
+    with pytest.raises(UnreadableOctetsError, match="another one than it was"):
+        indexing.finish(held.digest, len(content))
+    assert b"" == written.getvalue()
+
+
+@pytest.mark.parametrize("size", [0, 5, 200, 4000])
+def test_list_that_is_cut_off_has_no_index(size: int) -> None:
+    content = with_entries(*(entry(n, TIMES[0], b"") for n in range(1, 300)))[:size]
+    with pytest.raises(NotIndexableError, match="cut off"):
+        index_of(content)
+
+
+def test_file_that_is_shorter_than_its_list_gives_no_index() -> None:
+    held = Held(with_entries(*(entry(n, TIMES[0], b"") for n in range(1, 300))))
+    held.content = held.content[:4000]
+    with pytest.raises(UnreadableOctetsError, match="the list ends at"):
+        index_list(held, io.BytesIO().write, scratch())
+
+
+def test_records_of_disjoint_stretches_and_of_equal_ones_come_back_in_order() -> None:
+    for stretches in (
+        [[b"%05d" % n for n in range(100 * k, 100 * k + 100)] for k in (2, 0, 1)],
+        [[b"same"] * 50] * 4,
+        [[b"x" * 300_000, b"y"], [b"w"], []],
+    ):
+        runs = list_sorting.Runs(scratch())
+        for one in stretches:
+            runs.add(list(one))
+        expected = sorted(record for one in stretches for record in one)
+        assert expected == [record for some in runs.sorted() for record in some]
 
 
 def test_unknown_critical_extension_of_one_entry_spoils_the_list_by_its_index_too() -> None:
@@ -226,7 +310,6 @@ def test_list_that_changes_for_a_moment_has_no_index_that_leaves_a_certificate_o
 ) -> None:
     content = with_entries(*(entry(n, TIMES[0], b"") for n in range(300, 360)))
     monkeypatch.setattr(list_indexing, "_STRETCH", 512)
-    monkeypatch.setattr(list_indexing, "_WINDOW", 1)
     monkeypatch.setattr("cftpki_ext.core.octets._PIECE_OCTETS", 512)
     listed = outline(content).entries
     assert listed is not None
