@@ -6,6 +6,7 @@ Owns the reading and what may be wrong with them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -50,11 +51,30 @@ def roots_in(path: Path, what: str) -> tuple[bytes, ...]:
 
     """
     try:
-        found = pem.certificates(read_guarded(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
+        return certificates_in(path, what)
     except InputError as error:
         raise CaError(Fault.MISCONFIGURED, printable(str(error))) from error
+
+
+def certificates_in(path: Path, what: str) -> tuple[bytes, ...]:
+    """
+    The certificates of a file. Blocking.
+
+    Args:
+        path: PEM or DER.
+        what: the option that names it, for the message.
+
+    Returns:
+        DER, at least one.
+
+    Raises:
+        InputError: unreadable, somebody else could have written it, or it holds none.
+
+    """
+    found = pem.certificates(read_guarded(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
     if not found:
-        raise CaError(Fault.MISCONFIGURED, f"{what} {path} holds no certificate")
+        msg = f"{what} {path} holds no certificate"
+        raise InputError(msg)
     return found
 
 
@@ -64,27 +84,26 @@ def identity_in(
     password_file: Path | None,
     *,
     prefix: str = "",
-    now: datetime,
+    fault_of: Callable[[Certificate], str | None],
 ) -> Held:
     """
-    A certificate with its key, to authenticate a TLS client with. Blocking.
+    A certificate of our own with its key. Blocking.
 
     Args:
         chain_file: PEM or DER, leaf first.
         key_file: PEM or DER, for nobody else to read.
         password_file: of the key.
         prefix: of the options' names, for messages: `identity_`.
-        now: it must be valid then.
+        fault_of: why a certificate that goes with the key cannot be used, `None` where it can.
 
     Returns:
         Chain and key, which fit each other.
 
     Raises:
-        CaError: MISCONFIGURED: the chain cannot be read.
-        InputError: the key cannot be read, or the two do not fit.
+        InputError: one cannot be read, the two do not fit, or the certificate cannot be used.
 
     """
-    chain = roots_in(chain_file, f"{prefix}chain_file")
+    chain = certificates_in(chain_file, f"{prefix}chain_file")
     password = None
     if password_file is not None:
         password = secret_bytes(password_file, f"{prefix}password_file", MAX_PASSWORD_BYTES).rstrip(b"\r\n")
@@ -103,15 +122,41 @@ def identity_in(
     except MalformedCertificateError as error:
         msg = f"{prefix}chain_file {chain_file}: {error}"
         raise InputError(msg) from error
-    fault = client_fault(leaf)
-    if leaf.spki != key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        fault = f"is not that of the key in {key_file}"
-    elif not leaf.not_before <= now <= leaf.not_after:
-        fault = f"is valid from {leaf.not_before} to {leaf.not_after} only"
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    fault = f"is not that of the key in {key_file}" if leaf.spki != spki else fault_of(leaf)
     if fault is not None:
         msg = f"{prefix}chain_file {chain_file}: its first certificate {fault}"
         raise InputError(msg)
     return Held(chain=chain, key=key)
+
+
+def client_identity_in(
+    chain_file: Path, key_file: Path, password_file: Path | None, *, prefix: str = "", now: datetime
+) -> Held:
+    """
+    A certificate of our own with its key, to authenticate a TLS client with. Blocking.
+
+    Args:
+        chain_file: see `identity_in`.
+        key_file: see `identity_in`.
+        password_file: see `identity_in`.
+        prefix: see `identity_in`.
+        now: it must be valid then.
+
+    Returns:
+        Chain and key, which fit each other.
+
+    Raises:
+        InputError: see `identity_in`.
+
+    """
+
+    def fault_of(leaf: Certificate) -> str | None:
+        if not leaf.not_before <= now <= leaf.not_after:
+            return f"is valid from {leaf.not_before} to {leaf.not_after} only"
+        return client_fault(leaf)
+
+    return identity_in(chain_file, key_file, password_file, prefix=prefix, fault_of=fault_of)
 
 
 def client_fault(certificate: Certificate) -> str | None:

@@ -11,8 +11,9 @@ import base64
 from dataclasses import field
 from datetime import datetime
 
+from cftpki_connectors.ca.values import CaError
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.identity.enroller_port import OrderState
+from cftpki_ext.identity.enroller_port import Failed, OrderState
 
 # Older ones are dropped: the log has them.
 MAX_UNANSWERED = 20
@@ -85,6 +86,23 @@ class Journal:
         if self.under_way is not None:
             self.unanswered = [*self.unanswered, self.under_way][-MAX_UNANSWERED:]
             self.under_way = None
+
+    def fail(self, error: CaError, *, lost: bool = True) -> Failed:
+        """
+        The outcome of an attempt that an error ended, and in the state whether the CA may have acted on the request.
+
+        Args:
+            error: what ended it.
+            lost: whether a request whose answer is missing may have made a certificate.
+
+        """
+        step = self.under_way.partition(" ")[0] if self.under_way else "before asking"
+        orphan = "; the CA may have issued nevertheless" if error.sent and self.under_way else ""
+        if error.sent and lost:
+            self.lose()
+        else:
+            self.settle()
+        return Failed(fault=error.fault, detail=f"{step}: {error.detail}{orphan}", retry_at=error.retry_at)
 
     def state(self) -> OrderState:
         """

@@ -7,7 +7,7 @@ Owns these values and the few header fields that every protocol reads. No I/O.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -161,6 +161,19 @@ def status_fault(answer: CaAnswer, now: datetime) -> tuple[Fault, datetime | Non
     if answer.status == PROXY_AUTHENTICATION:
         return Fault.MISCONFIGURED, None
     return Fault.REFUSED, None
+
+
+def unknown_reason(reason: str, known: Iterable[str]) -> Failed:
+    """
+    The outcome of a revocation for a reason that the CA does not know.
+
+    Args:
+        reason: as the operator wrote it.
+        known: those that it knows.
+
+    """
+    detail = f"no reason {printable(reason)!r}; known: {', '.join(known)}"
+    return Failed(fault=Fault.MISCONFIGURED, detail=detail)
 
 
 def printable(text: str) -> str:

@@ -8,19 +8,11 @@ from __future__ import annotations
 
 from dataclasses import field
 from datetime import datetime
-from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_private_key,
-    load_pem_private_key,
-)
 
 from cftpki_connectors.ca.client import CaError, printable
+from cftpki_connectors.ca.identity_files import certificates_in, identity_in
 from cftpki_connectors.ca.options import with_password
 from cftpki_connectors.cmp.options import CmpOptions
 from cftpki_connectors.cmp.protection import Believed, Means, Secret, signer, signer_fault
@@ -28,14 +20,8 @@ from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_by
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Held
-from cftpki_ext.support import pem
-from cftpki_ext.support.files import MAX_PEM_BYTES
-from cftpki_ext.support.guarded import read_guarded
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
 from cftpki_ext.x509.name import parse_name
-
-# An RSA-4096 key in PEM has 3.3 KB.
-_MAX_KEY_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,21 +118,6 @@ def load(options: CmpOptions, now: datetime) -> Credentials:
         raise CaError(Fault.MISCONFIGURED, detail) from error
 
 
-def certificates_in(path: Path, what: str) -> tuple[bytes, ...]:
-    """
-    The certificates of a file (DER). Blocking.
-
-    Raises:
-        InputError: unreadable, somebody else could have written it, or it holds none.
-
-    """
-    found = pem.certificates(read_guarded(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
-    if not found:
-        msg = f"{what} {path} holds no certificate"
-        raise InputError(msg)
-    return found
-
-
 def _name(text: str) -> bytes:
     return x509.Name.from_rfc4514_string(text).public_bytes()
 
@@ -173,32 +144,13 @@ def _identity(options: CmpOptions, now: datetime) -> Held | None:
     chain_file, key_file = options.identity_chain_file, options.identity_key_file
     if chain_file is None or key_file is None:
         return None
-    chain = certificates_in(chain_file, "identity_chain_file")
-    password = None
-    if options.identity_password_file is not None:
-        secret = secret_bytes(options.identity_password_file, "identity_password_file", MAX_PASSWORD_BYTES)
-        password = secret.rstrip(b"\r\n")
-    data = secret_bytes(key_file, "identity_key_file", _MAX_KEY_BYTES)
-    load_key = load_pem_private_key if data.lstrip().startswith(b"-----") else load_der_private_key
-    try:
-        key = load_key(data, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        msg = f"identity_key_file {key_file} is no private key, or its password is missing or wrong"
-        raise InputError(msg) from None
-    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        msg = f"identity_key_file {key_file} is neither RSA nor ECDSA"
-        raise InputError(msg)
-    try:
-        leaf = parse_certificate(chain[0])
-    except MalformedCertificateError as error:
-        msg = f"identity_chain_file {chain_file}: {error}"
-        raise InputError(msg) from error
-    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    fault = f"is not that of the key in {key_file}" if leaf.spki != spki else signer_fault(leaf, now)
-    if fault is not None:
-        msg = f"identity_chain_file {chain_file}: its first certificate {fault}"
-        raise InputError(msg)
-    return Held(chain=chain, key=key)
+    return identity_in(
+        chain_file,
+        key_file,
+        options.identity_password_file,
+        prefix="identity_",
+        fault_of=lambda leaf: signer_fault(leaf, now),
+    )
 
 
 def usable(held: Held | None, now: datetime) -> tuple[Certificate | None, str | None]:

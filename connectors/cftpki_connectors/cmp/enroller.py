@@ -7,8 +7,9 @@ Owns the reading of credentials for each call, and errors as outcomes; `flow` ca
 from __future__ import annotations
 
 from cftpki_connectors.ca.client import CaError, printable
+from cftpki_connectors.ca.identity_files import certificates_in
 from cftpki_connectors.cmp import inspection, revoking
-from cftpki_connectors.cmp.credentials import certificates_in, load
+from cftpki_connectors.cmp.credentials import load
 from cftpki_connectors.cmp.flow import Flow
 from cftpki_connectors.cmp.judging import handed_out
 from cftpki_connectors.cmp.options import CmpOptions

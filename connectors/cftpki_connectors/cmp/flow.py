@@ -10,6 +10,7 @@ import dataclasses
 from datetime import timedelta
 
 from cftpki_connectors.ca.client import CaError
+from cftpki_connectors.ca.clocks import skew_notes
 from cftpki_connectors.cmp import writing
 from cftpki_connectors.cmp.bodies import parse_cert_reply, parse_error
 from cftpki_connectors.cmp.chains import completing, confirmation_of, lacks_issuer
@@ -27,8 +28,6 @@ from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Order, Pending, Progress, SaveState
 from cftpki_ext.ports.clock import Clock
 
-# A clock further off makes certificates that are not valid yet, or no longer.
-_SKEW = timedelta(seconds=60)
 _REPLIES = {Kind.IR: Kind.IP, Kind.CR: Kind.CP, Kind.P10CR: Kind.CP, Kind.KUR: Kind.KUP}
 # Answers in an open transaction that were not to be believed, before another one begins.
 _MAX_DOUBTS = 3
@@ -356,9 +355,7 @@ class Flow:
         return (self._attempt.kind or Kind.IR).name.lower()
 
     def _look_at_clock(self, answer: Message) -> None:
-        at, now = answer.header.time, self._clock.now()
-        if at is not None and abs(at - now) > _SKEW:
-            self._note(f"the server's clock and ours are {abs(at - now).total_seconds():.0f} s apart")
+        self._note(*skew_notes(answer.header.time, self._clock.now()))
 
     def _change(self, **fields: object) -> None:
         self._attempt = dataclasses.replace(self._attempt, **fields)  # type: ignore[arg-type]  # fields of Attempt

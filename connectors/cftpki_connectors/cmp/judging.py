@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cftpki_connectors.ca.order_state import unanswered_note
 from cftpki_connectors.cmp.chains import for_key
 from cftpki_connectors.cmp.state import Attempt
 from cftpki_ext.identity.enroller_port import Failed, Fault, Issued, Order
@@ -38,12 +39,7 @@ def issued(attempt: Attempt) -> Issued:
     """
     The certificate of an attempt that has one, with what completes its chain and what is to be told.
     """
-    notes = list(attempt.notes)
-    if attempt.unanswered:
-        notes.append(
-            f"{attempt.unanswered} earlier request(s) of this order had no answer: the CA may have issued "
-            "certificates for the same key that nobody received"
-        )
+    notes = (*attempt.notes, *unanswered_note(attempt.unanswered))
     return Issued(
         certificates=attempt.issued[:1], extra=attempt.issued[1:], notes=tuple(dict.fromkeys(notes))
     )

@@ -7,10 +7,10 @@ Pure.
 from __future__ import annotations
 
 import base64
-import binascii
 import enum
 import hashlib
 
+from cftpki_connectors.ca.order_state import number_of, octets_of, texts_of
 from cftpki_connectors.cmp.values import Kind
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import OrderState
@@ -19,7 +19,6 @@ from cftpki_ext.identity.enroller_port import OrderState
 _MAX_ISSUED_BYTES = 30 * 1024
 _MAX_NOTES = 20
 _NOTE_CHARACTERS = 500
-_MAX_CERTIFICATES = 64
 _MAX_IDENTIFIER = 64
 
 
@@ -111,11 +110,11 @@ def resume(state: OrderState, csr: bytes) -> Attempt:
             by=By(str(state["by"])),
             transaction=_identifier(state["transaction"]),
             answered=_identifier(state["answered"]),
-            request=_number(state["request"]),
-            unanswered=_number(state["unanswered"]),
-            doubts=_number(state["doubts"]),
-            notes=tuple(_texts(state["notes"])),
-            issued=tuple(binascii.a2b_base64(one, strict_mode=True) for one in _texts(state["issued"])),
+            request=number_of(state["request"], least=-1),
+            unanswered=number_of(state["unanswered"]),
+            doubts=number_of(state["doubts"]),
+            notes=texts_of(state["notes"]),
+            issued=tuple(octets_of(one) for one in texts_of(state["issued"])),
             refused=None if refused is None else str(refused)[:_NOTE_CHARACTERS],
         )
     except (KeyError, ValueError):
@@ -136,21 +135,3 @@ def _identifier(value: object) -> bytes:
         msg = "no identifier"
         raise ValueError(msg)
     return octets
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int) or not -1 <= value < 2**31:
-        msg = "no number"
-        raise ValueError(msg)
-    return value
-
-
-def _texts(value: object) -> list[str]:
-    if (
-        not isinstance(value, list)
-        or len(value) > _MAX_CERTIFICATES
-        or not all(isinstance(one, str) for one in value)
-    ):
-        msg = "no list of texts"
-        raise ValueError(msg)
-    return value

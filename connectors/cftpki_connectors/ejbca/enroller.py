@@ -11,17 +11,20 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 
-from cftpki_connectors.ca.client import CaClient, CaError, printable
+from cftpki_connectors.ca.certificates import is_root
+from cftpki_connectors.ca.client import CaError, printable
 from cftpki_connectors.ca.clocks import skew_notes
-from cftpki_connectors.ca.identity_files import identity_in, roots_in
-from cftpki_connectors.ca.options import with_password
+from cftpki_connectors.ca.connections import Connections, Surroundings, with_password_in
+from cftpki_connectors.ca.identity_files import client_identity_in, roots_in
 from cftpki_connectors.ca.unanswered import Journal
+from cftpki_connectors.ca.values import unknown_reason
 from cftpki_connectors.ejbca.answers import ACCEPTED, RestError, Waiting
 from cftpki_connectors.ejbca.client import EjbcaClient
 from cftpki_connectors.ejbca.options import EjbcaOptions
 from cftpki_connectors.support import threads
-from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes, secret_text
+from cftpki_connectors.support.secret_files import secret_text
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.values import replace
 from cftpki_ext.identity.enroller_port import (
     EnrollerContext,
     Failed,
@@ -70,8 +73,7 @@ class EjbcaEnroller:
         self.name = context.name
         self._options = options
         self._clock = context.clock
-        self._client: tuple[tuple[object, ...], CaClient] | None = None
-        self._retired: list[CaClient] = []
+        self._connections = Connections(context.clock)
 
     async def advance(self, order: Order, state: OrderState, save: SaveState, *, deadline: float) -> Progress:
         """
@@ -83,24 +85,12 @@ class EjbcaEnroller:
         try:
             return await self._issue(order, journal, request, save, deadline)
         except CaError as error:
-            step = journal.under_way.partition(" ")[0] if journal.under_way else "before asking"
-            orphan = "; the CA may have issued nevertheless" if error.sent and journal.under_way else ""
-            if error.sent and request is None:
-                journal.lose()
-            else:
-                journal.settle()
+            failed = journal.fail(error, lost=request is None)
             if journal.requests:  # nothing was asked yet: there is nothing to write down
                 await save({**journal.state(), _REQUEST: request})
-            fault = error.fault
             if request is not None and isinstance(error, RestError) and error.status == _BAD_REQUEST:
-                if "has already been finalized" in error.detail:
-                    fault = Fault.ORDER_LOST
-                    orphan = (
-                        "; the certificate was handed out in an answer that was lost: revoke it at the CA"
-                    )
-                elif "Could not find request" in error.detail or "has expired" in error.detail:
-                    fault = Fault.ORDER_LOST
-            return Failed(fault=fault, detail=f"{step}: {error.detail}{orphan}", retry_at=error.retry_at)
+                return _ended(error, failed)
+            return failed
 
     async def revoke(self, held: Held, *, reason: str, deadline: float) -> Failed | None:
         """
@@ -108,10 +98,7 @@ class EjbcaEnroller:
         """
         theirs = REASONS.get(reason)
         if theirs is None:
-            known = ", ".join(REASONS)
-            return Failed(
-                fault=Fault.MISCONFIGURED, detail=f"no reason {printable(reason)!r}; known: {known}"
-            )
+            return unknown_reason(reason, REASONS)
         try:
             leaf = x509.load_der_x509_certificate(held.chain[0])
             client = await self._speaker()
@@ -140,7 +127,7 @@ class EjbcaEnroller:
             subject = (await client.cas(deadline=deadline)).get(self._options.ca)
             if subject is not None:
                 chain = await client.ca_chain(subject, deadline=deadline)
-                return tuple(der for der in chain if _is_root(der))
+                return tuple(der for der in chain if is_root(der))
         return ()
 
     async def relation(self) -> Relation:
@@ -174,11 +161,7 @@ class EjbcaEnroller:
         """
         Close connections.
         """
-        if self._client is not None:
-            self._retired.append(self._client[1])
-            self._client = None
-        while self._retired:
-            await self._retired.pop().aclose()
+        await self._connections.aclose()
 
     async def _issue(
         self, order: Order, journal: Journal, request: int | None, save: SaveState, deadline: float
@@ -209,13 +192,8 @@ class EjbcaEnroller:
         return Issued(certificates=chain, extra=roots, notes=tuple(notes))
 
     async def _speaker(self) -> EjbcaClient:
-        roots, proxy, identity = await threads.call(lambda: self._surroundings(self._clock.now()))
-        mark = (roots, proxy, identity.chain)
-        if self._client is None or self._client[0] != mark:
-            if self._client is not None:
-                self._retired.append(self._client[1])  # orders under way go on with theirs
-            self._client = mark, CaClient(clock=self._clock, roots=roots, identity=identity, proxy=proxy)
-        return EjbcaClient(self._options, self._client[1], self._clock)
+        surroundings = await threads.call(lambda: self._surroundings(self._clock.now()))
+        return EjbcaClient(self._options, self._connections.by(surroundings), self._clock)
 
     async def _password(self) -> str:
         try:
@@ -223,18 +201,29 @@ class EjbcaEnroller:
         except InputError as error:
             raise CaError(Fault.MISCONFIGURED, str(error)) from error
 
-    def _surroundings(self, now: datetime) -> tuple[tuple[bytes, ...] | None, str | None, Held]:
+    def _surroundings(self, now: datetime) -> Surroundings:
         options = self._options
         roots = None if options.root_file is None else roots_in(options.root_file, "root_file")
-        proxy = options.proxy
         try:
-            if proxy is not None and options.proxy_password_file is not None:
-                secret = secret_bytes(options.proxy_password_file, "proxy_password_file", MAX_PASSWORD_BYTES)
-                proxy = with_password(proxy, secret.rstrip(b"\r\n"))
-            identity = identity_in(options.chain_file, options.key_file, options.key_password_file, now=now)
+            proxy = with_password_in(options.proxy, options.proxy_password_file)
+            identity = client_identity_in(
+                options.chain_file, options.key_file, options.key_password_file, now=now
+            )
         except InputError as error:
             raise CaError(Fault.MISCONFIGURED, str(error)) from error
-        return roots, proxy, identity
+        return Surroundings(roots=roots, identity=identity, proxy=proxy)
+
+
+def _ended(error: RestError, failed: Failed) -> Failed:
+    """
+    What has become of a request that somebody had to approve, by what EJBCA says of it.
+    """
+    if "has already been finalized" in error.detail:
+        lost = "; the certificate was handed out in an answer that was lost: revoke it at the CA"
+        return replace(failed, fault=Fault.ORDER_LOST, detail=failed.detail + lost)
+    if "Could not find request" in error.detail or "has expired" in error.detail:
+        return replace(failed, fault=Fault.ORDER_LOST)
+    return failed
 
 
 def _as_written(issuer: x509.Name, subjects: tuple[str, ...]) -> str:
@@ -247,12 +236,3 @@ def _as_written(issuer: x509.Name, subjects: tuple[str, ...]) -> str:
         if sorted(part.strip().casefold() for part in subject.split(",")) == wanted:
             return subject
     return ours
-
-
-def _is_root(der: bytes) -> bool:
-    try:
-        one = x509.load_der_x509_certificate(der)
-        one.verify_directly_issued_by(one)
-    except Exception:  # noqa: BLE001  # whatever cannot be verified is no root
-        return False
-    return True

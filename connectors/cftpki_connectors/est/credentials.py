@@ -15,15 +15,12 @@ from pathlib import Path
 import httpx
 
 from cftpki_connectors.ca.client import CaAnswer, CaError, CaRequest, printable
-from cftpki_connectors.ca.identity_files import identity_in
+from cftpki_connectors.ca.identity_files import client_identity_in
 from cftpki_connectors.est.options import EstOptions, HttpAuth
 from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, Held
-
-# An RSA-4096 key in PEM has 3.3 KB.
-MAX_KEY_BYTES = 64 * 1024
 
 _SCHEME = re.compile(r"(?:^|,)\s*(basic|digest|bearer|negotiate)(?=\s|,|$)", re.IGNORECASE)
 
@@ -77,7 +74,9 @@ def load(options: EstOptions, now: datetime) -> Credentials:
 
 
 def _identity(options: EstOptions, chain_file: Path, key_file: Path, now: datetime) -> Held:
-    return identity_in(chain_file, key_file, options.identity_password_file, prefix="identity_", now=now)
+    return client_identity_in(
+        chain_file, key_file, options.identity_password_file, prefix="identity_", now=now
+    )
 
 
 def authorization(credentials: Credentials, request: CaRequest, answer: CaAnswer) -> str | None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cftpki_connectors.ca.certificates import spki_of
 from cftpki_connectors.ca.certs_only import MalformedBodyError
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable
+from cftpki_connectors.ca.clocks import skew_notes
 from cftpki_connectors.ca.identity_files import client_fault
+from cftpki_connectors.ca.order_state import unanswered_note
 from cftpki_connectors.ca.said import first_line
 from cftpki_connectors.est import answers, attributes, encoding
 from cftpki_connectors.est.credentials import Credentials, load
@@ -44,8 +47,6 @@ from cftpki_ext.identity.enroller_port import (
 )
 from cftpki_ext.x509.certificate import MalformedCertificateError, parse_certificate
 
-# A clock further off makes certificates that are not valid yet, or no longer.
-_SKEW = timedelta(seconds=60)
 _CSRATTRS = "csrattrs"
 # Failures behind which a certificate may have been issued: a proxy's, or the server's own after the CA's work.
 _AMBIGUOUS = frozenset({500, 502, 504})
@@ -181,7 +182,7 @@ class EstEnroller:
             except MalformedBodyError as error:
                 detail = f"{step}: HTTP 200, but {error}; the CA may have issued a certificate"
                 return Failed(fault=Fault.UNREACHABLE, detail=detail), begun
-            notes = [*received.notes, *_skew(answer, now)]
+            notes = [*received.notes, *skew_notes(answer.date, now)]
             if len(request.body) > encoding.LIBEST_REQUEST_BYTES:
                 notes.append(f"the request has {len(request.body)} bytes; {encoding.LIBEST_LIMIT}")
             done = dataclasses.replace(attempt, issued=received.ders)
@@ -291,13 +292,8 @@ class EstEnroller:
         """
         order, domain = setting.order, setting.domain
         spki = order.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        leaf = next((one for one in ders if _spki(one) == spki), None)
-        notes = [*domain.notes, *attempt.notes]
-        if attempt.unanswered:
-            notes.append(
-                f"{attempt.unanswered} earlier request(s) of this order had no answer: the CA may have issued "
-                "certificates for the same key that nobody received"
-            )
+        leaf = next((one for one in ders if spki_of(one) == spki), None)
+        notes = [*domain.notes, *attempt.notes, *unanswered_note(attempt.unanswered)]
         if leaf is None:
             notes.append("no certificate in the answer is for the key that was asked for")
         else:
@@ -364,17 +360,3 @@ def _explained(error: CaError, step: str, hint: str) -> Failed:
         return failure
     detail = f"{failure.detail}; {hint} (identity_chain_file, identity_key_file)"
     return dataclasses.replace(failure, fault=Fault.MISCONFIGURED, detail=detail)
-
-
-def _skew(answer: CaAnswer, now: datetime) -> tuple[str, ...]:
-    date = answer.date
-    if date is None or abs(date - now) <= _SKEW:
-        return ()
-    return (f"the server's clock and ours are {abs(date - now).total_seconds():.0f} s apart",)
-
-
-def _spki(der: bytes) -> bytes | None:
-    try:
-        return parse_certificate(der).spki
-    except MalformedCertificateError:
-        return None

@@ -7,10 +7,9 @@ Pure.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 
-from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES
+from cftpki_connectors.ca.order_state import number_of, octets_of, texts_of
 from cftpki_connectors.est.request import Operation
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import OrderState
@@ -68,30 +67,12 @@ def resume(state: OrderState, csr: bytes) -> Attempt:
         return Attempt(
             csr=digest,
             operation=None if operation is None else Operation(str(operation)),
-            answered=_count(state["answered"]),
-            unanswered=_count(state["unanswered"]),
+            answered=number_of(state["answered"]),
+            unanswered=number_of(state["unanswered"]),
             wishes_known=state["wishes_known"] is True,
             channel_binding=state["channel_binding"] is True,
-            notes=tuple(_texts(state["notes"])),
-            issued=tuple(binascii.a2b_base64(one, strict_mode=True) for one in _texts(state["issued"])),
+            notes=texts_of(state["notes"]),
+            issued=tuple(octets_of(one) for one in texts_of(state["issued"])),
         )
     except (KeyError, ValueError):
         return new
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        msg = "no count"
-        raise ValueError(msg)
-    return value
-
-
-def _texts(value: object) -> list[str]:
-    if (
-        not isinstance(value, list)
-        or len(value) > MAX_CERTIFICATES
-        or not all(isinstance(one, str) for one in value)
-    ):
-        msg = "no list of texts"
-        raise ValueError(msg)
-    return value

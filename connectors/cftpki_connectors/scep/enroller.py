@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import assert_never
 
+from cftpki_connectors.ca.certificates import spki_of
 from cftpki_connectors.ca.certs_only import MalformedBodyError, read_certificates
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, printable
+from cftpki_connectors.ca.clocks import skew_notes
+from cftpki_connectors.ca.identity_files import roots_in
 from cftpki_connectors.ca.options import with_password
+from cftpki_connectors.ca.order_state import unanswered_note
 from cftpki_connectors.scep import exchange, writing
 from cftpki_connectors.scep.capabilities import Manner, manner
 from cftpki_connectors.scep.credentials import challenge_in
@@ -24,7 +28,7 @@ from cftpki_connectors.scep.outgoing import content_of, signer_for
 from cftpki_connectors.scep.plan import Plan, outlook, plan, refused
 from cftpki_connectors.scep.reading import AlgorithmError, MessageError, Reply, read_reply
 from cftpki_connectors.scep.state import Attempt, resume
-from cftpki_connectors.scep.trust import Domain, Trust, certificates_in
+from cftpki_connectors.scep.trust import Domain, Trust
 from cftpki_connectors.scep.vocabulary import NONCE_BYTES, MessageType, PkiStatus
 from cftpki_connectors.scep.writing import Outgoing, Signer
 from cftpki_connectors.support import threads
@@ -49,8 +53,6 @@ from cftpki_ext.identity.enroller_port import (
 from cftpki_ext.identity.store.private_keys import public_bytes
 from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
 
-# A clock further off makes certificates that are not valid yet, or no longer.
-_SKEW = timedelta(seconds=60)
 # Failures behind which a certificate may have been issued: a proxy's, or the server's own after the CA's work.
 _AMBIGUOUS = frozenset({500, 502, 504})
 _LOST = "the CA may have issued a certificate"
@@ -250,7 +252,7 @@ class ScepEnroller:
             detail = f"{step}: the answer holds no certificate; {_LOST}"
             return Failed(fault=Fault.UNREACHABLE, detail=detail), sent.after
         done = replace(sent.before, issued=tuple(dict.fromkeys(ders)), pending=False)
-        done = _noted(done, *_skew(answer, now))
+        done = _noted(done, *skew_notes(answer.date, now))
         await setting.save(done.document())
         return self._issued(setting, done), done
 
@@ -272,13 +274,8 @@ class ScepEnroller:
         order, domain = setting.order, setting.domain
         ders = attempt.issued
         spki = public_bytes(order.key)
-        leaf = next((one for one in ders if _spki(one) == spki), None)
-        notes = [*domain.notes, *attempt.notes]
-        if attempt.unanswered:
-            notes.append(
-                f"{attempt.unanswered} earlier request(s) of this order had no answer: the CA may have issued "
-                "certificates for the same key that nobody received"
-            )
+        leaf = next((one for one in ders if spki_of(one) == spki), None)
+        notes = [*domain.notes, *attempt.notes, *unanswered_note(attempt.unanswered)]
         if leaf is None:
             notes.append("no certificate in the answer is for the key that was asked for")
         else:
@@ -353,7 +350,7 @@ class ScepEnroller:
         roots = None
         if options.tls_roots is not None:
             path = options.tls_roots
-            roots = await threads.call(lambda: certificates_in(path, "tls_roots"))
+            roots = await threads.call(lambda: roots_in(path, "tls_roots"))
         proxy, file = options.proxy, options.proxy_password_file
         if proxy is not None and file is not None:
             proxy = with_password(proxy, await threads.call(lambda: secret_text(file, "proxy_password_file")))
@@ -371,23 +368,6 @@ def _signed_by_current(attempt: Attempt, order: Order) -> bool:
 
 def _noted(attempt: Attempt, *notes: str) -> Attempt:
     return replace(attempt, notes=tuple(dict.fromkeys((*attempt.notes, *notes))))
-
-
-def _skew(answer: CaAnswer, now: datetime) -> list[str]:
-    date = answer.date
-    if date is None:
-        return []
-    off = date - now
-    if abs(off) <= _SKEW:
-        return []
-    return [f"the server's clock and ours are {abs(off).total_seconds():.0f} s apart"]
-
-
-def _spki(one: bytes) -> bytes | None:
-    try:
-        return parse_certificate(one).spki
-    except MalformedCertificateError:
-        return None
 
 
 def _is_ca(one: bytes) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from cftpki_connectors.ca.certificates import spki_of
 from cftpki_connectors.scep import writing
 from cftpki_connectors.scep.credentials import envelope_key
 from cftpki_connectors.scep.plan import Plan
@@ -20,7 +21,7 @@ from cftpki_connectors.scep.writing import Signer
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.identity.enroller_port import Order
 from cftpki_ext.identity.store.private_keys import public_bytes
-from cftpki_ext.x509.certificate import Certificate, MalformedCertificateError, parse_certificate
+from cftpki_ext.x509.certificate import Certificate
 
 
 def signer_for(order: Order, plan: Plan, attempt: Attempt, *, folder: Path, now: datetime) -> Signer:
@@ -50,7 +51,7 @@ def signer_for(order: Order, plan: Plan, attempt: Attempt, *, folder: Path, now:
     key = order.key
     if not isinstance(key, rsa.RSAPrivateKey):
         key = envelope_key(folder)
-    if attempt.operation is MessageType.PKCS_REQ and _spki(attempt.signer) == public_bytes(key):
+    if attempt.operation is MessageType.PKCS_REQ and spki_of(attempt.signer) == public_bytes(key):
         return Signer(certificate=attempt.signer, key=key)
     names = order.names
     name = names.common_name or next(iter((*names.dns, *map(str, names.addresses))), order.identity)
@@ -79,10 +80,3 @@ def content_of(order: Order, plan: Plan, challenge: str | None, *, issuer: Certi
     if plan.challenge and challenge is not None:
         return writing.with_challenge(order.csr, order.key, challenge)
     return order.csr
-
-
-def _spki(one: bytes) -> bytes | None:
-    try:
-        return parse_certificate(one).spki
-    except MalformedCertificateError:
-        return None

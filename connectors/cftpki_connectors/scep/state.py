@@ -7,10 +7,9 @@ Pure. No secrets: the password is read from its file whenever a request is made.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 
-from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES
+from cftpki_connectors.ca.order_state import number_of, octets_of, texts_of
 from cftpki_connectors.scep.vocabulary import MessageType
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import OrderState
@@ -79,35 +78,13 @@ def resume(state: OrderState, csr: bytes) -> Attempt:
         operation = state["operation"]
         return Attempt(
             csr=digest,
-            round=_count(state["round"]),
+            round=number_of(state["round"]),
             operation=None if operation is None else MessageType(str(operation)),
-            signer=_binary(str(state["signer"])),
+            signer=octets_of(str(state["signer"])),
             pending=state["pending"] is True,
-            unanswered=_count(state["unanswered"]),
-            notes=tuple(_texts(state["notes"])),
-            issued=tuple(_binary(one) for one in _texts(state["issued"])),
+            unanswered=number_of(state["unanswered"]),
+            notes=texts_of(state["notes"]),
+            issued=tuple(octets_of(one) for one in texts_of(state["issued"])),
         )
     except (KeyError, ValueError):
         return new
-
-
-def _binary(value: str) -> bytes:
-    return binascii.a2b_base64(value, strict_mode=True) if value else b""
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        msg = "no count"
-        raise ValueError(msg)
-    return value
-
-
-def _texts(value: object) -> list[str]:
-    if (
-        not isinstance(value, list)
-        or len(value) > MAX_CERTIFICATES
-        or not all(isinstance(one, str) for one in value)
-    ):
-        msg = "no list of texts"
-        raise ValueError(msg)
-    return value

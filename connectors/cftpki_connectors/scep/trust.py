@@ -7,12 +7,12 @@ Owns the files that are believed and the certificates that are kept. There is no
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from cftpki_connectors.ca import anchors
 from cftpki_connectors.ca.anchors import Kept
 from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES, MalformedBodyError, read_certificates
 from cftpki_connectors.ca.client import CaClient, CaError
+from cftpki_connectors.ca.identity_files import roots_in
 from cftpki_connectors.scep import exchange
 from cftpki_connectors.scep.authorities import Authorities, sort_out
 from cftpki_connectors.scep.capabilities import parse_capabilities
@@ -25,8 +25,6 @@ from cftpki_ext.core.escape import excerpt
 from cftpki_ext.core.values import dataclass, replace
 from cftpki_ext.identity.enroller_port import EnrollerContext, Fault
 from cftpki_ext.support import pem
-from cftpki_ext.support.files import MAX_PEM_BYTES
-from cftpki_ext.support.guarded import read_guarded
 from cftpki_ext.support.logs import event_log
 from cftpki_ext.x509.certificate import Certificate
 
@@ -111,7 +109,7 @@ class Trust:
         """
         path = self._options.certificates
         if path is not None:
-            return await threads.call(lambda: certificates_in(path, "certificates"))
+            return await threads.call(lambda: roots_in(path, "certificates"))
         found = await threads.call(lambda: anchors.load(self._context.state, self._source))
         return () if found is None else found.roots
 
@@ -222,23 +220,6 @@ def _announced(content: bytes) -> tuple[bytes, ...]:
     if odd is not None or not 0 < len(found) <= MAX_CERTIFICATES:
         raise CaError(Fault.UNREACHABLE, f"{step}: what is signed is no list of certificates")
     return tuple(dict.fromkeys(found))
-
-
-def certificates_in(path: Path, what: str) -> tuple[bytes, ...]:
-    """
-    The certificates of a file.
-
-    Raises:
-        CaError: MISCONFIGURED: unreadable, or holds none.
-
-    """
-    try:
-        found = pem.certificates(read_guarded(path, cap=MAX_PEM_BYTES, what=what).data, what=what)
-    except InputError as error:
-        raise CaError(Fault.MISCONFIGURED, excerpt(str(error), _LINE)) from error
-    if not found:
-        raise CaError(Fault.MISCONFIGURED, f"{what} {path} holds no certificate")
-    return found
 
 
 def certificates_of(body: bytes, step: str) -> tuple[tuple[bytes, ...], tuple[str, ...]]:

@@ -11,10 +11,11 @@ import hashlib
 
 from cryptography import x509
 
-from cftpki_connectors.ca.client import CaClient, CaError, printable
+from cftpki_connectors.ca.client import CaClient, CaError
 from cftpki_connectors.ca.clocks import skew_notes
 from cftpki_connectors.ca.options import with_password
 from cftpki_connectors.ca.unanswered import Journal
+from cftpki_connectors.ca.values import unknown_reason
 from cftpki_connectors.stepca import credentials as credentials_of
 from cftpki_connectors.stepca import planner
 from cftpki_connectors.stepca.client import ErrorAnswerError, Granted, StepCaClient
@@ -84,16 +85,10 @@ class StepCaEnroller:
         try:
             return await self._issue(order, journal, save, deadline)
         except CaError as error:
-            step = journal.under_way.partition(" ")[0] if journal.under_way else "before asking"
-            orphan = "; the CA may have issued nevertheless" if error.sent and journal.under_way else ""
-            if error.sent:
-                journal.lose()
-            else:
-                journal.settle()
+            failed = journal.fail(error)
             if journal.requests:  # nothing was asked yet: there is nothing to write down
                 await save(journal.state())
-            detail = f"{step}: {error.detail}{orphan}"
-            return Failed(fault=error.fault, detail=detail, retry_at=error.retry_at)
+            return failed
 
     async def revoke(self, held: Held, *, reason: str, deadline: float) -> Failed | None:
         """
@@ -101,10 +96,7 @@ class StepCaEnroller:
         """
         code = REASONS.get(reason)
         if code is None:
-            known = ", ".join(REASONS)
-            return Failed(
-                fault=Fault.MISCONFIGURED, detail=f"no reason {printable(reason)!r}; known: {known}"
-            )
+            return unknown_reason(reason, REASONS)
         try:
             await self._revoke(held, code, reason, deadline)
         except CaError as error:

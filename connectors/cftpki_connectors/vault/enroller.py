@@ -11,15 +11,14 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
-from cryptography import x509
-
-from cftpki_connectors.ca.client import CaClient, CaError, printable
+from cftpki_connectors.ca.certificates import is_root
+from cftpki_connectors.ca.client import CaClient, CaError
 from cftpki_connectors.ca.clocks import skew_notes
-from cftpki_connectors.ca.identity_files import identity_in, roots_in
-from cftpki_connectors.ca.options import with_password
+from cftpki_connectors.ca.connections import Connections, Surroundings, with_password_in
+from cftpki_connectors.ca.identity_files import client_identity_in, roots_in
 from cftpki_connectors.ca.unanswered import Journal
+from cftpki_connectors.ca.values import unknown_reason
 from cftpki_connectors.support import threads
-from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from cftpki_connectors.vault.answers import Granted
 from cftpki_connectors.vault.client import ErrorAnswerError, VaultClient
 from cftpki_connectors.vault.inspection import look
@@ -67,9 +66,7 @@ class VaultEnroller:
         self._options = options
         self._clock = context.clock
         self._session = Session(options, Secrets(context), context.clock)
-        # By what decides with whom, and as whom, we speak.
-        self._client: tuple[tuple[object, ...], CaClient] | None = None
-        self._retired: list[CaClient] = []
+        self._connections = Connections(context.clock)
 
     async def advance(self, order: Order, state: OrderState, save: SaveState, *, deadline: float) -> Progress:
         """
@@ -79,27 +76,17 @@ class VaultEnroller:
         try:
             return await self._issue(order, journal, save, deadline)
         except CaError as error:
-            step = journal.under_way.partition(" ")[0] if journal.under_way else "before asking"
-            orphan = "; the server may have issued nevertheless" if error.sent and journal.under_way else ""
-            if error.sent:
-                journal.lose()
-            else:
-                journal.settle()
+            failed = journal.fail(error)
             if journal.requests:  # nothing was asked yet: there is nothing to write down
                 await save(journal.state())
-            return Failed(
-                fault=error.fault, detail=f"{step}: {error.detail}{orphan}", retry_at=error.retry_at
-            )
+            return failed
 
     async def revoke(self, held: Held, *, reason: str, deadline: float) -> Failed | None:
         """
         Revoke by the certificate itself, which need not be stored there. The server keeps no reason.
         """
         if reason not in REASON_CODES:
-            known = ", ".join(REASON_CODES)
-            return Failed(
-                fault=Fault.MISCONFIGURED, detail=f"no reason {printable(reason)!r}; known: {known}"
-            )
+            return unknown_reason(reason, REASON_CODES)
         mount = self._options.mount
         try:
             await self._authorised(
@@ -154,13 +141,10 @@ class VaultEnroller:
         """
         Give the token back and close connections.
         """
-        if self._client is not None:
-            http = self._client[1]
+        http = self._connections.current
+        if http is not None:
             await self._session.give_back(self._speaker(http, self._auth_namespace))
-            self._retired.append(http)
-            self._client = None
-        while self._retired:
-            await self._retired.pop().aclose()
+        await self._connections.aclose()
 
     async def _issue(self, order: Order, journal: Journal, save: SaveState, deadline: float) -> Issued:
         chain = journal.chain()
@@ -241,7 +225,7 @@ class VaultEnroller:
         for reference in await client.issuers(mount, deadline=deadline):
             with contextlib.suppress(CaError):  # one that cannot be read hides no other
                 found += await client.issuer_chain(mount, reference, deadline=deadline)
-        return tuple(der for der in dict.fromkeys(found) if _is_root(der))
+        return tuple(der for der in dict.fromkeys(found) if is_root(der))
 
     @property
     def _auth_namespace(self) -> str | None:
@@ -260,32 +244,26 @@ class VaultEnroller:
         """
         Connections by the roots, the proxy and our own certificate as their files are now.
         """
-        roots, proxy, identity = await threads.call(lambda: self._surroundings(self._clock.now()))
-        mark = (roots, proxy, None if identity is None else identity.chain)
-        if self._client is None or self._client[0] != mark:
-            if self._client is not None:
-                # Orders under way go on with theirs; a token may be bound to the certificate that it was had by.
-                self._retired.append(self._client[1])
-                self._session.forget()
-            self._client = mark, CaClient(clock=self._clock, roots=roots, identity=identity, proxy=proxy)
-        return self._client[1]
+        before = self._connections.current
+        http = self._connections.by(await threads.call(lambda: self._surroundings(self._clock.now())))
+        if before is not None and http is not before:
+            self._session.forget()  # a token may be bound to the certificate that it was had by
+        return http
 
-    def _surroundings(self, now: datetime) -> tuple[tuple[bytes, ...] | None, str | None, Held | None]:
+    def _surroundings(self, now: datetime) -> Surroundings:
         options = self._options
         roots = None if options.root_file is None else roots_in(options.root_file, "root_file")
-        proxy, identity = options.proxy, None
+        identity = None
         try:
-            if proxy is not None and options.proxy_password_file is not None:
-                secret = secret_bytes(options.proxy_password_file, "proxy_password_file", MAX_PASSWORD_BYTES)
-                proxy = with_password(proxy, secret.rstrip(b"\r\n"))
+            proxy = with_password_in(options.proxy, options.proxy_password_file)
             if options.certificate is not None:
                 own = options.certificate
-                identity = identity_in(
+                identity = client_identity_in(
                     own.chain_file, own.key_file, own.password_file, prefix="certificate.", now=now
                 )
         except InputError as error:
             raise CaError(Fault.MISCONFIGURED, str(error)) from error
-        return roots, proxy, identity
+        return Surroundings(roots=roots, identity=identity, proxy=proxy)
 
 
 def _rotation(order: Order, chain: tuple[bytes, ...]) -> tuple[str, ...]:
@@ -301,12 +279,3 @@ def _rotation(order: Order, chain: tuple[bytes, ...]) -> tuple[str, ...]:
     if (before.issuer.text, before.authority_key_id) == (now.issuer.text, now.authority_key_id):
         return ()
     return (f"another issuer signs now: {now.issuer.text}, until now {before.issuer.text}",)
-
-
-def _is_root(der: bytes) -> bool:
-    try:
-        one = x509.load_der_x509_certificate(der)
-        one.verify_directly_issued_by(one)
-    except Exception:  # noqa: BLE001  # whatever cannot be verified is no root
-        return False
-    return True
