@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES
+from cftpki_connectors.ca.values import MAX_CERTIFICATES
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.store.durable import make_directory, replace_file

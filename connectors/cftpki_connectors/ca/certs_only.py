@@ -11,11 +11,10 @@ import warnings
 from asn1crypto import cms, parser  # type: ignore[import-untyped]  # it has no stubs
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from cftpki_connectors.ca.values import MAX_CERTIFICATES
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.x509 import der
 
-# A CA's list of certificates: some roots of a rollover and their intermediates. A hundred are a mistake.
-MAX_CERTIFICATES = 64
 # What only asn1crypto reads: it takes 10 s of CPU for a megabyte of the worst, and real answers have 10 KiB.
 MAX_BER_BYTES = 64 * 1024
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 
-from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES
+from cftpki_connectors.ca.values import MAX_CERTIFICATES
 
 _MAX_NUMBER = 2**31 - 1
 

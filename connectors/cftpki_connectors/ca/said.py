@@ -1,5 +1,5 @@
 """
-What a CA, or a proxy before it, says in the body of an error: one line for the operator.
+What a CA, or a proxy before it, says in a body: the object of an answer in JSON, of an error one line for the operator.
 
 Pure.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
-from cftpki_connectors.ca.values import CaAnswer, printable
+from cftpki_connectors.ca.values import CaAnswer, CaError, printable
+from cftpki_ext.identity.enroller_port import Fault
 
 # What is looked at of a foreign error text before one line is made of it.
 TEXT_BYTES = 4096
@@ -31,6 +33,31 @@ def first_line(answer: CaAnswer) -> str:
         text = _TAG.sub(" ", text)
     lines = (" ".join(line.split()) for line in text.splitlines())
     return printable(next((line for line in lines if line), ""))
+
+
+def object_of(answer: CaAnswer, whose: str) -> Mapping[str, object]:
+    """
+    The JSON object of an answer.
+
+    Args:
+        answer: as received.
+        whose: who answers so, for the message: `Vault's`.
+
+    Returns:
+        The object; nothing in it is checked.
+
+    Raises:
+        CaError: UNREACHABLE: it is none.
+
+    """
+    try:
+        fields = json.loads(answer.body)
+    except (ValueError, RecursionError) as error:
+        detail = f"the answer is no JSON, perhaps no {whose}"
+        raise CaError(Fault.UNREACHABLE, detail, sent=True) from error
+    if not isinstance(fields, dict):
+        raise CaError(Fault.UNREACHABLE, f"the answer is no JSON object, perhaps no {whose}", sent=True)
+    return fields
 
 
 def _from_json(body: bytes) -> str | None:

@@ -23,6 +23,8 @@ from cftpki_ext.identity.enroller_port import Failed, Fault
 
 # A chain with ten RSA-4096 certificates in PEM has 30 KiB; a CA's list of roots or provisioners is no longer.
 MAX_BODY_BYTES = 1024 * 1024
+# A CA's list of certificates: some roots of a rollover and their intermediates. A hundred are a mistake.
+MAX_CERTIFICATES = 64
 # `Retry-After` beyond this is a mistake: the order is taken up again after this long.
 MAX_RETRY_AFTER = timedelta(days=30)
 

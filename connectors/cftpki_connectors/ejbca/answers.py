@@ -7,7 +7,6 @@ Owns statuses and what they mean. Pure; every input is bounded.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,6 +14,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cftpki_connectors.ca.said import object_of
 from cftpki_connectors.ca.values import CaAnswer, CaError, printable, status_fault
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
@@ -145,13 +145,7 @@ def fields_of(answer: CaAnswer) -> Mapping[str, object]:
         CaError: it is none.
 
     """
-    try:
-        fields = json.loads(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise CaError(Fault.UNREACHABLE, "the answer is no JSON, perhaps no EJBCA's", sent=True) from error
-    if not isinstance(fields, dict):
-        raise CaError(Fault.UNREACHABLE, "the answer is no JSON object, perhaps no EJBCA's", sent=True)
-    return fields
+    return object_of(answer, "EJBCA's")
 
 
 def _der(text: object) -> bytes:

@@ -10,7 +10,8 @@ import base64
 import binascii
 import re
 
-from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES, MalformedBodyError, read_certificates
+from cftpki_connectors.ca.certs_only import MalformedBodyError, read_certificates
+from cftpki_connectors.ca.values import MAX_CERTIFICATES
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.support import pem

@@ -16,7 +16,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from cftpki_connectors.ca.certs_only import MAX_BER_BYTES, MAX_CERTIFICATES
+from cftpki_connectors.ca.certs_only import MAX_BER_BYTES
+from cftpki_connectors.ca.values import MAX_CERTIFICATES
 from cftpki_connectors.scep.vocabulary import (
     FAIL_INFO,
     FAIL_INFO_TEXT,

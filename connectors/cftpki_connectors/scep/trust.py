@@ -10,9 +10,10 @@ import hashlib
 
 from cftpki_connectors.ca import anchors
 from cftpki_connectors.ca.anchors import Kept
-from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES, MalformedBodyError, read_certificates
+from cftpki_connectors.ca.certs_only import MalformedBodyError, read_certificates
 from cftpki_connectors.ca.client import CaClient, CaError
 from cftpki_connectors.ca.identity_files import roots_in
+from cftpki_connectors.ca.values import MAX_CERTIFICATES
 from cftpki_connectors.scep import exchange
 from cftpki_connectors.scep.authorities import Authorities, sort_out
 from cftpki_connectors.scep.capabilities import parse_capabilities

@@ -14,7 +14,9 @@ from urllib.parse import quote, urlencode
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cftpki_connectors.ca.certificates import certificates_in_pem
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable, status_fault
+from cftpki_connectors.ca.said import object_of
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.ports.clock import Clock
@@ -23,8 +25,6 @@ _JSON = frozenset({"application/json"})
 # `step` asks for a hundred at a time too; more than fifty pages is a list without end.
 _PAGE = 100
 _MAX_PAGES = 50
-# A chain or a list of roots longer than this is none.
-_MAX_CERTIFICATES = 64
 
 
 class ErrorAnswerError(CaError):
@@ -210,20 +210,7 @@ def certificates(pems: object) -> tuple[bytes, ...]:
         CaError: no list of certificates, or too many.
 
     """
-    texts = pems if isinstance(pems, list) else []
-    try:
-        ders = tuple(
-            certificate.public_bytes(Encoding.DER)
-            for text in texts[: _MAX_CERTIFICATES + 1]
-            for certificate in x509.load_pem_x509_certificates(str(text).encode())
-        )
-    except (ValueError, x509.InvalidVersion) as error:
-        msg = "the answer has something in it that is no certificate"
-        raise CaError(Fault.UNREACHABLE, msg, sent=True) from error
-    if not 0 < len(ders) <= _MAX_CERTIFICATES:
-        msg = f"the answer has {len(ders)} certificates, 1 to {_MAX_CERTIFICATES} are expected"
-        raise CaError(Fault.UNREACHABLE, msg, sent=True)
-    return ders
+    return certificates_in_pem(pems if isinstance(pems, list) else ())
 
 
 def csr_pem(csr: bytes) -> str:
@@ -277,13 +264,7 @@ def _provisioner(fields: Mapping[str, object]) -> Provisioner:
 
 
 def _fields(answer: CaAnswer) -> Mapping[str, object]:
-    try:
-        fields = json.loads(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise CaError(Fault.UNREACHABLE, "the answer is no JSON, perhaps no step-ca's", sent=True) from error
-    if not isinstance(fields, dict):
-        raise CaError(Fault.UNREACHABLE, "the answer is no JSON object, perhaps no step-ca's", sent=True)
-    return fields
+    return object_of(answer, "step-ca's")
 
 
 def _said(answer: CaAnswer) -> str:

@@ -12,17 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from cftpki_connectors.ca.certificates import certificates_in_pem
+from cftpki_connectors.ca.said import object_of
 from cftpki_connectors.ca.values import CaAnswer, CaError, printable, status_fault
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault, PrivateKey
 
-# A chain longer than this is none.
-MAX_CERTIFICATES = 64
 _MAX_SAID = 3
 # Tokens have a hundred characters, batch tokens and JWTs a few thousand.
 _MAX_TOKEN = 16 * 1024
@@ -111,7 +110,7 @@ def granted(answer: CaAnswer) -> Granted:
     fields = fields_of(answer)
     data = data_of(fields)
     above = texts_of(data.get("ca_chain")) or texts_of([data.get("issuing_ca")])
-    chain = certificates([data.get("certificate"), *(text for text in above if text)])
+    chain = certificates_in_pem([data.get("certificate"), *(text for text in above if text)])
     told = [text for text in texts_of(fields.get("warnings")) if _TAKEN_FROM_CSR not in text]
     warnings = tuple(printable(text) for text in told[:_MAX_SAID])
     return Granted(
@@ -146,29 +145,6 @@ def is_token(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _MAX_TOKEN and all("!" <= one <= "~" for one in value)
 
 
-def certificates(pems: Sequence[object]) -> tuple[bytes, ...]:
-    """
-    DER from PEM texts, each of which may hold several.
-
-    Raises:
-        CaError: something is no certificate, or there are none or too many.
-
-    """
-    try:
-        ders = tuple(
-            one.public_bytes(Encoding.DER)
-            for text in pems[: MAX_CERTIFICATES + 1]
-            for one in x509.load_pem_x509_certificates(str(text).encode("utf-8", "replace"))
-        )
-    except (ValueError, x509.InvalidVersion) as error:
-        msg = "the answer has something in it that is no certificate"
-        raise CaError(Fault.UNREACHABLE, msg, sent=True) from error
-    if not 0 < len(ders) <= MAX_CERTIFICATES:
-        msg = f"the answer has {len(ders)} certificates, 1 to {MAX_CERTIFICATES} are expected"
-        raise CaError(Fault.UNREACHABLE, msg, sent=True)
-    return ders
-
-
 def fields_of(answer: CaAnswer) -> Mapping[str, object]:
     """
     The JSON object of an answer.
@@ -177,13 +153,7 @@ def fields_of(answer: CaAnswer) -> Mapping[str, object]:
         CaError: it is none.
 
     """
-    try:
-        fields = json.loads(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise CaError(Fault.UNREACHABLE, "the answer is no JSON, perhaps no Vault's", sent=True) from error
-    if not isinstance(fields, dict):
-        raise CaError(Fault.UNREACHABLE, "the answer is no JSON object, perhaps no Vault's", sent=True)
-    return fields
+    return object_of(answer, "Vault's")
 
 
 def data_of(fields: Mapping[str, object]) -> Mapping[str, object]:

@@ -13,13 +13,13 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cftpki_connectors.ca.certificates import certificates_in_pem
 from cftpki_connectors.ca.client import CaAnswer, CaClient, CaError, CaRequest, printable
 from cftpki_connectors.vault.answers import (
     HEALTH_STATUSES,
     Granted,
     Health,
     Login,
-    certificates,
     data_of,
     fault_of,
     fields_of,
@@ -168,7 +168,9 @@ class VaultClient:
         """
         fields = fields_of(await self._get(f"{mount}/issuer/{reference}/json", None, deadline))
         data = data_of(fields)
-        return tuple(dict.fromkeys(certificates([data.get("certificate"), *texts_of(data.get("ca_chain"))])))
+        return tuple(
+            dict.fromkeys(certificates_in_pem([data.get("certificate"), *texts_of(data.get("ca_chain"))]))
+        )
 
     async def _get(self, path: str, token: str | None, deadline: float) -> CaAnswer:
         request = CaRequest(url=f"{self._url}/v1/{path}", headers=self._fields(token), accepts=_JSON)

@@ -10,8 +10,9 @@ import json
 import re
 from collections.abc import Mapping
 
+from cftpki_connectors.ca.certificates import certificates_in_pem
 from cftpki_connectors.ca.values import CaError, printable
-from cftpki_connectors.vault.answers import HEALTH_STATUSES, certificates
+from cftpki_connectors.vault.answers import HEALTH_STATUSES
 from cftpki_ext.identity.recognition import (
     Explorer,
     Heard,
@@ -76,7 +77,7 @@ def _is_pki(heard: Heard | None) -> bool:
     if heard is None or heard.status != 200:
         return False
     try:
-        return bool(certificates([heard.body.decode("ascii", "replace")]))
+        return bool(certificates_in_pem([heard.body.decode("ascii", "replace")]))
     except CaError:
         return False
 

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cftpki_connectors.ca.certs_only import MAX_CERTIFICATES, MalformedBodyError
+from cftpki_connectors.ca.certs_only import MalformedBodyError
+from cftpki_connectors.ca.values import MAX_CERTIFICATES
 from cftpki_connectors.est import encoding
 from cftpki_connectors.est.encoding import certificates, decode, encode
 from cftpki_ext.x509 import der as der_values
