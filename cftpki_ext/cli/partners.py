@@ -7,6 +7,7 @@ Only `block` and `unblock` write; a service that runs is not disturbed.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,6 @@ from cftpki_ext.looking.partners import (
     NoPartnerError,
     Overview,
     Standing,
-    meant,
     overview_data,
     overview_of,
     standing_data,
@@ -76,7 +76,8 @@ def list_partners(
     seen = _overview(load(config_path(config_file), forgive_ended=True), since)
     chosen = [one for one in seen.partners if not blocked or any(each.holds(now) for each in one.blocks)]
     if as_json:
-        click.echo(json.dumps(overview_data(seen, chosen, now), indent=2))
+        for part in _document(chosen, overview_data(seen, now), now):
+            click.echo(part, nl=False)
         return
     shown = chosen if limit == 0 else chosen[:limit]
     out = console()
@@ -124,8 +125,8 @@ def show_partner(who: str, since: datetime | None, config_file: Path | None, *, 
     Show one partner: all that is known of it. The beginning of its fingerprint will do.
     """
     now = datetime.now(UTC)
-    seen = _overview(load(config_path(config_file), forgive_ended=True), since, whole=True)
-    found = tuple(meant(who, seen.partners))
+    seen = _overview(load(config_path(config_file), forgive_ended=True), since, who=who)
+    found = seen.partners
     if len(found) != 1:
         several = ", ".join(f"{one.row.subject} ({one.row.fingerprint[:_SHORT]})" for one in found[:10])
         detail = (
@@ -141,10 +142,24 @@ def show_partner(who: str, since: datetime | None, config_file: Path | None, *, 
     out.print(table(("what", "value"), _facts(data)))
 
 
-def _overview(settings: Settings, since: datetime | None, *, whole: bool = False) -> Overview:
+def _document(chosen: Iterable[Standing], besides: Mapping[str, Any], now: datetime) -> Iterator[str]:
+    """
+    The list in JSON, a partner at a time: as text, twenty thousand take more memory than all else together.
+    """
+    before = "\n"
+    yield '{\n  "partners": ['
+    for one in chosen:
+        yield before + textwrap.indent(json.dumps(standing_data(one, now), indent=2), "    ")
+        before = ",\n"
+    yield (
+        ("" if before == "\n" else "\n  ") + "],\n" + json.dumps(besides, indent=2).removeprefix("{\n") + "\n"
+    )
+
+
+def _overview(settings: Settings, since: datetime | None, *, who: str | None = None) -> Overview:
     with counting("reading the evidence") as advance:
         return overview_of(
-            settings, since, whole=whole, advance=advance, tell=lambda line: click.echo(line, err=True)
+            settings, since, who=who, advance=advance, tell=lambda line: click.echo(line, err=True)
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -24,6 +23,8 @@ from cftpki_ext.evidence.record import MAX_DOCUMENT_BYTES, Door
 MAX_PARTNERS = 20_000
 # A partner that comes again and again repeats one record for an hour at most.
 _REPEATED = 4096
+# Of a text that somebody else chose: a certificate has room for names of tens of thousands of characters. `cftpki explain` has them whole.
+MOST_CHARACTERS = 1024
 _WORST = (
     CertificateStatus.REVOKED.value,
     CertificateStatus.ON_HOLD.value,
@@ -38,7 +39,7 @@ _BY_EXCEPTION = "accepted by the exception of policy"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartnerRow:
     """
-    One partner, by the SHA-256 of its certificate. Times are aware; texts are as the partner chose them.
+    One partner, by the SHA-256 of its certificate. Times are aware; texts are as the partner chose them, up to `MOST_CHARACTERS`.
 
     `last_at` and what follows are of the newest verdict; `source` is whose word it rests on. `excepted_at` is when an
     exception let it in last, and `excepted` what the verdict said of it; `blocked` is what the newest verdict says it was
@@ -65,7 +66,6 @@ class PartnerRow:
     excepted: str | None = None
     excepted_times: int = 0
     blocked: tuple[str, ...] = ()
-    chain: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class Partners:
@@ -76,7 +76,7 @@ class Partners:
     def __init__(self, most: int = MAX_PARTNERS) -> None:
         self._most = most
         self._rows: OrderedDict[str, PartnerRow] = OrderedDict()
-        self._repeated: OrderedDict[str, dict[str, Any] | None] = OrderedDict()
+        self._repeated: OrderedDict[str, PartnerRow | None] = OrderedDict()
         self.let_go = 0
 
     def add_record(self, document: bytes, blob: Callable[[str], bytes | None]) -> None:
@@ -94,16 +94,13 @@ class Partners:
         try:
             plain = plain_of(document)
             digest = repeated_by(plain)
-            whole = plain if digest is None else self._whole(digest, blob)
-            if whole is None:
-                return
-            row = _row_of(whole)
+            row = _row_of(plain) if digest is None else self._repeated_row(digest, blob)
             if row is None:
                 return
             if digest is not None:
                 at = _time(plain["at"])
                 row = replace(row, last_at=at, verdict_id=str(plain["id"]), accepted_at=at)
-            door = str((plain if digest is not None else whole)["asked"]["door"])
+            door = str(plain["asked"]["door"])
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as exc:
             msg = f"evidence document cannot be read: {type(exc).__name__}"
             raise StoreError(msg) from exc
@@ -114,6 +111,7 @@ class Partners:
         """
         Take a row into account: the newest says how the partner stands, the others add what it lacks.
         """
+        row = _cut(row)
         before = self._rows.pop(row.fingerprint, None)
         self._rows[row.fingerprint] = row if before is None else _joined(before, row)
         if len(self._rows) > self._most:
@@ -130,13 +128,17 @@ class Partners:
             sorted(self._rows.values(), key=lambda row: (row.last_at or never, row.fingerprint), reverse=True)
         )
 
-    def _whole(self, digest: str, blob: Callable[[str], bytes | None]) -> dict[str, Any] | None:
+    def _repeated_row(self, digest: str, blob: Callable[[str], bytes | None]) -> PartnerRow | None:
+        """
+        The row of a record that others repeat. The row alone is kept: the document may be long.
+        """
         if digest not in self._repeated:
             raw = blob(digest)
             if raw is not None and (len(raw) > MAX_DOCUMENT_BYTES or sha256(raw).hexdigest() != digest):
                 raw = None
             whole = None if raw is None else json.loads(raw)
-            self._repeated[digest] = whole if isinstance(whole, dict) else None
+            row = _row_of(whole) if isinstance(whole, dict) else None
+            self._repeated[digest] = None if row is None else _cut(row)
             if len(self._repeated) > _REPEATED:
                 self._repeated.popitem(last=False)
         self._repeated.move_to_end(digest)
@@ -211,8 +213,28 @@ def _joined(one: PartnerRow, other: PartnerRow) -> PartnerRow:
         excepted_at=excepted.excepted_at,
         excepted=excepted.excepted,
         excepted_times=newer.excepted_times + older.excepted_times,
-        chain=newer.chain or older.chain,
     )
+
+
+def _cut(row: PartnerRow) -> PartnerRow:
+    """
+    The row without what is long of the texts that partners and CAs wrote.
+    """
+    texts = (row.subject, row.serial, row.summary, row.source, row.excepted)
+    if all(text is None or len(text) <= MOST_CHARACTERS for text in texts):
+        return row
+    return replace(
+        row,
+        subject=_short(row.subject),
+        serial=None if row.serial is None else _short(row.serial),
+        summary=_short(row.summary),
+        source=None if row.source is None else _short(row.source),
+        excepted=None if row.excepted is None else _short(row.excepted),
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -19,11 +20,13 @@ from cftpki_cache.sightings import Sightings
 from cftpki_ext.checking.held import Partner
 from cftpki_ext.checking.sightings import document_of, pack_chain
 from cftpki_ext.cli import main
+from cftpki_ext.config import load
 from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.decision.conclude import conclude
 from cftpki_ext.decision.examine import examine
 from cftpki_ext.evidence import encode
+from cftpki_ext.looking.partners import overview_of
 from cftpki_ext.ports.evidence import EvidenceEntry
 from cftpki_ext.ports.partners import Sighting
 from cftpki_ext.x509.certificate import parse_certificate
@@ -196,6 +199,30 @@ def test_hostile_names_are_shown_escaped(config, state):
         assert all(line.isprintable() for line in done.stdout.splitlines())
         assert r"CN=evil\x1b[2J\u202e\nrow" in done.stdout
     assert hostile == told(config, "show", PRINT[:10])["subject"]
+
+
+def test_long_names_and_chains_of_many_partners_are_not_kept(config, state):
+    """
+    Nobody chooses what is in memory: 40 MB of names and chains are on the disk.
+    """
+    name = "CN=" + "x" * 50_000
+    remember(
+        state,
+        *(
+            (number.to_bytes(32), NOW, partner(f"{name}{number}"), (b"%050000d" % number,))
+            for number in range(400)
+        ),
+    )
+    settings = load(config, forgive_ended=True)
+    tracemalloc.start()
+    try:
+        seen = overview_of(settings, None)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 400 == len(seen.partners)
+    assert kept < 4_000_000
+    assert {f"{name[:1024]}…"} == {one["subject"] for one in told(config, "list")["partners"]}
 
 
 def test_ten_thousand_partners_cost_little_and_a_person_sees_the_newest(config, state):

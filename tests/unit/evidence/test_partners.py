@@ -104,17 +104,25 @@ def test_memory_of_the_service_and_evidence_make_one_row():
             last_at=seen,
             status="accepted",
             accepted_at=seen,
-            chain=(samples.LEAF.der,),
         )
     )
     partners.add_record(encode(GOOD).document, lambda _: None)
     (row,) = partners.rows
-    assert (seen, "a" * 32, (samples.LEAF.der,)) == (row.last_at, row.verdict_id, row.chain)
+    assert (seen, "a" * 32) == (row.last_at, row.verdict_id)
     # A refusal of before is not the verdict of now.
     partners.add(
         replace(row, last_at=NOW, status="refused", reason="revoked", verdict_id="e" * 32, verdicts=1)
     )
     assert ("accepted", "a" * 32) == (partners.rows[0].status, partners.rows[0].verdict_id)
+
+
+def test_text_of_a_partner_is_kept_up_to_a_length():
+    partners = Partners()
+    long = "CN=" + "x" * 50_000
+    partners.add(PartnerRow(fingerprint=PRINT, subject=long, summary=long, excepted=None, source="crl"))
+    (row,) = partners.rows
+    cut = f"{long[:1024]}…"
+    assert (cut, cut, None, "crl") == (row.subject, row.summary, row.excepted, row.source)
 
 
 def test_many_partners_push_out_the_one_not_seen_for_longest():
