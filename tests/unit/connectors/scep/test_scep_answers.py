@@ -256,7 +256,7 @@ async def test_answer_whose_date_is_far_from_ours_is_told(start):
     outcome = await one.advance(rsa_order(), {}, Saves(), deadline=in_s(30))
 
     assert isinstance(outcome, Issued)
-    assert any(re.search(r"clock and ours are (7\d{3}) s apart", note) for note in outcome.notes)
+    assert any(re.search(r"this host's clock is (7\d{3}) s", note) for note in outcome.notes)
 
 
 # ---- who is believed ---------------------------------------------------------------------------------------
