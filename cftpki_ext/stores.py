@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cftpki_cache.blocked import BlockFile
-from cftpki_cache.cluster_place import PlaceFile
+from cftpki_cache.cluster_place import FlushNumbers, PlaceFile
 from cftpki_cache.disk import DATABASE as CACHE
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.gap_file import GapFile
@@ -328,6 +328,13 @@ def cluster_place(service: ServiceSettings) -> PlaceFile:
     Where this node was in what its cluster tells.
     """
     return PlaceFile(service.state)
+
+
+def flush_numbers(service: ServiceSettings) -> FlushNumbers:
+    """
+    Numbers for what this node tells a cluster to forget.
+    """
+    return FlushNumbers(service.state)
 
 
 def open_sightings(service: ServiceSettings) -> Sightings:

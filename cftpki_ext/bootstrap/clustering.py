@@ -19,11 +19,12 @@ from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.cluster import ClusterServer
 from cftpki_ext.service.cluster.hearing import Acts, Hearing
 from cftpki_ext.service.cluster.node import ClusterNode
+from cftpki_ext.service.cluster.place import load_place
 from cftpki_ext.service.cluster.revocations import Revocations
 from cftpki_ext.service.cluster.telling import Telling
 from cftpki_ext.service.judging.remote import Judges
 from cftpki_ext.service.refresher import Refresher
-from cftpki_ext.stores import cluster_place, flush_cache, open_blocks
+from cftpki_ext.stores import cluster_place, flush_cache, flush_numbers, open_blocks
 from cftpki_ext.support.version import version
 
 
@@ -121,18 +122,25 @@ def tell_flushed(settings: Settings, clock: Clock) -> None:
 
     Raises:
         ConfigError: see `open_server`.
-        StoreError: the server does not take it.
+        StoreError: the server does not take it, or the number of it cannot be kept.
 
     """
     if settings.cluster is not None:
-        asyncio.run(_tell_flushed(settings.cluster, clock))
+        asyncio.run(_tell_flushed(settings.cluster, clock, _flush_number(settings, settings.cluster, clock)))
 
 
-async def _tell_flushed(settings: ClusterSettings, clock: Clock) -> None:
-    server, now = open_server(settings, clock), clock.now()
-    one = Announcement(
-        told=Told.FLUSHED, node=node_name(settings), number=int(now.timestamp() * 1_000_000), at=now
-    )
+def _flush_number(settings: Settings, cluster: ClusterSettings, clock: Clock) -> int:
+    """
+    A number that no other node has heard of this one, also where the clock was set back since, or one of both files is gone.
+    """
+    heard = dict(load_place(cluster_place(settings.service).load()).flushes)
+    least = max(int(clock.now().timestamp() * 1_000_000), heard.get(node_name(cluster), -1) + 1)
+    return flush_numbers(settings.service).take(least)
+
+
+async def _tell_flushed(settings: ClusterSettings, clock: Clock, number: int) -> None:
+    server = open_server(settings, clock)
+    one = Announcement(told=Told.FLUSHED, node=node_name(settings), number=number, at=clock.now())
     try:
         if await server.announce(one) is None:
             status = server.status()

@@ -89,6 +89,8 @@ class Askings:
         self._locks = locks
         self._asked: dict[str, Asking] = {}
         self._late: OrderedDict[str, _Late] = OrderedDict()
+        # Answers that other nodes had, and requests to locations, since the start.
+        self.of_nodes, self.requests = 0, 0
         self.share: Share = Alone()
         self._waits: dict[str, asyncio.Task[None]] = {}
 
@@ -148,6 +150,7 @@ class Askings:
         _, found = self._store.at_hand(place.key)
         if found is not None and self._is_news(one, place, found, seen):
             return _cached(place, found)
+        fetch = self._counted(fetch)
         if not self._is_open(one):
             return await fetch()
         if _is_shared(one.flight) and digest_of(one.flight.result().raw or b"") in tried.digests:
@@ -163,11 +166,19 @@ class Askings:
             one.flight = asyncio.ensure_future(self.share.once(place, fetch, tried=tried, deadline=deadline))
         flight = one.flight
         statement = await asyncio.shield(flight)
+        self.of_nodes += leads and statement.origin is Origin.CLUSTER
         if statement.raw is None and one.flight is flight:
             one.flight = None
         if statement.failure is Cause.TIMED_OUT and not leads and self._clock.monotonic() < deadline:
             return await fetch()
         return replace(statement, depth=place.lookup.depth, url=place.lookup.url)
+
+    def _counted(self, fetch: Callable[[], Awaitable[Statement]]) -> Callable[[], Awaitable[Statement]]:
+        async def counted() -> Statement:
+            self.requests += 1
+            return await fetch()
+
+        return counted
 
     async def leave(self, one: Asking, *, judged: bool = True) -> None:
         """

@@ -29,6 +29,7 @@ from cftpki_ext.decision.other_paths import other_path, paths_tried
 from cftpki_ext.decision.question import Question
 from cftpki_ext.decision.settling import Situation, next_step
 from cftpki_ext.revocation.cache_key import certificate_key, directory_key, list_key
+from cftpki_ext.revocation.order import Order, latest, order_of
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 # A large list of a file is kept under a name that nobody looks up, so that it has its index after a restart.
@@ -64,11 +65,14 @@ class Recall:
 class Keep:
     """
     A statement (by its place among those heard) that the cache is to keep, under which name, and for how long.
+
+    `is_older`: by its own word than what the cache has under that name.
     """
 
     statement: int
     key: str
     seconds: int
+    is_older: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +152,18 @@ class OpenCase(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Worth:
+    """
+    A `Keep` with its statement.
+    """
+
+    statement: Statement
+    key: str
+    seconds: int
+    is_older: bool = False
+
+
 class Case:
     """
     The judge's side of one question.
@@ -161,6 +177,7 @@ class Case:
         self.question = question
         self._first = self._current = examine(question)
         self._changes = 0
+        self._kept: tuple[Statement, ...] = ()
 
     @property
     def path_changes(self) -> int:
@@ -212,6 +229,7 @@ class Case:
                 looked_up=situation.looked_up - wrong,
                 kept=tuple(one for one in situation.kept if _lookup_of(one) not in wrong),
             )
+        self._kept = situation.kept
         hear: list[Statement] = []
         while True:
             recall = tuple(one for one in self._recalls() if one.key not in recalled)
@@ -254,10 +272,11 @@ class Case:
             return Outcome(verdict=verdict)
         tried = paths_tried(self._first, heard)
         places = {id(statement): place for place, statement in enumerate(heard)}
+        cached = tuple(one for one in (*heard, *self._kept) if one.origin is Origin.CACHE)
         keep = tuple(
-            Keep(statement=places[id(statement)], key=key, seconds=seconds)
+            Keep(statement=places[id(one.statement)], key=one.key, seconds=one.seconds, is_older=one.is_older)
             for path in tried
-            for key, statement, seconds in _worth_keeping(path, heard, now)
+            for one in _worth_keeping(path, heard, cached, now)
         )
         remember = tuple(
             Remember(statement=places[id(statement)], key=key)
@@ -394,13 +413,17 @@ def _lookup_of(statement: Statement) -> Lookup | None:
 
 
 def _worth_keeping(
-    examination: Examination, statements: tuple[Statement, ...], now: datetime
-) -> Iterator[tuple[str, Statement, int]]:
+    examination: Examination,
+    statements: tuple[Statement, ...],
+    cached: Sequence[Statement],
+    now: datetime,
+) -> Iterator[_Worth]:
     """
     What came from the network, or from another node that asked there, and is authentic, by all that was heard; nothing else is cached.
 
     An answer without a signature (REST) has no responder that could be verified again, and is never kept. Of several
     from one place the last is the one to keep: one that could be used rather than another, and then the newest.
+    `cached` is what the cache had, heard or not.
     """
     for number in (*examination.to_judge, *examination.same_key):
         fetched = {
@@ -423,13 +446,37 @@ def _worth_keeping(
             life = examination.question.limits.keep_stale
             if finding.next_update is not None:
                 life += max(timedelta(0), finding.next_update - now)
-            yield name, statement, int(life.total_seconds())
+            before = _order_before(examination, number, statement, cached)
+            said = order_of(finding, statement.raw)
+            yield _Worth(
+                statement=statement,
+                key=name,
+                seconds=int(life.total_seconds()),
+                is_older=before is not None and said is not None and said < before,
+            )
     yield from _of_directory(examination, statements)
 
 
-def _of_directory(
-    examination: Examination, statements: tuple[Statement, ...]
-) -> Iterator[tuple[str, Statement, int]]:
+def _order_before(
+    examination: Examination, number: int, statement: Statement, cached: Sequence[Statement]
+) -> Order | None:
+    """
+    How new what the cache has of the same location is, by its own word: judged alone, since it need not have been heard.
+    """
+    digest = digest_of(statement.raw or b"")
+    there = [
+        (one, one.raw)
+        for one in cached
+        if (one.depth, one.kind, one.url) == (number, statement.kind, statement.url)
+        and one.raw is not None
+        and digest_of(one.raw) != digest
+    ]
+    question = examination.question
+    orders = [order_of(said, raw) for one, raw in there for said in examination.alone(number, one).sources]
+    return latest(orders, now=question.at, skew=question.limits.clock_skew)
+
+
+def _of_directory(examination: Examination, statements: tuple[Statement, ...]) -> Iterator[_Worth]:
     """
     What a directory answered, whatever it said: that a partner was locked must not be forgotten when it falls silent.
     """
@@ -438,7 +485,8 @@ def _of_directory(
     for statement in () if judged is None else judged.used:
         if statement.origin is Origin.NETWORK and statement.url is not None:
             name = store_key(examination, Lookup(depth=0, kind=SourceKind.DIRECTORY, url=statement.url))
-            yield name, statement, int((limits.directory_refresh + limits.keep_stale).total_seconds())
+            seconds = int((limits.directory_refresh + limits.keep_stale).total_seconds())
+            yield _Worth(statement=statement, key=name, seconds=seconds)
 
 
 def _worth_remembering(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from cftpki_ext.checking.asking import Askings
-from cftpki_ext.checking.case import HereCase, OpenCase, Outcome, Recall
+from cftpki_ext.checking.case import HereCase, Keep, OpenCase, Outcome, Recall
 from cftpki_ext.checking.collector import Collector
 from cftpki_ext.checking.list_versions import Versions
 from cftpki_ext.checking.looked import Checked, Known, Looked, News
@@ -37,7 +37,7 @@ from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.question import Question
 from cftpki_ext.ports.changes import StoreChanges
 from cftpki_ext.ports.clock import Clock
-from cftpki_ext.ports.responses import LocationLocks, ResponseStore, StoredResponse
+from cftpki_ext.ports.responses import LocationLocks, ResponseStore
 from cftpki_ext.ports.revocations import ProofStore
 from cftpki_ext.ports.sources import StatusSource
 
@@ -125,6 +125,18 @@ class Checker:
         Share with other nodes what CAs answer.
         """
         self._share = self._askings.share = share
+
+    def answers(self) -> dict[str, int]:
+        """
+        Where the answers were that checks looked for, since the start: in memory, on the disk, at another node, at their locations.
+        """
+        asked = self._askings
+        return {
+            "memory": self._store.in_memory,
+            "disk": self._store.on_disk,
+            "cluster": asked.of_nodes,
+            "network": asked.requests,
+        }
 
     def index_by(self, indexer: ListIndexer) -> None:
         """
@@ -251,20 +263,14 @@ class Checker:
             verdict_id = new_verdict_id(int(self._clock.now().timestamp() * 1000))
             outcome = await case.conclude(statements, verdict_id=verdict_id)
         for keep in outcome.keep:
-            statement = statements[keep.statement]
-            held = collector.found.get(keep.key)
-            if statement.raw is not None and self._is_newest(keep.key, outcome.verdict, statement, held):
-                received_at = aged_from(outcome.verdict, statement, now=self._clock.now())
-                self._store.put(keep.key, statement.raw, received_at=received_at, keep_s=keep.seconds)
-                self._share.kept(keep.key, statement, keep_s=keep.seconds)
-                said = collector.said_of(keep.key, statement.raw)
-                if said is not None:
-                    self._versions.keep(statement, said, kept_s=keep.seconds, limits=limits)
-                self._askings.has(keep.key)
-                self.news.changed(keep.key)
+            if not keep.is_older:
+                self._keep(keep, collector, outcome.verdict, limits)
         tell_judged(self._share, outcome.verdict, collector.offered)
-        if remember:
-            await self._remember(outcome, statements, collector.chain)
+        if not (remember and await self._remember(outcome, statements, collector.chain)):
+            for keep in outcome.keep:
+                # What is older than the cache's stays out of it, but for bad news that nothing else would hold on to.
+                if keep.is_older and _said(outcome.verdict, statements[keep.statement], but=BAD_NEWS) is None:
+                    self._keep(keep, collector, outcome.verdict, limits)
         return Checked(
             outcome=outcome,
             statements=statements,
@@ -278,27 +284,33 @@ class Checker:
             ),
         )
 
-    def _is_newest(
-        self, key: str, verdict: Verdict, statement: Statement, held: StoredResponse | None
-    ) -> bool:
+    def _keep(self, keep: Keep, collector: Collector, verdict: Verdict, limits: Limits) -> None:
+        """
+        Put an answer into the cache, and let other nodes have it.
+        """
+        statement = collector.heard[keep.statement]
+        if statement.raw is None or not self._is_newest(keep.key, verdict, statement):
+            return
+        received_at = aged_from(verdict, statement, now=self._clock.now())
+        self._store.put(keep.key, statement.raw, received_at=received_at, keep_s=keep.seconds)
+        self._share.kept(keep.key, statement, keep_s=keep.seconds)
+        said = collector.said_of(keep.key, statement.raw)
+        if said is not None:
+            self._versions.keep(statement, said, kept_s=keep.seconds, limits=limits)
+        self._askings.has(keep.key)
+        self.news.changed(keep.key)
+
+    def _is_newest(self, key: str, verdict: Verdict, statement: Statement) -> bool:
         """
         Whether an answer is no older, by its own word, than the one that this process put under the same name.
-
-        What another node shared is no older than what is `held` either, which an earlier process may have put there.
 
         Of two servers behind one location one may be behind the other, and a list may have been put back. The older one
         decides where it was just asked for, beside what is known of revocations; the newer one stays in the cache. Bad
         news is kept, however old it is.
         """
-        said = _said(verdict, statement.raw or b"", but=BAD_NEWS)
+        said = _said(verdict, statement, but=BAD_NEWS)
         if said is None:
             return True
-        if statement.origin is Origin.CLUSTER and held is not None:
-            before = _said(verdict, held.raw)
-            # Where the one that is held was not heard this time, only when it came is known.
-            aged = aged_from(verdict, statement, now=self._clock.now())
-            if (said < before) if before is not None else (aged <= held.received_at):
-                return False
         newest = self._newest.pop(key, said)
         self._newest[key] = max(newest, said)
         if len(self._newest) > _NEWEST:
@@ -383,14 +395,15 @@ class Checker:
 
     async def _remember(
         self, outcome: Outcome, statements: tuple[Statement, ...], chain: tuple[bytes, ...]
-    ) -> None:
+    ) -> bool:
         """
-        Keep what proved a revocation or hold.
+        Keep what proved a revocation or hold; whether all of it is.
 
         It is on the disk before the verdict is given. That it cannot be kept changes no verdict, and is logged.
         """
         if self._proofs is None:
-            return
+            return False
+        kept = True
         for one in outcome.remember:
             self.news.revoked((one.key,))
             statement = judged_now(statements[one.statement], self._clock.now())
@@ -400,22 +413,22 @@ class Checker:
                 self.remembered(one.key)
             except StoreError as error:
                 _log.error("verdict %s: %s", outcome.verdict.id, printable(str(error)))
+                kept = False
             # What was judged while it was being written did not know of it.
             self.news.revoked((one.key,))
             if statement.origin is not Origin.CLUSTER:
                 self.revealed(chain, statement)
+        return kept
 
 
-def _said(
-    verdict: Verdict, raw: bytes | LargeOctets, *, but: Collection[CertificateStatus] = ()
-) -> datetime | None:
+def _said(verdict: Verdict, statement: Statement, *, but: Collection[CertificateStatus]) -> datetime | None:
     """
     What an answer that was heard says of its time, but where it says some statuses of a certificate.
     """
     return next(
         (
             source.this_update
-            for source in sources_of(verdict, digest_of(raw))
+            for source in sources_of(verdict, digest_of(statement.raw or b""))
             if source.this_update is not None and source.status not in but
         ),
         None,

@@ -76,6 +76,8 @@ class Responses:
         self._listed = store if isinstance(store, ListStore) else None
         self.lists = LargeLists(store.lists) if isinstance(store, ListStore) else None
         self._monotonic = monotonic
+        # Answers that were looked for and found, since the start.
+        self.in_memory, self.on_disk = 0, 0
         self._missing: OrderedDict[str, float] = OrderedDict()
         self._news = 0  # how often another process was heard of
         self._writing: dict[asyncio.Future[None], int] = {}
@@ -146,6 +148,8 @@ class Responses:
             self._store.drop(key)
             return None
         if found is not None:
+            self.in_memory += known
+            self.on_disk += not known
             await hashed(found.raw)
         elif not known and news == self._news:
             self._missing[key] = self._monotonic() + _MISSING_S
@@ -164,6 +168,7 @@ class Responses:
             return None
         if found is not None:
             self._missing.pop(key, None)
+            self.on_disk += 1
             await hashed(found.raw)
         return found
 

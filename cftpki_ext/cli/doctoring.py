@@ -130,13 +130,16 @@ def _cluster(settings: Settings, told: Mapping[str, object] | Unanswered) -> tup
     clock = SystemClock()
     with working("asking the server that nodes share"):
         probe = probe_server(settings.cluster, clock)
-    status = told.get("cluster") if isinstance(told, Mapping) else None
+    status, answers = (
+        told.get(name) if isinstance(told, Mapping) else None for name in ("cluster", "answers")
+    )
     return examine_cluster(
         settings.cluster,
         probe,
         status if isinstance(status, Mapping) else None,
         limits=settings.limits,
         now=clock.now(),
+        answers=answers if isinstance(answers, Mapping) else None,
     )
 
 

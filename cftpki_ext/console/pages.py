@@ -28,6 +28,7 @@ from cftpki_ext.console.rendering import Asked, Renderer, statics
 from cftpki_ext.console.seen import TRIAL_S, NotSeenError, Remembered, ServiceWatch, look
 from cftpki_ext.console.sessions import Attempts, Link, Sessions, same
 from cftpki_ext.console.stored import ANSWERS, FILTERS, finding_data
+from cftpki_ext.console.views.cluster import cluster_page
 from cftpki_ext.console.views.exceptions import exceptions_page
 from cftpki_ext.console.views.identities import identities_page
 from cftpki_ext.console.views.now import now_page
@@ -107,6 +108,7 @@ class Pages:
             "/verdicts": self._verdicts,
             "/verdicts/{verdict_id}": self._verdict,
             "/sources": self._sources,
+            "/cluster": self._cluster,
             "/identities": self._identities,
             "/exceptions": self._exceptions,
             "/trial": self._trial,
@@ -196,6 +198,11 @@ class Pages:
         del request
         data, told = await asyncio.gather(look(self._looker, "sources"), self._service.ask())
         return sources_page(data, told.status, now=datetime.now(UTC))
+
+    async def _cluster(self, request: Request) -> Page:
+        del request
+        told = await self._service.ask()
+        return cluster_page(told.status, at=datetime.now(UTC).isoformat(timespec="seconds"))
 
     async def _identities(self, request: Request) -> Page:
         del request

@@ -22,6 +22,7 @@ PLACES = (
     ("/partners", "Partners"),
     ("/verdicts", "Verdicts"),
     ("/sources", "Sources"),
+    ("/cluster", "Cluster"),
     ("/identities", "Identities"),
     ("/exceptions", "Exceptions"),
     ("/trial", "Try a policy"),

@@ -17,7 +17,7 @@ from cftpki_ext.config.places import places_of
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.doctor import Finding, Silence, Unanswered
-from cftpki_ext.looking.health import ask_service, service_findings
+from cftpki_ext.looking.health import ask_service, cluster_findings, service_findings
 from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.worker import (
     Worker,
@@ -66,7 +66,10 @@ class Service:
         """
         As the doctor has them.
         """
-        return service_findings(self.socket, self.told, ran_before=ran_before)
+        return (
+            *service_findings(self.socket, self.told, ran_before=ran_before),
+            *cluster_findings(self.told),
+        )
 
 
 class ServiceWatch:

@@ -27,6 +27,7 @@ def examine_cluster(
     *,
     limits: Limits,
     now: datetime,
+    answers: Mapping[str, int] | None = None,
 ) -> tuple[Finding, ...]:
     """
     Judge what was learned of a server.
@@ -37,6 +38,7 @@ def examine_cluster(
         status: `cluster` of the running service's STATUS; `None` where none answers, or it has no cluster.
         limits: the configured ones, for the clocks.
         now: the time.
+        answers: `answers` of the running service's STATUS.
 
     Returns:
         Findings. Nothing of it refuses partners: a node without its server is as it is by itself.
@@ -46,7 +48,7 @@ def examine_cluster(
         *_server(settings, probe),
         *_guarded(settings, probe),
         *_nodes(probe, limits, now),
-        *_service(status),
+        *examine_node(status, answers),
     )
 
 
@@ -122,9 +124,24 @@ def _nodes(probe: Probe, limits: Limits, now: datetime) -> Iterator[Finding]:
         )
 
 
-def _service(status: Mapping[str, Any] | None) -> Iterator[Finding]:
-    if status is None:
-        return
+def examine_node(
+    status: Mapping[str, Any] | None, answers: Mapping[str, int] | None = None
+) -> tuple[Finding, ...]:
+    """
+    Judge what the running service says of its cluster, without asking the server.
+
+    Args:
+        status: `cluster` of STATUS; `None` where none answers, or it has no cluster.
+        answers: `answers` of STATUS.
+
+    Returns:
+        Findings: what is wrong; else who is there, how far the node is behind, and who answered.
+
+    """
+    return () if status is None else (*_troubles(status), *_facts(status, answers or {}))
+
+
+def _troubles(status: Mapping[str, Any]) -> Iterator[Finding]:
     if not status.get("up"):
         yield _warn(
             "service", f"the service does not reach it: {status.get('fault')}", "see its log (cluster_down)"
@@ -137,6 +154,38 @@ def _service(status: Mapping[str, Any] | None) -> Iterator[Finding]:
             "service",
             f"{news['waiting']} announcements could not be told yet",
             "is the server full (maxmemory)?",
+        )
+    if news.get("put_off"):
+        yield Finding(
+            level=Level.NOTE,
+            about=_ABOUT,
+            check="service",
+            detail=f"{news['put_off']} revocations of other nodes are verified later: their proofs are lists that have to be asked for",
+        )
+
+
+def _facts(status: Mapping[str, Any], answers: Mapping[str, int]) -> Iterator[Finding]:
+    if not status.get("up"):
+        return
+    nodes, sharing = status.get("nodes") or (), status.get("sharing") or {}
+    here = sum(bool(one.get("here")) for one in nodes)
+    lag_s = status.get("lag_s", 0.0)
+    yield Finding(
+        level=Level.OK,
+        about=_ABOUT,
+        check="nodes",
+        detail=f"{here} of {len(nodes)} nodes are there, and this one is {lag_s} s behind",
+        facts={"nodes": len(nodes), "here": here},
+    )
+    if answers:
+        where = ", ".join(f"{name} {count}" for name, count in answers.items())
+        leases = sharing.get("leases_now", 0)
+        yield Finding(
+            level=Level.OK,
+            about=_ABOUT,
+            check="answers",
+            detail=f"answers were found since the start: {where}; leases now: {leases}",
+            facts={**answers, "leases": leases},
         )
 
 

@@ -144,6 +144,20 @@ def service_findings(
     return examine_service(socket, told, version=version(), ran_before=ran_before)
 
 
+def cluster_findings(told: Mapping[str, object] | Unanswered) -> tuple[Finding, ...]:
+    """
+    What is to be said of a service's cluster, by its own word; nothing where it has none.
+    """
+    status, answers = (
+        told.get(name) if isinstance(told, Mapping) else None for name in ("cluster", "answers")
+    )
+    if not isinstance(status, Mapping):
+        return ()
+    from cftpki_ext.doctor.cluster import examine_node  # noqa: PLC0415 - few have one
+
+    return examine_node(status, answers if isinstance(answers, Mapping) else None)
+
+
 async def here(
     settings: Settings,
     past: Lately,

@@ -21,6 +21,7 @@ from cftpki_ext.identity.renewal.standing import ALARMS, Standing
 from cftpki_ext.service.key_use import KeyUse
 from cftpki_ext.service.monitoring.asking import Absence
 from cftpki_ext.service.monitoring.families import (
+    of_answers,
     of_board,
     of_cluster,
     of_exceptions,
@@ -234,6 +235,7 @@ def _of_service(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield from of_reloads(status.get("reloads", {}))
     yield from _of_refresh(status.get("refresh", {}))
     yield from of_board(status.get("board"))
+    yield from of_answers(status.get("answers", {}))
     yield from of_cluster(status.get("cluster"))
     yield from _of_signers(status.get("signers", {}))
     yield from _of_processes(status.get("processes", ()), status.get("judging", {}))

@@ -161,6 +161,7 @@ class Service:
             Plain data: version, seconds since start, open sessions, counters, names of what is configured.
 
         """
+        judging = dict(self.checker.status())
         return {
             "version": self._version,
             "pid": os.getpid(),
@@ -179,7 +180,9 @@ class Service:
             "processes": list(self._processes()),
             # Of each identity's signer: whether it can sign now, how many calls wait, what went wrong last.
             "signers": dict(self.identities.status()),
-            "judging": dict(self.checker.status()),
+            # Where the answers were that checks looked for: in memory, on the disk, at another node, at their locations.
+            "answers": judging.pop("answers", {}),
+            "judging": judging,
             # Whose evidence is renewed ahead: what is next, what cannot be renewed, and which partners end soon.
             "refresh": dict(self._refresh()),
             # Partners that operators have shut out, and why that cannot be known.

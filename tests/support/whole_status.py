@@ -77,18 +77,19 @@ STATUS: dict[str, Any] = {
     },
     "processes": [{"role": "judge", "ready": True, "queue": 0, "rss_bytes": 1, "restarts": 0}],
     "judging": {"known_waiting": 0, "strangers_waiting": 0, "standing": 1, "given_again": 1},
+    "answers": dict.fromkeys(("memory", "disk", "cluster", "network"), 1),
     "cluster": {
         "up": True,
         "since": _TIME,
-        "nodes": [{"here": True}],
+        "nodes": [{"node": "a", "here": True, "lag_s": 1}],
         "lag_s": 1,
         **dict.fromkeys(
-            ("bytes", "max_bytes", "leases_held", "put", "fenced", "too_much", "full", "late"), 1
+            ("bytes", "max_bytes", "leases", "leases_held", "put", "fenced", "too_much", "full", "late"), 1
         ),
         "sharing": dict.fromkeys(("leases_now", "brought", "used", "not_used", "asked"), 1),
         "news": {
             "heard": {"revoked": 1},
-            **dict.fromkeys(("waiting", "told", "dropped", "missed"), 1),
+            **dict.fromkeys(("waiting", "put_off", "told", "dropped", "missed"), 1),
         },
     },
     "measures": {

@@ -23,6 +23,7 @@ from cftpki_ext.console.blocks import (
     partner_link,
     verdict_link,
 )
+from cftpki_ext.console.views.cluster import cluster_cell
 
 _ORDER = ("fail", "warn", "note", "ok")
 _FAULTS = 20
@@ -168,6 +169,9 @@ def _facts(status: Mapping[str, Any] | None, health: Mapping[str, Any] | None) -
                     ),
                 )
             )
+        cluster = status.get("cluster")
+        if isinstance(cluster, Mapping):
+            found.append(("cluster", cluster_cell(cluster, href="/cluster")))
     if health is not None:
         found.append(("records of the last 7 days", number(health.get("records"))))
         found.append(("looked at", at_cell(health.get("at"))))

@@ -12,7 +12,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import field
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 from cftpki_ext.core.blocks import Block, decode_blocks
 from cftpki_ext.core.cluster import Announcement, Beat, Heard, RevokedNews, Told
@@ -26,12 +27,14 @@ from cftpki_ext.ports.partners import BlockList
 from cftpki_ext.service.cluster.blocks import agreed_after, to_tell, with_told
 from cftpki_ext.service.cluster.place import (
     Missed,
+    before,
     from_the_end,
     load_place,
     missed,
     order_of,
     save_place,
 )
+from cftpki_ext.service.cluster.revocations import Proof
 from cftpki_ext.service.cluster.telling import Telling
 
 # Batches of announcements that are heard before others have their turn.
@@ -40,8 +43,40 @@ _BATCHES = 8
 _DOUBT_S = 60.0
 # A revocation that no judge could be found for is heard again so often, at one look after the other; then all evidence is renewed.
 _TRIES = 10
+# Revocations that are put off, and their octets: what comes beyond has all evidence renewed. A chain has some thousand.
+_PUT_OFF, _PUT_OFF_OCTETS = 1024, 4 * 1024 * 1024
+# Of those so many are verified before what is new is heard.
+_CAUGHT_UP = 16
 # The list of blocks is told whole so often: the stream does not hold what is older than its length.
 _TOLD_WHOLE_S = 24 * 3600.0
+
+
+class Verifier(Protocol):
+    """
+    Verifies what is announced.
+    """
+
+    async def __call__(self, news: RevokedNews, *, heard_s: float, again: bool = False) -> Proof:
+        """
+        See `Revocations.hear`.
+        """
+
+
+@dataclass(slots=True)
+class _PutOff:
+    """
+    A revocation that is verified later: where it stands, when it was heard (monotonic), and how often nobody could judge it.
+    """
+
+    position: str
+    told_by: str
+    news: RevokedNews
+    heard_s: float
+    tries: int = 0
+
+    @property
+    def octets(self) -> int:
+        return sum(map(len, self.news.chain)) + len(self.news.raw)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +84,11 @@ class Acts:
     """
     What this node does with what it hears.
 
-    `revoked` verifies and remembers, and raises `CftPkiError` where that could not be done now; `flush` empties the cache; `doubt`:
+    `revoked` verifies and remembers (see `Revocations.hear`), and raises `CftPkiError` where that could not be done now; `flush` empties the cache; `doubt`:
     everything is to be renewed, since something may have been missed.
     """
 
-    revoked: Callable[[RevokedNews], Awaitable[bool]]
+    revoked: Verifier
     flush: Callable[[], Awaitable[None]]
     doubt: Callable[[], None]
     blocks: BlockList = field()
@@ -95,6 +130,8 @@ class Hearing:
         self._to_doubt, self._doubted = False, float("-inf")
         # The entry that no judge could be found for last, how often, and whether it is to be heard again.
         self._tried, self._tries, self._again = "", 0, False
+        self._put_off: dict[RevokedNews, _PutOff] = {}
+        self._put_off_octets = 0
         self._counts: Counter[str] = Counter()
         self._fault: str | None = None
 
@@ -138,19 +175,20 @@ class Hearing:
         await self._tell_blocks()
         flushed = False
         for _ in range(_BATCHES):
-            before = self._place.position
-            entries = await self._server.heard_since(before)
+            begun, heard_s = self._place.position, self._clock.monotonic()
+            entries = await self._server.heard_since(begun)
             if not entries:
                 break
-            flushed |= await self._do(entries)
-            if self._again or self._place.position == before:
+            flushed |= await self._do(entries, heard_s)
+            if self._again or self._place.position == begun:
                 break  # one is to be heard again, or they are in no order
+        await self._catch_up()
         await self._save()
         return flushed
 
-    async def _do(self, entries: tuple[Heard, ...]) -> bool:
+    async def _do(self, entries: tuple[Heard, ...], heard_s: float) -> bool:
         """
-        Do what some entries say, up to one that cannot be done now; one flush is enough for all of them.
+        Do what some entries say that were there at a time (monotonic), up to one that cannot be done now; one flush is enough for all of them.
         """
         flushed = self._again = False
         for one in entries:
@@ -160,7 +198,7 @@ class Hearing:
             if announcement is None:
                 self._counts["not_understood"] += 1
             elif announcement.told is Told.REVOKED:
-                self._again = not await self._revoked(announcement, one.position)
+                self._again = not await self._revoked(announcement, one.position, heard_s)
                 if self._again:
                     break
             elif self._server.has_secret and not one.vouched:
@@ -189,26 +227,67 @@ class Hearing:
         self._place = after
         return True
 
-    async def _revoked(self, announcement: Announcement, position: str) -> bool:
+    async def _revoked(self, announcement: Announcement, position: str, heard_s: float) -> bool:
         """
         Have a revocation verified; whether to go on: it is heard again where it could not be judged.
         """
-        if announcement.revoked is None:
+        news = announcement.revoked
+        if news is None:
             return True
         try:
             # Also what this node told: names of nodes are given by people, and what is known costs little.
-            proves = await self._acts.revoked(announcement.revoked)
+            proof = await self._acts.revoked(news, heard_s=heard_s)
         except CftPkiError as error:
             self._tried, self._tries = position, self._tries + 1 if self._tried == position else 1
             if self._tries < _TRIES:
                 return False
-            self._log.error(
-                "announced_revocation_not_judged", told_by=announcement.node, error=printable(str(error))
-            )
-            self._to_doubt = True
+            self._not_judged(announcement.node, error)
         else:
-            self._counts["revoked" if proves else "not_proven"] += 1
+            if proof is Proof.LATER:
+                self._put_off_to_later(_PutOff(position, announcement.node, news, heard_s))
+            else:
+                self._count(proof)
         return True
+
+    def _count(self, proof: Proof) -> None:
+        self._counts["revoked" if proof is Proof.PROVEN else "not_proven"] += 1
+
+    def _not_judged(self, told_by: str, error: CftPkiError) -> None:
+        self._log.error("announced_revocation_not_judged", told_by=told_by, error=printable(str(error)))
+        self._to_doubt = True
+
+    def _put_off_to_later(self, one: _PutOff) -> None:
+        """
+        Keep a revocation for later; where there are too many, all evidence is renewed instead.
+        """
+        if one.news in self._put_off:
+            return
+        octets = self._put_off_octets + one.octets
+        if len(self._put_off) < _PUT_OFF and octets <= _PUT_OFF_OCTETS:
+            self._put_off[one.news], self._put_off_octets = one, octets
+            return
+        if not self._to_doubt:
+            self._log.warning("announced_revocations_too_many", waiting=len(self._put_off))
+        self._to_doubt = True
+
+    async def _catch_up(self) -> None:
+        """
+        Have those verified that were put off, as many as can be afforded.
+        """
+        for one in tuple(islice(self._put_off.values(), _CAUGHT_UP)):
+            try:
+                proof = await self._acts.revoked(one.news, heard_s=one.heard_s, again=True)
+            except CftPkiError as error:
+                one.tries += 1
+                if one.tries < _TRIES:
+                    return
+                self._not_judged(one.told_by, error)
+            else:
+                if proof is Proof.LATER:
+                    return
+                self._count(proof)
+            del self._put_off[one.news]
+            self._put_off_octets -= one.octets
 
     # --- blocks ---------------------------------------------------------------------------------------------------------
 
@@ -275,16 +354,20 @@ class Hearing:
         return () if document is None else decode_blocks(document)
 
     async def _save(self) -> None:
-        if self._place == self._saved:
+        # What was put off is heard again after a restart.
+        place, first = self._place, next(iter(self._put_off.values()), None)
+        if first is not None:
+            place = replace(place, position=before(first.position))
+        if place == self._saved:
             return
         try:
-            await asyncio.to_thread(self._store.save, save_place(self._place))
+            await asyncio.to_thread(self._store.save, save_place(place))
         except StoreError as error:
             if self._fault is None:
                 self._log.error("cluster_place_not_saved", error=str(error))
             self._fault = str(error)
             return
-        self._saved, self._fault = self._place, None
+        self._saved, self._fault = place, None
 
     def status(self) -> dict[str, Any]:
         """
@@ -303,6 +386,7 @@ class Hearing:
         return {
             "position": self._place.position,
             "heard": {name: self._counts[name] for name in names},
+            "put_off": len(self._put_off),
             "missed": self._counts["missed"],
             "told": self._telling.told,
             "waiting": self._telling.waiting,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from cftpki_ext.core.cluster import Beat, NodeRow
 from cftpki_ext.core.cluster_octets import FORM
 from cftpki_ext.core.log import Log
 from cftpki_ext.core.statement import Statement
+from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.cluster import ClusterServer
 from cftpki_ext.service.cluster.hearing import Hearing
@@ -31,6 +32,19 @@ _DOWN_S = 0.5
 _LOOK_S = 0.1
 # Who has said nothing for so long is told as gone.
 GONE_S = 15.0
+# What a node says is seen no later than this.
+_ON_THE_WAY_S = 2 * _BEAT_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signs:
+    """
+    What a node said of its time, when that was seen first (monotonic), and by how much its clock was ahead of ours then.
+    """
+
+    said: datetime
+    seen_s: float
+    apart_s: float
 
 
 class ClusterNode:
@@ -68,6 +82,7 @@ class ClusterNode:
         self._log = log
         self._version = version()
         self._beat: Beat | None = None
+        self._rows: dict[str, _Signs] = {}
         self._was_up: bool | None = None
         self._wake, self._say_now = asyncio.Event(), asyncio.Event()
 
@@ -127,9 +142,32 @@ class ClusterNode:
             format=FORM,
         )
         self._beat = await self._server.beat(row, self._telling.last)
+        self._note(() if self._beat is None else self._beat.nodes)
         if self._beat is not None and self._hearing.compare(position, self._beat):
             self._wake.set()
         self._tell()
+
+    def _note(self, rows: Sequence[NodeRow]) -> None:
+        """
+        Note who has said something new: whether a node is there does not depend on what its clock says.
+        """
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        signs: dict[str, _Signs] = {}
+        for one in rows:
+            before = self._rows.get(one.node)
+            if before is not None and before.said == one.at:
+                signs[one.node] = before
+                continue
+            apart_s = (one.at - now).total_seconds()
+            # What stood there already may be old: then its time is all that is known.
+            ago_s = max(0.0, -apart_s) if before is None else 0.0
+            signs[one.node] = _Signs(
+                said=one.at,
+                seen_s=monotonic - ago_s,
+                apart_s=apart_s if before is not None else max(0.0, apart_s),
+            )
+        if rows:
+            self._rows = signs
 
     async def _look(self) -> None:
         if self._server.up and await self._hearing.round():
@@ -150,7 +188,7 @@ class ClusterNode:
         """
         For STATUS.
         """
-        now, beat = self._clock.now(), self._beat
+        now_s, beat = self._clock.monotonic(), self._beat
         last = None if beat is None else beat.last
         rows = () if beat is None else sorted(beat.nodes, key=lambda one: one.node)
         return {
@@ -158,7 +196,7 @@ class ClusterNode:
             "node": self._name,
             "vouched": self._server.has_secret,
             "lag_s": _lag_s(self._hearing.position, last),
-            "nodes": [_row(one, now, last) for one in rows],
+            "nodes": [_row(one, self._rows[one.node], now_s, last) for one in rows],
             "sharing": self._sharing.status(),
             "news": self._hearing.status(),
         }
@@ -184,14 +222,14 @@ def _lag_s(position: str, last: str | None) -> float:
     return round(max(0, behind) / 1000, 3) if order_of(position)[0] else 0.0
 
 
-def _row(row: NodeRow, now: datetime, last: str | None) -> dict[str, Any]:
-    silent_s = (now - row.at).total_seconds()
+def _row(row: NodeRow, signs: _Signs, now_s: float, last: str | None) -> dict[str, Any]:
+    silent_s = max(0.0, now_s - signs.seen_s)
     return {
         "node": row.node,
         "version": row.version,
         "lag_s": _lag_s(row.position, last),
-        "silent_s": round(max(0.0, silent_s), 1),
-        # By how much its clock is ahead of ours, at least: what it said was said before now.
-        "ahead_s": round(max(0.0, -silent_s), 1),
+        "silent_s": round(silent_s, 1),
+        # By how much its clock is ahead of ours, as far as it shows; what it said took a second or two until it was seen.
+        "ahead_s": round(signs.apart_s, 1) if abs(signs.apart_s) > _ON_THE_WAY_S else 0.0,
         "here": silent_s < GONE_S,
     }

@@ -130,10 +130,13 @@ def from_the_end(beat: Beat) -> str:
     """
     Where a node goes on whose position the server does not know: from the beginning of what is there.
     """
-    return BEGIN if beat.first is None else _before(beat.first)
+    return BEGIN if beat.first is None else before(beat.first)
 
 
-def _before(position: str) -> str:
+def before(position: str) -> str:
+    """
+    The position behind which an entry is the first.
+    """
     first, second = order_of(position)
     return f"{first}-{second - 1}" if second else f"{max(0, first - 1)}-{(1 << 64) - 1}" if first else BEGIN
 

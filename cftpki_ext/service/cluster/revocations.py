@@ -2,11 +2,12 @@
 A revocation that another node established: verified here, by this node's own trust sets, and remembered with a record.
 
 Owns which trust sets are tried, and what it may cost. Nobody is asked over the network for it, unless the proof is too large
-to travel: then the chain is judged as if its evidence were too old.
+to travel: then the chain is judged as if all evidence were too old that is older than the announcement.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,11 +26,22 @@ from cftpki_ext.service.judging.remote import Judged
 
 # A chain may be good for several trust sets; more than so many are not tried for one announcement.
 _TRIES = 16
-# Chains that are asked about anew because a proof was too large to travel: each may cost requests.
-_DOUBTS = 30
-_DOUBTS_WITHIN = timedelta(minutes=1)
+# Chains for which locations were asked because a proof was too large to travel; more come later. Those of one list cost one
+# request: what came since the announcement counts.
+_ASKED = 30
+_ASKED_WITHIN_S = 60.0
 
 Record = Callable[[Question, Sequence[Statement]], Awaitable[None]]
+
+
+class Proof(enum.Enum):
+    """
+    What became of an announcement. `LATER`: nothing is known of it yet, and too much was asked just now.
+    """
+
+    PROVEN = "proven"
+    NOT_PROVEN = "not_proven"
+    LATER = "later"
 
 
 class Judges(Protocol):
@@ -69,14 +81,16 @@ class Revocations:
         self._record = record
         self._settings = settings
         self._clock = clock
-        self._doubts: list[datetime] = []
+        self._asked_at: list[float] = []
 
-    async def hear(self, news: RevokedNews) -> bool:
+    async def hear(self, news: RevokedNews, *, heard_s: float, again: bool = False) -> Proof:
         """
         Verify an announcement, and remember what it proves.
 
         Args:
             news: as it was told; nothing of it is believed.
+            heard_s: when it was heard first (monotonic).
+            again: it was put off before: nobody is asked to judge it while nobody may be asked over the network.
 
         Returns:
             Whether it proves a revocation to this node, or did before.
@@ -91,25 +105,33 @@ class Revocations:
             handed_in = (
                 Statement(kind=news.kind, origin=Origin.CLUSTER, received_at=now, url=news.url, raw=news.raw),
             )
-        elif not self._may_doubt(now):
-            return False
+        may_ask = not news.raw and self._may_ask()
+        if again and not (news.raw or may_ask):
+            return Proof.LATER
         told = frozenset(digest_of(one.raw) for one in handed_in if one.raw is not None)
-        for question in self._questions(news, now):
+        for question in self._questions(news, now, heard_s=heard_s, ask=may_ask):
             judged = await self._judges.judge(question, handed_in, remember=False)
+            if may_ask and any(one.origin is Origin.NETWORK for one in judged.statements):
+                self._asked_at.append(self._clock.monotonic())
             if not _proves(judged.verdict):
                 continue
             if not _is_known(judged.verdict, told):
                 await self._record(question, handed_in)
-            return True
-        return False
+            return Proof.PROVEN
+        return Proof.NOT_PROVEN if news.raw or may_ask else Proof.LATER
 
-    def _questions(self, news: RevokedNews, now: datetime) -> list[Question]:
+    def _questions(self, news: RevokedNews, now: datetime, *, heard_s: float, ask: bool) -> list[Question]:
         settings = self._settings()
         limits = settings.limits
         if sum(map(len, news.chain)) > limits.chain_bytes or len(news.chain) > limits.chain_certificates:
             return []
         if not news.raw:
-            limits = replace(limits, ocsp_refresh=timedelta(0), crl_refresh=timedelta(0))
+            age = timedelta(seconds=max(0.0, self._clock.monotonic() - heard_s))
+            limits = replace(
+                limits,
+                ocsp_refresh=min(age, limits.ocsp_refresh),
+                crl_refresh=min(age, limits.crl_refresh),
+            )
         used: dict[tuple[str, Direction], None] = {}
         for rule in settings.rules:
             if rule.trust in settings.trusts:
@@ -122,17 +144,15 @@ class Revocations:
                 limits=limits,
                 at=now,
                 rule=None,
-                ask=not news.raw,
+                ask=ask,
             )
             for name, direction in list(used)[:_TRIES]
         ]
 
-    def _may_doubt(self, now: datetime) -> bool:
-        self._doubts = [one for one in self._doubts if now - one < _DOUBTS_WITHIN]
-        if len(self._doubts) >= _DOUBTS:
-            return False
-        self._doubts.append(now)
-        return True
+    def _may_ask(self) -> bool:
+        now = self._clock.monotonic()
+        self._asked_at = [one for one in self._asked_at if now - one < _ASKED_WITHIN_S]
+        return len(self._asked_at) < _ASKED
 
 
 def _proves(verdict: Verdict) -> bool:

@@ -316,7 +316,7 @@ def outcome_to(outcome: Outcome) -> dict[str, Any]:
     What is to be done with what was heard; the verdict goes beside it.
     """
     return {
-        "keep": [[one.statement, one.key, one.seconds] for one in outcome.keep],
+        "keep": [[one.statement, one.key, one.seconds, one.is_older] for one in outcome.keep],
         "remember": [[one.statement, one.key] for one in outcome.remember],
         "stands_until": None if outcome.stands_until is None else outcome.stands_until.isoformat(),
     }
@@ -347,8 +347,13 @@ def outcome_from(
         outcome = Outcome(
             verdict=found,
             keep=tuple(
-                Keep(statement=_place(number, heard), key=str(key), seconds=int(seconds))
-                for number, key, seconds in plain["keep"]
+                Keep(
+                    statement=_place(number, heard),
+                    key=str(key),
+                    seconds=int(seconds),
+                    is_older=bool(is_older),
+                )
+                for number, key, seconds, is_older in plain["keep"]
             ),
             remember=tuple(
                 Remember(statement=_place(number, heard), key=str(key)) for number, key in plain["remember"]

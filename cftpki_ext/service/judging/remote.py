@@ -121,9 +121,10 @@ class Judges:
 
     def status(self) -> dict[str, Any]:
         """
-        The queues, for STATUS.
+        The queues, and where answers were (`answers`), for STATUS.
         """
         return self._pool.status() | {
+            "answers": self._checker.answers(),
             "partners": len(self._partners),
             "standing": self._standing.count,
             "given_again": self._given_again,

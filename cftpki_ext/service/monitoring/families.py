@@ -243,6 +243,29 @@ def of_board(board: Mapping[str, Any] | None) -> Iterator[Metric]:
         yield CounterMetricFamily(f"cftpki_board_{key}", words, value=board[key])
 
 
+def of_answers(answers: Mapping[str, int]) -> Iterator[Metric]:
+    """
+    Where the answers were that checks looked for.
+
+    Args:
+        answers: `answers` of STATUS; nothing where a service tells none.
+
+    Yields:
+        The family.
+
+    """
+    if not answers:
+        return
+    family = CounterMetricFamily(
+        "cftpki_answers",
+        "Answers of CAs that checks looked for, by where they were: memory, disk, another node of the cluster, the network.",
+        labels=("tier",),
+    )
+    for tier, count in answers.items():
+        family.add_metric((tier,), count)
+    yield family
+
+
 def of_cluster(cluster: Mapping[str, Any] | None) -> Iterator[Metric]:
     """
     How a node stands among the others.
@@ -288,11 +311,33 @@ def of_cluster(cluster: Mapping[str, Any] | None) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "cftpki_cluster_waiting", "Announcements that could not be told yet.", value=news["waiting"]
     )
+    yield GaugeMetricFamily(
+        "cftpki_cluster_put_off",
+        "Revocations of other nodes whose proof is asked for later.",
+        value=news["put_off"],
+    )
+    lags = GaugeMetricFamily(
+        "cftpki_cluster_node_lag_seconds",
+        "By how much what a node heard last is older than what was told last, by its own word.",
+        labels=("node",),
+    )
+    here = GaugeMetricFamily(
+        "cftpki_cluster_node_here", "1 where a node said lately that it is there, else 0.", labels=("node",)
+    )
+    for one in nodes:
+        lags.add_metric((one["node"],), one["lag_s"])
+        here.add_metric((one["node"],), int(one["here"]))
+    yield from (lags, here)
     for key, words, found in (
         ("brought", "Answers that other nodes had shared.", sharing),
         ("used", "Of those, the ones that were heard and could be used.", sharing),
         ("not_used", "Of those, the ones that were too old to stand alone, or no answer at all.", sharing),
         ("asked", "Requests of this node to locations.", sharing),
+        (
+            "leases_taken",
+            "Leases that this node had, to ask a location for all.",
+            {"leases_taken": cluster["leases"]},
+        ),
         ("leases_held", "Times that another node was asking already.", cluster),
         ("put", "Answers that this node shared.", cluster),
         ("fenced", "Answers that came behind one of a later lease.", cluster),

@@ -1,5 +1,7 @@
 """
 What is known becomes pages: whatever texts hold, they stay texts, and each state has its word and its shape.
+
+More than 400 lines: one subject with all its pages, over one set of helpers.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from cftpki_ext.console.blocks import Cell, Mark, Note, Page, Table
 from cftpki_ext.console.plots import Bar, Lane, latency, time_line
 from cftpki_ext.console.rendering import Asked, Renderer, moment, statics
+from cftpki_ext.console.views.cluster import cluster_page
 from cftpki_ext.console.views.exceptions import exceptions_page
 from cftpki_ext.console.views.identities import identities_page
 from cftpki_ext.console.views.now import now_page
@@ -350,3 +353,90 @@ def test_time_line_is_drawn_within_its_plot(bars):
     assert all(
         0 <= one.x <= 100 and one.x + one.width <= 100.5 and 0 <= one.y <= plot.height for one in plot.shapes
     )
+
+
+def cluster(**more):
+    return {
+        "server": "rediss://r:6379",
+        "up": True,
+        "since": AT,
+        "fault": None,
+        "refused": None,
+        "node": "a",
+        "vouched": True,
+        "lag_s": 0.1,
+        "bytes": 2048,
+        "max_bytes": 4096,
+        "leases": 7,
+        "nodes": [
+            {"node": name, "version": "1", "lag_s": lag_s, "silent_s": 0.5, "ahead_s": 0.0, "here": here}
+            for name, lag_s, here in (("a", 0.1, True), ("b", 0.2, True))
+        ],
+        "sharing": {"leases_now": 2, "brought": 5},
+        "news": {"told": 1, "waiting": 0, "put_off": 3, "heard": {"revoked": 4}},
+    } | more
+
+
+ANSWERS = {"memory": 90, "disk": 6, "cluster": 3, "network": 1}
+
+
+def rows_of(page, caption):
+    (found,) = (one for one in page.blocks if isinstance(one, Table) and one.caption.startswith(caption))
+    return [tuple(cell.text for cell in row) for row in found.rows]
+
+
+def test_cluster_shows_nodes_lag_answers_by_tier_and_leases():
+    page = cluster_page({"cluster": cluster(), "answers": ANSWERS}, at=AT)
+    assert (Mark.OK, "2 of 2 nodes are there, this one is 0.1 s behind") == (page.lead.mark, page.lead.text)
+    assert [
+        ("a", "there", "1", "0.1 s", "0.5 s", "-"),
+        ("b", "there", "1", "0.2 s", "0.5 s", "-"),
+    ] == rows_of(page, "Nodes")
+    assert [("90", "90.0 %"), ("6", "6.0 %"), ("3", "3.0 %"), ("1", "1.0 %")] == [
+        row[1:] for row in rows_of(page, "Where the answers")
+    ]
+    assert ["2", "7"] == [row[1] for row in rows_of(page, "Leases")][:2]
+    assert ("revocations that are verified later", "3") in rows_of(page, "Told and heard")
+    assert "2 of 2 nodes are there" in html(first(status={"cluster": cluster()}))
+
+
+@pytest.mark.parametrize(
+    ("more", "words", "more_words"),
+    [
+        (
+            {"up": False, "fault": "connection refused"},
+            "The server that nodes share does not answer",
+            ("rediss://r:6379: connection refused",),
+        ),
+        ({"lag_s": 11.0}, "2 of 2 nodes are there, this one is 11.0 s behind", ()),
+        ({"news": {"waiting": 1}}, "2 of 2 nodes are there, this one is 0.1 s behind", ()),
+        (
+            {"nodes": [{"node": "a", "here": True}, {"node": "b", "here": False}]},
+            "1 of 2 nodes are there, this one is 0.1 s behind",
+            (),
+        ),
+    ],
+)
+def test_cluster_in_trouble_is_a_warning(more, words, more_words):
+    lead = cluster_page({"cluster": cluster(**more)}, at=AT).lead
+    assert (Mark.WARN, words, more_words) == (lead.mark, lead.text, lead.more)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(None, "The service does not answer"), ({"cluster": None}, "This node is by itself")],
+)
+def test_cluster_that_is_none_or_not_known_is_said_so(status, words):
+    page = cluster_page(status, at=AT)
+    assert (Mark.NOTE, ()) == (page.lead.mark, page.blocks)
+    assert page.lead.text.startswith(words)
+    assert "cluster" not in [name for name, _ in first(status=status).blocks[0].pairs]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_of_other_nodes_makes_no_element(text):
+    nodes = [{"node": text, "version": text, "here": True}]
+    made = html(cluster_page({"cluster": cluster(server=text, fault=text, nodes=nodes)}, at=AT))
+    plain = html(cluster_page({"cluster": cluster(fault="x")}, at=AT))
+    assert Tags(plain).names >= Tags(made).names
+    assert not [one for one in made if not (one.isprintable() or one == "\n")]

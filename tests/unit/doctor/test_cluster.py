@@ -11,7 +11,7 @@ import pytest
 
 from cftpki_ext.core.cluster import Address, ClusterSettings, NodeRow, Probe
 from cftpki_ext.core.settings import Limits
-from cftpki_ext.doctor.cluster import examine_cluster
+from cftpki_ext.doctor.cluster import examine_cluster, examine_node
 from cftpki_ext.doctor.findings import Level
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -87,3 +87,27 @@ def test_nodes_that_are_gone_ahead_or_of_another_version_are_found():
 )
 def test_service_that_is_cut_off_or_behind_is_found(status, detail):
     assert [(Level.WARN, "service", detail)] == found(status=status)
+
+
+def test_revocations_that_are_verified_later_are_told():
+    ((level, check, detail),) = found(status={"up": True, "lag_s": 0.0, "news": {"put_off": 3}})
+    assert (Level.NOTE, "service") == (level, check)
+    assert detail.startswith("3 revocations of other nodes are verified later")
+
+
+def test_nodes_lag_answers_and_leases_are_told_where_the_service_answers():
+    status = {
+        "up": True,
+        "lag_s": 0.2,
+        "nodes": [{"node": "a", "here": True}, {"node": "b", "here": False}],
+        "sharing": {"leases_now": 1},
+    }
+    answers = {"memory": 5, "disk": 2, "cluster": 3, "network": 4}
+    assert [
+        "1 of 2 nodes are there, and this one is 0.2 s behind",
+        "answers were found since the start: memory 5, disk 2, cluster 3, network 4; leases now: 1",
+    ] == [one.detail for one in examine_node(status, answers)]
+    assert () == examine_node(None, answers)
+    assert ["the service does not reach it: gone"] == [
+        one.detail for one in examine_node({"up": False, "fault": "gone"}, answers)
+    ]

@@ -20,6 +20,7 @@ from cftpki_ext.core.errors import CftPkiError, StoreError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.service.cluster.hearing import Acts, Hearing
+from cftpki_ext.service.cluster.revocations import Proof
 from cftpki_ext.service.cluster.telling import Telling
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -92,17 +93,23 @@ class Node:
         self.folder, self.server, self.clock, self.log = folder, server, clock or Clock(), Log()
         self.blocks, self.news, self.flushes, self.doubts = BlockFile(folder), [], 0, 0
         self.silent = 0  # so often no judge answers
+        self.afforded, self.again = 0, 0  # proofs that may be asked for, and how often it was tried again
         self.telling = Telling(server, name=name, clock=self.clock, log=self.log)
         acts = Acts(revoked=self._revoked, flush=self._flush, doubt=self._doubt, blocks=BlockFile(folder))
         self.hearing = Hearing(server, self.telling, acts, PlaceFile(folder), clock=self.clock, log=self.log)
 
-    async def _revoked(self, news):
+    async def _revoked(self, news, *, heard_s, again=False):
+        del heard_s
         if self.silent:
             self.silent -= 1
             msg = "no judge answered within 5 s"
             raise CftPkiError(msg)
+        self.again += again
+        if not (news.raw or self.afforded):
+            return Proof.LATER
+        self.afforded -= not news.raw
         self.news.append(news)
-        return True
+        return Proof.PROVEN
 
     async def _flush(self):
         self.flushes += 1
@@ -405,3 +412,65 @@ async def test_tries_are_those_of_one_entry(tmp_path):
     assert (0, "0-0") == (node.silent, node.hearing.position)
     await node.hearing.round()
     assert [b"another"] == [one.raw for one in node.news]
+
+
+async def told_large(server, numbers):
+    for number in numbers:
+        news = RevokedNews(chain=(b"leaf %d" % number, b"ca"), kind=SourceKind.CRL, url="http://ca/", raw=b"")
+        await server.announce(replace(told(Told.REVOKED, revoked=news), number=number))
+
+
+def leaves(node):
+    return [int(one.chain[0].split()[1]) for one in node.news]
+
+
+async def test_revocations_that_cannot_be_asked_for_yet_hold_up_nothing_and_come_later_also_after_a_restart(
+    tmp_path,
+):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    node.afforded = 2
+    await told_large(server, (1, 2, 3, 4, 3))
+    await server.announce(told(Told.BLOCKED, block=BLOCK))
+    await node.hearing.round()
+    assert ([1, 2], ["CN=a"], 2) == (leaves(node), node.blocked, node.hearing.status()["put_off"])
+    assert ("106-0", 0) == (node.hearing.position, node.doubts)
+    node.afforded = 1
+    await node.hearing.round()
+    assert ([1, 2, 3], 1) == (leaves(node), node.hearing.status()["put_off"])
+    node = Node(tmp_path / "a", server)
+    node.afforded = 9
+    for _ in range(2):
+        await node.hearing.round()
+        assert ([4, 3], 0) == (leaves(node), node.hearing.status()["put_off"])
+    node.compare()
+    assert (0, [], ["CN=a"]) == (node.doubts, node.log.events, node.blocked)
+
+
+@pytest.mark.parametrize("octets", [10, 64 * 1024])
+async def test_more_revocations_than_can_be_put_off_have_all_evidence_renewed(tmp_path, octets):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    for number in range(1030 if octets == 10 else 70):
+        news = RevokedNews(
+            chain=(b"leaf %d" % number, bytes(octets)), kind=SourceKind.CRL, url="http://ca/", raw=b""
+        )
+        await server.announce(told(Told.REVOKED, revoked=news))
+    while node.hearing.position != server.entries[-1].position:
+        await node.hearing.round()
+    node.compare()
+    waiting = 1024 if octets == 10 else 63
+    assert (waiting, 1) == (node.hearing.status()["put_off"], node.doubts)
+    assert ["announced_revocations_too_many"] == node.log.events
+
+
+async def test_revocation_that_was_put_off_and_nobody_can_judge_has_all_evidence_renewed(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    await told_large(server, (1, 2))
+    await node.hearing.round()
+    node.silent, node.afforded = 10, 9
+    for _ in range(11):
+        await node.hearing.round()
+    node.compare()
+    assert ([2], 1, ["announced_revocation_not_judged"]) == (leaves(node), node.doubts, node.log.events)

@@ -20,9 +20,9 @@ from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import Rule, Settings, TrustSet
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.decision.question import Question
-from cftpki_ext.service.cluster.revocations import Revocations
+from cftpki_ext.service.cluster.revocations import Proof, Revocations
 from cftpki_ext.service.judging.remote import Judged
-from tests.support.pki import NOW, make_crl
+from tests.support.pki import NOW, issue, make_crl
 from tests.support.pki.crl import Revoked
 from tests.support.virtual_world import (
     CA,
@@ -101,6 +101,14 @@ class Node:
         )
         return (await self.judge(question)).verdict.accepted
 
+    async def hear(
+        self, raw: bytes = b"", *, chain: Any = (), heard_s: float = 0.0, again: bool = False
+    ) -> Proof:
+        told = news(raw)
+        return await self.revocations.hear(
+            replace(told, chain=chain or told.chain), heard_s=heard_s, again=again
+        )
+
     @property
     def remembered(self) -> list[Any]:
         return [one.raw for kept in self.proofs.kept.values() for one in kept]
@@ -123,7 +131,7 @@ def test_revocation_of_a_partner_whose_hold_was_lifted_is_remembered_once():
         assert not await node.check(held)
         assert await node.check(free)
         for _ in range(2):
-            assert await node.revocations.hear(news(revoked))
+            assert Proof.PROVEN is await node.hear(revoked)
             assert [held, revoked] == node.remembered
             assert 1 == len(node.records)
         assert not await node.check()
@@ -137,7 +145,7 @@ def test_hold_that_is_told_again_is_remembered_once():
     async def scene():
         node = Node()
         for _ in range(2):
-            assert await node.revocations.hear(news(held))
+            assert Proof.PROVEN is await node.hear(held)
         assert [held] == node.remembered
         assert 1 == len(node.records)
 
@@ -150,7 +158,7 @@ def test_another_proof_of_what_nothing_can_lift_is_not_remembered():
     async def scene():
         node = Node()
         for raw in (first, second):
-            assert await node.revocations.hear(news(raw))
+            assert Proof.PROVEN is await node.hear(raw)
         assert [first] == node.remembered
         assert 1 == len(node.records)
 
@@ -160,7 +168,7 @@ def test_another_proof_of_what_nothing_can_lift_is_not_remembered():
 def test_list_that_names_nobody_proves_nothing():
     async def scene():
         node = Node()
-        assert not await node.revocations.hear(news(listed(HOUR)))
+        assert Proof.NOT_PROVEN is await node.hear(listed(HOUR))
         assert ([], []) == (node.remembered, node.records)
 
     play(scene)
@@ -178,6 +186,50 @@ def test_announcement_that_nobody_could_judge_is_no_announcement_that_proves_not
         at, name = (node, "judge") if silent == "judge" else (node.revocations, "_record")
         monkeypatch.setattr(at, name, _no_judge)
         with pytest.raises(CftPkiError, match="no judge answered"):
-            await node.revocations.hear(news(listed(HOUR, "key_compromise")))
+            await node.hear(listed(HOUR, "key_compromise"))
+
+    play(scene)
+
+
+OTHERS = [issue(CA, f"partner {number}", eku=["clientAuth"], crl_urls=[LOCATION]) for number in range(40)]
+
+
+def list_of_all(age: timedelta) -> bytes:
+    then = NOW - age
+    entries = tuple(Revoked(one.serial, then, x509.ReasonFlags.key_compromise) for one in OTHERS)
+    return make_crl(CA, entries, number=7, this_update=then, next_update=NOW + timedelta(days=7))
+
+
+def test_forty_revocations_of_one_large_list_are_all_proven_and_it_is_asked_for_once():
+    async def scene():
+        node = Node()
+        await node.check(listed(HOUR))
+        node.source.answers = {**node.source.answers, LOCATION: (0.5, list_of_all(HOUR / 2))}
+        heard_s = node.clock.monotonic()
+        proofs = [await node.hear(chain=(one.der, CA.der), heard_s=heard_s) for one in OTHERS]
+        assert [Proof.PROVEN] * 40 == proofs
+        assert 40 == len(node.records)
+        assert 2 == [url for url, _ in node.source.asked].count(LOCATION)
+
+    play(scene)
+
+
+def test_thirty_proofs_a_minute_are_asked_for_and_the_others_come_later():
+    async def scene():
+        node = Node()
+        # Each is heard when the list that came for the one before is old already.
+        proofs = []
+        for one in OTHERS[:31]:
+            node.source.answers = {**node.source.answers, LOCATION: (0.5, listed(HOUR))}
+            proofs.append(await node.hear(chain=(one.der, CA.der), heard_s=node.clock.monotonic()))
+        assert [Proof.NOT_PROVEN] * 30 + [Proof.LATER] == proofs
+        late, heard_s = (OTHERS[30].der, CA.der), node.clock.monotonic()
+        node.source.answers = {**node.source.answers, LOCATION: (0.5, list_of_all(HOUR / 2))}
+        asked = len(node.source.asked)
+        assert Proof.LATER is await node.hear(chain=late, heard_s=heard_s, again=True)
+        assert asked == len(node.source.asked)
+        await asyncio.sleep(61)
+        assert Proof.PROVEN is await node.hear(chain=late, heard_s=heard_s, again=True)
+        assert {LOCATION, "http://root/crl"} == {url for url, _ in node.source.asked[asked:]}
 
     play(scene)
