@@ -47,6 +47,18 @@ def _content() -> bytes:
 
 # The length and the content of what is not long.
 CONTENT = _content()
+
+
+def _row(what: bytes, times: bytes) -> bytes:
+    """
+    As many of something as there are, and no fewer.
+
+    An atomic group: a possessive quantifier behind a group matches what is not there in Python before 3.11.5, which
+    Debian 12 has (python/cpython#106052).
+    """
+    return b"(?>(?:" + what + b")" + times + b")"
+
+
 _UNKNOWN = rb"(?!\x06\x03\x55\x1d[\x15\x17\x18\x1d])\x06" + CONTENT + rb"\x01\x01\xff"
 
 
@@ -57,7 +69,7 @@ def _without(extension: bytes) -> bytes:
     begin = rb"\x30" + _LENGTH
     time = rb"(?:\x17\x0d.{13}|\x18\x0f.{15}|[\x17\x18]" + CONTENT + b")"
     other = rb"\x30(?=" + _LENGTH + rb"\x06)(?!" + _LENGTH + extension + b")" + CONTENT
-    entry = begin + rb"\x02" + CONTENT + time + b"(?:" + begin + b"(?:" + other + b")++)?+"
+    entry = begin + rb"\x02" + CONTENT + time + _row(begin + _row(other, b"+"), b"?")
     return b"(?>" + entry + b")(?!(?:" + begin + b")?" + begin + rb"\x06)"
 
 
@@ -66,7 +78,7 @@ def _entries() -> re.Pattern[bytes]:
     """
     One to `_STRIDE` entries, whatever they hold.
     """
-    return re.compile(b"(?:\\x30" + CONTENT + b"){1,%d}+" % _STRIDE, re.DOTALL)
+    return re.compile(_row(b"\\x30" + CONTENT, b"{1,%d}" % _STRIDE), re.DOTALL)
 
 
 @functools.cache
@@ -75,7 +87,7 @@ def _naming() -> re.Pattern[bytes]:
     A stretch of entries; its group is where the last one begins that has a certificateIssuer.
     """
     without = _without(_CERTIFICATE_ISSUER)
-    return re.compile(b"(?:" + without + rb"|(\x30)" + CONTENT + b")*+", re.DOTALL)
+    return re.compile(_row(without + rb"|(\x30)" + CONTENT, b"*"), re.DOTALL)
 
 
 @functools.cache
@@ -83,7 +95,7 @@ def _up_to(extension: bytes) -> re.Pattern[bytes]:
     """
     Entries before the first one that has an extension which begins so.
     """
-    return re.compile(b"(?:" + _without(extension) + b")*+", re.DOTALL)
+    return re.compile(_row(_without(extension), b"*"), re.DOTALL)
 
 
 def row_of_entries(data: bytes, begin: int) -> int:
@@ -107,7 +119,7 @@ def _ending() -> re.Pattern[bytes]:
     last = extension + _CERTIFICATE_ISSUER + rb"(?:\x01\x01.)?(\x04" + CONTENT + b")"
     begin = rb"\x30" + _LENGTH
     return re.compile(
-        begin + rb"\x02" + CONTENT + time + begin + b"(?:" + other + b")*+" + last + rb"\Z", re.DOTALL
+        begin + rb"\x02" + CONTENT + time + begin + _row(other, b"*") + last + rb"\Z", re.DOTALL
     )
 
 
@@ -249,7 +261,7 @@ class EntryIndex:
         """
         The same for a list that is full of what looks like the serial number.
         """
-        others = re.compile(rb"(?:\x30(?!" + _LENGTH + re.escape(serial) + b")" + CONTENT + b")*+", re.DOTALL)
+        others = re.compile(_row(rb"\x30(?!" + _LENGTH + re.escape(serial) + b")" + CONTENT, b"*"), re.DOTALL)
         while position < self._end:
             found = others.match(self._data, position, self._end)
             position = position if found is None else found.end()

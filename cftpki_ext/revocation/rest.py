@@ -48,7 +48,7 @@ _DEPTH = 32
 # RFC 6901 4: no leading zeros.
 _INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
 # A string that is never closed reaches to the end, so that each octet is looked at once whatever comes.
-_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_STRINGS = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)(?:"|\\?\Z)', re.DOTALL)
 _ALIASES = {
     "e": "emailaddress",
     "email": "emailaddress",
