@@ -167,14 +167,12 @@ async def _revoke(ca: Ca, revoked: set[int], number: int, places: list[Path], ch
 
     async def come(place: Path) -> float:
         last = 0.0
-        while True:
-            begun = time.perf_counter()
-            if not await _let_in(place, chain):
-                if place is places[0]:
-                    first.append(time.perf_counter())
-                return last
-            last = begun
+        while await _let_in(place, chain):
+            last = time.perf_counter()
             await asyncio.sleep(0.02)
+        if place is places[0]:
+            first.append(time.perf_counter())
+        return last
 
     lasts = await asyncio.gather(*map(come, places))
     return max(0.0, max(lasts[1:]) - first[0])

@@ -26,6 +26,8 @@ MAX_HEAD_OCTETS = 1024
 PART_OCTETS = 512 * 1024
 # One announcement: a chain as it comes in a handshake, and a proof.
 MAX_ANNOUNCED_OCTETS = 256 * 1024
+# What a node says of itself.
+MAX_ROW_OCTETS = 1024
 # Announcements that the stream holds; who was cut off for longer asks the CAs again, as a node by itself does.
 STREAM_ENTRIES = 1024
 # How long a node that asks a location is waited for without a sign of life.

@@ -25,6 +25,7 @@ from typing import Any
 from cftpki_ext.core.blocks import block_to_plain, blocks_from_plain
 from cftpki_ext.core.cluster import (
     MAX_ANNOUNCED_OCTETS,
+    MAX_ROW_OCTETS,
     MAX_VALUE_OCTETS,
     SIGNED,
     Announcement,
@@ -52,7 +53,6 @@ _LAST_US = int((datetime(9000, 1, 1, tzinfo=UTC) - _EPOCH) / timedelta(microseco
 _MOST_PARTS = 65
 _LONGEST_NAME = 200
 _LONGEST_URL = 4096
-_LONGEST_ROW = 1024
 # Another node's clock may be ahead of ours by so much; an answer that comes from later proves nothing of its age.
 _AHEAD = timedelta(seconds=60)
 
@@ -268,7 +268,7 @@ def read_row(octets: object) -> NodeRow | None:
     """
     The other way; `None` for anything else.
     """
-    if not isinstance(octets, bytes) or len(octets) > _LONGEST_ROW:
+    if not isinstance(octets, bytes) or len(octets) > MAX_ROW_OCTETS:
         return None
     try:
         plain = json.loads(octets)

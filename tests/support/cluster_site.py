@@ -7,12 +7,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 
 from cftpki_ext.protocol.codec import Message, Mode, Result, Tag
 from cftpki_ext.protocol.tls_vectors import encode_chain
@@ -29,8 +35,8 @@ log_format = "json"
 
 [trust.partners]
 anchors = ["{folder}/root.pem"]
-allow_hosts = ["127.0.0.1"]
-allow_networks = ["127.0.0.0/8"]
+allow_hosts = ["{host}"]
+allow_networks = ["{host}/32"]
 
 [[rule]]
 name = "in"
@@ -47,11 +53,13 @@ class Site:
 
     folder: Path
     partners: int = 1
+    host: str = "127.0.0.1"
     started: int = 0
+    revoked: dict[int, str] = field(default_factory=dict)
     ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
 
     def __post_init__(self) -> None:
-        ocsp, crl = (f"http://127.0.0.1:{port}/" for port in self.ports)
+        ocsp, crl = (f"http://{self.host}:{port}/" for port in self.ports)
         begun = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
         self.root = pki.make_root("Root", not_before=begun)
         self.issuing = pki.issue(self.root, "CA", ca=True, not_before=begun, crl_urls=[f"{crl}root.crl"])
@@ -70,7 +78,7 @@ class Site:
         folder = self.folder / name
         folder.mkdir()
         path = folder / "c.toml"
-        path.write_text(_CONFIGURATION.format(folder=self.folder) + section)
+        path.write_text(_CONFIGURATION.format(folder=self.folder, host=self.host) + section)
         return path
 
     @contextlib.contextmanager
@@ -81,18 +89,25 @@ class Site:
         *,
         secret: bool = True,
         ports: Mapping[int, int] | None = None,
+        programs: Mapping[int, Sequence[str | Path]] | None = None,
+        url: str | None = None,
+        more: str = "",
     ) -> Iterator[list[Any]]:
         """
-        Services that are part of the cluster, from when they are; some reach the server at other ports.
+        Services that are part of the cluster, from when they are; some reach the server at other ports, or are begun in another way.
         """
-        ports = ports or {}
+        ports, programs = ports or {}, programs or {}
         with contextlib.ExitStack() as stack:
             found = [
                 stack.enter_context(
                     real_service.running(
                         self.configure(
-                            f"node{n}", redis.section(node=f"node{n}", secret=secret, port=ports.get(n))
-                        )
+                            f"node{n}",
+                            redis.section(
+                                node=f"node{n}", secret=secret, port=ports.get(n), url=url, more=more
+                            ),
+                        ),
+                        program=programs.get(n),
                     )
                 )
                 for n in range(count)
@@ -114,13 +129,30 @@ class Site:
                 folder,
                 issuer=self.issuing,
                 known=self.leaves,
-                revoked=revoked or {},
+                revoked=self.revoked | (revoked or {}),
                 port=self.ports[0],
                 options=("-nmin", "60"),
             ) as ocsp,
-            servers.nginx(folder, {"root.crl": self.list}, port=self.ports[1]) as crls,
+            servers.nginx(folder, {"root.crl": self.list}, host=self.host, port=self.ports[1]) as crls,
         ):
+            self.responder, self.lists = ocsp, crls
             yield ocsp, crls
+
+    def revoke(self, *numbers: int) -> None:
+        """
+        Have the responder that runs say of partners that they are revoked.
+        """
+        self.revoked |= {self.leaves[number].serial: "keyCompromise" for number in numbers}
+        servers.say_anew(self.responder, self.leaves, self.revoked)
+        leaf, issuer = (x509.load_der_x509_certificate(one) for one in self.chain(0))
+        asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA256()).build()
+        with contextlib.closing(
+            HTTPConnection("127.0.0.1", self.responder.port, timeout=servers.START_S)
+        ) as client:
+            client.request(
+                "POST", "/", asked.public_bytes(Encoding.DER), {"Content-Type": "application/ocsp-request"}
+            )
+            assert client.getresponse().read()
 
     def chain(self, number: int = 0) -> tuple[bytes, ...]:
         return (self.leaves[number].der, self.issuing.der)

@@ -24,11 +24,17 @@ from tests.support.wall_clock import until
 USER, PASSWORD = "cftpki", "between-nodes"
 # As docs/cluster.md names it.
 RULES = "~cftpki:* -@all +get +eval +xread +xinfo +xrange +ping +set +del +exists +incr +pexpire +getrange +hset +hlen +hvals +xadd +time"
+# Whose protocol nodes speak: the one that is on the path, and those that scripts/get-shared-servers unpacks.
+_UNPACKED = Path(__file__).parents[2] / ".tools"
+SYSTEM = Path("redis-server")
+REDIS_6 = _UNPACKED / "redis6" / "bin" / "redis-server"
+VALKEY = _UNPACKED / "valkey" / "bin" / "valkey-server"
+SERVERS = {"Redis 7": SYSTEM, "Redis 6": REDIS_6, "Valkey 8": VALKEY}
 # Who serves the tests themselves.
 ADMIN = "admin-of-the-test"
 
 _CONFIGURATION = """
-bind 127.0.0.1
+bind {addresses}
 port {plain}
 tls-port {port}
 tls-cert-file {folder}/server.pem
@@ -41,7 +47,7 @@ appendonly no
 dir {folder}
 user default {default}
 user {user} on >{password} {rules}
-user admin on >{admin} ~* &* +@all
+user admin on >{admin} ~* {channels} +@all
 {more}
 """
 
@@ -55,26 +61,56 @@ class Redis:
     folder: Path
     port: int
     root: bytes
+    host: str = "127.0.0.1"
+    program: Path = SYSTEM
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
 
     @property
     def url(self) -> str:
-        return f"rediss://{USER}@127.0.0.1:{self.port}"
+        return f"rediss://{USER}@{self.host}:{self.port}"
 
-    def section(self, *, node: str, secret: bool = True, port: int | None = None) -> str:
+    def start(self) -> None:
         """
-        `[cluster]` of a node; it reaches the server at another port where a link is between them.
+        Start it, as it was configured, and wait until it listens.
+        """
+        assert self.program == SYSTEM or self.program.exists(), (
+            f"{self.program}: run scripts/get-shared-servers"
+        )
+        config, log = (self.folder / f"redis-{self.port}.{kind}" for kind in ("conf", "log"))
+        self.process = self._stack.enter_context(servers.running([self.program, config], self.port, log))
+
+    def stop(self) -> None:
+        """
+        Kill it: what it held is gone.
+        """
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self._stack.close()
+
+    def section(
+        self,
+        *,
+        node: str,
+        secret: bool = True,
+        port: int | None = None,
+        url: str | None = None,
+        more: str = "",
+    ) -> str:
+        """
+        `[cluster]` of a node; it reaches the server at another port where a link is between them, or by a URL of its own.
         """
         lines = [
             "[cluster]",
-            f'url = "rediss://{USER}@127.0.0.1:{port or self.port}"',
+            f'url = "{url or f"rediss://{USER}@{self.host}:{port or self.port}"}"',
             f'password_file = "{self.folder}/password"',
             f'roots = ["{self.folder}/ca.pem"]',
             f'node = "{node}"',
         ]
         if secret:
             lines.append(f'secret_file = "{self.folder}/secret"')
-        return "\n".join(lines) + "\n"
+        return "\n".join((*lines, more)) + "\n"
 
     def settings(self, **more: Any) -> ClusterSettings:
         """
@@ -109,7 +145,7 @@ class Redis:
         ).stdout.strip()
 
 
-def prepare(folder: Path) -> bytes:
+def prepare(folder: Path, host: str = "127.0.0.1") -> bytes:
     """
     Certificates, password and secret in a folder; the root (DER).
     """
@@ -123,7 +159,7 @@ def prepare(folder: Path) -> bytes:
         not_before=pki.NOW.replace(year=2020),
         not_after=pki.NOW.replace(year=2035),
         eku=["serverAuth"],
-        san=["ip:127.0.0.1", "dns:localhost"],
+        san=["ip:127.0.0.1", "dns:localhost", *([] if host == "127.0.0.1" else [f"ip:{host}"])],
     )
     servers.write_pem(folder / "server.pem", server)
     (folder / "ca.pem").write_bytes(root.pem)
@@ -144,21 +180,25 @@ def running(
     rules: str = RULES,
     root: bytes | None = None,
     replicated: bool = False,
+    host: str = "127.0.0.1",
+    program: Path = SYSTEM,
 ) -> Iterator[Redis]:
     """
-    A server from when it listens to the end of the block.
+    A server from when it listens to the end of the block; at an address beside loopback, where there is one.
     """
     port = port or free_port()
-    root = root or prepare(folder)
+    root = root or prepare(folder, host)
     config = folder / f"redis-{port}.conf"
     config.write_text(
         _CONFIGURATION.format(
+            addresses=" ".join(dict.fromkeys(("127.0.0.1", host))),
             plain=plain,
             port=port,
             folder=folder,
             user=USER,
             password=PASSWORD,
             admin=ADMIN,
+            channels="" if program is REDIS_6 else "&*",  # before 6.2 everybody has all of them
             rules=rules,
             default=default,
             more=more,
@@ -166,8 +206,10 @@ def running(
         )
     )
     config.chmod(0o600)
-    with servers.running(["redis-server", config], port, folder / f"redis-{port}.log") as process:
-        yield Redis(folder, port, root, process)
+    server = Redis(folder, port, root, host, program)
+    with server._stack:
+        server.start()
+        yield server
 
 
 _SENTINEL = """
@@ -183,7 +225,7 @@ dir {folder}
 sentinel monitor farm 127.0.0.1 {master} 1
 sentinel auth-user farm admin
 sentinel auth-pass farm {admin}
-sentinel down-after-milliseconds farm 500
+sentinel down-after-milliseconds farm 1000
 sentinel failover-timeout farm 2000
 """
 
@@ -191,10 +233,11 @@ sentinel failover-timeout farm 2000
 @contextlib.contextmanager
 def watched(folder: Path) -> Iterator[tuple[Redis, Redis, int]]:
     """
-    A server, another that follows it, and the port of a Sentinel that watches both (it calls them `farm`).
+    A server, another that follows it as user `follower`, and the port of a Sentinel that watches both (it calls them `farm`).
     """
-    with running(folder, replicated=True) as first:
-        follow = f"replicaof 127.0.0.1 {first.port}\nmasteruser admin\nmasterauth {ADMIN}\nreplica-announce-ip 127.0.0.1"
+    follower = f"user follower on >{ADMIN} +psync +replconf +ping"
+    with running(folder, more=follower, replicated=True) as first:
+        follow = f"{follower}\nreplicaof 127.0.0.1 {first.port}\nmasteruser follower\nmasterauth {ADMIN}\nreplica-announce-ip 127.0.0.1"
         with running(folder, root=first.root, more=follow, replicated=True) as second:
             until(lambda: "master_link_status:up" in second.command("INFO", "replication"))
             port = free_port()

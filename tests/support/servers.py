@@ -158,7 +158,7 @@ http {{
     types {{ application/pkix-crl crl; application/ocsp-response ors; text/html html; }}
     default_type application/octet-stream;
     server {{
-        listen 127.0.0.1:{port}{tls};
+        listen {host}:{port}{tls};
         root {base}/www;
         {locations}
     }}
@@ -172,6 +172,7 @@ def nginx(
     files: Mapping[str, bytes] | None = None,
     locations: str = "",
     *,
+    host: str = "127.0.0.1",
     port: int | None = None,
     certificate: Certified | None = None,
 ) -> Iterator[Server]:
@@ -188,10 +189,10 @@ def nginx(
         write_pem(base / "tls.pem", certificate)
         tls = f" ssl; ssl_certificate {base}/tls.pem; ssl_certificate_key {base}/tls.pem"
     config = base / "nginx.conf"
-    config.write_text(_NGINX.format(base=base, port=port, locations=locations, tls=tls))
+    config.write_text(_NGINX.format(base=base, host=host, port=port, locations=locations, tls=tls))
     log = base / "output.log"
     with running(["nginx", "-e", base / "error.log", "-p", base, "-c", config], port, log):
-        yield Server(port, base / "access.log", scheme="https" if tls else "http")
+        yield Server(port, base / "access.log", scheme="https" if tls else "http", host=host)
 
 
 def write_pem(path: Path, entity: Certified) -> Path:
@@ -243,6 +244,16 @@ def openssl_ocsp(
     log = base / "output.log"
     with running([*command, *options], port, log):
         yield Server(port, log)
+
+
+def say_anew(responder: Server, known: Sequence[Certified], revoked: Mapping[int, str]) -> None:
+    """
+    Give a responder that runs another index. It looks whether there is one when it has answered: one answer more is of the old one.
+    """
+    assert responder.log is not None
+    fresh = responder.log.with_name("index.new")
+    fresh.write_text(_index(known, revoked))
+    fresh.replace(responder.log.with_name("index.txt"))
 
 
 def _index(known: Sequence[Certified], revoked: Mapping[int, str]) -> str:

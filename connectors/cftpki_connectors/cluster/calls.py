@@ -35,6 +35,8 @@ T = TypeVar("T")
 # may use so many: some are left for what beats.
 _BESIDE = CONNECTIONS * 3 // 4
 _LONGEST_WORDS = 200
+# Of a script Redis 6 says it in the midst of its own words.
+_FULL = "OOM command not allowed"
 _MOST_LINKS = 8
 
 
@@ -141,10 +143,6 @@ class Calls:
     def _result(self, task: asyncio.Future[T]) -> T:
         try:
             return task.result()
-        except OutOfMemoryError as exc:
-            self.full += 1
-            self.refused = "it is full (maxmemory)"
-            raise UnavailableError(self.refused) from exc
         except (AuthenticationError, AuthorizationError) as exc:
             error = self._down("it does not take this user and password")
             raise error from exc
@@ -152,7 +150,9 @@ class Calls:
             self.refused = f"the user may not: {_words(exc)}"
             raise UnavailableError(self.refused) from exc
         except ResponseError as exc:
-            self.refused = _words(exc)
+            is_full = isinstance(exc, OutOfMemoryError) or _FULL in str(exc)
+            self.full += is_full
+            self.refused = "it is full (maxmemory)" if is_full else _words(exc)
             raise UnavailableError(self.refused) from exc
         except Exception as exc:
             # Of replies that are none the library makes what it likes; that a cluster has no servers is no `RedisError`.

@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 from cftpki_connectors.cluster.bounded import NEWS_AT_ONCE
 from cftpki_connectors.cluster.calls import Calls, UnavailableError
 from cftpki_connectors.cluster.clients import open_client
-from cftpki_connectors.cluster.steps import ANNOUNCE, BEAT, GIVE_BACK, HOLD, PUT, TAKE
+from cftpki_connectors.cluster.steps import ANNOUNCE, BEAT, GIVE_BACK, HEAR, HOLD, PUT, TAKE
 from cftpki_connectors.support.secret_files import secret_bytes
 from cftpki_ext.core.cluster import (
     LEASE_S,
+    MAX_ANNOUNCED_OCTETS,
+    MAX_ROW_OCTETS,
     MAX_VALUE_OCTETS,
     PART_OCTETS,
     STREAM_ENTRIES,
@@ -228,7 +230,7 @@ class SharedServer:
         See `ports.ClusterServer`.
         """
         names = (self._news("s"), self._news("g"), self._news("n"))
-        values = (row.node, write_row(row), _HOUR_MS, _NODES, _MONTH_MS, told or "")
+        values = (row.node, write_row(row), _HOUR_MS, _NODES, _MONTH_MS, told or "", MAX_ROW_OCTETS)
         try:
             answer = await self._calls.beat(
                 lambda client: client.eval(BEAT, len(names), *names, *values), patience_s=_BESIDE_S
@@ -265,14 +267,15 @@ class SharedServer:
         """
         name = self._news("s")
         try:
-            answer = await self._calls.call(lambda client: client.xread({name: position}, count=NEWS_AT_ONCE))
-            entries = answer[0][1] if answer else []
+            entries = await self._calls.call(
+                lambda client: client.eval(HEAR, 1, name, position, NEWS_AT_ONCE, MAX_ANNOUNCED_OCTETS)
+            )
             return tuple(
-                read_announcement(place, fields.get(b"a"), secret=self._secret)
-                for one, fields in entries[:NEWS_AT_ONCE]
+                read_announcement(place, octets, secret=self._secret)
+                for one, octets in entries[:NEWS_AT_ONCE]
                 if (place := _position(one)) is not None
             )
-        except (UnavailableError, ValueError, TypeError, LookupError, AttributeError):
+        except (UnavailableError, ValueError, TypeError):
             return None
 
     async def announce(self, one: Announcement) -> str | None:
@@ -387,4 +390,6 @@ def _position(octets: object) -> str | None:
     if not isinstance(octets, bytes) or len(octets) > 41:
         return None
     first, dash, second = octets.partition(b"-")
-    return octets.decode() if dash and first.isdigit() and second.isdigit() else None
+    if not dash or not (first.isdigit() and second.isdigit()) or max(int(first), int(second)) >= 1 << 64:
+        return None
+    return octets.decode()

@@ -39,9 +39,13 @@ def cftpki(*words):
     return done.output
 
 
-def test_revocation_block_and_flush_of_one_node_hold_at_the_other(tmp_path):
+@pytest.mark.parametrize("server", redis_server.SERVERS)
+def test_revocation_block_and_flush_of_one_node_hold_at_the_other(tmp_path, server):
     site = Site(tmp_path, partners=4)
-    with redis_server.running(tmp_path / "r") as redis, site.nodes(redis, 2) as (one, other):
+    with (
+        redis_server.running(tmp_path / "r", program=redis_server.SERVERS[server]) as redis,
+        site.nodes(redis, 2) as (one, other),
+    ):
         with site.ca():
             assert all(check(node, site.chain(n)) for node in (one, other) for n in range(3))
         # The other node knows the partner as good for five minutes more. Only the first asks again.

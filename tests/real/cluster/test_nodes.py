@@ -18,9 +18,13 @@ from tests.support.wall_clock import until
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cluster")]
 
 
-def test_nodes_ask_once_and_go_on_whatever_becomes_of_the_server(tmp_path):
+@pytest.mark.parametrize("server", redis_server.SERVERS)
+def test_nodes_ask_once_and_go_on_whatever_becomes_of_the_server(tmp_path, server):
     site = Site(tmp_path, partners=6)
-    with redis_server.running(tmp_path / "r") as redis, site.nodes(redis, 2) as nodes:
+    with (
+        redis_server.running(tmp_path / "r", program=redis_server.SERVERS[server]) as redis,
+        site.nodes(redis, 2) as nodes,
+    ):
         with site.ca() as (_, crls):
 
             async def first():

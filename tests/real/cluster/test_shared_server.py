@@ -45,9 +45,10 @@ async def node(server, name="a", **more):
         await shared.aclose()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with redis_server.running(tmp_path_factory.mktemp("redis")) as running:
+@pytest.fixture(scope="module", params=redis_server.SERVERS)
+def server(tmp_path_factory, request):
+    program = redis_server.SERVERS[request.param]
+    with redis_server.running(tmp_path_factory.mktemp("redis"), program=program) as running:
         yield running
 
 
@@ -115,11 +116,83 @@ async def test_announcements_are_heard_in_their_order_and_their_number_is_bounde
         assert all(entry.vouched for entry in heard)
         assert places == [entry.position for entry in heard]
         beat = await other.beat(NodeRow(node="b", version="1", position=position, at=now()))
-        assert (places[0], places[-1], 40) == (beat.first, beat.last, beat.generation)
+        assert (places[0], places[-1]) == (beat.first, beat.last)
         assert {"a", "b"} == {row.node for row in beat.nodes}
         for number in range(STREAM_ENTRIES):
             await one.announce(Announcement(told=Told.FLUSHED, node="a", number=number, at=now()))
         assert str(STREAM_ENTRIES) == server.command("XLEN", "cftpki:{news}:s")
+
+
+RUBBISH = {
+    "octets": "redis.call('SET', k, 'rubbish that is longer than any head')",
+    "another type": "redis.call('RPUSH', k, 'rubbish')",
+    "what no clock reaches": """
+        if n == 's' then redis.call('XADD', k, '18446744073709551615-18446744073709551615', 'a', string.rep('x', 5000000))
+        elseif n == 'n' then redis.call('HSET', k, 'x', string.rep('x', 5000000))
+        elseif n == 'a' then redis.call('SET', k, string.rep('\\255', 8) .. 'CFTArubbish')
+        else redis.call('SET', k, '9999999999999999999') end
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", RUBBISH)
+async def test_rubbish_under_each_name_is_written_over(server, kind):
+    async with node(server) as (one, _), node(server, "b") as (other, _):
+        held = await one.take("held")
+        assert await one.put("k", b"answer", received_at=now(), keep_s=60, lease=await one.take("k"))
+        await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now()))
+        await one.take("k")
+        each = (
+            "for _, k in ipairs(redis.call('KEYS', '*')) do local n = k:match('[^:]*$') redis.call('DEL', k)"
+        )
+        server.command("EVAL", f"{each} {RUBBISH[kind]} end", "0")
+        assert {"a", "l", "t", "s", "g", "n"} == {
+            key.rpartition(":")[2] for key in server.command("KEYS", "*").split("\n")
+        }
+        assert await one.find("k") is None
+        assert not await one.hold("held", held)
+        lease = await one.take("k")
+        assert isinstance(lease, Lease)
+        # In this generation, and once what counts is known again.
+        for _ in range(2):
+            assert await one.put("k", b"answer", received_at=now(), keep_s=60, lease=lease)
+            assert b"answer" == (await one.find("k")).raw
+            for each in (one, other):
+                beat = await each.beat(
+                    NodeRow(node="ab"[each is other], version="1", position="0-0", at=now())
+                )
+                assert beat is not None, each.status()
+        assert {"a", "b"} == {row.node for row in beat.nodes}
+        assert b"answer" == (await other.find("k")).raw
+        told = await one.announce(Announcement(told=Told.FLUSHED, node="a", number=2, at=now()))
+        assert [(told, 2)] == [
+            (entry.position, entry.announcement.number) for entry in await other.heard_since("0-0")
+        ]
+        assert (
+            beat.generation
+            < (await other.beat(NodeRow(node="b", version="1", position="0-0", at=now()))).generation
+        )
+
+
+async def test_entry_that_is_too_long_is_passed_over(server):
+    async with node(server) as (one, _):
+        for octets in ("x", 5_000_000 * "x"):
+            await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now()))
+            script = (
+                f"return redis.call('XADD', 'cftpki:{{news}}:s', '*', 'a', string.rep('x', {len(octets)}))"
+            )
+            server.command("EVAL", script, "0")
+        heard = await one.heard_since("0-0")
+        assert [1, None, 1, None] == [entry.announcement and entry.announcement.number for entry in heard]
+
+
+async def test_count_of_flushes_that_is_lost_is_never_the_one_of_before(server):
+    async with node(server) as (one, first):
+        await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+        server.command("DEL", "cftpki:{news}:g")
+        after = await one.beat(NodeRow(node="a", version="1", position="0-0", at=now()))
+        assert after.generation > first.generation
+        assert await one.find("k") is None
 
 
 async def test_flush_everywhere_hides_what_was_shared_before(server):
@@ -139,6 +212,9 @@ async def test_server_that_is_full_takes_nothing_and_is_told_so(server):
             assert await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now())) is None
             status = one.status()
             assert (True, 3, "it is full (maxmemory)") == (status["up"], status["full"], status["refused"])
+            # Who comes now is there, too, and learns who else is.
+            beat = await one.beat(NodeRow(node="b", version="1", position="0-0", at=now()))
+            assert ["a"] == [row.node for row in beat.nodes]
         finally:
             server.command("CONFIG", "SET", "maxmemory", "0")
 
