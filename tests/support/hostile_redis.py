@@ -118,8 +118,8 @@ class Hostile:
         return Call(name, keys, values, self._reply(name, keys, values), connection)
 
     def _reply(self, name: str, keys: list[bytes], values: list[bytes]) -> bytes:
-        if name == "get":
-            return bulk(self.answers.get(keys[0]))
+        if name == "getrange":
+            return bulk(self.answers.get(keys[0], b""))
         if name == "set":
             self.answers[keys[0]] = values[0]
         if name in {"client", "ping", "set"}:

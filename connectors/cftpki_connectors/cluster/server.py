@@ -10,7 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from cftpki_connectors.cluster.bounded import NEWS_AT_ONCE
+from cftpki_connectors.cluster.bounded import MAX_STRING_OCTETS, NEWS_AT_ONCE
 from cftpki_connectors.cluster.calls import Calls, UnavailableError
 from cftpki_connectors.cluster.clients import open_client
 from cftpki_connectors.cluster.steps import ANNOUNCE, BEAT, GIVE_BACK, HEAR, HOLD, PUT, TAKE
@@ -101,8 +101,9 @@ class SharedServer:
         See `ports.SharedTier`.
         """
         name = self._answer_key(key)
-        octets = await self._quietly(lambda client: client.get(name))
-        if octets is None:
+        # Not to the end of whatever stands there; nothing stands there where that is nothing.
+        octets = await self._quietly(lambda client: client.getrange(name, 0, MAX_STRING_OCTETS - 1))
+        if not octets:
             self._counts["not_found"] += 1
             return None
         found = read_answer(key, octets, now=self._clock.now(), secret=self._secret)
@@ -141,8 +142,10 @@ class SharedServer:
         See `ports.SharedTier`.
         """
         name = self._part_key(key, parts, number)
-        found = await self._quietly(lambda client: client.get(name), patience_s=_BESIDE_S)
-        return found if isinstance(found, bytes) and len(found) <= PART_OCTETS else None
+        found = await self._quietly(
+            lambda client: client.getrange(name, 0, PART_OCTETS), patience_s=_BESIDE_S
+        )
+        return found if isinstance(found, bytes) and 0 < len(found) <= PART_OCTETS else None
 
     async def _put(
         self,

@@ -28,6 +28,8 @@ from tests.support.wall_clock import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cluster")]
 
+# A busy machine is late, too; but whoever is told that another node asks waits for half of it.
+MORE = '[limits]\nbudget_ms = "16s"'
 # What a lie may cost a service at most, octets: a reply is bounded, and so is the number of connections.
 MOST_MORE = 96 * 1024 * 1024
 # Calls that a lie is told to before the next: looks are ten a second, and a server that is down is asked twice a second.
@@ -43,7 +45,7 @@ def scene(tmp_path_factory):
     with (
         hostile(folder) as server,
         site.ca(),
-        site.nodes(server, 2) as nodes,
+        site.nodes(server, 2, more=MORE) as nodes,
     ):
         running = Farm(site, server, nodes)
         running.stranger = pki.make_root("CA")
@@ -78,8 +80,7 @@ def endure(scene, lie, *, enough=lambda: True):
     scene.site.revoke(bad)
     server.lie, server.lied = lie, 0
     try:
-        for partner, let_in in ((known, True), (new, True), (bad, False), (known, True)):
-            assert {let_in} == scene.at_all(partner), f"partner {partner}"
+        assert [True, True, False] * 2 == scene.answers(known, new, bad)
         until(lambda: server.lied >= TOLD and enough())
         assert {True} == scene.at_all(known, new)
         assert {False} == scene.at_all(bad)
@@ -320,14 +321,14 @@ def test_server_that_has_other_answers_than_were_put_changes_no_verdict(scene):
     lies = itertools.cycle([*others()])
 
     async def other_answers(call):
-        if call.name != "get":
+        if call.name != "getrange":
             yield call.reply
         else:
             body = write_answer("k", next(lies), received_at=datetime.now(UTC), secret=b"another" * 8)
             yield bulk(struct.pack(">Q", 1) + body)
 
     async def old_answers(call):
-        yield bulk(before.get(call.keys[0])) if call.name == "get" else call.reply
+        yield bulk(before.get(call.keys[0], b"")) if call.name == "getrange" else call.reply
 
     try:
         for lie in (other_answers, old_answers):
@@ -347,7 +348,7 @@ def test_answer_of_before_is_no_answer_where_it_is_older_than_a_node_allows(tmp_
     with (
         hostile(tmp_path) as server,
         site.ca(),
-        site.nodes(server, 2, more='[limits]\nocsp_refresh = "2s"') as nodes,
+        site.nodes(server, 2, more=f'{MORE}\nocsp_refresh = "2s"') as nodes,
     ):
         scene = Farm(site, server, nodes)
         assert check(nodes[0], site.chain(0))
@@ -356,7 +357,7 @@ def test_answer_of_before_is_no_answer_where_it_is_older_than_a_node_allows(tmp_
         begun = datetime.now(UTC)
 
         async def old_answers(call):
-            yield bulk(before.get(call.keys[0])) if call.name == "get" else call.reply
+            yield bulk(before.get(call.keys[0], b"")) if call.name == "getrange" else call.reply
 
         server.lie = old_answers
         site.revoke(0)

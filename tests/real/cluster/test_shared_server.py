@@ -46,15 +46,16 @@ async def node(server, name="a", **more):
 
 
 @pytest.fixture(scope="module", params=redis_server.SERVERS)
-def server(tmp_path_factory, request):
+def running(tmp_path_factory, request):
     program = redis_server.SERVERS[request.param]
-    with redis_server.running(tmp_path_factory.mktemp("redis"), program=program) as running:
-        yield running
+    with redis_server.running(tmp_path_factory.mktemp("redis"), program=program) as found:
+        yield found
 
 
-@pytest.fixture(autouse=True)
-def emptied(server):
-    server.command("FLUSHALL")
+@pytest.fixture
+def server(running):
+    running.command("FLUSHALL")
+    return running
 
 
 async def test_answer_of_one_node_is_found_by_another_until_it_ends(server):
@@ -125,6 +126,7 @@ async def test_announcements_are_heard_in_their_order_and_their_number_is_bounde
 
 RUBBISH = {
     "octets": "redis.call('SET', k, 'rubbish that is longer than any head')",
+    "longer than any reply": "redis.call('SET', k, string.rep('x', 3000000))",
     "another type": "redis.call('RPUSH', k, 'rubbish')",
     "what no clock reaches": """
         if n == 's' then redis.call('XADD', k, '18446744073709551615-18446744073709551615', 'a', string.rep('x', 5000000))
@@ -150,6 +152,7 @@ async def test_rubbish_under_each_name_is_written_over(server, kind):
             key.rpartition(":")[2] for key in server.command("KEYS", "*").split("\n")
         }
         assert await one.find("k") is None
+        assert one.status()["up"], one.status()
         assert not await one.hold("held", held)
         lease = await one.take("k")
         assert isinstance(lease, Lease)
