@@ -24,12 +24,8 @@ from tests.support.wall_clock import until
 
 NODES = 4
 # Longer than a busy machine keeps a node from its turn: what is late in these tests is the server.
-MORE = """patience = "1s"
-
-[limits]
-budget_ms = "30s"
-request_ms = "4s"
-"""
+MORE = 'patience = "1s"'
+LIMITS = 'budget_ms = "30s"\nrequest_ms = "4s"'
 # Whoever is forgotten by the server is told of again; what a trouble has eaten is not waited for longer.
 _FORGET = "for _, k in ipairs(redis.call('KEYS', '*:a')) do redis.call('DEL', k) end"
 
@@ -149,7 +145,7 @@ def farm(
     """
     Four services with one server and one CA, for as long as the block lasts.
     """
-    site = Site(folder, partners=partners)
+    site = Site(folder, partners=partners, limits=LIMITS)
     with (
         redis_server.running(folder / "r", more=server_more, program=program) as redis,
         site.ca(),

@@ -33,6 +33,9 @@ socket = "s"
 state = "state"
 log_format = "json"
 
+[limits]
+{limits}
+
 [trust.partners]
 anchors = ["{folder}/root.pem"]
 allow_hosts = ["{host}"]
@@ -54,6 +57,8 @@ class Site:
     folder: Path
     partners: int = 1
     host: str = "127.0.0.1"
+    # What a busy machine can judge in five seconds is another test.
+    limits: str = 'budget_ms = "20s"'
     started: int = 0
     revoked: dict[int, str] = field(default_factory=dict)
     ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
@@ -78,7 +83,9 @@ class Site:
         folder = self.folder / name
         folder.mkdir()
         path = folder / "c.toml"
-        path.write_text(_CONFIGURATION.format(folder=self.folder, host=self.host) + section)
+        path.write_text(
+            _CONFIGURATION.format(folder=self.folder, host=self.host, limits=self.limits) + section
+        )
         return path
 
     @contextlib.contextmanager

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from cftpki_ext.cli import main
 from tests.support import real_service, redis_server
-from tests.support.cluster_farm import MORE, NODES, Farm
+from tests.support.cluster_farm import LIMITS, MORE, NODES, Farm
 from tests.support.cluster_site import Site, check, status
 from tests.support.island import island
 from tests.support.pace import LATE_S
@@ -42,7 +42,7 @@ def descriptors(node):
 
 def test_node_whose_network_is_cut_goes_on_and_hears_what_it_missed_within_seconds(tmp_path):
     with island() as far:
-        site = Site(tmp_path, partners=8, host=far.here)
+        site = Site(tmp_path, partners=8, host=far.here, limits=LIMITS)
         with (
             redis_server.running(tmp_path / "r", host=far.here) as redis,
             site.ca(),

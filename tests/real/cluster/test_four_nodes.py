@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from tests.support import redis_server
-from tests.support.cluster_farm import MORE, NODES, Farm, farm
+from tests.support.cluster_farm import LIMITS, MORE, NODES, Farm, farm
 from tests.support.cluster_site import Site, check, status
 from tests.support.pace import LATE_S
 from tests.support.wall_clock import until
@@ -134,7 +134,7 @@ def test_server_that_is_full_is_as_if_it_were_not_there(four, policy):
 
 @pytest.mark.parametrize("lagged", [False, True], ids=["up to date", "lagged behind"])
 def test_server_that_another_takes_over_from_tells_all_what_was_told(tmp_path, lagged):
-    site = Site(tmp_path, partners=4)
+    site = Site(tmp_path, partners=4, limits=LIMITS)
     with redis_server.watched(tmp_path / "r") as (first, second, port), site.ca():
         url = f"rediss+sentinel://{redis_server.USER}@127.0.0.1:{port}/farm"
         with site.nodes(first, NODES, url=url, more=MORE) as nodes:

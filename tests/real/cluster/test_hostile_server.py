@@ -29,7 +29,7 @@ from tests.support.wall_clock import until
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cluster")]
 
 # A busy machine is late, too; but whoever is told that another node asks waits for half of it.
-MORE = '[limits]\nbudget_ms = "16s"'
+LIMITS = 'budget_ms = "16s"'
 # What a lie may cost a service at most, octets: a reply is bounded, and so is the number of connections.
 MOST_MORE = 96 * 1024 * 1024
 # Calls that a lie is told to before the next: looks are ten a second, and a server that is down is asked twice a second.
@@ -41,11 +41,11 @@ _HEAD = 8 + 45
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
-    site = Site(folder, partners=120)
+    site = Site(folder, partners=120, limits=LIMITS)
     with (
         hostile(folder) as server,
         site.ca(),
-        site.nodes(server, 2, more=MORE) as nodes,
+        site.nodes(server, 2) as nodes,
     ):
         running = Farm(site, server, nodes)
         running.stranger = pki.make_root("CA")
@@ -344,11 +344,11 @@ def test_server_that_has_other_answers_than_were_put_changes_no_verdict(scene):
 
 
 def test_answer_of_before_is_no_answer_where_it_is_older_than_a_node_allows(tmp_path):
-    site = Site(tmp_path, partners=1)
+    site = Site(tmp_path, partners=1, limits=f'{LIMITS}\nocsp_refresh = "2s"')
     with (
         hostile(tmp_path) as server,
         site.ca(),
-        site.nodes(server, 2, more=f'{MORE}\nocsp_refresh = "2s"') as nodes,
+        site.nodes(server, 2) as nodes,
     ):
         scene = Farm(site, server, nodes)
         assert check(nodes[0], site.chain(0))
