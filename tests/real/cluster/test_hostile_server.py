@@ -6,6 +6,7 @@ that it invents is done, and what it sends does not fill their memory.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import re
 import struct
@@ -48,7 +49,6 @@ def scene(tmp_path_factory):
         site.nodes(server, 2) as nodes,
     ):
         running = Farm(site, server, nodes)
-        running.stranger = pki.make_root("CA")
         yield running
         server.lie = well
         until(running.are_up)
@@ -60,6 +60,14 @@ def scene(tmp_path_factory):
         assert not check(nodes[0], site.chain(stolen))
         until(lambda: not check(nodes[1], site.chain(stolen)))
         assert [] == [failure for node in nodes for failure in node.failures()]
+
+
+@functools.cache
+def stranger():
+    """
+    Another CA, of the same name.
+    """
+    return pki.make_root("CA")
 
 
 def peak(node):
@@ -194,7 +202,7 @@ def forged(scene, known):
     Announcements that prove nothing: what each says would shut out a partner, let one in, or empty all caches.
     """
     at, (leaf, chain) = datetime.now(UTC), (scene.site.leaves[known], scene.site.chain(known))
-    strange, ca = scene.stranger, scene.site.issuing
+    strange, ca = stranger(), scene.site.issuing
 
     def revoked(chain, raw, kind=SourceKind.OCSP):
         news = RevokedNews(chain=chain, kind=kind, url=None, raw=raw)
@@ -289,7 +297,7 @@ def test_server_that_has_other_answers_than_were_put_changes_no_verdict(scene):
     """
     Another CA's, another certificate's, somebody's without the secret, and those of before.
     """
-    server, site, stranger = scene.redis, scene.site, scene.stranger
+    server, site, strange_ca = scene.redis, scene.site, stranger()
     known, turned, strange, good = scene.take(4)
     assert {True} == scene.at_all(known, turned, good)
     before = dict(server.answers)
@@ -310,10 +318,10 @@ def test_server_that_has_other_answers_than_were_put_changes_no_verdict(scene):
     def others():
         for number, status_of in ((turned, "good"), (strange, "good"), (known, "revoked"), (good, "revoked")):
             leaf = site.leaves[number]
-            yield pki.make_ocsp_response(stranger, leaf, status_of, signer=stranger, **times)
-            yield pki.make_ocsp_response(site.issuing, leaf, status_of, signing_key=stranger.key, **times)
-        yield pki.make_crl(stranger, [site.leaves[known].serial], issuer_name="CN=CA")
-        yield pki.make_crl(site.root, [site.issuing.serial], signing_key=stranger.key)
+            yield pki.make_ocsp_response(strange_ca, leaf, status_of, signer=strange_ca, **times)
+            yield pki.make_ocsp_response(site.issuing, leaf, status_of, signing_key=strange_ca.key, **times)
+        yield pki.make_crl(strange_ca, [site.leaves[known].serial], issuer_name="CN=CA")
+        yield pki.make_crl(site.root, [site.issuing.serial], signing_key=strange_ca.key)
         yield from (
             octets[_HEAD:] for octets in before.values()
         )  # true ones, of other certificates and of before
