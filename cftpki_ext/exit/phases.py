@@ -107,14 +107,19 @@ def decide(plan: Plan, session: SessionContext | None, request: Frame) -> Decisi
             assert_never(never)
 
 
+def without_check(rule: Rule) -> str:
+    """
+    Why a handshake that nobody checked is refused, under a rule that requires it.
+    """
+    return (
+        f"rule {rule.name!r} requires CheckCertificate (require_check), and there was none: "
+        "a resumed session of TLS, or a partner who was not asked for a certificate"
+    )
+
+
 def _in_handshake(plan: Plan, session: SessionContext, request: Frame, phase: Phase) -> Decision:
     if phase is Phase.HANDSHAKE_DONE and session.rule.require_check and session.verdict_id is None:
-        return _refused(
-            session,
-            Reason.NO_CERTIFICATE,
-            f"rule {session.rule.name!r} requires CheckCertificate (require_check), and there was none: "
-            "a resumed session of TLS, or a partner who was not asked for a certificate",
-        )
+        return _refused(session, Reason.NO_CERTIFICATE, without_check(session.rule))
     unhandled = _handled(plan, phase, session)
     if phase is Phase.HANDSHAKE_ALERT:
         ended = session if session.stage is not Stage.HANDSHAKE else replace(session, stage=Stage.ALERTED)

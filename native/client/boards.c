@@ -248,19 +248,14 @@ bool cftpki_boards_wanted(const char *socket_path) {
                                 __atomic_load_n(&cftpki_boards.ask_again_ns, __ATOMIC_RELAXED));
 }
 
-enum cftpki_status cftpki_boards_start_task(const struct cftpki_socket *connection,
-                                            int64_t deadline, struct cftpki_request *request,
-                                            uint32_t sequence, const char *socket_path, bool ask,
-                                            struct cftpki_answer *answer) {
-  int descriptor = -1;
-  if (!ask) {
-    return cftpki_ask(connection, deadline, request, sequence, answer);
-  }
+void cftpki_boards_ask(struct cftpki_request *request) {
   cftpki_request_number(request, CFTPKI_WIRE_TAG_BOARD, BOARD_FORMAT);
-  enum cftpki_status status =
-      cftpki_ask_board(connection, deadline, request, sequence, answer, &descriptor);
-  bool given = status == CFTPKI_OK && answer->response.result == CFTPKI_WIRE_RESULT_DONE &&
-               cftpki_response_has(&answer->response, CFTPKI_WIRE_TAG_BOARD) && descriptor >= 0;
+}
+
+void cftpki_boards_answered(const char *socket_path, enum cftpki_status status,
+                            const struct cftpki_response *response, int descriptor) {
+  bool given = status == CFTPKI_OK && response->result == CFTPKI_WIRE_RESULT_DONE &&
+               cftpki_response_has(response, CFTPKI_WIRE_TAG_BOARD) && descriptor >= 0;
   if (given) {
     cftpki_boards_adopt(socket_path, descriptor);
   } else if (descriptor >= 0) {
@@ -269,6 +264,20 @@ enum cftpki_status cftpki_boards_start_task(const struct cftpki_socket *connecti
   if (!given && (status == CFTPKI_OK || status == CFTPKI_PROTOCOL)) {
     cftpki_boards_none(socket_path);
   }
+}
+
+enum cftpki_status cftpki_boards_start_task(const struct cftpki_socket *connection,
+                                            int64_t deadline, struct cftpki_request *request,
+                                            uint32_t sequence, const char *socket_path, bool ask,
+                                            struct cftpki_answer *answer) {
+  int descriptor = -1;
+  if (!ask) {
+    return cftpki_ask(connection, deadline, request, sequence, answer);
+  }
+  cftpki_boards_ask(request);
+  enum cftpki_status status =
+      cftpki_ask_board(connection, deadline, request, sequence, answer, &descriptor);
+  cftpki_boards_answered(socket_path, status, &answer->response, descriptor);
   return status;
 }
 

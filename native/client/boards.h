@@ -48,6 +48,12 @@ enum cftpki_status cftpki_boards_start_task(const struct cftpki_socket *connecti
                                             uint32_t sequence, const char *socket_path, bool ask,
                                             struct cftpki_answer *answer);
 
+/* The two halves of it, for whoever must not wait: adds BOARD to the request; takes what became of it. The
+ * descriptor (-1: none came) is closed or adopted; the response counts for CFTPKI_OK alone. */
+void cftpki_boards_ask(struct cftpki_request *request);
+void cftpki_boards_answered(const char *socket_path, enum cftpki_status status,
+                            const struct cftpki_response *response, int descriptor);
+
 /* Datagrams of this process: the next one's number, and how many were lost so far. */
 struct cftpki_told {
   uint64_t sender; /* not the same for parent and child */

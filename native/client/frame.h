@@ -74,4 +74,9 @@ bool cftpki_response_has(const struct cftpki_response *response, unsigned tag);
 uint64_t cftpki_response_number(const struct cftpki_response *response, unsigned tag,
                                 uint64_t absent);
 
+/* Does a phase mask name this phase? */
+static inline bool cftpki_in_mask(uint32_t mask, unsigned phase) {
+  return phase < 32 && (mask >> phase & 1) != 0;
+}
+
 #endif

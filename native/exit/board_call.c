@@ -1,49 +1,14 @@
 /*
- * board_call.c - phases answered from the verdict board. Owns: when the board is believed.
+ * board_call.c - phases answered from the verdict board. Owns: what the host's structure says and is told.
  */
 #include "board_call.h"
 
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
-#include "boards.h"
+#include "begun.h"
 #include "door.h"
-#include "tls_vectors.h"
 
 #include CFTPKIE_BIND
-
-static uint64_t now_ms(void) {
-  struct timespec now = {0, 0};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* A live board is; an orphan where nobody listens at its service's socket. */
-static bool is_believed(const struct cftpki_view *view, const struct cftpki_task *task,
-                        struct cftpki_socket *somebody) {
-  *somebody = (struct cftpki_socket){-1, 0, 0};
-  switch (cftpki_view_state(view)) {
-  case CFTPKI_VIEW_LIVE:
-    return true;
-  case CFTPKI_VIEW_ORPHAN:
-    return cftpki_transport_attempt(task->socket_path, somebody) == CFTPKI_UNREACHABLE;
-  case CFTPKI_VIEW_GONE:
-  default:
-    return false;
-  }
-}
-
-static bool copy_text(uint8_t *to, size_t room, uint32_t *length, struct cftpki_bytes from) {
-  if (from.length > room) {
-    return false;
-  }
-  if (from.length > 0) {
-    memcpy(to, from.data, from.length);
-  }
-  *length = (uint32_t)from.length;
-  return true;
-}
 
 /* What the host says of the session. False: the service is to make what it can of it. */
 static bool read_description(const struct pkicom *pki, struct cftpki_board_session *begun) {
@@ -55,58 +20,30 @@ static bool read_description(const struct pkicom *pki, struct cftpki_board_sessi
   begun->client_auth = bind_client_auth(pki) ? 1 : 0;
   begun->tls_min = bind_tls_min(pki);
   begun->tls_max = bind_tls_max(pki);
-  begun->began_ms = now_ms();
+  begun->began_ms = cftpki_unix_ms();
   return begun->remote_port <= UINT16_MAX && begun->local_port <= UINT16_MAX &&
          bind_suite_count(pki) <= CFTPKI_MAX_SUITES &&
-         copy_text(begun->profile, sizeof(begun->profile), &begun->profile_length,
-                   bind_profile(pki)) &&
-         copy_text(begun->remote, sizeof(begun->remote), &begun->remote_length,
-                   bind_remote_address(pki));
+         cftpki_begun_text(begun->profile, sizeof(begun->profile), &begun->profile_length,
+                           bind_profile(pki)) &&
+         cftpki_begun_text(begun->remote, sizeof(begun->remote), &begun->remote_length,
+                           bind_remote_address(pki));
 }
 
 static bool begin(struct pkicom *pki, struct cftpki_call *call, const struct cftpki_view *view) {
   struct cftpki_board_session *begun = &call->begun;
-  struct cftpki_view_rule rule;
   uint64_t number = 0;
+  uint32_t phase_mask = 0;
   memset(begun, 0, sizeof(*begun));
-  if (!read_description(pki, begun)) {
+  if (!read_description(pki, begun) || !cftpki_begun_match(view, begun, &number, &phase_mask)) {
     return false;
   }
-  bool server = begun->mode == CFTPKI_WIRE_MODE_SERVER;
-  struct cftpki_view_key key = {.mode = begun->mode,
-                                .port = server ? begun->local_port : begun->remote_port,
-                                .profile = {begun->profile, begun->profile_length},
-                                .remote = {begun->remote, begun->remote_length}};
-  if (!cftpki_view_match(view, &key, &rule) ||
-      !cftpki_in_mask(rule.phase_mask, CFTPKI_WIRE_MSG_START_HANDSHAKE)) {
-    return false;
-  }
-  if (rule.min_tls != 0) {
-    begun->told_tls_min = rule.min_tls > begun->tls_min ? rule.min_tls : begun->tls_min;
-    if (begun->tls_max != 0 && begun->told_tls_min > begun->tls_max) {
-      return false;
-    }
-  }
-  if (server && rule.client_auth >= 0) {
-    begun->told_client_auth = (uint32_t)rule.client_auth + 1;
-  }
-  begun->rule_key = rule.rule_key;
-  begun->requires_check = rule.requires_check ? 1 : 0;
-  memcpy(begun->board_id, view->id, sizeof(begun->board_id));
-  memcpy(begun->rule_hash, rule.rule_hash, sizeof(begun->rule_hash));
-  if (!copy_text(begun->name, sizeof(begun->name), &begun->name_length, rule.name) ||
-      getrandom(&number, sizeof(number), GRND_NONBLOCK) != (ssize_t)sizeof(number) || number == 0) {
+  if (!cftpki_board_session_store(call->private_area.data, call->private_area.size, number,
+                                  begun)) {
     return false;
   }
   call->session.session = number;
-  call->session.phase_mask = rule.phase_mask;
+  call->session.phase_mask = phase_mask;
   call->session.state = CFTPKI_SESSION_BOARD;
-  if (!cftpki_board_session_store(call->private_area.data, call->private_area.size, number,
-                                  begun)) {
-    call->session.session = 0;
-    call->session.state = CFTPKI_SESSION_ENDED;
-    return false;
-  }
   call->has_begun = true;
   if (begun->told_tls_min != 0) {
     bind_set_tls(pki, (uint16_t)begun->told_tls_min, (uint16_t)begun->tls_max);
@@ -119,12 +56,10 @@ static bool begin(struct pkicom *pki, struct cftpki_call *call, const struct cft
 }
 
 bool cftpki_board_start(struct pkicom *pki, struct cftpki_call *call) {
-  bool begun = false;
   cftpki_board_session_clear(call->private_area.data, call->private_area.size);
-  struct cftpki_board_use use = cftpki_boards_use(call->task.socket_path);
-  if (use.view != NULL && is_believed(use.view, &call->task, &call->session.connection)) {
-    begun = begin(pki, call, use.view);
-  }
+  struct cftpki_board_use use =
+      cftpki_begun_board(call->task.socket_path, NULL, &call->session.connection);
+  bool begun = use.view != NULL && begin(pki, call, use.view);
   cftpki_boards_let_go(&use);
   return begun;
 }
@@ -145,14 +80,7 @@ bool cftpki_board_is_over(const struct cftpki_call *call, struct cftpki_outcome 
 
 /* The board that began this session, if it still counts. */
 static struct cftpki_board_use use_board(const struct cftpki_call *call) {
-  struct cftpki_socket somebody = {-1, 0, 0};
-  struct cftpki_board_use use = cftpki_boards_use(call->task.socket_path);
-  if (use.view != NULL && (memcmp(use.view->id, call->begun.board_id, sizeof(use.view->id)) != 0 ||
-                           !is_believed(use.view, &call->task, &somebody))) {
-    cftpki_transport_close(&somebody);
-    cftpki_boards_let_go(&use);
-  }
-  return use;
+  return cftpki_begun_board(call->task.socket_path, call->begun.board_id, NULL);
 }
 
 static bool is_ours(const struct cftpki_call *call) {
@@ -163,8 +91,7 @@ static bool is_ours(const struct cftpki_call *call) {
 
 bool cftpki_board_get_certificate(struct pkicom *pki, struct cftpki_call *call,
                                   struct cftpki_outcome *outcome) {
-  struct cftpki_view_rule rule;
-  struct cftpki_bytes ca_list = bind_ca_list(pki);
+  struct cftpki_bytes chain;
   bool answered = false;
   if (cftpki_board_is_over(call, outcome)) {
     return true;
@@ -172,17 +99,10 @@ bool cftpki_board_get_certificate(struct pkicom *pki, struct cftpki_call *call,
   if (!is_ours(call) || call->session.state != CFTPKI_SESSION_BOARD) {
     return false;
   }
-  if (call->begun.mode == CFTPKI_WIRE_MODE_SERVER) {
-    ca_list = (struct cftpki_bytes){NULL, 0};
-  }
   struct cftpki_board_use use = use_board(call);
-  if (use.view != NULL && cftpki_view_find_rule(use.view, call->begun.rule_key, &rule) &&
-      rule.chain.length > 3 && rule.chain.length <= CFTPKI_WIRE_CAP_CHAIN &&
-      cftpki_is_chain(rule.chain) && cftpki_view_leads_to(use.view, &rule, ca_list)) {
-    call->begun.has_chain = 1;
-    call->begun.generation = rule.generation;
-    call->session.leaf = cftpki_chain_ref(rule.chain);
-    *outcome = store(call) && cftpki_call_store(call) ? cftpki_put_output(pki, rule.chain)
+  if (use.view != NULL && cftpki_begun_chain(use.view, &call->begun, bind_ca_list(pki), &chain)) {
+    call->session.leaf = cftpki_chain_ref(chain);
+    *outcome = store(call) && cftpki_call_store(call) ? cftpki_put_output(pki, chain)
                                                       : cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
     answered = true;
   }
@@ -192,7 +112,7 @@ bool cftpki_board_get_certificate(struct pkicom *pki, struct cftpki_call *call,
 
 bool cftpki_board_get_ca_list(struct pkicom *pki, struct cftpki_call *call,
                               struct cftpki_outcome *outcome) {
-  struct cftpki_view_rule rule;
+  struct cftpki_bytes list;
   bool answered = false;
   if (cftpki_board_is_over(call, outcome)) {
     return true;
@@ -201,10 +121,8 @@ bool cftpki_board_get_ca_list(struct pkicom *pki, struct cftpki_call *call,
     return false;
   }
   struct cftpki_board_use use = use_board(call);
-  if (use.view != NULL && cftpki_view_find_rule(use.view, call->begun.rule_key, &rule) &&
-      rule.ca_list.data != NULL && rule.ca_list.length <= CFTPKI_WIRE_CAP_CA_LIST &&
-      cftpki_is_ca_list(rule.ca_list)) {
-    *outcome = cftpki_put_output(pki, rule.ca_list);
+  if (use.view != NULL && cftpki_begun_ca_list(use.view, &call->begun, &list)) {
+    *outcome = cftpki_put_output(pki, list);
     answered = true;
   }
   cftpki_boards_let_go(&use);
@@ -214,37 +132,23 @@ bool cftpki_board_get_ca_list(struct pkicom *pki, struct cftpki_call *call,
 bool cftpki_board_check(struct pkicom *pki, struct cftpki_call *call,
                         struct cftpki_outcome *outcome) {
   struct cftpki_board_session *begun = &call->begun;
-  struct cftpki_view_verdict verdict;
   if (cftpki_board_is_over(call, outcome)) {
     return true;
   }
   /* What was stapled may be news. */
-  if (!is_ours(call) || bind_staple(pki).length > 0) {
+  if (!is_ours(call) || bind_staple(pki).length > 0 ||
+      !cftpki_begun_judge(call->task.socket_path, begun, bind_chain(pki))) {
     return false;
   }
-  struct cftpki_board_use use = use_board(call);
-  bool known =
-      use.view != NULL && cftpki_view_verdict(use.view, begun->rule_key, bind_chain(pki), &verdict);
-  cftpki_boards_let_go(&use);
-  if (!known) {
-    return false;
-  }
-  begun->verdict = verdict.accepted ? CFTPKI_WIRE_RESULT_DONE : CFTPKI_WIRE_RESULT_REFUSED;
-  begun->alert = verdict.alert;
-  begun->entry = verdict.number;
-  begun->judged_ms = (uint64_t)verdict.at_ms;
-  memcpy(begun->verdict_id, verdict.verdict_id, sizeof(begun->verdict_id));
-  memcpy(begun->policy, verdict.policy, sizeof(begun->policy));
-  memcpy(begun->partner, verdict.partner, sizeof(begun->partner));
   if (!store(call)) {
     *outcome = cftpki_refuse(CFTPKI_ALERT_INTERNAL_ERROR);
     return true;
   }
   cftpki_put_verdict_id(pki, begun->verdict_id);
-  if (verdict.accepted) {
+  if (begun->verdict == CFTPKI_WIRE_RESULT_DONE) {
     *outcome = (struct cftpki_outcome){CFTPKI_DONE, 0}; /* the service's, made earlier */
   } else {
-    *outcome = cftpki_refuse_with(verdict.alert);
+    *outcome = cftpki_refuse_with(begun->alert);
     call->session.leaf = 0; /* nothing more is signed in this session */
     cftpki_call_store(call);
   }
@@ -280,13 +184,7 @@ bool cftpki_board_handshake_done(struct pkicom *pki, struct cftpki_call *call,
   if (cftpki_board_is_over(call, outcome)) {
     return true;
   }
-  if (!is_ours(call)) {
-    return false;
-  }
-  /* Where a verdict is required, whoever has it ends the handshake: the service knows nothing of the
-   * board's. */
-  if (begun->requires_check != 0 ? begun->verdict == 0
-                                 : call->session.state != CFTPKI_SESSION_BOARD) {
+  if (!is_ours(call) || !cftpki_begun_ends(begun, call->session.state == CFTPKI_SESSION_BOARD)) {
     return false;
   }
   area[1] = begun->mode == CFTPKI_WIRE_MODE_CLIENT ? CFTPKI_AREA_CLIENT : 0;

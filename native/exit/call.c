@@ -10,10 +10,6 @@
 
 #include CFTPKIE_BIND
 
-bool cftpki_in_mask(uint32_t mask, unsigned phase) {
-  return phase < 32 && (mask >> phase & 1) != 0;
-}
-
 /* The certificate check error codes of the documents. */
 static bool is_documented(uint64_t alert) {
   static const uint8_t codes[] = {40, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 60, 71, 80, 90};

@@ -87,7 +87,4 @@ struct cftpki_outcome cftpki_put_output(struct pkicom *pki, struct cftpki_bytes 
  * and this is how its evidence is found. */
 void cftpki_put_verdict_id(struct pkicom *pki, const uint8_t id[CFTPKI_VERDICT_ID_BYTES]);
 
-/* Does a phase mask name this phase? */
-bool cftpki_in_mask(uint32_t mask, unsigned phase);
-
 #endif

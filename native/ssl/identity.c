@@ -6,6 +6,7 @@
 
 #include "chains.h"
 #include "key.h"
+#include "known.h"
 #include "own.h"
 #include "session.h"
 
@@ -33,9 +34,9 @@ static void fill_list(struct cftpki_request *request, const void *argument) {
   }
 }
 
-/* Places what GetCertificate answered. */
-static enum given place_answer(struct cftpki_session *session, SSL *ssl) {
-  struct cftpki_bytes answer = session->exchange.answer.response.fields[CFTPKI_WIRE_TAG_CHAIN];
+/* Places what GetCertificate answered, or the board. */
+static enum given place_answer(struct cftpki_session *session, SSL *ssl,
+                               struct cftpki_bytes answer) {
   STACK_OF(X509) *chain = NULL;
   EVP_PKEY *key = NULL;
   enum given given = GIVEN_REFUSED;
@@ -52,48 +53,67 @@ static enum given place_answer(struct cftpki_session *session, SSL *ssl) {
   return given;
 }
 
+/* Places the CAs that a server names when it asks for its client's certificate. */
+static enum given place_list(struct cftpki_session *session, SSL *ssl, struct cftpki_bytes list) {
+  STACK_OF(X509_NAME) *names = cftpki_ca_list_read(list);
+  if (names == NULL) {
+    return GIVEN_REFUSED;
+  }
+  SSL_set_client_CA_list(ssl, names);
+  session->list_placed = true;
+  return GIVEN_CHAIN;
+}
+
+static enum given without_answer(enum cftpki_turn turn) {
+  switch (turn) {
+  case CFTPKI_TURN_LEFT:
+    return GIVEN_LEFT;
+  case CFTPKI_TURN_WAIT:
+    return GIVEN_LATER;
+  default:
+    return GIVEN_REFUSED;
+  }
+}
+
+/* By the board, else by the service: so get_ca_list. */
 static enum given get_certificate(struct cftpki_session *session, SSL *ssl) {
   struct cftpki_buffer list = {NULL, 0};
+  struct cftpki_board_use use;
+  struct cftpki_bytes chain = {NULL, 0};
+  enum cftpki_turn turn = CFTPKI_TURN_REFUSED;
   if (!SSL_is_server(ssl)) {
     list = cftpki_ca_list_write(SSL_get0_peer_CA_list(ssl));
   }
-  enum cftpki_turn turn = ask(session, ssl, CFTPKI_WIRE_MSG_GET_CERTIFICATE, fill_list, &list);
-  enum given given = GIVEN_REFUSED;
-  free(list.data);
-  switch (turn) {
-  case CFTPKI_TURN_ANSWER:
-    given = place_answer(session, ssl);
-    cftpki_session_heard(session);
-    break;
-  case CFTPKI_TURN_LEFT:
-    given = GIVEN_LEFT;
-    break;
-  case CFTPKI_TURN_WAIT:
-    given = GIVEN_LATER;
-    break;
-  default:
-    break;
+  bool known = cftpki_known_chain(session, ssl, (struct cftpki_bytes){list.data, list.length}, &use,
+                                  &chain, &turn);
+  if (!known) {
+    turn = ask(session, ssl, CFTPKI_WIRE_MSG_GET_CERTIFICATE, fill_list, &list);
+    chain = session->exchange.answer.response.fields[CFTPKI_WIRE_TAG_CHAIN];
   }
+  enum given given =
+      turn == CFTPKI_TURN_ANSWER ? place_answer(session, ssl, chain) : without_answer(turn);
+  cftpki_boards_let_go(&use);
+  if (!known && turn == CFTPKI_TURN_ANSWER) {
+    cftpki_session_heard(session);
+  }
+  free(list.data);
   return given;
 }
 
-/* The CAs that a server names when it asks for its client's certificate. */
 static enum given get_ca_list(struct cftpki_session *session, SSL *ssl) {
-  enum cftpki_turn turn = ask(session, ssl, CFTPKI_WIRE_MSG_GET_CA_LIST, NULL, NULL);
-  enum given given = GIVEN_REFUSED;
-  if (turn == CFTPKI_TURN_ANSWER) {
-    STACK_OF(X509_NAME) *names =
-        cftpki_ca_list_read(session->exchange.answer.response.fields[CFTPKI_WIRE_TAG_CA_LIST]);
-    if (names != NULL) {
-      SSL_set_client_CA_list(ssl, names);
-      session->list_placed = true;
-      given = GIVEN_CHAIN;
-    }
+  struct cftpki_board_use use;
+  struct cftpki_bytes list = {NULL, 0};
+  enum cftpki_turn turn = CFTPKI_TURN_REFUSED;
+  bool known = cftpki_known_ca_list(session, ssl, &use, &list, &turn);
+  if (!known) {
+    turn = ask(session, ssl, CFTPKI_WIRE_MSG_GET_CA_LIST, NULL, NULL);
+    list = session->exchange.answer.response.fields[CFTPKI_WIRE_TAG_CA_LIST];
+  }
+  enum given given =
+      turn == CFTPKI_TURN_ANSWER ? place_list(session, ssl, list) : without_answer(turn);
+  cftpki_boards_let_go(&use);
+  if (!known && turn == CFTPKI_TURN_ANSWER) {
     cftpki_session_heard(session);
-  } else if (turn == CFTPKI_TURN_LEFT) {
-    given = GIVEN_LEFT;
-  } else if (turn == CFTPKI_TURN_WAIT) {
-    given = GIVEN_LATER;
   }
   return given;
 }
@@ -105,7 +125,7 @@ static enum given give(SSL *ssl) {
   }
   enum given given = session->placed ? GIVEN_CHAIN : GIVEN_LEFT;
   /* Called anew while the list is waited for: the chain has been seen to. */
-  if (!session->asking || session->exchange.message != CFTPKI_WIRE_MSG_GET_CA_LIST) {
+  if (session->waiting_for != CFTPKI_WIRE_MSG_GET_CA_LIST) {
     given = get_certificate(session, ssl);
   }
   if (SSL_is_server(ssl) && (given == GIVEN_CHAIN || given == GIVEN_LEFT)) {

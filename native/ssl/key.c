@@ -184,7 +184,7 @@ bool cftpki_key_sign(struct cftpki_key *key, unsigned scheme, struct cftpki_byte
   /* Another handshake, another process, or an SSL that is gone: its session knows
    * nothing of this key. */
   if (session->handshake != key->handshake || session->process != getpid() ||
-      session->state != CFTPKI_SESSION_OPEN) {
+      (session->state != CFTPKI_SESSION_OPEN && session->state != CFTPKI_SESSION_BOARD)) {
     return false;
   }
   EVP_PKEY *handed = session->alert == 0 ? cftpki_handed_get(key->leaf) : NULL;

@@ -139,7 +139,7 @@ static void observe(const SSL *ssl, int where, int ret) {
     bool written = (where & SSL_CB_WRITE) != 0;
     int alert = written && session->alert_sent != 0 ? session->alert_sent : ret & 0xff;
     if (ret >> 8 == SSL3_AL_FATAL && session->state != CFTPKI_SESSION_NEW && !session->over) {
-      cftpki_session_tell_alert(session, ssl, alert,
+      cftpki_session_tell_alert(session, alert,
                                 written ? CFTPKI_WIRE_SIDE_LOCAL : CFTPKI_WIRE_SIDE_REMOTE);
     }
   } else if ((where & SSL_CB_HANDSHAKE_DONE) != 0 && !session->over) {

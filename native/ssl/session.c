@@ -1,6 +1,6 @@
 /*
  * session.c - the conversation of one SSL. Owns: its state, its connection, and
- * what an answer, or none, means.
+ * what an answer, or none, means. Its end is told by ending.c.
  *
  * More than 400 lines: one state, and every step that changes it.
  */
@@ -14,17 +14,9 @@
 #include <unistd.h>
 
 #include "door.h"
-#include "environment.h"
-#include "partner.h"
+#include "known.h"
 #include "registry.h"
 #include "task.h"
-
-/* Handshakes of this process, for HOST_SESSION. */
-static _Atomic uint64_t handshakes;
-
-static bool in_mask(uint32_t mask, unsigned phase) {
-  return phase < 32 && (mask >> phase & 1) != 0;
-}
 
 struct cftpki_session *cftpki_session_new(void) {
   struct cftpki_session *session = calloc(1, sizeof(*session));
@@ -43,12 +35,7 @@ void cftpki_session_hold(struct cftpki_session *session) {
   atomic_fetch_add(&session->references, 1);
 }
 
-void cftpki_session_signer_heard(struct cftpki_session *session) {
-  cftpki_exchange_free(&session->signing);
-  cftpki_transport_close(&session->signer);
-}
-
-static void hang_up(struct cftpki_session *session) {
+void cftpki_session_hang_up(struct cftpki_session *session) {
   cftpki_session_signer_heard(session);
   cftpki_exchange_free(&session->exchange);
   cftpki_transport_close(&session->connection);
@@ -62,43 +49,25 @@ static void hang_up(struct cftpki_session *session) {
 
 void cftpki_session_release(struct cftpki_session *session) {
   if (atomic_fetch_sub(&session->references, 1) == 1) {
-    hang_up(session);
+    cftpki_session_hang_up(session);
     explicit_bzero(session, sizeof(*session));
     free(session);
   }
 }
 
-/* One request that nobody waits for: sent if the socket takes it, and that is all.
- * The service reads what was sent before the connection closed. */
-static void send_off(int fd, const struct cftpki_request *request, uint32_t sequence) {
-  struct cftpki_exchange exchange;
-  if (cftpki_exchange_start(&exchange, request, sequence) == CFTPKI_OK) {
-    cftpki_exchange_step(&exchange, fd);
-  }
-  cftpki_exchange_free(&exchange);
-}
-
-/* The end of a connection whose handshake was told as done. */
-static void tell_end(const struct cftpki_session *session) {
-  struct cftpki_environment environment;
-  struct cftpki_request request;
-  struct cftpki_socket connection;
-  cftpki_environment_read(&environment);
-  if (cftpki_transport_attempt(environment.socket_path, &connection) == CFTPKI_OK) {
-    cftpki_request_start(&request, CFTPKI_WIRE_MSG_END_SESSION);
-    cftpki_request_number(&request, CFTPKI_WIRE_TAG_SESSION, session->session);
-    cftpki_request_number(&request, CFTPKI_WIRE_TAG_TASK, session->task);
-    send_off(connection.fd, &request, 1);
-    cftpki_transport_close(&connection);
-  }
-}
-
 void cftpki_session_reset(struct cftpki_session *session) {
   if (session->done_told && session->process == getpid() &&
-      in_mask(session->phase_mask, CFTPKI_WIRE_MSG_END_SESSION)) {
-    tell_end(session);
+      cftpki_in_mask(session->phase_mask, CFTPKI_WIRE_MSG_END_SESSION)) {
+    cftpki_session_tell_end(session);
   }
-  hang_up(session);
+  cftpki_known_tell(session, &(struct cftpki_ending){.how = CFTPKI_WIRE_ENDING_LEFT});
+  cftpki_session_hang_up(session);
+  memset(&session->begun, 0, sizeof(session->begun));
+  session->has_begun = false;
+  session->brought = false;
+  session->number = 0;
+  session->leaf = 0;
+  session->no_boards = false;
   session->handshake++;
   session->process = getpid();
   session->state = CFTPKI_SESSION_NEW;
@@ -133,7 +102,7 @@ static void recognise(struct cftpki_session *session, const SSL *ssl) {
 }
 
 enum cftpki_turn cftpki_session_fail(struct cftpki_session *session) {
-  hang_up(session);
+  cftpki_session_hang_up(session);
   session->state = CFTPKI_SESSION_ENDED;
   session->alert = CFTPKI_ALERT_INTERNAL_ERROR;
   memcpy(session->reason, "internal_error", sizeof("internal_error"));
@@ -179,51 +148,59 @@ void cftpki_session_heard(struct cftpki_session *session) {
 }
 
 static void fill_task(struct cftpki_request *request, const void *argument) {
-  (void)argument;
+  const struct cftpki_session *session = argument;
   cftpki_request_number(request, CFTPKI_WIRE_TAG_HOST_TASK, (uint64_t)getpid());
+  if (session->asks_board) {
+    cftpki_boards_ask(request);
+  }
 }
 
 static void fill_handshake(struct cftpki_request *request, const void *argument) {
-  SSL *ssl = (SSL *)(uintptr_t)argument;
-  struct cftpki_session *session = cftpki_session_get(ssl);
-  const char *profile = cftpki_profile_of(ssl);
-  long least = SSL_get_min_proto_version(ssl);
-  long most = SSL_get_max_proto_version(ssl);
-  bool server = SSL_is_server(ssl) != 0;
-  cftpki_request_number(request, CFTPKI_WIRE_TAG_TASK, session->task);
-  cftpki_request_number(request, CFTPKI_WIRE_TAG_MODE,
-                        server ? CFTPKI_WIRE_MODE_SERVER : CFTPKI_WIRE_MODE_CLIENT);
-  if (profile[0] != 0) {
-    cftpki_request_bytes(request, CFTPKI_WIRE_TAG_PROFILE,
-                         (struct cftpki_bytes){(const uint8_t *)profile, strlen(profile)});
-  }
-  cftpki_request_bytes(request, CFTPKI_WIRE_TAG_REMOTE_ADDRESS,
-                       (struct cftpki_bytes){(const uint8_t *)session->remote_address,
-                                             strlen(session->remote_address)});
-  cftpki_request_number(request, CFTPKI_WIRE_TAG_REMOTE_PORT, session->remote_port);
-  cftpki_request_number(request, CFTPKI_WIRE_TAG_LOCAL_PORT, session->local_port);
-  if (least > 0 && !SSL_is_dtls(ssl)) {
-    cftpki_request_number(request, CFTPKI_WIRE_TAG_TLS_MIN, (uint64_t)least);
-  }
-  if (most > 0 && !SSL_is_dtls(ssl)) {
-    cftpki_request_number(request, CFTPKI_WIRE_TAG_TLS_MAX, (uint64_t)most);
-  }
-  if (server) {
-    cftpki_request_number(request, CFTPKI_WIRE_TAG_CLIENT_AUTH,
-                          (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0 ? 1 : 0);
-  }
-  cftpki_request_number(request, CFTPKI_WIRE_TAG_HOST_TASK, (uint64_t)getpid());
-  cftpki_request_number(request, CFTPKI_WIRE_TAG_HOST_SESSION,
-                        atomic_fetch_add(&handshakes, 1) + 1);
+  const struct cftpki_session *session = argument;
+  cftpki_begun_describe(&session->begun, session->task, request);
 }
 
-/* StartTask and StartHandshake: what they say becomes the session's, or ends it. */
+/* Not this library's, from its beginning; one that the board began cannot be any more. */
+static enum cftpki_turn leave(struct cftpki_session *session) {
+  if (session->has_begun) {
+    return cftpki_session_fail(session);
+  }
+  cftpki_session_hang_up(session);
+  session->state = CFTPKI_SESSION_LEFT;
+  return CFTPKI_TURN_LEFT;
+}
+
+/* StartHandshake: the session is open, under a number of the service's. False: it is not the one that the
+ * host was told by the board. */
+static bool take_session(struct cftpki_session *session, const struct cftpki_response *response) {
+  uint32_t phase_mask = (uint32_t)cftpki_response_number(response, CFTPKI_WIRE_TAG_PHASE_MASK, 0);
+  if (session->has_begun &&
+      !cftpki_begun_is_as_told(&session->begun, session->phase_mask, response)) {
+    return false;
+  }
+  session->session = cftpki_response_number(response, CFTPKI_WIRE_TAG_SESSION, 0);
+  session->phase_mask = phase_mask;
+  session->tls_min = cftpki_response_number(response, CFTPKI_WIRE_TAG_TLS_MIN, 0);
+  if (cftpki_response_has(response, CFTPKI_WIRE_TAG_CLIENT_AUTH)) {
+    session->client_auth =
+        cftpki_response_number(response, CFTPKI_WIRE_TAG_CLIENT_AUTH, 1) != 0 ? 1 : 0;
+  }
+  session->brought = !session->begun.has_chain;
+  session->state = session->begun.has_chain ? CFTPKI_SESSION_CHAIN : CFTPKI_SESSION_OPEN;
+  return true;
+}
+
+/* StartTask, StartHandshake, and GetCertificate where the board gave the chain: what they say becomes the
+ * session's, or ends it. */
 static enum cftpki_turn take_beginning(struct cftpki_session *session) {
   const struct cftpki_response *response = &session->exchange.answer.response;
   if (response->result != CFTPKI_WIRE_RESULT_DONE) {
     enum cftpki_turn turn = declined(session);
-    hang_up(session);
-    session->state = turn == CFTPKI_TURN_LEFT ? CFTPKI_SESSION_LEFT : CFTPKI_SESSION_ENDED;
+    if (turn == CFTPKI_TURN_LEFT) {
+      return leave(session);
+    }
+    cftpki_session_hang_up(session);
+    session->state = CFTPKI_SESSION_ENDED;
     return turn;
   }
   if (session->state == CFTPKI_SESSION_TASK) {
@@ -236,24 +213,43 @@ static enum cftpki_turn take_beginning(struct cftpki_session *session) {
     session->task = task.number;
     session->timeout_ms = task.timeout_ms;
     session->state = CFTPKI_SESSION_HANDSHAKE;
-    if (!in_mask(task.phase_mask, CFTPKI_WIRE_MSG_START_HANDSHAKE)) {
-      hang_up(session);
-      session->state = CFTPKI_SESSION_LEFT;
-      return CFTPKI_TURN_LEFT;
+    if (!cftpki_in_mask(task.phase_mask, CFTPKI_WIRE_MSG_START_HANDSHAKE)) {
+      return leave(session);
+    }
+  } else if (session->state == CFTPKI_SESSION_HANDSHAKE) {
+    if (!take_session(session, response)) {
+      return cftpki_session_fail(session);
     }
   } else {
-    session->session = cftpki_response_number(response, CFTPKI_WIRE_TAG_SESSION, 0);
-    session->phase_mask = (uint32_t)cftpki_response_number(response, CFTPKI_WIRE_TAG_PHASE_MASK, 0);
-    session->tls_min = cftpki_response_number(response, CFTPKI_WIRE_TAG_TLS_MIN, 0);
-    if (cftpki_response_has(response, CFTPKI_WIRE_TAG_CLIENT_AUTH)) {
-      session->client_auth =
-          cftpki_response_number(response, CFTPKI_WIRE_TAG_CLIENT_AUTH, 1) != 0 ? 1 : 0;
+    /* The same chain: what signs for it is its key. */
+    if (cftpki_chain_ref(response->fields[CFTPKI_WIRE_TAG_CHAIN]) != session->leaf) {
+      return cftpki_session_fail(session);
     }
+    session->brought = true;
     session->state = CFTPKI_SESSION_OPEN;
   }
   cftpki_exchange_free(&session->exchange);
   session->asking = false;
   return CFTPKI_TURN_ANSWER;
+}
+
+/* What came with the answer to StartTask. */
+static void take_board(struct cftpki_session *session, enum cftpki_status status) {
+  struct cftpki_exchange *exchange = &session->exchange;
+  int descriptor = exchange->has_descriptor ? exchange->descriptor : -1;
+  exchange->has_descriptor = false;
+  cftpki_boards_answered(session->environment.socket_path, status, &exchange->answer.response,
+                         descriptor);
+}
+
+/* A service from before there was a board closes the connection at that question. */
+static enum cftpki_turn ask_without_board(struct cftpki_session *session) {
+  cftpki_exchange_free(&session->exchange);
+  cftpki_transport_close(&session->connection);
+  session->asking = false;
+  session->no_boards = true;
+  session->state = CFTPKI_SESSION_CONNECTING;
+  return CFTPKI_TURN_AGAIN;
 }
 
 /* Starts the question if it is not under way, and goes on with it. CFTPKI_TURN_ANSWER
@@ -273,6 +269,8 @@ static enum cftpki_turn go_on(struct cftpki_session *session, unsigned message, 
         fill(&request, argument);
       }
       status = cftpki_exchange_start(&session->exchange, &request, ++session->sequence);
+      session->exchange.takes_descriptor =
+          message == CFTPKI_WIRE_MSG_START_TASK && session->asks_board;
     }
     session->asking = status == CFTPKI_OK;
   } else if (session->exchange.message != message) {
@@ -283,6 +281,12 @@ static enum cftpki_turn go_on(struct cftpki_session *session, unsigned message, 
   }
   if (status == CFTPKI_PENDING && cftpki_deadline_left(session->deadline) > 0) {
     return CFTPKI_TURN_WAIT;
+  }
+  if (message == CFTPKI_WIRE_MSG_START_TASK && session->asks_board) {
+    take_board(session, status);
+    if (status == CFTPKI_PROTOCOL && cftpki_deadline_left(session->deadline) > 0) {
+      return ask_without_board(session);
+    }
   }
   return status == CFTPKI_OK ? CFTPKI_TURN_ANSWER : cftpki_session_fail(session);
 }
@@ -300,13 +304,14 @@ static enum cftpki_turn pause_connecting(struct cftpki_session *session) {
   return CFTPKI_TURN_WAIT;
 }
 
-static enum cftpki_turn connect_to_service(struct cftpki_session *session, SSL *ssl) {
-  struct cftpki_environment environment;
+static enum cftpki_turn connect_to_service(struct cftpki_session *session) {
+  const char *socket_path = session->environment.socket_path;
   struct cftpki_task task;
-  cftpki_environment_read(&environment);
   session->state = CFTPKI_SESSION_CONNECTING;
-  enum cftpki_status status =
-      cftpki_transport_attempt(environment.socket_path, &session->connection);
+  enum cftpki_status status = CFTPKI_OK;
+  if (session->connection.fd < 0) {
+    status = cftpki_transport_attempt(socket_path, &session->connection);
+  }
   if (status == CFTPKI_PENDING) {
     return pause_connecting(session);
   }
@@ -317,56 +322,66 @@ static enum cftpki_turn connect_to_service(struct cftpki_session *session, SSL *
     close(session->timer);
     session->timer = -1;
   }
-  cftpki_partner_find(session, ssl);
   session->state = CFTPKI_SESSION_TASK;
+  session->asks_board = !session->no_boards && cftpki_boards_wanted(socket_path);
   if (cftpki_task_get(&task)) {
     session->task = task.number;
     session->timeout_ms = task.timeout_ms;
-    session->state = CFTPKI_SESSION_HANDSHAKE;
-    if (!in_mask(task.phase_mask, CFTPKI_WIRE_MSG_START_HANDSHAKE)) {
-      hang_up(session);
-      session->state = CFTPKI_SESSION_LEFT;
-      return CFTPKI_TURN_LEFT;
+    if (!cftpki_in_mask(task.phase_mask, CFTPKI_WIRE_MSG_START_HANDSHAKE)) {
+      return leave(session);
+    }
+    if (!session->asks_board) {
+      session->state = CFTPKI_SESSION_HANDSHAKE;
     }
   }
   return CFTPKI_TURN_ANSWER;
 }
 
-/* The deadline of a question starts when it is first asked. */
-static void start_clock(struct cftpki_session *session, unsigned message) {
+void cftpki_session_start_clock(struct cftpki_session *session, unsigned message) {
   if (session->waiting_for != message) {
     struct cftpki_task task;
-    struct cftpki_environment environment;
     if (cftpki_task_get(&task)) {
       session->timeout_ms = task.timeout_ms;
     } else if (session->timeout_ms == 0) {
-      cftpki_environment_read(&environment);
-      session->timeout_ms = environment.timeout_ms;
+      session->timeout_ms = session->environment.timeout_ms;
     }
     session->waiting_for = message;
     session->deadline = cftpki_deadline_in(session->timeout_ms);
   }
 }
 
+/* One of the questions that bring a session before the service. */
+static enum cftpki_turn ask_beginning(struct cftpki_session *session) {
+  enum cftpki_turn turn = CFTPKI_TURN_AGAIN;
+  switch (session->state) {
+  case CFTPKI_SESSION_TASK:
+    turn = go_on(session, CFTPKI_WIRE_MSG_START_TASK, fill_task, session);
+    break;
+  case CFTPKI_SESSION_HANDSHAKE:
+    turn = go_on(session, CFTPKI_WIRE_MSG_START_HANDSHAKE, fill_handshake, session);
+    break;
+  default:
+    turn = go_on(session, CFTPKI_WIRE_MSG_GET_CERTIFICATE, NULL, NULL);
+    break;
+  }
+  return turn == CFTPKI_TURN_ANSWER ? take_beginning(session) : turn;
+}
+
 /* On to an open session. */
-static enum cftpki_turn begin(struct cftpki_session *session, SSL *ssl) {
+static enum cftpki_turn begin(struct cftpki_session *session) {
   enum cftpki_turn turn = CFTPKI_TURN_ANSWER;
-  while (turn == CFTPKI_TURN_ANSWER) {
+  while (turn == CFTPKI_TURN_ANSWER || turn == CFTPKI_TURN_AGAIN) {
     switch (session->state) {
     case CFTPKI_SESSION_NEW:
+    case CFTPKI_SESSION_BOARD:
     case CFTPKI_SESSION_CONNECTING:
-      turn = connect_to_service(session, ssl);
+      turn = connect_to_service(session);
       break;
     case CFTPKI_SESSION_TASK:
-    case CFTPKI_SESSION_HANDSHAKE: {
-      bool task = session->state == CFTPKI_SESSION_TASK;
-      turn = go_on(session, task ? CFTPKI_WIRE_MSG_START_TASK : CFTPKI_WIRE_MSG_START_HANDSHAKE,
-                   task ? fill_task : fill_handshake, ssl);
-      if (turn == CFTPKI_TURN_ANSWER) {
-        turn = take_beginning(session);
-      }
+    case CFTPKI_SESSION_HANDSHAKE:
+    case CFTPKI_SESSION_CHAIN:
+      turn = ask_beginning(session);
       break;
-    }
     case CFTPKI_SESSION_OPEN:
       return CFTPKI_TURN_ANSWER;
     case CFTPKI_SESSION_LEFT:
@@ -381,30 +396,55 @@ static enum cftpki_turn begin(struct cftpki_session *session, SSL *ssl) {
   return turn;
 }
 
+/* On the board, or on the way to the service. */
+static void start(struct cftpki_session *session, SSL *ssl) {
+  cftpki_known_describe(session, ssl);
+  if (!cftpki_known_begin(session)) {
+    session->state = CFTPKI_SESSION_CONNECTING;
+  }
+}
+
+void cftpki_session_enter(struct cftpki_session *session, SSL *ssl) {
+  recognise(session, ssl);
+  cftpki_watch(session, ssl);
+  if (session->state == CFTPKI_SESSION_NEW) {
+    start(session, ssl);
+  }
+}
+
 void cftpki_session_begin_early(struct cftpki_session *session, SSL *ssl) {
   cftpki_session_reset(session);
-  start_clock(session, CFTPKI_WIRE_MSG_START_HANDSHAKE);
-  begin(session, ssl);
+  start(session, ssl);
+  if (session->state != CFTPKI_SESSION_BOARD) {
+    cftpki_session_start_clock(session, CFTPKI_WIRE_MSG_START_HANDSHAKE);
+    begin(session);
+  }
   session->begun_early = true;
+}
+
+bool cftpki_session_is_refused(struct cftpki_session *session, const SSL *ssl) {
+  if (session->alert == 0 && session->tls_min != 0 &&
+      (SSL_is_dtls(ssl) || (uint64_t)SSL_version(ssl) < session->tls_min)) {
+    cftpki_session_fail(session); /* the rule asks for a later TLS */
+  }
+  return session->alert != 0;
 }
 
 enum cftpki_turn cftpki_session_ask(struct cftpki_session *session, SSL *ssl, unsigned message,
                                     cftpki_fill fill, const void *argument) {
-  recognise(session, ssl);
-  cftpki_watch(session, ssl);
-  start_clock(session, message);
-  enum cftpki_turn turn = begin(session, ssl);
+  cftpki_session_enter(session, ssl);
+  if (session->alert != 0) {
+    return CFTPKI_TURN_REFUSED;
+  }
+  cftpki_session_start_clock(session, message);
+  enum cftpki_turn turn = begin(session);
   if (turn != CFTPKI_TURN_ANSWER) {
     return turn;
   }
-  if (session->alert != 0) {
-    return CFTPKI_TURN_REFUSED; /* once refused, a handshake stays so */
+  if (cftpki_session_is_refused(session, ssl)) {
+    return CFTPKI_TURN_REFUSED;
   }
-  if (session->tls_min != 0 &&
-      (SSL_is_dtls(ssl) || (uint64_t)SSL_version(ssl) < session->tls_min)) {
-    return cftpki_session_fail(session); /* the rule asks for a later TLS */
-  }
-  if (!in_mask(session->phase_mask, message)) {
+  if (!cftpki_in_mask(session->phase_mask, message)) {
     return CFTPKI_TURN_LEFT;
   }
   turn = go_on(session, message, fill, argument);
@@ -418,102 +458,10 @@ enum cftpki_turn cftpki_session_ask(struct cftpki_session *session, SSL *ssl, un
   return turn;
 }
 
-/* The one exchange at the signer's socket. */
-static enum cftpki_status exchange_with_signer(struct cftpki_session *session,
-                                               const struct cftpki_request *request) {
-  enum cftpki_status status = cftpki_exchange_start(&session->signing, request, 1);
-  while (status == CFTPKI_OK) {
-    status = cftpki_exchange_step(&session->signing, session->signer.fd);
-    if (status != CFTPKI_PENDING) {
-      return status;
-    }
-    int left = cftpki_deadline_left(session->deadline);
-    if (left > 0 &&
-        cftpki_wait_for(session->signer.fd, cftpki_exchange_events(&session->signing), left)) {
-      status = CFTPKI_OK;
-    }
-  }
-  return status;
-}
-
-bool cftpki_session_ask_signer(struct cftpki_session *session, uint64_t leaf, cftpki_fill fill,
-                               const void *argument) {
-  struct cftpki_environment environment;
-  struct cftpki_request request;
-  if (session->alert != 0 || !in_mask(session->phase_mask, CFTPKI_WIRE_MSG_CRYPT_DATA)) {
-    return false;
-  }
-  cftpki_environment_read(&environment);
-  if (cftpki_door_open(environment.socket_path, leaf, &session->signer) != CFTPKI_OK) {
-    return false;
-  }
-  start_clock(session, CFTPKI_WIRE_MSG_CRYPT_DATA);
-  cftpki_request_start(&request, CFTPKI_WIRE_MSG_CRYPT_DATA);
-  cftpki_request_number(&request, CFTPKI_WIRE_TAG_SESSION, session->session);
-  fill(&request, argument);
-  if (exchange_with_signer(session, &request) == CFTPKI_OK &&
-      cftpki_is_crypt_answer(&session->signing.answer.response)) {
-    session->waiting_for = 0;
-    return true;
-  }
-  cftpki_session_signer_heard(session);
-  return false;
-}
-
-static void tell(struct cftpki_session *session, const struct cftpki_request *request) {
-  if (session->state == CFTPKI_SESSION_OPEN && session->process == getpid() && !session->asking &&
-      cftpki_transport_check(&session->connection) == CFTPKI_OK) {
-    send_off(session->connection.fd, request, ++session->sequence);
-  }
-  hang_up(session);
-}
-
-/* A session that was begun early and that nobody asked anything. */
-static void finish_beginning(struct cftpki_session *session, const SSL *ssl) {
+void cftpki_session_finish_beginning(struct cftpki_session *session) {
   if (session->state == CFTPKI_SESSION_HANDSHAKE && session->asking) {
-    begin(session, (SSL *)(uintptr_t)ssl);
+    begin(session);
   }
-}
-
-void cftpki_session_tell_done(struct cftpki_session *session, const SSL *ssl) {
-  struct cftpki_request request;
-  const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
-  uint8_t suite[2] = {0, 0};
-  session->over = true;
-  finish_beginning(session, ssl);
-  if (session->state != CFTPKI_SESSION_OPEN || session->alert != 0) {
-    hang_up(session);
-    session->state = CFTPKI_SESSION_ENDED;
-    return;
-  }
-  cftpki_request_start(&request, CFTPKI_WIRE_MSG_HANDSHAKE_DONE);
-  cftpki_request_number(&request, CFTPKI_WIRE_TAG_SESSION, session->session);
-  cftpki_request_number(&request, CFTPKI_WIRE_TAG_TLS_MIN, (uint64_t)(unsigned)SSL_version(ssl));
-  if (cipher != NULL) {
-    uint16_t number = SSL_CIPHER_get_protocol_id(cipher);
-    suite[0] = (uint8_t)(number >> 8);
-    suite[1] = (uint8_t)number;
-    cftpki_request_bytes(&request, CFTPKI_WIRE_TAG_SUITES,
-                         (struct cftpki_bytes){suite, sizeof(suite)});
-  }
-  session->done_told = in_mask(session->phase_mask, CFTPKI_WIRE_MSG_HANDSHAKE_DONE);
-  tell(session, &request);
-  session->state = CFTPKI_SESSION_ENDED;
-}
-
-void cftpki_session_tell_alert(struct cftpki_session *session, const SSL *ssl, int alert,
-                               unsigned side) {
-  struct cftpki_request request;
-  finish_beginning(session, ssl);
-  cftpki_request_start(&request, CFTPKI_WIRE_MSG_HANDSHAKE_ALERT);
-  cftpki_request_number(&request, CFTPKI_WIRE_TAG_ALERT, (uint64_t)(unsigned)alert);
-  cftpki_request_number(&request, CFTPKI_WIRE_TAG_SESSION, session->session);
-  cftpki_request_number(&request, CFTPKI_WIRE_TAG_ALERT_SIDE, side);
-  tell(session, &request);
-  if (session->alert == 0) {
-    session->alert = alert; /* the handshake is lost: nothing more is asked in it */
-  }
-  session->state = CFTPKI_SESSION_ENDED;
 }
 
 int cftpki_session_descriptor(const struct cftpki_session *session, short *events) {

@@ -11,7 +11,9 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "begun.h"
 #include "cftpki_ssl.h"
+#include "environment.h"
 #include "exchange.h"
 #include "transport.h"
 
@@ -23,7 +25,8 @@ enum cftpki_turn {
   CFTPKI_TURN_ANSWER,  /* DONE: the answer is in session->exchange until cftpki_session_heard */
   CFTPKI_TURN_LEFT,    /* the service leaves this to the host */
   CFTPKI_TURN_REFUSED, /* alert, reason and id are in the session; also when the service failed */
-  CFTPKI_TURN_WAIT     /* not yet */
+  CFTPKI_TURN_WAIT,    /* not yet */
+  CFTPKI_TURN_AGAIN    /* of session.c alone: the same from the beginning */
 };
 
 enum cftpki_session_state {
@@ -31,9 +34,11 @@ enum cftpki_session_state {
   CFTPKI_SESSION_CONNECTING, /* the service's queue is full */
   CFTPKI_SESSION_TASK,       /* StartTask */
   CFTPKI_SESSION_HANDSHAKE,  /* StartHandshake */
+  CFTPKI_SESSION_CHAIN,      /* GetCertificate, of a session whose chain the board gave */
   CFTPKI_SESSION_OPEN,
-  CFTPKI_SESSION_LEFT, /* wholly the host's */
-  CFTPKI_SESSION_ENDED /* refused, failed or over: nothing more is asked */
+  CFTPKI_SESSION_BOARD, /* the board's: the service knows nothing of it */
+  CFTPKI_SESSION_LEFT,  /* wholly the host's */
+  CFTPKI_SESSION_ENDED  /* refused, failed or over: nothing more is asked */
 };
 
 /* Certificates that a host had placed on its SSL before ours took their place. */
@@ -45,6 +50,13 @@ struct cftpki_session {
   pid_t process;          /* whose connection it is */
   enum cftpki_session_state state;
 
+  struct cftpki_environment environment; /* as the handshake found it */
+  struct cftpki_board_session begun;     /* its description, and what the board said (known.h) */
+  bool has_begun;                        /* the board began it, and it has not been told of */
+  bool brought;                          /* the service knows it by now */
+  uint64_t number;                       /* its own, before that */
+  uint64_t leaf;                         /* cftpki_chain_ref of the chain that the board gave */
+
   struct cftpki_socket connection;
   int timer; /* descriptor that is ready when connect is to be tried again; -1 */
   bool asking;
@@ -52,6 +64,8 @@ struct cftpki_session {
   int64_t deadline;
   struct cftpki_exchange exchange;
   uint32_t sequence;
+  bool asks_board; /* StartTask asks for one */
+  bool no_boards;  /* the service knows none */
 
   /* The signer's own socket, while it is asked for a signature. */
   struct cftpki_socket signer;
@@ -106,6 +120,13 @@ void cftpki_session_release(struct cftpki_session *session);
 enum cftpki_turn cftpki_session_ask(struct cftpki_session *session, SSL *ssl, unsigned message,
                                     cftpki_fill fill, const void *argument);
 
+/* What a callback does first: a handshake that is another one begins anew, on the board where that can be.
+ * Does nothing to one that is under way. */
+void cftpki_session_enter(struct cftpki_session *session, SSL *ssl);
+
+/* Once refused, a handshake stays so; a version that the rule does not take is refused. False: go on. */
+bool cftpki_session_is_refused(struct cftpki_session *session, const SSL *ssl);
+
 /* The same for StartHandshake alone, before there is anything to ask. */
 void cftpki_session_begin_early(struct cftpki_session *session, SSL *ssl);
 
@@ -118,10 +139,17 @@ enum cftpki_turn cftpki_session_fail(struct cftpki_session *session);
 /* The handshake is over, or another begins: everything is as before it. */
 void cftpki_session_reset(struct cftpki_session *session);
 
-/* Tells the service and closes the connection, without waiting. */
+/* Of session.c, for the files beside it: closes what is open, and nothing is asked any more; the deadline of a
+ * question starts when it is first asked; goes on with a session that was begun early and that nobody has
+ * asked anything; the end of a connection whose handshake was told as done (ending.c). */
+void cftpki_session_hang_up(struct cftpki_session *session);
+void cftpki_session_start_clock(struct cftpki_session *session, unsigned message);
+void cftpki_session_finish_beginning(struct cftpki_session *session);
+void cftpki_session_tell_end(const struct cftpki_session *session);
+
+/* Tells the service and closes the connection; waits for a datagram's place alone (client/begun.h). */
 void cftpki_session_tell_done(struct cftpki_session *session, const SSL *ssl);
-void cftpki_session_tell_alert(struct cftpki_session *session, const SSL *ssl, int alert,
-                               unsigned side);
+void cftpki_session_tell_alert(struct cftpki_session *session, int alert, unsigned side);
 
 /* The descriptor of the next step, -1 if none. */
 int cftpki_session_descriptor(const struct cftpki_session *session, short *events);

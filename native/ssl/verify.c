@@ -9,6 +9,7 @@
 
 #include "alert_record.h"
 #include "chains.h"
+#include "known.h"
 #include "presented.h"
 #include "resumption.h"
 #include "session.h"
@@ -50,26 +51,36 @@ static bool can_retry(const SSL *ssl) {
 #endif
 }
 
-static enum cftpki_turn judge(struct cftpki_session *session, SSL *ssl, X509 *leaf,
-                              STACK_OF(X509) * others, bool may_wait) {
-  struct cftpki_buffer chain = cftpki_chain_write(leaf, others);
-  struct presented presented = {{chain.data, chain.length}, staple_of(ssl)};
-  if (chain.data == NULL) {
-    return cftpki_session_fail(session);
-  }
+static enum cftpki_turn ask(struct cftpki_session *session, SSL *ssl,
+                            const struct presented *presented, bool may_wait) {
   enum cftpki_turn turn =
       may_wait ? cftpki_session_ask(session, ssl, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE, fill_presented,
-                                    &presented)
+                                    presented)
                : cftpki_session_ask_and_wait(session, ssl, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE,
-                                             fill_presented, &presented);
+                                             fill_presented, presented);
   if (turn == CFTPKI_TURN_ANSWER) {
-    bool whole = chain.length <= CFTPKI_WIRE_CAP_CHAIN;
+    bool whole = presented->chain.length <= CFTPKI_WIRE_CAP_CHAIN;
     cftpki_session_heard(session);
     /* An acceptance without the id of its verdict could not be accounted for, and
      * a chain of which the service saw a part cannot have been accepted. */
     if (!whole || session->verdict_id[0] == 0) {
       turn = cftpki_session_fail(session);
     }
+  }
+  return turn;
+}
+
+/* By the board, else by the service. */
+static enum cftpki_turn judge(struct cftpki_session *session, SSL *ssl, X509 *leaf,
+                              STACK_OF(X509) * others, bool may_wait) {
+  struct cftpki_buffer chain = cftpki_chain_write(leaf, others);
+  struct presented presented = {{chain.data, chain.length}, staple_of(ssl)};
+  enum cftpki_turn turn = CFTPKI_TURN_REFUSED;
+  if (chain.data == NULL) {
+    return cftpki_session_fail(session);
+  }
+  if (!cftpki_known_verdict(session, ssl, presented.chain, presented.staple.length > 0, &turn)) {
+    turn = ask(session, ssl, &presented, may_wait);
   }
   free(chain.data);
   return turn;

@@ -13,9 +13,11 @@ from cftpki_ext.checking.checker import new_verdict_id
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.settings import Rule
 from cftpki_ext.core.values import dataclass
+from cftpki_ext.core.verdict import Reason
 from cftpki_ext.evidence import Row, row_of
 from cftpki_ext.evidence.again import again
 from cftpki_ext.evidence.writer import Repeat
+from cftpki_ext.exit.phases import without_check
 from cftpki_ext.ports.evidence import Repeated
 from cftpki_ext.protocol.codec import Ending
 from cftpki_ext.service.audit import decided
@@ -122,6 +124,10 @@ def lines_of(heard: Heard, about: dict[str, Any]) -> list[tuple[str, dict[str, A
             ("certificate_given", {**about, "identity": rule.identity, "generation": told.generation})
         )
     match told.ending:
+        case Ending.DONE if rule.require_check and told.verdict_id is None:
+            # A callback of OpenSSL's cannot refuse a handshake that is over; the exit asks, and does.
+            fields = {**about, "reason": Reason.NO_CERTIFICATE.value, "detail": without_check(rule)}
+            lines.append(("handshake_done_refused", fields))
         case Ending.DONE:
             lines.append(("handshake_done", {**about, "verdict_id": told.verdict_id}))
         case Ending.ALERT:

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("callback-builds")]
 
 ROOT = Path(__file__).parents[3]
 OTHERS = {"1.1.1": "OpenSSL 1.1.1", "3.5": "OpenSSL 3.5"}
-TARGETS = ("cftpki_ssl", "ssl_drive", "test_ssl_callbacks")
+TARGETS = ("cftpki_ssl", "ssl_drive", "test_ssl_callbacks", "test_ssl_board")
 
 
 def peer(company, name):
@@ -41,17 +41,18 @@ class Build:
 
     def careless(self, tmp_path):
         """
-        The callbacks as a careless host calls them.
+        The callbacks as a careless host calls them, and with a board of their own.
         """
         environment = {**os.environ, **self.environment, "CFTPKI_SOCKET": str(tmp_path / "none.sock")}
-        done = subprocess.run(
-            [*self.before, self.folder / "ssl/test_ssl_callbacks"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+        for program in ("test_ssl_callbacks", "test_ssl_board"):
+            done = subprocess.run(
+                [*self.before, self.folder / "ssl" / program],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
     def drive(self, service, command, **options):
         return callbacks.drive(
