@@ -111,6 +111,7 @@ static inline struct cftpki_bytes sign(const uint8_t *payload, size_t length, ui
 static inline void answer(int fd, unsigned message, uint32_t sequence, const uint8_t *payload,
                           size_t length) {
   struct cftpki_request frame;
+  struct cftpki_board *current = NULL;
   int attached = -1;
   uint8_t output[1024];
   uint8_t area[64] = {CFTPKI_AREA_VERSION, CFTPKI_AREA_PRESENTED};
@@ -141,9 +142,10 @@ static inline void answer(int fd, unsigned message, uint32_t sequence, const uin
     cftpki_request_number(&frame, CFTPKI_WIRE_TAG_PHASE_MASK, 0x7FE);
     cftpki_request_number(&frame, CFTPKI_WIRE_TAG_TIMEOUT_MS, 5000);
     cftpki_request_number(&frame, CFTPKI_WIRE_TAG_UNREACHABLE, CFTPKI_WIRE_RESULT_REFUSED);
-    if (board && service.board != NULL) {
+    current = __atomic_load_n(&service.board, __ATOMIC_SEQ_CST);
+    if (board && current != NULL) {
       cftpki_request_number(&frame, CFTPKI_WIRE_TAG_BOARD, BOARD_FORMAT);
-      attached = cftpki_board_fd(service.board);
+      attached = cftpki_board_fd(current);
     }
     break;
   case CFTPKI_WIRE_MSG_START_HANDSHAKE:
