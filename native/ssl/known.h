@@ -14,7 +14,7 @@ void cftpki_known_describe(struct cftpki_session *session, SSL *ssl);
  * beside an orphan, the session's connection is open then. */
 bool cftpki_known_begin(struct cftpki_session *session);
 
-/* Does the board still count in this session? Not once the service has been asked about a chain. */
+/* Does the board still count in a session? Not once the service has been asked about a chain. */
 bool cftpki_known_is_ours(const struct cftpki_session *session);
 
 /*
