@@ -20,7 +20,7 @@ from cftpki_ext.core.vocabulary import Direction, Phase
 from cftpki_ext.decision.rules import RuleKey, match
 from cftpki_ext.exit.global_area import global_area
 from cftpki_ext.exit.questions import need_verdict, rule_key
-from cftpki_ext.exit.rule_answers import ca_list_of, mask_of, phases_of
+from cftpki_ext.exit.rule_answers import ca_list_of, mask_of, phases_of, without_check
 from cftpki_ext.exit.session import Presented, SessionContext, Stage
 from cftpki_ext.exit.steps import (
     Decision,
@@ -105,16 +105,6 @@ def decide(plan: Plan, session: SessionContext | None, request: Frame) -> Decisi
             return Fail(session, "message 127 is never a request")
         case _ as never:
             assert_never(never)
-
-
-def without_check(rule: Rule) -> str:
-    """
-    Why a handshake that nobody checked is refused, under a rule that requires it.
-    """
-    return (
-        f"rule {rule.name!r} requires CheckCertificate (require_check), and there was none: "
-        "a resumed session of TLS, or a partner who was not asked for a certificate"
-    )
 
 
 def _in_handshake(plan: Plan, session: SessionContext, request: Frame, phase: Phase) -> Decision:

@@ -25,6 +25,16 @@ def mask_of(phases: frozenset[Phase]) -> int:
     return sum(1 << phase.value for phase in phases)
 
 
+def without_check(rule: Rule) -> str:
+    """
+    Why a handshake that nobody checked is refused, under a rule that requires it.
+    """
+    return (
+        f"rule {rule.name!r} requires CheckCertificate (require_check), and there was none: "
+        "a resumed session of TLS, or a partner who was not asked for a certificate"
+    )
+
+
 def ca_list_of(trust: TrustSet) -> bytes:
     """
     The list of a trust set's anchors, as GetCAList gives it: without duplicates, in the order of the configuration.

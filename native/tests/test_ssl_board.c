@@ -1,7 +1,8 @@
 /*
  * test_ssl_board.c - the callbacks with a board and a service of our own: which handshakes come to the socket, which
- * do not, what the partner reads, and what the service is told. Both ends of TLS are in memory. More than 400
- * lines: one pair of ends and what is asked of it, for every rule of the board.
+ * do not, what the partner reads, and what the service is told. Both ends of TLS are in memory.
+ *
+ * More than 400 lines: one pair of ends and what is asked of it, for every rule of the board.
  */
 #include <cftpki_ssl.h>
 #include <fcntl.h>

@@ -17,7 +17,7 @@ from cftpki_ext.core.verdict import Reason
 from cftpki_ext.evidence import Row, row_of
 from cftpki_ext.evidence.again import again
 from cftpki_ext.evidence.writer import Repeat
-from cftpki_ext.exit.phases import without_check
+from cftpki_ext.exit.rule_answers import without_check
 from cftpki_ext.ports.evidence import Repeated
 from cftpki_ext.protocol.codec import Ending
 from cftpki_ext.service.audit import decided

@@ -39,7 +39,6 @@ from tests.support.evidence_store import MemoryEvidence
 
 BOARD = bytes(range(16))
 RULE = replace(samples.RULE, identity="mft")
-CHECKED = replace(RULE, name="checked", require_check=True)
 
 
 class Clock:
@@ -102,7 +101,7 @@ class World:
         return Given(b"name", self.standing) if (board, number) == (BOARD, 3) else None
 
     def rule(self, name):
-        return {RULE.name: RULE, CHECKED.name: CHECKED}.get(name)
+        return RULE if name == RULE.name else None
 
     def tell(self, *datagrams):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
@@ -190,19 +189,6 @@ async def test_session_that_ended_otherwise_is_told_as_the_socket_would(world):
     assert (48, "partner") == (alert["alert"], alert["side"])
     assert 1 == len(world.lines("session_lost"))
     assert 2 == len(world.evidence.entries)
-
-
-async def test_handshake_without_the_check_that_its_rule_requires_is_told_as_refused(world):
-    """
-    A callback of OpenSSL's cannot refuse a handshake that is over; the exit asks the service instead.
-    """
-    world.tell(told(BOARD, RULE="checked"), told(BOARD, NUMBER=2))
-    await world.until(sessions=2, given=0)
-    (refused,) = world.lines("handshake_done_refused")
-    assert ("checked", "no_certificate") == (refused["session_rule"], refused["reason"])
-    assert "require_check" in refused["detail"]
-    (done,) = world.lines("handshake_done")
-    assert "in" == done["session_rule"]
 
 
 @pytest.mark.parametrize(
