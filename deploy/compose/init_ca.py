@@ -1,8 +1,8 @@
 """
-Makes the CA of docker-compose.yml once: root, intermediate, a JWK provisioner, and step-ca's configuration.
+Makes the CA of the compose files once: root, intermediate, a JWK provisioner, and step-ca's configuration.
 
 Run in the image of cftpki, before step-ca starts. Keys stay in the volume /ca, which only step-ca mounts
-besides; what clients need (root, CRL of the root, provisioner's password) goes to /pki, with copies of the configurations. A CA that is there
+besides; what clients need (root, CRL of the root, intermediate, provisioner's password) goes to /pki, with copies of the configurations. A CA that is there
 already is left as it is.
 """
 
@@ -121,8 +121,8 @@ def main() -> None:
     """
     Make what is not there.
     """
-    for name in ("cftpki.toml", "partner.toml"):
-        write(PKI / name, (Path("/etc/cftpki") / name).read_bytes(), 0o644)
+    for path in sorted(Path("/etc/cftpki").glob("*.toml")):
+        write(PKI / path.name, path.read_bytes(), 0o644)
     if (CA / "ca.json").exists():
         print("the CA is there already")
         return
@@ -156,6 +156,7 @@ def main() -> None:
     write(PKI / "provisioner.password", password.encode())
     write(PKI / "root.crl", root_list.public_bytes(PEM), 0o644)
     write(PKI / "root.crt", root.public_bytes(PEM), 0o644)
+    write(PKI / "ca.crt", intermediate.public_bytes(PEM), 0o644)
     configuration = {
         "root": str(CA / "root_ca.crt"),
         "crt": str(CA / "intermediate_ca.crt"),
