@@ -390,7 +390,7 @@ def seen_partners(service: ServiceSettings) -> Iterator[Sighting]:
 
 def recollect(
     service: ServiceSettings, proofs: ProofStore, *, required: bool, now: datetime, tell: Callable[..., None]
-) -> None:
+) -> frozenset[str]:
     """
     Put back what the memory of revocations has lost and the evidence proves, and say so.
 
@@ -404,6 +404,9 @@ def recollect(
         now: certificates that have ended by now are left out.
         tell: is told by event and fields of what was not whole.
 
+    Returns:
+        The certificates of which something was put back.
+
     Raises:
         StoreError: the memory, or evidence that is required.
 
@@ -414,11 +417,11 @@ def recollect(
         if required:
             raise
         tell("revocations_not_compared", error=str(exc))
-        return
+        return frozenset()
     if ledger is None:
         if proofs.latest() is not None:
             tell("evidence_behind", detail=_EVIDENCE_BEHIND)
-        return
+        return frozenset()
     with contextlib.closing(ledger):
         try:
             known = known_by(ledger, now=now)
@@ -426,7 +429,7 @@ def recollect(
             if required:
                 raise
             tell("revocations_not_compared", error=str(exc))
-            return
+            return frozenset()
         done = restore(ledger, known, proofs)
         if known.unindexed:
             tell("revocation_index_restored", certificates=len(known.unindexed), detail=_INDEX_LOST)
@@ -434,22 +437,26 @@ def recollect(
         if behind(known, proofs):
             tell("evidence_behind", detail=_EVIDENCE_BEHIND)
     if done.restored:
-        tell("revocations_restored", restored=done.restored, known=done.known, detail=_MEMORY_LOST)
+        tell("revocations_restored", restored=len(done.restored), known=done.known, detail=_MEMORY_LOST)
     if done.lost:
         named = list(done.lost[:_NAMED])
         tell("revocations_lost", lost=len(done.lost), known=done.known, records=named, detail=_PROOF_LOST)
+    return frozenset(done.restored)
 
 
-def recollect_again(service: ServiceSettings, *, now: datetime, tell: Callable[..., None]) -> None:
+def recollect_again(service: ServiceSettings, *, now: datetime, tell: Callable[..., None]) -> frozenset[str]:
     """
     Put back what was taken from the memory of revocations while a service runs; see `recollect`.
+
+    Returns:
+        See `recollect`.
 
     Raises:
         StoreError: the memory cannot be opened or written.
 
     """
     with contextlib.closing(RevocationMemory(service.state, _lists_of(service))) as proofs:
-        recollect(service, proofs, required=False, now=now, tell=tell)
+        return recollect(service, proofs, required=False, now=now, tell=tell)
 
 
 def _index_again(service: ServiceSettings, known: Known, tell: Callable[..., None]) -> None:

@@ -55,11 +55,11 @@ class Missing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restoration:
     """
-    How many certificates' proofs were put back, and the records of those that nothing proves any more.
+    The certificates whose proofs were put back, and the records of those that nothing proves any more.
     """
 
     known: int
-    restored: int
+    restored: tuple[str, ...]
     lost: tuple[str, ...]
 
 
@@ -178,15 +178,15 @@ def restore(ledger: EvidenceReader, known: Known, memory: ProofStore) -> Restora
         StoreError: the memory cannot be read or written.
 
     """
-    restored, lost = 0, list[str]()
+    restored, lost = list[str](), list[str]()
     for one in missing(ledger, known, memory):
         for statement in one.statements:
             memory.remember(one.certificate, statement)
         if one.statements:
-            restored += 1
+            restored.append(one.certificate)
         else:
             lost.append(one.record)
-    return Restoration(known=len(known.revoked), restored=restored, lost=tuple(lost))
+    return Restoration(known=len(known.revoked), restored=tuple(restored), lost=tuple(lost))
 
 
 def _recalled(memory: ProofReader, certificate: str) -> tuple[Statement, ...]:

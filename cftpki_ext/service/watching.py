@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from cftpki_ext.core.errors import StoreError
@@ -52,7 +52,8 @@ class Watching:
         clock: both clocks.
         log: is told of clocks that were set, and of stores that cannot be looked at, once.
         also: what else is looked at, each time; it raises nothing.
-        restore: puts back what was taken from the memory of revocations, as far as the evidence proves it; in a thread.
+        restore: puts back what was taken from the memory of revocations, as far as the evidence proves it, and gives the
+            certificates of which it did; in a thread.
 
     """
 
@@ -64,7 +65,7 @@ class Watching:
         clock: Clock,
         log: Log,
         also: Callable[[], None] = lambda: None,
-        restore: Callable[[], None] = lambda: None,
+        restore: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._watch = watch
         self._judges = judges
@@ -134,12 +135,20 @@ class Watching:
         """
         A proof is kept of a certificate: it is missed also where it is taken away before the next look.
         """
-        self._revoked |= {certificate}
+        self._note({certificate})
+
+    def _note(self, certificates: Collection[str]) -> None:
+        self._revoked |= frozenset(certificates)
         self._watch.remembered()
 
     async def _put_back(self) -> None:
+        """
+        Put back what was taken. It is missed again where it is taken again; what nothing proves is not, and so is missed once.
+        """
         try:
-            await asyncio.to_thread(self._restore)
+            restored = await asyncio.to_thread(self._restore)
+            if restored:
+                self._note(restored)
         except Exception as error:  # noqa: BLE001 - the watch goes on
             self._log.error("revocations_not_restored", error=repr(error))
 

@@ -119,7 +119,7 @@ class World:
 
     def restore(self, now: datetime = NOW) -> tuple[int, int, Sequence[str]]:
         done = restore(self.reader, self.known(now), self.memory)
-        return done.known, done.restored, done.lost
+        return done.known, len(done.restored), done.lost
 
     def proofs(self) -> list[bytes | LargeOctets | None]:
         return [
@@ -359,7 +359,7 @@ folder = Path(sys.argv[1])
 memory, ledger = RevocationMemory(folder), LedgerReader(folder / "evidence")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
-print(restore(ledger, known_by(ledger, now=NOW), memory).restored)
+print(len(restore(ledger, known_by(ledger, now=NOW), memory).restored))
 """
 
 

@@ -43,6 +43,7 @@ class World:
         self.told = []
         self.logs = CapturedLog()
         self.restored = asyncio.Event()
+        self.proven = frozenset()  # what the evidence proves
         self.loop: asyncio.AbstractEventLoop | None = None
         self.watching = Watching(
             self,
@@ -55,6 +56,7 @@ class World:
     def restore(self):
         assert self.loop is not None
         self.loop.call_soon_threadsafe(self.put_back)
+        return self.proven
 
     def put_back(self):
         self.told.append("restored")
@@ -202,3 +204,38 @@ async def test_revocation_that_was_kept_here_is_not_missed_while_it_is_there(wor
         world.seen = StoreChanges(revoked=revoked)
         world.watching.look()
     assert [] == world.events()
+
+
+async def test_revocation_that_was_put_back_and_taken_away_before_the_next_look_is_missed_again(world):
+    world.loop = asyncio.get_running_loop()
+    world.watching.remembered("leaf")
+    world.watching.remembered("without a record")
+    world.proven = frozenset({"leaf"})
+    # Whoever takes it away does so each time before anybody looks.
+    world.seen = StoreChanges(revoked=frozenset())
+    looking = asyncio.create_task(world.watching.run())
+    async with asyncio.timeout(30):
+        while world.told.count("restored") < 3:
+            assert not looking.done()
+            await asyncio.sleep(0.01)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    gone = [
+        call.kwargs["certificates"] for call in world.logs.calls if call.kwargs["event"] == "revocations_gone"
+    ]
+    # What nothing proves is told once, and nobody tries to put it back.
+    assert [2, 1, 1] == gone[:3]
+
+
+async def test_what_nothing_proves_is_looked_for_once(world):
+    world.loop = asyncio.get_running_loop()
+    world.watching.remembered("without a record")
+    world.seen = StoreChanges(revoked=frozenset())
+    looking = asyncio.create_task(world.watching.run())
+    async with asyncio.timeout(30):
+        while world.told.count(world.seen) < 6:
+            assert not looking.done()
+            await asyncio.sleep(0.01)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert (["revocations_gone"], 1) == (world.events(), world.told.count("restored"))
