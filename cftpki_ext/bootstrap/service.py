@@ -239,9 +239,6 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
     def reload() -> Settings:
         fresh = load(path, forgive_ended=True, apart=True)
         _require_restart(path, settings, fresh, kinds)
-        loop.call_soon_threadsafe(renewals.replace, fresh)
-        loop.call_soon_threadsafe(notices.replace_settings, fresh)
-        loop.call_soon_threadsafe(exporter.replace_settings, fresh)
         return fresh
 
     def event(name: str, **fields: Any) -> None:
@@ -250,7 +247,6 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
     def heard(told: DoorsHeard) -> None:
         service.trail.at_signer(told)
 
-    loop = asyncio.get_running_loop()
     children = Children(nursery, logger)
     exporter = Exporter(children, path, settings, logger)
     checker.index_by(IndexInProcess(children, logger))
@@ -310,6 +306,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         cluster=cluster.status if cluster is not None else lambda: None,
     )
     service.board = make_board(service, judges, identities)
+    service.followers = (renewals.replace, notices.replace_settings, exporter.replace_settings)
     watching = Watching(
         watch_stores(settings.service),
         judges,

@@ -140,6 +140,8 @@ class Service:
         self.trail = Trail(audit, clock)
         self.sessions = 0
         self.board: Board | None = None
+        # Who goes by the configuration besides; each is told once those before it have taken another one over.
+        self.followers: tuple[Callable[[Settings], None], ...] = ()
         self.known_checks = KnownChecks()
         self._certificates = certificates
         self._renewals = renewals
@@ -237,16 +239,21 @@ class Service:
             Exception: whatever a part of the service could not do with it; all of it goes on with the old one.
 
         """
-        old = self.settings
+        old, board = self.settings, self.board
+        parts: tuple[Callable[[Settings], None], ...] = (
+            self.checker.replace_settings,
+            lambda one: self.identities.replace(one.identities),
+            self._sources.replace_settings,
+            *(() if board is None else (board.replace_settings,)),
+            *self.followers,
+        )
+        told = 0
         try:
-            self.checker.replace_settings(settings)
-            self.identities.replace(settings.identities)
+            for told, part in enumerate(parts, 1):  # noqa: B007 - how many were told is asked below
+                part(settings)
         except Exception:
-            with contextlib.suppress(Exception):
-                self.checker.replace_settings(old)
-                self.identities.replace(old.identities)
+            for part in reversed(parts[:told]):
+                with contextlib.suppress(Exception):
+                    part(old)
             raise
         self.settings = settings
-        self._sources.replace_settings(settings)
-        if self.board is not None:
-            self.board.replace_settings(settings)

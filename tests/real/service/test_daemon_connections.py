@@ -302,22 +302,6 @@ async def test_reload_survives_every_exception_and_says_so(settings, error):
             assert Result.DONE is result(await client.start())
 
 
-async def test_reload_that_a_part_of_the_service_cannot_take_over_leaves_all_of_the_old(
-    settings, monkeypatch
-):
-    narrowed = replace(settings, rules=settings.rules[:1])
-    async with running(settings, reload=lambda: narrowed) as world:
-        with monkeypatch.context() as patch:
-            patch.setattr(world.service.identities, "replace", lambda _: 1 / 0)
-            await world.daemon.reload()
-        assert "reload_failed" in world.events()
-        async with world.client() as client:
-            assert Result.DONE is result(await client.start(MODE=2))
-        await world.daemon.reload()
-        async with world.client() as client:
-            assert Result.REFUSED is result(await client.start(MODE=2))
-
-
 async def test_errors_of_accept_are_told_once_until_a_connection_is_accepted(settings):
     def accept_fails(loop, number):
         error = OSError(number, os.strerror(number))
