@@ -44,9 +44,16 @@ def is_ours(access: LdapAccess, target: Target) -> bool:
     return any(parse_server(server).origin == target.origin for server in access.servers)
 
 
-async def login_of(access: LdapAccess) -> Login | None:
+async def login_of(access: LdapAccess, table: str) -> Login | None:
     """
     Who we say we are; `None` for nobody.
+
+    Args:
+        access: names the password.
+        table: of the configuration, where the access stands, for the message: `trust.NAME.ldap`.
+
+    Returns:
+        The login.
 
     Raises:
         UnusableFileError: the password cannot be read, or others can read it too.
@@ -54,18 +61,18 @@ async def login_of(access: LdapAccess) -> Login | None:
     """
     if access.bind_dn is None or access.password_file is None:
         return None if access.client_certificate is None else Login()
-    path = access.password_file
+    path, key = access.password_file, f"{table}.password_file"
     try:
-        octets = await threads.call(lambda: secret_bytes(path, "ldap.password_file", MAX_PASSWORD_BYTES))
+        octets = await threads.call(lambda: secret_bytes(path, key, MAX_PASSWORD_BYTES))
         password = octets.rstrip(b"\r\n").decode()
     except (InputError, OSError) as error:
         raise UnusableFileError(str(error) if isinstance(error, InputError) else reason_of(error)) from error
     except UnicodeDecodeError as error:
-        msg = f"ldap.password_file: {path} is no UTF-8"
+        msg = f"{key}: {path} is no UTF-8"
         raise UnusableFileError(msg) from error
     if not password:
         # A name without a password is nobody at all (RFC 4513 5.1.2), and some servers say "success".
-        msg = f"ldap.password_file: {path} is empty"
+        msg = f"{key}: {path} is empty"
         raise UnusableFileError(msg)
     return Login(dn=access.bind_dn, password=password)
 
@@ -78,7 +85,9 @@ class Contexts:
     def __init__(self) -> None:
         self._made: dict[tuple[LdapAccess, tuple[bytes, ...], bool], tuple[_Stamp, ssl.SSLContext]] = {}
 
-    async def of(self, access: LdapAccess, https_roots: tuple[bytes, ...], *, ours: bool) -> ssl.SSLContext:
+    async def of(
+        self, access: LdapAccess, https_roots: tuple[bytes, ...], *, ours: bool, table: str
+    ) -> ssl.SSLContext:
         """
         TLS for one server.
 
@@ -86,6 +95,7 @@ class Contexts:
             access: its roots, or none.
             https_roots: those of the trust set, where `access` has none; else the system's trust store.
             ours: whether the server is told who we are.
+            table: of the configuration, where the access stands, for the message.
 
         Returns:
             The context; it verifies name and certificate.
@@ -99,12 +109,12 @@ class Contexts:
         stamp = await threads.call(lambda: _stamp(access) if ours else ())
         made = self._made.get(key)
         if made is None or made[0] != stamp:
-            made = stamp, await threads.call(lambda: _context(access, roots, ours=ours))
+            made = stamp, await threads.call(lambda: _context(access, roots, ours=ours, table=table))
             self._made[key] = made
         return made[1]
 
 
-def _context(access: LdapAccess, roots: tuple[bytes, ...], *, ours: bool) -> ssl.SSLContext:
+def _context(access: LdapAccess, roots: tuple[bytes, ...], *, ours: bool, table: str) -> ssl.SSLContext:
     context = client_tls()
     context.set_alpn_protocols([])
     try:
@@ -115,8 +125,8 @@ def _context(access: LdapAccess, roots: tuple[bytes, ...], *, ours: bool) -> ssl
         if ours and access.client_certificate is not None:
             password = b""
             if access.client_password_file is not None:
-                path = access.client_password_file
-                password = secret_bytes(path, "ldap.client_password_file", MAX_PASSWORD_BYTES).rstrip(b"\r\n")
+                path, key = access.client_password_file, f"{table}.client_password_file"
+                password = secret_bytes(path, key, MAX_PASSWORD_BYTES).rstrip(b"\r\n")
             # A password is always given: without one OpenSSL would ask the terminal.
             context.load_cert_chain(access.client_certificate, access.client_key, lambda: password)
     except (InputError, OSError, ssl.SSLError, ValueError) as error:

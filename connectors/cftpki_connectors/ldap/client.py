@@ -68,6 +68,7 @@ class SearchRequest:
     """
 
     url: str
+    trust: str
     guard: Guard
     access: LdapAccess
     deadline: float
@@ -133,6 +134,7 @@ class Directory:
             targets,
             _Question(
                 told=request.url,
+                table=f"trust.{request.trust}.ldap",
                 access=request.access,
                 guard=request.guard,
                 max_bytes=request.max_bytes,
@@ -165,6 +167,7 @@ class Directory:
             targets,
             _Question(
                 told=request.url,
+                table=f"trust.{request.trust}.directory",
                 access=request.access,
                 guard=request.guard,
                 max_bytes=request.max_bytes,
@@ -240,13 +243,15 @@ class Directory:
     async def _ask(
         self, question: _Question[T], target: Target, share: _Share, progress: Progress, until: float
     ) -> T:
-        access = question.access
+        access, table = question.access, question.table
         url = str(target)
         ours = is_ours(access, target)
         secure = target.scheme == "ldaps" or access.starttls
         try:
-            login = await login_of(access) if ours else None
-            tls = await self._contexts.of(access, question.guard.https_roots, ours=ours) if secure else None
+            login = await login_of(access, table) if ours else None
+            tls = None
+            if secure:
+                tls = await self._contexts.of(access, question.guard.https_roots, ours=ours, table=table)
         except UnusableFileError as error:
             raise FetchError(Cause.UNREACHABLE, str(error), url=url) from error
         if login is not None and self._is_refused(login):
@@ -308,9 +313,12 @@ class Directory:
 class _Question(Generic[T]):
     """
     What is asked at one server after the other: `put` does it over a link, and is told how many seconds there are.
+
+    `table` is where the configuration says how.
     """
 
     told: str
+    table: str
     access: LdapAccess
     guard: Guard
     max_bytes: int

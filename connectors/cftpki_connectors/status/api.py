@@ -124,12 +124,12 @@ class ApiClient:
         if path is None:
             return {}
         try:
-            content = await threads.call(lambda: secret_bytes(path, "token", MAX_TOKEN_BYTES))
+            content = await threads.call(lambda: secret_bytes(path, "token_file", MAX_TOKEN_BYTES))
         except (InputError, OSError) as error:
             raise FetchError(Cause.UNREACHABLE, reason_of(error), url=url) from error
         token = content.strip()
         if not token or not all(0x21 <= octet <= 0x7E for octet in token):
-            detail = f"token: {path} holds no token (one line of visible ASCII)"
+            detail = f"token_file: {path} holds no token (one line of visible ASCII)"
             raise FetchError(Cause.UNREACHABLE, detail, url=url)
         return {access.token_header: f"{access.token_scheme} {token.decode('ascii')}".strip()}
 

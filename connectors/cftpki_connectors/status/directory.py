@@ -58,6 +58,7 @@ class DirectorySource(FetchingSource):
             raw=await self._directory.search(
                 SearchRequest(
                     url=question.lookup.url,
+                    trust=question.trust.name,
                     guard=guard_for(question.trust),
                     access=profile.access,
                     deadline=deadline,

@@ -333,6 +333,24 @@ async def test_password_that_is_refused_is_our_trouble_and_no_partners(directory
     assert "wrong" not in verdict.summary
 
 
+@pytest.mark.parametrize("key", ["password_file", "client_password_file"])
+async def test_secret_that_cannot_be_used_is_named_by_its_key(directory, tmp_path, key):
+    secret = tmp_path / "secret"
+    secret.write_text(PASSWORD)
+    secret.chmod(0o644)
+    given = {"bind_dn": ADMIN, "password_file": secret}
+    if key == "client_password_file":
+        write_pem(tmp_path / "client.pem", issue(ROOT, "cftpki", eku=["clientAuth"]))
+        (tmp_path / "client.pem").chmod(0o600)
+        given = {"client_certificate": tmp_path / "client.pem", "client_password_file": secret}
+    access = LdapAccess(servers=(directory.tls_server,), roots=(ROOT.der,), **given)
+    verdict = await check(ACTIVE, profile(directory.tls_server, access=access))
+    assert 46 == verdict.alert
+    assert f"trust.partners.directory.{key} {secret} can be read by others (mode 0644)" in words(verdict)
+    secret.chmod(0o600)
+    assert (await check(ACTIVE, profile(directory.tls_server, access=access))).accepted
+
+
 async def test_answer_without_tls_is_not_believed(directory):
     verdict = await check(ACTIVE, profile(directory.server))
     assert words(verdict).startswith("directory_unusable: forbidden_url, ")
@@ -471,6 +489,7 @@ async def test_octets_that_are_no_answer_have_their_cause(octets, cause):
             await client.search(
                 SearchRequest(
                     url="ldap:///dc=x?1.1?sub?(cn=x)",
+                    trust="t",
                     guard=guard_for(trust),
                     access=wanted.access,
                     deadline=time.monotonic() + 1.0,

@@ -265,6 +265,14 @@ async def test_bind_by_password_from_a_file(closed, tmp_path):
         file.write_text(PASSWORD)
 
 
+async def test_password_that_others_can_read_is_named_by_its_key(closed, tmp_path):
+    file = secret(tmp_path, PASSWORD, mode=0o644)
+    access = LdapAccess(servers=(closed.tls_server,), roots=(ROOT.der,), bind_dn=ADMIN, password_file=file)
+    cause, detail = await failure(ad_cs(), access)
+    assert Cause.UNREACHABLE is cause
+    assert f"trust.partners.ldap.password_file {file} can be read by others" in detail
+
+
 async def test_password_that_was_refused_is_not_offered_again_for_a_while(closed, tmp_path):
     """
     A directory counts wrong passwords, and locks the account: handshakes come by the second.
