@@ -8,8 +8,9 @@ responder names one that nobody answers for.
 
 from __future__ import annotations
 
+import contextlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -24,7 +25,7 @@ from cftpki_cache.blocked import BlockFile
 from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.x509 import der
-from tests.support import pki
+from tests.support import directory, pki
 from tests.support.ports import free_port
 
 ACCEPTED = (0, None)
@@ -35,6 +36,21 @@ _LISTED = (
     *("Doors Issuing CA", "Doors Withdrawn CA", "Doors Mute CA", "Doors Narrow CA"),
     *("Doors CA Below", "Doors SHA-1 CA", "Doors Denied CA"),
 )
+
+_DIRECTORY = """
+[trust.partners.directory]
+servers = ["{server}"]
+roots = ["root.pem"]
+bind_dn = "{dn}"
+password_file = "ldap-password"
+base = "{base}"
+filter = "(&(objectClass=person)(cn={{subject.CN}}))"
+
+[[trust.partners.directory.require]]
+attribute = "title"
+equals = "TRUE"
+matching = "boolean"
+"""
 
 _CONFIGURATION = """
 [service]
@@ -48,6 +64,7 @@ crl = [{crls}]
 allow_hosts = ["127.0.0.1"]
 allow_networks = ["127.0.0.0/8"]
 
+{directory}
 [[rule]]
 name = "incoming"
 direction = "server"
@@ -135,9 +152,9 @@ class _Maker:
         made = Block(what=what, reason="stolen", by="root", at=self.now)
         BlockFile(state).change(lambda book: book.with_block(made))
 
-    def configure(self, *issuers: pki.Entity, denied: pki.Entity) -> Path:
+    def configure(self, *issuers: pki.Entity, denied: pki.Entity, directory: str = "") -> Path:
         """
-        Write the root, a CRL of each CA, and the configuration.
+        Write the root, a CRL of each CA, and the configuration, perhaps with a directory.
         """
         (self.folder / "root.pem").write_bytes(self.root.pem)
         names = []
@@ -152,7 +169,11 @@ class _Maker:
         crls = [f'"{name}"' for name in names]
         spki = denied.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         pin = f"sha256//{b64encode(sha256(spki).digest()).decode()}"
-        path.write_text(_CONFIGURATION.format(crls=", ".join(crls), listed=", ".join(listed), denied=pin))
+        path.write_text(
+            _CONFIGURATION.format(
+                crls=", ".join(crls), listed=", ".join(listed), denied=pin, directory=directory
+            )
+        )
         return path
 
 
@@ -268,6 +289,74 @@ def make(folder: Path) -> Doors:
         "too many certificates": same((50, "undecodable"), good.der, *[issuing.der] * 64),
     }
     return Doors(maker.configure(*with_crl, denied=denied), table)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """
+    The table of partners whom a directory must know, and the directory, which is stopped by leaving `running`.
+    """
+
+    doors: Doors
+    running: contextlib.ExitStack
+
+
+@contextlib.contextmanager
+def make_known(folder: Path) -> Iterator[Known]:
+    """
+    Make partners that a directory knows, and others, with the directory.
+
+    Args:
+        folder: where the configuration goes; short, for the socket's sake.
+
+    Yields:
+        The table, its configuration and the directory.
+
+    """
+    maker = _Maker(folder)
+    issuing, denied = maker.issuing, maker.ca("Doors Denied CA")
+    base, tls = f"ou=partners,{directory.SUFFIX}", maker.leaf("127.0.0.1", maker.root, san=["ip:127.0.0.1"])
+
+    def person(name: str, title: str = "TRUE", below: str = base) -> str:
+        return directory.entry(f"cn={name},{below}", ["person", "extensibleObject"], sn="x", title=title)
+
+    def leaf(name: str) -> tuple[bytes, ...]:
+        return maker.leaf(name).der, issuing.der
+
+    more = f"ou=more,{base}"
+    entries = [
+        *(directory.entry(one, ["organizationalUnit"]) for one in (base, more)),
+        *map(person, ("known", "revoked", "expired", "asked too late")),
+        *(person("locked", "FALSE"), person("twice"), person("twice", below=more)),
+    ]
+    revoked = maker.revoke(issuing, maker.leaf("revoked"), x509.ReasonFlags.key_compromise)
+    old = {"not_before": maker.start - pki.YEARS, "not_after": maker.now - pki.DAY}
+    answers = {
+        "known": (leaf("known"), ACCEPTED),
+        "not known": (leaf("nobody"), (49, "not_allowed")),
+        "a name that would find another": (leaf("kn*n"), (49, "not_allowed")),
+        "locked": (leaf("locked"), (49, "not_allowed")),
+        "known twice": (leaf("twice"), (49, "not_allowed")),
+        "known and revoked": ((revoked.der, issuing.der), (44, "revoked")),
+        "known and expired": ((maker.leaf("expired", **old).der, issuing.der), (45, "expired")),
+        "asked for when the directory is gone": (leaf("asked too late"), (46, "status_not_established")),
+    }
+    password = folder / "ldap-password"
+    password.write_text(directory.PASSWORD)
+    password.chmod(0o600)
+    with contextlib.ExitStack() as running:
+        server = running.enter_context(
+            directory.slapd(
+                folder,
+                entries,
+                certificate=tls,
+                access="access to * by anonymous auth by * none",
+            )
+        )
+        table = _DIRECTORY.format(server=server.tls_server, dn=directory.ADMIN, base=base)
+        config = maker.configure(maker.root, issuing, denied, denied=denied, directory=table)
+        scenarios = {name: Scenario(chain, answer, answer) for name, (chain, answer) in answers.items()}
+        yield Known(Doors(config, scenarios), running)
 
 
 def _signed_with_sha1(leaf: pki.Entity, issuer: pki.Entity) -> bytes:
