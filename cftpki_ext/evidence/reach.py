@@ -58,8 +58,10 @@ def told(reach: Reach, settings: EvidenceSettings, *, now: datetime) -> dict[str
     found = lasts(reach, settings)
     warning = None
     if reach.breaks:
+        last = reach.breaks[-1].detail
+        times = len(reach.breaks)
         warning = (
-            f"the evidence was broken {len(reach.breaks)} times, the last time: {reach.breaks[-1].detail}"
+            f"the evidence was broken {f'{times} times, the last time' if times > 1 else 'once'}: {last}"
         )
     elif found is not None and falls_short(reach, settings):
         warning = f"max_size lasts {_days(found)} at the present rate, keep is {_days(settings.keep)}"

@@ -41,7 +41,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class Repetition:
     """
     That a refusal was counted, and the verdict that it is the same as; `begins` where it is the first of them.
     """
@@ -96,7 +96,7 @@ class Sameness:
         self._kinds: OrderedDict[Key, _Kind] = OrderedDict()
         self._ended: list[Ended] = []
 
-    def counted(self, record: Record, share: Share, now: float) -> Counted | None:
+    def counted(self, record: Record, share: Share, now: float) -> Repetition | None:
         """
         Whether a refusal is to be counted instead of kept.
 
@@ -136,7 +136,7 @@ class Sameness:
         kind.counts = True
         kind.counted += 1
         kind.last, kind.remote = verdict.evidence.decided_at, record.asked.remote
-        return Counted(kind.of, begins)
+        return Repetition(kind.of, begins)
 
     def kept(self, record: Record) -> None:
         """

@@ -13,6 +13,7 @@ from hashlib import sha256
 
 import pytest
 
+from cftpki_ext.core.ledger_notes import Break, BreakKind
 from cftpki_ext.core.policy import AUDIT
 from cftpki_ext.core.settings import EvidenceSettings, Settings, TrustSet
 from cftpki_ext.evidence import Asked, Door, Record, RecordBytes, Tally, decode, encode, row_from, row_of
@@ -322,6 +323,16 @@ def test_how_long_the_size_lasts(hours, grown, expected):
     assert expected == lasts(reach, settings)
     assert falls_short(reach, settings) == (expected is not None and expected < timedelta(days=400))
     assert None is told(reach, settings, now=NOW)["oldest"]
+
+
+@pytest.mark.parametrize(("times", "words"), [(1, "broken once: "), (2, "broken 2 times, the last time: ")])
+def test_breaks_are_counted_in_words(times, words):
+    one = Break(
+        id="0" * 32, noticed_at=NOW, kind=BreakKind.CUT, seq=12, expected="aa" * 32, newest=7, found="bb" * 32
+    )
+    reach = Reach(oldest=None, used_bytes=0, measured_hours=0, grown_bytes=0, breaks=(one,) * times)
+    warning = told(reach, EvidenceSettings(), now=NOW)["warning"]
+    assert f"the evidence was {words}{one.detail}" == warning
 
 
 # Rows and tallies
