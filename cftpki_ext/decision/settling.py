@@ -13,7 +13,7 @@ from datetime import datetime
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus
+from cftpki_ext.core.verdict import BAD_NEWS, CertificateFinding, CertificateStatus, SourceFinding
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.decision.examination import Examination
 from cftpki_ext.decision.grounds import Scene, Word, deltas_matter, is_young, unheard_seats, words_of
@@ -149,9 +149,11 @@ class _Turn:
         scene = self._examination.scene(number)
         if statement.origin is Origin.CLUSTER:
             alone = self._examination.alone(number, statement)
-            return alone.status in BAD_NEWS or any(
-                source.cause is None and is_young(scene, statement, source.this_update)
-                for source in alone.sources
+            if alone.status in BAD_NEWS:
+                return True
+            sources = (*alone.sources, *self._as_delta(number, statement))
+            return any(
+                source.cause is None and is_young(scene, statement, source.this_update) for source in sources
             )
         if is_young(scene, statement, None):
             return True
@@ -168,7 +170,19 @@ class _Turn:
         if statement.origin is not Origin.CLUSTER or statement.depth is None:
             return True
         alone = self._examination.alone(statement.depth, statement)
-        return all(source.cause in _COUNTING for source in alone.sources)
+        if all(source.cause in _COUNTING for source in alone.sources):
+            return True
+        return any(source.cause is None for source in self._as_delta(statement.depth, statement))
+
+    def _as_delta(self, number: int, statement: Statement) -> tuple[SourceFinding, ...]:
+        """
+        What is made of what another node shared, as the delta of the lists that were heard: alone a delta proves nothing.
+
+        Nothing where it is not from the place of such a delta.
+        """
+        if not any(delta.url == statement.url for delta in self._view(number).deltas):
+            return ()
+        return self._examination.finding(number, (*self._statements, statement)).sources[-1:]
 
     def _take(self, statements: Sequence[Statement]) -> None:
         if statements:

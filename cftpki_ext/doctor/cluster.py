@@ -47,7 +47,7 @@ def examine_cluster(
     return (
         *_server(settings, probe),
         *_guarded(settings, probe),
-        *_nodes(probe, limits, now),
+        *_nodes(probe, status, limits, now),
         *examine_node(status, answers),
     )
 
@@ -104,11 +104,19 @@ def _guarded(settings: ClusterSettings, probe: Probe) -> Iterator[Finding]:
         )
 
 
-def _nodes(probe: Probe, limits: Limits, now: datetime) -> Iterator[Finding]:
+def _nodes(
+    probe: Probe, status: Mapping[str, Any] | None, limits: Limits, now: datetime
+) -> Iterator[Finding]:
+    # The service sees whether a node says something new; who looks once has nothing but the times that nodes tell.
+    seen = {one["node"]: one for one in (status or {}).get("nodes") or ()}
     for one in probe.nodes:
-        silent_s = (now - one.at).total_seconds()
-        if silent_s < -limits.clock_skew.total_seconds() / 2:
-            yield _warn(_name(one), f"its clock is {-silent_s:.0f} s ahead of ours", "set the clocks")
+        apart_s = (one.at - now).total_seconds()
+        ahead_s, silent_s = max(0.0, apart_s), max(0.0, -apart_s)
+        if one.node in seen:
+            ahead_s, silent_s = seen[one.node]["ahead_s"], seen[one.node]["silent_s"]
+        if abs(ahead_s) > limits.clock_skew.total_seconds() / 2:
+            way = "ahead of" if ahead_s > 0 else "behind"
+            yield _warn(_name(one), f"its clock is {abs(ahead_s):.0f} s {way} ours", "set the clocks")
         elif silent_s > _GONE_S:
             yield Finding(
                 level=Level.NOTE,

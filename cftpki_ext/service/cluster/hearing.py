@@ -182,8 +182,7 @@ class Hearing:
             flushed |= await self._do(entries, heard_s)
             if self._again or self._place.position == begun:
                 break  # one is to be heard again, or they are in no order
-        await self._catch_up()
-        await self._save()
+        await self.catch_up()
         return flushed
 
     async def _do(self, entries: tuple[Heard, ...], heard_s: float) -> bool:
@@ -270,10 +269,14 @@ class Hearing:
             self._log.warning("announced_revocations_too_many", waiting=len(self._put_off))
         self._to_doubt = True
 
-    async def _catch_up(self) -> None:
+    async def catch_up(self) -> None:
         """
-        Have those verified that were put off, as many as can be afforded.
+        Have those verified that were put off, as many as can be afforded; also where the server does not answer.
         """
+        await self._verify_later()
+        await self._save()
+
+    async def _verify_later(self) -> None:
         for one in tuple(islice(self._put_off.values(), _CAUGHT_UP)):
             try:
                 proof = await self._acts.revoked(one.news, heard_s=one.heard_s, again=True)

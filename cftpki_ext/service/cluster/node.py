@@ -170,7 +170,9 @@ class ClusterNode:
             self._rows = signs
 
     async def _look(self) -> None:
-        if self._server.up and await self._hearing.round():
+        if not self._server.up:
+            await self._hearing.catch_up()
+        elif await self._hearing.round():
             self._say_now.set()  # which flush counts
 
     def _tell(self) -> None:

@@ -11,11 +11,32 @@ import time
 
 import pytest
 
+from cftpki_ext.console.views.cluster import cluster_page
+from cftpki_ext.doctor.cluster import examine_node
+from cftpki_ext.service.metrics import Seen, exposition
 from tests.support import redis_server
 from tests.support.cluster_site import Site, check, check_in, status
 from tests.support.wall_clock import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("cluster")]
+
+
+def shows_nodes_lag_tiers_and_leases(told):
+    """
+    What a service says of itself is enough for metrics, doctor and console to show the cluster.
+    """
+    page = cluster_page(told, at="2026-06-01T12:00:00+00:00")
+    assert "2 of 2 nodes are there" in page.lead.text
+    numbers = exposition(Seen(status=told, identities={}))
+    for name in (
+        *('cftpki_cluster_node_here{node="node1"} 1.0', 'cftpki_cluster_node_lag_seconds{node="node1"}'),
+        *('cftpki_answers_total{tier="memory"}', 'cftpki_answers_total{tier="cluster"}'),
+        *("cftpki_cluster_leases 0.0", "cftpki_cluster_leases_taken_total"),
+    ):
+        assert f"\n{name}" in numbers
+    assert ["nodes", "answers"] == [one.check for one in examine_node(told["cluster"], told["answers"])]
+    assert {"memory", "disk", "cluster", "network"} == set(told["answers"])
+    assert told["answers"]["network"] >= 1
 
 
 @pytest.mark.parametrize("server", redis_server.SERVERS)
@@ -36,6 +57,8 @@ def test_nodes_ask_once_and_go_on_whatever_becomes_of_the_server(tmp_path, serve
             assert 1 <= sum('"GET /root.crl' in line for line in crls.log_lines()) <= 1 + late
             assert 3 <= sum(status(node)["cluster"]["sharing"]["asked"] for node in nodes) <= 3 + 3 * late
             until(lambda: {"node0", "node1"} == {one["node"] for one in status(nodes[0])["cluster"]["nodes"]})
+
+            shows_nodes_lag_tiers_and_leases(status(nodes[0]))
 
             # Rubbish under every name of an answer: asked for again, and nothing else happens.
             redis.command(

@@ -401,3 +401,85 @@ def test_older_list_of_its_location_takes_the_place_of_no_newer_one_that_an_earl
 
     # Of one second, and told apart by their numbers.
     assert (True, True, False, 1) == play(scene)
+
+
+DELTA = "http://ca/delta"
+
+
+def with_delta(delta: Any, *, base: int = 5) -> dict[Any, Any]:
+    """
+    A location with a list that names where its delta is, and that.
+    """
+    return {
+        **ANSWERS,
+        (CRL, "http://ca/crl"): (0.1, make_crl(CA, number=base, freshest=[DELTA])),
+        (CRL, DELTA): (0.1, delta),
+    }
+
+
+NEWER = make_crl(CA, number=6, delta_base=5)
+LISTING = make_crl(CA, [LISTED.serial], number=6, delta_base=5)
+BY_LIST = replace(TRUST, sources=(CRL,))
+
+
+@pytest.mark.parametrize(("vouched", "requests"), [(True, 1), (False, 4)])
+def test_delta_is_asked_for_once_and_verified_with_the_list_that_it_belongs_to(vouched, requests):
+    chain = (LISTED.der, CA.der)
+
+    async def scene(clock):
+        tier = Tier(clock, vouched=vouched)
+        answers = with_delta(NEWER)
+        nodes = [Node(clock, tier, answers) for _ in range(4)]
+        verdicts = [(await node.check(trust=BY_LIST, chain=chain))[0] for node in nodes]
+        asked = sum((node.asked for node in nodes), Counter())
+        return [v.accepted for v in verdicts], asked[DELTA]
+
+    # What nobody vouches for is as old as its signature says: more than a refresh age.
+    assert ([True] * 4, requests) == play(scene)
+
+
+def test_revocation_in_a_delta_of_another_node_counts():
+    async def scene(clock):
+        tier = Tier(clock)
+        await Node(clock, tier, with_delta(LISTING)).check(trust=BY_LIST)
+        late = Node(clock, tier, with_delta(NEWER))
+        await asyncio.sleep(1)
+        chain = (LISTED.der, CA.der)
+        return [(await late.check(trust=BY_LIST, chain=chain))[0].alert for _ in range(2)]
+
+    assert [44, 44] == play(scene)
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        b"<html>",
+        make_crl(STRANGER, number=6, delta_base=5),
+        make_crl(CA, number=9, delta_base=8),
+        make_crl(CA, number=4, delta_base=3),
+        make_crl(
+            CA,
+            number=6,
+            delta_base=5,
+            this_update=NOW - timedelta(days=9),
+            next_update=NOW - timedelta(days=8),
+        ),
+    ],
+    ids=["garbage", "another CA's", "of a later list", "of an earlier list", "old"],
+)
+def test_delta_of_another_node_that_is_none_of_the_list_is_asked_for_at_its_location(shared):
+    chain = (LISTED.der, CA.der)
+
+    async def scene(clock):
+        tier = Tier(clock)
+        await Node(clock, tier, with_delta(NEWER)).check(trust=BY_LIST, chain=chain)
+        await asyncio.sleep(1)
+        assert NEWER in [raw for _, raw, _ in tier.answers.values()]
+        for key, (token, raw, received_at) in list(tier.answers.items()):
+            if raw == NEWER:
+                tier.answers[key] = token, shared, received_at
+        late = Node(clock, tier, with_delta(LISTING))
+        verdict, _ = await late.check(trust=BY_LIST, chain=chain)
+        return verdict.alert, late.asked[DELTA]
+
+    assert (44, 1) == play(scene)

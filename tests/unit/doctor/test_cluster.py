@@ -77,6 +77,19 @@ def test_nodes_that_are_gone_ahead_or_of_another_version_are_found():
     ] == found(probe=Probe(kept=True, anonymous=False, nodes=rows))
 
 
+def test_node_that_the_service_sees_is_judged_by_that_and_not_by_its_clock():
+    rows = (row(), row("b", ago_s=300), row("c", ago_s=1))
+    nodes = [
+        {"node": name, "silent_s": silent_s, "ahead_s": ahead_s, "here": silent_s < 15}
+        for name, silent_s, ahead_s in (("a", 0.5, 0.0), ("b", 0.5, -299.5), ("c", 70.0, 0.0))
+    ]
+    probe = Probe(kept=True, anonymous=False, nodes=rows)
+    assert [
+        (Level.WARN, "node b", "its clock is 300 s behind ours"),
+        (Level.NOTE, "node c", "has said nothing for 70 s"),
+    ] == found(probe=probe, status={"up": True, "lag_s": 0.0, "nodes": nodes})
+
+
 @pytest.mark.parametrize(
     ("status", "detail"),
     [

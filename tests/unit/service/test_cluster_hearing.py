@@ -435,9 +435,10 @@ async def test_revocations_that_cannot_be_asked_for_yet_hold_up_nothing_and_come
     await node.hearing.round()
     assert ([1, 2], ["CN=a"], 2) == (leaves(node), node.blocked, node.hearing.status()["put_off"])
     assert ("106-0", 0) == (node.hearing.position, node.doubts)
-    node.afforded = 1
-    await node.hearing.round()
+    node.afforded, server.up = 1, False
+    await node.hearing.catch_up()
     assert ([1, 2, 3], 1) == (leaves(node), node.hearing.status()["put_off"])
+    server.up = True
     node = Node(tmp_path / "a", server)
     node.afforded = 9
     for _ in range(2):
