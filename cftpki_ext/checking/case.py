@@ -107,7 +107,8 @@ class Turn:
 
     `recall`: hear what is known of these certificates' revocation. `look_up`: look into the cache for these. `hear`:
     these count now. `ask`: ask these. Then wait for an answer, at most `wait_ms`, and come back; with `None` there is
-    nothing left to do, and `outcome` may be there already.
+    nothing left to do, and `outcome` may be there already. `foreseen` is the next turn, where nothing is known and nothing
+    in the cache of what this one asks for: then nobody needs to come back for it.
     """
 
     recall: tuple[Recall, ...] = ()
@@ -116,6 +117,7 @@ class Turn:
     ask: tuple[Place, ...] = ()
     wait_ms: int | None = None
     outcome: Outcome | None = None
+    foreseen: Turn | None = None
 
     @property
     def done(self) -> bool:
@@ -235,7 +237,13 @@ class Case:
             recall = tuple(one for one in self._recalls() if one.key not in recalled)
             if recall:
                 unseen = tuple(one for one in self._current.lookups if one not in situation.looked_up)
-                return Turn(recall=recall, look_up=self._places(unseen), hear=tuple(hear), wait_ms=0)
+                return Turn(
+                    recall=recall,
+                    look_up=self._places(unseen),
+                    hear=tuple(hear),
+                    wait_ms=0,
+                    foreseen=self._foreseen(situation, unseen, now),
+                )
             step = next_step(self._current, situation, now=now)
             hear += step.hear
             if step.look_up or step.ask or step.wait_ms:
@@ -284,6 +292,17 @@ class Case:
             for key, statement in _worth_remembering(path, heard)
         )
         return Outcome(verdict=verdict, keep=keep, remember=remember)
+
+    def _foreseen(self, situation: Situation, unseen: Sequence[Lookup], now: datetime) -> Turn | None:
+        """
+        Whom to ask if the cache has nothing of some locations, and nothing new is known; `None` where that is not all.
+        """
+        looked_up = situation.looked_up | frozenset(unseen)
+        step = next_step(self._current, replace(situation, looked_up=looked_up), now=now)
+        brought = {id(one) for one in situation.kept}
+        if step.look_up or not step.ask or any(id(one) not in brought for one in step.hear):
+            return None
+        return Turn(hear=step.hear, ask=self._places(step.ask), wait_ms=step.wait_ms)
 
     def _change_path(self, statements: Sequence[Statement]) -> bool:
         other = other_path(self._current, tuple(statements))

@@ -203,6 +203,7 @@ class Checker:
         *,
         remember: bool = True,
         known: Known | None = None,
+        sure: bool = True,
     ) -> Checked:
         """
         Judge one chain before a judge, wherever that is.
@@ -213,6 +214,7 @@ class Checker:
             handed_in: see `check`.
             remember: see `check_with_statements`.
             known: what was looked up for the same chain before, to do it at once.
+            sure: whether it was this very chain; otherwise another one's with the same CAs.
 
         Returns:
             The outcome with all that it rests on.
@@ -234,7 +236,7 @@ class Checker:
             recall=self._recall,
         )
         if known is not None:
-            collector.prepare(known.places, known.recalls)
+            collector.prepare(known.places, known.recalls, sure=sure)
         judged = False
         try:
             checked = await self._run(

@@ -116,6 +116,7 @@ class Collector:
         self._clock = clock
         self._recall = recall
         self._prepared = Turn()
+        self._is_sure = True
         self._recalled: dict[str, Recall] = {}
         self._kept: list[Statement] = []
         self._looked_up: dict[Lookup, Place] = {}
@@ -183,16 +184,19 @@ class Collector:
             entered = self._entered.pop()
             await self._askings.leave(entered, judged=judged and entered.key not in self._unheard)
 
-    def prepare(self, places: Iterable[Place], recalls: Iterable[Recall]) -> None:
+    def prepare(self, places: Iterable[Place], recalls: Iterable[Recall], *, sure: bool) -> None:
         """
         Do at once what a case like this one asked for before.
 
         Args:
             places: to be looked up.
             recalls: of what is known.
+            sure: whether that was the same chain. Otherwise a proof of a revocation is left to be recalled by the case,
+                which says which of its certificates it is about.
 
         """
         self._prepared = Turn(recall=tuple(recalls), look_up=tuple(places))
+        self._is_sure = sure
 
     async def run(self) -> Outcome | None:
         """
@@ -208,12 +212,14 @@ class Collector:
 
         """
         try:
-            await self._do(self._prepared)
+            await self._do(self._prepared, sure=self._is_sure)
             while True:
                 turn = await self._case.advance(
                     self._situation(), recalled=frozenset(self._recalled), looked_up=self.places
                 )
-                await self._do(turn)
+                if not await self._do(turn) and turn.foreseen is not None:
+                    turn = turn.foreseen
+                    await self._do(turn)
                 if turn.wait_ms is None:
                     return turn.outcome
                 if turn.wait_ms > 0:
@@ -224,18 +230,26 @@ class Collector:
                     task.cancel()
                 await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _do(self, turn: Turn) -> None:
+    async def _do(self, turn: Turn, *, sure: bool = True) -> bool:
+        """
+        Do a turn; whether anything was known or in the cache of what it asked for.
+        """
+        found = False
         for recall in turn.recall:
-            self._recalled[recall.key] = recall
             known = self._recall(recall)
+            if known and not sure:
+                continue
+            found |= bool(known)
+            self._recalled[recall.key] = recall
             for statement in known:
                 await self._store.prepare(statement.raw)
             self._hear(known)
         for place in turn.look_up:
-            await self._look_into_cache(place)
+            found |= await self._look_into_cache(place)
         self._hear(turn.hear)
         for place in turn.ask:
             self._ask(_Ask(place))
+        return found
 
     def _situation(self) -> Situation:
         return Situation(
@@ -257,7 +271,7 @@ class Collector:
             if statement in self._kept:
                 self._kept.remove(statement)
 
-    async def _look_into_cache(self, place: Place) -> None:
+    async def _look_into_cache(self, place: Place) -> bool:
         lookup = place.lookup
         self._looked_up[lookup] = place
         stored = self.found[place.key] = await self._store.find(place.key)
@@ -272,6 +286,7 @@ class Collector:
                     raw=stored.raw,
                 )
             )
+        return stored is not None
 
     def _ask(self, one: _Ask) -> None:
         lookup, question = one.place.lookup, self._question

@@ -251,6 +251,7 @@ def turn_to(turn: Turn, numbers: Mapping[int, int], blobs: dict[str, bytes]) -> 
             for one in turn.ask
         ],
         "wait_ms": turn.wait_ms,
+        "foreseen": None if turn.foreseen is None else turn_to(turn.foreseen, numbers, blobs),
     }
 
 
@@ -302,10 +303,29 @@ def turn_from(plain: Mapping[str, Any], statements: Sequence[Statement], blob: B
                 for one in plain["ask"]
             ),
             wait_ms=wait_ms,
+            foreseen=_foreseen_from(plain["foreseen"], statements, blob),
         )
     except (ValueError, TypeError, KeyError, IndexError, CftPkiError) as exc:
         msg = f"a judge's turn cannot be read: {exc!r:.200}"
         raise ExchangeError(msg) from exc
+
+
+def _foreseen_from(
+    plain: Mapping[str, Any] | None, statements: Sequence[Statement], blob: Blob
+) -> Turn | None:
+    """
+    A turn within a turn: it asks somebody, waits, and hears only what both sides have.
+    """
+    if plain is None:
+        return None
+    if plain["foreseen"] is not None or not all(isinstance(one, int) for one in plain["hear"]):
+        msg = "a turn is foreseen that none can be"
+        raise ExchangeError(msg)
+    turn = turn_from(plain, statements, blob)
+    if turn.recall or turn.look_up or not turn.ask or turn.wait_ms is None:
+        msg = "a turn is foreseen that asks nobody"
+        raise ExchangeError(msg)
+    return turn
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------------

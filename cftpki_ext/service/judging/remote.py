@@ -28,6 +28,7 @@ from cftpki_ext.evidence.again import again
 from cftpki_ext.ports.changes import StoreChanges
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.evidence import Repeated
+from cftpki_ext.service.judging.known_cas import KnownCas, without_certificates
 from cftpki_ext.service.judging.pool import Pool
 from cftpki_ext.service.judging.remote_case import RemoteCase
 from cftpki_ext.service.judging.standing import Mirror, Standing, StandingVerdicts, name_of
@@ -94,6 +95,7 @@ class Judges:
         self._pool = pool
         self._clock = clock
         self._partners: OrderedDict[bytes, Known] = OrderedDict()
+        self._cas = KnownCas()
         self._standing = StandingVerdicts()
         # Those whose record is being written, by the id of the verdict.
         self._unkept: OrderedDict[str, Standing] = OrderedDict()
@@ -115,6 +117,7 @@ class Judges:
         self._pool.replace_settings(settings)
         self._standing.resize(settings.service.board_bytes)
         self._partners.clear()
+        self._cas.clear()
         self.end_standing()
         if self.watcher is not None:
             self.watcher.replace_settings(settings)
@@ -242,14 +245,18 @@ class Judges:
             damaged=self._checker.damaged,
         )
         try:
-            checked = await self._checker.run(remote, question, handed_in, remember=remember, known=known)
+            guess = self._cas.of(question) if known is None else None
+            checked = await self._checker.run(
+                remote, question, handed_in, remember=remember, known=known or guess, sure=known is not None
+            )
         finally:
             await remote.aclose()
         verdict = checked.outcome.verdict
         self.told(verdict)
         self._may_stand(question, checked, remote.stored, begun=begun)
         if verdict.accepted and not verdict.evidence.faults:
-            self._partners[partner] = _without_certificates(checked.known)
+            self._cas.accepted(question, checked.known)
+            self._partners[partner] = without_certificates(checked.known)
             self._partners.move_to_end(partner)
             if len(self._partners) > _PARTNERS:
                 self._partners.popitem(last=False)
@@ -390,10 +397,3 @@ class Judges:
         Close the driver.
         """
         await self._checker.aclose()
-
-
-def _without_certificates(known: Known) -> Known:
-    return Known(
-        places=tuple(replace(place, certificate=b"", issuer=b"") for place in known.places),
-        recalls=known.recalls,
-    )

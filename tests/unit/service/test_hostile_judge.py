@@ -9,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from collections import OrderedDict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.settings import Limits
 from cftpki_ext.core.vocabulary import Origin
-from cftpki_ext.processes.frames import Message
 from cftpki_ext.processes.worker import WorkerError
-from cftpki_ext.service.judging import exchange
 from cftpki_ext.service.judging.exchange import ExchangeError
-from cftpki_ext.service.judging.judge import Judge
 from cftpki_ext.service.judging.remote import Judges
 from tests.support import evidence_samples as samples
+from tests.support.judge_here import JudgePool
 from tests.support.virtual_world import Proofs, Store
 
 TRUST = samples.PLAIN
@@ -43,38 +39,6 @@ class Clock:
 
     def monotonic(self):
         return 0.0
-
-
-class Pool:
-    """
-    One judge in this process, whose answers `change` may change.
-    """
-
-    def __init__(self, change=lambda message: message):
-        self.settings_blobs: dict[str, bytes] = {}
-        plain = exchange.settings_to(SETTINGS, self.settings_blobs)
-        setup = Message(
-            {"op": "settings", "settings": plain, "blobs": list(self.settings_blobs)},
-            tuple(self.settings_blobs.values()),
-        )
-        self.settings = SETTINGS
-        self.judge = Judge(setup)
-        self.change = change
-        self.distrusted: list[str] = []
-        self.seat: Any = SimpleNamespace(bodies=set(), cases=OrderedDict())
-
-    async def call(self, job, build, *, within_s):
-        del within_s
-        answer = self.judge.handle(build(self.seat))
-        self.seat.cases[job.case] = None
-        return self.change(answer)
-
-    def distrust(self, seat, why):
-        del seat
-        self.distrusted.append(why)
-
-    def status(self):
-        return {}
 
 
 def ask(pool, statements):
@@ -111,7 +75,7 @@ def answers_of(statements):
         said.append(message)
         return message
 
-    verdict = ask(Pool(note), statements)
+    verdict = ask(JudgePool(SETTINGS, note), statements)
     return said, verdict
 
 
@@ -174,7 +138,7 @@ def test_verdict_that_contradicts_itself_is_refused_and_its_judge_replaced(old, 
     step = len(REFUSED) - 1
     raw = REFUSED[step].parts[0]
     assert old in raw
-    pool = Pool(changed_at(step, replace(REFUSED[step], parts=(raw.replace(old, new, 1),))))
+    pool = JudgePool(SETTINGS, changed_at(step, replace(REFUSED[step], parts=(raw.replace(old, new, 1),))))
     with pytest.raises((ExchangeError, WorkerError)):
         ask(pool, samples.REVOKED)
     assert 1 == len(pool.distrusted)
@@ -186,7 +150,7 @@ def test_verdict_of_another_question_is_refused_and_its_judge_replaced():
     """
     good, verdict = answers_of(samples.GOOD)
     assert verdict.accepted
-    pool = Pool(changed_at(len(REFUSED) - 1, good[-1]))
+    pool = JudgePool(SETTINGS, changed_at(len(REFUSED) - 1, good[-1]))
     with pytest.raises((ExchangeError, WorkerError)):
         ask(pool, samples.REVOKED)
     assert 1 == len(pool.distrusted)
@@ -208,7 +172,7 @@ def test_verdict_that_shall_stand_for_longer_than_any_may_is_refused(until):
     step = len(good) - 1
     value = copy.deepcopy(good[step].value)
     value["outcome"]["stands_until"] = until
-    pool = Pool(changed_at(step, replace(good[step], value=value)))
+    pool = JudgePool(SETTINGS, changed_at(step, replace(good[step], value=value)))
     with pytest.raises((ExchangeError, WorkerError)):
         ask(pool, samples.GOOD)
 
@@ -235,6 +199,6 @@ def accepted(step, instead):
     Whatever is raised ends in alert 80 (`Conversation.answer`).
     """
     try:
-        return ask(Pool(changed_at(step, instead)), samples.REVOKED).accepted
+        return ask(JudgePool(SETTINGS, changed_at(step, instead)), samples.REVOKED).accepted
     except Exception:  # noqa: BLE001 - as the conversation does
         return False
