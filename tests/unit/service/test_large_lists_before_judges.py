@@ -21,17 +21,18 @@ from cftpki_ext.revocation import clear_memos
 from cftpki_ext.service.judging.remote import Judged, Judges
 from cftpki_ext.support.file_octets import FileIndex, FileOctets
 from tests.support import evidence_samples as samples
+from tests.support.judge_here import JudgePool
 from tests.unit.checking.test_large_lists import BAD, GOOD, LEAF, OTHERS, Clock, Counting, Web, World, give_up
-from tests.unit.service.test_hostile_judge import Pool
+from tests.unit.service.test_hostile_judge import SETTINGS
 
 
-class Judging(Pool):
+class Judging(JudgePool):
     """
     A judge in this process that is begun anew by `restart`, and what it was sent.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(SETTINGS)
         self.sent: list[int] = []
         self.heavy: list[bool] = []
 

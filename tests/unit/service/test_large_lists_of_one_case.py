@@ -11,18 +11,19 @@ import pytest
 from cftpki_ext.core.verdict import Status
 from cftpki_ext.service.judging import exchange, judge
 from tests.support import evidence_samples as samples
-from tests.unit.service.test_hostile_judge import Pool, ask
+from tests.support.judge_here import JudgePool
+from tests.unit.service.test_hostile_judge import SETTINGS, ask
 
 LISTS = [replace(samples.GOOD[0], raw=bytes([65 + n]) * (exchange.LARGE_BYTES + 1)) for n in range(4)]
 
 
-class Counting(Pool):
+class Counting(JudgePool):
     """
     Knows what its judge has been sent, and how often each list was.
     """
 
     def __init__(self):
-        super().__init__()
+        super().__init__(SETTINGS)
         self.sent = 0
 
     async def call(self, job, build, *, within_s):
