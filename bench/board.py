@@ -42,6 +42,15 @@ def measure(build: Path, entries: int, kind: str = "distinct") -> dict[str, Any]
     return told
 
 
+def measure_callbacks(build: Path) -> dict[str, Any]:
+    """
+    The same question by `cftpki_cert_verify_cb`, as `native/tests/ssl_board_bench.c` has it; see `measure`.
+    """
+    command = [build / "ssl/ssl_board_bench", "20000"]
+    told: dict[str, Any] = json.loads(subprocess.check_output(command, text=True))
+    return told
+
+
 def report(build: Path, figures: Figures) -> None:
     """
     Print the figures.
@@ -66,6 +75,11 @@ def report(build: Path, figures: Figures) -> None:
     shared = measure(build, 100_000, "shared")
     print(
         f"    100,000 of one CA: p50 {shared['check']['p50'] / 1000:.2f} µs, {shared['octets'] / 100_000:.0f} octets each"
+    )
+    callbacks = measure_callbacks(build)
+    print(
+        f"  in the callbacks of OpenSSL, one of a few: p50 {callbacks['check']['p50'] / 1000:.2f} µs; with a session of its own and its "
+        f"datagram {callbacks['session']['p50'] / 1000:.1f} µs, of which the SSL is {callbacks['empty']['p50'] / 1000:.1f}"
     )
     session = measure(build, 10_000)["session"]
     figures.note(Figure.SESSION_US, session["p50"] / 1000)

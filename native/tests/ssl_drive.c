@@ -2,7 +2,7 @@
  * ssl_drive.c - hosts of libcftpki_ssl.so for tests: whole handshakes in memory, one
  * end with our callbacks, the other plain OpenSSL. Prints a JSON object a line.
  *
- *   ssl_drive handshake|crowd|fork|threads|judge [OPTION VALUE]...
+ *   ssl_drive handshake|again|crowd|fork|threads|judge [OPTION VALUE]...
  *
  * Options: side client|server (ours), tls 1.2|1.3, callbacks LIST (client_cert, cert,
  * verify, cert_verify, status, info, async), profiles LIST (one handshake each, all on
@@ -13,7 +13,7 @@
  * for the certificate once more), host NAME, auth none|want|need (ours as a server),
  * peer-auth the same (the peer as a server), address IP (who the partner is).
  *
- * More than 400 lines: one pair of ends, driven in five ways.
+ * More than 400 lines: one pair of ends, driven in six ways.
  */
 #include <cftpki_ssl.h>
 #include <openssl/err.h>
@@ -411,6 +411,27 @@ static int handshake(void) {
   return 0;
 }
 
+/* A handshake on SSLs of its own for each line that is read: a program that lives long. */
+static int again(void) {
+  bool server = strcmp(option("side", "client"), "server") == 0;
+  SSL_CTX *our_ctx = our_context(server);
+  SSL_CTX *peer_ctx = peer_context(!server);
+  char line[16];
+  cftpki_ssl_set_profile(our_ctx, option("profiles", ""));
+  while (fgets(line, sizeof(line), stdin) != NULL) {
+    struct pair pair = make_pair(our_ctx, peer_ctx, server);
+    SSL_set_ex_data(pair.peer, peer_index, &pair.alert);
+    run(&pair);
+    print_pair(&pair);
+    SSL_free(pair.ours);
+    SSL_free(pair.peer);
+    ERR_clear_error();
+  }
+  SSL_CTX_free(our_ctx);
+  SSL_CTX_free(peer_ctx);
+  return 0;
+}
+
 /* Many at once in this one thread: all begun, then all waited for. */
 static int crowd(void) {
   bool server = strcmp(option("side", "client"), "server") == 0;
@@ -649,7 +670,8 @@ static int threads(void) {
 
 int main(int argc, char **argv) {
   if (argc < 2 || argc % 2 != 0) {
-    fprintf(stderr, "usage: ssl_drive handshake|crowd|fork|threads|judge [OPTION VALUE]...\n");
+    fprintf(stderr,
+            "usage: ssl_drive handshake|again|crowd|fork|threads|judge [OPTION VALUE]...\n");
     return 2;
   }
   for (int i = 2; i < argc && option_count < 64; i += 2) {
@@ -659,6 +681,9 @@ int main(int argc, char **argv) {
   peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
   if (strcmp(argv[1], "handshake") == 0) {
     return handshake();
+  }
+  if (strcmp(argv[1], "again") == 0) {
+    return again();
   }
   if (strcmp(argv[1], "crowd") == 0) {
     return crowd();

@@ -15,6 +15,7 @@
 
 #include "board_map.h"
 #include "board_sample.h"
+#include "board_writer.h"
 #include "tls_vectors.h"
 
 static void view_of(const struct cftpki_board *board, struct cftpki_view *view) {
@@ -445,6 +446,105 @@ static void test_no_reader_finds_what_was_said_to_have_ended(void) {
   cftpki_board_free(board);
 }
 
+/* Writers that are killed at any moment, also in the middle of an entry: what is found is whole, and theirs. */
+static void test_what_a_killed_writer_leaves_is_whole(void) {
+  enum { KILLS = 20 };
+  uint8_t bytes[SAMPLE_CHAIN_BYTES];
+  for (int kill_number = 0; kill_number < KILLS; kill_number++) {
+    int pair[2];
+    CHECK(pipe2(pair, O_CLOEXEC) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+      struct cftpki_board *board = sample_board();
+      int shared = cftpki_board_fd(board);
+      uint64_t number = 0;
+      CHECK(write(pair[1], &shared, sizeof(shared)) == (ssize_t)sizeof(shared));
+      for (uint32_t i = 0;; i++) {
+        if (sample_put_for(board, sample_chain(bytes, i % CHAINS), BOARD_ACCEPT, 0, -1000, 600000,
+                           600000, &number) != 0) {
+          pause(); /* it is full */
+        }
+        if (i % 3 == 0) {
+          cftpki_board_end(board, number);
+        }
+      }
+    }
+    int shared = -1;
+    char path[64];
+    struct cftpki_view view;
+    struct timespec moment = {0, 50000 * kill_number};
+    CHECK(read(pair[0], &shared, sizeof(shared)) == (ssize_t)sizeof(shared));
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)child, shared);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0 && cftpki_map_board(fd, &view));
+    nanosleep(&moment, NULL);
+    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+    CHECK(cftpki_view_state(&view) == CFTPKI_VIEW_ORPHAN);
+    for (uint32_t i = 0; i < 2 * CHAINS; i++) {
+      struct cftpki_view_verdict verdict;
+      if (cftpki_view_verdict(&view, SAMPLE_SERVER_RULE, sample_chain(bytes, i), &verdict)) {
+        CHECK(i < CHAINS && verdict.accepted && verdict.number >= 1);
+        CHECK(memcmp(verdict.verdict_id, sample_id, sizeof(sample_id)) == 0);
+      }
+    }
+    cftpki_unmap_board(&view);
+    close(fd);
+    close(pair[0]);
+    close(pair[1]);
+  }
+}
+
+/* Epochs at the end of their range: the next one is another, and what was before stays ended. */
+static void test_epochs_at_their_end_still_end_what_there_is(void) {
+  uint8_t bytes[SAMPLE_CHAIN_BYTES];
+  struct cftpki_board *board = sample_board();
+  struct cftpki_bytes chain = sample_chain(bytes, 1);
+  struct cftpki_view view;
+  view_of(board, &view);
+  board->header->epoch = UINT64_MAX;
+  sample_put(board, chain, BOARD_ACCEPT, 0);
+  CHECK(finds(&view, SAMPLE_SERVER_RULE, chain));
+  CHECK(cftpki_board_end_all(board) == 0 && cftpki_board_epoch(board) == 0);
+  CHECK(!finds(&view, SAMPLE_SERVER_RULE, chain));
+  sample_put(board, chain, BOARD_ACCEPT, 0);
+  CHECK(finds(&view, SAMPLE_SERVER_RULE, chain));
+  board->trusts[SAMPLE_TRUST] = UINT64_MAX;
+  CHECK(!finds(&view, SAMPLE_SERVER_RULE, chain));
+  sample_put(board, chain, BOARD_ACCEPT, 0);
+  CHECK(finds(&view, SAMPLE_SERVER_RULE, chain));
+  CHECK(cftpki_board_end_trust(board, SAMPLE_TRUST) == 0);
+  CHECK(!finds(&view, SAMPLE_SERVER_RULE, chain));
+  cftpki_unmap_board(&view);
+  cftpki_board_free(board);
+}
+
+/* A file of 64 GiB that is nearly all hole, with a header that fits it: nothing is known there. */
+static void test_a_sparse_giant_knows_nobody(void) {
+  uint8_t bytes[SAMPLE_CHAIN_BYTES];
+  uint64_t size = UINT64_C(1) << 36;
+  struct cftpki_board *board = sample_board();
+  struct cftpki_bytes chain = sample_chain(bytes, 1);
+  struct board_header header = *board->header;
+  struct cftpki_view view;
+  int fd = memfd_create("giant", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  header.size = size;
+  header.slots = UINT64_C(1) << 30;
+  header.slots_at = 4096;
+  header.trusts_at = header.slots_at + header.slots * sizeof(uint64_t);
+  header.arena_at = header.trusts_at + 4096;
+  CHECK(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
+  CHECK(pwrite(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header));
+  CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+  CHECK(cftpki_map_board(fd, &view));
+  CHECK(!finds(&view, SAMPLE_SERVER_RULE, chain));
+  uint64_t found = 0;
+  CHECK(!match(&view, 1, "", "", 1, &found));
+  cftpki_unmap_board(&view);
+  close(fd);
+  cftpki_board_free(board);
+}
+
 static void nothing(int number) {
   (void)number;
 }
@@ -531,6 +631,9 @@ int main(void) {
   test_only_sealed_memory_with_a_board_is_mapped();
   test_a_board_is_an_orphan_once_its_writer_was_killed();
   test_no_reader_finds_what_was_said_to_have_ended();
+  test_what_a_killed_writer_leaves_is_whole();
+  test_epochs_at_their_end_still_end_what_there_is();
+  test_a_sparse_giant_knows_nobody();
   test_signals_do_not_end_a_board();
   test_an_end_in_the_year_9999_is_no_end_before();
   test_wrong_arguments_change_nothing();

@@ -610,6 +610,72 @@ static void test_rule_that_asks_for_a_later_tls_refuses_an_earlier_one(void) {
   service_is_gone();
 }
 
+static int give_staple(SSL *ssl, void *argument) {
+  (void)argument;
+  CHECK(SSL_set_tlsext_status_ocsp_resp(ssl, OPENSSL_memdup("\x30\x03\x0a\x01\x06", 5), 5) == 1);
+  return SSL_TLSEXT_ERR_OK;
+}
+
+/* A client of ours, whose server staples or not; what the server read. */
+static int handshake_as_client(bool stapled) {
+  struct ends ends;
+  BIO *ours = NULL;
+  BIO *theirs = NULL;
+  SSL_CTX *ctx = context(TLS_client_method(), NULL);
+  SSL_CTX *peer = context(TLS_server_method(), &people[PARTNER]);
+  SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+  SSL_CTX_set_cert_verify_callback(ctx, cftpki_cert_verify_cb, NULL);
+  SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp);
+  SSL_CTX_set_tlsext_status_cb(ctx, cftpki_status_cb);
+  SSL_CTX_set_info_callback(peer, note_alert);
+  if (stapled) {
+    SSL_CTX_set_tlsext_status_cb(peer, give_staple);
+  }
+  memset(&ends, 0, sizeof(ends));
+  ends.ours = SSL_new(ctx);
+  ends.peer = SSL_new(peer);
+  CHECK(ends.ours != NULL && ends.peer != NULL && BIO_new_bio_pair(&ours, 0, &theirs, 0) == 1);
+  SSL_set_bio(ends.ours, ours, ours);
+  SSL_set_bio(ends.peer, theirs, theirs);
+  SSL_set_connect_state(ends.ours);
+  SSL_set_accept_state(ends.peer);
+  SSL_set_ex_data(ends.peer, alert_index, &ends.alert);
+  shake(&ends);
+  int alert = ends.alert;
+  close_ends(&ends);
+  SSL_CTX_free(ctx);
+  SSL_CTX_free(peer);
+  return alert;
+}
+
+/* What is stapled may be news: the service is asked, which here makes another session of it, and it is refused. */
+static void test_staple_is_the_services_to_judge(void) {
+  uint64_t number = 0;
+  struct cftpki_bytes chain = chain_of(PARTNER);
+  begin();
+  CHECK(cftpki_board_rules_begin(service.board) == 0);
+  CHECK(cftpki_board_rule(service.board, SAMPLE_CLIENT_RULE, "in", 2, CFTPKI_WIRE_MODE_CLIENT, 0,
+                          NULL, 0, -1, 0x7FE, 0, -1, SAMPLE_TRUST, sample_id, NULL, 0, NULL, 0,
+                          0) == 0);
+  CHECK(cftpki_board_rules_commit(service.board) == 0);
+  CHECK(cftpki_board_put(service.board, SAMPLE_CLIENT_RULE, SAMPLE_TRUST,
+                         cftpki_board_epoch(service.board),
+                         cftpki_board_trust_epoch(service.board, SAMPLE_TRUST), BOARD_ACCEPT, 0,
+                         sample_ms(CLOCK_REALTIME) - 1000, INT64_MAX, INT64_MAX, sample_id,
+                         sample_id, sample_id, chain.data, chain.length, &number) == 0);
+  for (int round = 0; round < 2; round++) {
+    version = round == 0 ? TLS1_3_VERSION : TLS1_2_VERSION;
+    CHECK(handshake_as_client(false) == 0 && seen_in_all() == 0);
+    check_told(CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE);
+    CHECK(handshake_as_client(true) == 80 && seen(CFTPKI_WIRE_MSG_START_HANDSHAKE) == 1);
+    /* In TLS 1.2 the chain was the board's before the staple came. */
+    check_told(CFTPKI_WIRE_ENDING_ALERT, round == 0 ? 0 : CFTPKI_WIRE_RESULT_DONE);
+    forget_seen();
+  }
+  version = TLS1_3_VERSION;
+  service_is_gone();
+}
+
 /* Threads shake hands while the board is ended, replaced and ended again: for TSan. */
 
 enum { THREADS = 3, TURNS = 12 };
@@ -673,6 +739,7 @@ int main(void) {
   test_handshake_that_is_given_up_is_told_of();
   test_rule_that_requires_a_verdict_has_it_from_the_board();
   test_rule_that_asks_for_a_later_tls_refuses_an_earlier_one();
+  test_staple_is_the_services_to_judge();
   test_threads_share_the_boards();
   for (int i = 0; i < PEOPLE; i++) {
     EVP_PKEY_free(people[i].key);
