@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
+from cftpki_ext.config.addresses import address_parts, is_protected
 from cftpki_ext.config.client_files import certificates_of, file_of, secret_file
 from cftpki_ext.config.credentials import MAX_PASSWORD_BYTES
 from cftpki_ext.config.models import Choice, Cidr, Duration, Section
@@ -185,23 +186,8 @@ def _webhook(reader: Reader, path: KeyPath, name: str, raw: object) -> WebhookRe
 
 
 def _is_webhook(reader: Reader, path: KeyPath, url: str, *, plain: bool) -> bool:
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        sound = False
-    if not sound or not url.isascii() or not url.isprintable() or set(url) & set(' "<>\\^`{}#'):
-        reader.faults.add(path, f"{url!r} is no https address")
-        return False
-    if parts.username is not None or parts.password is not None:
-        reader.faults.add(path, "holds a user name or password: secrets come from files")
-        return False
-    if parts.scheme == "http" and not plain:
-        reader.faults.add(
-            path, "is not https: nothing else proves who answers (unsafe_plain_http = true on a test network)"
-        )
-        return False
-    return True
+    parts = address_parts(reader, path, url, f"{url!r} is no https address")
+    return parts is not None and is_protected(reader, path, parts, plain=plain)
 
 
 def _is_proxy(text: str) -> bool:

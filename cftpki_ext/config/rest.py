@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from cftpki_ext.config.addresses import address_parts, is_protected
 from cftpki_ext.config.client_files import certificates_of, client_files, file_of, secret_file
 from cftpki_ext.config.faults import nearest
 from cftpki_ext.config.models import Section
@@ -239,26 +240,13 @@ def _url(reader: Reader, path: KeyPath, url: str, *, template: bool, plain: bool
         if urlsplit(url).netloc != urlsplit(bare).netloc:
             reader.faults.add(path, "holds a field in its host")
             return False
-    try:
-        parts = urlsplit(bare)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        sound = False
-    if not sound or not bare.isascii() or not bare.isprintable() or set(bare) & set(' "<>\\^`{}#'):
-        reader.faults.add(path, f"{url!r} is no http or https address")
-        return False
-    if parts.username is not None or parts.password is not None:
-        reader.faults.add(path, "holds a user name or password: secrets come from files")
+    parts = address_parts(reader, path, bare, f"{url!r} is no http or https address")
+    if parts is None:
         return False
     if not template and parts.query:
         reader.faults.add(path, "has a query; a ready profile adds its own path")
         return False
-    if parts.scheme == "http" and not plain:
-        reader.faults.add(
-            path, "is not https: nothing else proves who answers (unsafe_plain_http = true on a test network)"
-        )
-        return False
-    return True
+    return is_protected(reader, path, parts, plain=plain)
 
 
 def _access(reader: Reader, path: KeyPath, model: RestModel, profile: RestProfile) -> RestAccess:

@@ -7,6 +7,7 @@ Texts are as strangers chose them: the templates escape every one.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import field
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
@@ -168,6 +169,26 @@ class Field:
     label: str
     value: str = ""
     options: tuple[Option, ...] = ()
+
+
+def choice(name: str, label: str, options: Iterable[tuple[str, str]], chosen: object) -> Field:
+    """
+    A field to be chosen from.
+
+    Args:
+        name: as it is sent.
+        label: for a person.
+        options: the value and the text of each.
+        chosen: the value that is chosen now.
+
+    """
+    return Field(
+        name=name,
+        label=label,
+        options=tuple(
+            Option(value=value, text=text, is_chosen=value == str(chosen)) for value, text in options
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

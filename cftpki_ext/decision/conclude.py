@@ -30,7 +30,7 @@ from cftpki_ext.core.verdict import (
     strongest,
 )
 from cftpki_ext.core.vocabulary import Rules
-from cftpki_ext.decision.apply_policy import treat, treat_reservation
+from cftpki_ext.decision.apply_policy import Treated, treat, treat_reservation
 from cftpki_ext.decision.examination import Examination
 from cftpki_ext.decision.other_paths import dead_keys, paths_tried
 from cftpki_ext.decision.partner_lists import denied
@@ -201,9 +201,14 @@ def _treat(
         good_until = partial(examination.good_until, whole, statements)
         treated = treat(policy, finding, at=at, partner=partner, good_until=good_until)
         cause = finding.cause or Cause.NO_SOURCE
-    told.rows.append(
-        AppliedRow(depth=finding.depth, cause=cause, action=treated.action, excepted=treated.excepted)
-    )
+    return _outcome(treated, finding.depth, cause, told)
+
+
+def _outcome(treated: Treated, depth: int, cause: Cause, told: _Told) -> _Refused | None:
+    """
+    What a row of the policy comes to, told with its notes.
+    """
+    told.rows.append(AppliedRow(depth=depth, cause=cause, action=treated.action, excepted=treated.excepted))
     if treated.fault is not None:
         return _Refused(treated.fault, treated.alert)
     if treated.warn:
@@ -242,16 +247,7 @@ def _treat_directory(
         partner=examination.path[0].digest.hex(),
         good_until=partial(case.good_until, statements),
     )
-    told.rows.append(
-        AppliedRow(depth=0, cause=finding.cause, action=treated.action, excepted=treated.excepted)
-    )
-    if treated.fault is not None:
-        return _Refused(treated.fault, treated.alert)
-    if treated.warn:
-        told.warn(treated.note)
-    else:
-        told.notes.append(treated.note)
-    return None
+    return _outcome(treated, 0, finding.cause, told)
 
 
 @dataclass(frozen=True, slots=True)

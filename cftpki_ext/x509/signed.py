@@ -224,8 +224,13 @@ def split(
 
 def _rsa(make: _Hash) -> _Scheme:
     hash_algorithm = make()
-    scheme = padding.PKCS1v15()
+    check = _rsa_check(padding.PKCS1v15(), hash_algorithm)
+    return _Scheme((KeyKind.RSA,), hash_algorithm.name, check, make)
 
+
+def _rsa_check(
+    scheme: padding.PKCS1v15 | padding.PSS, hash_algorithm: hashes.HashAlgorithm
+) -> Callable[[Handle, bytes, memoryview | Hashed], None]:
     def check(key: Handle, signature: bytes, data: memoryview | Hashed) -> None:
         if not isinstance(key, rsa.RSAPublicKey):
             raise InvalidSignature
@@ -234,7 +239,7 @@ def _rsa(make: _Hash) -> _Scheme:
         else:
             key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
 
-    return _Scheme((KeyKind.RSA,), hash_algorithm.name, check, make)
+    return check
 
 
 def _ecdsa(make: _Hash) -> _Scheme:
@@ -308,16 +313,7 @@ def _pss(parameters: bytes | None) -> _Scheme | None:
         return None
     make = _PLAIN_HASHES[bond[0]]
     hash_algorithm = make()
-    scheme = padding.PSS(padding.MGF1(hash_algorithm), bond[1])
-
-    def check(key: Handle, signature: bytes, data: memoryview | Hashed) -> None:
-        if not isinstance(key, rsa.RSAPublicKey):
-            raise InvalidSignature
-        if isinstance(data, Hashed):
-            key.verify(signature, data.digest, scheme, Prehashed(hash_algorithm))
-        else:
-            key.verify(signature, data, scheme, hash_algorithm)  # type: ignore[arg-type]  # it takes any buffer
-
+    check = _rsa_check(padding.PSS(padding.MGF1(hash_algorithm), bond[1]), hash_algorithm)
     return _Scheme((KeyKind.RSA, KeyKind.RSA_PSS), hash_algorithm.name, check, make)
 
 

@@ -15,7 +15,6 @@ from cftpki_ext.console.blocks import (
     Form,
     Mark,
     Note,
-    Option,
     Page,
     Pages,
     Table,
@@ -23,6 +22,7 @@ from cftpki_ext.console.blocks import (
     address,
     answer_cell,
     at_cell,
+    choice,
     number,
     partner_link,
     utc,
@@ -60,15 +60,11 @@ def partners_page(data: Mapping[str, Any], asked: Mapping[str, Any]) -> Page:
         button="Show",
         fields=(
             Field(name="q", label="Name, serial, fingerprint, rule or trust set", value=asked["q"]),
-            Field(
-                name="show",
-                label="Which",
-                options=tuple(
-                    Option(
-                        value=name, text=f"{words} ({counts.get(name, 0)})", is_chosen=name == asked["show"]
-                    )
-                    for name, words in _FILTERS
-                ),
+            choice(
+                "show",
+                "Which",
+                ((name, f"{words} ({counts.get(name, 0)})") for name, words in _FILTERS),
+                asked["show"],
             ),
         ),
     )

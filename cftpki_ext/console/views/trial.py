@@ -10,14 +10,13 @@ from typing import Any
 from cftpki_ext.console.blocks import (
     Block,
     Cell,
-    Field,
     Form,
     Mark,
     Note,
-    Option,
     Page,
     Table,
     Text,
+    choice,
     number,
     partner_link,
     utc,
@@ -46,29 +45,18 @@ def trial_page(choices: Mapping[str, Any], asked: Mapping[str, Any], data: Mappi
         label="Try a policy",
         button="Decide again",
         fields=(
-            Field(
-                name="trust",
-                label="Trust set",
-                options=tuple(
-                    Option(value=name, text=f"{name} (now {policy})", is_chosen=name == asked["trust"])
-                    for name, policy in trusts.items()
-                ),
+            choice(
+                "trust",
+                "Trust set",
+                ((name, f"{name} (now {policy})") for name, policy in trusts.items()),
+                asked["trust"],
             ),
-            Field(
-                name="policy",
-                label="under policy",
-                options=tuple(
-                    Option(value=name, text=name, is_chosen=name == asked["policy"])
-                    for name in choices["policies"]
-                ),
-            ),
-            Field(
-                name="hours",
-                label="verdicts of the last",
-                options=tuple(
-                    Option(value=str(hours), text=words, is_chosen=hours == asked["hours"])
-                    for hours, words in SPANS
-                ),
+            choice("policy", "under policy", ((name, name) for name in choices["policies"]), asked["policy"]),
+            choice(
+                "hours",
+                "verdicts of the last",
+                ((str(hours), words) for hours, words in SPANS),
+                asked["hours"],
             ),
         ),
     )

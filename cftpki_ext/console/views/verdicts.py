@@ -16,10 +16,10 @@ from cftpki_ext.console.blocks import (
     Heading,
     Mark,
     Note,
-    Option,
     Page,
     Table,
     Text,
+    choice,
     partner_link,
     utc,
 )
@@ -56,14 +56,7 @@ def verdicts_page(data: Mapping[str, Any], asked: Mapping[str, Any]) -> Page:
         button="Show",
         fields=(
             Field(name="q", label="Partner: name, fingerprint, serial or address", value=asked["q"]),
-            Field(
-                name="answer",
-                label="Answer",
-                options=tuple(
-                    Option(value=name, text=words, is_chosen=name == asked["answer"])
-                    for name, words in _ANSWERS
-                ),
-            ),
+            choice("answer", "Answer", _ANSWERS, asked["answer"]),
         ),
     )
     reach = (

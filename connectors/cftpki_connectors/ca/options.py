@@ -37,6 +37,50 @@ def https_parts(text: str) -> SplitResult:
     return parts
 
 
+def web_parts(text: str) -> SplitResult:
+    """
+    The parts of an http or https URL with a host and a port that is one: for protocols whose messages protect themselves.
+
+    Args:
+        text: of the configuration.
+
+    Returns:
+        The parts, not checked further.
+
+    Raises:
+        ValueError: it is no such URL.
+
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = "an http or https URL is needed"
+        raise ValueError(msg)
+    _ = parts.port  # raises ValueError for what is no port
+    return parts
+
+
+def without_extras(parts: SplitResult, whose: str) -> SplitResult:
+    """
+    The parts of a URL that holds neither a user nor a query nor a fragment.
+
+    Args:
+        parts: of the configuration.
+        whose: the server that it is the URL of, and what else is to be said, for the message.
+
+    Returns:
+        The same parts.
+
+    Raises:
+        ValueError: it holds one.
+
+    """
+    if parts.query or parts.fragment or parts.username is not None:
+        whom, colon, more = whose.partition(":")
+        msg = f"the URL of {whom} has no user, query or fragment{colon}{more}"
+        raise ValueError(msg)
+    return parts
+
+
 def _fingerprint(text: str) -> str:
     digits = re.sub(r"[:\- ]", "", text).lower()
     if re.fullmatch(r"[0-9a-f]{64}", digits) is None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cftpki_connectors.ca.options import Proxy, has_user
+from cftpki_connectors.ca.options import Proxy, has_user, web_parts, without_extras
 from cftpki_connectors.cmp.protection import Mac
 from cftpki_connectors.cmp.values import Kind
 
@@ -52,14 +52,7 @@ class Confirmation(enum.StrEnum):
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = "an http or https URL is needed"
-        raise ValueError(msg)
-    _ = parts.port  # raises ValueError for what is no port
-    if parts.query or parts.fragment or parts.username is not None:
-        msg = "the URL of a CMP server has no user, query or fragment"
-        raise ValueError(msg)
+    parts = without_extras(web_parts(text), "a CMP server")
     if re.fullmatch(r"[A-Za-z0-9._~/%+:@!$&'()*,;=-]*", parts.path) is None:
         msg = "the URL's path has characters that a URL does not have"
         raise ValueError(msg)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cftpki_connectors.ca.options import Proxy, has_user, https_parts
+from cftpki_connectors.ca.options import Proxy, has_user, https_parts, without_extras
 
 # Where an EJBCA has its REST interface, unless somebody moved it.
 USUAL_PATH = "/ejbca/ejbca-rest-api"
@@ -32,10 +32,7 @@ class Request(enum.StrEnum):
 
 
 def _https(text: str) -> str:
-    parts = https_parts(text)
-    if parts.query or parts.fragment or parts.username is not None:
-        msg = "the URL of the server has no user, query or fragment"
-        raise ValueError(msg)
+    parts = without_extras(https_parts(text), "the server")
     return text.rstrip("/") if parts.path.rstrip("/") else f"https://{parts.netloc}{USUAL_PATH}"
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cftpki_connectors.ca.options import Fingerprint, https_parts
+from cftpki_connectors.ca.options import Fingerprint, https_parts, without_extras
 
 WELL_KNOWN = "/.well-known/est"
 # RFC 7030 3.2.2: a label must not be taken for an operation.
@@ -45,10 +45,7 @@ class HttpAuth(enum.StrEnum):
 
 
 def _https(text: str) -> str:
-    parts = https_parts(text)
-    if parts.query or parts.fragment or parts.username is not None:
-        msg = "the URL of an EST server has no user, query or fragment"
-        raise ValueError(msg)
+    parts = without_extras(https_parts(text), "an EST server")
     path = parts.path.rstrip("/")
     if path not in {"", WELL_KNOWN}:
         msg = f"the URL is https://host[:port]; what follows {WELL_KNOWN}/ belongs into `label`"

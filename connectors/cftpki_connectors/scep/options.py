@@ -9,11 +9,11 @@ from __future__ import annotations
 import enum
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cftpki_connectors.ca.options import Fingerprint, Proxy, has_user
+from cftpki_connectors.ca.options import Fingerprint, Proxy, has_user, web_parts, without_extras
 from cftpki_connectors.scep.vocabulary import Legacy, Renewal
 
 # RFC 8894 4.1: where a server is that says nothing else.
@@ -31,14 +31,7 @@ class Method(enum.StrEnum):
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = "an http or https URL is needed"
-        raise ValueError(msg)
-    _ = parts.port  # raises ValueError for what is no port
-    if parts.query or parts.fragment or parts.username is not None:
-        msg = "the URL of a SCEP server has no user, query or fragment: `operation` is added, `message` is ca_identifier"
-        raise ValueError(msg)
+    parts = without_extras(web_parts(text), "a SCEP server: `operation` is added, `message` is ca_identifier")
     path = parts.path if parts.path.strip("/") else DEFAULT_PATH
     return f"{parts.scheme}://{parts.netloc}{path}"
 

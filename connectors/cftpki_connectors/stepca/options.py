@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cftpki_connectors.ca.options import Fingerprint, Proxy, has_user, https_parts
+from cftpki_connectors.ca.options import Fingerprint, Proxy, has_user, https_parts, without_extras
 
 
 class Renewal(enum.StrEnum):
@@ -29,10 +29,7 @@ class Renewal(enum.StrEnum):
 
 
 def _https(text: str) -> str:
-    parts = https_parts(text)
-    if parts.query or parts.fragment or parts.username is not None:
-        msg = "the URL of the CA has no user, query or fragment"
-        raise ValueError(msg)
+    without_extras(https_parts(text), "the CA")
     return text.rstrip("/")
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cftpki_connectors.ca.options import Proxy, has_user, https_parts
+from cftpki_connectors.ca.options import Proxy, has_user, https_parts, without_extras
 
 # Where Kubernetes puts a pod's token.
 _POD_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -41,10 +41,7 @@ class Wrapping(enum.StrEnum):
 
 
 def _https(text: str) -> str:
-    parts = https_parts(text)
-    if parts.query or parts.fragment or parts.username is not None:
-        msg = "the URL of the server has no user, query or fragment"
-        raise ValueError(msg)
+    parts = without_extras(https_parts(text), "the server")
     if parts.path.rstrip("/").endswith("/v1"):
         msg = "the URL is without /v1"
         raise ValueError(msg)
