@@ -24,7 +24,8 @@ from cftpki_ext.config import load
 from cftpki_ext.config.units import is_ldap_server
 from cftpki_ext.core.errors import InputError, StoreError
 from cftpki_ext.core.policy import PROFILES, Policy
-from cftpki_ext.core.settings import LdapAccess, Limits, Partners, PolicyInputs, Settings, TrustSet
+from cftpki_ext.core.settings import Limits, Partners, PolicyInputs, Settings, TrustSet
+from cftpki_ext.core.source_settings import LdapAccess
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Leniency, Origin, SourceKind

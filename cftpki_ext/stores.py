@@ -3,27 +3,24 @@ What lives in the state directory, opened: the cache, the memory of revocations,
 
 With `bootstrap` the only importer of `cache`.
 
-More than 400 lines: one function for each thing that is opened, and what makes the directory fit for all of them.
+More than 400 lines: one function for each thing that is opened; `state_directory` says where things are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 from cftpki_cache.blocked import BlockFile
 from cftpki_cache.cluster_place import FlushNumbers, PlaceFile
-from cftpki_cache.disk import DATABASE as CACHE
 from cftpki_cache.disk import DiskStore
 from cftpki_cache.gap_file import GapFile
 from cftpki_cache.ledger_copies import back_up, copied_without_log
 from cftpki_cache.ledger_schema import DATABASE
-from cftpki_cache.ledger_shares import STRANGERS, SharedLedger
+from cftpki_cache.ledger_shares import SharedLedger
 from cftpki_cache.ledger_shares_reader import SharedLedgerReader
 from cftpki_cache.list_file import key_of
 from cftpki_cache.listed import ListedStore
@@ -45,17 +42,14 @@ from cftpki_ext.ports.evidence import EvidenceReader
 from cftpki_ext.ports.partners import Sighting
 from cftpki_ext.ports.responses import ResponseStore
 from cftpki_ext.ports.revocations import ProofStore
-from cftpki_ext.support.users import denied_text, user_text, user_word
+from cftpki_ext.state_directory import evidence_directory, ready_state, response_directory
+from cftpki_ext.support.users import denied_text
 
 _log = logging.getLogger(__name__)
 
 # What answers without a signature are sealed by in the cache.
 ANSWERS_KEY = "answers.key"
-LOST_AND_FOUND = "lost+found"
-_OTHERS_MAY_WRITE = 0o022
-# Whoever could write there could put keys, accounts, kept roots, revocations or records of his own in place.
 _GAP = "evidence.gap"
-_FOLDERS = ("identities", "enrollers", "responses", "evidence")
 # Answers about partners, and one list of the largest size beside them; what is not here is read from the disk.
 _SMALL_BYTES = 32 * 1024 * 1024
 _LARGE_BYTES = 65 * 1024 * 1024
@@ -68,38 +62,6 @@ _PROOF_LOST = (
 )
 _EVIDENCE_BEHIND = "the memory of revocations is younger than the evidence: records were deleted, or not kept"
 _CACHE_BUSY = "the cache in {} cannot be used now: another process writes, or the disk refuses; try again"
-
-
-def response_directory(service: ServiceSettings) -> Path:
-    """
-    Where the cache of raw responses is, below the state directory.
-    """
-    return service.state / "responses"
-
-
-def evidence_directory(service: ServiceSettings) -> Path:
-    """
-    Where the evidence ledger is, below the state directory.
-    """
-    return service.state / "evidence"
-
-
-def written_places(state: Path) -> Mapping[Path, str]:
-    """
-    What the service writes to, and what stands still where it cannot.
-    """
-    cache = "the cache: no answer is kept, and the service does not start"
-    evidence = "the evidence: no verdict is recorded"
-    memory = "the memory of revocations: nobody is judged"
-    service = ServiceSettings(state=state)
-    return {
-        state: memory,
-        state / PROOFS: memory,
-        response_directory(service): cache,
-        response_directory(service) / CACHE: cache,
-        evidence_directory(service): evidence,
-        evidence_directory(service) / DATABASE: evidence,
-    }
 
 
 def open_ledger(state: Path) -> EvidenceReader:
@@ -156,116 +118,6 @@ def back_up_ledger(state: Path, to: Path, progress: Callable[[int, int], None]) 
         progress,
     )
     return open_ledger(to)
-
-
-def unfit_state(state: Path) -> str | None:
-    """
-    Why a state directory cannot be worked in by this process's user.
-
-    Args:
-        state: the directory.
-
-    Returns:
-        One line that names the user and what to do; `None` where it is fit, or not there yet.
-
-    """
-    us = os.geteuid()
-    try:
-        status = state.stat()
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        return f"state directory {denied_text(state, exc)}"
-    mode = stat.S_IMODE(status.st_mode)
-    if status.st_uid != us:
-        whose = f"state directory {state} belongs to {user_text(status.st_uid)}, this runs as {user_text(us)}"
-        if mode & _OTHERS_MAY_WRITE and os.access(state, os.W_OK):
-            # A volume that is given to a group, as Kubernetes does.
-            return f"{whose}: set service.state to a folder below it, {state / 'cftpki'}, which is made with mode 0700"
-        return (
-            f"{whose}: run it as {user_text(status.st_uid)}, or, where {user_text(us)} is the service's user, "
-            f"as root: chown -R -h {user_word(us)} {state}"
-        )
-    if mode & _OTHERS_MAY_WRITE:
-        # Who may rename what lies here can take revocations, evidence and keys away, and put their own in place.
-        return f"state directory {state}: others may write there (mode {mode:04o}): chmod 0700 {state}"
-    for name in _FOLDERS:
-        why = _unfit_folder(state, state / name, us)
-        if why is not None:
-            return why
-    foreign = next(_foreign(state, us), None)
-    if foreign is not None:
-        path, uid = foreign
-        return (
-            f"{path} belongs to {user_text(uid)}, this runs as {user_text(us)}: as root: "
-            f"chown -R -h {user_word(us)} {state}"
-        )
-    return None
-
-
-def ready_state(state: Path) -> None:
-    """
-    Make the state directory where it is missing, and see that it is fit.
-
-    Args:
-        state: the directory.
-
-    Raises:
-        StoreError: it cannot be made or used by this user; one line that says what to do.
-
-    """
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        us = user_word(os.geteuid())
-        msg = (
-            f"state directory {state} cannot be made by user {us}: {(exc.strerror or str(exc)).lower()}; as root: "
-            f"install -d -m 0700 -o {us} {state}, or set service.state"
-        )
-        raise StoreError(msg) from exc
-    why = unfit_state(state)
-    if why is not None:
-        raise StoreError(why)
-
-
-def _unfit_folder(state: Path, folder: Path, us: int) -> str | None:
-    """
-    Why a folder of the state directory, or what a link there leads to, is not ours alone to write.
-    """
-    try:
-        status = folder.stat()
-    except OSError:
-        return None  # not there yet, or not to be looked at: who works in it says so
-    mode = stat.S_IMODE(status.st_mode)
-    if status.st_uid != us:
-        return (
-            f"{folder} belongs to {user_text(status.st_uid)}, this runs as {user_text(us)}: as root: "
-            f"chown -R -h {user_word(us)} {state}"
-        )
-    if mode & _OTHERS_MAY_WRITE:
-        return f"{folder}: others may write there (mode {mode:04o}): chmod 0700 {folder}"
-    return None
-
-
-def _foreign(state: Path, us: int) -> Iterator[tuple[Path, int]]:
-    """
-    What another user owns where this one has to write. Identities say so themselves, each by its own.
-    """
-    for folder in (
-        state,
-        state / "responses",
-        list_directory(state),
-        state / "evidence",
-        state / "evidence" / STRANGERS,
-    ):
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                # A file system's own folder is root's, and in nobody's way.
-                if entry.name == LOST_AND_FOUND:
-                    continue
-                uid = entry.stat(follow_symlinks=False).st_uid
-                if uid != us:
-                    yield Path(entry.path), uid
 
 
 def _is_there(path: Path) -> bool:

@@ -30,7 +30,7 @@ from cftpki_ext.core.ledger_notes import HoldAct
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports.evidence import EntryKind, EvidenceEntry
-from cftpki_ext.stores import evidence_directory
+from cftpki_ext.state_directory import evidence_directory
 
 # The hold that an archive lays: what it does not have yet.
 ARCHIVE = "archive"

@@ -13,7 +13,8 @@ from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.evidence.restore import known_by, missing, unindexed
 from cftpki_ext.ports.evidence import EvidenceReader
-from cftpki_ext.stores import response_directory, revocation_reader
+from cftpki_ext.state_directory import response_directory
+from cftpki_ext.stores import revocation_reader
 
 # Records that are named; the others are counted.
 _NAMED = 8

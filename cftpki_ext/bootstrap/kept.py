@@ -19,7 +19,8 @@ from cftpki_ext.evidence.shares import share_of
 from cftpki_ext.ports.evidence import EvidenceEntry, Share
 from cftpki_ext.ports.responses import LocationLocks, ResponseStore
 from cftpki_ext.ports.revocations import ProofStore
-from cftpki_ext.stores import evidence_directory, location_locks, open_stores, recollect
+from cftpki_ext.state_directory import evidence_directory
+from cftpki_ext.stores import location_locks, open_stores, recollect
 from cftpki_ext.support.logs import event_log
 
 

@@ -59,14 +59,8 @@ from cftpki_ext.service.monitoring.sources import SourceStates
 from cftpki_ext.service.refresher import Refresher
 from cftpki_ext.service.shared import Service
 from cftpki_ext.service.watching import Watching
-from cftpki_ext.stores import (
-    evidence_directory,
-    open_blocks,
-    open_gaps,
-    open_sightings,
-    recollect_again,
-    watch_stores,
-)
+from cftpki_ext.state_directory import evidence_directory
+from cftpki_ext.stores import open_blocks, open_gaps, open_sightings, recollect_again, watch_stores
 from cftpki_ext.support.collector import nothing_dies
 from cftpki_ext.support.logs import SteadyLog, event_log
 from cftpki_ext.support.version import version

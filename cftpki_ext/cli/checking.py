@@ -26,7 +26,8 @@ from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.policy import PROFILES, Policy
-from cftpki_ext.core.settings import LdapAccess, PolicyInputs, Settings, TrustSet
+from cftpki_ext.core.settings import PolicyInputs, Settings, TrustSet
+from cftpki_ext.core.source_settings import LdapAccess
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.verdict_json import verdict_to_data, verdict_to_json
 from cftpki_ext.core.vocabulary import Direction, Leniency

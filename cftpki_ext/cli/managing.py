@@ -17,7 +17,8 @@ from cftpki_ext.cli.options import config_option
 from cftpki_ext.cli.owning import may_write
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.settings import ManagedIdentity, Settings
+from cftpki_ext.core.identity_settings import ManagedIdentity
+from cftpki_ext.core.settings import Settings
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.store.operator_log import this_actor
 from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status

@@ -51,7 +51,7 @@ def may_write(settings: Settings) -> None:
         StoreError: the state directory is another user's, or others may write there.
 
     """
-    from cftpki_ext.stores import ready_state  # noqa: PLC0415 - who only becomes the owner opens no store (ADR 0030)
+    from cftpki_ext.state_directory import ready_state  # noqa: PLC0415 - who only becomes the owner opens no store (ADR 0030)
 
     go_on_as_owner(settings)
     ready_state(settings.service.state)

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from cftpki_ext.config.credentials import certificates_in
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.settings import Identity, Settings, TokenIdentity, TrustSet
+from cftpki_ext.core.identity_settings import Identity, TokenIdentity
+from cftpki_ext.core.settings import Settings, TrustSet
 from cftpki_ext.core.vocabulary import Direction, Phase
 from cftpki_ext.x509.certificate import Certificate, parse_certificate
 

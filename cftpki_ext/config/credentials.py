@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.settings import Identity, TokenIdentity
+from cftpki_ext.core.identity_settings import Identity, TokenIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Form, Leniency
 from cftpki_ext.support import pem

@@ -1,5 +1,5 @@
 """
-`[trust.NAME.directory]` → `settings.DirectoryProfile`: how a partner is found in a directory, and what its entry must be like.
+`[trust.NAME.directory]` → `source_settings.DirectoryProfile`: how a partner is found in a directory, and what its entry must be like.
 
 Looks at the files that are named, asks nobody.
 """
@@ -18,15 +18,8 @@ from cftpki_ext.config.models import Choice, Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.settings import (
-    Demand,
-    DirectoryProfile,
-    Matching,
-    Requirement,
-    Scope,
-    Several,
-    TrustSet,
-)
+from cftpki_ext.core.settings import TrustSet
+from cftpki_ext.core.source_settings import Demand, DirectoryProfile, Matching, Requirement, Scope, Several
 from cftpki_ext.directory.fields import check_field
 from cftpki_ext.directory.templates import Field as TemplateField
 from cftpki_ext.directory.templates import fields_in, parse_base, parse_filter

@@ -22,7 +22,13 @@ from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
 from cftpki_ext.config.units import parse_duration
 from cftpki_ext.core.errors import ConfigError, InputError, KeyUnavailableError
-from cftpki_ext.core.settings import ChangeWindow, EnrollerSettings, HookRules, ManagedIdentity, RenewalRules
+from cftpki_ext.core.identity_settings import (
+    ChangeWindow,
+    EnrollerSettings,
+    HookRules,
+    ManagedIdentity,
+    RenewalRules,
+)
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from cftpki_ext.identity.issuance.plugins import known_types, load_plugin
 from cftpki_ext.identity.issuance.request import normalise_names

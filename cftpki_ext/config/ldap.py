@@ -1,5 +1,5 @@
 """
-`[trust.NAME.ldap]` → `settings.LdapAccess`: that directories may be asked, which, and who we say we are there.
+`[trust.NAME.ldap]` → `source_settings.LdapAccess`: that directories may be asked, which, and who we say we are there.
 
 Looks at the files that are named, asks nobody.
 """
@@ -17,7 +17,8 @@ from cftpki_ext.config.models import Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
 from cftpki_ext.config.units import is_ldap_server
-from cftpki_ext.core.settings import LdapAccess, TrustSet
+from cftpki_ext.core.settings import TrustSet
+from cftpki_ext.core.source_settings import LdapAccess
 
 # Where one is down the next is asked: more than a few will not be reached within a handshake.
 MAX_SERVERS = 4

@@ -21,8 +21,9 @@ from cftpki_ext.config.faults import nearest
 from cftpki_ext.config.units import format_duration, format_size, parse_duration, parse_size
 from cftpki_ext.core.alerts import Alert
 from cftpki_ext.core.causes import Cause
+from cftpki_ext.core.identity_settings import ModuleCalls
 from cftpki_ext.core.policy import Action, Depth, Enforcement
-from cftpki_ext.core.settings import Limits, ModuleCalls, Network, NonceMode, Unreachable
+from cftpki_ext.core.settings import Limits, Network, NonceMode, Unreachable
 from cftpki_ext.core.vocabulary import STATUS_KINDS, Direction, Form, Leniency, Phase, SourceKind
 
 T = TypeVar("T")

@@ -1,5 +1,5 @@
 """
-`[trust.NAME.rest]` → `settings.RestProfile`: the CA's own lookup, by a ready profile or in its own words.
+`[trust.NAME.rest]` → `source_settings.RestProfile`: the CA's own lookup, by a ready profile or in its own words.
 
 Looks at the files that are named, asks nobody.
 """
@@ -21,7 +21,8 @@ from cftpki_ext.config.faults import nearest
 from cftpki_ext.config.models import Section
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.config.sections import Reader
-from cftpki_ext.core.settings import RestAccess, RestAnswer, RestProfile, TrustSet
+from cftpki_ext.core.settings import TrustSet
+from cftpki_ext.core.source_settings import RestAccess, RestAnswer, RestProfile
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.revocation.rest import PROFILES, ejbca_profile, step_ca_profile, vault_profile
 

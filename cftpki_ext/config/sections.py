@@ -43,20 +43,11 @@ from cftpki_ext.config.models import (
 )
 from cftpki_ext.config.positions import KeyPath
 from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.identity_settings import Identity, ModuleCalls, TokenIdentity
 from cftpki_ext.core.pkcs11_uri import SCHEME as TOKEN_SCHEME
 from cftpki_ext.core.pkcs11_uri import parse_token_uri
 from cftpki_ext.core.policy import STRICT, Policy
-from cftpki_ext.core.settings import (
-    Identity,
-    Limits,
-    ModuleCalls,
-    NonceMode,
-    PolicyInputs,
-    Rule,
-    ServiceSettings,
-    TokenIdentity,
-    TrustSet,
-)
+from cftpki_ext.core.settings import Limits, NonceMode, PolicyInputs, Rule, ServiceSettings, TrustSet
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import Direction, Form, Phase, SourceKind
 from cftpki_ext.support.files import read_regular

@@ -1,9 +1,8 @@
 """
-The settings: what the configuration file means, as frozen values, and the one set of defaults and limits.
+The settings: what the configuration file means, as frozen values, and the defaults and limits, each with its reason beside it.
 
-Pure data. `cftpki_ext.config` turns TOML into these; everything else only reads them.
-
-More than 400 lines: every default and limit in one place, each with its reason beside it.
+Those of CAs' interfaces and directories are in `source_settings`, those of our own certificates in `identity_settings`. Pure data.
+`cftpki_ext.config` turns TOML into these; everything else only reads them.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import field
-from datetime import time, timedelta
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from cftpki_ext.core.cluster import ClusterSettings
+from cftpki_ext.core.identity_settings import AnyIdentity, EnrollerSettings
 from cftpki_ext.core.notify import NotifySettings
-from cftpki_ext.core.pkcs11_uri import TokenKey
 from cftpki_ext.core.policy import PROFILES, STRICT, Policy
+from cftpki_ext.core.source_settings import DirectoryProfile, LdapAccess, RestAnswer, RestProfile
 from cftpki_ext.core.values import dataclass
-from cftpki_ext.core.vocabulary import Direction, Form, KeyKind, Leniency, Phase, SourceKind, Usage
+from cftpki_ext.core.vocabulary import Direction, Form, Leniency, Phase, SourceKind
 
 Network = IPv4Network | IPv6Network
 
@@ -106,185 +105,6 @@ class PolicyInputs:
     inhibit_any_policy: bool = False
 
 
-class RestAnswer(enum.StrEnum):
-    """
-    What a CA's API answers with: a JSON document about one certificate, or its signed CRL.
-    """
-
-    JSON = "json"
-    CRL = "crl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestAccess:
-    """
-    How we get into a CA's API, and how we know that it is the CA's. Secrets are named by their files, never held.
-
-    By default the system's trust store says who the server is, and nothing says who we are. `roots` are DER, and
-    then only they count. `fingerprint` is the SHA-256 of the CA's root (64 hex digits, lower case), which is got
-    from the API itself when no certificate at hand has it. Files are read again when they change.
-    """
-
-    roots: tuple[bytes, ...] = ()
-    fingerprint: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()  # nothing secret
-    token_file: Path | None = None
-    token_header: str = "Authorization"  # noqa: S105  # a header's name
-    token_scheme: str = "Bearer"  # noqa: S105  # the word before the token; empty = none
-    client_certificate: Path | None = None  # PEM, leaf first; with the key, where `client_key` is none
-    client_key: Path | None = None
-    client_password_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestProfile:
-    """
-    How a CA's own lookup is asked and read (`revocation/rest.py`). Pointers are RFC 6901.
-
-    `url` may hold `{serial_hex}`, `{serial_upper}`, `{serial_colons}`, `{serial_hyphens}`, `{serial_decimal}`,
-    `{issuer_dn}` (RFC 4514: the most specific part first) and `{issuer_dn_forward}` (as in the certificate). The
-    answer must name the certificate that was asked about, by `certificate` (PEM or base64 DER, compared whole) or
-    by `serial` (hexadecimal), and by `issuer` where that is set (a DN as text, in either order). With `status` the
-    words of `good`, `held` and `revoked` decide (`true`, `false` and numbers as JSON writes them); without it
-    `revoked_at` alone does, and 0 is good. Where the answer is a CRL none of that counts: it is signed.
-    """
-
-    name: str
-    url: str
-    answer: RestAnswer = RestAnswer.JSON
-    access: RestAccess = field(default_factory=RestAccess)
-    certificate: str | None = None
-    serial: str | None = None
-    issuer: str | None = None
-    status: str | None = None
-    good: tuple[str, ...] = ()
-    held: tuple[str, ...] = ()
-    revoked: tuple[str, ...] = ()
-    revoked_at: str | None = None  # Unix seconds, or an RFC 3339 time
-    reason: str | None = None
-    absent: frozenset[int] = frozenset(
-        {404}
-    )  # HTTP statuses by which the CA says that it knows no such certificate
-    unsafe_plain_http: bool = (
-        False  # believe an answer that came without TLS: nothing else proves who gave it
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LdapAccess:
-    """
-    How directories are asked for what CAs publish in them (RFC 4516, 4523). Without it LDAP is not allowed.
-
-    By default nobody says who we are. `servers` are asked, one after the other, where a location names no host, and
-    they alone are told who we are: by a client certificate (SASL EXTERNAL), or by `bind_dn` and a password, and never
-    without TLS. `starttls` holds for `ldap://`, also where a location names the host. Secrets are named by their
-    files, which are read each time.
-    """
-
-    servers: tuple[str, ...] = ()  # ldap://host[:port] or ldaps://host[:port]
-    starttls: bool = False
-    roots: tuple[bytes, ...] = ()  # DER; without them those of `TrustSet.https_roots`, or the system's
-    bind_dn: str | None = None
-    password_file: Path | None = None
-    client_certificate: Path | None = None  # PEM, leaf first; with the key, where `client_key` is none
-    client_key: Path | None = None
-    client_password_file: Path | None = None
-
-
-class Scope(enum.StrEnum):
-    """
-    Which entries a search means, from its base on (RFC 4511 4.5.1.2).
-    """
-
-    BASE = "base"
-    ONE = "one"
-    SUBTREE = "subtree"
-
-
-class Matching(enum.StrEnum):
-    """
-    How a value of an entry is compared with one of ours (RFC 4517 4.2, by what the rules do).
-
-    `CASE_IGNORE` without regard to capitals and to how many blanks, `EXACT` octet by octet, `BOOLEAN` as TRUE or FALSE,
-    `INTEGER` as a number.
-    """
-
-    CASE_IGNORE = "case_ignore"
-    EXACT = "exact"
-    BOOLEAN = "boolean"
-    INTEGER = "integer"
-
-
-class Demand(enum.StrEnum):
-    """
-    What is demanded of a partner's entry.
-
-    `VALUE`: one of its attribute's values is one of ours; `PRESENT` and `ABSENT`: the attribute; `MEMBER`: the attribute
-    names a group; `GROUP`: a search finds a group that names the entry.
-    """
-
-    VALUE = "value"
-    PRESENT = "present"
-    ABSENT = "absent"
-    MEMBER = "member"
-    GROUP = "group"
-
-
-class Several(enum.StrEnum):
-    """
-    What is done where a search finds several entries: refuse, or have any or all of them meet every requirement.
-    """
-
-    REFUSE = "refuse"
-    ANY = "any"
-    ALL = "all"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requirement:
-    """
-    One thing that a partner's entry must meet (`cftpki_ext.directory.requirements` compares).
-
-    `values` are compared by `matching`. `group` is the name of the group for `MEMBER`; `base`, `scope` and `filter` (a
-    template) are the search for `GROUP`.
-    """
-
-    demand: Demand
-    attribute: str = ""
-    values: tuple[str, ...] = ()
-    matching: Matching = Matching.CASE_IGNORE
-    group: str = ""
-    base: str = ""
-    scope: Scope = Scope.SUBTREE
-    filter: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectoryProfile:
-    """
-    How a partner is found in a directory by its certificate, and what its entry must be like (`cftpki_ext.directory`).
-
-    `base` and `filter` are templates (`directory.templates`, `directory.fields`). `certificate` is the attribute that
-    must hold the very certificate. By default a search that finds two entries refuses, and any entry will do.
-    """
-
-    access: LdapAccess
-    base: str
-    filter: str
-    scope: Scope = Scope.SUBTREE
-    several: Several = Several.REFUSE
-    certificate: str | None = None
-    requirements: tuple[Requirement, ...] = ()
-    unsafe_plain_ldap: bool = False  # believe an answer without TLS: nothing else proves who gave it
-
-    @property
-    def place(self) -> str:
-        """
-        Where it is, for a person and for monitoring: the first server with the base.
-        """
-        return f"{self.access.servers[0] if self.access.servers else 'ldap://'}/{self.base}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partners:
     """
@@ -341,142 +161,6 @@ class TrustSet:
         The addresses of signed CRLs that `rest` names: they are asked in its place, and judged as CRLs.
         """
         return (self.rest.url,) if self.rest is not None and self.rest.answer is RestAnswer.CRL else ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """
-    One certificate of our own: chain file (leaf first) and PKCS#8 key file, encrypted or not.
-    """
-
-    name: str
-    chain_file: Path
-    key_file: Path
-    password_file: Path | None = None
-    password_env: str | None = None
-    hand_over_key: bool = False  # CryptData may give the key to the host instead of signing
-
-
-class ModuleCalls(enum.StrEnum):
-    """
-    What a PKCS #11 module may ask of the kernel.
-
-    `BOUNDED`: no programs, and nothing with other processes; `LOGGED`: anything, and the kernel logs what `BOUNDED`
-    would forbid; `ANY`.
-    """
-
-    BOUNDED = "bounded"
-    LOGGED = "logged"
-    ANY = "any"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenIdentity:
-    """
-    One certificate of our own whose key is on a PKCS #11 token: chain file, and where the key is.
-
-    The password is the token's PIN. Such a key signs and is never handed over.
-    """
-
-    name: str
-    chain_file: Path
-    key: TokenKey
-    password_file: Path | None = None
-    password_env: str | None = None
-    module_calls: ModuleCalls = ModuleCalls.BOUNDED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeWindow:
-    """
-    When certificates may be changed: days of the week (Monday is 0) and times of day, in UTC.
-
-    A window whose end is not after its beginning reaches into the next day.
-    """
-
-    days: frozenset[int]
-    begin: time
-    end: time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenewalRules:
-    """
-    When a certificate is renewed, by its issued lifetime.
-    """
-
-    # Two thirds of the life: what CAs with short lifetimes expect, and a third is left for an outage.
-    renew_at: float = 2 / 3
-    renew_before: timedelta | None = None  # instead of `renew_at`: so long before the end
-    windows: tuple[ChangeWindow, ...] = ()  # none = at any time
-    # The hard floor: with less than this share of the life left, windows no longer hold anything back.
-    floor: float = 1 / 10
-    # Never sooner after an issuance: a CA that issues for minutes must not make us renew without end.
-    min_interval: timedelta = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookRules:
-    """
-    What is run after a new generation is in force: programs with arguments, no shell.
-    """
-
-    commands: tuple[tuple[str, ...], ...] = ()
-    # A host that reloads its certificates answers in seconds; one that hangs must not hold up the next identity.
-    timeout: timedelta = timedelta(seconds=60)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagedIdentity:
-    """
-    One certificate of our own that enrollers keep fresh; key and chain are in the state directory.
-
-    `names` are normalised: A-labels, lower case, no trailing dot. `issuers` are DER certificates, one of which
-    must have signed the leaf; `policies` are OIDs that the leaf must have. Empty = anything.
-    """
-
-    name: str
-    enrollers: tuple[str, ...]  # in this order
-    common_name: str | None
-    dns: tuple[str, ...]
-    addresses: tuple[IPv4Address | IPv6Address, ...]
-    key: KeyKind = KeyKind.RSA2048
-    reuse_key: bool = False  # renew with the same key (partners that pin it); never after a revocation
-    usages: frozenset[Usage] = frozenset(Usage)
-    lifetime: timedelta | None = None  # asked for; the CA decides
-    # An issued lifetime below this share of the one asked for is refused.
-    lifetime_share: float = 0.9
-    issuers: tuple[bytes, ...] = ()
-    policies: frozenset[str] = frozenset()
-    trust: str | None = None  # whose anchors the chain must lead to; without it, the enroller's roots
-    keep: int = 5
-    keep_root: bool = False
-    password_file: Path | None = None  # keys are encrypted at rest with what it holds
-    hand_over_key: bool = False
-    renewal: RenewalRules = field(default_factory=RenewalRules)
-    hooks: HookRules = field(default_factory=HookRules)
-    observe: tuple[tuple[str, int], ...] = ()  # the host's own listeners, (address, port)
-    # How often we ask whether our certificate is revoked: what partners see within minutes we must not see later.
-    check_every: timedelta = timedelta(minutes=5)
-
-
-AnyIdentity = Identity | TokenIdentity | ManagedIdentity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnrollerSettings:
-    """
-    One way to one CA: `type` names the plugin, `options` is its own checked model.
-
-    `written` is what the model was made from, paths resolved: another process of ours makes the same from it.
-    """
-
-    name: str
-    type: str
-    options: Any
-    written: Mapping[str, Any] = field(
-        default_factory=lambda: MappingProxyType({}), repr=False, compare=False
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

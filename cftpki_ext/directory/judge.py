@@ -15,7 +15,8 @@ from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.escape import excerpt, printable
 from cftpki_ext.core.ldap_ber import AnswerError
 from cftpki_ext.core.octets import whole_of
-from cftpki_ext.core.settings import Demand, DirectoryProfile, Limits, Several
+from cftpki_ext.core.settings import Limits
+from cftpki_ext.core.source_settings import Demand, DirectoryProfile, Several
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, SourceFinding

@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 from cftpki_ext.core.escape import excerpt
-from cftpki_ext.core.settings import Demand, DirectoryProfile, Matching, Requirement
+from cftpki_ext.core.source_settings import Demand, DirectoryProfile, Matching, Requirement
 from cftpki_ext.directory.answer import Entry, base_of
 from cftpki_ext.directory.search import wanted_of
 from cftpki_ext.x509.certificate import Certificate

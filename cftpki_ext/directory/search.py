@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cftpki_ext.core.settings import Demand, DirectoryProfile, Requirement, Scope
+from cftpki_ext.core.source_settings import Demand, DirectoryProfile, Requirement, Scope
 from cftpki_ext.directory.answer import Entry
 from cftpki_ext.directory.fields import ENTRY, attribute_of_entry, values_of
 from cftpki_ext.directory.templates import Missing, fields_in, filled, filled_base, parse_filter

@@ -13,7 +13,8 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.ldap_ber import AnswerError
 from cftpki_ext.core.octets import whole_of
-from cftpki_ext.core.settings import DirectoryProfile, Limits, Scope, TrustSet
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.source_settings import DirectoryProfile, Scope
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.vocabulary import SourceKind

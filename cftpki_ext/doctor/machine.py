@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.settings import Identity, ServiceSettings, Settings
+from cftpki_ext.core.identity_settings import Identity
+from cftpki_ext.core.settings import ServiceSettings, Settings
 from cftpki_ext.doctor.findings import Finding, Level
-from cftpki_ext.stores import written_places
+from cftpki_ext.state_directory import written_places
 from cftpki_ext.support import pem
 from cftpki_ext.support.files import MAX_PEM_BYTES, read_regular
 from cftpki_ext.support.users import denied_text, user_text, user_word

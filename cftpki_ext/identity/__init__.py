@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from cftpki_ext.core.settings import AnyIdentity
+from cftpki_ext.core.identity_settings import AnyIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.x509.certificate import Certificate
 

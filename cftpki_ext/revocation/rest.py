@@ -22,7 +22,7 @@ from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.octets import whole_of
-from cftpki_ext.core.settings import RestAccess, RestAnswer, RestProfile
+from cftpki_ext.core.source_settings import RestAccess, RestAnswer, RestProfile
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.core.verdict import CertificateStatus, SourceFinding

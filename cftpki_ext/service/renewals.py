@@ -19,7 +19,8 @@ from typing import Protocol
 
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.core.settings import Identity, ManagedIdentity, Settings, TokenIdentity
+from cftpki_ext.core.identity_settings import Identity, ManagedIdentity, TokenIdentity
+from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import CertificateFinding, CertificateStatus, Verdict
 from cftpki_ext.core.vocabulary import Direction, Usage

@@ -31,8 +31,9 @@ from datetime import timedelta
 from typing import Any
 
 from cftpki_ext.core.errors import CftPkiError
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.core.log import Log
-from cftpki_ext.core.settings import ManagedIdentity, Settings
+from cftpki_ext.core.settings import Settings
 from cftpki_ext.identity.renewal.advice import Found, OwnStatus
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.store.generations import Generation

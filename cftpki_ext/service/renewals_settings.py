@@ -15,8 +15,9 @@ from typing import Any
 
 from cftpki_ext.core.errors import ConfigError
 from cftpki_ext.core.forms import form_of
+from cftpki_ext.core.identity_settings import EnrollerSettings, ManagedIdentity
 from cftpki_ext.core.octets import LargeOctets
-from cftpki_ext.core.settings import EnrollerSettings, ManagedIdentity, ServiceSettings, Settings, TrustSet
+from cftpki_ext.core.settings import ServiceSettings, Settings, TrustSet
 from cftpki_ext.evidence.record import from_plain, to_plain
 from cftpki_ext.identity.issuance.plugins import load_plugin
 from cftpki_ext.processes.frames import Message

@@ -23,7 +23,8 @@ from cftpki_ext.config.places import places_in
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.ldap_ber import AnswerError
 from cftpki_ext.core.octets import OctetsIndex
-from cftpki_ext.core.settings import Demand, DirectoryProfile, LdapAccess, Limits, Matching, Requirement
+from cftpki_ext.core.settings import Limits
+from cftpki_ext.core.source_settings import Demand, DirectoryProfile, LdapAccess, Matching, Requirement
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin
 from cftpki_ext.directory.answer import read_answer

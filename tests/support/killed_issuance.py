@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cftpki_ext.bootstrap.checker import SystemClock
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.core.vocabulary import KeyKind
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.store import durable

@@ -5,7 +5,7 @@ One identity under a manager, with a scripted CA, a clock that is set, and the e
 import asyncio
 from datetime import timedelta
 
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.core.vocabulary import KeyKind
 from cftpki_ext.identity.renewal.manager import Manager
 from cftpki_ext.identity.store.layout import site_of

@@ -11,7 +11,8 @@ from cftpki_ext import stores
 from cftpki_ext.core.errors import StoreError
 from cftpki_ext.core.settings import ServiceSettings
 from cftpki_ext.ports.responses import ListStore
-from cftpki_ext.stores import open_stores, unfit_state
+from cftpki_ext.state_directory import unfit_state
+from cftpki_ext.stores import open_stores
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])

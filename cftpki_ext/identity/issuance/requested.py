@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.identity.enroller_port import Names
 from cftpki_ext.identity.issuance.gate import Wanted, compare
 from cftpki_ext.identity.issuance.normalise import Chain

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 from cftpki_ext.core.errors import CftPkiError
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Enroller, Held, RenewalHint
 from cftpki_ext.identity.issuance.task import GRACE_S

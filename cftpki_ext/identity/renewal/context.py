@@ -15,7 +15,7 @@ from pathlib import Path
 from secrets import SystemRandom
 
 from cftpki_ext.core.errors import CftPkiError, InputError, PassingError, StoreError
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.identity.enroller_port import Enroller
 from cftpki_ext.identity.issuance.recover import recover
 from cftpki_ext.identity.renewal.advice import Adviser, OwnStatus

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.identity.issuance.requested import changed
 from cftpki_ext.identity.renewal.schedule import (
     LONGEST_WITHOUT,

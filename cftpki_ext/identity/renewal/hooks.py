@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.settings import HookRules
+from cftpki_ext.core.identity_settings import HookRules
 from cftpki_ext.identity.store.generations import Generation
 from cftpki_ext.support.programs import run_program
 

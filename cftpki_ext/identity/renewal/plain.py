@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.errors import KeyUnavailableError
-from cftpki_ext.core.settings import AnyIdentity, Identity, RenewalRules, TokenIdentity
+from cftpki_ext.core.identity_settings import AnyIdentity, Identity, RenewalRules, TokenIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.renewal.overview import certificate_data, time_or_none
 from cftpki_ext.identity.renewal.rows import blank

@@ -17,7 +17,7 @@ from datetime import datetime, time, timedelta
 from hashlib import sha256
 from types import MappingProxyType
 
-from cftpki_ext.core.settings import ChangeWindow, RenewalRules
+from cftpki_ext.core.identity_settings import ChangeWindow, RenewalRules
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.enroller_port import Fault
 

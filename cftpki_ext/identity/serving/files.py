@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError
+from cftpki_ext.core.identity_settings import AnyIdentity, Identity, TokenIdentity
 from cftpki_ext.core.pkcs11_uri import TokenKey
-from cftpki_ext.core.settings import AnyIdentity, Identity, TokenIdentity
 from cftpki_ext.identity import KeyLoader, LoadedIdentity, PrivateKey
 from cftpki_ext.identity.serving.watched import WatchedIdentities
 from cftpki_ext.identity.store.layout import Log

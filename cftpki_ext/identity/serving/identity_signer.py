@@ -17,7 +17,7 @@ from dataclasses import field
 from typing import Any
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, SignerLostError
-from cftpki_ext.core.settings import AnyIdentity, TokenIdentity
+from cftpki_ext.core.identity_settings import AnyIdentity, TokenIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity import HeldIdentity
 from cftpki_ext.identity.serving.doors import IdentityDoors

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_ext.core.errors import KeyUnavailableError, SignerLostError, StoreError
-from cftpki_ext.core.settings import AnyIdentity, ManagedIdentity
+from cftpki_ext.core.identity_settings import AnyIdentity, ManagedIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity import HeldIdentity, LoadedIdentity, PrivateKey
 from cftpki_ext.identity.serving.files import OpenToken, load_identity, no_tokens

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cftpki_ext.core.settings import AnyIdentity, ManagedIdentity
+from cftpki_ext.core.identity_settings import AnyIdentity, ManagedIdentity
 from cftpki_ext.identity import HeldIdentity, KeyLoader
 from cftpki_ext.identity.serving.files import FileIdentities, mark_of
 from cftpki_ext.identity.serving.watched import WatchedIdentities

@@ -24,8 +24,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from cftpki_ext.core.errors import InputError, KeyUnavailableError, PinRefusedError, SignerLostError
+from cftpki_ext.core.identity_settings import (
+    AnyIdentity,
+    Identity,
+    ManagedIdentity,
+    ModuleCalls,
+    TokenIdentity,
+)
 from cftpki_ext.core.pkcs11_uri import TokenKey
-from cftpki_ext.core.settings import AnyIdentity, Identity, ManagedIdentity, ModuleCalls, TokenIdentity
 from cftpki_ext.identity import PrivateKey
 from cftpki_ext.identity.serving.door import MAX_CONNECTIONS, Door
 from cftpki_ext.identity.serving.files import OpenToken, no_tokens

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cftpki_ext.core.errors import KeyUnavailableError
-from cftpki_ext.core.settings import AnyIdentity, TokenIdentity
+from cftpki_ext.core.identity_settings import AnyIdentity, TokenIdentity
 from cftpki_ext.identity import HeldIdentity
 from cftpki_ext.identity.serving.doors import DoorSockets, Heard, IdentityDoors
 from cftpki_ext.identity.serving.identity_signer import IdentitySigner, Pins

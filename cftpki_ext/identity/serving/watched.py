@@ -15,7 +15,7 @@ from dataclasses import field, replace
 from typing import Any, Generic, TypeVar
 
 from cftpki_ext.core.errors import KeyUnavailableError, SignerLostError
-from cftpki_ext.core.settings import AnyIdentity
+from cftpki_ext.core.identity_settings import AnyIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity import HeldIdentity, KeyLoader
 from cftpki_ext.identity.store.layout import Log

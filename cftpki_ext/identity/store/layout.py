@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.identity.store import private_keys
 from cftpki_ext.identity.store.generations import Generations

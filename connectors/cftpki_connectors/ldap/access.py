@@ -14,7 +14,7 @@ from cftpki_connectors.support import threads
 from cftpki_connectors.support.httpx_client import client_tls
 from cftpki_connectors.support.secret_files import MAX_PASSWORD_BYTES, secret_bytes
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.settings import LdapAccess
+from cftpki_ext.core.source_settings import LdapAccess
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.support.failures import reason_of
 

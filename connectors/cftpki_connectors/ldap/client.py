@@ -29,7 +29,7 @@ from cftpki_connectors.ldap.link import Link
 from cftpki_connectors.ldap.messages import Answers
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.ldap_ber import AnswerError
-from cftpki_ext.core.settings import LdapAccess
+from cftpki_ext.core.source_settings import LdapAccess
 from cftpki_ext.core.values import dataclass
 
 T = TypeVar("T")

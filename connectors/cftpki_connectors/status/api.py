@@ -27,7 +27,8 @@ from cftpki_connectors.support.httpx_client import unverified_tls
 from cftpki_connectors.support.secret_files import secret_bytes
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import InputError
-from cftpki_ext.core.settings import RestAccess, TrustSet
+from cftpki_ext.core.settings import TrustSet
+from cftpki_ext.core.source_settings import RestAccess
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.support.failures import reason_of

@@ -19,7 +19,7 @@ from cftpki_connectors.status.source import Answer, FetchingSource
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import SourceError
 from cftpki_ext.core.escape import printable
-from cftpki_ext.core.settings import RestProfile
+from cftpki_ext.core.source_settings import RestProfile
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.sources import StatusQuestion, StatusSource

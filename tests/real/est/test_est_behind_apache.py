@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cftpki_connectors.ca.client import CaClient, CaRequest
 from cftpki_connectors.est import EstEnroller, EstOptions
 from cftpki_connectors.status.api import _context
-from cftpki_ext.core.settings import RestAccess
+from cftpki_ext.core.source_settings import RestAccess
 from cftpki_ext.identity.enroller_port import Failed, Fault, Issued
 from tests.support import pki
 from tests.support.apache import apache

@@ -6,7 +6,8 @@ from types import MappingProxyType
 
 import pytest
 
-from cftpki_ext.core.settings import Identity, Rule, ServiceSettings, Settings, TrustSet
+from cftpki_ext.core.identity_settings import Identity
+from cftpki_ext.core.settings import Rule, ServiceSettings, Settings, TrustSet
 from cftpki_ext.core.vocabulary import Direction
 from tests.support.daemon_world import ISSUING, MFT, OTHER_ROOT, ROOT, running
 

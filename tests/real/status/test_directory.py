@@ -26,15 +26,14 @@ from cftpki_ext.api import check_certificate_async
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import RESILIENT
-from cftpki_ext.core.settings import (
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.source_settings import (
     Demand,
     DirectoryProfile,
     LdapAccess,
-    Limits,
     Matching,
     Requirement,
     Several,
-    TrustSet,
 )
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind

@@ -25,7 +25,8 @@ from cftpki_connectors.status.crl import CrlSource
 from cftpki_connectors.status.ocsp import OcspSource
 from cftpki_connectors.status.rest import RestSource
 from cftpki_ext.core.causes import Cause
-from cftpki_ext.core.settings import Limits, NonceMode, RestProfile, TrustSet
+from cftpki_ext.core.settings import Limits, NonceMode, TrustSet
+from cftpki_ext.core.source_settings import RestProfile
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
 from cftpki_ext.ports.sources import StatusQuestion

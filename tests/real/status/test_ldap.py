@@ -26,7 +26,8 @@ from cftpki_connectors.ldap.access import Login
 from cftpki_connectors.ldap.client import Directory, LdapRequest
 from cftpki_ext.cli import main
 from cftpki_ext.core.causes import Cause
-from cftpki_ext.core.settings import LdapAccess, Limits, TrustSet
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.source_settings import LdapAccess
 from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.decision.question import Question
 from tests.fuzz.reading import answer

@@ -13,7 +13,7 @@ import pytest
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.octets import whole_of
 from cftpki_ext.core.policy import RESILIENT
-from cftpki_ext.core.settings import RestProfile
+from cftpki_ext.core.source_settings import RestProfile
 from cftpki_ext.core.vocabulary import Origin
 from tests.support.pki import NOW, issue, make_crl, make_ocsp_response, raw_extension
 from tests.support.virtual_world import (

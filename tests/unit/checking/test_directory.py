@@ -12,14 +12,8 @@ import pytest
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import AUDIT, RESILIENT, STRICT, Action, PartnerException, Policy, Treatment
-from cftpki_ext.core.settings import (
-    Demand,
-    DirectoryProfile,
-    LdapAccess,
-    Limits,
-    Requirement,
-    TrustSet,
-)
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.source_settings import Demand, DirectoryProfile, LdapAccess, Requirement
 from cftpki_ext.core.verdict import Reason
 from cftpki_ext.core.vocabulary import Direction, SourceKind
 from cftpki_ext.decision.question import Question

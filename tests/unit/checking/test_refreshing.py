@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from cftpki_ext.checking.held import Held, Partner, due, ending, still_wanted
 from cftpki_ext.checking.refreshing import Ahead, Job
 from cftpki_ext.core.policy import STRICT
-from cftpki_ext.core.settings import Limits, RefreshSettings, RestProfile, TrustSet
+from cftpki_ext.core.settings import Limits, RefreshSettings, TrustSet
+from cftpki_ext.core.source_settings import RestProfile
 from cftpki_ext.core.vocabulary import Direction, SourceKind
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

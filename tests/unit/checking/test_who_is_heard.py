@@ -23,7 +23,8 @@ from cryptography import x509
 from cftpki_ext.checking.case import store_key
 from cftpki_ext.core.causes import RESERVATIONS, Cause
 from cftpki_ext.core.policy import RESILIENT, STRICT, Action, Depth, Policy, Treatment
-from cftpki_ext.core.settings import Limits, RestProfile, TrustSet
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.source_settings import RestProfile
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import Reason, Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin, SourceKind

@@ -12,7 +12,7 @@ import pytest
 from cftpki_ext.config import load
 from cftpki_ext.config.directory import DirectoryModel, RequireModel
 from cftpki_ext.core.errors import ConfigError
-from cftpki_ext.core.settings import (
+from cftpki_ext.core.source_settings import (
     Demand,
     DirectoryProfile,
     LdapAccess,

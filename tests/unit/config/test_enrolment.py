@@ -11,7 +11,7 @@ import pytest
 from cftpki_ext.config import load
 from cftpki_ext.config.enrolment import ManagedModel
 from cftpki_ext.core.errors import ConfigError
-from cftpki_ext.core.settings import ChangeWindow, ManagedIdentity
+from cftpki_ext.core.identity_settings import ChangeWindow, ManagedIdentity
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from tests.support import pki
 

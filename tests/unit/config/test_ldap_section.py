@@ -12,7 +12,7 @@ import pytest
 from cftpki_ext.config import load
 from cftpki_ext.config.ldap import LdapModel
 from cftpki_ext.core.errors import ConfigError
-from cftpki_ext.core.settings import LdapAccess
+from cftpki_ext.core.source_settings import LdapAccess
 from tests.support.pki import issue, make_root
 
 TEXT = (Path(__file__).parents[3] / "docs" / "ldap.md").read_text()

@@ -12,7 +12,7 @@ import pytest
 from cftpki_ext.config import load
 from cftpki_ext.config.rest import FIELDS, RestModel
 from cftpki_ext.core.errors import ConfigError
-from cftpki_ext.core.settings import RestAnswer, RestProfile
+from cftpki_ext.core.source_settings import RestAnswer, RestProfile
 from tests.support.pki import issue, make_root
 
 TEXT = (Path(__file__).parents[3] / "docs" / "rest-lookup.md").read_text()

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from pydantic import ValidationError
 
 from cftpki_connectors.file_enroller import LOOK_EVERY, FileEnroller, FileOptions
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from cftpki_ext.identity.enroller_port import Failed, Fault, Held, Issued, Names, Order, Pending
 from cftpki_ext.identity.renewal.manager import Manager

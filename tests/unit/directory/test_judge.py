@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.ldap_ber import AnswerError
-from cftpki_ext.core.settings import (
+from cftpki_ext.core.settings import Limits
+from cftpki_ext.core.source_settings import (
     Demand,
     DirectoryProfile,
     LdapAccess,
-    Limits,
     Matching,
     Requirement,
     Several,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cftpki_ext.core.settings import ManagedIdentity
+from cftpki_ext.core.identity_settings import ManagedIdentity
 from cftpki_ext.core.vocabulary import KeyKind
 from cftpki_ext.doctor import Level, Subject, examine_ca, examine_identity, examine_places, unreadable
 from cftpki_ext.identity.enroller_port import Finding as CaFinding

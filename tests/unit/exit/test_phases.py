@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.core.settings import Identity, Limits, Rule, ServiceSettings, Settings, TrustSet, Unreachable
+from cftpki_ext.core.identity_settings import Identity
+from cftpki_ext.core.settings import Limits, Rule, ServiceSettings, Settings, TrustSet, Unreachable
 from cftpki_ext.core.verdict import Evidence, Reason, Status, Verdict
 from cftpki_ext.core.vocabulary import Direction, PeerAddress, Phase
 from cftpki_ext.decision.conclude import conclude

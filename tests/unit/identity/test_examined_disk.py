@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cftpki_ext.core.errors import KeyUnavailableError, StoreError
-from cftpki_ext.core.settings import HookRules
+from cftpki_ext.core.identity_settings import HookRules
 from cftpki_ext.core.vocabulary import KeyKind
 from cftpki_ext.identity.renewal.hooks import run_hooks
 from cftpki_ext.identity.store import durable, private_keys

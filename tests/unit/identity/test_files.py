@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cftpki_ext.core.errors import KeyUnavailableError
-from cftpki_ext.core.settings import Identity
+from cftpki_ext.core.identity_settings import Identity
 from cftpki_ext.identity.serving.files import MAX_CHAIN_BYTES, MAX_KEY_BYTES, FileIdentities, load_identity
 from cftpki_ext.identity.serving.local import LocalKeys
 from cftpki_ext.identity.serving.watched import RETRY_S

@@ -8,7 +8,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from cftpki_ext.core.settings import Identity
+from cftpki_ext.core.identity_settings import Identity
 from cftpki_ext.identity.serving.identity_signer import IdentitySigner, Pins
 from cftpki_ext.identity.serving.signer import QUEUE
 from cftpki_ext.processes.frames import Message

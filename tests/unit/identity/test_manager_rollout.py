@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from cftpki_ext.core.settings import HookRules
+from cftpki_ext.core.identity_settings import HookRules
 from cftpki_ext.identity.store.locks import BusyError, locked
 from cftpki_ext.identity.store.state import Stage
 from tests.support import real_service

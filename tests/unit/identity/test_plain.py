@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.core.settings import Identity, ServiceSettings, Settings
+from cftpki_ext.core.identity_settings import Identity
+from cftpki_ext.core.settings import ServiceSettings, Settings
 from cftpki_ext.identity.enroller_port import Fault
 from cftpki_ext.identity.issuance.late import LateEnroller
 from cftpki_ext.identity.renewal.manager import Manager

@@ -13,15 +13,9 @@ from cftpki_connectors.file_enroller import FileOptions
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.errors import ConfigError
+from cftpki_ext.core.identity_settings import EnrollerSettings, Identity, ManagedIdentity
 from cftpki_ext.core.policy import PROFILES
-from cftpki_ext.core.settings import (
-    EnrollerSettings,
-    Identity,
-    ManagedIdentity,
-    ServiceSettings,
-    Settings,
-    TrustSet,
-)
+from cftpki_ext.core.settings import ServiceSettings, Settings, TrustSet
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Direction, KeyKind, Origin, SourceKind, Usage
 from cftpki_ext.identity.enroller_port import EnrollerPlugin

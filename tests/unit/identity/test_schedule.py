@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cftpki_ext.core.settings import ChangeWindow, RenewalRules
+from cftpki_ext.core.identity_settings import ChangeWindow, RenewalRules
 from cftpki_ext.identity.renewal.schedule import (
     Attempts,
     Facts,

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from cftpki_ext.core.errors import PinRefusedError
+from cftpki_ext.core.identity_settings import Identity, ManagedIdentity, TokenIdentity
 from cftpki_ext.core.pkcs11_uri import TokenKey
-from cftpki_ext.core.settings import Identity, ManagedIdentity, TokenIdentity
 from cftpki_ext.identity.serving import signer as module
 from cftpki_ext.identity.serving.signer import KEPT_KEYS, Signer, identity_from, identity_to, key_name
 from cftpki_ext.processes.frames import Message

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from cftpki_ext.core.errors import StoreError
-from cftpki_ext.core.settings import ChangeWindow, RenewalRules
+from cftpki_ext.core.identity_settings import ChangeWindow, RenewalRules
 from cftpki_ext.identity.enroller_port import RenewalHint
 from cftpki_ext.identity.renewal.advice import Found
 from cftpki_ext.identity.renewal.standing import Standing

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cftpki_ext.core.causes import Cause
-from cftpki_ext.core.settings import Limits, RestProfile, TrustSet
+from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.source_settings import RestProfile
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import CertificateStatus
 from cftpki_ext.core.vocabulary import Origin, SourceKind

@@ -20,17 +20,15 @@ import pytest
 
 from cftpki_connectors.file_enroller import FileOptions
 from cftpki_ext.core.errors import ConfigError, StoreError
-from cftpki_ext.core.settings import (
+from cftpki_ext.core.identity_settings import (
     ChangeWindow,
     EnrollerSettings,
     HookRules,
     Identity,
     ManagedIdentity,
     RenewalRules,
-    ServiceSettings,
-    Settings,
-    TrustSet,
 )
+from cftpki_ext.core.settings import ServiceSettings, Settings, TrustSet
 from cftpki_ext.core.vocabulary import KeyKind, Usage
 from cftpki_ext.identity.renewal.advice import Found
 from cftpki_ext.identity.renewal.config_digest import stable_text

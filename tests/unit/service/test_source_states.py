@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.policy import AUDIT, PartnerException, Policy, Treatment
-from cftpki_ext.core.settings import Limits, RestProfile, Settings, TrustSet
+from cftpki_ext.core.settings import Limits, Settings, TrustSet
+from cftpki_ext.core.source_settings import RestProfile
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.verdict import (
     CertificateFinding,

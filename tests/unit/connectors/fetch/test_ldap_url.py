@@ -24,7 +24,8 @@ from cftpki_connectors.fetch.ldap_url import (
     target_of,
 )
 from cftpki_connectors.fetch.url import ForbiddenUrlError, parse_url
-from cftpki_ext.core.settings import LdapAccess, TrustSet
+from cftpki_ext.core.settings import TrustSet
+from cftpki_ext.core.source_settings import LdapAccess
 from tests.support.pki import issue, make_root
 
 ROOT = make_root("Root")
