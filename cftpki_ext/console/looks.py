@@ -53,7 +53,7 @@ _YOUNG_S = 30.0
 # The evidence's chain is looked through for so long each time: `cftpki audit verify` looks through all of it.
 _VERIFY_S, _READ_S = 3.0, 5.0
 _PAST = timedelta(days=7)
-# How many of the newest records are looked at: the next step where it takes no longer than that, as far as can be told.
+# How many of the newest records are looked at: the next step where it takes no more processor time than that, as far as can be told.
 _STEPS, _AFFORDED_S = (1_000, 5_000, NEWEST_RECORDS), 10.0
 
 
@@ -232,22 +232,25 @@ class Looker:
         return try_policy(self._settings(), given["trust"], given["policy"], timedelta(hours=given["hours"]))
 
 
-def affordable(read: Callable[[int], T], *, monotonic: Callable[[], float] = time.monotonic) -> T:
+def affordable(read: Callable[[int], T], *, worked: Callable[[], float] = time.process_time) -> T:
     """
-    Read as many of the newest records as there is time for.
+    Read as many of the newest records as there is work to spare for.
+
+    Work, not time: how much a page shows must not depend on what else the machine does. How long anybody waits for it is bounded
+    by who asks (`seen.look`).
 
     Args:
         read: reads so many.
-        monotonic: seconds that only ever grow.
+        worked: seconds of this process's processor time.
 
     Returns:
         What it gave for the most that could be afforded.
 
     """
-    begun = monotonic()
+    begun = worked()
     found = read(_STEPS[0])
     for fewer, most in pairwise(_STEPS):
-        took, begun = monotonic() - begun, monotonic()
+        took, begun = worked() - begun, worked()
         if took * most / fewer > _AFFORDED_S:
             break
         found = read(most)

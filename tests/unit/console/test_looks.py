@@ -3,12 +3,14 @@ What the child that looks gives: plain data of stores and configuration, in what
 """
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from cftpki_cache.blocked import BlockFile
+from cftpki_ext.console import looks
 from cftpki_ext.console.looks import Looker, affordable
 from cftpki_ext.core.blocks import Block
 from cftpki_ext.core.policy import AUDIT
@@ -192,13 +194,23 @@ def test_hostile_and_long_names_come_through_every_look(tmp_path):
     assert 0 == found(looker, "trial", trust="partners", policy="audit", hours=1)["refused"]["count"]
 
 
-def test_records_are_read_as_far_as_there_is_time_for():
+def test_records_are_read_as_far_as_there_is_work_to_spare_for():
     read = []
 
     def reads(most):
         read.append(most)
         return most
 
-    assert 5_000 == affordable(reads, monotonic=iter([0.0, 1.0, 1.0, 5.0, 5.0]).__next__)
+    assert 5_000 == affordable(reads, worked=iter([0.0, 1.0, 1.0, 5.0, 5.0]).__next__)
     assert [1_000, 5_000] == read
-    assert 20_000 == affordable(reads, monotonic=iter([0.0, 0.1, 0.1, 0.4, 0.4]).__next__)
+    assert 20_000 == affordable(reads, worked=iter([0.0, 0.1, 0.1, 0.4, 0.4]).__next__)
+
+
+def test_machine_that_is_busy_otherwise_shows_as_many_records(monkeypatch):
+    monkeypatch.setattr(looks, "_AFFORDED_S", 0.05)
+
+    def waits(most):
+        time.sleep(0.02)
+        return most
+
+    assert 20_000 == affordable(waits)
