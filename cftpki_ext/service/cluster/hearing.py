@@ -127,7 +127,7 @@ class Hearing:
         self._place = load_place(store.load())
         self._saved = self._place
         self._whole_at = clock.monotonic()
-        self._to_doubt, self._doubted = False, float("-inf")
+        self._doubted = float("-inf")
         # The entry that no judge could be found for last, how often, and whether it is to be heard again.
         self._tried, self._tries, self._again = "", 0, False
         self._put_off: dict[RevokedNews, _PutOff] = {}
@@ -153,12 +153,11 @@ class Hearing:
         """
         found = missed(position, beat)
         if found is not Missed.NOTHING:
-            self._place = replace(self._place, position=from_the_end(beat))
+            self._place = replace(self._place, position=from_the_end(beat), doubt=True)
             self._tell_whole()
-            self._to_doubt = True
         now = self._clock.monotonic()
-        if self._to_doubt and now - self._doubted > _DOUBT_S:
-            self._to_doubt, self._doubted = False, now
+        if self._place.doubt and now - self._doubted > _DOUBT_S:
+            self._place, self._doubted = replace(self._place, doubt=False), now
             self._acts.doubt()
         if found is not Missed.NOTHING or not beat.mine:
             again = self._telling.again()
@@ -215,15 +214,15 @@ class Hearing:
 
         What was vouched for once can be told again by whoever may write to the server.
         """
-        after = self._place.flushed(announcement.node, announcement.number) if vouched else self._place
-        if after is None:
+        if vouched and self._place.flushed(announcement.node, announcement.number) is None:
             self._counts["said_before"] += 1
             return False
         if not done:
             self._counts["flushed"] += 1
             self._log.info("cluster_flushed", detail="another node emptied all caches")
             await self._acts.flush()
-        self._place = after
+        if vouched:  # of the place as it is by now
+            self._place = self._place.flushed(announcement.node, announcement.number) or self._place
         return True
 
     async def _revoked(self, announcement: Announcement, position: str, heard_s: float) -> bool:
@@ -253,7 +252,7 @@ class Hearing:
 
     def _not_judged(self, told_by: str, error: CftPkiError) -> None:
         self._log.error("announced_revocation_not_judged", told_by=told_by, error=printable(str(error)))
-        self._to_doubt = True
+        self._place = replace(self._place, doubt=True)
 
     def _put_off_to_later(self, one: _PutOff) -> None:
         """
@@ -265,9 +264,9 @@ class Hearing:
         if len(self._put_off) < _PUT_OFF and octets <= _PUT_OFF_OCTETS:
             self._put_off[one.news], self._put_off_octets = one, octets
             return
-        if not self._to_doubt:
+        if not self._place.doubt:
             self._log.warning("announced_revocations_too_many", waiting=len(self._put_off))
-        self._to_doubt = True
+        self._place = replace(self._place, doubt=True)
 
     async def catch_up(self) -> None:
         """

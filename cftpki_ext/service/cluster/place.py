@@ -28,11 +28,14 @@ _POSITION = re.compile("[0-9]{1,20}-[0-9]{1,20}")
 class Place:
     """
     Behind which entry to go on, the blocks that were told to all, and the latest flush of each node (its number).
+
+    `doubt`: something may have been missed, and all evidence is still to be renewed for it.
     """
 
     position: str = BEGIN
     agreed: frozenset[Block] = frozenset()
     flushes: frozenset[tuple[str, int]] = frozenset()
+    doubt: bool = False
 
     def flushed(self, node: str, number: int) -> Place | None:
         """
@@ -65,6 +68,7 @@ def save_place(place: Place) -> bytes:
         "position": place.position,
         "agreed": [block_to_plain(one) for one in blocks],
         "flushes": dict(sorted(place.flushes)),
+        "doubt": place.doubt,
     }
     return json.dumps(plain, indent=1).encode() + b"\n"
 
@@ -81,6 +85,7 @@ def load_place(octets: bytes | None) -> Place:
             position=plain["position"],
             agreed=frozenset(blocks_from_plain(plain["agreed"])),
             flushes=_flushes_from(plain.get("flushes", {})),
+            doubt=plain.get("doubt") is True,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError):
         return Place()

@@ -109,16 +109,19 @@ class Revocations:
         if again and not (news.raw or may_ask):
             return Proof.LATER
         told = frozenset(digest_of(one.raw) for one in handed_in if one.raw is not None)
+        is_open = False
         for question in self._questions(news, now, heard_s=heard_s, ask=may_ask):
             judged = await self._judges.judge(question, handed_in, remember=False)
             if may_ask and any(one.origin is Origin.NETWORK for one in judged.statements):
                 self._asked_at.append(self._clock.monotonic())
+            is_open |= bool(judged.verdict.evidence.findings)
             if not _proves(judged.verdict):
                 continue
             if not _is_known(judged.verdict, told):
                 await self._record(question, handed_in)
             return Proof.PROVEN
-        return Proof.NOT_PROVEN if news.raw or may_ask else Proof.LATER
+        # Of a chain that leads to no anchor of ours nobody would be asked later either.
+        return Proof.LATER if is_open and not (news.raw or may_ask) else Proof.NOT_PROVEN
 
     def _questions(self, news: RevokedNews, now: datetime, *, heard_s: float, ask: bool) -> list[Question]:
         settings = self._settings()

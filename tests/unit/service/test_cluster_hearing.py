@@ -475,3 +475,21 @@ async def test_revocation_that_was_put_off_and_nobody_can_judge_has_all_evidence
         await node.hearing.round()
     node.compare()
     assert ([2], 1, ["announced_revocation_not_judged"]) == (leaves(node), node.doubts, node.log.events)
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+async def test_doubt_that_nothing_came_of_outlives_a_restart(tmp_path, renewed):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    node.telling.revoked((b"leaf",), proof())
+    await node.telling.flush()
+    node.silent = 10
+    for _ in range(10):
+        await node.hearing.round()
+    if renewed:
+        node.compare()
+        await node.hearing.round()
+    assert int(renewed) == node.doubts
+    node = Node(tmp_path / "a", server)
+    node.compare()
+    assert (int(not renewed), "101-0") == (node.doubts, node.hearing.position)

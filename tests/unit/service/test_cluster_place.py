@@ -55,7 +55,9 @@ def test_who_missed_something_goes_on_from_the_beginning_of_what_is_there(first)
 
 
 def test_place_comes_back():
-    place = Place(position="17-4", agreed=frozenset({BLOCK}), flushes=frozenset({("a", 7), ("b", 0)}))
+    place = Place(
+        position="17-4", agreed=frozenset({BLOCK}), flushes=frozenset({("a", 7), ("b", 0)}), doubt=True
+    )
     assert place == load_place(save_place(place))
 
 

@@ -22,7 +22,7 @@ from cftpki_ext.core.vocabulary import Direction
 from cftpki_ext.decision.question import Question
 from cftpki_ext.service.cluster.revocations import Proof, Revocations
 from cftpki_ext.service.judging.remote import Judged
-from tests.support.pki import NOW, issue, make_crl
+from tests.support.pki import NOW, issue, make_crl, make_root
 from tests.support.pki.crl import Revoked
 from tests.support.virtual_world import (
     CA,
@@ -223,6 +223,9 @@ def test_thirty_proofs_a_minute_are_asked_for_and_the_others_come_later():
             node.source.answers = {**node.source.answers, LOCATION: (0.5, listed(HOUR))}
             proofs.append(await node.hear(chain=(one.der, CA.der), heard_s=node.clock.monotonic()))
         assert [Proof.NOT_PROVEN] * 30 + [Proof.LATER] == proofs
+        stranger = make_root("Somebody Else's Root")
+        chain = (issue(stranger, "strange", crl_urls=[LOCATION]).der, stranger.der)
+        assert Proof.NOT_PROVEN is await node.hear(chain=chain, heard_s=node.clock.monotonic())
         late, heard_s = (OTHERS[30].der, CA.der), node.clock.monotonic()
         node.source.answers = {**node.source.answers, LOCATION: (0.5, list_of_all(HOUR / 2))}
         asked = len(node.source.asked)
