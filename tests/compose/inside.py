@@ -46,7 +46,7 @@ def prepare(names: list[str]) -> dict[str, Any]:
 
 def shake(name: str, host: str, version: str = "1.3") -> dict[str, Any]:
     """
-    A handshake with a host as a partner: 0 where it was accepted and what was sent was answered, the alert, or how it ended otherwise.
+    A handshake with a host as a partner: 0 where it was accepted and what was sent was answered, the alert, or how it ended otherwise; and when.
     """
     generations = PARTNERS / "state/identities" / name / "generations"
     newest = max(path for path in generations.iterdir() if path.name.isdigit())
@@ -59,33 +59,32 @@ def shake(name: str, host: str, version: str = "1.3") -> dict[str, Any]:
     subprocess.run(
         command, check=False, timeout=HANDSHAKE_S, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    took_s = time.monotonic() - begun
+    times = {"begun": begun, "ended": time.monotonic()}
     events = [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
     for event in events:
         if event.get("event") == "session":
             if event["alert"]:
-                return {"seen": event["alert"], "took_s": took_s}
-            if event["established"] and event["how"] == "done":
-                return {"seen": 0, "took_s": took_s}
-            return {"seen": event["how"], "took_s": took_s}
-    return {"seen": "no session", "took_s": took_s}
+                return {"seen": event["alert"], **times}
+            accepted = event["established"] and event["how"] == "done"
+            return {"seen": 0 if accepted else event["how"], **times}
+    return {"seen": "no session", **times}
 
 
-def until(name: str, host: str, wanted: int, patience_s: float) -> dict[str, Any]:
+def until(name: str, host: str, wanted: int, patience_s: float, since: float | None) -> dict[str, Any]:
     """
-    Shake hands until it ends as wanted: after how long the last that did not had begun, and what else was seen.
+    Shake hands until it ends as wanted: what else was seen, and how long after `since` (or now) the last of that had begun.
     """
     begun = time.monotonic()
+    since = begun if since is None else since
     others: list[Any] = []
     late_s = slowest_s = 0.0
     while True:
-        started = time.monotonic() - begun
         found = shake(name, host)
-        slowest_s = max(slowest_s, found["took_s"])
-        if found["seen"] == wanted or started > patience_s:
+        slowest_s = max(slowest_s, found["ended"] - found["begun"])
+        if found["seen"] == wanted or found["begun"] - begun > patience_s:
             return {"seen": found["seen"], "others": others, "late_s": late_s, "slowest_s": slowest_s}
         others.append(found["seen"])
-        late_s = started
+        late_s = found["begun"] - since
         time.sleep(0.02)
 
 

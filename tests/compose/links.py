@@ -17,7 +17,7 @@ from collections.abc import Callable
 from tests.compose.site import ACCEPTED, PARTNERS, PYTHON, Agent, Node, Site, compose, left, nameless
 
 REVOKED, UNKNOWN, DENIED, FAILED = 44, 46, 49, 80
-# The last accept anywhere comes within a second of the first refusal; a handshake that looks for it has its own length.
+# The last accept anywhere begins within a second of the first refusal.
 AT_ONCE_S = 1.0
 # A server that is back is asked twice a second; what was told is heard ten times a second.
 CAUGHT_UP_S = 10.0
@@ -43,13 +43,13 @@ def together(site: Site) -> None:
     site.comes("one", b, ACCEPTED, "revoked, and no node has asked")
     site.forget_shared()
     a.run("cache", "flush")
-    site.comes("one", a, REVOKED, "which has asked anew")
-    site.becomes("one", b, REVOKED, AT_ONCE_S, "which has not asked: told with the proof")
+    refused = site.comes("one", a, REVOKED, "which has asked anew")
+    site.becomes("one", b, REVOKED, AT_ONCE_S, "which has not asked: told with the proof", since=refused)
     site.right("questions to the CA for the revocation", site.questions() - before, 2)
 
     a.run("partners", "block", "CN=guest", "--reason", "stolen")
-    site.comes("guest", a, DENIED, "where he was blocked")
-    site.becomes("guest", b, DENIED, AT_ONCE_S, "told")
+    refused = site.comes("guest", a, DENIED, "where he was blocked")
+    site.becomes("guest", b, DENIED, AT_ONCE_S, "told", since=refused)
     b.run("partners", "unblock", "CN=guest")
     site.becomes("guest", a, ACCEPTED, AT_ONCE_S, "unblocked at the other node", before=DENIED)
 
@@ -104,8 +104,8 @@ def without_ca(
         site.revoke(revoked)
         site.forget_shared()
         other.run("cache", "flush")
-        site.comes(revoked, other, REVOKED, "which has asked anew")
-        site.becomes(revoked, cut, REVOKED, AT_ONCE_S, "which cannot ask: told with the proof")
+        refused = site.comes(revoked, other, REVOKED, "which has asked anew")
+        site.becomes(revoked, cut, REVOKED, AT_ONCE_S, "which cannot ask: told with the proof", since=refused)
         site.flush(other, cut)
         site.comes(newcomers[1], cut, UNKNOWN, "which has nothing and cannot ask")
         site.comes(newcomers[1], other, ACCEPTED, "which has asked")
@@ -135,8 +135,10 @@ def without_node(site: Site, cut: Node, other: Node, newcomer: str, revoked: str
         site.revoke(revoked)
         site.forget_shared()
         other.run("cache", "flush")
-        site.comes(revoked, other, REVOKED, "which has asked anew")
-        site.becomes(revoked, cut, FAILED, AT_ONCE_S, "its node was told, and took the verdict back")
+        refused = site.comes(revoked, other, REVOKED, "which has asked anew")
+        site.becomes(
+            revoked, cut, FAILED, AT_ONCE_S, "its node was told, and took the verdict back", since=refused
+        )
     site.comes(revoked, cut, REVOKED, "the link is back")
     site.comes(newcomer, cut, ACCEPTED, "the link is back")
     site.comes("steady", cut, ACCEPTED, "the link is back")

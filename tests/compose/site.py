@@ -25,11 +25,13 @@ PATIENCE_S = 40.0
 ANSWER_S = 180.0
 
 
-def compose(*words: str, stdin: bytes | None = None) -> str:
+def compose(*words: str) -> str:
     """
     What a command of docker compose prints.
     """
-    done = subprocess.run([*COMPOSE, *words], input=stdin, capture_output=True, check=False, cwd=TOP)
+    done = subprocess.run(
+        [*COMPOSE, *words], stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd=TOP
+    )
     if done.returncode != 0:
         sys.exit(f"docker compose {' '.join(words[:4])}: {done.stderr.decode().strip()}")
     return done.stdout.decode()
@@ -146,29 +148,50 @@ class Site:
             time.sleep(0.1)
         self.right(what, "so", "so", f"{time.monotonic() - begun:.1f} s")
 
-    def comes(self, name: str, node: Node, expected: int, why: str, version: str = "1.3") -> None:
+    def comes(self, name: str, node: Node, expected: int, why: str, version: str = "1.3") -> float:
         """
-        A partner comes to a node's host once.
+        A partner comes to a node's host once; when that had ended, by the partners' clock.
         """
-        seen = self.partners.ask("shake", name=name, host=node.host, version=version)["seen"]
-        self.right(f"{name} at {node.host}, {why}", seen, expected)
+        found = self.partners.ask("shake", name=name, host=node.host, version=version)
+        self.right(f"{name} at {node.host}, {why}", found["seen"], expected)
+        return found["ended"]
 
     def becomes(
-        self, name: str, node: Node, expected: int, within_s: float, why: str, *, before: int = ACCEPTED
+        self,
+        name: str,
+        node: Node,
+        expected: int,
+        within_s: float,
+        why: str,
+        *,
+        before: int = ACCEPTED,
+        since: float | None = None,
     ) -> None:
         """
         A partner comes to a node's host until the outcome is what it should be; until then it is another one, and not for long.
+
+        Args:
+            name: the partner.
+            node: whose host.
+            expected: the outcome in the end.
+            within_s: until when the last that had another may have begun, in seconds.
+            why: for whoever reads it.
+            before: the one other outcome that may be seen.
+            since: from when on the seconds count, by the partners' clock; from now on by default.
+
         """
-        found = self.partners.ask("until", name=name, host=node.host, wanted=expected, patience_s=PATIENCE_S)
+        found = self.partners.ask(
+            "until", name=name, host=node.host, wanted=expected, patience_s=PATIENCE_S, since=since
+        )
         self.right(
             f"{name} at {node.host}, {why}",
             found["seen"],
             expected,
-            f"the last before came after {found['late_s']:.2f} s" if found["others"] else "",
+            f"the last before began after {found['late_s']:.2f} s" if found["others"] else "",
         )
         if set(found["others"]) - {before}:
             self.right(f"{name} at {node.host}, before", set(found["others"]), {before})
-        # What was under way when it became so does not count: the length of the handshakes that looked.
+        # On a machine that is busy with other things a word takes as much longer as a handshake does.
         if found["late_s"] > within_s + found["slowest_s"]:
             self.right(f"{name} at {node.host}: seconds", found["late_s"], f"at most {within_s}")
 
@@ -195,14 +218,13 @@ class Site:
             ' -a "$(cat /valkey/operator.password)" eval "$1" 0', "sh", script,
         )  # fmt: skip
 
-    def flush(self, by: Node, other: Node, *, connected: bool = True) -> None:
+    def flush(self, by: Node, other: Node) -> None:
         """
         All nodes forget, and what they share counts no more; known revocations stay.
         """
         before = other.heard("flushed")
         by.run("cache", "flush", "--cluster")
-        if connected:
-            self.holds(f"{other.service} has forgotten", lambda: other.heard("flushed") > before)
+        self.holds(f"{other.service} has forgotten", lambda: other.heard("flushed") > before)
 
 
 @contextlib.contextmanager
