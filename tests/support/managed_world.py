@@ -3,6 +3,7 @@ One identity under a manager, with a scripted CA, a clock that is set, and the e
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 from cftpki_ext.core.identity_settings import ManagedIdentity
@@ -96,3 +97,13 @@ class World:
 
     def told(self, event):
         return [fields for name, fields in self.events if name == event]
+
+
+def world_with_backup(folder):
+    """
+    An identity with a second enroller for when the first one fails, at a CA with the same root; not started yet, and that CA.
+    """
+    world = World(folder, replace(IDENTITY, enrollers=("corp", "backup")))
+    backup = world.add_ca("backup")
+    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    return world, backup

@@ -16,7 +16,7 @@ from cftpki_ext.identity.renewal.config_digest import stable_text
 from cftpki_ext.identity.store.journal import Outcome
 from cftpki_ext.identity.store.state import read_state, write_state
 from tests.support import pki
-from tests.support.managed_world import IDENTITY, World
+from tests.support.managed_world import IDENTITY, World, world_with_backup
 from tests.support.scripted_ca import DAY
 
 
@@ -104,9 +104,7 @@ async def test_cut_off_before_the_flip_goes_on_with_the_same_order(world, monkey
 
 
 async def test_cut_off_at_the_second_enroller_collects_there_though_the_first_is_back(tmp_path):
-    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
-    backup = world.add_ca("backup")
-    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world, backup = world_with_backup(tmp_path)
     world.ca.plan = ["unreachable"]
     world.start()
     backup.step = lambda where: die() if where == "finalised" else None

@@ -10,7 +10,7 @@ import pytest
 from cftpki_ext.identity.store.generations import Generations
 from cftpki_ext.identity.store.journal import Outcome
 from cftpki_ext.identity.store.owners import DeniedError
-from tests.support.managed_world import IDENTITY, MINUTE, World
+from tests.support.managed_world import IDENTITY, MINUTE, World, world_with_backup
 from tests.support.scripted_ca import DAY
 
 
@@ -53,9 +53,7 @@ async def test_overview_as_data_says_until_when_we_live_without_the_ca(world):
 
 
 async def test_open_order_that_lost_the_race_is_told_and_taken_up_again(tmp_path):
-    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
-    backup = world.add_ca("backup")
-    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world, _backup = world_with_backup(tmp_path)
     world.ca.plan = ["pending"]
     world.start()
     await world.tick()
@@ -72,9 +70,7 @@ async def test_open_order_that_lost_the_race_is_told_and_taken_up_again(tmp_path
 
 
 async def test_order_that_no_ca_has_heard_of_is_no_trouble(tmp_path):
-    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
-    backup = world.add_ca("backup")
-    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world, _backup = world_with_backup(tmp_path)
     world.ca.plan = ["misconfigured"]
     world.start()
     await world.tick()
@@ -84,9 +80,7 @@ async def test_order_that_no_ca_has_heard_of_is_no_trouble(tmp_path):
 
 
 async def test_order_of_an_enroller_that_is_configured_no_more_becomes_an_orphan(tmp_path):
-    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
-    backup = world.add_ca("backup")
-    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world, backup = world_with_backup(tmp_path)
     world.ca.plan = ["pending"]
     world.start()
     await world.tick()
@@ -106,9 +100,7 @@ async def test_order_of_an_enroller_that_is_configured_no_more_becomes_an_orphan
 
 
 async def test_order_that_no_ca_heard_of_is_no_orphan_when_its_enroller_goes(tmp_path):
-    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
-    backup = world.add_ca("backup")
-    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world, _backup = world_with_backup(tmp_path)
     world.ca.plan = ["unreachable"]
     world.start()
     await world.tick()

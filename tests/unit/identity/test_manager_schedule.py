@@ -16,7 +16,7 @@ from cftpki_ext.identity.serving.local import LocalKeys
 from cftpki_ext.identity.serving.provider import Identities, KeptIdentities
 from cftpki_ext.identity.store.locks import BusyError, locked
 from cftpki_ext.identity.store.private_keys import public_bytes
-from tests.support.managed_world import HOUR, IDENTITY, MINUTE, World
+from tests.support.managed_world import HOUR, IDENTITY, MINUTE, World, world_with_backup
 from tests.support.scripted_ca import DAY
 
 
@@ -78,20 +78,16 @@ async def test_rate_limit_holds_for_a_quarter_of_an_hour_where_nothing_is_in_for
     "fault", ["unreachable", "refused", "misconfigured", "rate_limited", "raise", "fewer_names"]
 )
 async def test_next_enroller_is_asked_where_one_fails(tmp_path, fault):
-    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
-    backup = world.add_ca("backup")
+    world, backup = world_with_backup(tmp_path)
     world.ca.plan = [fault]
     world.start()
-    world.cas["backup"].root, world.cas["backup"].issuing = world.ca.root, world.ca.issuing
     await world.tick()
     assert (1, 1) == (world.ca.calls, backup.calls)
     assert "backup" == world.current().meta.enroller
 
 
 async def test_next_enroller_is_asked_while_one_waits_only_when_time_runs_out(tmp_path):
-    world = World(tmp_path, replace(IDENTITY, enrollers=("corp", "backup")))
-    backup = world.add_ca("backup")
-    backup.root, backup.issuing = world.ca.root, world.ca.issuing
+    world, backup = world_with_backup(tmp_path)
     await world.tick()
     world.ca.plan = ["pending"] * 100_000
     await world.live(26 * DAY, step=5 * HOUR)
