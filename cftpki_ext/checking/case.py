@@ -179,6 +179,9 @@ class Case:
         self.question = question
         self._first = self._current = examine(question)
         self._changes = 0
+        # Of the path in force; each is asked for several times.
+        self._recalled: tuple[Recall, ...] | None = None
+        self._keys: dict[Lookup, str] = {}
         self._kept: tuple[Statement, ...] = ()
 
     @property
@@ -310,17 +313,31 @@ class Case:
             return False
         self._current = other
         self._changes += 1
+        self._recalled, self._keys = None, {}
         return True
 
-    def _recalls(self) -> Iterator[Recall]:
+    def _recalls(self) -> tuple[Recall, ...]:
         """
         The certificates whose revocation may be known already, those of an earlier path left out.
         """
-        current, first = self._current, self._current.first
-        before = () if first is None else (*first.to_judge, *first.same_key)
-        for number in (*current.to_judge, *current.same_key):
-            if number not in before:
-                yield Recall(number=number, key=proof_key(current, number))
+        if self._recalled is None:
+            current, first = self._current, self._current.first
+            before = () if first is None else (*first.to_judge, *first.same_key)
+            self._recalled = tuple(
+                Recall(number=number, key=proof_key(current, number))
+                for number in (*current.to_judge, *current.same_key)
+                if number not in before
+            )
+        return self._recalled
+
+    def _key(self, lookup: Lookup) -> str:
+        """
+        The name under which the cache keeps the answer of a location (`store_key`).
+        """
+        found = self._keys.get(lookup)
+        if found is None:
+            found = self._keys[lookup] = store_key(self._current, lookup)
+        return found
 
     def _places(self, lookups: Sequence[Lookup]) -> tuple[Place, ...]:
         return tuple(self._place(lookup) for lookup in lookups)
@@ -333,7 +350,7 @@ class Case:
             certificate, issuer = self._current.pair(lookup.depth)
         return Place(
             lookup=lookup,
-            key=store_key(self._current, lookup),
+            key=self._key(lookup),
             certificate=certificate.der,
             issuer=issuer.der,
         )
@@ -343,7 +360,7 @@ class Case:
         Whether a place is still one of this case; of those that no longer are the cache may know something else.
         """
         try:
-            return store_key(self._current, place.lookup) == place.key
+            return self._key(place.lookup) == place.key
         except (LookupError, ValueError):
             return False
 

@@ -241,7 +241,10 @@ class Examination:
             The finding.
 
         """
-        heard = tuple(statements)
+        # Of what is about other certificates, lists count for whoever signed one of ours.
+        heard = tuple(
+            s for s in statements if s.kind is SourceKind.CRL or s.depth is None or s.depth == number
+        )
         last = self._findings.get(number)
         # Whoever asks asks again when nothing new was heard, and at last to conclude.
         if last is None or last[0] != heard:

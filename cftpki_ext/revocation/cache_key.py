@@ -14,11 +14,10 @@ from cftpki_ext.core.vocabulary import SourceKind
 
 
 def _digest(*parts: bytes) -> str:
-    state = hashlib.sha256()
-    for part in parts:
-        state.update(len(part).to_bytes(8, "big"))
-        state.update(part)
-    return state.hexdigest()
+    # One call for all: a hash is begun in more time than so few octets are hashed in.
+    return hashlib.sha256(
+        b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+    ).hexdigest()
 
 
 def certificate_key(
