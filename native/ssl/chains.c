@@ -57,9 +57,11 @@ struct cftpki_buffer cftpki_chain_write(X509 *leaf, STACK_OF(X509) * others) {
   buffer.length = 3 + total;
   uint8_t *at = put_length(buffer.data, total, 3);
   for (int i = 0; i < count; i++) {
-    X509 *certificate = nth(leaf, others, skip, i);
-    at = put_length(at, certificate_size(certificate), 3);
-    i2d_X509(certificate, &at);
+    /* Encoding is what costs here: the length is what was written. */
+    uint8_t *end = at + 3;
+    i2d_X509(nth(leaf, others, skip, i), &end);
+    put_length(at, (size_t)(end - at) - 3, 3);
+    at = end;
   }
   return buffer;
 }
