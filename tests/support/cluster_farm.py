@@ -26,8 +26,6 @@ NODES = 4
 # Longer than a busy machine keeps a node from its turn: what is late in these tests is the server.
 MORE = 'patience = "1s"'
 LIMITS = 'budget_ms = "30s"\nrequest_ms = "4s"'
-# Whoever is forgotten by the server is told of again; what a trouble has eaten is not waited for longer.
-_FORGET = "for _, k in ipairs(redis.call('KEYS', '*:a')) do redis.call('DEL', k) end"
 
 
 @dataclass
@@ -113,7 +111,7 @@ class Farm:
         # The first node has not seen the stolen one: what it asks, it is told.
         assert {True} == self.at_all(known)
         assert {True} == self.at_all(stolen, nodes=self.nodes[1:])
-        self.redis.command("EVAL", _FORGET, "0")
+        self.redis.forget_answers()
         with trouble():
             self.site.revoke(stolen, bad)
             begun = time.monotonic()

@@ -128,6 +128,12 @@ class Redis:
             }
         )
 
+    def forget_answers(self) -> None:
+        """
+        Delete what nodes shared of answers, and nothing else.
+        """
+        self.command("EVAL", "for _, k in ipairs(redis.call('KEYS', '*:a')) do redis.call('DEL', k) end", "0")
+
     def command(self, *words: str | bytes) -> str:
         """
         What `redis-cli` says to a command of an administrator.

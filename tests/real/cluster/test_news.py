@@ -29,7 +29,7 @@ def forget(redis, node):
     """
     Nobody shares what was answered before, and one node has not kept it.
     """
-    redis.command("EVAL", "for _, k in ipairs(redis.call('KEYS', '*:a')) do redis.call('DEL', k) end", "0")
+    redis.forget_answers()
     cftpki("cache", "flush", "--config", node.config)
 
 
