@@ -231,7 +231,7 @@ dir {folder}
 sentinel monitor farm 127.0.0.1 {master} 1
 sentinel auth-user farm admin
 sentinel auth-pass farm {admin}
-sentinel down-after-milliseconds farm 1000
+sentinel down-after-milliseconds farm 2000
 sentinel failover-timeout farm 2000
 """
 

@@ -57,7 +57,6 @@ def test_node_whose_network_is_cut_goes_on_and_hears_what_it_missed_within_secon
             assert {True} == four.at_all(stolen, nodes=nodes[1:])
             redis.forget_answers()
             open_before = descriptors(cut)
-            late = sum(status(node)["cluster"]["late"] for node in near)
 
             far.cut()
             began = time.monotonic()
@@ -101,7 +100,6 @@ def test_node_whose_network_is_cut_goes_on_and_hears_what_it_missed_within_secon
                 f"cut for {mended - began:.1f} s, caught up {caught_up_s:.2f} s after; {open_before} descriptors, {open_cut} while cut\n"
             )
             assert took_s < LATE_S + 2
-            assert late == sum(status(node)["cluster"]["late"] for node in near) or took_s < 1
             # What is lost is closed: no connection stays for each that was tried.
             assert open_cut <= open_before + 8
             assert [] == cut.events("cluster_forgot")

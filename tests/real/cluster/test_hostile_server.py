@@ -23,7 +23,7 @@ from cftpki_ext.core.cluster import Announcement, RevokedNews, Told
 from cftpki_ext.core.cluster_octets import write_announcement, write_answer
 from cftpki_ext.core.vocabulary import SourceKind
 from tests.support import pki
-from tests.support.cluster_farm import Farm
+from tests.support.cluster_farm import MORE, Farm
 from tests.support.cluster_site import Site, check, status
 from tests.support.hostile_redis import array, bulk, hostile, well
 from tests.support.wall_clock import until
@@ -359,7 +359,7 @@ def test_answer_of_before_is_no_answer_where_it_is_older_than_a_node_allows(tmp_
     with (
         hostile(tmp_path) as server,
         site.ca(),
-        site.nodes(server, 2) as nodes,
+        site.nodes(server, 2, more=MORE) as nodes,
     ):
         scene = Farm(site, server, nodes)
         assert check(nodes[0], site.chain(0))
