@@ -84,6 +84,20 @@ class Farm:
         found = [status(node)["cluster"] for node in self.nodes]
         return all(one["up"] and not one["news"]["waiting"] for one in found)
 
+    def forget(self, partner: int) -> None:
+        """
+        Have the server forget all answers, once a node has shared one about a partner.
+        """
+        self.settle(partner)
+        self.redis.forget_answers()
+
+    def settle(self, partner: int) -> None:
+        """
+        Wait until a node has shared what a partner's CA said; or could not, for want of time.
+        """
+        late, serial = self.counted("late"), self.site.leaves[partner].serial
+        until(lambda: self.redis.shares(serial) or self.counted("late") > late)
+
     def refuse(self, partner: int) -> bool:
         """
         Whether all nodes refuse a partner. One that has refused him never lets him in again.
@@ -111,7 +125,7 @@ class Farm:
         # The first node has not seen the stolen one: what it asks, it is told.
         assert {True} == self.at_all(known)
         assert {True} == self.at_all(stolen, nodes=self.nodes[1:])
-        self.redis.forget_answers()
+        self.forget(stolen)
         with trouble():
             self.site.revoke(stolen, bad)
             begun = time.monotonic()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cftpki_connectors.cluster.steps import ANNOUNCE, BEAT, GIVE_BACK, HEAR, HOLD, PUT, TAKE
+from tests.support import pki
 
 _STEPS = {
     step.encode(): name
@@ -91,6 +92,18 @@ class Hostile:
             f'[cluster]\nurl = "redis://127.0.0.1:{self.port}"\nnode = "{node}"\n'
             f'secret_file = "{self.folder}/secret"\n{more}\n'
         )
+
+    def shares(self, serial: int) -> bool:
+        """
+        Whether a node has put an answer of a responder about a certificate here.
+        """
+        return any(pki.integer(serial) in octets for octets in tuple(self.answers.values()))
+
+    def forget_answers(self) -> None:
+        """
+        Delete what nodes shared of answers.
+        """
+        self.answers.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """

@@ -128,6 +128,20 @@ class Redis:
             }
         )
 
+    def shares(self, serial: int) -> bool:
+        """
+        Whether a node has put an answer of a responder about a certificate here.
+        """
+        wanted = "".join(f"\\{octet:03d}" for octet in pki.integer(serial))
+        script = f"""
+            for _, k in ipairs(redis.call('KEYS', '*:a')) do
+              local octets = redis.pcall('GET', k)
+              if type(octets) == 'string' and octets:find("{wanted}", 1, true) then return 1 end
+            end
+            return 0
+        """
+        return self.command("EVAL", script, "0") == "1"
+
     def forget_answers(self) -> None:
         """
         Delete what nodes shared of answers, and nothing else.

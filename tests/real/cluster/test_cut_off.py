@@ -55,7 +55,7 @@ def test_node_whose_network_is_cut_goes_on_and_hears_what_it_missed_within_secon
             known, stolen, blocked, unseen, new, bad = four.take(6)
             assert {True} == four.at_all(known, blocked)
             assert {True} == four.at_all(stolen, nodes=nodes[1:])
-            redis.forget_answers()
+            four.forget(stolen)
             open_before = descriptors(cut)
 
             far.cut()

@@ -143,7 +143,7 @@ def test_server_that_another_takes_over_from_tells_all_what_was_told(tmp_path, l
             known, stolen, new, bad = four.take(4)
             assert {True} == four.at_all(known)
             assert {True} == four.at_all(stolen, nodes=nodes[1:])
-            first.forget_answers()
+            four.forget(stolen)
             until(lambda: "0" == second.command("EVAL", "return #redis.call('KEYS', '*:a')", "0"))
             asleep = nodes[-1]
             os.kill(asleep.process.pid, signal.SIGSTOP)

@@ -56,7 +56,7 @@ def scene(tmp_path_factory):
         # Who was told after all of it is heard: positions are of the server that they began with.
         (stolen,) = running.take(1)
         assert check(nodes[1], site.chain(stolen))
-        server.answers.clear()
+        running.forget(stolen)
         site.revoke(stolen)
         assert not check(nodes[0], site.chain(stolen))
         until(lambda: not check(nodes[1], site.chain(stolen)))
@@ -303,8 +303,10 @@ def test_server_that_has_other_answers_than_were_put_changes_no_verdict(scene):
     server, site, strange_ca = scene.redis, scene.site, stranger()
     known, turned, strange, good = scene.take(4)
     assert {True} == scene.at_all(known, turned, good)
+    for partner in (known, turned, good):
+        scene.settle(partner)
     before = dict(server.answers)
-    server.answers.clear()
+    server.forget_answers()
     site.revoke(turned, strange)
     # One that asks the CA anew establishes it, and the other hears of it.
     _flush(scene.nodes[0])
