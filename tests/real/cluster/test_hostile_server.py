@@ -262,10 +262,9 @@ ROWS = [
 def test_server_that_invents_what_nodes_told_has_nothing_done(scene, kind):
     (known,) = scene.take(1)
     assert {True} == scene.at_all(known)
-    lies, positions = itertools.cycle(forged(scene, known)), POSITIONS[kind]
+    lies = itertools.cycle(forged(scene, known))
     counts = itertools.cycle((16, 0))
-    if kind != "growing":
-        positions = itertools.cycle(positions)
+    positions = iter(POSITIONS[kind]) if kind == "growing" else itertools.cycle(POSITIONS[kind])
 
     async def lie(call):
         if call.name == "hear":
