@@ -72,6 +72,20 @@ class Spooling:
                     self._move(self._octets + len(piece) - len(rest), error)
             self._octets += len(piece)
 
+    def reading(self) -> int:
+        """
+        A descriptor, the caller's, by which what was written can be read while more comes.
+
+        Raises:
+            OSError: it is in no file of the folder (any more).
+
+        """
+        path = self._path
+        if path is None:
+            msg = "it is received into memory"
+            raise OSError(msg)
+        return os.open(path, OPEN)
+
     def finish(self) -> LargeOctets:
         """
         That was all.
@@ -157,14 +171,13 @@ class IndexWriting:
     """
 
     def __init__(
-        self, new_file: NewFile, raw: LargeOctets, *, mac_of: Callable[[LargeOctets, int, bytes], bytes]
+        self, new_file: NewFile, *, mac_of: Callable[[LargeOctets, int, bytes], bytes]
     ) -> None:
         """
-        Begin the index of a list.
+        Begin an index.
 
         Args:
             new_file: makes the files.
-            raw: the list.
             mac_of: vouches for an index of this size (octets) and root.
 
         Raises:
@@ -172,7 +185,6 @@ class IndexWriting:
 
         """
         self._mac_of = mac_of
-        self._raw = raw
         self._path, self.target = new_file()
         try:
             path, self.scratch = new_file()
@@ -183,9 +195,9 @@ class IndexWriting:
         path.unlink()
         self._done = False
 
-    def finish(self, root: bytes) -> None:
+    def finish(self, raw: LargeOctets, root: bytes) -> None:
         """
-        It is whole: the list has an index from now on.
+        It is whole: a list has an index from now on.
 
         Raises:
             OSError: it cannot be written.
@@ -193,10 +205,10 @@ class IndexWriting:
         """
         size = os.fstat(self.target).st_size
         os.lseek(self.target, 0, os.SEEK_END)
-        write_all(self.target, SEAL.pack(root, self._mac_of(self._raw, size, root), SEALED))
-        self._raw.index = FileIndex(os.open(self._path, OPEN), size, root)
+        write_all(self.target, SEAL.pack(root, self._mac_of(raw, size, root), SEALED))
+        raw.index = FileIndex(os.open(self._path, OPEN), size, root)
         self._done = True
-        place = self._raw.place if isinstance(self._raw, ListFile) else None
+        place = raw.place if isinstance(raw, ListFile) else None
         if place is None:
             self._path.unlink()
         elif place.temporary:

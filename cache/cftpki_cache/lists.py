@@ -78,7 +78,7 @@ class ListFiles:
         """
         return Spooling(self.new_file, kept=self.open)
 
-    def begin_index(self, raw: LargeOctets) -> IndexWriting:
+    def begin_index(self) -> IndexWriting:
         """
         The index of a list is to be made.
 
@@ -86,7 +86,7 @@ class ListFiles:
             OSError: the disk has no place for it.
 
         """
-        return IndexWriting(self.new_file, raw, mac_of=self.mac_of)
+        return IndexWriting(self.new_file, mac_of=self.mac_of)
 
     def new_file(self) -> tuple[Path, int]:
         """

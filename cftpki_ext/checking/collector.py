@@ -300,7 +300,7 @@ class Collector:
             trust=question.trust,
             limits=question.limits,
             deadline=self._clock.monotonic() + self._left_s + _GRACE_S,
-            spool=None if self._store.lists is None else self._store.lists.store,
+            spool=None if self._store.lists is None else self._store.lists.spool(),
         )
         entered = self._askings.enter(one.place, question.trust, question.limits)
         self._entered.append(entered)

@@ -1,23 +1,37 @@
 """
 Large lists as a check meets them: put where they can be read in parts, and indexed before a judge is to look at them.
 
-Owns that each list is indexed once, however many wait for it, and that one after the other is: work that nobody waits for
-any more is finished for those who come later.
+Owns that each list is indexed once, however many wait for it, and that one after the other is, but for one that was begun while it
+came (`lists_ahead`): work that nobody waits for any more is finished for those who come later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import OrderedDict
+from collections.abc import Awaitable
 from functools import partial
+from typing import TYPE_CHECKING
 
-from cftpki_ext.core.large_lists import Indexed, IndexWriting, LargeStore, ListIndexer
+from cftpki_ext.checking.lists_ahead import Aheads
+from cftpki_ext.core.large_lists import (
+    Indexed,
+    IndexingAhead,
+    IndexWriting,
+    LargeStore,
+    ListIndexer,
+    Spool,
+)
 from cftpki_ext.core.octets import LargeOctets, UnreadableOctetsError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.values import replace
 from cftpki_ext.core.vocabulary import SourceKind
 from cftpki_ext.support.file_octets import read_at, write_all
+
+if TYPE_CHECKING:
+    from cftpki_ext.revocation.list_indexing import Indexing
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +58,17 @@ class LargeLists:
     def __init__(self, store: LargeStore, indexer: ListIndexer | None = None) -> None:
         self.store = store
         self.indexer: ListIndexer = indexer or IndexInThread()
+        self._aheads = Aheads(store, lambda: self.indexer)
         self._odd: OrderedDict[str, None] = OrderedDict()
         self._failed: dict[str, float] = {}
         self._making: dict[str, tuple[LargeOctets, asyncio.Future[bool]]] = {}
         self._one = asyncio.Lock()
+
+    def spool(self) -> Spool:
+        """
+        Where large lists are put while they come, for who asks for them from this event loop.
+        """
+        return self._aheads.spool()
 
     async def placed(self, statement: Statement) -> Statement:
         """
@@ -117,23 +138,34 @@ class LargeLists:
         self.store.forget_index(raw)
 
     async def _make(self, raw: LargeOctets) -> bool:
+        begun = await self._aheads.claim(raw.digest)
+        if begun is not None:
+            return await self._finish(raw, begun.writing, begun.finish(raw))
         async with self._one:
             if raw.index is not None:
                 return True
             try:
-                writing = await asyncio.to_thread(self.store.begin_index, raw)
+                writing = await asyncio.to_thread(self.store.begin_index)
             except OSError as error:
                 return self._without(raw, error)
-            try:
-                done, root = await self.indexer.index(raw, writing)
-                if done is Indexed.DONE:
-                    await asyncio.to_thread(writing.finish, root)
-                    # Also where the question that brought it has run out of time.
-                    self.store.hold(raw)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the list is read as before there were indexes
-                return self._without(raw, error)
-            finally:
-                await asyncio.to_thread(writing.close)
+            return await self._finish(raw, writing, self.indexer.index(raw, writing))
+
+    async def _finish(
+        self, raw: LargeOctets, writing: IndexWriting, making: Awaitable[tuple[Indexed, bytes]]
+    ) -> bool:
+        """
+        Have an index made to its end; whether the list can be used.
+        """
+        try:
+            done, root = await making
+            if done is Indexed.DONE:
+                await asyncio.to_thread(writing.finish, raw, root)
+                # Also where the question that brought it has run out of time.
+                self.store.hold(raw)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the list is read as before there were indexes
+            return self._without(raw, error)
+        finally:
+            await asyncio.to_thread(writing.close)
         if done is Indexed.FAILED:
             return self._without(raw, "the process that makes it ended")
         if done is Indexed.ODD:
@@ -167,6 +199,14 @@ class IndexInThread:
 
     outlasts = False
 
+    def ahead(self, reading: int, writing: IndexWriting) -> IndexingAhead | None:
+        """
+        See `ListIndexer`. A command's thread would hold up what receives the list.
+        """
+        del writing
+        os.close(reading)
+        return None
+
     async def index(self, raw: LargeOctets, writing: IndexWriting) -> tuple[Indexed, bytes]:
         """
         See `ListIndexer`.
@@ -174,7 +214,9 @@ class IndexInThread:
         return await asyncio.to_thread(index_into, raw, writing.target, writing.scratch)
 
 
-def index_into(raw: LargeOctets, target: int, scratch: int) -> tuple[Indexed, bytes]:
+def index_into(
+    raw: LargeOctets, target: int, scratch: int, begun: Indexing | None = None
+) -> tuple[Indexed, bytes]:
     """
     Write the index of a list into files.
 
@@ -182,6 +224,7 @@ def index_into(raw: LargeOctets, target: int, scratch: int) -> tuple[Indexed, by
         raw: the list.
         target: a descriptor of an empty file, for the index.
         scratch: a descriptor of another, for what is in between.
+        begun: what was begun while the list came, into the same files; by default nothing.
 
     Returns:
         What came of it, and the root of the index.
@@ -190,12 +233,24 @@ def index_into(raw: LargeOctets, target: int, scratch: int) -> tuple[Indexed, by
         OSError: a file cannot be written.
 
     """
-    from cftpki_ext.revocation.list_indexing import NotIndexableError, index_list  # noqa: PLC0415 - few ever do
+    from cftpki_ext.revocation.list_indexing import (  # noqa: PLC0415 - few ever do
+        NamesIssuersError,
+        NotIndexableError,
+        index_list,
+    )
     from cftpki_ext.revocation.list_sorting import Scratch  # noqa: PLC0415
 
     between = Scratch(partial(write_all, scratch), partial(read_at, scratch))
+    written = 0
+    if begun is not None:
+        try:
+            return Indexed.DONE, begun.finish(raw.digest, len(raw))
+        except (NotIndexableError, NamesIssuersError, UnreadableOctetsError) as error:
+            # What is odd is seen once more, in the list itself and from its beginning.
+            _log.info("the list %s is indexed anew: %s", raw.digest[:16], error)
+            written = begun.written
     try:
-        return Indexed.DONE, index_list(raw, partial(write_all, target), between)
+        return Indexed.DONE, index_list(raw, partial(write_all, target), between, written=written)
     except NotIndexableError as error:
         _log.info("the list %s has no index: %s", raw.digest[:16], error)
     except UnreadableOctetsError:

@@ -24,6 +24,15 @@ class Spooling(Protocol):
 
         """
 
+    def reading(self) -> int:
+        """
+        A descriptor, the caller's, by which what was written can be read while more comes.
+
+        Raises:
+            OSError: there is none.
+
+        """
+
     def finish(self) -> LargeOctets:
         """
         That was all.
@@ -63,9 +72,9 @@ class IndexWriting(Protocol):
     target: int
     scratch: int
 
-    def finish(self, root: bytes) -> None:
+    def finish(self, raw: LargeOctets, root: bytes) -> None:
         """
-        It is whole, and the list has it from now on.
+        It is whole, and a list has it from now on.
 
         Raises:
             OSError: it cannot be kept.
@@ -88,9 +97,9 @@ class LargeStore(Spool, Protocol):
         Have a list at hand for a while: who receives the same once more is given this one, with its index.
         """
 
-    def begin_index(self, raw: LargeOctets) -> IndexWriting:
+    def begin_index(self) -> IndexWriting:
         """
-        An index of a list is to be made.
+        An index is to be made.
 
         Raises:
             OSError: there is no place for it.
@@ -119,12 +128,46 @@ class Indexed(enum.Enum):
     FAILED = "failed"  # another time, perhaps
 
 
+class IndexingAhead(Protocol):
+    """
+    The index of a list that still comes.
+    """
+
+    def more(self, octets: int) -> None:
+        """
+        So many octets of the list are there.
+        """
+
+    async def finish(self, raw: LargeOctets) -> tuple[Indexed, bytes]:
+        """
+        The list is whole; what came of its index, and the root of that.
+        """
+
+    async def close(self) -> None:
+        """
+        Give up what was not finished, and let go of what it took.
+        """
+
+
 class ListIndexer(Protocol):
     """
     Makes indexes of large lists. `outlasts`: whether others ask here after a question has ended, and find what came late.
     """
 
     outlasts: bool
+
+    def ahead(self, reading: int, writing: IndexWriting) -> IndexingAhead | None:
+        """
+        Begin the index of a list that still comes.
+
+        Args:
+            reading: a descriptor of what came so far, ours from now on.
+            writing: takes the index; the caller's.
+
+        Returns:
+            What makes it; `None` where lists are indexed once they are whole.
+
+        """
 
     async def index(self, raw: LargeOctets, writing: IndexWriting) -> tuple[Indexed, bytes]:
         """

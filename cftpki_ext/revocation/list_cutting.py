@@ -7,6 +7,7 @@ at once; what is longer than it passes is left to those of `crl_index`, and to t
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,7 +28,14 @@ _SAMPLE_OCTETS = 16 * 1024
 _USUAL = 16
 # Lengths in one octet, less none at all: an entry has a serial number.
 _SHORT = range(1, 128)
-_ENTRY = re.compile(b"\\x30" + CONTENT, re.DOTALL)
+
+
+@functools.cache
+def _entry() -> re.Pattern[bytes]:
+    """
+    One entry with a length of one octet or two.
+    """
+    return re.compile(b"\\x30" + CONTENT, re.DOTALL)
 
 
 class NotIndexableError(CftPkiError):
@@ -62,7 +70,7 @@ class Cutter:
             DerError: there is no entry.
 
         """
-        sample = Counter(entry[1] for entry in _ENTRY.findall(content, 0, _SAMPLE_OCTETS))
+        sample = Counter(entry[1] for entry in _entry().findall(content, 0, _SAMPLE_OCTETS))
         usual = frozenset(length for length, count in sample.items() if count * _USUAL >= sample.total())
         if not usual <= self._usual:
             self._usual, self._pattern = usual, _passing(usual)
@@ -73,7 +81,7 @@ class Cutter:
         while at < len(content):
             behind = row_of_entries(content, at)
             if behind > at:
-                found += contents(_ENTRY.findall(content, at, behind))
+                found += contents(_entry().findall(content, at, behind))
                 at = behind
                 continue
             if found and len(content) - at < _HEADER_OCTETS and len(content) < left:

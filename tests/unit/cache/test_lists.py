@@ -59,11 +59,11 @@ def received(files: ListFiles, content: bytes = LIST) -> LargeOctets:
 
 
 def index(files: ListFiles, raw: LargeOctets, content: bytes = b"an index") -> None:
-    writing = files.begin_index(raw)
+    writing = files.begin_index()
     try:
         os.write(writing.target, content)
         os.write(writing.scratch, b"in between")
-        writing.finish(ROOT)
+        writing.finish(raw, ROOT)
     finally:
         writing.close()
 
@@ -317,9 +317,9 @@ files = ListFiles(Path(sys.argv[1]), max_bytes=1 << 30)
 spooling = files.begin()
 spooling.write(bytes(range(256)) * 4096 * 3)
 raw = spooling.finish()
-writing = files.begin_index(raw)
+writing = files.begin_index()
 os.write(writing.target, b"an index")
-writing.finish(b"\\x07" * 32)
+writing.finish(raw, b"\\x07" * 32)
 writing.close()
 files.keep(raw)
 files.pin(raw)
