@@ -170,9 +170,7 @@ class IndexWriting:
     The index of a list on its way: `target` and `scratch` are descriptors of new files.
     """
 
-    def __init__(
-        self, new_file: NewFile, *, mac_of: Callable[[LargeOctets, int, bytes], bytes]
-    ) -> None:
+    def __init__(self, new_file: NewFile, *, mac_of: Callable[[LargeOctets, int, bytes], bytes]) -> None:
         """
         Begin an index.
 

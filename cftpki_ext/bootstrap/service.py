@@ -67,6 +67,8 @@ from cftpki_ext.support.version import version
 
 # What a signer opens keys on tokens with; the library comes with the extra `pkcs11` and is loaded when it is needed.
 TOKENS = "cftpki_connectors.pkcs11.keys:open_key"
+# After a restart hosts come again within this time, partners whose evidence is at hand most of them.
+_SETTLE_S = 1.0
 
 
 async def _evidence_store(settings: Settings, children: Children, logger: Log) -> AsyncEvidenceStore:
@@ -195,11 +197,27 @@ def run_service(path: Path, log: Callable[[str], BatchLog], *, metrics: bool = T
         nursery.close()
 
 
+async def _settled(daemon: Daemon) -> None:
+    """
+    Wait until those who waited for the service to begin have been answered: what nobody waits for comes after them.
+    """
+    await daemon.ready.wait()
+    await asyncio.sleep(_SETTLE_S)
+
+
+async def _refresh(daemon: Daemon, refresher: Refresher) -> None:
+    """
+    Read the partners that are remembered, and renew their evidence, which is due in minutes at the earliest.
+    """
+    await _settled(daemon)
+    await refresher.run()
+
+
 async def _load_late(daemon: Daemon, sources: Mapping[SourceKind, StatusSource], logger: Log) -> None:
     """
     Import what asks over the network once partners are answered, and before the first has to be asked for.
     """
-    await daemon.ready.wait()
+    await _settled(daemon)
     try:
         await load_sources(sources.values())
         # httpcore looks for this module six times with each request; where there is none, Python would search for it each time.
@@ -315,7 +333,7 @@ async def _serve(path: Path, settings: Settings, nursery: Nursery, plain: BatchL
         watching.run(),
         keeper.tend(),
         renewals.run(daemon.ready),
-        refresher.run(),
+        _refresh(daemon, refresher),
         notices.run(),
         audit.run(),
         _load_late(daemon, sources, logger),

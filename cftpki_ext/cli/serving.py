@@ -27,6 +27,7 @@ from cftpki_ext.core.log import BatchLog
 from cftpki_ext.evidence import Tally
 from cftpki_ext.service.monitoring.asking import ServiceUnreachableError, ask_status
 from cftpki_ext.stores import open_ledger
+from cftpki_ext.support.collector import nothing_dies
 
 # Faults of a configuration that are shown beside what the service says; `config check` shows all.
 _FAULTS = 20
@@ -49,7 +50,9 @@ def serve(config_file: Path | None, *, no_metrics: bool) -> None:
 
 def _log(log_format: str) -> BatchLog:
     # The library of the log, for a service that has a configuration.
-    made: BatchLog = import_module("cftpki_ext.support.log_lines").configure(log_format)
+    with nothing_dies():
+        lines = import_module("cftpki_ext.support.log_lines")
+    made: BatchLog = lines.configure(log_format)
     return made
 
 

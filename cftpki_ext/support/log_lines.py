@@ -14,12 +14,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, cast
 
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
-
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import BatchLog
+from cftpki_ext.support.absent import absent
 from cftpki_ext.support.logs import StandardError, escaped, fields_of, is_journal, set_up
+
+# structlog would have rich draw tracebacks, which here are text (docs/adr/0030-start-up.md): a hundred modules.
+with absent("rich"):
+    import structlog
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 class LineLog:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cftpki_ext.bootstrap.service import _load_late
+from cftpki_ext.bootstrap.service import _load_late, _refresh
 from cftpki_ext.core.errors import ConfigError, WireError
 from cftpki_ext.protocol.codec import HEADER, Frame, Message, encode
 from cftpki_ext.service.deadline import Deadline
@@ -78,6 +78,25 @@ async def test_octets_that_are_no_frame_are_refused_without_a_sequence():
     assert 0 == found.sequence
 
 
+async def test_partners_are_read_once_the_service_is_ready_and_not_before(monkeypatch):
+    done = []
+
+    class Refresher:
+        async def run(self):
+            done.append("read")
+
+    class Ready:
+        ready = asyncio.Event()
+
+    monkeypatch.setattr("cftpki_ext.bootstrap.service._SETTLE_S", 0)
+    reading = asyncio.create_task(_refresh(Ready, Refresher()))
+    await asyncio.sleep(0)
+    assert [] == done
+    Ready.ready.set()
+    await reading
+    assert ["read"] == done
+
+
 async def test_source_that_cannot_be_loaded_is_told_in_the_log(monkeypatch):
     async def broken(_sources):
         raise ConfigError(("status source 'ocsp' cannot be loaded",))
@@ -86,6 +105,7 @@ async def test_source_that_cannot_be_loaded_is_told_in_the_log(monkeypatch):
         ready = asyncio.Event()
 
     monkeypatch.setattr("cftpki_ext.bootstrap.service.load_sources", broken)
+    monkeypatch.setattr("cftpki_ext.bootstrap.service._SETTLE_S", 0)
     log = CapturedLog()
     loading = asyncio.create_task(_load_late(Ready, {}, log))
     await asyncio.sleep(0)

@@ -95,8 +95,8 @@ def test_list_that_comes_in_parts_has_the_index_of_the_whole(
         if not goes_on:
             break
     answer = indexer.handle(whole(files, begun=True))
-    octets, root = index_of(content)
-    assert ({"done": "done", "root": root.hex()}, octets) == (answer.value, files.index())
+    expected, root = index_of(content)
+    assert ({"done": "done", "root": root.hex()}, expected) == (answer.value, files.index())
 
 
 def test_list_that_was_cut_short_behind_its_reader_is_taken_from_what_is_whole(tmp_path: Path) -> None:
