@@ -12,15 +12,17 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from ipaddress import ip_address
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpcore
-import httpx
 
 from cftpki_connectors.fetch.guard import Guard
 from cftpki_connectors.fetch.resolve import Resolver
 from cftpki_connectors.fetch.url import Address, ForbiddenUrlError, Target
 from cftpki_ext.support.failures import reason_of
+
+if TYPE_CHECKING:
+    import httpx
 
 # Addresses of one host that are tried; all of them are checked.
 ADDRESSES = 4
@@ -114,7 +116,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         self._guard = guard
         self._resolver = resolver
         self._inner = inner
-        proxy = None if guard.proxy is None else httpx.URL(guard.proxy)
+        proxy = _proxy_of(guard)
         self._proxy = None if proxy is None else (proxy.host, _proxy_port(proxy))
 
     async def connect_tcp(
@@ -232,6 +234,17 @@ async def _give_up(running: set[asyncio.Task[httpcore.AsyncNetworkStream]]) -> N
             await outcome.aclose()
 
 
+def _proxy_of(guard: Guard) -> httpx.URL | None:
+    """
+    The proxy's URL, which is the administrator's and may hold a login; `None` where there is none.
+    """
+    if guard.proxy is None:
+        return None
+    import httpx  # noqa: PLC0415 - 30 ms that most never need (ADR 0030)
+
+    return httpx.URL(guard.proxy)
+
+
 def _proxy_port(proxy: httpx.URL) -> int:
     return proxy.port or (443 if proxy.scheme == "https" else 80)
 
@@ -323,7 +336,8 @@ class GuardedPool:
         inner: httpcore.AsyncNetworkBackend,
     ) -> None:
         backend = GuardedBackend(guard, resolver, inner)
-        if guard.proxy is None:
+        proxy = _proxy_of(guard)
+        if proxy is None:
             self._pool = httpcore.AsyncConnectionPool(
                 ssl_context=tls,
                 max_connections=CONNECTIONS,
@@ -331,7 +345,6 @@ class GuardedPool:
                 network_backend=backend,
             )
             return
-        proxy = httpx.URL(guard.proxy)
         login = (proxy.username, proxy.password) if proxy.username else None
         self._pool = httpcore.AsyncHTTPProxy(
             proxy_url=httpcore.URL(

@@ -18,15 +18,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cftpki_connectors.ca.client import tls_context
-from cftpki_connectors.ca.values import CaError
 from cftpki_connectors.fetch.client import Fetcher
 from cftpki_connectors.fetch.values import FetchError, FetchRequest
 from cftpki_connectors.support import threads
 from cftpki_connectors.support.httpx_client import unverified_tls
 from cftpki_connectors.support.secret_files import secret_bytes
 from cftpki_ext.core.causes import Cause
-from cftpki_ext.core.errors import InputError
+from cftpki_ext.core.errors import CftPkiError, InputError
 from cftpki_ext.core.settings import TrustSet
 from cftpki_ext.core.source_settings import RestAccess
 from cftpki_ext.core.values import dataclass
@@ -147,9 +145,9 @@ class ApiClient:
                 roots = (await self._pinned(access.fingerprint, trust, request),)
             try:
                 context = await threads.call(lambda: _context(access, roots))
-            except (CaError, InputError, OSError, ssl.SSLError, ValueError) as error:
+            except (CftPkiError, OSError, ssl.SSLError, ValueError) as error:
                 # Our own errors are worded already; OpenSSL's and cryptography's are not.
-                why = str(error) if isinstance(error, CaError | InputError) else reason_of(error)
+                why = str(error) if isinstance(error, CftPkiError) else reason_of(error)
                 detail = f"cannot be used for TLS to the CA's API: {why}"
                 raise FetchError(Cause.UNREACHABLE, detail, url=request.url) from error
             if way is not None:
@@ -204,6 +202,9 @@ def _certificate(body: bytes) -> bytes | None:
 
 
 def _context(access: RestAccess, roots: tuple[bytes, ...] | None) -> ssl.SSLContext:
+    # In a thread, and only where an API has trust of its own: the client of CAs brings httpx along (ADR 0030).
+    from cftpki_connectors.ca.client import tls_context  # noqa: PLC0415
+
     context = tls_context(roots, None)
     if access.client_certificate is not None:
         password = b""
