@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpcore
 
+from cftpki_connectors.fetch.fields import Fields
 from cftpki_connectors.fetch.guard import Guard
 from cftpki_connectors.fetch.resolve import Resolver
 from cftpki_connectors.fetch.url import Address, ForbiddenUrlError, Target
@@ -247,39 +248,6 @@ def _proxy_of(guard: Guard) -> httpx.URL | None:
 
 def _proxy_port(proxy: httpx.URL) -> int:
     return proxy.port or (443 if proxy.scheme == "https" else 80)
-
-
-class Fields:
-    """
-    The fields of an answer's head, by lower-case name.
-    """
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        self._fields: dict[str, list[str]] = {}
-        for name, value in raw:
-            self._fields.setdefault(_text(name).lower(), []).append(_text(value))
-
-    def get(self, name: str, default: str = "") -> str:
-        """
-        What a field says, of several of one name all together (RFC 9110 5.3); `default` where there is none.
-        """
-        found = self._fields.get(name)
-        return default if found is None else ", ".join(found)
-
-    def get_list(self, name: str) -> list[str]:
-        """
-        What each field of a name says.
-        """
-        return self._fields.get(name, [])
-
-
-def _text(octets: bytes) -> str:
-    try:
-        return octets.decode()
-    except UnicodeDecodeError:
-        return octets.decode("latin-1")
 
 
 class Answer:

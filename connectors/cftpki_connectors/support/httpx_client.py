@@ -42,7 +42,7 @@ _NAME_CHARACTERS = 80
 
 class Head(Protocol):
     """
-    The fields of an answer's head (`httpx.Headers`, `fetch.network.Fields`).
+    The fields of an answer's head (`httpx.Headers`, `fetch.fields.Fields`).
     """
 
     def get(self, name: str, default: str) -> str:
