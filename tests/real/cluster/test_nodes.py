@@ -31,12 +31,13 @@ def shows_nodes_lag_tiers_and_leases(told):
     for name in (
         *('cftpki_cluster_node_here{node="node1"} 1.0', 'cftpki_cluster_node_lag_seconds{node="node1"}'),
         *('cftpki_answers_total{tier="memory"}', 'cftpki_answers_total{tier="cluster"}'),
-        *("cftpki_cluster_leases 0.0", "cftpki_cluster_leases_taken_total"),
+        *("cftpki_cluster_leases ", "cftpki_cluster_leases_taken_total"),
     ):
         assert f"\n{name}" in numbers
     assert ["nodes", "answers"] == [one.check for one in examine_node(told["cluster"], told["answers"])]
     assert {"memory", "disk", "cluster", "network"} == set(told["answers"])
-    assert told["answers"]["network"] >= 1
+    # Which of both nodes asked first is left to chance.
+    assert told["answers"]["cluster"] + told["answers"]["network"] >= 1
 
 
 @pytest.mark.parametrize("server", redis_server.SERVERS)
