@@ -8,13 +8,28 @@ library makes of boards that are none is in native/tests/test_ssl_board.c.
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
+import threading
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from cftpki_ext.protocol.codec import HEADER, Frame, Message, Tag, decode_header, decode_payload, encode
+from cftpki_ext.protocol.codec import (
+    HEADER,
+    Frame,
+    Message,
+    Mode,
+    Result,
+    Tag,
+    decode_header,
+    decode_payload,
+    encode,
+)
+from cftpki_ext.protocol.tls_vectors import encode_chain
 from tests.support import callbacks, partners, real_service
 from tests.support.learned_revocations import remember
 from tests.support.wall_clock import until
@@ -41,15 +56,18 @@ def serving(company, name, *, rule=""):
         assert [] == service.failures()
 
 
-def status(service):
+def ask(service, message, fields):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(str(service.socket))
-        connection.sendall(encode(Frame(Message.STATUS, response=False, sequence=1, fields={})))
+        connection.sendall(encode(Frame(message, response=False, sequence=1, fields=fields)))
         with connection.makefile("rb") as reader:
             header = decode_header(reader.read(HEADER.size))
-            answer = decode_payload(header, reader.read(header.length))
-    return json.loads(answer.fields[Tag.JSON])
+            return decode_payload(header, reader.read(header.length))
+
+
+def status(service):
+    return json.loads(ask(service, Message.STATUS, {}).fields[Tag.JSON])
 
 
 def asked(service):
@@ -241,3 +259,61 @@ def test_known_partner_goes_on_while_the_service_is_frozen_or_dead_and_no_strang
         service.start()
         # Whoever listens is asked: the new one judges, and gives its own board.
         assert verdict != program.verdict()
+
+
+def keep_busy(service, company, partner, stop, results):
+    """
+    Ask about a stranger's chain again and again.
+    """
+    found = x509.load_pem_x509_certificates(company.path(f"{partner}.pem").read_bytes())
+    chain = encode_chain(tuple(one.public_bytes(Encoding.DER) for one in found))
+    fields = {Tag.CHAIN: chain, Tag.MODE: int(Mode.SERVER), Tag.PROFILE: "KEY"}
+    while not stop.is_set():
+        with contextlib.suppress(OSError):
+            results.append(ask(service, Message.CHECK, fields).fields[Tag.RESULT])
+
+
+def kill(service, role):
+    """
+    End a process of the service, and wait until another one has its role.
+    """
+    killed = service.child(role)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: service.child(role) != killed)
+
+
+def test_known_partner_is_answered_while_strangers_keep_the_service_busy_and_its_processes_are_killed(
+    company,
+):
+    """
+    No stranger is let in by it, and no session of the known partner comes to the service.
+    """
+    stop, results = threading.Event(), []
+    # Errors in the log are what is expected here.
+    with (
+        real_service.running(company.configure("busy", board=True)) as service,
+        Program(service, company, "good", "server") as program,
+    ):
+        verdict = program.known()
+        program.verdict()
+        begun = asked(service)["START_HANDSHAKE"]
+        threads = [
+            threading.Thread(target=keep_busy, args=(service, company, name, stop, results))
+            for name in ("stranger", "revoked", "outside", "large", "not-known")
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for role in ("judge", "evidence", "judge"):
+                for _ in range(5):
+                    assert verdict == program.verdict()
+                kill(service, role)
+            for _ in range(5):
+                assert verdict == program.verdict()
+            assert begun == asked(service)["START_HANDSHAKE"]
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    assert len(results) > len(threads)
+    assert Result.DONE not in results
