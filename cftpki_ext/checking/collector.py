@@ -435,6 +435,8 @@ class Collector:
 
         Where an older list may count instead, and others come after this question, only within the budget.
         """
+        if not isinstance(statement.raw, LargeOctets):
+            return statement
         lookup, lists = one.place.lookup, self._store.lists
         may_do_without = (
             lists is not None
