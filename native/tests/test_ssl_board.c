@@ -677,6 +677,56 @@ static void test_staple_is_the_services_to_judge(void) {
   service_is_gone();
 }
 
+/* The host chooses its context by the name that the client asks for, behind cftpki_info_cb's early beginning: the rule is
+ * that of the profile of the context which goes on. */
+static int switch_context(SSL *ssl, int *alert, void *argument) {
+  (void)alert;
+  CHECK(SSL_set_SSL_CTX(ssl, argument) == argument);
+  return SSL_TLSEXT_ERR_OK;
+}
+
+static void put_rules_of_profiles(struct cftpki_board *board) {
+  static const char *const profiles[] = {"OPEN", "STRICT"};
+  struct cftpki_bytes list = partners_ca_list();
+  CHECK(cftpki_board_rules_begin(board) == 0);
+  for (unsigned i = 0; i < 2; i++) {
+    CHECK(cftpki_board_rule(board, SAMPLE_SERVER_RULE + i, i == 0 ? "in" : "it", 2,
+                            CFTPKI_WIRE_MODE_SERVER, 0, profiles[i], strlen(profiles[i]), -1, 0x7FE,
+                            0x0303, 1, SAMPLE_TRUST, sample_id, list.data, list.length, NULL, 0,
+                            0) == 0);
+  }
+  CHECK(cftpki_board_rules_commit(board) == 0);
+}
+
+static void test_context_that_a_name_chose_has_its_own_rule(void) {
+  struct told told;
+  struct ends ends;
+  begin();
+  put_rules_of_profiles(service.board);
+  sample_put(service.board, chain_of(PARTNER), BOARD_ACCEPT, 0); /* of OPEN's rule alone */
+  service.rule = "it";
+  __atomic_store_n(&service.refuses, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE, __ATOMIC_RELEASE);
+  SSL_CTX *first = our_server(false);
+  SSL_CTX *chosen = our_server(false);
+  CHECK(cftpki_ssl_set_profile(first, "OPEN") == 1);
+  CHECK(cftpki_ssl_set_profile(chosen, "STRICT") == 1);
+  SSL_CTX_set_info_callback(first, cftpki_info_cb);
+  SSL_CTX_set_info_callback(chosen, cftpki_info_cb);
+  CHECK(handshake_with(first, PARTNER) == 0 && seen_in_all() == 0);
+  CHECK(next_told(&told));
+  SSL_CTX_set_tlsext_servername_callback(first, switch_context);
+  SSL_CTX_set_tlsext_servername_arg(first, chosen);
+  open_ends(&ends, first, PARTNER);
+  CHECK(SSL_set_tlsext_host_name(ends.peer, "strict.example") == 1);
+  shake(&ends);
+  CHECK(ends.alert == 44 && seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 1);
+  close_ends(&ends);
+  nothing_told();
+  SSL_CTX_free(first);
+  SSL_CTX_free(chosen);
+  service_is_gone();
+}
+
 /* Threads shake hands while the board is ended, replaced and ended again: for TSan. */
 
 enum { THREADS = 3, TURNS = 12 };
@@ -741,6 +791,7 @@ int main(void) {
   test_rule_that_requires_a_verdict_has_it_from_the_board();
   test_rule_that_asks_for_a_later_tls_refuses_an_earlier_one();
   test_staple_is_the_services_to_judge();
+  test_context_that_a_name_chose_has_its_own_rule();
   test_threads_share_the_boards();
   for (int i = 0; i < PEOPLE; i++) {
     EVP_PKEY_free(people[i].key);
