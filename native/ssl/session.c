@@ -86,22 +86,22 @@ void cftpki_session_reset(struct cftpki_session *session) {
   session->verdict_id[0] = 0;
 }
 
-/* What began before there was a ClientHello began by the context that the SSL had then; a servername callback may
- * have chosen another one, which has a profile, and so a rule, of its own. */
+/* A servername callback, or another of the host's, may have chosen another context since the session began: it has
+ * a profile, and so a rule, of its own. */
 static bool is_of_its_context(const struct cftpki_session *session, const SSL *ssl) {
   const char *profile = cftpki_profile_of(ssl);
   return strlen(profile) == session->begun.profile_length &&
          memcmp(profile, session->begun.profile, session->begun.profile_length) == 0;
 }
 
-/* Is this still the handshake that the session is of? An SSL that is used again,
- * a renegotiation and a child of fork(2) each begin anew. */
+/* Is this still the handshake that the session is of? An SSL that is used again or has another context, a
+ * renegotiation and a child of fork(2) each begin anew. */
 static void recognise(struct cftpki_session *session, const SSL *ssl) {
   uint8_t random[SSL3_RANDOM_SIZE];
   memset(random, 0, sizeof(random));
   SSL_get_client_random(ssl, random, sizeof(random));
-  bool same = session->begun_early ? is_of_its_context(session, ssl)
-                                   : memcmp(random, session->client_random, sizeof(random)) == 0;
+  bool same = is_of_its_context(session, ssl) &&
+              (session->begun_early || memcmp(random, session->client_random, sizeof(random)) == 0);
   if (session->begun_early && !same) {
     session->has_begun = false; /* nobody has asked it anything: there is nothing to tell */
   }

@@ -37,6 +37,8 @@ static struct {
   /* Signs what CRYPT_DATA brings: scheme, digest; NULL: "signed". */
   size_t (*sign)(unsigned scheme, struct cftpki_bytes input, uint8_t *output, size_t room);
   uint32_t seen[32]; /* by message */
+  uint32_t
+      judged; /* the last CHECK_CERTIFICATE's session: the first letter of its profile, 0: it has none */
 } service;
 
 static inline uint32_t seen(unsigned message) {
@@ -188,6 +190,7 @@ static inline void *serve_one(void *argument) {
   int fd = (int)(intptr_t)argument;
   uint8_t head[CFTPKI_WIRE_HEADER_SIZE];
   uint8_t *payload = malloc(CFTPKI_WIRE_MAX_PAYLOAD);
+  uint32_t profile = 0;
   CHECK(payload != NULL);
   while (recv(fd, head, sizeof(head), MSG_WAITALL) == (ssize_t)sizeof(head)) {
     uint32_t sequence =
@@ -196,6 +199,12 @@ static inline void *serve_one(void *argument) {
         (size_t)head[8] << 24 | (size_t)head[9] << 16 | (size_t)head[10] << 8 | head[11];
     CHECK(length <= CFTPKI_WIRE_MAX_PAYLOAD && head[3] < 32);
     CHECK(length == 0 || recv(fd, payload, length, MSG_WAITALL) == (ssize_t)length);
+    if (head[3] == CFTPKI_WIRE_MSG_START_HANDSHAKE) {
+      struct cftpki_bytes name = field_of(payload, length, CFTPKI_WIRE_TAG_PROFILE);
+      profile = name.length > 0 ? name.data[0] : 0;
+    } else if (head[3] == CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) {
+      __atomic_store_n(&service.judged, profile, __ATOMIC_SEQ_CST);
+    }
     __atomic_add_fetch(&service.seen[head[3]], 1, __ATOMIC_SEQ_CST);
     if (head[3] == __atomic_load_n(&service.drops, __ATOMIC_ACQUIRE)) {
       break;

@@ -704,32 +704,68 @@ static void put_rules_of_profiles(struct cftpki_board *board) {
   CHECK(cftpki_board_rules_commit(board) == 0);
 }
 
-static void test_context_that_a_name_chose_has_its_own_rule(void) {
-  struct told told;
+/* Two contexts: the one that an SSL begins with, and that of "strict.example". */
+struct named {
+  SSL_CTX *first;
+  SSL_CTX *chosen;
+};
+
+static struct named two_contexts(void) {
+  struct named named = {our_server(false), our_server(false)};
+  CHECK(cftpki_ssl_set_profile(named.first, "OPEN") == 1);
+  CHECK(cftpki_ssl_set_profile(named.chosen, "STRICT") == 1);
+  SSL_CTX_set_info_callback(named.first, cftpki_info_cb);
+  SSL_CTX_set_info_callback(named.chosen, cftpki_info_cb);
+  SSL_CTX_set_tlsext_servername_callback(named.first, switch_context);
+  SSL_CTX_set_tlsext_servername_arg(named.first, named.chosen);
+  return named;
+}
+
+static int handshake_by_name(const struct named *named) {
   struct ends ends;
+  open_ends(&ends, named->first, PARTNER);
+  CHECK(SSL_set_tlsext_host_name(ends.peer, "strict.example") == 1);
+  shake(&ends);
+  int alert = ends.alert;
+  close_ends(&ends);
+  return alert;
+}
+
+static void free_contexts(const struct named *named) {
+  SSL_CTX_free(named->first);
+  SSL_CTX_free(named->chosen);
+}
+
+static void test_context_that_a_name_chose_has_its_own_rule(void) {
   begin();
   put_rules_of_profiles(service.board);
   sample_put(service.board, chain_of(PARTNER), BOARD_ACCEPT, 0); /* of OPEN's rule alone */
   service.rule = "it";
   __atomic_store_n(&service.refuses, CFTPKI_WIRE_MSG_CHECK_CERTIFICATE, __ATOMIC_RELEASE);
-  SSL_CTX *first = our_server(false);
-  SSL_CTX *chosen = our_server(false);
-  CHECK(cftpki_ssl_set_profile(first, "OPEN") == 1);
-  CHECK(cftpki_ssl_set_profile(chosen, "STRICT") == 1);
-  SSL_CTX_set_info_callback(first, cftpki_info_cb);
-  SSL_CTX_set_info_callback(chosen, cftpki_info_cb);
-  CHECK(handshake_with(first, PARTNER) == 0 && seen_in_all() == 0);
-  CHECK(next_told(&told));
-  SSL_CTX_set_tlsext_servername_callback(first, switch_context);
-  SSL_CTX_set_tlsext_servername_arg(first, chosen);
-  open_ends(&ends, first, PARTNER);
-  CHECK(SSL_set_tlsext_host_name(ends.peer, "strict.example") == 1);
-  shake(&ends);
-  CHECK(ends.alert == 44 && seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 1);
-  close_ends(&ends);
+  struct named named = two_contexts();
+  SSL_CTX_set_tlsext_servername_callback(named.first, NULL);
+  CHECK(handshake_with(named.first, PARTNER) == 0 && seen_in_all() == 0);
+  check_told(CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE);
+  SSL_CTX_set_tlsext_servername_callback(named.first, switch_context);
+  CHECK(handshake_by_name(&named) == 44 && seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 1);
   nothing_told();
-  SSL_CTX_free(first);
-  SSL_CTX_free(chosen);
+  free_contexts(&named);
+  service_is_gone();
+}
+
+/* The same where there is no board: what began at the service for the first context's profile is given up. */
+static void test_context_that_a_name_chose_is_judged_by_its_own_profile(void) {
+  service_starts();
+  struct named named = two_contexts();
+  SSL_CTX_set_tlsext_servername_callback(named.first, NULL);
+  CHECK(handshake_with(named.first, PARTNER) == 0);
+  CHECK(__atomic_load_n(&service.judged, __ATOMIC_SEQ_CST) == 'O');
+  SSL_CTX_set_tlsext_servername_callback(named.first, switch_context);
+  CHECK(handshake_by_name(&named) == 0 && seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 2);
+  CHECK(__atomic_load_n(&service.judged, __ATOMIC_SEQ_CST) == 'S');
+  hear_ends(2);
+  nothing_told();
+  free_contexts(&named);
   service_is_gone();
 }
 
@@ -798,6 +834,7 @@ int main(void) {
   test_rule_that_asks_for_a_later_tls_refuses_an_earlier_one();
   test_staple_is_the_services_to_judge();
   test_context_that_a_name_chose_has_its_own_rule();
+  test_context_that_a_name_chose_is_judged_by_its_own_profile();
   test_threads_share_the_boards();
   for (int i = 0; i < PEOPLE; i++) {
     EVP_PKEY_free(people[i].key);
