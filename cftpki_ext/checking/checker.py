@@ -203,7 +203,6 @@ class Checker:
         *,
         remember: bool = True,
         known: Known | None = None,
-        sure: bool = True,
     ) -> Checked:
         """
         Judge one chain before a judge, wherever that is.
@@ -213,8 +212,7 @@ class Checker:
             question: the same question.
             handed_in: see `check`.
             remember: see `check_with_statements`.
-            known: what was looked up for the same chain before, to do it at once.
-            sure: whether it was this very chain; otherwise another one's with the same CAs.
+            known: what was looked up for the same chain before, or for another with the same CAs, to do it at once.
 
         Returns:
             The outcome with all that it rests on.
@@ -236,7 +234,7 @@ class Checker:
             recall=self._recall,
         )
         if known is not None:
-            collector.prepare(known.places, known.recalls, sure=sure)
+            collector.prepare(known.places, known.recalls)
         judged = False
         try:
             checked = await self._run(

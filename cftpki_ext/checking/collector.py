@@ -116,7 +116,6 @@ class Collector:
         self._clock = clock
         self._recall = recall
         self._prepared = Turn()
-        self._is_sure = True
         self._recalled: dict[str, Recall] = {}
         self._kept: list[Statement] = []
         self._looked_up: dict[Lookup, Place] = {}
@@ -184,19 +183,18 @@ class Collector:
             entered = self._entered.pop()
             await self._askings.leave(entered, judged=judged and entered.key not in self._unheard)
 
-    def prepare(self, places: Iterable[Place], recalls: Iterable[Recall], *, sure: bool) -> None:
+    def prepare(self, places: Iterable[Place], recalls: Iterable[Recall]) -> None:
         """
         Do at once what a case like this one asked for before.
+
+        A proof of a revocation is left to be recalled by the case, which says which of its certificates it is about.
 
         Args:
             places: to be looked up.
             recalls: of what is known.
-            sure: whether that was the same chain. Otherwise a proof of a revocation is left to be recalled by the case,
-                which says which of its certificates it is about.
 
         """
         self._prepared = Turn(recall=tuple(recalls), look_up=tuple(places))
-        self._is_sure = sure
 
     async def run(self) -> Outcome | None:
         """
@@ -212,7 +210,7 @@ class Collector:
 
         """
         try:
-            await self._do(self._prepared, sure=self._is_sure)
+            await self._do(self._prepared, guessed=True)
             while True:
                 turn = await self._case.advance(
                     self._situation(), recalled=frozenset(self._recalled), looked_up=self.places
@@ -230,14 +228,14 @@ class Collector:
                     task.cancel()
                 await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _do(self, turn: Turn, *, sure: bool = True) -> bool:
+    async def _do(self, turn: Turn, *, guessed: bool = False) -> bool:
         """
         Do a turn; whether anything was known or in the cache of what it asked for.
         """
         found = False
         for recall in turn.recall:
             known = self._recall(recall)
-            if known and not sure:
+            if known and guessed:
                 continue
             found |= bool(known)
             self._recalled[recall.key] = recall
@@ -273,6 +271,11 @@ class Collector:
 
     async def _look_into_cache(self, place: Place) -> bool:
         lookup = place.lookup
+        before = self._looked_up.get(lookup)
+        if before is not None and before.key != place.key:
+            # It was guessed, and is about another certificate.
+            there = (Origin.CACHE, lookup.depth, lookup.kind, lookup.url)
+            self._kept = [one for one in self._kept if (one.origin, one.depth, one.kind, one.url) != there]
         self._looked_up[lookup] = place
         stored = self.found[place.key] = await self._store.find(place.key)
         if stored is not None:

@@ -247,7 +247,7 @@ class Judges:
         try:
             guess = self._cas.of(question) if known is None else None
             checked = await self._checker.run(
-                remote, question, handed_in, remember=remember, known=known or guess, sure=known is not None
+                remote, question, handed_in, remember=remember, known=known or guess
             )
         finally:
             await remote.aclose()

@@ -15,6 +15,7 @@ import pytest
 from cftpki_ext.checking.case import Place, Recall, Turn
 from cftpki_ext.checking.checker import Checker
 from cftpki_ext.checking.looked import Known
+from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.settings import Limits, TrustSet
 from cftpki_ext.core.statement import Lookup, Statement
 from cftpki_ext.core.vocabulary import Direction, Origin
@@ -290,3 +291,67 @@ def test_turn_without_the_field_is_refused():
     with pytest.raises(ExchangeError):
         exchange.turn_from(plain, [], {}.get)
     assert Turn() == replace(exchange.turn_from({**plain, "foreseen": None}, [], {}.get))
+
+
+# --- partners that send the same bundle of CAs, and were issued by different ones of it --------------------------------
+
+FIRST = issue(ROOT, "first CA", ca=True, ocsp_urls=["http://root/ocsp"])
+SECOND = issue(ROOT, "second CA", ca=True, ocsp_urls=["http://root/ocsp"])
+OF_FIRST = issue(FIRST, "of the first", eku=["clientAuth"], ocsp_urls=["http://first/ocsp"])
+OF_SECOND = issue(SECOND, "of the second", eku=["clientAuth"], ocsp_urls=["http://second/ocsp"])
+
+
+def bundled(service: Service) -> Any:
+    answers = service.sources[OCSP].answers = {
+        "http://root/ocsp": (0.1, make_ocsp_response(ROOT, FIRST)),
+        "http://first/ocsp": (0.1, make_ocsp_response(FIRST, OF_FIRST)),
+        "http://second/ocsp": (0.1, make_ocsp_response(SECOND, OF_SECOND)),
+    }
+    return answers
+
+
+async def judged_with(service: Service, leaf: Entity) -> Any:
+    question = service.question(leaf, FIRST, SECOND)
+    return await service.judges.judge(question, asked=Asked(door=Door.SOCKET))
+
+
+def test_answer_about_another_ca_of_the_bundle_is_not_heard():
+    async def work(service: Service) -> Any:
+        answers = bundled(service)
+        await judged_with(service, OF_FIRST)
+        about_first = answers["http://root/ocsp"][1]
+        answers["http://root/ocsp"] = (0.1, make_ocsp_response(ROOT, SECOND))
+        judged = await judged_with(service, OF_SECOND)
+        return judged.verdict.alert, [one.url for one in judged.statements if one.raw == about_first]
+
+    assert (0, []) == run(work)
+
+
+def test_proof_about_another_ca_of_the_bundle_is_not_heard():
+    async def work(service: Service) -> Any:
+        answers = bundled(service)
+        await judged_with(service, OF_FIRST)
+        answers["http://root/ocsp"] = (0.1, make_ocsp_response(ROOT, SECOND))
+        await judged_with(service, OF_SECOND)
+        gone = make_ocsp_response(ROOT, FIRST, "revoked", reason=1)
+        key = proof_key(examine(service.question(OF_FIRST, FIRST, SECOND)), 1)
+        proof = Statement(
+            kind=OCSP, origin=Origin.NETWORK, received_at=NOW, depth=1, url="http://root/ocsp", raw=gone
+        )
+        service.proofs.remember(key, proof)
+        service.judges.end_standing()
+        judged = await judged_with(service, OF_SECOND)
+        return judged.verdict.alert, [one.url for one in judged.statements if one.raw == gone]
+
+    assert (0, []) == run(work)
+
+
+def test_silent_responder_is_told_as_silent_whatever_the_cache_has_of_another_ca_of_the_bundle():
+    async def work(service: Service) -> Any:
+        answers = bundled(service)
+        await judged_with(service, OF_FIRST)
+        answers["http://root/ocsp"] = (0.1, Cause.UNREACHABLE)
+        judged = await judged_with(service, OF_SECOND)
+        return judged.verdict.alert, [one.cause for one in judged.verdict.evidence.findings]
+
+    assert (46, [None, Cause.UNREACHABLE]) == run(work)
