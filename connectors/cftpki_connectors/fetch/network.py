@@ -340,7 +340,7 @@ class GuardedPool:
         Args:
             method: in upper case.
             target: where.
-            headers: all but Host and Content-Length.
+            headers: all but Content-Length; Host where it is another one than that of the URL.
             body: empty: none.
             connect_s: how long may be waited for a connection.
 
@@ -348,7 +348,9 @@ class GuardedPool:
             The answer; whoever has it closes it.
 
         """
-        own = [(b"Host", target.authority.encode("ascii"))]
+        # An administrator may name the host himself (a CA's API behind an address); two are refused everywhere (RFC 9112 3.2).
+        is_named = any(name.lower() == "host" for name, _ in headers)
+        own = [] if is_named else [(b"Host", target.authority.encode("ascii"))]
         if body or method == "POST":
             own.append((b"Content-Length", b"%d" % len(body)))
         own += ((name.encode("ascii"), value.encode("ascii")) for name, value in headers)
