@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from cftpki_cache.blocked import LIST as BLOCK_LIST
 from cftpki_cache.blocked import BlockFile
 from cftpki_cache.cluster_place import FlushNumbers, PlaceFile
 from cftpki_cache.disk import DiskStore
@@ -171,7 +172,12 @@ def location_locks(service: ServiceSettings) -> LocationLocks:
 def open_blocks(service: ServiceSettings) -> BlockFile:
     """
     The partners that operators have shut out; nothing is made before the first is.
+
+    Raises:
+        StoreError: this user may not look into the state directory.
+
     """
+    _is_there(service.state / BLOCK_LIST)
     return BlockFile(service.state)
 
 

@@ -258,6 +258,10 @@ def _access(reader: Reader, path: KeyPath, model: RestModel, profile: RestProfil
             reader.faults.add((*path, "headers", name), "is no header and value of printable ASCII")
         elif name.lower() in {"authorization", "x-vault-token", "cookie"}:
             reader.faults.add((*path, "headers", name), "is a secret: name its file in token_file")
+        elif name.lower() in {"content-length", "transfer-encoding"}:
+            reader.faults.add(
+                (*path, "headers", name), "says how long a request is, which depends on the request"
+            )
         headers[name] = value
     header = given.token_header if model.token_header is None else model.token_header
     if not _HEADER.fullmatch(header):

@@ -79,10 +79,15 @@ class Farm:
 
     def are_up(self) -> bool:
         """
-        Whether all nodes reach the server, and hear all that was told.
+        Whether all nodes reach the server, hear all that was told, and have heard under which number it keeps answers now.
+
+        A node that has not yet, since the server forgot it, looks for answers in another place than the others.
         """
+        there = self.redis.command("GET", "cftpki:{news}:g")
         found = [status(node)["cluster"] for node in self.nodes]
-        return all(one["up"] and not one["news"]["waiting"] for one in found)
+        return all(
+            one["up"] and not one["news"]["waiting"] and there == str(one["generation"]) for one in found
+        )
 
     def forget(self, partner: int) -> None:
         """

@@ -163,6 +163,7 @@ def test_server_that_another_takes_over_from_tells_all_what_was_told(tmp_path, l
                 assert {True} == four.at_all(known, new, nodes=nodes[:-1])
                 assert {False} == four.at_all(bad, stolen, nodes=nodes[:-1])
                 until(lambda: "role:master" in second.command("INFO", "replication"))
+                four.redis = second
             finally:
                 os.kill(asleep.process.pid, signal.SIGCONT)
             until(partial(four.refuse, stolen), told=asleep.log.read_text)

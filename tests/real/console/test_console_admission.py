@@ -149,7 +149,7 @@ def test_state_that_the_user_may_not_read_is_said_and_no_traceback():
                 answer.status_code,
                 "cannot be read by user nobody" in answer.text,
                 "Traceback" in answer.text + console.log.read_text(),
-            )
+            ), answer.text[-1500:]
 
 
 # --- loopback, and the link -----------------------------------------------------------------------------------------------

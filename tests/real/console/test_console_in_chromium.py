@@ -141,7 +141,7 @@ def test_keyboard_alone_leads_everywhere(console, chromium):
         assert "main" == page.evaluate("document.activeElement.id || document.querySelector(':target').id")
         page.goto(page.base + "/partners")
         seen = []
-        for _ in range(14):
+        for _ in range(15):
             page.keyboard.press("Tab")
             focused = page.evaluate(
                 "(() => { const e = document.activeElement, s = getComputedStyle(e);"
@@ -155,11 +155,12 @@ def test_keyboard_alone_leads_everywhere(console, chromium):
             "Partners",
             "Verdicts",
             "Sources",
+            "Cluster",
             "Identities",
             "Exceptions",
             "Try a policy",
-        ] == names[1:8]
-        assert ["INPUT", "SELECT", "BUTTON", "A"] == [tag for tag, _, _ in seen[8:12]]
+        ] == names[1:9]
+        assert ["INPUT", "SELECT", "BUTTON", "A"] == [tag for tag, _, _ in seen[9:13]]
         page.goto(page.base + "/partners")
         page.get_by_label("Name, serial").focus()
         page.keyboard.type("bad 1")

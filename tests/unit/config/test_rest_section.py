@@ -94,6 +94,8 @@ CUSTOM = 'profile = "custom"\nurl = "https://h.example/{serial_hex}"\nserial = "
         (VAULT.replace("//", "//me:pw@"), "user name or password"),
         (VAULT + '\nfingerprint = "00"', "is for profile step-ca, not for vault"),
         (VAULT + '\nheaders = { "X-Vault-Token" = "s.x" }', "is a secret"),
+        (VAULT + '\nheaders = { "Content-Length" = "0" }', "says how long a request is"),
+        (VAULT + '\nheaders = { "transfer-encoding" = "chunked" }', "says how long a request is"),
         (VAULT + '\nheaders = { "A b" = "c" }', "is no header"),
         (VAULT + '\ntoken_file = "nowhere"', "[trust.p.rest.token_file] token: "),
         (VAULT + '\ntoken_file = "root.pem"', "can be read or written by others"),
