@@ -96,6 +96,7 @@ def make_cluster(settings: Settings, parts: Parts, clock: Clock, log: Log) -> Cl
     )
 
     async def flush() -> None:
+        server.flushed()
         await asyncio.to_thread(flush_cache, service)
 
     def doubt() -> None:

@@ -115,6 +115,11 @@ class ClusterServer(SharedTier, Protocol):
 
         """
 
+    def flushed(self) -> None:
+        """
+        Use nothing that is shared before a `beat` has told which flush counts: our cache is about to be emptied, like all others.
+        """
+
     async def heard_since(self, position: str) -> tuple[Heard, ...] | None:
         """
         The announcements behind a position, in their order, some at a time; `None` where the server does not answer.

@@ -115,6 +115,12 @@ class Calls:
             self.up, self.since, self.fault = True, self._clock.now(), None
         return answer
 
+    def lose(self, why: str) -> None:
+        """
+        Leave the server alone until it is there again: it answers, and is not to be used.
+        """
+        self._down(why)
+
     async def _in_turn(self, work: Callable[[Any], Awaitable[T]]) -> T:
         async with self._room:
             return await work(self._client)

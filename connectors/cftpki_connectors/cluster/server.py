@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from cftpki_connectors.cluster.bounded import MAX_STRING_OCTETS, NEWS_AT_ONCE
 from cftpki_connectors.cluster.calls import Calls, UnavailableError
 from cftpki_connectors.cluster.clients import open_client
+from cftpki_connectors.cluster.numbers import keep_ms_of, position_of
 from cftpki_connectors.cluster.steps import ANNOUNCE, BEAT, GIVE_BACK, HEAR, HOLD, PUT, TAKE
 from cftpki_connectors.support.secret_files import secret_bytes
 from cftpki_ext.core.cluster import (
@@ -54,7 +55,6 @@ _WARM = 4
 _BESIDE_S = 1.0
 _LEASE_MS = int(LEASE_S * 1000)
 _DAY_MS = 24 * 3600 * 1000
-_WEEK_S = 7 * 24 * 3600
 _MONTH_MS = 30 * _DAY_MS
 _HOUR_MS = 3600 * 1000
 # Farms have a dozen; more are no nodes of ours.
@@ -84,6 +84,8 @@ class SharedServer:
         client, self._close = open_client(settings)
         self._calls = Calls(client, patience_s=settings.patience.total_seconds(), clock=clock)
         self._generation = 0
+        # How often caches were emptied, and how often when the generation was asked for.
+        self._flushes = self._flushes_known = 0
         self._is_warm = False
         self._nodes = 1
         # What this node has put there and what is still kept of it: octets, and until when (monotonic).
@@ -133,7 +135,7 @@ class SharedServer:
         """
         if len(octets) > PART_OCTETS or not self._has_room(key, parts.size):
             return False
-        name, keep_ms = self._part_key(key, parts, number), _keep_ms(keep_s)
+        name, keep_ms = self._part_key(key, parts, number), keep_ms_of(keep_s)
         done = await self._quietly(lambda client: client.set(name, octets, px=keep_ms), patience_s=_BESIDE_S)
         return done is True
 
@@ -163,7 +165,7 @@ class SharedServer:
                 await self.give_back(key, lease)
             return False
         body = write_answer(key, raw, received_at=received_at, secret=self._secret)
-        keep_ms = _keep_ms(keep_s)
+        keep_ms = keep_ms_of(keep_s)
         token = "0" if lease is None else str(lease.token)
         names = (self._key(key, "l"), self._key(key, "t"), self._answer_key(key))
         done = await self._quietly(
@@ -234,24 +236,29 @@ class SharedServer:
         """
         names = (self._news("s"), self._news("g"), self._news("n"))
         values = (row.node, write_row(row), _HOUR_MS, _NODES, _MONTH_MS, told or "", MAX_ROW_OCTETS)
+        flushes = self._flushes
         try:
             answer = await self._calls.beat(
                 lambda client: client.eval(BEAT, len(names), *names, *values), patience_s=_BESIDE_S
             )
             first, last, generation, mine, rows = answer
             beat = Beat(
-                first=_position(first),
-                last=_position(last),
+                first=position_of(first),
+                last=position_of(last),
                 generation=int(generation) if len(generation) <= 18 else 0,
                 mine=bool(mine),
                 nodes=tuple(one for one in map(read_row, rows[:_NODES]) if one is not None),
             )
-        except (UnavailableError, ValueError, TypeError):
-            self._is_warm = False
+        except (UnavailableError, ValueError, TypeError) as exc:
+            # Which flush counts is not known: also where all else is answered, as a replica does.
+            self._calls.lose(
+                str(exc) if isinstance(exc, UnavailableError) else "its answer is none of the protocol"
+            )
+            self._is_warm, self._flushes_known = False, -1
             return None
+        self._generation, self._flushes_known = beat.generation, flushes
         if not self._is_warm:
             await self._warm()
-        self._generation = beat.generation
         self._nodes = max(1, len(beat.nodes))
         return beat
 
@@ -263,6 +270,12 @@ class SharedServer:
         await asyncio.gather(
             *(self._quietly(lambda client: client.ping(), patience_s=_BESIDE_S) for _ in range(_WARM))
         )
+
+    def flushed(self) -> None:
+        """
+        See `ports.ClusterServer`.
+        """
+        self._flushes += 1
 
     async def heard_since(self, position: str) -> tuple[Heard, ...] | None:
         """
@@ -276,7 +289,7 @@ class SharedServer:
             return tuple(
                 read_announcement(place, octets, secret=self._secret)
                 for one, octets in entries[:NEWS_AT_ONCE]
-                if (place := _position(one)) is not None
+                if (place := position_of(one)) is not None
             )
         except (UnavailableError, ValueError, TypeError):
             return None
@@ -289,7 +302,7 @@ class SharedServer:
         names = (self._news("s"), self._news("g"))
         flush = int(one.told is Told.FLUSHED)
         try:
-            return _position(
+            return position_of(
                 await self._calls.beat(
                     lambda client: client.eval(
                         ANNOUNCE, len(names), *names, octets, STREAM_ENTRIES, _MONTH_MS, flush
@@ -334,14 +347,17 @@ class SharedServer:
         patience_s: float | None = None,
         or_else: T | None = None,
     ) -> T | None:
-        if not self._calls.up:
+        flushes = self._flushes
+        if not self._calls.up or flushes != self._flushes_known:
             return or_else
         try:
             if patience_s is None:
-                return await self._calls.call(work)
-            return await self._calls.beside(work, patience_s=patience_s)
+                found = await self._calls.call(work)
+            else:
+                found = await self._calls.beside(work, patience_s=patience_s)
         except UnavailableError:
             return or_else
+        return found if flushes == self._flushes else or_else
 
     def _has_room(self, key: str, octets: int) -> bool:
         return self._fits(key, octets) or (self._forget_ended() and self._fits(key, octets))
@@ -380,19 +396,3 @@ class SharedServer:
 
     def _news(self, kind: str) -> str:
         return f"{self._settings.name}:{{news}}:{kind}"
-
-
-def _keep_ms(keep_s: int) -> int:
-    return max(1, min(keep_s, _WEEK_S)) * 1000
-
-
-def _position(octets: object) -> str | None:
-    """
-    The position of an entry of a stream; `None` for anything else.
-    """
-    if not isinstance(octets, bytes) or len(octets) > 41:
-        return None
-    first, dash, second = octets.partition(b"-")
-    if not dash or not (first.isdigit() and second.isdigit()) or max(int(first), int(second)) >= 1 << 64:
-        return None
-    return octets.decode()

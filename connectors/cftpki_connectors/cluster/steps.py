@@ -22,7 +22,7 @@ from __future__ import annotations
 _KINDS = """
 local function no_type(reply) return type(reply) == 'table' and reply.err and reply.err:find('WRONGTYPE', 1, true) end
 local function number_of(reply, digits)
-  if type(reply) ~= 'string' or #reply > digits or not reply:match('^%d+$') then return nil end
+  if type(reply) ~= 'string' or #reply > digits or not reply:match('^[1-9]%d*$') then return nil end
   return tonumber(reply)
 end
 local time = redis.call('TIME')

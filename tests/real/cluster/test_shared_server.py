@@ -206,6 +206,39 @@ async def test_flush_everywhere_hides_what_was_shared_before(server):
         assert await other.find("k") is None
 
 
+async def test_node_that_heard_of_a_flush_uses_nothing_shared_before_it_knows_which_flush_counts(server):
+    async with node(server) as (one, _), node(server, "b") as (other, _):
+        await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+        await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now()))
+        assert await other.find("k") is not None
+        other.flushed()
+        assert await other.find("k") is None
+        assert Refusal.UNAVAILABLE is await other.take("l")
+        await other.beat(NodeRow(node="b", version="1", position="0-0", at=now()))
+        assert await other.find("k") is None
+        assert isinstance(await other.take("l"), Lease)
+
+
+async def test_server_that_became_a_replica_is_not_used_for_what_it_had(server):
+    async with node(server) as (one, _):
+        await one.put("k", b"answer", received_at=now(), keep_s=60, lease=None)
+        try:
+            server.command("REPLICAOF", "127.0.0.1", "1")
+            assert await one.beat(NodeRow(node="a", version="1", position="0-0", at=now())) is None
+            assert (False, None) == (one.up, await one.find("k"))
+            assert "read only replica" in one.status()["fault"]
+        finally:
+            server.command("REPLICAOF", "NO", "ONE")
+        assert await one.beat(NodeRow(node="a", version="1", position="0-0", at=now())) is not None
+        assert b"answer" == (await one.find("k")).raw
+
+
+async def test_count_of_flushes_that_cannot_grow_is_none(server):
+    async with node(server) as (one, _):
+        server.command("SET", "cftpki:{news}:g", "0123")
+        assert await one.announce(Announcement(told=Told.FLUSHED, node="a", number=1, at=now())) is not None
+
+
 async def test_server_that_is_full_takes_nothing_and_is_told_so(server):
     async with node(server) as (one, _):
         try:
