@@ -36,8 +36,8 @@ async def gather(
     try:
         left = parts.size
         for number in range(parts.count):
-            octets = await tier.find_part(key, parts, number)
-            if octets is None or len(octets) != min(left, PART_OCTETS) or not in_time():
+            octets = await tier.find_part(key, parts, number) if in_time() else None
+            if octets is None or len(octets) != min(left, PART_OCTETS):
                 return None
             await asyncio.to_thread(spooling.write, octets)
             left -= len(octets)

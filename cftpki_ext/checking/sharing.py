@@ -163,43 +163,45 @@ class Sharing:
         """
         if place.lookup.kind not in SIGNED or tried.rounds >= ROUNDS or place.key in self._leases:
             return await self._asked(fetch)
+        begun = self._clock.monotonic()
+        # Of what the server brings slowly, too: a location is asked while there is time for it.
+        until = begun + max(0.0, deadline - begun) * _SHARE
         if tried.rounds == 0:
-            found = await self._find(place.key, tried, deadline)
+            found = await self._find(place.key, tried, until)
             if found is not None:
                 return self._statement(place, found)
-        brought = await self._lead_or_wait(place, tried, deadline)
+        brought = await self._lead_or_wait(place, tried, until)
         return await self._asked(fetch) if brought is None else self._statement(place, brought)
 
     async def _asked(self, fetch: Callable[[], Awaitable[Statement]]) -> Statement:
         self._counts["asked"] += 1
         return await fetch()
 
-    async def _lead_or_wait(self, place: Place, tried: Tried, deadline: float) -> _Found | None:
+    async def _lead_or_wait(self, place: Place, tried: Tried, until: float) -> _Found | None:
         """
         What another node was answered meanwhile; `None` where this one asks, for all or, after a while, for itself.
         """
-        left_s = min(_LONGEST_S, max(0.0, deadline - self._clock.monotonic()) * _SHARE)
-        until = self._clock.monotonic() + left_s
+        waited_for = min(until, self._clock.monotonic() + _LONGEST_S)
         look_s = _FIRST_LOOK_S
         while True:
             lease = await self._tier.take(place.key)
             if isinstance(lease, Lease):
-                return await self._lead(place.key, lease, tried, deadline)
-            if lease is Refusal.UNAVAILABLE or self._clock.monotonic() >= until:
+                return await self._lead(place.key, lease, tried, until)
+            if lease is Refusal.UNAVAILABLE or self._clock.monotonic() >= waited_for:
                 self._counts["waited_in_vain"] += lease is Refusal.HELD
                 return None
             await asyncio.sleep(look_s)
             look_s = min(2 * look_s, _LONGEST_LOOK_S)
-            found = await self._find(place.key, tried, deadline)
+            found = await self._find(place.key, tried, until)
             if found is not None:
                 return found
 
-    async def _lead(self, key: str, lease: Lease, tried: Tried, deadline: float) -> _Found | None:
+    async def _lead(self, key: str, lease: Lease, tried: Tried, until: float) -> _Found | None:
         """
         Ask for all; but whoever had the lease just now may have had the answer.
         """
         self._leases[key] = lease, self._begin(self._hold(key, lease))
-        found = await self._find(key, tried, deadline)
+        found = await self._find(key, tried, until)
         if found is not None:
             self.done(key)
         return found
@@ -213,7 +215,7 @@ class Sharing:
             if not await self._tier.hold(key, lease):
                 return
 
-    async def _find(self, key: str, tried: Tried, deadline: float) -> _Found | None:
+    async def _find(self, key: str, tried: Tried, until: float) -> _Found | None:
         """
         What another node shared, whole; `None` where it was tried already.
         """
@@ -223,7 +225,7 @@ class Sharing:
             large = None
             if raw.digest not in tried.digests and tried.spool is not None and raw.size <= tried.most:
                 large = await gather(
-                    self._tier, key, raw, tried.spool, in_time=lambda: self._clock.monotonic() < deadline
+                    self._tier, key, raw, tried.spool, in_time=lambda: self._clock.monotonic() < until
                 )
             raw = large
         if found is None or raw is None or digest_of(raw) in tried.digests:

@@ -11,16 +11,19 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from cftpki_ext.checking import sharing
 from cftpki_ext.checking.checker import Checker
-from cftpki_ext.checking.sharing import Sharing
+from cftpki_ext.checking.sharing import Sharing, Tried
 from cftpki_ext.core.causes import Cause
-from cftpki_ext.core.cluster import LEASE_S
+from cftpki_ext.core.cluster import LEASE_S, Parts
 from cftpki_ext.core.policy import RESILIENT
 from cftpki_ext.core.settings import Limits, TrustSet
+from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.verdict import Verdict
 from cftpki_ext.core.vocabulary import Direction, Origin
 from cftpki_ext.decision.question import Question
@@ -401,6 +404,32 @@ def test_older_list_of_its_location_takes_the_place_of_no_newer_one_that_an_earl
 
     # Of one second, and told apart by their numbers.
     assert (True, True, False, 1) == play(scene)
+
+
+def test_large_list_that_the_server_brings_slowly_leaves_half_of_the_time_for_its_location(monkeypatch):
+    async def gather_slowly(*_: Any, in_time: Callable[[], bool]) -> None:
+        while in_time():  # noqa: ASYNC110 - stands for call after call
+            await asyncio.sleep(0.9)
+
+    monkeypatch.setattr(sharing, "gather", gather_slowly)
+
+    async def scene(clock):
+        tier, begun, asked = Tier(clock), clock.monotonic(), []
+        tier.answers["k"] = 1, Parts(digest="00" * 32, size=1 << 25), clock.now()
+
+        async def fetch():
+            asked.append(clock.monotonic() - begun)
+            return Statement(kind=CRL, origin=Origin.NETWORK, received_at=clock.now(), raw=b"list")
+
+        place: Any = SimpleNamespace(key="k", lookup=SimpleNamespace(kind=CRL))
+        tried = Tried(spool=SimpleNamespace(), most=1 << 30)
+        one = Sharing(tier, clock)
+        await one.once(place, fetch, tried=tried, deadline=begun + 20)
+        await one.aclose()
+        return asked
+
+    (asked_s,) = play(scene)
+    assert 10 <= asked_s < 11.5
 
 
 DELTA = "http://ca/delta"
