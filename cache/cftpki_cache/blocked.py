@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cftpki_ext.core.blocks import MAX_OCTETS, Book, encode_blocks, read_book, write_book
 from cftpki_ext.core.errors import InputError, StoreError
+from cftpki_ext.core.values import replace
 from cftpki_ext.support.files import read_regular
 
 LIST, LOCK = "blocked.json", "blocked.lock"
@@ -78,8 +79,8 @@ class BlockFile:
         from cftpki_ext.identity.store.durable import replace_file  # noqa: PLC0415 - see above
 
         with self._locked() as lock:
-            book = edit(self.book())
-            replace_file(self._path, write_book(book))
+            book, octets = _within(edit(self.book()))
+            replace_file(self._path, octets)
             try:
                 if not os.fstat(lock).st_size:
                     os.write(lock, b"1\n")
@@ -129,6 +130,26 @@ class BlockFile:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _within(book: Book) -> tuple[Book, bytes]:
+    """
+    A book and its octets, no more than are read: nobody is let in by a list that cannot be.
+
+    Of what was lifted the latest stays.
+
+    Raises:
+        InputError: the entries alone are too long.
+
+    """
+    octets = write_book(book)
+    while len(octets) > MAX_OCTETS and book.lifted:
+        book = replace(book, lifted=book.lifted[len(book.lifted) // 2 + 1 :])
+        octets = write_book(book)
+    if len(octets) > MAX_OCTETS:
+        msg = f"list of blocked partners would have {len(octets)} octets, at most {MAX_OCTETS} are kept"
+        raise InputError(msg)
+    return book, octets
 
 
 def _taken(descriptor: int) -> bool:

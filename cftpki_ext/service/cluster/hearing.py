@@ -47,6 +47,8 @@ _TRIES = 10
 _PUT_OFF, _PUT_OFF_OCTETS = 1024, 4 * 1024 * 1024
 # Of those so many are verified before what is new is heard.
 _CAUGHT_UP = 16
+# Entries that are told before others are heard: all nodes tell a long list, and the stream has no room for all of it at once.
+_TOLD_AT_ONCE = 16
 # The list of blocks is told whole so often: the stream does not hold what is older than its length.
 _TOLD_WHOLE_S = 24 * 3600.0
 
@@ -218,9 +220,9 @@ class Hearing:
             self._counts["said_before"] += 1
             return False
         if not done:
+            await self._acts.flush()
             self._counts["flushed"] += 1
             self._log.info("cluster_flushed", detail="another node emptied all caches")
-            await self._acts.flush()
         if vouched:  # of the place as it is by now
             self._place = self._place.flushed(announcement.node, announcement.number) or self._place
         return True
@@ -249,6 +251,7 @@ class Hearing:
 
     def _count(self, proof: Proof) -> None:
         self._counts["revoked" if proof is Proof.PROVEN else "not_proven"] += 1
+        self._place = replace(self._place, doubt=self._place.doubt or proof is Proof.UNANSWERED)
 
     def _not_judged(self, told_by: str, error: CftPkiError) -> None:
         self._log.error("announced_revocation_not_judged", told_by=told_by, error=printable(str(error)))
@@ -329,7 +332,7 @@ class Hearing:
         here = self._here()
         if here is None:
             return  # told by whoever judges: nobody is let in
-        for told, block in to_tell(here, self._place.agreed):
+        for told, block in to_tell(here, self._place.agreed)[:_TOLD_AT_ONCE]:
             if not await self._telling.block(told, block):
                 return
             self._place = replace(self._place, agreed=agreed_after(self._place.agreed, told, block))

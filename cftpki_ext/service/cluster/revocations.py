@@ -36,12 +36,15 @@ Record = Callable[[Question, Sequence[Statement]], Awaitable[None]]
 
 class Proof(enum.Enum):
     """
-    What became of an announcement. `LATER`: nothing is known of it yet, and too much was asked just now.
+    What became of an announcement.
+
+    `LATER`: nothing is known of it yet, and too much was asked just now. `UNANSWERED`: a location that was asked for the proof did not answer.
     """
 
     PROVEN = "proven"
     NOT_PROVEN = "not_proven"
     LATER = "later"
+    UNANSWERED = "unanswered"
 
 
 class Judges(Protocol):
@@ -109,17 +112,20 @@ class Revocations:
         if again and not (news.raw or may_ask):
             return Proof.LATER
         told = frozenset(digest_of(one.raw) for one in handed_in if one.raw is not None)
-        is_open = False
+        is_open = is_unanswered = False
         for question in self._questions(news, now, heard_s=heard_s, ask=may_ask):
             judged = await self._judges.judge(question, handed_in, remember=False)
             if may_ask and any(one.origin is Origin.NETWORK for one in judged.statements):
                 self._asked_at.append(self._clock.monotonic())
+            is_unanswered |= may_ask and any(one.failure is not None for one in judged.statements)
             is_open |= bool(judged.verdict.evidence.findings)
             if not _proves(judged.verdict):
                 continue
             if not _is_known(judged.verdict, told):
                 await self._record(question, handed_in)
             return Proof.PROVEN
+        if is_open and is_unanswered:
+            return Proof.UNANSWERED
         # Of a chain that leads to no anchor of ours nobody would be asked later either.
         return Proof.LATER if is_open and not (news.raw or may_ask) else Proof.NOT_PROVEN
 

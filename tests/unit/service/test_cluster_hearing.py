@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cftpki_cache import blocked
 from cftpki_cache.blocked import BlockFile
 from cftpki_cache.cluster_place import PlaceFile
 from cftpki_ext.core.blocks import Block
@@ -92,6 +93,7 @@ class Node:
         folder.mkdir(exist_ok=True)
         self.folder, self.server, self.clock, self.log = folder, server, clock or Clock(), Log()
         self.blocks, self.news, self.flushes, self.doubts = BlockFile(folder), [], 0, 0
+        self.unanswered = False
         self.silent = 0  # so often no judge answers
         self.afforded, self.again = 0, 0  # proofs that may be asked for, and how often it was tried again
         self.telling = Telling(server, name=name, clock=self.clock, log=self.log)
@@ -105,6 +107,8 @@ class Node:
             msg = "no judge answered within 5 s"
             raise CftPkiError(msg)
         self.again += again
+        if self.unanswered:
+            return Proof.UNANSWERED
         if not (news.raw or self.afforded):
             return Proof.LATER
         self.afforded -= not news.raw
@@ -207,6 +211,45 @@ async def test_position_outlives_a_restart(tmp_path):
         node = Node(tmp_path / "a", server)
         await node.hearing.round()
         assert expected == node.flushes
+
+
+async def test_long_list_is_told_in_steps_between_which_the_others_are_heard(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    entries = tuple(replace(BLOCK, what=f"CN={number:02}") for number in range(40))
+    node.blocks.change(lambda book: replace(book, blocks=entries))
+    seen = []
+    for _ in range(4):
+        await node.hearing.round()
+        seen.append(len(server.entries))
+    assert [16, 32, 40, 40] == seen
+
+
+@pytest.mark.parametrize("kind", [Told.BLOCKED, Told.UNBLOCKED])
+async def test_entries_that_are_too_long_for_the_list_leave_it_as_it_is(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(blocked, "MAX_OCTETS", 64 * 1024)
+    server = Server(trusted=False)
+    node = Node(tmp_path / "a", server)
+    node.blocks.change(lambda book: book.with_block(BLOCK))
+    for number in range(12):
+        long = replace(BLOCK, what=f"CN={number}" + "\N{EURO SIGN}" * 1000)
+        await server.announce(told(kind, block=long))
+    await node.hearing.round()
+    assert "CN=a" in node.blocked
+    assert (kind is Told.BLOCKED) is ("cluster_block_not_taken" in node.log.events)
+    assert "113-0" == node.hearing.position
+
+
+async def test_revocation_whose_location_does_not_answer_has_all_evidence_renewed(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    node.unanswered = True
+    await server.announce(
+        told(Told.REVOKED, revoked=RevokedNews(chain=(b"leaf",), kind=SourceKind.CRL, url=None, raw=b""))
+    )
+    await node.hearing.round()
+    assert not node.compare()
+    assert 1 == node.doubts
 
 
 async def test_what_no_version_understands_is_passed_over(tmp_path):

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from cftpki_ext.checking.case import HereCase
 from cftpki_ext.checking.checker import Checker
+from cftpki_ext.core.causes import Cause
 from cftpki_ext.core.cluster import RevokedNews
 from cftpki_ext.core.errors import CftPkiError
 from cftpki_ext.core.settings import Rule, Settings, TrustSet
@@ -117,6 +118,21 @@ class Node:
 def play(scene: Any) -> None:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(scene())
+
+
+def test_revocation_whose_location_does_not_answer_is_not_taken_for_one_that_nothing_proves():
+    async def scene():
+        node = Node()
+        assert await node.check(listed(2 * HOUR))
+        await asyncio.sleep(60)
+        heard_s = node.clock.monotonic()
+        await asyncio.sleep(1)
+        node.source.answers = {**node.source.answers, LOCATION: (0, Cause.UNREACHABLE)}
+        assert Proof.UNANSWERED is await node.hear(heard_s=heard_s)
+        node.source.answers = {**node.source.answers, LOCATION: (0, listed(HOUR))}
+        assert Proof.NOT_PROVEN is await node.hear(heard_s=heard_s)
+
+    play(scene)
 
 
 def test_revocation_of_a_partner_whose_hold_was_lifted_is_remembered_once():
