@@ -129,7 +129,8 @@ bool cftpki_begun_judge(const char *socket_path, struct cftpki_board_session *be
   struct cftpki_board_use use = cftpki_begun_board(socket_path, begun->board_id, NULL);
   bool known = use.view != NULL && cftpki_view_verdict(use.view, begun->rule_key, chain, &verdict);
   cftpki_boards_let_go(&use);
-  if (!known) {
+  /* A second one would take the place of the first, which is not told yet. */
+  if (!known || (begun->verdict != 0 && begun->entry != verdict.number)) {
     return false;
   }
   begun->verdict = verdict.accepted ? CFTPKI_WIRE_RESULT_DONE : CFTPKI_WIRE_RESULT_REFUSED;
@@ -254,8 +255,13 @@ void cftpki_begun_tell(const char *socket_path, const struct cftpki_board_sessio
   if (cftpki_beside(socket_path, SESSIONS_SOCKET, path) &&
       cftpki_request_size(&request, &size) == CFTPKI_OK && size <= sizeof(frame)) {
     cftpki_request_write(&request, 0, frame);
-    status =
-        cftpki_transport_tell(path, frame, size, cftpki_deadline_in(cftpki_boards_told_patience()));
+    /* Whoever connects and goes away must not use up the patience that is for verdicts. */
+    status = cftpki_transport_tell(
+        path, frame, size,
+        cftpki_deadline_in(begun->verdict != 0 ? cftpki_boards_told_patience() : 0));
+  }
+  if (status == CFTPKI_PENDING && begun->verdict == 0) {
+    status = CFTPKI_UNANSWERED; /* lost, and not waited for */
   }
   cftpki_boards_was_told(status);
 }

@@ -85,7 +85,8 @@ bool cftpki_begun_chain(const struct cftpki_view *view, struct cftpki_board_sess
 bool cftpki_begun_ca_list(const struct cftpki_view *view, const struct cftpki_board_session *begun,
                           struct cftpki_bytes *list);
 
-/* The verdict on a chain; true: verdict, alert, entry, ids and time are in the session. */
+/* The verdict on a chain; true: verdict, alert, entry, ids and time are in the session. One entry's in a session:
+ * of another one the service is asked. */
 bool cftpki_begun_judge(const char *socket_path, struct cftpki_board_session *begun,
                         struct cftpki_bytes chain);
 
@@ -111,9 +112,9 @@ struct cftpki_ending {
   uint16_t suite;
 };
 
-/* Tells the service of the session: one datagram, which waits for room in the service's queue, for
- * CFTPKI_TELL_TIMEOUT_MS at most, or is lost and counted. `session` and `task` are the numbers that it is
- * known by, task 0: by none. */
+/* Tells the service of the session: one datagram, which waits for room in the service's queue where there is a
+ * verdict, for CFTPKI_TELL_TIMEOUT_MS at most, or is lost and counted. `session` and `task` are the numbers that
+ * it is known by, task 0: by none. */
 void cftpki_begun_tell(const char *socket_path, const struct cftpki_board_session *begun,
                        uint64_t session, uint64_t task, const struct cftpki_ending *ending);
 

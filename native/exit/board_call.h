@@ -36,7 +36,7 @@ bool cftpki_board_is_over(const struct cftpki_call *call, struct cftpki_outcome 
 void cftpki_board_complete_area(const struct cftpki_call *call, uint8_t area[64], size_t length);
 
 /* Tells the service of the session, if it was the board's or has its verdict from it: one datagram, which
- * waits for room in the service's queue, for CFTPKI_TELL_TIMEOUT_MS at most, or is lost and counted.
+ * with a verdict waits for room in the service's queue, for CFTPKI_TELL_TIMEOUT_MS at most, or is lost and counted.
  * `alert` and `side` are those of HandshakeAlert, else 0. */
 void cftpki_board_tell(const struct pkicom *pki, struct cftpki_call *call, unsigned ending,
                        unsigned alert, unsigned side);

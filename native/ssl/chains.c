@@ -63,6 +63,10 @@ struct cftpki_buffer cftpki_chain_write(X509 *leaf, STACK_OF(X509) * others) {
     put_length(at, (size_t)(end - at) - 3, 3);
     at = end;
   }
+  if (at != buffer.data + buffer.length) { /* an encoding failed that had not failed before */
+    free(buffer.data);
+    buffer = (struct cftpki_buffer){NULL, 0};
+  }
   return buffer;
 }
 
@@ -117,6 +121,10 @@ struct cftpki_buffer cftpki_ca_list_write(const STACK_OF(X509_NAME) * names) {
     if (size > 0) {
       i2d_X509_NAME(name, &at);
     }
+  }
+  if (at != buffer.data + buffer.length) {
+    free(buffer.data);
+    buffer = (struct cftpki_buffer){NULL, 0};
   }
   return buffer;
 }

@@ -61,6 +61,7 @@ void cftpki_session_tell_done(struct cftpki_session *session, const SSL *ssl) {
   struct cftpki_ending ending = {
       .how = CFTPKI_WIRE_ENDING_DONE, .tls = (uint16_t)SSL_version(ssl), .suite = suite_of(ssl)};
   session->over = true;
+  SSL_get_client_random(ssl, session->client_random, sizeof(session->client_random));
   cftpki_session_finish_beginning(session);
   if (session->alert == 0 &&
       (session->state == CFTPKI_SESSION_OPEN || session->state == CFTPKI_SESSION_BOARD)) {

@@ -121,6 +121,21 @@ bool cftpki_may_suspend(const SSL *ssl) {
   return flags < 0 || (flags & O_NONBLOCK) != 0;
 }
 
+static void finish(struct cftpki_session *session, const SSL *ssl, SSL *mine) {
+  cftpki_session_tell_done(session, ssl);
+  if (!SSL_is_server(ssl)) {
+    /* A server's chain stays readable for its host until the next handshake. */
+    cftpki_own_restore(session, mine);
+  }
+}
+
+/* Authentication behind the handshake (RFC 8446 4.6.2) begins another session of ours, and OpenSSL says neither START
+ * nor DONE of it: it is over when nothing is left to be read or written of it. */
+static bool is_over_without_a_word(const struct cftpki_session *session, const SSL *ssl, int ret) {
+  return ret == 1 && session->state != CFTPKI_SESSION_NEW && !session->over &&
+         SSL_is_init_finished(ssl) != 0;
+}
+
 /* What the service hears of an SSL's life, and what is put back in order. */
 static void observe(const SSL *ssl, int where, int ret) {
   SSL *mine = (SSL *)(uintptr_t)ssl;
@@ -128,11 +143,17 @@ static void observe(const SSL *ssl, int where, int ret) {
   if (session == NULL) {
     return;
   }
-  if ((where & SSL_CB_EXIT) != 0 && session->accepted && !SSL_is_server(ssl)) {
-    cftpki_resumption_spoil(mine);
+  if ((where & SSL_CB_EXIT) != 0) {
+    if (session->accepted && !SSL_is_server(ssl)) {
+      cftpki_resumption_spoil(mine);
+    }
+    if (is_over_without_a_word(session, ssl, ret)) {
+      finish(session, ssl, mine);
+    }
   } else if ((where & SSL_CB_HANDSHAKE_START) != 0) {
     cftpki_own_restore(session, mine);
     if (session->state != CFTPKI_SESSION_NEW) {
+      memcpy(session->verdict_id_before, session->verdict_id, sizeof(session->verdict_id));
       cftpki_session_reset(session);
     }
   } else if ((where & SSL_CB_ALERT) != 0) {
@@ -142,12 +163,9 @@ static void observe(const SSL *ssl, int where, int ret) {
       cftpki_session_tell_alert(session, alert,
                                 written ? CFTPKI_WIRE_SIDE_LOCAL : CFTPKI_WIRE_SIDE_REMOTE);
     }
-  } else if ((where & SSL_CB_HANDSHAKE_DONE) != 0 && !session->over) {
-    cftpki_session_tell_done(session, ssl);
-    if (!SSL_is_server(ssl)) {
-      /* A server's chain stays readable for its host until the next handshake. */
-      cftpki_own_restore(session, mine);
-    }
+  } else if ((where & SSL_CB_HANDSHAKE_DONE) != 0 && !session->over &&
+             !cftpki_session_was_none(session, ssl)) {
+    finish(session, ssl, mine);
   }
 }
 

@@ -434,6 +434,23 @@ void cftpki_session_begin_early(struct cftpki_session *session, SSL *ssl) {
   session->begun_early = true;
 }
 
+bool cftpki_session_was_none(struct cftpki_session *session, const SSL *ssl) {
+  uint8_t random[SSL3_RANDOM_SIZE];
+  memset(random, 0, sizeof(random));
+  SSL_get_client_random(ssl, random, sizeof(random));
+  if (SSL_is_dtls(ssl) || (!session->begun_early && session->state != CFTPKI_SESSION_NEW) ||
+      memcmp(random, session->client_random, sizeof(random)) != 0) {
+    return false;
+  }
+  session->has_begun = false; /* nobody has asked it anything: there is nothing to tell */
+  cftpki_session_hang_up(session);
+  memcpy(session->verdict_id, session->verdict_id_before, sizeof(session->verdict_id));
+  session->begun_early = false;
+  session->over = true;
+  session->state = CFTPKI_SESSION_ENDED;
+  return true;
+}
+
 bool cftpki_session_is_refused(struct cftpki_session *session, const SSL *ssl) {
   if (session->alert == 0 && session->tls_min != 0 &&
       (SSL_is_dtls(ssl) || (uint64_t)SSL_version(ssl) < session->tls_min)) {
@@ -471,7 +488,9 @@ enum cftpki_turn cftpki_session_ask(struct cftpki_session *session, SSL *ssl, un
 }
 
 void cftpki_session_finish_beginning(struct cftpki_session *session) {
-  if (session->state == CFTPKI_SESSION_HANDSHAKE && session->asking) {
+  /* Also where it had to ask for a board: the next one has it. */
+  if ((session->state == CFTPKI_SESSION_TASK || session->state == CFTPKI_SESSION_HANDSHAKE) &&
+      session->asking) {
     begin(session);
   }
 }

@@ -80,6 +80,7 @@ struct cftpki_session {
 
   bool begun_early; /* before there was a ClientHello to know it by */
   uint8_t client_random[SSL3_RANDOM_SIZE];
+  char verdict_id_before[CFTPKI_WIRE_CAP_VERDICT_ID + 1]; /* of the handshake before this one */
 
   bool done_told; /* HandshakeDone was said: EndSession is to follow */
   bool over;      /* the handshake is: what comes now is another */
@@ -129,6 +130,10 @@ bool cftpki_session_is_refused(struct cftpki_session *session, const SSL *ssl);
 
 /* The same for StartHandshake alone, before there is anything to ask. */
 void cftpki_session_begin_early(struct cftpki_session *session, SSL *ssl);
+
+/* At DONE: was there no handshake? OpenSSL says START and DONE of a renegotiation that it declines and of its own
+ * HelloRequest, too. Then nothing is told, and the session is as the last handshake left it. */
+bool cftpki_session_was_none(struct cftpki_session *session, const SSL *ssl);
 
 /* The answer has been used. */
 void cftpki_session_heard(struct cftpki_session *session);

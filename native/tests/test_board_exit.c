@@ -261,6 +261,20 @@ static void test_after_the_service_has_judged_the_board_says_nothing(void) {
     check_told(&told, CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE); /* it was given, too */
     CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && !next_told(&told));
   }
+  /* Two that the board knows: one verdict in a session is the board's, and has its record. */
+  sample_put(service.board, sample_chain(chain_bytes, 3), BOARD_REFUSE, 44);
+  start_handshake(&host);
+  sample_chain(chain_bytes, 1);
+  forget_seen();
+  CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE);
+  CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE && seen_in_all() == 0);
+  refuse(0);
+  sample_chain(chain_bytes, 3);
+  CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE); /* as the service says */
+  CHECK(seen(CFTPKI_WIRE_MSG_CHECK_CERTIFICATE) == 1);
+  CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE);
+  check_told(&told, CFTPKI_WIRE_ENDING_LEFT, CFTPKI_WIRE_RESULT_DONE);
+  CHECK(!next_told(&told));
   /* Whatever it has refused in the session: it says what becomes of the rest. */
   refuse(CFTPKI_WIRE_MSG_CRYPT_DATA);
   sample_chain(chain_bytes, 1);
@@ -482,21 +496,24 @@ static void test_a_full_queue_is_waited_for_and_not_for_long(void) {
   uint8_t octet;
   service_starts();
   service.board = sample_board();
+  sample_put(service.board, sample_chain(chain_bytes, 1), BOARD_ACCEPT, 0);
   start_task();
   unsigned count = fill_queue();
   CHECK(count > 0 && pthread_create(&thread, NULL, take_one, NULL) == 0);
   start_handshake(&host);
+  CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE);
   CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE && pthread_join(thread, NULL) == 0);
   for (unsigned i = 1; i < count; i++) {
     CHECK(recv(service.datagrams, &octet, 1, 0) == 1);
   }
-  check_told(&told, CFTPKI_WIRE_ENDING_LEFT, 0);
+  check_told(&told, CFTPKI_WIRE_ENDING_LEFT, CFTPKI_WIRE_RESULT_DONE);
   uint64_t lost = number_of(&told, CFTPKI_WIRE_TAG_LOST);
   /* Nobody takes them: the first waits, the others do not. */
   count = fill_queue();
   int64_t begun = sample_ms(CLOCK_MONOTONIC);
   for (int i = 0; i < 20; i++) {
     start_handshake(&host);
+    CHECK(call(&host, CFTPKIE_CHECK_CERTIFICATE) == CFTPKIE_RC_DONE);
     CHECK(call(&host, CFTPKIE_END_SESSION) == CFTPKIE_RC_DONE);
   }
   CHECK(sample_ms(CLOCK_MONOTONIC) - begun < 20 * (int64_t)CFTPKI_TELL_TIMEOUT_MS);

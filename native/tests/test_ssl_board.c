@@ -769,6 +769,132 @@ static void test_context_that_a_name_chose_is_judged_by_its_own_profile(void) {
   service_is_gone();
 }
 
+/* A host whose handshakes ask nothing: the first makes the process known and brings the board, the next is told of. */
+static void test_host_that_asks_nothing_is_given_the_board_as_well(void) {
+  usleep(300000); /* who was told that there is none asks a little later */
+  service_with_board_starts();
+  /* Whether its answer comes in time or not, nothing follows. */
+  __atomic_store_n(&service.refuses, CFTPKI_WIRE_MSG_START_HANDSHAKE, __ATOMIC_RELEASE);
+  SSL_CTX *ctx = context(TLS_server_method(), &people[OURS]);
+  SSL_CTX_set_info_callback(ctx, cftpki_info_cb);
+  struct ends ends;
+  open_ends(&ends, ctx, PARTNER);
+  CHECK(SSL_do_handshake(ends.ours) != 1);
+  wait_if_suspended(ends.ours); /* the answer to StartTask */
+  shake(&ends);
+  CHECK(ends.done);
+  close_ends(&ends);
+  CHECK(cftpki_boards_live(service.path));
+  hear(CFTPKI_WIRE_MSG_START_HANDSHAKE, 1);
+  CHECK(handshake_with(ctx, PARTNER) == 0 && seen(CFTPKI_WIRE_MSG_START_TASK) == 1);
+  check_told(CFTPKI_WIRE_ENDING_DONE, 0);
+  SSL_CTX_free(ctx);
+  service_is_gone();
+}
+
+/* Two certificates in one connection: each verdict is told of, when it has been given. */
+static void test_partner_that_is_asked_after_the_handshake_is_told_of_each_time(void) {
+  struct ends ends;
+  char octet;
+  begin();
+  sample_put(service.board, chain_of(PARTNER), BOARD_ACCEPT, 0);
+  SSL_CTX *ctx = our_server(false);
+  SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
+  SSL_CTX_set_info_callback(ctx, cftpki_info_cb);
+  open_ends(&ends, ctx, PARTNER);
+  SSL_set_post_handshake_auth(ends.peer, 1);
+  shake(&ends);
+  CHECK(ends.done);
+  check_told(CFTPKI_WIRE_ENDING_DONE, 0);
+  SSL_set_verify(ends.ours, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+  for (int turn = 0; turn < 2; turn++) {
+    CHECK(SSL_verify_client_post_handshake(ends.ours) == 1 && SSL_do_handshake(ends.ours) == 1);
+    CHECK(SSL_read(ends.peer, &octet, 1) <= 0 && SSL_read(ends.ours, &octet, 1) <= 0);
+    CHECK(cftpki_ssl_verdict_id(ends.ours)[0] != 0);
+    check_told(CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE);
+  }
+  close_ends(&ends);
+  nothing_told();
+  CHECK(seen_in_all() == 0);
+  SSL_CTX_free(ctx);
+  service_is_gone();
+}
+
+/* A crowd that connects and goes away fills the service's queue; whoever has a verdict is still waited for. */
+static void test_crowd_that_goes_away_uses_up_no_patience(void) {
+  struct told told;
+  struct ends ends;
+  uint64_t lost = 0;
+  begin();
+  SSL_CTX *ctx = our_server(false);
+  SSL_CTX_set_info_callback(ctx, cftpki_info_cb);
+  CHECK(cftpki_boards_told_patience() == CFTPKI_TELL_TIMEOUT_MS);
+  uint64_t before = cftpki_boards_next_told().lost;
+  for (int i = 0; i < 1024 && lost == 0; i++) {
+    open_ends(&ends, ctx, PARTNER);
+    CHECK(SSL_do_handshake(ends.ours) != 1);
+    close_ends(&ends);
+    lost = cftpki_boards_next_told().lost - before;
+  }
+  CHECK(lost > 0 && cftpki_boards_told_patience() == CFTPKI_TELL_TIMEOUT_MS);
+  while (next_told(&told)) {
+    CHECK(number_of(&told, CFTPKI_WIRE_TAG_ENDING) == CFTPKI_WIRE_ENDING_LEFT);
+  }
+  SSL_CTX_free(ctx);
+  service_is_gone();
+}
+
+/* Octets of either end, for whoever waits for some. */
+static void read_both(struct ends *ends) {
+  char octet;
+  for (int round = 0; round < 8; round++) {
+    CHECK(SSL_read(ends->peer, &octet, 1) <= 0 && SSL_read(ends->ours, &octet, 1) <= 0);
+    ERR_clear_error();
+  }
+}
+
+/* Of a renegotiation that is declined, by us or by the partner, nothing is told; of one that happens, all. */
+static void test_renegotiation_that_is_declined_is_none(void) {
+  struct ends ends;
+  begin();
+  sample_put(service.board, chain_of(PARTNER), BOARD_ACCEPT, 0);
+  put_rules(service.board, BOARD_RULE_CHECKS);
+  version = TLS1_2_VERSION;
+  for (int early = 0; early <= 1; early++) {
+    SSL_CTX *ctx = our_server(false);
+    if (early == 1) {
+      SSL_CTX_set_info_callback(ctx, cftpki_info_cb);
+    }
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
+    open_ends(&ends, ctx, PARTNER);
+    shake(&ends);
+    CHECK(ends.done);
+    check_told(CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE);
+    CHECK(SSL_renegotiate(ends.peer) == 1); /* a ClientHello that we do not take */
+    SSL_do_handshake(ends.peer);
+    read_both(&ends);
+    nothing_told();
+    CHECK(strcmp(cftpki_ssl_verdict_id(ends.ours), "0102030405060708090a0b0c0d0e0f10") == 0);
+    close_ends(&ends);
+    open_ends(&ends, ctx, PARTNER);
+    SSL_clear_options(ends.ours, SSL_OP_NO_RENEGOTIATION);
+    SSL_set_options(ends.peer, SSL_OP_NO_RENEGOTIATION);
+    shake(&ends);
+    check_told(CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE);
+    CHECK(SSL_renegotiate(ends.ours) == 1 && SSL_do_handshake(ends.ours) == 1); /* HelloRequest */
+    nothing_told();
+    SSL_clear_options(ends.peer, SSL_OP_NO_RENEGOTIATION);
+    read_both(&ends);
+    check_told(CFTPKI_WIRE_ENDING_DONE, CFTPKI_WIRE_RESULT_DONE);
+    nothing_told();
+    close_ends(&ends);
+    SSL_CTX_free(ctx);
+  }
+  version = TLS1_3_VERSION;
+  CHECK(seen_in_all() == 0);
+  service_is_gone();
+}
+
 /* Threads shake hands while the board is ended, replaced and ended again: for TSan. */
 
 enum { THREADS = 3, TURNS = 12 };
@@ -833,8 +959,12 @@ int main(void) {
   test_rule_that_requires_a_verdict_has_it_from_the_board();
   test_rule_that_asks_for_a_later_tls_refuses_an_earlier_one();
   test_staple_is_the_services_to_judge();
-  test_context_that_a_name_chose_has_its_own_rule();
   test_context_that_a_name_chose_is_judged_by_its_own_profile();
+  test_context_that_a_name_chose_has_its_own_rule();
+  test_host_that_asks_nothing_is_given_the_board_as_well();
+  test_partner_that_is_asked_after_the_handshake_is_told_of_each_time();
+  test_crowd_that_goes_away_uses_up_no_patience();
+  test_renegotiation_that_is_declined_is_none();
   test_threads_share_the_boards();
   for (int i = 0; i < PEOPLE; i++) {
     EVP_PKEY_free(people[i].key);
