@@ -161,7 +161,8 @@ bool cftpki_view_match(const struct cftpki_view *view, const struct cftpki_view_
     if (each.direction != key->mode ||
         (named &&
          (each.profile.length != key->profile.length ||
-          memcmp(view->base + each.profile.at, key->profile.data, each.profile.length) != 0)) ||
+          (each.profile.length > 0 &&
+           memcmp(view->base + each.profile.at, key->profile.data, each.profile.length) != 0))) ||
         (port && each.port != key->port) ||
         !longest_prefix(view, each.networks, &address, &prefix)) {
       continue;

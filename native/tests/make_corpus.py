@@ -183,6 +183,7 @@ def board_seeds() -> Mapping[str, bytes]:
         "other_epoch": put((200, 7)),
         "rules_at_the_end": put((208, 20992)),
         "many_rules": put((16384, 65536)),
+        "empty_profile": put((16512, 16384)),
     }
 
 
