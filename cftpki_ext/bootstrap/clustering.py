@@ -17,7 +17,8 @@ from cftpki_ext.core.settings import Settings
 from cftpki_ext.core.values import dataclass
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.cluster import ClusterServer
-from cftpki_ext.service.cluster.hearing import Acts, Hearing
+from cftpki_ext.service.cluster.acts import Acts
+from cftpki_ext.service.cluster.hearing import Hearing
 from cftpki_ext.service.cluster.node import ClusterNode
 from cftpki_ext.service.cluster.place import load_place
 from cftpki_ext.service.cluster.revocations import Revocations

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from cftpki_ext.checking.case import Place
 from cftpki_ext.checking.shared_lists import gather, scatter
-from cftpki_ext.core.cluster import LEASE_S, SIGNED, Lease, Parts, Refusal
+from cftpki_ext.core.cluster import LEASE_S, SIGNED, Lease, NoLease, Parts, Refusal
 from cftpki_ext.core.digest import digest_of
 from cftpki_ext.core.large_lists import Spool
 from cftpki_ext.core.octets import LargeOctets
@@ -139,6 +139,8 @@ class Sharing:
         self._tier = tier
         self._clock = clock
         self._leases: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
+        # When what is asked now, and not put there yet, was begun (monotonic).
+        self._begun: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts: Counter[str] = Counter()
         self._putting_list = False
@@ -162,7 +164,7 @@ class Sharing:
 
         """
         if place.lookup.kind not in SIGNED or tried.rounds >= ROUNDS or place.key in self._leases:
-            return await self._asked(fetch)
+            return await self._asked(place.key, fetch)
         begun = self._clock.monotonic()
         # Of what the server brings slowly, too: a location is asked while there is time for it.
         until = begun + max(0.0, deadline - begun) * _SHARE
@@ -171,10 +173,11 @@ class Sharing:
             if found is not None:
                 return self._statement(place, found)
         brought = await self._lead_or_wait(place, tried, until)
-        return await self._asked(fetch) if brought is None else self._statement(place, brought)
+        return await self._asked(place.key, fetch) if brought is None else self._statement(place, brought)
 
-    async def _asked(self, fetch: Callable[[], Awaitable[Statement]]) -> Statement:
+    async def _asked(self, key: str, fetch: Callable[[], Awaitable[Statement]]) -> Statement:
         self._counts["asked"] += 1
+        self._begun[key] = self._clock.monotonic()
         return await fetch()
 
     async def _lead_or_wait(self, place: Place, tried: Tried, until: float) -> _Found | None:
@@ -257,14 +260,11 @@ class Sharing:
                 self._putting_list = True
                 self._begin(self._put_list(key, raw, statement.received_at, keep_s))
             return
-        held = self._leases.pop(key, None)
-        if held is not None:
-            held[1].cancel()
-        lease = None if held is None else held[0]
+        lease = self._lease_of(key)
         self._begin(self._put(key, raw, statement.received_at, keep_s, lease))
 
     async def _put(
-        self, key: str, raw: bytes, received_at: datetime, keep_s: int, lease: Lease | None
+        self, key: str, raw: bytes, received_at: datetime, keep_s: int, lease: Lease | NoLease | None
     ) -> None:
         await self._tier.put(key, raw, received_at=received_at, keep_s=keep_s, lease=lease)
 
@@ -278,14 +278,22 @@ class Sharing:
         finally:
             self._putting_list = False
             self._uploading.discard(key)
+        lease = self._lease_of(key)
+        if done is not None:
+            await self._tier.put_parts(key, done, received_at=received_at, keep_s=keep_s, lease=lease)
+        elif isinstance(lease, Lease):
+            await self._tier.give_back(key, lease)
+
+    def _lease_of(self, key: str) -> Lease | NoLease | None:
+        """
+        By what a location was asked; a lease is kept no longer.
+        """
+        begun = self._begun.pop(key, None)
         held = self._leases.pop(key, None)
         if held is not None:
             held[1].cancel()
-        lease = None if held is None else held[0]
-        if done is not None:
-            await self._tier.put_parts(key, done, received_at=received_at, keep_s=keep_s, lease=lease)
-        elif lease is not None:
-            await self._tier.give_back(key, lease)
+            return held[0]
+        return None if begun is None else NoLease(ago_s=self._clock.monotonic() - begun)
 
     def done(self, key: str) -> None:
         """
@@ -293,10 +301,9 @@ class Sharing:
         """
         if key in self._uploading:
             return
-        held = self._leases.pop(key, None)
-        if held is not None:
-            held[1].cancel()
-            self._begin(self._tier.give_back(key, held[0]))
+        lease = self._lease_of(key)
+        if isinstance(lease, Lease):
+            self._begin(self._tier.give_back(key, lease))
 
     def judged(self, *, usable: bool) -> None:
         """

@@ -142,6 +142,15 @@ class Lease:
     token: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoLease:
+    """
+    Who asked a location without a lease, and how long ago that began: an answer that was asked for by a lease since is the younger one.
+    """
+
+    ago_s: float
+
+
 class Refusal(enum.Enum):
     """
     Why there is no lease.

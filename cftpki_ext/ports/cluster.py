@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
-from cftpki_ext.core.cluster import Announcement, Beat, Heard, Lease, NodeRow, Parts, Refusal, SharedAnswer
+from cftpki_ext.core.cluster import (
+    Announcement,
+    Beat,
+    Heard,
+    Lease,
+    NodeRow,
+    NoLease,
+    Parts,
+    Refusal,
+    SharedAnswer,
+)
 
 
 class SharedTier(Protocol):
@@ -25,10 +35,10 @@ class SharedTier(Protocol):
         """
 
     async def put(
-        self, key: str, raw: bytes, *, received_at: datetime, keep_s: int, lease: Lease | None
+        self, key: str, raw: bytes, *, received_at: datetime, keep_s: int, lease: Lease | NoLease | None
     ) -> bool:
         """
-        Have others find an answer, unless one is there that was asked for by a later lease; ends the lease.
+        Have others find an answer, unless one is there that was asked for later, by a lease; ends the lease.
 
         Returns:
             Whether it is there now.
@@ -46,7 +56,7 @@ class SharedTier(Protocol):
         """
 
     async def put_parts(
-        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | None
+        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | NoLease | None
     ) -> bool:
         """
         See `put`, of a large list whose parts are there.

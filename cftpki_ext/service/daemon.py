@@ -188,7 +188,6 @@ class Daemon:
                 await self._service.warm()
             reloads.succeeded(clock.now())
             log.info("reloaded", rules=len(self._service.settings.rules))
-            self._fit_descriptors()
         except CftPkiError as error:
             # The faults are the operator's, a line each; a traceback would say nothing more.
             reloads.failed(str(error), clock.now())
@@ -202,6 +201,8 @@ class Daemon:
                 detail="the configuration in force stays",
                 traceback="".join(traceback.format_exception(error)),
             )
+        else:
+            self._fit_descriptors()
         finally:
             notify(self._environ, "READY=1")
 
@@ -216,7 +217,12 @@ class Daemon:
         Have as many descriptors as sessions may need; where that cannot be, say so and how many connections fit.
         """
         wanted = self._service.settings.service.max_sessions + SPARE_CONNECTIONS
-        self._descriptors = raise_limit(wanted)
+        try:
+            self._descriptors = raise_limit(wanted)
+        except (OSError, ValueError) as error:
+            # It goes on with those that there are: a configuration that is in force already stays so.
+            self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            self._service.log.error("descriptors_not_raised", wanted=wanted, error=reason_of(error))  # noqa: TRY400
         fitting = connections_that_fit(self._descriptors, wanted)
         if fitting < wanted:
             self._service.log.error(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cftpki_ext.core.cluster import LEASE_S, Lease, Parts, Refusal, SharedAnswer
+from cftpki_ext.core.cluster import LEASE_S, Lease, NoLease, Parts, Refusal, SharedAnswer
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Tier:
     leases: dict[str, tuple[int, float]] = field(default_factory=dict)
     tokens: int = 0
     calls: list[str] = field(default_factory=list)
+    unleased: list[float] = field(default_factory=list)
 
     async def find(self, key: str) -> SharedAnswer | None:
         await self._call("find")
@@ -41,15 +42,17 @@ class Tier:
         )
 
     async def put(
-        self, key: str, raw: Any, *, received_at: datetime, keep_s: int, lease: Lease | None
+        self, key: str, raw: Any, *, received_at: datetime, keep_s: int, lease: Lease | NoLease | None
     ) -> bool:
         await self._call("put")
         assert keep_s > 0
-        token = self._token() if lease is None else lease.token
+        if isinstance(lease, NoLease):
+            self.unleased.append(lease.ago_s)
+        token = lease.token if isinstance(lease, Lease) else self._token()
         if self.down or self.answers.get(key, (0,))[0] > token:
             return False
         self.answers[key] = (token, raw, received_at)
-        if lease is not None:
+        if isinstance(lease, Lease):
             self._end(key, lease)
         return True
 
@@ -64,7 +67,7 @@ class Tier:
         return not self.down
 
     async def put_parts(
-        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | None
+        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | NoLease | None
     ) -> bool:
         return await self.put(key, parts, received_at=received_at, keep_s=keep_s, lease=lease)
 

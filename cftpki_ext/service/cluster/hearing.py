@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import field
-from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from cftpki_ext.core.blocks import Block, decode_blocks
-from cftpki_ext.core.cluster import Announcement, Beat, Heard, RevokedNews, Told
+from cftpki_ext.core.cluster import Announcement, Beat, Heard, Told
 from cftpki_ext.core.errors import CftPkiError, InputError, StoreError
 from cftpki_ext.core.escape import printable
 from cftpki_ext.core.log import Log
-from cftpki_ext.core.values import dataclass, replace
+from cftpki_ext.core.values import replace
 from cftpki_ext.ports.clock import Clock
 from cftpki_ext.ports.cluster import ClusterServer, PlaceStore
-from cftpki_ext.ports.partners import BlockList
+from cftpki_ext.service.cluster.acts import Acts
 from cftpki_ext.service.cluster.blocks import agreed_after, to_tell, with_told
 from cftpki_ext.service.cluster.place import (
+    BEGIN,
     Missed,
-    before,
     from_the_end,
-    load_place,
     missed,
     order_of,
+    read_place,
     save_place,
+    within,
 )
+from cftpki_ext.service.cluster.put_off import Later, PutOff
 from cftpki_ext.service.cluster.revocations import Proof
 from cftpki_ext.service.cluster.telling import Telling
 
@@ -43,57 +42,12 @@ _BATCHES = 8
 _DOUBT_S = 60.0
 # A revocation that no judge could be found for is heard again so often, at one look after the other; then all evidence is renewed.
 _TRIES = 10
-# Revocations that are put off, and their octets: what comes beyond has all evidence renewed. A chain has some thousand.
-_PUT_OFF, _PUT_OFF_OCTETS = 1024, 4 * 1024 * 1024
-# Of those so many are verified before what is new is heard.
+# Of revocations that were put off so many are verified before what is new is heard.
 _CAUGHT_UP = 16
 # Entries that are told before others are heard: all nodes tell a long list, and the stream has no room for all of it at once.
 _TOLD_AT_ONCE = 16
 # The list of blocks is told whole so often: the stream does not hold what is older than its length.
 _TOLD_WHOLE_S = 24 * 3600.0
-
-
-class Verifier(Protocol):
-    """
-    Verifies what is announced.
-    """
-
-    async def __call__(self, news: RevokedNews, *, heard_s: float, again: bool = False) -> Proof:
-        """
-        See `Revocations.hear`.
-        """
-
-
-@dataclass(slots=True)
-class _PutOff:
-    """
-    A revocation that is verified later: where it stands, when it was heard (monotonic), and how often nobody could judge it.
-    """
-
-    position: str
-    told_by: str
-    news: RevokedNews
-    heard_s: float
-    tries: int = 0
-
-    @property
-    def octets(self) -> int:
-        return sum(map(len, self.news.chain)) + len(self.news.raw)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acts:
-    """
-    What this node does with what it hears.
-
-    `revoked` verifies and remembers (see `Revocations.hear`), and raises `CftPkiError` where that could not be done now; `flush` empties the cache; `doubt`:
-    everything is to be renewed, since something may have been missed.
-    """
-
-    revoked: Verifier
-    flush: Callable[[], Awaitable[None]]
-    doubt: Callable[[], None]
-    blocks: BlockList = field()
 
 
 class Hearing:
@@ -126,16 +80,20 @@ class Hearing:
         self._store = store
         self._clock = clock
         self._log = log
-        self._place = load_place(store.load())
+        self._place, lost = read_place(store.load())
+        if lost is not None:
+            log.error("cluster_place_lost", what=lost)
         self._saved = self._place
         self._whole_at = clock.monotonic()
-        self._doubted = float("-inf")
+        self._doubted = self._forgot = float("-inf")
+        # Up to where revocations were heard ahead of an entry that cannot be done.
+        self._ahead = BEGIN
         # The entry that no judge could be found for last, how often, and whether it is to be heard again.
         self._tried, self._tries, self._again = "", 0, False
-        self._put_off: dict[RevokedNews, _PutOff] = {}
-        self._put_off_octets = 0
+        self._put_off = PutOff()
         self._counts: Counter[str] = Counter()
         self._fault: str | None = None
+        self._is_shortened = False
 
     @property
     def position(self) -> str:
@@ -153,9 +111,11 @@ class Hearing:
             beat: what the server had.
 
         """
-        found = missed(position, beat)
+        found = missed(position, beat, self._place.generation)
+        # 0: it could not be kept, and says nothing.
+        self._place = replace(self._place, generation=beat.generation or self._place.generation)
         if found is not Missed.NOTHING:
-            self._place = replace(self._place, position=from_the_end(beat), doubt=True)
+            self._place, self._ahead = replace(self._place, position=from_the_end(beat), doubt=True), BEGIN
             self._tell_whole()
         now = self._clock.monotonic()
         if self._place.doubt and now - self._doubted > _DOUBT_S:
@@ -164,16 +124,31 @@ class Hearing:
         if found is not Missed.NOTHING or not beat.mine:
             again = self._telling.again()
             self._counts["missed"] += found is not Missed.NOTHING
-            self._log.warning("cluster_forgot", what=found.value, told_again=again)
+            if now - self._forgot > _DOUBT_S:
+                self._forgot = now
+                self._log.warning("cluster_forgot", what=found.value, told_again=again)
             return True
         return False
 
     async def round(self) -> bool:
         """
         Tell and hear what there is; whether a flush was heard.
+
+        Raises:
+            StoreError: a block or a flush cannot be done now: the position stays before it. Revocations behind it were heard.
+
         """
         await self._telling.flush()
         await self._tell_blocks()
+        try:
+            return await self._hear()
+        except StoreError:
+            await self._hear_ahead()
+            raise
+        finally:
+            await self.catch_up()
+
+    async def _hear(self) -> bool:
         flushed = False
         for _ in range(_BATCHES):
             begun, heard_s = self._place.position, self._clock.monotonic()
@@ -183,8 +158,28 @@ class Hearing:
             flushed |= await self._do(entries, heard_s)
             if self._again or self._place.position == begun:
                 break  # one is to be heard again, or they are in no order
-        await self.catch_up()
         return flushed
+
+    async def _hear_ahead(self) -> None:
+        """
+        Hear revocations behind an entry that cannot be done, however long that lasts; the position stays before it.
+        """
+        self._ahead = max(self._ahead, self._place.position, key=order_of)
+        for _ in range(_BATCHES):
+            begun, heard_s = self._ahead, self._clock.monotonic()
+            for one in await self._server.heard_since(begun) or ():
+                if order_of(one.position) <= order_of(self._ahead):
+                    continue  # no order of a stream
+                told = one.announcement
+                if (
+                    told is not None
+                    and told.told is Told.REVOKED
+                    and not await self._revoked(told, one.position, heard_s)
+                ):
+                    return
+                self._ahead = one.position
+            if self._ahead == begun:
+                return
 
     async def _do(self, entries: tuple[Heard, ...], heard_s: float) -> bool:
         """
@@ -198,7 +193,8 @@ class Hearing:
             if announcement is None:
                 self._counts["not_understood"] += 1
             elif announcement.told is Told.REVOKED:
-                self._again = not await self._revoked(announcement, one.position, heard_s)
+                is_done = order_of(one.position) <= order_of(self._ahead)
+                self._again = not (is_done or await self._revoked(announcement, one.position, heard_s))
                 if self._again:
                     break
             elif self._server.has_secret and not one.vouched:
@@ -244,7 +240,7 @@ class Hearing:
             self._not_judged(announcement.node, error)
         else:
             if proof is Proof.LATER:
-                self._put_off_to_later(_PutOff(position, announcement.node, news, heard_s))
+                self._put_off_to_later(Later(position, announcement.node, news, heard_s))
             else:
                 self._count(proof)
         return True
@@ -257,15 +253,11 @@ class Hearing:
         self._log.error("announced_revocation_not_judged", told_by=told_by, error=printable(str(error)))
         self._place = replace(self._place, doubt=True)
 
-    def _put_off_to_later(self, one: _PutOff) -> None:
+    def _put_off_to_later(self, one: Later) -> None:
         """
         Keep a revocation for later; where there are too many, all evidence is renewed instead.
         """
-        if one.news in self._put_off:
-            return
-        octets = self._put_off_octets + one.octets
-        if len(self._put_off) < _PUT_OFF and octets <= _PUT_OFF_OCTETS:
-            self._put_off[one.news], self._put_off_octets = one, octets
+        if self._put_off.add(one):
             return
         if not self._place.doubt:
             self._log.warning("announced_revocations_too_many", waiting=len(self._put_off))
@@ -279,7 +271,7 @@ class Hearing:
         await self._save()
 
     async def _verify_later(self) -> None:
-        for one in tuple(islice(self._put_off.values(), _CAUGHT_UP)):
+        for one in self._put_off.first(_CAUGHT_UP):
             try:
                 proof = await self._acts.revoked(one.news, heard_s=one.heard_s, again=True)
             except CftPkiError as error:
@@ -291,8 +283,7 @@ class Hearing:
                 if proof is Proof.LATER:
                     return
                 self._count(proof)
-            del self._put_off[one.news]
-            self._put_off_octets -= one.octets
+            self._put_off.drop(one)
 
     # --- blocks ---------------------------------------------------------------------------------------------------------
 
@@ -360,13 +351,15 @@ class Hearing:
 
     async def _save(self) -> None:
         # What was put off is heard again after a restart.
-        place, first = self._place, next(iter(self._put_off.values()), None)
-        if first is not None:
-            place = replace(place, position=before(first.position))
+        place = replace(self._place, position=self._put_off.heard_again_from(self._place.position))
         if place == self._saved:
             return
+        kept = replace(place, agreed=within(place.agreed))
+        if len(kept.agreed) < len(place.agreed) and not self._is_shortened:
+            self._is_shortened = True
+            self._log.warning("cluster_place_shortened", blocks=len(place.agreed), kept=len(kept.agreed))
         try:
-            await asyncio.to_thread(self._store.save, save_place(place))
+            await asyncio.to_thread(self._store.save, save_place(kept))
         except StoreError as error:
             if self._fault is None:
                 self._log.error("cluster_place_not_saved", error=str(error))

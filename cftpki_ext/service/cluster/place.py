@@ -11,8 +11,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
-from cftpki_ext.core.blocks import Block, block_to_plain, blocks_from_plain
-from cftpki_ext.core.cluster import Beat
+from cftpki_ext.core.blocks import MAX_BLOCKS, Block, block_to_plain, blocks_from_plain
+from cftpki_ext.core.cluster import STREAM_ENTRIES, Beat
 from cftpki_ext.core.errors import InputError
 from cftpki_ext.core.values import dataclass, replace
 
@@ -21,6 +21,8 @@ BEGIN = "0-0"
 # Of so many nodes it is remembered which flush was the latest: as many as are told of at all. Those who flushed last stay.
 MAX_FLUSHES = 64
 _MAX_NODE = 200
+# Of a file of 4 MiB: the rest is for all that is not a block.
+_MAX_AGREED_OCTETS = 3 * 1024 * 1024
 _POSITION = re.compile("[0-9]{1,20}-[0-9]{1,20}")
 
 
@@ -29,13 +31,15 @@ class Place:
     """
     Behind which entry to go on, the blocks that were told to all, and the latest flush of each node (its number).
 
-    `doubt`: something may have been missed, and all evidence is still to be renewed for it.
+    `doubt`: something may have been missed, and all evidence is still to be renewed for it. `generation`: which flush counted when
+    the server was asked last.
     """
 
     position: str = BEGIN
     agreed: frozenset[Block] = frozenset()
     flushes: frozenset[tuple[str, int]] = frozenset()
     doubt: bool = False
+    generation: int | None = None
 
     def flushed(self, node: str, number: int) -> Place | None:
         """
@@ -69,26 +73,65 @@ def save_place(place: Place) -> bytes:
         "agreed": [block_to_plain(one) for one in blocks],
         "flushes": dict(sorted(place.flushes)),
         "doubt": place.doubt,
+        "generation": place.generation,
     }
     return json.dumps(plain, indent=1).encode() + b"\n"
 
 
+def within(agreed: frozenset[Block]) -> frozenset[Block]:
+    """
+    The latest of some blocks, no more than are read again.
+
+    One that is not kept is told once more; where it was lifted meanwhile, others are not told that: its partner stays shut out there.
+    """
+    kept: list[Block] = []
+    octets = 0
+    for one in sorted(agreed, key=lambda one: (one.at, one.what, one.by, one.reason), reverse=True):
+        octets += len(json.dumps([block_to_plain(one)], indent=1))
+        if len(kept) == MAX_BLOCKS or octets > _MAX_AGREED_OCTETS:
+            break
+        kept.append(one)
+    return frozenset(kept)
+
+
 def load_place(octets: bytes | None) -> Place:
     """
-    The other way; the beginning, where it is none of ours: then everything is heard again.
+    The place that was saved, as far as it can be read.
     """
+    return read_place(octets)[0]
+
+
+def read_place(octets: bytes | None) -> tuple[Place, str | None]:
+    """
+    The other way.
+
+    Args:
+        octets: what was saved; `None` where nothing was.
+
+    Returns:
+        The place, and what of it could not be read. Where it is none of ours, it is the beginning: everything is heard again. Blocks that cannot be
+        read cost no more than that they are told once more.
+
+    """
+    if octets is None:
+        return Place(), None
     try:
-        plain = json.loads(octets or b"")
+        plain = json.loads(octets)
         if plain["format"] != 1 or not _POSITION.fullmatch(plain["position"]):
-            return Place()
-        return Place(
+            return Place(), "all of it"
+        generation = plain.get("generation")
+        place = Place(
             position=plain["position"],
-            agreed=frozenset(blocks_from_plain(plain["agreed"])),
             flushes=_flushes_from(plain.get("flushes", {})),
             doubt=plain.get("doubt") is True,
+            generation=generation if type(generation) is int and 0 < generation < 1 << 63 else None,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError):
-        return Place()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Place(), "all of it"
+    try:
+        return replace(place, agreed=frozenset(blocks_from_plain(plain.get("agreed")))), None
+    except InputError:
+        return place, "blocks that all nodes know of"
 
 
 def _flushes_from(plain: Mapping[object, object]) -> frozenset[tuple[str, int]]:
@@ -108,27 +151,37 @@ def order_of(position: str) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def missed(position: str, beat: Beat) -> Missed:
+def missed(position: str, beat: Beat, generation: int | None = None) -> Missed:
     """
     Compare where a node is with what the server has.
 
     Args:
         position: of the node.
-        beat: the ends of the stream.
+        beat: the ends of the stream, and which flush counts.
+        generation: which flush counted when the server was asked last; `None`: it never was.
 
     Returns:
         `LOST` where the stream ends before it, `TRIMMED` where it begins behind it. A node that has heard nothing yet
-        misses nothing: it has all evidence from its CAs.
+        misses nothing: it has all evidence from its CAs. Where it was there before, a flush counts that is none of those that it is about to hear
+        where the server has forgotten: `LOST`.
 
     """
     if position == BEGIN:
-        return Missed.NOTHING
+        is_another = generation is not None and beat.generation not in {0, generation}
+        return Missed.LOST if is_another and not _is_flushed(beat, generation or 0) else Missed.NOTHING
     if beat.last is None or order_of(beat.last) < order_of(position):
         return Missed.LOST
     if beat.first is None or order_of(beat.first) > order_of(position):
         # Of a stream from which all was trimmed the last position stands, and it is ours: then nothing is missing.
         return Missed.NOTHING if beat.last == position else Missed.TRIMMED
     return Missed.NOTHING
+
+
+def _is_flushed(beat: Beat, generation: int) -> bool:
+    """
+    Whether flushes that are in the stream account for the generation: each is one more. One that was lost is a time, far from the one before.
+    """
+    return beat.first is not None and 0 < beat.generation - generation <= STREAM_ENTRIES
 
 
 def from_the_end(beat: Beat) -> str:

@@ -29,6 +29,7 @@ from cftpki_ext.core.cluster import (
     Heard,
     Lease,
     NodeRow,
+    NoLease,
     Parts,
     Refusal,
     SharedAnswer,
@@ -113,7 +114,7 @@ class SharedServer:
         return found
 
     async def put(
-        self, key: str, raw: bytes, *, received_at: datetime, keep_s: int, lease: Lease | None
+        self, key: str, raw: bytes, *, received_at: datetime, keep_s: int, lease: Lease | NoLease | None
     ) -> bool:
         """
         See `ports.SharedTier`.
@@ -121,7 +122,7 @@ class SharedServer:
         return await self._put(key, raw, len(raw), received_at=received_at, keep_s=keep_s, lease=lease)
 
     async def put_parts(
-        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | None
+        self, key: str, parts: Parts, *, received_at: datetime, keep_s: int, lease: Lease | NoLease | None
     ) -> bool:
         """
         See `ports.SharedTier`.
@@ -157,19 +158,20 @@ class SharedServer:
         *,
         received_at: datetime,
         keep_s: int,
-        lease: Lease | None,
+        lease: Lease | NoLease | None,
     ) -> bool:
         if len(raw) > MAX_VALUE_OCTETS or not self._has_room(key, size):
             self._counts["too_much"] += 1
-            if lease is not None:
+            if isinstance(lease, Lease):
                 await self.give_back(key, lease)
             return False
         body = write_answer(key, raw, received_at=received_at, secret=self._secret)
         keep_ms = keep_ms_of(keep_s)
-        token = "0" if lease is None else str(lease.token)
+        token = str(lease.token) if isinstance(lease, Lease) else "0"
+        ago_us = int((lease.ago_s + _BESIDE_S) * 1_000_000) if isinstance(lease, NoLease) else 0
         names = (self._key(key, "l"), self._key(key, "t"), self._answer_key(key))
         done = await self._quietly(
-            lambda client: client.eval(PUT, len(names), *names, body, keep_ms, token), patience_s=_BESIDE_S
+            lambda client: client.eval(PUT, 3, *names, body, keep_ms, token, ago_us), patience_s=_BESIDE_S
         )
         if done == 1:
             self._counts["put"] += 1

@@ -52,7 +52,7 @@ return text
 PUT = (
     _NUMBER
     + """
-if ARGV[3] ~= '0' then text = ARGV[3]; t = tonumber(text) end
+if ARGV[3] ~= '0' then text = ARGV[3]; t = tonumber(text) else text = ''; t = math.max(1, t - tonumber(ARGV[4])) end
 local head = redis.pcall('GETRANGE', KEYS[3], 0, 11)
 if type(head) == 'string' and #head == 12 and head:sub(9) == 'CFTA' then
   local there = struct.unpack('>I8', head)

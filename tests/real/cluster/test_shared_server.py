@@ -22,6 +22,7 @@ from cftpki_ext.core.cluster import (
     Layout,
     Lease,
     NodeRow,
+    NoLease,
     Refusal,
     SharedAnswer,
     Told,
@@ -231,6 +232,18 @@ async def test_server_that_became_a_replica_is_not_used_for_what_it_had(server):
             server.command("REPLICAOF", "NO", "ONE")
         assert await one.beat(NodeRow(node="a", version="1", position="0-0", at=now())) is not None
         assert b"answer" == (await one.find("k")).raw
+
+
+async def test_answer_that_was_asked_for_without_a_lease_takes_no_place_of_one_that_was_asked_for_since(
+    server,
+):
+    async with node(server) as (one, _), node(server, "b") as (other, _):
+        lease = await other.take("k")
+        assert await other.put("k", b"younger", received_at=now(), keep_s=60, lease=lease)
+        assert not await one.put("k", b"older", received_at=now(), keep_s=60, lease=NoLease(ago_s=5.0))
+        assert (b"younger", 1) == ((await other.find("k")).raw, one.status()["fenced"])
+        assert await one.put("l", b"answer", received_at=now(), keep_s=60, lease=NoLease(ago_s=5.0))
+        assert await one.put("k", b"youngest", received_at=now(), keep_s=60, lease=None)
 
 
 async def test_count_of_flushes_that_cannot_grow_is_none(server):

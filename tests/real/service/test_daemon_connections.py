@@ -3,6 +3,7 @@ Frames, peers, the socket itself, reload and stop of the daemon, through a real 
 """
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -347,6 +348,18 @@ async def test_fewer_descriptors_than_sessions_are_told_and_bound_the_connection
             async with world.client() as third:
                 answer = await third.receive()
                 assert (Result.FAILED, "2 connections are open") == (result(answer), answer.text(Tag.DETAIL))
+
+
+async def test_descriptors_that_cannot_be_had_leave_a_new_configuration_in_force(settings, monkeypatch):
+    async with running(settings, reload=lambda: settings) as world:
+
+        def refused(_):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr("cftpki_ext.service.daemon.raise_limit", refused)
+        await world.daemon.reload()
+        assert ["reloaded", "descriptors_not_raised"] == world.events()[-2:]
+        assert (1, 0) == (world.service.reloads.status()["ok"], world.service.reloads.status()["failed"])
 
 
 # systemd

@@ -432,6 +432,28 @@ def test_large_list_that_the_server_brings_slowly_leaves_half_of_the_time_for_it
     assert 10 <= asked_s < 11.5
 
 
+def test_answer_that_was_asked_for_without_a_lease_is_put_as_old_as_its_asking():
+    async def scene(clock):
+        tier = Tier(clock)
+        tier.leases["k"] = 1, clock.monotonic() + 60.0
+
+        async def fetch():
+            await asyncio.sleep(7.0)
+            return Statement(kind=CRL, origin=Origin.NETWORK, received_at=clock.now(), raw=b"list")
+
+        place: Any = SimpleNamespace(key="k", lookup=SimpleNamespace(kind=CRL))
+        one = Sharing(tier, clock)
+        statement = await one.once(place, fetch, tried=Tried(), deadline=clock.monotonic() + 2.0)
+        one.kept("k", statement, keep_s=60)
+        one.done("k")
+        await one.aclose()
+        return tier.unleased, one._begun
+
+    (ago_s,), left = play(scene)
+    assert 7.0 <= ago_s < 7.1
+    assert {} == left
+
+
 DELTA = "http://ca/delta"
 
 

@@ -20,7 +20,9 @@ from cftpki_ext.core.cluster_octets import write_announcement
 from cftpki_ext.core.errors import CftPkiError, StoreError
 from cftpki_ext.core.statement import Statement
 from cftpki_ext.core.vocabulary import Origin, SourceKind
-from cftpki_ext.service.cluster.hearing import Acts, Hearing
+from cftpki_ext.service.cluster.acts import Acts
+from cftpki_ext.service.cluster.hearing import Hearing
+from cftpki_ext.service.cluster.place import Place, load_place, save_place
 from cftpki_ext.service.cluster.revocations import Proof
 from cftpki_ext.service.cluster.telling import Telling
 
@@ -50,6 +52,7 @@ class Server:
     full: bool = False
     entries: list = field(default_factory=list)
     number: int = 100
+    generation: int = 0
 
     @property
     def has_secret(self):
@@ -75,7 +78,7 @@ class Server:
         return Beat(
             first=places[0] if places else None,
             last=places[-1] if places else None,
-            generation=0,
+            generation=self.generation,
             mine=told is None or told in places,
         )
 
@@ -93,7 +96,7 @@ class Node:
         folder.mkdir(exist_ok=True)
         self.folder, self.server, self.clock, self.log = folder, server, clock or Clock(), Log()
         self.blocks, self.news, self.flushes, self.doubts = BlockFile(folder), [], 0, 0
-        self.unanswered = False
+        self.unanswered, self.cannot_flush = False, None
         self.silent = 0  # so often no judge answers
         self.afforded, self.again = 0, 0  # proofs that may be asked for, and how often it was tried again
         self.telling = Telling(server, name=name, clock=self.clock, log=self.log)
@@ -116,6 +119,8 @@ class Node:
         return Proof.PROVEN
 
     async def _flush(self):
+        if self.cannot_flush is not None:
+            await self.cannot_flush()
         self.flushes += 1
 
     def _doubt(self):
@@ -536,3 +541,95 @@ async def test_doubt_that_nothing_came_of_outlives_a_restart(tmp_path, renewed):
     node = Node(tmp_path / "a", server)
     node.compare()
     assert (int(not renewed), "101-0") == (node.doubts, node.hearing.position)
+
+
+async def test_node_that_has_heard_nothing_yet_sees_that_the_server_forgot_also_over_a_restart(tmp_path):
+    server = Server(generation=1_000_000)
+    node = Node(tmp_path / "a", server)
+    assert not node.compare()
+    await node.hearing.round()
+    node = Node(tmp_path / "a", server)
+    assert not node.compare()
+    server.generation = 2_000_000
+    assert node.compare()
+    assert ("0-0", 1, ["cluster_forgot"]) == (node.hearing.position, node.doubts, node.log.events)
+    assert not node.compare()
+
+
+async def test_flush_that_is_about_to_be_heard_is_nothing_that_the_server_forgot(tmp_path):
+    server = Server(generation=1_000_000)
+    node = Node(tmp_path / "a", server)
+    assert not node.compare()
+    server.generation += 1
+    await server.announce(told(Told.FLUSHED))
+    assert not node.compare()
+    assert await node.hearing.round()
+    assert not node.compare()
+    assert 0 == node.doubts
+
+
+@pytest.mark.parametrize("kind", [Told.BLOCKED, Told.FLUSHED])
+async def test_revocations_behind_an_entry_that_cannot_be_done_are_heard_once_and_it_is_done_when_it_can(
+    tmp_path, kind, monkeypatch
+):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(kind, block=BLOCK if kind is Told.BLOCKED else None))
+    for number in range(40):
+        node.telling.revoked((b"leaf",), proof(raw=b"%d" % number))
+    await node.telling.flush()
+    await told_large(server, (1,))
+    lock = node.folder / "blocked.lock"
+    lock.mkdir()
+
+    async def full():
+        msg = "blocked.lock: no space left on device"
+        raise StoreError(msg)
+
+    with monkeypatch.context() as disk:
+        if kind is Told.FLUSHED:
+            disk.setattr(node, "cannot_flush", full)
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"blocked\.lock"):
+                await node.hearing.round()
+            assert (40, "0-0", 1) == (len(node.news), node.hearing.position, node.hearing.status()["put_off"])
+    lock.rmdir()
+    again = Node(tmp_path / "a", server)  # one that was restarted meanwhile
+    for one in (node, again):
+        await one.hearing.round()
+        assert (40, server.entries[-1].position) == (len(one.news), one.hearing.position)
+        assert (["CN=a"] if kind is Told.BLOCKED else []) == one.blocked
+    assert int(kind is Told.FLUSHED) == node.flushes
+
+
+async def test_place_with_more_blocks_than_are_read_keeps_the_flushes_and_says_so(tmp_path):
+    node = Node(tmp_path / "a", Server())
+    many = frozenset(replace(BLOCK, at=NOW + timedelta(seconds=number)) for number in range(1001))
+    node.hearing._place = replace(Place(position="7-0", agreed=many).flushed("x", 5), doubt=True)
+    for _ in range(2):
+        await node.hearing.catch_up()
+    assert ["cluster_place_shortened"] == node.log.events
+    there = load_place(PlaceFile(node.folder).load())
+    assert ("7-0", frozenset({("x", 5)}), True) == (there.position, there.flushes, there.doubt)
+    assert (1000, many - {BLOCK}) == (len(there.agreed), there.agreed)
+
+
+async def test_place_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "a").mkdir()
+    PlaceFile(tmp_path / "a").save(b"{}")
+    assert ["cluster_place_lost"] == Node(tmp_path / "a", Server()).log.events
+    PlaceFile(tmp_path / "a").save(save_place(Place()))
+    assert [] == Node(tmp_path / "a", Server()).log.events
+
+
+async def test_server_that_forgets_each_second_is_told_once_a_minute(tmp_path):
+    server = Server()
+    node = Node(tmp_path / "a", server)
+    await server.announce(told(Told.FLUSHED))
+    await node.hearing.round()
+    for seconds in (0, 1, 2, 61):
+        node.clock.seconds = seconds
+        node.hearing._place = replace(node.hearing._place, position="9999-0")
+        assert node.compare()
+    assert ["cluster_flushed", "cluster_forgot", "cluster_forgot"] == node.log.events
+    assert 4 == node.hearing.status()["missed"]
