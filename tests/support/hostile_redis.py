@@ -35,6 +35,9 @@ _STEPS = {
     )
 }
 
+# It never loses it.
+_NUMBER = b"1"
+
 
 @dataclass
 class Call:
@@ -99,6 +102,13 @@ class Hostile:
         """
         return any(pki.integer(serial) in octets for octets in tuple(self.answers.values()))
 
+    def command(self, *words: str) -> str:
+        """
+        What a real server replies to the one command that a test may ask either: under which number answers are kept.
+        """
+        assert words[0] == "GET"
+        return _NUMBER.decode()
+
     def forget_answers(self) -> None:
         """
         Delete what nodes shared of answers.
@@ -145,7 +155,7 @@ class Hostile:
         first, last = (b"%d-0" % one for one in ends) if ends else (b"", b"")
         mine = not values[5] or values[5] in {b"%d-0" % one for one, _ in self.stream}
         return array(
-            bulk(first), bulk(last), bulk(b"1"), b":%d\r\n" % mine, array(*map(bulk, self.rows.values()))
+            bulk(first), bulk(last), bulk(_NUMBER), b":%d\r\n" % mine, array(*map(bulk, self.rows.values()))
         )
 
     def _hear(self, _: list[bytes], values: list[bytes]) -> bytes:
