@@ -141,12 +141,13 @@ class Hearing:
         await self._telling.flush()
         await self._tell_blocks()
         try:
-            return await self._hear()
+            flushed = await self._hear()
         except StoreError:
             await self._hear_ahead()
-            raise
-        finally:
             await self.catch_up()
+            raise
+        await self.catch_up()
+        return flushed
 
     async def _hear(self) -> bool:
         flushed = False
