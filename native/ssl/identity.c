@@ -123,6 +123,8 @@ static enum given give(SSL *ssl) {
   if (session == NULL) {
     return GIVEN_REFUSED;
   }
+  /* Before what is waited for is looked at: a child of fork(2) waits for nothing of its parent's. */
+  cftpki_session_enter(session, ssl);
   enum given given = session->placed ? GIVEN_CHAIN : GIVEN_LEFT;
   /* Called anew while the list is waited for: the chain has been seen to. */
   if (session->waiting_for != CFTPKI_WIRE_MSG_GET_CA_LIST) {

@@ -511,18 +511,31 @@ static int crowd(void) {
  * copy of both ends. */
 enum { SUSPEND_TRIES = 100 };
 
+/* On to the time that it is suspended for the `times`th; false: it was over sooner. */
+static bool suspended_for(struct pair *pair, int times) {
+  while (!push(pair)) {
+    if (--times == 0) {
+      return true;
+    }
+    wait_for_service(pair);
+  }
+  return false;
+}
+
 static int fork_in_the_middle(void) {
+  int times = atoi(option("suspended", "1"));
   bool server = strcmp(option("side", "client"), "server") == 0;
   SSL_CTX *our_ctx = our_context(server);
   SSL_CTX *peer_ctx = peer_context(!server);
   struct pair pair = make_pair(our_ctx, peer_ctx, server);
   cftpki_ssl_set_profile(our_ctx, option("profiles", ""));
   SSL_set_ex_data(pair.peer, peer_index, &pair.alert);
-  /* On a busy machine the service may have answered before we look. */
-  for (int tries = 1; push(&pair); tries++) {
+  /* On a busy machine the service may have answered before we look; then it is one time less. */
+  for (int tries = 1; !suspended_for(&pair, times); tries++) {
     if (tries == SUSPEND_TRIES) {
       die("nothing was suspended");
     }
+    times -= times > 1;
     SSL_free(pair.ours);
     SSL_free(pair.peer);
     pair = make_pair(our_ctx, peer_ctx, server);

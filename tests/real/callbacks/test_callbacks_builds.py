@@ -5,6 +5,7 @@ The same handshakes each time, with the real service: both sides, both versions 
 identities on one SSL, a crowd, a fork.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -113,10 +114,11 @@ class Build:
         return version
 
     def forks(self, service, company):
-        for side in ("client", "server"):
+        # In each of the questions that a session begins with: task, handshake, certificate, and a server's list of CAs.
+        for side, suspended in itertools.product(("client", "server"), range(1, 5)):
             given = {"side": side, "callbacks": "cert,cert_verify", "profiles": "RSA", "peer_auth": "need"}
-            seen = self.drive(service, "fork", **given, **peer(company, "good"))
-            assert [True, True] == [one["done"] for one in seen]
+            seen = self.drive(service, "fork", suspended=suspended, **given, **peer(company, "good"))
+            assert [True, True] == [one["done"] for one in seen], (side, suspended)
 
     def threads(self, service, company):
         for side, ours in (("client", "client_cert,verify,info"), ("server", "cert,cert_verify,info")):
